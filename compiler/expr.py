@@ -1,0 +1,548 @@
+"""Small expressions over decisions: the only way in which a choice reaches a width, a size, a cost or a condition.
+
+A value is either plain (int, Fraction, float, bool, Symbol, str, tuple) or an `Expr`. The functions below (`add`, `equal`, `both`,
+...) take both, fold what is constant, and keep what remains in a normal form in which
+
+* a function of one choice is a table over its options (`Case`, `Among`), however it was written;
+* a sum is flat, with its constant last, so that a cost falls apart into terms over few decisions.
+
+Assignments map a decision's path to a value: the index of an option (choice), a sorted tuple of kept or chosen indices
+(units, subset), or a tuple of indices in order (order).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A bare word that is not a name in scope, such as `conv` in `oneof(conv, local)`."""
+
+    word: str
+
+    def __str__(self) -> str:
+        return self.word
+
+
+Assignment = Mapping[str, Any]
+Value = Any  # a plain value or an Expr
+
+
+class Expr:
+    """An expression over at least one decision. Equality and hash are by structure."""
+
+    __slots__ = ("__dict__",)
+
+    def children(self) -> tuple[Value, ...]:
+        return ()
+
+    @cached_property
+    def decisions(self) -> frozenset[str]:
+        """Paths of all decisions that the value depends on."""
+        found: set[str] = set()
+        for child in self.children():
+            if isinstance(child, Expr):
+                found |= child.decisions
+        return frozenset(found)
+
+    def evaluate(self, values: Assignment) -> Any:
+        raise NotImplementedError
+
+    def __add__(self, other: Value) -> Value:
+        return add(self, other)
+
+    def __radd__(self, other: Value) -> Value:
+        return add(other, self)
+
+    def __sub__(self, other: Value) -> Value:
+        return add(self, multiply(-1, other))
+
+    def __rsub__(self, other: Value) -> Value:
+        return add(other, multiply(-1, self))
+
+    def __mul__(self, other: Value) -> Value:
+        return multiply(self, other)
+
+    def __rmul__(self, other: Value) -> Value:
+        return multiply(other, self)
+
+    def __floordiv__(self, other: Value) -> Value:
+        return floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Value) -> Value:
+        return floor_divide(other, self)
+
+    def __truediv__(self, other: Value) -> Value:
+        return divide(self, other)
+
+    def __neg__(self) -> Value:
+        return multiply(-1, self)
+
+    def __bool__(self) -> bool:
+        raise TypeError("an expression over decisions has no truth value of its own; use choose(), both(), either()")
+
+
+@dataclass(frozen=True, eq=True)
+class Case(Expr):
+    """`values[i]` where the choice at `path` takes option i."""
+
+    path: str
+    values: tuple[Any, ...]
+
+    @cached_property
+    def decisions(self) -> frozenset[str]:
+        return frozenset((self.path,))
+
+    def evaluate(self, values: Assignment) -> Any:
+        return self.values[values[self.path]]
+
+
+@dataclass(frozen=True)
+class Among(Expr):
+    """True where the choice at `path` (of `n` options) takes one of `options`."""
+
+    path: str
+    n: int
+    options: frozenset[int]
+
+    @cached_property
+    def decisions(self) -> frozenset[str]:
+        return frozenset((self.path,))
+
+    def evaluate(self, values: Assignment) -> bool:
+        return values[self.path] in self.options
+
+
+@dataclass(frozen=True)
+class Kept(Expr):
+    """How many of the `n` search units at `path` are kept."""
+
+    path: str
+    n: int
+
+    @cached_property
+    def decisions(self) -> frozenset[str]:
+        return frozenset((self.path,))
+
+    def evaluate(self, values: Assignment) -> int:
+        return len(values[self.path])
+
+
+@dataclass(frozen=True)
+class Has(Expr):
+    """True where the subset at `path` contains item number `item`."""
+
+    path: str
+    item: int
+
+    @cached_property
+    def decisions(self) -> frozenset[str]:
+        return frozenset((self.path,))
+
+    def evaluate(self, values: Assignment) -> bool:
+        return self.item in values[self.path]
+
+
+@dataclass(frozen=True)
+class Slot(Expr):
+    """`values[j]` where the order at `path` puts item j at `position`."""
+
+    path: str
+    position: int
+    values: tuple[Any, ...]
+
+    @cached_property
+    def decisions(self) -> frozenset[str]:
+        return frozenset((self.path,))
+
+    def evaluate(self, values: Assignment) -> Any:
+        return self.values[values[self.path][self.position]]
+
+
+@dataclass(frozen=True)
+class Apply(Expr):
+    """A named function of other values; FUNCTIONS has what the names mean."""
+
+    function: str
+    args: tuple[Value, ...]
+
+    def children(self) -> tuple[Value, ...]:
+        return self.args
+
+    def evaluate(self, values: Assignment) -> Any:
+        if self.function == "if":  # the branch not taken may have no value: its decisions are absent
+            condition, then, otherwise = self.args
+            return evaluate(then if evaluate(condition, values) else otherwise, values)
+        if self.function == "and":
+            return all(evaluate(a, values) for a in self.args)
+        if self.function == "or":
+            return any(evaluate(a, values) for a in self.args)
+        return FUNCTIONS[self.function](*[evaluate(a, values) for a in self.args])
+
+
+def _narrow(value: Any) -> Any:
+    """A Fraction without denominator is an int."""
+    return int(value) if isinstance(value, Fraction) and value.denominator == 1 else value
+
+
+def _plain_divide(a: Any, b: Any) -> Any:
+    return _narrow(Fraction(a) / Fraction(b)) if not isinstance(a, float) and not isinstance(b, float) else a / b
+
+
+def _plain_power(a: Any, b: Any) -> Any:
+    if abs(b) > 64 or (isinstance(a, int) and abs(a) > 1 << 64):
+        raise OverflowError
+    return _narrow(Fraction(a) ** b) if b < 0 else a**b
+
+
+def _plain_ceil_divide(a: Any, b: Any) -> int:
+    return -(-a // b)
+
+
+def _plain_lookup(table: Mapping[Any, Any] | tuple[Any, ...], key: Any) -> Any:
+    if isinstance(table, tuple):
+        return dict(table)[key]
+    return table[key]
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "add": lambda *args: _narrow(sum(args)),
+    "mul": lambda *args: _narrow(math.prod(args)),
+    "div": _plain_divide,
+    "floordiv": operator.floordiv,
+    "ceildiv": _plain_ceil_divide,
+    "mod": operator.mod,
+    "pow": _plain_power,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "round": lambda a: math.floor(a + Fraction(1, 2)),
+    "min": min,
+    "max": max,
+    "eq": operator.eq,
+    "lt": operator.lt,
+    "le": operator.le,
+    "not": operator.not_,
+    "and": lambda *args: all(args),
+    "or": lambda *args: any(args),
+    "if": lambda c, a, b: a if c else b,
+    "lookup": _plain_lookup,
+    "in": lambda a, items: a in items,
+    "divides": lambda a, b: b % a == 0,
+}
+
+
+def evaluate(value: Value, values: Assignment) -> Any:
+    """The plain value under an assignment of (at least) the present decisions.
+
+    Raises:
+        KeyError: a decision that the value needs is not assigned.
+    """
+    if isinstance(value, Expr):
+        return value.evaluate(values)
+    if isinstance(value, tuple):
+        return tuple(evaluate(v, values) for v in value)
+    if isinstance(value, dict):
+        return {k: evaluate(v, values) for k, v in value.items()}
+    return value
+
+
+def decisions_of(value: Value) -> frozenset[str]:
+    """Paths of the decisions that a value (or anything in a tuple or record) depends on."""
+    if hasattr(value, "decisions"):
+        return value.decisions  # type: ignore[no-any-return]
+    if isinstance(value, tuple):
+        return frozenset(itertools.chain.from_iterable(decisions_of(v) for v in value))
+    if isinstance(value, dict):
+        return frozenset(itertools.chain.from_iterable(decisions_of(v) for v in value.values()))
+    return frozenset()
+
+
+def apply(function: str, *args: Value) -> Value:
+    """The function applied where all arguments are plain; a table where they hang on one choice; an `Apply` otherwise.
+
+    Raises:
+        ZeroDivisionError, OverflowError, KeyError, TypeError: from the function, where its arguments are plain. An option of a choice
+            whose value is undefined makes the whole expression an `Apply`, to be reported where it is reached.
+    """
+    if not any(isinstance(a, Expr) for a in args):
+        return FUNCTIONS[function](*args)
+    single = _single_choice(args)
+    if single is not None:
+        path, n = single
+        try:
+            return case(path, tuple(FUNCTIONS[function](*[_at(a, i) for a in args]) for i in range(n)))
+        except (ZeroDivisionError, OverflowError, KeyError, TypeError, ValueError):
+            pass
+    return Apply(function, args)
+
+
+def _single_choice(args: tuple[Value, ...]) -> tuple[str, int] | None:
+    """Path and option count where every non-plain argument is a table over one and the same choice."""
+    path, n = None, 0
+    for arg in args:
+        if isinstance(arg, Case):
+            here, size = arg.path, len(arg.values)
+        elif isinstance(arg, Among):
+            here, size = arg.path, arg.n
+        elif isinstance(arg, Expr):
+            return None
+        else:
+            continue
+        if path is not None and here != path:
+            return None
+        path, n = here, size
+    return None if path is None else (path, n)
+
+
+def _at(value: Value, option: int) -> Any:
+    if isinstance(value, Case):
+        return value.values[option]
+    if isinstance(value, Among):
+        return option in value.options
+    return value
+
+
+def case(path: str, values: tuple[Any, ...]) -> Value:
+    """The table over a choice, or its value where all options agree; a truth table becomes `Among`."""
+    if all(isinstance(v, bool) for v in values):
+        return among(path, len(values), frozenset(i for i, v in enumerate(values) if v))
+    if all(type(v) is type(values[0]) and v == values[0] for v in values):
+        return values[0]
+    return Case(path, values)
+
+
+def among(path: str, n: int, options: frozenset[int]) -> Value:
+    if not options:
+        return False
+    return True if len(options) == n else Among(path, n, options)
+
+
+def add(*terms: Value) -> Value:
+    """A flat sum; equal non-constant terms are collected, the constant stands last."""
+    constant: Any = 0
+    collected: dict[Value, Any] = {}
+    for term in _flat_terms(terms):
+        if isinstance(term, Expr):
+            factor, rest = _coefficient(term)
+            collected[rest] = collected.get(rest, 0) + factor
+        else:
+            constant = constant + term
+    parts: list[Value] = []
+    for rest, factor in collected.items():
+        if factor != 0:
+            parts.append(_scaled(_narrow(factor), rest))
+    constant = _narrow(constant)
+    if not parts:
+        return constant
+    if constant != 0:
+        parts.append(constant)
+    return parts[0] if len(parts) == 1 else Apply("add", tuple(parts))
+
+
+def _flat_terms(terms: Iterable[Value]) -> Iterator[Value]:
+    for term in terms:
+        if isinstance(term, Apply) and term.function == "add":
+            yield from term.args
+        else:
+            yield term
+
+
+def _coefficient(term: Expr) -> tuple[Any, Expr]:
+    if isinstance(term, Apply) and term.function == "mul" and not isinstance(term.args[0], Expr):
+        rest = term.args[1:]
+        return term.args[0], rest[0] if len(rest) == 1 else Apply("mul", rest)
+    return 1, term
+
+
+def _scaled(factor: Any, rest: Expr) -> Value:
+    if factor == 1:
+        return rest
+    if isinstance(rest, Case):
+        return case(rest.path, tuple(_narrow(factor * v) for v in rest.values))
+    if isinstance(rest, Apply) and rest.function == "mul":
+        return Apply("mul", (factor, *rest.args))
+    return Apply("mul", (factor, rest))
+
+
+def multiply(*factors: Value) -> Value:
+    """A product; a constant is distributed over a sum, so that sums stay flat."""
+    constant: Any = 1
+    rest: list[Expr] = []
+    for factor in factors:
+        if isinstance(factor, Expr):
+            coefficient, tail = _coefficient(factor)
+            constant = constant * coefficient
+            rest.extend(tail.args if isinstance(tail, Apply) and tail.function == "mul" else (tail,))  # type: ignore[arg-type]
+        else:
+            constant = constant * factor
+    constant = _narrow(constant)
+    if constant == 0 or not rest:
+        return constant
+    single = _single_choice(tuple(rest))
+    if single is not None:
+        return apply("mul", constant, *rest)
+    if len(rest) == 1:
+        inner = rest[0]
+        if isinstance(inner, Apply) and inner.function == "add":
+            return add(*[multiply(constant, term) for term in inner.args])
+        return _scaled(constant, inner)
+    return Apply("mul", tuple(rest) if constant == 1 else (constant, *rest))
+
+
+def divide(a: Value, b: Value) -> Value:
+    if isinstance(a, Expr) and not isinstance(b, Expr) and b != 0:
+        return multiply(a, _plain_divide(1, b))
+    return apply("div", a, b)
+
+
+def floor_divide(a: Value, b: Value) -> Value:
+    return apply("floordiv", a, b)
+
+
+def ceil_divide(a: Value, b: Value) -> Value:
+    """The smallest integer at least a / b: sizes after a strided operator."""
+    return apply("ceildiv", a, b)
+
+
+def equal(a: Value, b: Value) -> Value:
+    if isinstance(a, Expr) and a == b:
+        return True
+    return apply("eq", a, b)
+
+
+def less(a: Value, b: Value) -> Value:
+    return apply("lt", a, b)
+
+
+def at_most(a: Value, b: Value) -> Value:
+    return apply("le", a, b)
+
+
+def negate(condition: Value) -> Value:
+    if isinstance(condition, Apply) and condition.function == "not":
+        return condition.args[0]
+    return apply("not", condition)
+
+
+def both(*conditions: Value) -> Value:
+    """Conjunction: flat, without repeats; conditions on one choice are merged."""
+    return _junction("and", conditions, neutral=True)
+
+
+def either(*conditions: Value) -> Value:
+    """Disjunction: flat, without repeats; conditions on one choice are merged."""
+    return _junction("or", conditions, neutral=False)
+
+
+def _junction(function: str, conditions: tuple[Value, ...], neutral: bool) -> Value:
+    parts: dict[Value, None] = {}
+    tables: dict[str, tuple[int, frozenset[int]]] = {}
+    queue = list(conditions)
+    while queue:
+        condition = queue.pop(0)
+        if isinstance(condition, Apply) and condition.function == function:
+            queue[:0] = condition.args
+        elif isinstance(condition, Among):
+            n, seen = tables.get(condition.path, (condition.n, condition.options))
+            merged = seen & condition.options if function == "and" else seen | condition.options
+            if (not merged) if function == "and" else len(merged) == n:
+                return not neutral
+            tables[condition.path] = (n, merged)
+            parts.setdefault(condition.path)  # keeps the place; filled in below
+        elif isinstance(condition, Expr):
+            parts.setdefault(condition)
+        elif bool(condition) is not neutral:
+            return not neutral
+    out: list[Value] = []
+    for part in parts:
+        out.append(Among(part, *tables[part]) if isinstance(part, str) else part)
+    if not out:
+        return neutral
+    return out[0] if len(out) == 1 else Apply(function, tuple(out))
+
+
+def choose(condition: Value, then: Value, otherwise: Value) -> Value:
+    """`then` where the condition holds, else `otherwise`; a table where all hang on one choice."""
+    if not isinstance(condition, Expr):
+        return then if condition else otherwise
+    if not isinstance(then, Expr) and not isinstance(otherwise, Expr) and type(then) is type(otherwise) and then == otherwise:
+        return then
+    if isinstance(then, Expr) and then == otherwise:
+        return then
+    single = _single_choice((condition, then, otherwise))
+    if single is not None:
+        path, n = single
+        return case(path, tuple(_at(then if _at(condition, i) else otherwise, i) for i in range(n)))
+    return Apply("if", (condition, then, otherwise))
+
+
+def terms(value: Value) -> tuple[Value, ...]:
+    """The summands of a value."""
+    return value.args if isinstance(value, Apply) and value.function == "add" else (value,)
+
+
+def substitute(value: Value, replace: Callable[[Expr], Value | None]) -> Value:
+    """`value` with leaves replaced where `replace(leaf)` is not None, folded anew. Works inside tuples and records."""
+    if isinstance(value, Apply):
+        if value.function == "if":
+            condition = substitute(value.args[0], replace)
+            if not isinstance(condition, Expr):
+                return substitute(value.args[1] if condition else value.args[2], replace)
+            return choose(condition, substitute(value.args[1], replace), substitute(value.args[2], replace))
+        return rebuild(value.function, tuple(substitute(a, replace) for a in value.args))
+    if isinstance(value, Expr):
+        new = replace(value)
+        return value if new is None else new
+    if isinstance(value, tuple):
+        return tuple(substitute(v, replace) for v in value)
+    if isinstance(value, dict):
+        return {k: substitute(v, replace) for k, v in value.items()}
+    if hasattr(value, "substitute"):
+        return value.substitute(replace)
+    return value
+
+
+def rebuild(function: str, args: tuple[Value, ...]) -> Value:
+    """An application in normal form."""
+    special = {"add": add, "mul": multiply, "and": both, "or": either, "not": negate, "if": choose, "eq": equal, "div": divide}
+    return special[function](*args) if function in special else apply(function, *args)
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def to_json(value: Value) -> Any:
+    """A JSON form that `from_json` reads back to an equal value."""
+    if isinstance(value, bool | int | float | str) or value is None:
+        return value
+    if isinstance(value, Fraction):
+        return {"ratio": [value.numerator, value.denominator]}
+    if isinstance(value, Symbol):
+        return {"symbol": value.word}
+    if isinstance(value, Case):
+        return {"case": value.path, "values": [to_json(v) for v in value.values]}
+    if isinstance(value, Among):
+        return {"among": value.path, "n": value.n, "options": sorted(value.options)}
+    if isinstance(value, Kept):
+        return {"kept": value.path, "n": value.n}
+    if isinstance(value, Has):
+        return {"has": value.path, "item": value.item}
+    if isinstance(value, Slot):
+        return {"slot": value.path, "position": value.position, "values": [to_json(v) for v in value.values]}
+    if isinstance(value, Apply):
+        return {"apply": value.function, "args": [to_json(a) for a in value.args]}
+    if isinstance(value, tuple | list):
+        return [to_json(v) for v in value]
+    if isinstance(value, dict):
+        return {"record": [[to_json(k), to_json(v)] for k, v in value.items()]}
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    raise TypeError(f"no JSON form for {type(value).__name__}")

@@ -1,0 +1,122 @@
+"""The graph of a space: operators, selections and merges over decisions. An architecture is the graph with none left.
+
+A node computes one tensor. `present` says under which decisions it exists, every input edge says under which it is used, and all
+attributes are values over decisions (`expr.py`). Nodes stand in an order in which inputs come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.expr import Value
+from nasdsl.compiler.source import Span
+
+if TYPE_CHECKING:
+    import networkx
+
+NodeKind = Literal["input", "operator", "select", "merge", "output"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of one tensor without its batch axis: `channels` x `height` x `width` pixels at `scale` of the input's resolution.
+
+    A vector (after global pooling) has height and width None.
+    """
+
+    channels: Value
+    height: Value
+    width: Value
+    scale: Value
+
+    @property
+    def pixels(self) -> Value:
+        return 1 if self.height is None else self.height * self.width
+
+    def with_channels(self, channels: Value) -> Shape:
+        return replace(self, channels=channels)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One input of a node: the node it comes from, and the condition under which it is used."""
+
+    source: str
+    when: Value = True
+
+
+@dataclass(frozen=True)
+class Node:
+    """One tensor of the network.
+
+    Attributes:
+        name: unique, hierarchical (`stage[2].parallel[1/8].repeat[0].searching.mixconv`).
+        op: the catalogue's operator; for a merge `sum` or `concat`.
+        attrs: the operator's parameters, constants or values over decisions.
+        shape: of the output.
+        present: condition under which the tensor exists.
+        weight: nodes with the same key share weights.
+        span: where the source asks for it.
+    """
+
+    name: str
+    kind: NodeKind
+    op: str
+    attrs: Mapping[str, Any]
+    inputs: tuple[Edge, ...]
+    shape: Shape
+    present: Value = True
+    weight: str = ""
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What must hold of every architecture. `origin` says who asks: the text, or the compiler and for which reason."""
+
+    condition: Value
+    message: str
+    origin: Literal["require", "budget", "live"] = "require"
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All nodes by name in topological order, the decisions they depend on, and what must hold between these."""
+
+    nodes: Mapping[str, Node]
+    decisions: Mapping[str, Decision]
+    requirements: tuple[Requirement, ...]
+    outputs: tuple[str, ...]
+
+    def operators(self) -> Iterator[Node]:
+        """The nodes that may have weights."""
+        return (node for node in self.nodes.values() if node.kind == "operator")
+
+    @property
+    def input(self) -> Node:
+        return next(node for node in self.nodes.values() if node.kind == "input")
+
+    @cached_property
+    def digraph(self) -> networkx.MultiDiGraph[str]:
+        """The same as a networkx graph: `node` on each node, `port` and `when` on each edge."""
+        import networkx
+
+        graph: networkx.MultiDiGraph[str] = networkx.MultiDiGraph()
+        for node in self.nodes.values():
+            graph.add_node(node.name, node=node)
+            for port, edge in enumerate(node.inputs):
+                graph.add_edge(edge.source, node.name, key=port, port=port, when=edge.when)
+        return graph
+
+    def users(self) -> dict[str, list[Node]]:
+        """For each node the nodes that read it."""
+        out: dict[str, list[Node]] = {name: [] for name in self.nodes}
+        for node in self.nodes.values():
+            for edge in node.inputs:
+                out[edge.source].append(node)
+        return out

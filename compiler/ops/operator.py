@@ -1,0 +1,121 @@
+"""What an operator is: parameters, shape rule, cost rule, sharing rule and module, in one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from nasdsl.compiler.expr import Value
+from nasdsl.compiler.graph import Shape
+
+Attrs = Mapping[str, Any]
+REQUIRED: Any = object()
+"""The default of a parameter that has none."""
+
+Index = tuple[int, ...] | slice | None
+"""Which entries of one axis of a weight a smaller setting uses: None for all, a slice (a view), or indices."""
+
+
+class Cost(NamedTuple):
+    """Exact cost of one operator for one image: multiply-accumulates, parameters, and values in its output.
+
+    Batch norm, activation, pooling and resizing count no MACs; attention's two products do. This is what
+    `torch.utils.flop_counter` counts, halved.
+    """
+
+    macs: Value = 0
+    params: Value = 0
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter of an operator.
+
+    Attributes:
+        type: what a value must be, in words of the language: `int`, `positive`, `odd`, `number`, `bool`, `symbol`, `width` (a number or
+            `units`), `widths` (a record kernel size -> width), `scale`, `list`, `string`.
+        default: REQUIRED where the file must give it.
+        choices: for a symbol, the words that are allowed.
+        doc: one line for `--help` and errors.
+    """
+
+    name: str
+    type: str
+    default: Any = REQUIRED
+    choices: tuple[str, ...] = ()
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class UnitGroup:
+    """Search units of one operator that a shrinking search may remove.
+
+    Attributes:
+        units: the attribute (or `attribute[key]`) whose value is the `units` decision.
+        scale: name of the module's parameter that holds the importance factors (BN scales).
+        start: first entry of that parameter that belongs to this group.
+        kind: what the unit is, for pictures and tables: `channel` or `token`.
+        label: the kernel size of a channel group, else empty.
+    """
+
+    units: Any
+    scale: str
+    start: int
+    kind: str
+    label: str = ""
+
+
+class ShapeProblem(Exception):
+    """Raised by a shape rule: the message says what is wrong in the user's words; `param` names the argument at fault."""
+
+    def __init__(self, message: str, param: str = "", help: str = ""):
+        self.param = param
+        self.help = help
+        super().__init__(message)
+
+
+def _no_sharing(full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]) -> dict[str, tuple[Index, ...]]:
+    return {}
+
+
+def _no_units(attrs: Attrs) -> tuple[UnitGroup, ...]:
+    return ()
+
+
+def _always(attrs: Attrs) -> Value:
+    return True
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One entry of the catalogue. The rules are plain functions; only `module` needs torch, and is imported when a network is built.
+
+    Attributes:
+        params: in order; the first may stand bare in a call. Parameters named `out` give the output's width.
+        shape: (input shapes, attrs) -> output shape. Numbers may be values over decisions.
+        cost: (input shapes, output shape, attrs) -> Cost, written with + * // so that numbers and values over decisions both work.
+        module: "package.module:Class", a torch module that knows nothing of the compiler.
+        arguments: (input shapes, output shape, attrs), all plain -> the keyword arguments of that class.
+        shares: which entries of each parameter and buffer a smaller setting uses; names left out are used whole. The arguments are the larger attrs and input
+            shapes and the smaller ones, all plain.
+        units: search units that the setting has.
+        alive: condition under which the operator has an output at all (a MixConv without a channel has none).
+        inputs: how many tensors it reads; -1 for any number (a branch bundle).
+    """
+
+    name: str
+    params: tuple[Param, ...]
+    shape: Callable[[Sequence[Shape], Attrs], Shape]
+    cost: Callable[[Sequence[Shape], Shape, Attrs], Cost]
+    module: str
+    arguments: Callable[[Sequence[Shape], Shape, Attrs], dict[str, Any]]
+    shares: Callable[[Attrs, Attrs, Sequence[Shape], Sequence[Shape]], dict[str, tuple[Index, ...]]] = _no_sharing
+    units: Callable[[Attrs], tuple[UnitGroup, ...]] = _no_units
+    alive: Callable[[Attrs], Value] = _always
+    inputs: int = 1
+    doc: str = ""
+    where: str = field(default="built-in")
+
+    def param(self, name: str) -> Param | None:
+        return next((p for p in self.params if p.name == name), None)

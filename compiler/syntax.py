@@ -1,0 +1,300 @@
+"""The syntax tree of a `.space` file: one frozen class per construct, each with the span it was read from.
+
+Spans do not count in equality, so that `parse(unparse(tree)) == tree` is the whole round-trip property.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from nasdsl.compiler.source import Span
+
+
+@dataclass(frozen=True)
+class Node:
+    span: Span = field(compare=False, repr=False, kw_only=True)
+
+
+# --- Expressions -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Number(Node):
+    """`24`, `1.6e-4`, `600M`, `5 epochs`. `text` is the number as written, without its unit; `value` is exact."""
+
+    value: int | Fraction
+    unit: str | None
+    text: str = field(compare=False)
+
+
+@dataclass(frozen=True)
+class String(Node):
+    value: str
+
+
+@dataclass(frozen=True)
+class Name(Node):
+    name: str
+
+
+@dataclass(frozen=True)
+class Incoming(Node):
+    """`in` as a value: the incoming width."""
+
+
+@dataclass(frozen=True)
+class List(Node):
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Bind(Node):
+    """`name in source`, of `for` and of comprehensions."""
+
+    name: str
+    source: Expr
+
+
+@dataclass(frozen=True)
+class Comprehension(Node):
+    """`[for k in [3, 5], d in 1..3: body]`; the last bind varies fastest."""
+
+    binds: tuple[Bind, ...]
+    body: Expr
+
+
+@dataclass(frozen=True)
+class Call(Node):
+    """`function(arguments) { body }`. `arguments` is None where there were no parentheses (`residual { ... }`)."""
+
+    function: Name
+    arguments: tuple[Item, ...] | None
+    body: Block | None
+
+
+@dataclass(frozen=True)
+class Field(Node):
+    base: Expr
+    name: Name
+
+
+@dataclass(frozen=True)
+class Index(Node):
+    base: Expr
+    index: Expr
+
+
+@dataclass(frozen=True)
+class Unary(Node):
+    operator: str  # "-" or "not"
+    operand: Expr
+
+
+@dataclass(frozen=True)
+class Binary(Node):
+    """`+ - * / ^ == != <= >= < > in and or implies`."""
+
+    operator: str
+    left: Expr
+    right: Expr
+    operator_span: Span = field(compare=False, repr=False, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Size(Node):
+    """`3 x 512 x 1024` (or two parts)."""
+
+    parts: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class Range(Node):
+    first: Expr
+    last: Expr
+    step: Expr | None
+
+
+@dataclass(frozen=True)
+class If(Node):
+    """`then if condition else otherwise`."""
+
+    then: Expr
+    condition: Expr
+    otherwise: Expr
+
+
+@dataclass(frozen=True)
+class Pipe(Node):
+    """`a -> b -> c`."""
+
+    steps: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class Block(Node):
+    """`{ ... }`: steps of a body, or entries of a record; the place where it stands says which."""
+
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Match(Node):
+    head: Expr
+    cases: Block
+
+
+@dataclass(frozen=True)
+class For(Node):
+    bind: Bind
+    body: Block
+
+
+@dataclass(frozen=True)
+class Repeat(Node):
+    count: Expr
+    body: Block
+
+
+# --- What may stand between brackets beside expressions --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Else(Node):
+    """The key `else` of a `match` or an `else:` argument."""
+
+
+@dataclass(frozen=True)
+class Named(Node):
+    """`key: value`: an argument, an entry, an alternative or a labelled step."""
+
+    key: Expr | Else
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Formal(Node):
+    name: Name
+    default: Expr | None
+
+
+@dataclass(frozen=True)
+class Let(Node):
+    """`let name = value`, or `let name(formals) = value` for a function."""
+
+    name: Name
+    formals: tuple[Formal, ...] | None
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Require(Node):
+    condition: Expr
+
+
+# --- Declarations ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Param(Node):
+    """`param name = value`, or `param name in [choices]` where the first is the default."""
+
+    name: Name
+    choices: bool
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Input(Node):
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Operator(Node):
+    """`operator name(formals) = expr` or `operator name(formals) { ... }` (then `body` is a Block)."""
+
+    name: Name
+    formals: tuple[Formal, ...]
+    body: Expr
+
+
+@dataclass(frozen=True)
+class Fusion(Node):
+    name: Name
+    formals: tuple[Formal, ...]
+    body: Block
+
+
+@dataclass(frozen=True)
+class Section(Node):
+    """`network { ... }`, `detector { ... }`, `search shrink { ... }`."""
+
+    kind: Name
+    name: Name | None
+    body: Block
+
+
+@dataclass(frozen=True)
+class Pin(Node):
+    """`place: value` in a `with` block; `place` is made of Name, Field and Index."""
+
+    place: Expr
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Use(Node):
+    path: String
+
+
+@dataclass(frozen=True)
+class Space(Node):
+    name: Name
+    body: tuple[Declaration, ...]
+
+
+@dataclass(frozen=True)
+class Derived(Node):
+    """`space name = base with { changes }`."""
+
+    name: Name
+    base: Name
+    changes: tuple[Pin | Input | Require | Section, ...]
+
+
+@dataclass(frozen=True)
+class Comment(Node):
+    """`# text` as written. Comments stand in `File.comments`, in the order of the text, and not in the tree."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class File(Node):
+    items: tuple[Use | Space | Derived | Let | Operator | Fusion, ...]
+    comments: tuple[Comment, ...] = field(default=(), compare=False, repr=False)
+
+
+Expr = (
+    Number
+    | String
+    | Name
+    | Incoming
+    | List
+    | Comprehension
+    | Call
+    | Field
+    | Index
+    | Unary
+    | Binary
+    | Size
+    | Range
+    | If
+    | Pipe
+    | Block
+    | Match
+    | For
+    | Repeat
+)
+Item = Expr | Named | Let | Require
+Declaration = Let | Operator | Fusion | Param | Input | Require | Section
