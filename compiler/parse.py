@@ -1,0 +1,282 @@
+"""Text -> syntax tree.
+
+`tokenize` and the tables of `grammar.lark` do the reading; this file runs the automaton and builds the tree. What goes
+wrong is put into words in `mistakes.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from nasdsl.compiler import syntax
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
+from nasdsl.compiler.source import Source, Span
+from nasdsl.compiler.tables import END, LINE_BREAK, tables
+from nasdsl.compiler.tokens import Token, Tokens, tokenize
+
+LARGEST_FILE = 1_000_000  # characters
+DEEPEST_BRACKETS = 60
+DEEPEST_OPERATORS = 100
+MOST_MISTAKES = 20
+
+
+def parse(source: Source) -> syntax.File:
+    """The syntax tree of a source.
+
+    A CompileError holds all mistakes that could be told apart, in the order of the text. Whatever the text, this ends
+    soon and raises nothing else; the depth of the tree is bounded, so that it can be walked by recursion.
+    """
+    if len(source.text) > LARGEST_FILE:
+        raise _too_long(source.name)
+    found = tokenize(source)
+    if (depth := _too_deep(source, found.tokens)) is not None:
+        raise CompileError([depth])
+    reading = _Reading(source, found)
+    file = reading.run()
+    if found.mistakes or reading.mistakes or file is None:
+        raise CompileError(found.mistakes + reading.mistakes)
+    return file
+
+
+def read(path: Path) -> Source:
+    """The text of a file, or a CompileError where there is no text to be had. Line ends become line feeds."""
+    name = str(path)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(4 * LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise error("no-such-file", f"there is no file `{name}`", None) from None
+    except IsADirectoryError:
+        raise error("not-a-file", f"`{name}` is a folder", None, help="name a `.space` file in it") from None
+    except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise error("unreadable-file", f"`{name}` can't be read: {reason}", None) from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = raw.count(b"\n", 0, problem.start) + 1
+        if len(raw) <= 4 * LARGEST_FILE:
+            raise error("not-utf8", f"`{name}` is not UTF-8 text: byte {raw[problem.start]:#04x} in line {line}", None) from None
+        raise _too_long(name) from None
+    if len(text) > LARGEST_FILE:
+        raise _too_long(name)
+    return Source(text.replace("\r\n", "\n").replace("\r", "\n"), name, path)
+
+
+def _too_long(name: str) -> CompileError:
+    message = f"`{name}` is too long: a file has at most {LARGEST_FILE:,} characters"
+    return error("file-too-large", message, None, help="split it and join the parts with `use`")
+
+
+# --- The automaton ---------------------------------------------------------------------------------------------------
+
+# A line that begins with one of these goes on with the line before.
+_CONTINUES = frozenset({"->", "+", "*", "/", "^", ")", "]", "}", ",", "COMPARE", "..", "and", "or", "implies", "if"})
+_SOFT = frozenset({"x", "step"})  # words that are infix operators only where one may stand
+
+
+class _Reading:
+    """One run of the automaton over the tokens of a source."""
+
+    def __init__(self, source: Source, found: Tokens):
+        self.source = source
+        self.found = found
+        self.mistakes: list[Diagnostic] = []
+        self.states = [tables().start]
+        self.values: list[Any] = []
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+
+    def run(self) -> syntax.File | None:
+        for token in self.found.tokens:
+            if token.leads and token.kind not in _CONTINUES and self.accepts(LINE_BREAK):
+                self.feed(Token(LINE_BREAK, "", token.start, token.start, False))
+            if not self.feed(token):
+                self.mistakes.append(Diagnostic("syntax", f"unexpected {token}", Span(self.source, token.start, token.end)))
+                return None
+        made = self.values[0]
+        assert isinstance(made, syntax.File)
+        return made
+
+    def accepts(self, kind: str) -> bool:
+        """Whether a terminal can stand here."""
+        known = tables()
+        action = known.actions[self.states[-1]].get(kind)
+        if action is None or action >= 0:
+            return action is not None
+        states = self.states.copy()
+        while action is not None and action < 0:
+            name, size, _, _ = known.rules[~action]
+            if size:
+                del states[-size:]
+            if name == "start":
+                return True
+            states.append(known.gotos[states[-1]][name])
+            action = known.actions[states[-1]].get(kind)
+        return action is not None
+
+    def feed(self, token: Token) -> bool:
+        """Take a token in and build what it completes; False, and nothing taken in, where it can't stand."""
+        known = tables()
+        actions, gotos, rules = known.actions, known.gotos, known.rules
+        states, values, starts, ends = self.states, self.values, self.starts, self.ends
+        kind = token.kind
+        if kind == "NAME" and token.text in _SOFT and token.text in actions[states[-1]]:
+            kind = token.text
+        while True:
+            action = actions[states[-1]].get(kind)
+            if action is None:
+                return False
+            if action >= 0:
+                states.append(action)
+                values.append(token)
+                starts.append(token.start)
+                ends.append(token.end)
+                return True
+            name, size, kept, build = rules[~action]
+            if size == 1 and build == "=":
+                states[-1] = gotos[states[-2]][name]
+                continue
+            children: list[Any] = []
+            for place in kept:
+                if place >= 0:
+                    children.append(values[place - size])
+                else:
+                    children.extend(values[~place - size])
+            if size:
+                start, end = starts[-size], ends[-1]
+                del states[-size:], values[-size:], starts[-size:], ends[-size:]
+            else:
+                start = end = token.start
+            if not build:
+                made: Any = children
+            elif build == "=":
+                made = children[0]
+            elif build == "start":
+                made = self.file(children)
+            else:
+                made = _BUILD[build](children, Span(self.source, start, end))
+            values.append(made)
+            starts.append(start)
+            ends.append(end)
+            states.append(gotos[states[-1]][name])
+            if name == "start":
+                return True
+
+    def file(self, items: list[Any]) -> syntax.File:
+        text = self.source.text
+        comments = tuple(
+            syntax.Comment(text[start:end], span=Span(self.source, start, end)) for start, end in self.found.comments
+        )
+        return syntax.File(tuple(items), comments, span=Span(self.source, 0, len(text)))
+
+
+def _too_deep(source: Source, tokens: list[Token]) -> Diagnostic | None:
+    """A complaint about brackets in brackets, or operators upon operators, beyond what can be walked by recursion."""
+    waiting: list[int] = []  # for each open bracket, the operators around it
+    operators = 0
+    for token in tokens:
+        kind = token.kind
+        if kind in _OPENS:
+            waiting.append(operators)
+            operators += 1
+            if len(waiting) > DEEPEST_BRACKETS:
+                what = f"brackets stand more than {DEEPEST_BRACKETS} deep in each other"
+                break
+        elif kind in _CLOSES:
+            operators = waiting.pop() + 1 if waiting else 0
+        elif kind in _DEEPENS or (kind == "NAME" and token.text == "x"):
+            operators += 1
+            if operators > DEEPEST_OPERATORS + len(waiting):
+                what = f"more than {DEEPEST_OPERATORS} operators stand upon each other"
+                break
+        elif kind in _RESTARTS or token.leads:
+            operators = waiting[-1] + 1 if waiting else 0
+    else:
+        return None
+    return Diagnostic("too-deep", what, Span(source, token.start, token.end), help="give a part of it a name with `let`")
+
+
+_OPENS = frozenset("([{")
+_CLOSES = frozenset(")]}")
+_DEEPENS = frozenset({"+", "-", "*", "/", "^", ".", "..", "COMPARE", "and", "or", "not", "implies", "if", "else"})
+_RESTARTS = frozenset({"->", ",", ":", "="})
+
+
+# --- The tree --------------------------------------------------------------------------------------------------------
+
+_SUFFIX = {"K": 10**3, "M": 10**6, "G": 10**9}
+
+
+def _number(children: list[Any], span: Span) -> syntax.Number:
+    text: str = children[0].text
+    unit: str | None = children[1].text if len(children) == 2 else None
+    return syntax.Number(number_value(text), unit, text, span=span)
+
+
+def number_value(text: str) -> int | Fraction:
+    """The exact value of a number as written, without a unit: `24`, `1.6e-4`, `600M`."""
+    if text.isdigit():
+        return int(text)
+    value = Fraction(text[:-1]) * _SUFFIX[text[-1]] if text[-1] in _SUFFIX else Fraction(text)
+    return value.numerator if value.denominator == 1 else value
+
+
+def _call(children: list[Any], span: Span) -> syntax.Call:
+    arguments = children[1] if isinstance(children[1], tuple) else None
+    body = children[-1] if isinstance(children[-1], syntax.Block) else None
+    return syntax.Call(children[0], arguments, body, span=span)
+
+
+def _binary(children: list[Any], span: Span) -> syntax.Binary:
+    left, operator, right = children
+    place = Span(span.source, operator.start, operator.end)
+    return syntax.Binary(operator.text, left, right, span=span, operator_span=place)
+
+
+def _optional(children: list[Any], place: int, size: int) -> Any:
+    """The child at a place that may be left out of `size` children."""
+    return children[place] if len(children) == size else None
+
+
+_BUILD: dict[str, Callable[[list[Any], Span], Any]] = {
+    "arguments": lambda c, s: tuple(c),
+    "binary": _binary,
+    "bind": lambda c, s: syntax.Bind(c[0].text, c[1], span=s),
+    "block": lambda c, s: syntax.Block(tuple(c), span=s),
+    "call": _call,
+    "comprehension": lambda c, s: syntax.Comprehension(tuple(c[:-1]), c[-1], span=s),
+    "derived": lambda c, s: syntax.Derived(c[0], c[1], tuple(c[2:]), span=s),
+    "else": lambda c, s: syntax.Else(span=s),
+    "field": lambda c, s: syntax.Field(c[0], c[1], span=s),
+    "for": lambda c, s: syntax.For(c[0], c[1], span=s),
+    "formal": lambda c, s: syntax.Formal(c[0], _optional(c, 1, 2), span=s),
+    "formals": lambda c, s: tuple(c),
+    "fusion": lambda c, s: syntax.Fusion(c[0], _optional(c, 1, 3) or (), c[-1], span=s),
+    "if": lambda c, s: syntax.If(*c, span=s),
+    "incoming": lambda c, s: syntax.Incoming(span=s),
+    "index": lambda c, s: syntax.Index(*c, span=s),
+    "input": lambda c, s: syntax.Input(*c, span=s),
+    "let": lambda c, s: syntax.Let(c[0], _optional(c, 1, 3), c[-1], span=s),
+    "list": lambda c, s: syntax.List(tuple(c), span=s),
+    "match": lambda c, s: syntax.Match(*c, span=s),
+    "name": lambda c, s: syntax.Name(c[0].text, span=s),
+    "named": lambda c, s: syntax.Named(*c, span=s),
+    "number": _number,
+    "operator": lambda c, s: syntax.Operator(*c, span=s),
+    "param": lambda c, s: syntax.Param(c[0], len(c) == 3, c[-1], span=s),
+    "pin": lambda c, s: syntax.Pin(*c, span=s),
+    "pipe": lambda c, s: syntax.Pipe(tuple(c), span=s),
+    "range": lambda c, s: syntax.Range(c[0], c[1], _optional(c, 2, 3), span=s),
+    "repeat": lambda c, s: syntax.Repeat(*c, span=s),
+    "require": lambda c, s: syntax.Require(*c, span=s),
+    "section": lambda c, s: syntax.Section(c[0], _optional(c, 1, 3), c[-1], span=s),
+    "size": lambda c, s: syntax.Size(tuple(c), span=s),
+    "space": lambda c, s: syntax.Space(c[0], tuple(c[1:]), span=s),
+    "string": lambda c, s: syntax.String(c[0].text[1:-1], span=s),
+    "unary": lambda c, s: syntax.Unary(c[0].text, c[1], span=s),
+    "use": lambda c, s: syntax.Use(*c, span=s),
+}
