@@ -1,0 +1,1 @@
+"""A supernet becomes an architecture: data, tasks, training and search."""

@@ -1,0 +1,34 @@
+"""Data: the files of a user, or the embedded digits, become train and validation samples and batches of them."""
+
+from nasdsl.runtime.data.datasets import ClassificationSet, KeypointSet, SegmentationSet, to_crop, to_image
+from nasdsl.runtime.data.errors import DataError
+from nasdsl.runtime.data.files import Files
+from nasdsl.runtime.data.images import Cached, Size
+from nasdsl.runtime.data.layouts import KeypointLayout
+from nasdsl.runtime.data.loader import Batch, Loader
+from nasdsl.runtime.data.open import find_readers, open_data
+from nasdsl.runtime.data.plugins import PluginError
+from nasdsl.runtime.data.readers import Reader
+from nasdsl.runtime.data.splits import DataSplits, Request, Samples
+
+__all__ = [
+    "Batch",
+    "Cached",
+    "ClassificationSet",
+    "DataError",
+    "DataSplits",
+    "Files",
+    "KeypointLayout",
+    "KeypointSet",
+    "Loader",
+    "PluginError",
+    "Reader",
+    "Request",
+    "Samples",
+    "SegmentationSet",
+    "Size",
+    "find_readers",
+    "open_data",
+    "to_crop",
+    "to_image",
+]

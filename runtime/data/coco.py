@@ -1,0 +1,208 @@
+"""COCO keypoints: `images/<split>/` with `annotations/person_keypoints_<split>.json`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from nasdsl.runtime.data.crops import USUAL_SIZE, Instance, crops
+from nasdsl.runtime.data.datasets import enlarged
+from nasdsl.runtime.data.errors import DataError, did_you_mean
+from nasdsl.runtime.data.files import Files, is_image
+from nasdsl.runtime.data.images import Bytes, Size, coloured, crop_box, decode, planes
+from nasdsl.runtime.data.layouts import KeypointLayout
+from nasdsl.runtime.data.readers import Reader, by_cross, hold_out, pick_splits, split_of
+from nasdsl.runtime.data.splits import DataSplits, Request
+
+Json = dict[str, Any]
+Named = tuple[Instance, str]
+"""An instance with the member that holds its image."""
+
+
+def accepts(files: Files) -> bool:
+    """Whether there is an annotation file with keypoints."""
+    return bool(_annotation_files(files))
+
+
+def read(files: Files, request: Request) -> DataSplits:
+    """One sample per instance with at least one labelled joint; crowds are left out.
+
+    Raises:
+        DataError: an annotation file is damaged or contradicts itself, an image is missing, or no instance has joints.
+    """
+    by_split = _annotation_files(files)
+    train_name, val_name = pick_splits(list(by_split), files.title) if len(by_split) > 1 else (next(iter(by_split)), None)
+    layout, train = _instances(files, by_split[train_name])
+    if val_name is None:
+        train, val = _hold_out_images(train, request.seed)
+        note = f"; {by_split[train_name]} is the only split, so a fixed 20 % of its images validates"
+    else:
+        val_layout, val = _instances(files, by_split[val_name])
+        note = f"; validation is {val_name}"
+        if val_layout.names != layout.names:
+            raise DataError(f"{files.title}: the splits name their joints differently: {layout.names}, {val_layout.names}")
+    size = request.size or USUAL_SIZE
+    stored, more = enlarged(size, request.train_size)
+    return DataSplits(
+        train=_samples(files, train, stored, more, request),
+        val=_samples(files, val, size, 1.0, request),
+        task="keypoints",
+        classes=("person",),
+        channels=request.channels,
+        size=size,
+        description=f"{files.title}: COCO keypoints, {len(train)} train and {len(val)} validation instances at "
+        f"{by_cross(size)}, {len(layout.names)} joints{note}",
+        layout=layout,
+    )
+
+
+def looks_like_boxes(files: Files) -> str | None:
+    """The name of a COCO annotation file without keypoints, to tell a user what the data is for instead."""
+    names = [name for name in files.names if name.endswith(".json")] if files.chosen is None else [files.chosen]
+    return next((name for name in names if b'"annotations"' in (text := files.read(name)) and b'"bbox"' in text), None)
+
+
+def _annotation_files(files: Files) -> dict[str, str]:
+    """Split name, as in the file name (`train2017`), to annotation file; files named for keypoints come first."""
+    names = [name for name in files.names if name.endswith(".json")]
+    if files.chosen is not None:
+        # The neighbours of the one that was named count only if they are called the same but for the split.
+        if not files.chosen.endswith(".json"):
+            return {}
+        names = [name for name in names if _stem(name)[0] == _stem(files.chosen)[0]]
+    names.sort(key=lambda name: ("keypoint" not in name.lower(), name))
+    found: dict[str, str] = {}
+    for name in names:
+        split = _stem(name)[1]
+        if split not in found and b'"keypoints"' in (text := files.read(name)) and b'"images"' in text:
+            found[split] = name
+    return found
+
+
+def _stem(name: str) -> tuple[str, str]:
+    """Annotation family and split: `annotations/person_keypoints_val2017.json` is `…/person_keypoints`, `val2017`."""
+    path = PurePosixPath(name)
+    words = path.stem.split("_")
+    place = next((i for i, word in enumerate(words) if split_of(word)), None)
+    if place is None:
+        return str(path.parent / path.stem), path.stem
+    return str(path.parent / "_".join(words[:place] + words[place + 1 :])), words[place]
+
+
+def _instances(files: Files, name: str) -> tuple[KeypointLayout, list[Named]]:
+    where = files.at(name)
+    try:
+        document = json.loads(files.read(name))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is not JSON: {error}") from error
+    try:
+        return _parsed(files, document, name)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{where} is not laid out as COCO keypoints: {type(error).__name__} {error}",
+            help='expected "images" with id and file_name, "categories", and "annotations" with image_id and keypoints',
+        ) from error
+
+
+def _parsed(files: Files, document: Json, name: str) -> tuple[KeypointLayout, list[Named]]:
+    where = files.at(name)
+    categories = {one["id"]: one for one in document["categories"] if one.get("keypoints")}
+    annotations = [one for one in document["annotations"] if "keypoints" in one and not one.get("iscrowd")]
+    if not categories and annotations:
+        layout = KeypointLayout.unnamed(len(annotations[0]["keypoints"]) // 3)
+    elif len({tuple(one["keypoints"]) for one in categories.values()}) == 1:
+        category = next(iter(categories.values()))
+        skeleton = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
+        layout = KeypointLayout.of(tuple(str(joint) for joint in category["keypoints"]), skeleton)
+    else:
+        raise DataError(f"{where} has {len(categories)} categories with different joints; expected one set of joints")
+    images = {int(one["id"]): (i, str(one["file_name"])) for i, one in enumerate(document["images"])}
+    members = _image_members(files, [file_name for _, file_name in images.values()], _stem(name)[1])
+    found: list[Named] = []
+    for one in annotations:
+        instance = _instance(one, images, layout, where)
+        if instance is not None:
+            found.append((instance, members[images[instance.image_id][1]]))
+    if not found:
+        raise DataError(f"{where} has no instance with a labelled joint: the split is empty")
+    return layout, found
+
+
+def _instance(one: Json, images: dict[int, tuple[int, str]], layout: KeypointLayout, where: str) -> Instance | None:
+    """The annotation as an instance; None when no joint is labelled."""
+    ann_id, image_id = int(one["id"]), int(one["image_id"])
+    count = len(layout.names)
+    joints = np.asarray(one["keypoints"], dtype=np.float32)
+    if joints.shape != (3 * count,):
+        raise DataError(f"{where}, annotation {ann_id}: {count} joints need {3 * count} numbers, found {joints.size}")
+    joints = joints.reshape(count, 3)
+    if not np.isfinite(joints).all() or not np.isin(joints[:, 2], (0, 1, 2)).all():
+        raise DataError(f"{where}, annotation {ann_id}: a joint is x, y and visibility 0, 1 or 2")
+    if image_id not in images:
+        raise DataError(f"{where}, annotation {ann_id}: there is no image with id {image_id}")
+    labelled = joints[joints[:, 2] > 0, :2]
+    if not len(labelled):
+        return None
+    left, top = (float(value) for value in labelled.min(axis=0))
+    width, height = (float(value) for value in labelled.max(axis=0) - labelled.min(axis=0))
+    box = tuple(float(value) for value in one.get("bbox") or (left, top, width, height))
+    if len(box) != 4 or not all(math.isfinite(value) for value in box):
+        raise DataError(f"{where}, annotation {ann_id}: a box is left, top, width and height, found {one['bbox']}")
+    sides = (max(box[2], 1.0), max(box[3], 1.0))
+    area = float(one.get("area") or sides[0] * sides[1])
+    return Instance(images[image_id][0], image_id, ann_id, (box[0], box[1], *sides), area, joints)
+
+
+def _image_members(files: Files, file_names: list[str], split: str) -> dict[str, str]:
+    """File name in the annotations to member; a folder named for the split is preferred.
+
+    Raises:
+        DataError: an image is not there.
+    """
+    by_base: dict[str, list[str]] = defaultdict(list)
+    for name in files.names:
+        if is_image(name):
+            by_base[PurePosixPath(name).name].append(name)
+    found: dict[str, str] = {}
+    for file_name in file_names:
+        options = [name for name in by_base[PurePosixPath(file_name).name] if f"/{name}".endswith(f"/{file_name}")]
+        options.sort(key=lambda name: (f"/{split}/" not in f"/{name}", len(name), name))
+        if not options:
+            near = did_you_mean(file_name, list(by_base)[:5000])
+            raise DataError(f"{files.title} has no image {file_name}, which its annotations name", help=near)
+        found[file_name] = options[0]
+    return found
+
+
+def _hold_out_images(found: list[Named], seed: int) -> tuple[list[Named], list[Named]]:
+    """By image, so that no image is in two splits."""
+    _, kept = hold_out(sorted({instance.image_id for instance, _ in found}), seed)
+    held = set(kept)
+    train = [one for one in found if one[0].image_id not in held]
+    return train, [one for one in found if one[0].image_id in held]
+
+
+def _samples(files: Files, found: list[Named], size: Size, more: float, request: Request) -> Any:
+    members = {instance.image: member for instance, member in found}
+
+    def crop(image: int, box: tuple[float, float, float, float], size: Size) -> Bytes:
+        name = members[image]
+        return planes(crop_box(coloured(decode(files.read(name), files.at(name)), request.channels), box, size))
+
+    return crops([one for one, _ in found], crop, size, more, request.channels, request.cache_bytes)
+
+
+COCO_KEYPOINTS = Reader(
+    name="COCO keypoints",
+    task="keypoints",
+    expects="images/train, images/val with annotations/person_keypoints_train.json and …_val.json",
+    accepts=accepts,
+    read=read,
+)

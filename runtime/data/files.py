@@ -1,0 +1,160 @@
+"""A folder or a zip, seen as the same thing: names and bytes. A zip is read in place."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from nasdsl.runtime.data.errors import DataError, did_you_mean
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+MOST_FILES = 5_000_000
+LARGEST_MEMBER = 2 << 30
+# Folders that mean something to a reader; a single folder of another name at the top is only wrapping.
+MEANINGFUL = frozenset(
+    "train training trainannot val valid validation test testing images annotations masks labels leftimg8bit gtfine".split()
+)
+
+
+def is_image(name: str) -> bool:
+    """Whether the ending of `name` is that of an image."""
+    return name.lower().endswith(IMAGE_ENDINGS)
+
+
+class Files:
+    """The files below one folder, or in one zip: `names` (sorted, with `/`) and `read`.
+
+    Hidden files are left out, and one wrapping folder at the top (`my_data/train/...`) is looked through.
+    `chosen` is the member that the user named, when the path is of a single file; `names` then are its neighbours.
+    Safe to use from several threads, and can be pickled.
+    """
+
+    def __init__(self, path: Path, chosen: Path | None = None) -> None:
+        self.path = path
+        self.title = (chosen or path).name or str(path)
+        self._is_zip = path.is_file()
+        self._zip: zipfile.ZipFile | None = None
+        self._zip_owner = 0
+        names = sorted(self._zip_names() if self._is_zip else self._folder_names())
+        self.chosen = chosen.relative_to(path).as_posix() if chosen else None
+        self._prefix = "" if chosen else _wrapping(names)
+        self.names: tuple[str, ...] = tuple(name[len(self._prefix) :] for name in names)
+        self._known = frozenset(self.names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_zip": None}
+
+    def at(self, name: str) -> str:
+        """How a message names a member: `data.zip: train/cat/1.png`."""
+        return f"{self.title}: {name}" if self._is_zip else str(self.path / (self._prefix + name))
+
+    def below(self, folder: str) -> tuple[str, ...]:
+        """Members below `folder`, as names from the top."""
+        return tuple(name for name in self.names if name.startswith(folder.rstrip("/") + "/"))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a member.
+
+        Raises:
+            DataError: there is no such member, or it cannot be read.
+        """
+        if name not in self._known:
+            near = did_you_mean(name, self.names if len(self.names) < 5000 else ())
+            raise DataError(f"{self.title} has no file {name}", help=near)
+        try:
+            if not self._is_zip:
+                return (self.path / (self._prefix + name)).read_bytes()
+            archive = self._open()
+            if archive.getinfo(self._prefix + name).file_size > LARGEST_MEMBER:
+                raise DataError(f"{self.at(name)} is larger than {LARGEST_MEMBER >> 30} GiB")
+            return archive.read(self._prefix + name)
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+            raise DataError(f"{self.at(name)} cannot be read: {error}") from error
+
+    def text(self, name: str) -> str:
+        """A member as UTF-8 text (with or without a byte-order mark)."""
+        try:
+            return self.read(name).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.at(name)} is not a text file in UTF-8") from error
+
+    def _open(self) -> zipfile.ZipFile:
+        # A file handle that a fork inherits shares its position with the parent, so each process opens its own.
+        if self._zip is None or self._zip_owner != os.getpid():
+            self._zip = zipfile.ZipFile(self.path)
+            self._zip_owner = os.getpid()
+        return self._zip
+
+    def _zip_names(self) -> list[str]:
+        try:
+            names = self._open().namelist()
+        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            raise DataError(f"{self.path} cannot be read as a zip: {error}") from error
+        return [name for name in names if not name.endswith("/") and not _hidden(name)]
+
+    def _folder_names(self) -> list[str]:
+        names: list[str] = []
+        seen: set[str] = set()
+        for folder, folders, files in os.walk(self.path, followlinks=True):
+            real = os.path.realpath(folder)
+            if real in seen:  # a link that leads back up
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(one for one in folders if not one.startswith((".", "__")))
+            below = os.path.relpath(folder, self.path).replace(os.sep, "/")
+            names += [one if below == "." else f"{below}/{one}" for one in files if not one.startswith(".")]
+            if len(names) > MOST_FILES:
+                raise DataError(f"{self.path} holds more than {MOST_FILES:,} files", help="name the folder of one data set")
+        return names
+
+
+def open_files(spec: str | Path) -> Files:
+    """The files that a user's `--data` names: a folder, a zip, or a single `.json` or IDX file with its neighbours.
+
+    Raises:
+        DataError: nothing is there, or it is a file of a kind that no reader takes.
+    """
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return Files(path)
+    if not path.exists():
+        parent = path.parent
+        near = did_you_mean(path.name, os.listdir(parent)) if parent.is_dir() else f"there is no folder {parent} either"
+        raise DataError(f"no file or folder {path}", help=near)
+    if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
+        return Files(path)
+    if path.suffix.lower() == ".json":
+        return Files(path.parent.parent if path.parent.name == "annotations" else path.parent, chosen=path)
+    if path.suffix.lower() == ".gz" or "ubyte" in path.name:
+        return Files(path.parent, chosen=path)
+    raise DataError(
+        f"{path.name} is not a kind of file that can be read as data",
+        help="give a folder, a .zip, a COCO .json or an IDX .gz file",
+    )
+
+
+def _hidden(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return any(part.startswith((".", "__MACOSX")) for part in parts) or name.startswith("/")
+
+
+def _wrapping(names: list[str]) -> str:
+    """`top/` when every name starts with it and `top` says nothing about the layout; repeated inward."""
+    prefix = ""
+    while names:
+        top, slash, _ = names[0][len(prefix) :].partition("/")
+        if not slash or top.lower() in MEANINGFUL:
+            break
+        if not all(name.startswith(f"{prefix}{top}/") for name in names):
+            break
+        # `cat/1.png, cat/2.png` is one class, not wrapping: something must still be nested below.
+        if not any("/" in name[len(prefix) + len(top) + 1 :] for name in names):
+            break
+        prefix += top + "/"
+    return prefix

@@ -1,0 +1,140 @@
+"""IDX files, as of MNIST: `…images-idx3-ubyte.gz` with `…labels-idx1-ubyte.gz`."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nasdsl.runtime.data.datasets import ClassificationSet
+from nasdsl.runtime.data.errors import DataError
+from nasdsl.runtime.data.files import Files
+from nasdsl.runtime.data.images import Bytes, Cached, Size
+from nasdsl.runtime.data.readers import Reader, by_cross
+from nasdsl.runtime.data.splits import DataSplits, Request
+
+LARGEST = 4 << 30
+IMAGES = re.compile(r"^(?P<split>.*?)[-_.]?images[-.]idx3[-.]ubyte(\.gz)?$")
+
+
+@dataclass(frozen=True)
+class _Pair:
+    images: str
+    labels: str
+    split: str
+
+
+def accepts(files: Files) -> bool:
+    """Whether there is a file named as IDX images are (or the user named one of a pair)."""
+    return bool(_image_files(files))
+
+
+def read(files: Files, request: Request) -> DataSplits:
+    """`train…` trains and `t10k…`/`test…` validates; of one split alone, the first 80 % train.
+
+    Raises:
+        DataError: a partner is missing, a file is cut short or is not IDX, or the numbers of images and labels differ.
+    """
+    pairs = [_pair(files, name) for name in _image_files(files)]
+    train = next((pair for pair in pairs if pair.split.startswith("train")), pairs[0])
+    test = next((pair for pair in pairs if pair is not train), None)
+    pixels, labels = _load(files, train)
+    if test is None:
+        cut = len(labels) * 4 // 5
+        parts = (pixels[:cut], labels[:cut], pixels[cut:], labels[cut:])
+        note = "; one split only, so the first 80 % train and the rest validate"
+    else:
+        parts, note = (pixels, labels, *_load(files, test)), f"; validation is {test.split}"
+    size = request.size or (int(pixels.shape[-2]), int(pixels.shape[-1]))
+    count = int(max(parts[1].max(initial=0), parts[3].max(initial=0))) + 1
+    return DataSplits(
+        train=_samples(parts[0], parts[1], request.train_size or size, request.channels),
+        val=_samples(parts[2], parts[3], size, request.channels),
+        task="classification",
+        classes=tuple(str(i) for i in range(count)),
+        channels=request.channels,
+        size=size,
+        description=f"{files.title}: IDX, {len(parts[1])} train and {len(parts[3])} validation images at "
+        f"{by_cross(size)}, {count} classes{note}",
+    )
+
+
+def _image_files(files: Files) -> list[str]:
+    if files.chosen is None:
+        return [name for name in files.names if IMAGES.match(name.split("/")[-1])]
+    images = re.sub(r"labels([-.])idx1", r"images\1idx3", files.chosen)
+    if not IMAGES.match(images.split("/")[-1]):
+        return []
+    beside = [name for name in files.names if "/" not in name and name != images and IMAGES.match(name)]
+    return [images, *beside]
+
+
+def _pair(files: Files, images: str) -> _Pair:
+    labels = re.sub(r"images([-.])idx3", r"labels\1idx1", images)
+    for name in (images, labels):
+        if name not in files:
+            raise DataError(f"{files.title} has no file {name}", help="IDX images and labels come in pairs")
+    match = IMAGES.match(images.split("/")[-1])
+    return _Pair(images, labels, match.group("split") if match else "")
+
+
+def _load(files: Files, pair: _Pair) -> tuple[Bytes, Bytes]:
+    images, labels = _values(files, pair.images, 3), _values(files, pair.labels, 1)
+    if len(images) != len(labels):
+        raise DataError(f"{pair.images} has {len(images)} images but {pair.labels} has {len(labels)} labels")
+    return images, labels
+
+
+def _values(files: Files, name: str, dimensions: int) -> Bytes:
+    """The array in one IDX file; never reads more than its header announces."""
+    where, raw = files.at(name), files.read(name)
+    stream = gzip.GzipFile(fileobj=io.BytesIO(raw)) if raw[:2] == b"\x1f\x8b" else io.BytesIO(raw)
+    try:
+        header = stream.read(4 + 4 * dimensions)
+        if len(header) < 4 + 4 * dimensions or header[:3] != b"\0\0\x08" or header[3] != dimensions:
+            raise DataError(f"{where} is not an IDX file of bytes with {dimensions} dimensions")
+        shape = struct.unpack(f">{dimensions}I", header[4:])
+        wanted = math.prod(shape)
+        if wanted > LARGEST:
+            raise DataError(f"{where} announces {wanted >> 30} GiB; at most {LARGEST >> 30} GiB are read")
+        content = stream.read(wanted)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{where} cannot be unpacked: {error}") from error
+    if len(content) != wanted:
+        raise DataError(f"{where} is cut short: {len(content)} bytes of {wanted}")
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
+
+
+def resized(grey: Tensor, size: Size) -> Tensor:
+    """Images (N, H, W), uint8, resized all at once (bicubic, anti-aliased)."""
+    if tuple(grey.shape[-2:]) == size:
+        return grey
+    parts = [
+        torch.nn.functional.interpolate(part[:, None].float(), size, mode="bicubic", antialias=True)
+        for part in grey.split(4096)
+    ]
+    return torch.cat([part.round().clamp(0, 255).to(torch.uint8)[:, 0] for part in parts] or [grey.new_empty(0, *size)])
+
+
+def _samples(images: Bytes, labels: Bytes, size: Size, channels: int) -> ClassificationSet:
+    grey = resized(torch.from_numpy(images.copy()), size)
+    # The channels of a grey image are one memory seen `channels` times.
+    pixels = Cached.of(grey[:, None].expand(-1, channels, -1, -1))
+    return ClassificationSet(pixels, torch.from_numpy(labels.astype(np.int64)))
+
+
+IDX = Reader(
+    name="IDX files",
+    task="classification",
+    expects="train-images-idx3-ubyte.gz with train-labels-idx1-ubyte.gz",
+    accepts=accepts,
+    read=read,
+)

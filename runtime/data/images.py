@@ -1,0 +1,157 @@
+"""From the bytes of an image to `uint8` tensors of a fixed size, kept in memory where they fit."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nasdsl.runtime.data.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Bytes = NDArray[np.uint8]
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+def decode(data: bytes, where: str) -> Image:
+    """The image in `data`, fully read. `where` is how a message names it.
+
+    Raises:
+        DataError: it is not an image, or it is cut short or damaged.
+    """
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+        raise DataError(f"{where} is not an image that can be read: {error}") from error
+    return image
+
+
+def image_size(data: bytes, where: str) -> Size:
+    """Height and width from the header alone."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.height, image.width
+    except Exception as error:
+        raise DataError(f"{where} is not an image that can be read: {error}") from error
+
+
+def coloured(image: Image, channels: int) -> Image:
+    """`image` as 8-bit grey (1 channel) or RGB (3 channels)."""
+    from PIL import Image as pillow
+
+    if image.mode.startswith("I;16"):
+        image = pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def planes(image: Image) -> Bytes:
+    """The pixels as an array of shape (C, H, W)."""
+    pixels: Bytes = np.asarray(image, dtype=np.uint8)
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def centre_cut(image: Image, size: Size, fraction: float = 1.0) -> Image:
+    """The greatest centred part with the aspect of `size`, times `fraction`, resized (bicubic, anti-aliased)."""
+    from PIL.Image import Resampling
+
+    height, width = size
+    if (image.height, image.width) == size and fraction == 1.0:
+        return image
+    scale = fraction * min(image.width / width, image.height / height)
+    half_w, half_h = width * scale / 2, height * scale / 2
+    cx, cy = image.width / 2, image.height / 2
+    box = (max(cx - half_w, 0), max(cy - half_h, 0), min(cx + half_w, image.width), min(cy + half_h, image.height))
+    return image.resize((width, height), Resampling.BICUBIC, box=box)
+
+
+def fit_inside(image: Image, size: Size, fill: int, how: Literal["smooth", "nearest"]) -> Image:
+    """All of the image at the greatest scale that fits `size`, at the top left; the rest is `fill`."""
+    from PIL import Image as pillow
+
+    height, width = size
+    if (image.height, image.width) == size:
+        return image
+    scale = min(width / image.width, height / image.height)
+    inner = (min(width, max(1, round(image.width * scale))), min(height, max(1, round(image.height * scale))))
+    resample = pillow.Resampling.BICUBIC if how == "smooth" else pillow.Resampling.NEAREST
+    resized = image.resize(inner, resample)
+    if inner == (width, height):
+        return resized
+    canvas = pillow.new(image.mode, (width, height), fill if len(image.getbands()) == 1 else (fill,) * 3)
+    canvas.paste(resized, (0, 0))
+    return canvas
+
+
+def crop_box(image: Image, box: tuple[float, float, float, float], size: Size) -> Image:
+    """The part `box` (left, top, right, bottom; may leave the image, black there), bilinear, at `size`.
+
+    Pixel i covers [i, i + 1), so point x goes to (x - left) * width / (right - left).
+    """
+    from PIL.Image import Resampling, Transform
+
+    return image.transform((size[1], size[0]), Transform.EXTENT, box, Resampling.BILINEAR)
+
+
+def common_size(sizes: Iterable[Size]) -> Size | None:
+    """The size that all share, or None."""
+    distinct = set(sizes)
+    return distinct.pop() if len(distinct) == 1 else None
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` indices spread evenly over `range(count)`."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))}) if count else []
+
+
+class Cached:
+    """`count` arrays of one `shape` (uint8), each computed on first use and then kept if all fit in `limit` bytes.
+
+    Several threads may take at once: computing one entry twice gives the same bytes.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, ...], compute: Callable[[int], Bytes], limit: int) -> None:
+        self.shape = shape
+        self._count = count
+        self._compute = compute
+        self.kept = count * int(np.prod(shape)) <= limit
+        self._store = torch.empty((count, *shape) if self.kept else (0,), dtype=torch.uint8)
+        self._ready = np.zeros(count if self.kept else 0, dtype=bool)
+
+    @classmethod
+    def of(cls, values: Tensor) -> Cached:
+        """A cache that is already full: `values` is (N, ...) uint8."""
+        full = cls(0, tuple(values.shape[1:]), _never, 0)
+        full.kept, full._count, full._store = True, len(values), values
+        full._ready = np.ones(len(values), dtype=bool)
+        return full
+
+    def __len__(self) -> int:
+        return self._count
+
+    def take(self, indices: Sequence[int]) -> Tensor:
+        """The entries at `indices`, uint8 of shape (B, ...)."""
+        if not self.kept:
+            return torch.stack([torch.from_numpy(self._compute(i)) for i in indices])
+        chosen = np.asarray(indices, dtype=np.int64)
+        for i in chosen[~self._ready[chosen]]:
+            self._store[i] = torch.from_numpy(self._compute(int(i)))
+            self._ready[i] = True
+        return self._store[torch.from_numpy(chosen)]
+
+
+def _never(index: int) -> Bytes:
+    raise AssertionError(f"entry {index} of a full cache was asked to be computed")

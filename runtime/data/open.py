@@ -1,0 +1,100 @@
+"""`open_data`: from what the user wrote after `--data` to splits, by finding the reader that knows the layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nasdsl.runtime.data.coco import COCO_KEYPOINTS, looks_like_boxes
+from nasdsl.runtime.data.digits import read_default
+from nasdsl.runtime.data.errors import DataError, did_you_mean
+from nasdsl.runtime.data.files import Files, open_files
+from nasdsl.runtime.data.folders import IMAGE_FOLDERS
+from nasdsl.runtime.data.idx import IDX
+from nasdsl.runtime.data.images import Size
+from nasdsl.runtime.data.masks import ADE20K, CITY, MASK_FOLDER_PAIRS, PAIR_LISTS
+from nasdsl.runtime.data.plugins import with_entry_points
+from nasdsl.runtime.data.readers import Reader
+from nasdsl.runtime.data.splits import GIB, DataSplits, Request
+
+# The first that accepts the files reads them, so the particular come before the general.
+READERS = (IDX, IMAGE_FOLDERS, CITY, ADE20K, PAIR_LISTS, MASK_FOLDER_PAIRS, COCO_KEYPOINTS)
+
+
+def find_readers() -> dict[str, Reader]:
+    """The built-in readers and those that installed packages offer in the entry-point group `nasdsl.readers`.
+
+    Raises:
+        PluginError: a name is taken twice or an entry point is not a `Reader`.
+    """
+    builtin = {reader.name: reader for reader in READERS}
+    return with_entry_points("nasdsl.readers", builtin, lambda value: isinstance(value, Reader))
+
+
+def open_data(
+    spec: str | None,
+    task: str,
+    *,
+    size: Size | None = None,
+    train_size: Size | None = None,
+    channels: int = 3,
+    seed: int = 0,
+    cache_bytes: int = GIB,
+    centre_crop: float = 1.0,
+    canvas: Size = (64, 64),
+    scenes: tuple[int, int] = (512, 128),
+    reader: str | None = None,
+) -> DataSplits:
+    """The data that `spec` names: a folder, a zip, a COCO `.json`, an IDX `.gz`; None is the embedded data.
+
+    Args:
+        task: the name of a task, such as "classification", "segmentation" or "keypoints".
+        size: height and width of samples; None takes that of the files, or the usual one of the task.
+        train_size: of stored training samples, when augmentation is to crop `size` out of more.
+        channels: 1 for grey, 3 for colour.
+        seed: of held-out splits and of the embedded scenes.
+        cache_bytes: decoded samples are kept in memory when a split takes no more than this.
+        centre_crop: fraction of the image that validation shows (classification; 224/256 in the HR-NAS paper).
+        canvas, scenes: size, and numbers for train and validation, of the embedded scenes.
+        reader: the name of a reader, to skip the search for one.
+
+    Raises:
+        DataError: in the user's words, for everything that can be wrong with the files.
+    """
+    request = Request(task, size, train_size, channels, seed, cache_bytes, centre_crop, canvas, scenes)
+    if spec is None:
+        return read_default(request)
+    readers = find_readers()
+    files = open_files(spec)
+    if reader is not None:
+        if reader not in readers:
+            raise DataError(f'there is no reader "{reader}"', help=did_you_mean(reader, readers) or ", ".join(readers))
+        return readers[reader].read(files, request)
+    known = {one.task for one in readers.values()}
+    if task not in known:
+        raise DataError(f'no reader is for the task "{task}"', help=did_you_mean(task, known) or ", ".join(sorted(known)))
+    for one in readers.values():
+        if one.task == task and one.accepts(files):
+            return one.read(files, request)
+    raise _refusal(files, task, readers)
+
+
+def _refusal(files: Files, task: str, readers: Mapping[str, Reader]) -> DataError:
+    """Why nothing reads these files for the task, naming what they seem to be."""
+    expected = "; or ".join(one.expects for one in readers.values() if one.task == task)
+    if not files.names:
+        return DataError(f"{files.path} is empty", help=f"{task} expects {expected}")
+    other = next((one for one in readers.values() if one.task != task and one.accepts(files)), None)
+    if other is not None:
+        return DataError(
+            f"{files.title} is data for {other.task} ({other.name}), but the task is {task}",
+            help=f"{task} expects {expected}",
+        )
+    boxes = looks_like_boxes(files)
+    if boxes is not None:
+        return DataError(
+            f"{files.title} is data for object detection (boxes in {boxes}), but the task is {task}",
+            help=f"{task} expects {expected}",
+        )
+    tops = sorted({name.split("/")[0] + ("/" if "/" in name else "") for name in files.names})
+    found = ", ".join(tops[:6]) + (f" and {len(tops) - 6} more" if len(tops) > 6 else "")
+    return DataError(f"the layout of {files.title} is not known for {task}: it has {found}", help=f"expected {expected}")
