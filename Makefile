@@ -38,8 +38,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or later; $(PYTHON) is $$("$(PYTHON)" --version 2>&1)" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install its venv package (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
 	@echo "installing nasdsl and its dependencies into $(VENV): a few minutes the first time"
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[$(EXTRAS)]"
+	@$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null || true  # on all cores; pip would use one
 	@command -v dot >/dev/null || echo "note: Graphviz's 'dot' was not found; 'nasdsl draw' can write .dot files only (on Debian and Ubuntu: apt-get install graphviz)"
 	@touch $@
 
