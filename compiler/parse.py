@@ -13,9 +13,10 @@ from typing import Any
 
 from nasdsl.compiler import syntax
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
+from nasdsl.compiler.mistakes import CLOSES, CONTINUES, PARTNER, Mended, Stop, explain, mend, open_brackets
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.tables import END, LINE_BREAK, tables
-from nasdsl.compiler.tokens import Token, Tokens, tokenize
+from nasdsl.compiler.tokens import Token, tokenize
 
 LARGEST_FILE = 1_000_000  # characters
 DEEPEST_BRACKETS = 60
@@ -34,10 +35,11 @@ def parse(source: Source) -> syntax.File:
     found = tokenize(source)
     if (depth := _too_deep(source, found.tokens)) is not None:
         raise CompileError([depth])
-    reading = _Reading(source, found)
+    mended = mend(source, found.tokens)
+    reading = _Reading(source, mended.tokens, found.comments)
     file = reading.run()
-    if found.mistakes or reading.mistakes or file is None:
-        raise CompileError(found.mistakes + reading.mistakes)
+    if file is None or found.mistakes or mended.mistakes:
+        raise CompileError(_told_apart(source, found.mistakes, mended, reading.mistakes))
     return file
 
 
@@ -59,11 +61,28 @@ def read(path: Path) -> Source:
     except UnicodeDecodeError as problem:
         line = raw.count(b"\n", 0, problem.start) + 1
         if len(raw) <= 4 * LARGEST_FILE:
-            raise error("not-utf8", f"`{name}` is not UTF-8 text: byte {raw[problem.start]:#04x} in line {line}", None) from None
+            raise error(
+                "not-utf8", f"`{name}` is not UTF-8 text: byte {raw[problem.start]:#04x} in line {line}", None
+            ) from None
         raise _too_long(name) from None
     if len(text) > LARGEST_FILE:
         raise _too_long(name)
     return Source(text.replace("\r\n", "\n").replace("\r", "\n"), name, path)
+
+
+def _told_apart(source: Source, first: list[Diagnostic], mended: Mended, last: list[Diagnostic]) -> list[Diagnostic]:
+    """All that was found, in the order of the text, less what only follows from something else."""
+    told = first + mended.mistakes
+    lines = {m.span.line for m in first if m.span}
+    for mistake in last:
+        assert mistake.span is not None
+        start = mistake.span.start
+        if mistake.span.line in lines or any(a <= start <= b for a, b in mended.muted):
+            continue
+        lines.add(mistake.span.line)
+        told.append(mistake)
+    told.sort(key=lambda m: m.span.start if m.span else 0)
+    return (told or last)[:MOST_MISTAKES]
 
 
 def _too_long(name: str) -> CompileError:
@@ -73,17 +92,16 @@ def _too_long(name: str) -> CompileError:
 
 # --- The automaton ---------------------------------------------------------------------------------------------------
 
-# A line that begins with one of these goes on with the line before.
-_CONTINUES = frozenset({"->", "+", "*", "/", "^", ")", "]", "}", ",", "COMPARE", "..", "and", "or", "implies", "if"})
 _SOFT = frozenset({"x", "step"})  # words that are infix operators only where one may stand
 
 
 class _Reading:
     """One run of the automaton over the tokens of a source."""
 
-    def __init__(self, source: Source, found: Tokens):
+    def __init__(self, source: Source, tokens: list[Token], comments: list[tuple[int, int]]):
         self.source = source
-        self.found = found
+        self.tokens = tokens
+        self.comments = comments
         self.mistakes: list[Diagnostic] = []
         self.states = [tables().start]
         self.values: list[Any] = []
@@ -91,15 +109,50 @@ class _Reading:
         self.ends: list[int] = []
 
     def run(self) -> syntax.File | None:
-        for token in self.found.tokens:
-            if token.leads and token.kind not in _CONTINUES and self.accepts(LINE_BREAK):
+        """The tree, or None where there are mistakes."""
+        index = stopped = 0
+        while index < len(self.tokens):
+            token = self.tokens[index]
+            if token.leads and token.kind not in CONTINUES and self.accepts(LINE_BREAK):
                 self.feed(Token(LINE_BREAK, "", token.start, token.start, False))
-            if not self.feed(token):
-                self.mistakes.append(Diagnostic("syntax", f"unexpected {token}", Span(self.source, token.start, token.end)))
+            if self.feed(token):
+                index += 1
+                continue
+            stop = Stop(self.source, self.tokens, index, self.states.copy(), self.values.copy(), self.accepts)
+            self.mistakes.append(explain(stop))
+            if token.kind == END or len(self.mistakes) >= MOST_MISTAKES:
                 return None
+            index = stopped = self.recover(index, stopped)
         made = self.values[0]
         assert isinstance(made, syntax.File)
-        return made
+        return None if self.mistakes else made
+
+    def recover(self, index: int, stopped: int) -> int:
+        """Forget the item that could not be read, up to its braces; the index of the token to go on with.
+
+        Only braces are gone back to: what stands in them is a list of items that know nothing of each other.
+        """
+        brackets = open_brackets(self.values)
+        braces = [place for place in brackets if self.values[place].kind == "{"]
+        depth = len(brackets) if not braces else len(brackets) - brackets.index(braces[-1]) - 1
+        place = braces[-1] + 1 if braces else 0
+        del self.states[place + 1 :], self.values[place:], self.starts[place:], self.ends[place:]
+        first = index
+        while self.tokens[index].kind != END:
+            token = self.tokens[index]
+            fresh = index > first or (token.leads and index > stopped)
+            if depth == 0 and fresh and token.leads and token.kind not in CONTINUES:
+                break
+            if token.kind in PARTNER:
+                depth += 1
+            elif token.kind in CLOSES:
+                if depth == 0:
+                    break
+                depth -= 1
+            elif depth == 0 and token.kind == ",":
+                return index + 1
+            index += 1
+        return index
 
     def accepts(self, kind: str) -> bool:
         """Whether a terminal can stand here."""
@@ -169,7 +222,7 @@ class _Reading:
     def file(self, items: list[Any]) -> syntax.File:
         text = self.source.text
         comments = tuple(
-            syntax.Comment(text[start:end], span=Span(self.source, start, end)) for start, end in self.found.comments
+            syntax.Comment(text[start:end], span=Span(self.source, start, end)) for start, end in self.comments
         )
         return syntax.File(tuple(items), comments, span=Span(self.source, 0, len(text)))
 
@@ -180,13 +233,13 @@ def _too_deep(source: Source, tokens: list[Token]) -> Diagnostic | None:
     operators = 0
     for token in tokens:
         kind = token.kind
-        if kind in _OPENS:
+        if kind in PARTNER:
             waiting.append(operators)
             operators += 1
             if len(waiting) > DEEPEST_BRACKETS:
                 what = f"brackets stand more than {DEEPEST_BRACKETS} deep in each other"
                 break
-        elif kind in _CLOSES:
+        elif kind in CLOSES:
             operators = waiting.pop() + 1 if waiting else 0
         elif kind in _DEEPENS or (kind == "NAME" and token.text == "x"):
             operators += 1
@@ -197,11 +250,11 @@ def _too_deep(source: Source, tokens: list[Token]) -> Diagnostic | None:
             operators = waiting[-1] + 1 if waiting else 0
     else:
         return None
-    return Diagnostic("too-deep", what, Span(source, token.start, token.end), help="give a part of it a name with `let`")
+    return Diagnostic(
+        "too-deep", what, Span(source, token.start, token.end), help="give a part of it a name with `let`"
+    )
 
 
-_OPENS = frozenset("([{")
-_CLOSES = frozenset(")]}")
 _DEEPENS = frozenset({"+", "-", "*", "/", "^", ".", "..", "COMPARE", "and", "or", "not", "implies", "if", "else"})
 _RESTARTS = frozenset({"->", ",", ":", "="})
 

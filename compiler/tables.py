@@ -68,7 +68,7 @@ def build(grammar: str) -> Tables:
     fixed = {t["name"]: t["pattern"]["value"] for t in terminals if t["pattern"]["__type__"] == "PatternStr"}
     rules = {number: entry for number, entry in memo.items() if entry["__type__"] == "Rule"}
     places = {number: place for place, number in enumerate(rules)}
-    names = {number: name for number, name in automaton["tokens"].items()}
+    names: dict[int, str] = automaton["tokens"]
     order = {state: place for place, state in enumerate(automaton["states"])}
 
     actions: list[dict[str, int]] = []

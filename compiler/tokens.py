@@ -43,7 +43,7 @@ def _pattern() -> re.Pattern[str]:
         ("NAME", known.patterns["NAME"]),
         ("line", r"\r?\n"),
         ("NUMBER", known.patterns["NUMBER"]),
-        ("foreign", r"//[^\r\n]*|&&|\|\||\*\*|=>|:=|!(?!=)|;|==="),
+        ("foreign", r"//[^\r\n]*|/\*(?:(?!\*/).)*(?:\*/)?|\*/|&&|\|\||\*\*|=>|:=|!(?!=)|;|==="),
         ("COMPARE", known.patterns["COMPARE"]),
         ("mark", marks),
         ("STRING", known.patterns["STRING"]),
@@ -146,11 +146,15 @@ def _mistaken(kind: str, text: str, span: Span) -> tuple[Diagnostic, tuple[str, 
         ), ("STRING", text + '"')
     if kind == "quoted":
         message = "strings stand in double quotes"
-        return Diagnostic("single-quotes", message, span, help=f'write `"{text.strip(chr(39))}"`'), ("STRING", f'"{text[1:]}"')
+        return Diagnostic("single-quotes", message, span, help=f'write `"{text.strip(chr(39))}"`'), (
+            "STRING",
+            f'"{text[1:]}"',
+        )
     if kind == "glued":
         return _glued(text, span), ("NUMBER", "0")
-    if text.startswith("//"):
-        return Diagnostic("wrong-comment", "a comment begins with `#`, not with `//`", Span(span.source, span.start, span.start + 2)), None
+    if text.startswith(("//", "/*", "*/")):
+        mark = Span(span.source, span.start, span.start + 2)
+        return Diagnostic("wrong-comment", f"a comment begins with `#`, not with `{text[:2]}`", mark), None
     if text == ";":
         help = "a comma or a line break separates" if _goes_on(span) else "a line break is enough"
         return Diagnostic("semicolon", "there are no semicolons in this language", span, help=help), None
@@ -168,7 +172,7 @@ def _goes_on(span: Span) -> bool:
 
 
 def _glued(text: str, span: Span) -> Diagnostic:
-    parts = re.fullmatch(r"([0-9]+)((?:x[0-9]+)+)", text)
+    parts = re.fullmatch(r"[1-9][0-9]*(?:x[1-9][0-9]*)+", text)
     if parts:
         help = f"a size is written `{' x '.join(text.split('x'))}`"
     else:
@@ -187,7 +191,11 @@ def _glued(text: str, span: Span) -> Diagnostic:
 def _described(text: str) -> str:
     first = text[0]
     if len(text) > 1:
-        shown = _short(text) if text.isprintable() else ", ".join(f"U+{ord(c):04X}" for c in text[:3]) + ("…" if len(text) > 3 else "")
+        shown = (
+            _short(text)
+            if text.isprintable()
+            else ", ".join(f"U+{ord(c):04X}" for c in text[:3]) + ("…" if len(text) > 3 else "")
+        )
         return f"these {len(text)} characters ({shown}) have"
     return f"`{first}` has" if first.isprintable() else f"the character U+{ord(first):04X} has"
 
