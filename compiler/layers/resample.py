@@ -1,0 +1,76 @@
+"""Layers that change the spatial size and have no weights."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def resized(x_BCHW: torch.Tensor, size: tuple[int, int], mode: str = "bilinear") -> torch.Tensor:
+    """`x` at another spatial size; corners are not aligned. The same size is returned as it is."""
+    if x_BCHW.shape[2] == size[0] and x_BCHW.shape[3] == size[1]:
+        return x_BCHW
+    return F.interpolate(x_BCHW, size, mode=mode, align_corners=False if mode == "bilinear" else None)
+
+
+class Resize(nn.Module):
+    """Resizes by `numerator / denominator`, rounded up as a strided convolution rounds."""
+
+    def __init__(self, numerator: int, denominator: int = 1, mode: str = "bilinear") -> None:
+        super().__init__()
+        self.numerator = numerator
+        self.denominator = denominator
+        self.mode = mode
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        height, width = (-(-n * self.numerator // self.denominator) for n in x_BCHW.shape[2:])
+        return resized(x_BCHW, (height, width), self.mode)
+
+
+class Pool(nn.Module):
+    """Maximum or average over windows; the output has ceil(size / stride) pixels, and padding never counts."""
+
+    def __init__(self, kind: str, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.kernel = kernel
+        self.stride = stride
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        if self.kernel == 1 and self.stride == 1:
+            return x_BCHW
+        if self.kernel % 2 and self.kernel > self.stride:  # an odd window is centred, as in a convolution
+            if self.kind == "max":
+                return F.max_pool2d(x_BCHW, self.kernel, self.stride, self.kernel // 2)
+            return F.avg_pool2d(x_BCHW, self.kernel, self.stride, self.kernel // 2, count_include_pad=False)
+        pads: list[int] = []
+        for size in (x_BCHW.shape[3], x_BCHW.shape[2]):  # other windows are padded only as far as the last one needs
+            missing = max(0, (-(-size // self.stride) - 1) * self.stride + self.kernel - size)
+            pads += [missing // 2, missing - missing // 2]
+        if self.kind == "max":
+            return F.max_pool2d(
+                F.pad(x_BCHW, pads, value=float("-inf")) if any(pads) else x_BCHW, self.kernel, self.stride
+            )
+        if not any(pads):
+            return F.avg_pool2d(x_BCHW, self.kernel, self.stride)
+        inside = F.avg_pool2d(F.pad(torch.ones_like(x_BCHW[:1, :1]), pads), self.kernel, self.stride)
+        return F.avg_pool2d(F.pad(x_BCHW, pads), self.kernel, self.stride) / inside
+
+
+class GlobalPool(nn.Module):
+    """The mean over all pixels: B C H W -> B C."""
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return x_BCHW.mean((2, 3))
+
+
+class Zero(nn.Module):
+    """Zeros with ceil(size / stride) pixels."""
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x if self.stride == 1 else x[:, :, :: self.stride, :: self.stride])

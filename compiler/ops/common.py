@@ -1,0 +1,160 @@
+"""What the operators' rules share: parameters, shapes, indices into weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nasdsl.compiler.decision import Units, count_of, kept_of
+from nasdsl.compiler.expr import FUNCTIONS, Expr, Symbol, Value, apply, ceil_divide, divide
+from nasdsl.compiler.graph import Shape
+from nasdsl.compiler.ops.operator import Attrs, Index, Param, ShapeProblem
+
+FUNCTIONS.setdefault("gcd", math.gcd)
+
+NONE = Symbol("none")
+ACTIVATIONS = (
+    "relu",
+    "relu6",
+    "h_swish",
+    "swish",
+    "gelu",
+    "sigmoid",
+    "h_sigmoid",
+    "leaky_relu",
+    "tanh",
+)
+LAYERS = "nasdsl.compiler.layers"
+
+OUT = Param("out", "positive", doc="channels of the output")
+STRIDE = Param("stride", "positive", 1, doc="the output has ceil(size / stride) pixels")
+EPS = Param("eps", "number", 1e-5, doc="added to the variance in batch norm")
+MOMENTUM = Param("momentum", "number", 0.1, doc="share of the newest batch in the running statistics of batch norm")
+NORM = Param("norm", "symbol", Symbol("batch"), ("batch", "none"), doc="normalisation")
+SCALE_INIT = Param(
+    "scale_init", "number", 1, doc="initial scale of the batch norm; 0 lets a residual block start as identity"
+)
+
+
+def act_param(default: str) -> Param:
+    return Param("act", "symbol", Symbol(default), (*ACTIVATIONS, "none"), doc="activation")
+
+
+# --- shapes -----------------------------------------------------------------------------------------------------------
+
+
+def is_plain(*values: Value) -> bool:
+    """Whether no value hangs on a decision, so that it can be compared at once."""
+    return not any(isinstance(v, Expr | Units) for v in values)
+
+
+def a_map(x: Shape, name: str) -> Shape:
+    """The shape of a feature map.
+
+    Raises:
+        ShapeProblem: it is a vector.
+    """
+    if x.height is None:
+        raise ShapeProblem(
+            f"{name} reads a feature map, but here it gets a vector",
+            help="put it before global_pool(), which takes the mean over all pixels",
+        )
+    return x
+
+
+def strided(x: Shape, channels: Value, stride: Value) -> Shape:
+    """The shape after a step of `stride` pixels. A vector is one pixel, and stays a vector."""
+    if x.height is None:
+        return x.with_channels(channels)
+    return Shape(channels, ceil_divide(x.height, stride), ceil_divide(x.width, stride), divide(x.scale, stride))
+
+
+def same(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    """The shape rule of an operator that keeps its input's shape."""
+    return inputs[0]
+
+
+def gcd(a: Value, b: Value) -> Value:
+    return apply("gcd", a, b)
+
+
+def divides(part: Value, whole: Value) -> bool:
+    """False where a plain number does not divide a plain number; what is open is for the compiler to require."""
+    return not is_plain(part, whole) or whole % part == 0
+
+
+def rounded(value: Value) -> Value:
+    """The nearest number from 1 up; halves go up."""
+    return apply("max", 1, apply("round", value))
+
+
+# --- plain arguments of modules ---------------------------------------------------------------------------------------
+
+
+def word(value: Any) -> str:
+    return value.word if isinstance(value, Symbol) else str(value)
+
+
+def words(values: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(word(v) for v in values)
+
+
+def plain_width(width: Any) -> int:
+    """A width in the full network: open units are all there."""
+    return width.n if isinstance(width, Units) else int(count_of(width))
+
+
+def norm_arguments(attrs: Attrs) -> dict[str, Any]:
+    return {"eps": float(attrs["eps"]), "momentum": float(attrs["momentum"])}
+
+
+# --- indices into weights ---------------------------------------------------------------------------------------------
+
+
+def leading(full: int, small: int) -> Index:
+    """The first `small` of `full` entries."""
+    if small > full:
+        raise ValueError(f"{small} of {full} entries")
+    return None if small == full else slice(0, small)
+
+
+def centre(full: int, small: int) -> Index:
+    """The middle `small` of `full` entries: a small kernel inside a large one."""
+    if small > full or (full - small) % 2:
+        raise ValueError(f"the middle {small} of {full} entries")
+    start = (full - small) // 2
+    return None if small == full else slice(start, start + small)
+
+
+def positions(positions: Sequence[int], full: int) -> Index:
+    """Certain of `full` entries, in the cheapest form: all, a slice (a view), or indices (a copy)."""
+    wanted = tuple(positions)
+    if wanted == tuple(range(full)):
+        return None
+    if wanted and wanted == tuple(range(wanted[0], wanted[0] + len(wanted))):
+        return slice(wanted[0], wanted[-1] + 1)
+    return wanted
+
+
+def kept_positions(full: Any, small: Any) -> list[int]:
+    """Where the kept units of `small` stand among those of `full`; both count the same original units."""
+    if isinstance(full, Units):
+        full = full.n
+    if isinstance(small, Units):
+        small = small.n
+    places = {unit: place for place, unit in enumerate(kept_of(full))}
+    missing = [unit for unit in kept_of(small) if unit not in places]
+    if missing:
+        raise ValueError(f"unit {missing[0]} is not among the units kept before")
+    return [places[unit] for unit in kept_of(small)]
+
+
+def norm_shares(name: str, index: Index) -> dict[str, tuple[Index, ...]]:
+    """A batch norm's weights and statistics all take the same entries."""
+    return {f"{name}.{part}": (index,) for part in ("weight", "bias", "running_mean", "running_var")}
+
+
+def trimmed(shares: Mapping[str, tuple[Index, ...]]) -> dict[str, tuple[Index, ...]]:
+    """Without the weights that are used whole."""
+    return {name: index for name, index in shares.items() if any(i is not None for i in index)}

@@ -1,0 +1,186 @@
+"""Operators at the end of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nasdsl.compiler.expr import Value, add, choose, multiply
+from nasdsl.compiler.graph import Shape
+from nasdsl.compiler.ops.common import LAYERS, OUT, a_map, act_param, leading, trimmed, word
+from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, ShapeProblem
+
+
+def _vector(channels: Value, x: Shape) -> Shape:
+    return Shape(channels, None, None, x.scale)
+
+
+# --- linear -----------------------------------------------------------------------------------------------------------
+
+
+def _linear_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    x = inputs[0]
+    if x.height is not None:
+        raise ShapeProblem("linear reads a vector, but here it gets a feature map", help="put global_pool() before it")
+    return _vector(attrs["out"], x)
+
+
+def _linear_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
+    weights = multiply(inputs[0].channels, output.channels)
+    return Cost(weights, add(weights, choose(attrs["bias"], output.channels, 0)))
+
+
+def _linear_shares(
+    full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
+) -> dict[str, tuple[Index, ...]]:
+    rows = leading(full["out"], small["out"])
+    index: dict[str, tuple[Index, ...]] = {
+        "linear.weight": (rows, leading(inputs[0].channels, small_inputs[0].channels))
+    }
+    if small["bias"]:
+        index["linear.bias"] = (rows,)
+    return trimmed(index)
+
+
+LINEAR = Operator(
+    name="linear",
+    params=(OUT, act_param("none"), Param("bias", "bool", True, doc="whether there is a bias")),
+    shape=_linear_shape,
+    cost=_linear_cost,
+    module=f"{LAYERS}.head:Linear",
+    arguments=lambda inputs, output, attrs: {
+        "inputs": inputs[0].channels,
+        "outputs": output.channels,
+        "act": word(attrs["act"]),
+        "bias": bool(attrs["bias"]),
+    },
+    shares=_linear_shares,
+    doc="fully connected layer on a vector",
+)
+
+
+# --- classify ---------------------------------------------------------------------------------------------------------
+
+
+def _classify_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
+    weights = multiply(inputs[0].channels, output.channels)
+    return Cost(weights, add(weights, output.channels))
+
+
+def _classify_shares(
+    full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
+) -> dict[str, tuple[Index, ...]]:
+    rows = leading(full["classes"], small["classes"])
+    columns = leading(inputs[0].channels, small_inputs[0].channels)
+    return trimmed({"linear.weight": (rows, columns), "linear.bias": (rows,)})
+
+
+CLASSIFY = Operator(
+    name="classify",
+    params=(
+        Param("classes", "positive", doc="number of classes"),
+        Param("dropout", "number", 0, doc="dropout before the linear layer"),
+    ),
+    shape=lambda inputs, attrs: _vector(attrs["classes"], inputs[0]),
+    cost=_classify_cost,
+    module=f"{LAYERS}.head:Classify",
+    arguments=lambda inputs, output, attrs: {
+        "inputs": inputs[0].channels,
+        "classes": output.channels,
+        "dropout": float(attrs["dropout"]),
+    },
+    shares=_classify_shares,
+    doc="head of classification: mean over all pixels, dropout, linear",
+)
+
+
+# --- heads that keep the map ------------------------------------------------------------------------------------------
+
+
+def _pointwise_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
+    weights = multiply(inputs[0].channels, output.channels)
+    return Cost(multiply(weights, output.pixels), add(weights, output.channels))
+
+
+def _map_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
+    return {"inputs": inputs[0].channels, "outputs": output.channels, "norm": "none", "act": "none", "bias": True}
+
+
+def _map_shares(param: str) -> Callable[..., dict[str, tuple[Index, ...]]]:
+    def shares(
+        full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
+    ) -> dict[str, tuple[Index, ...]]:
+        rows = leading(full[param], small[param])
+        columns = leading(inputs[0].channels, small_inputs[0].channels)
+        return trimmed({"conv.weight": (rows, columns, None, None), "conv.bias": (rows,)})
+
+    return shares
+
+
+def _map_head(name: str, param: Param, doc: str) -> Operator:
+    return Operator(
+        name=name,
+        params=(param,),
+        shape=lambda inputs, attrs: a_map(inputs[0], name).with_channels(attrs[param.name]),
+        cost=_pointwise_cost,
+        module=f"{LAYERS}.conv:Conv",
+        arguments=_map_arguments,
+        shares=_map_shares(param.name),
+        doc=doc,
+    )
+
+
+def _detect3d_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    each = add(attrs["classes"], 7 + 2)
+    return a_map(inputs[0], "detect3d").with_channels(multiply(attrs["anchors"], each))
+
+
+def _detect3d_shares(
+    full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
+) -> dict[str, tuple[Index, ...]]:
+    columns = leading(inputs[0].channels, small_inputs[0].channels)
+    index: dict[str, tuple[Index, ...]] = {}
+    for name, many, few in (
+        ("classes", full["anchors"] * full["classes"], small["anchors"] * small["classes"]),
+        ("boxes", full["anchors"] * 7, small["anchors"] * 7),
+        ("directions", full["anchors"] * 2, small["anchors"] * 2),
+    ):
+        rows = leading(many, few)
+        index[f"{name}.weight"] = (rows, columns, None, None)
+        index[f"{name}.bias"] = (rows,)
+    return trimmed(index)
+
+
+DETECT3D = Operator(
+    name="detect3d",
+    params=(
+        Param("classes", "positive", doc="number of classes"),
+        Param("anchors", "positive", 2, doc="anchors for each pixel"),
+    ),
+    shape=_detect3d_shape,
+    cost=_pointwise_cost,
+    module=f"{LAYERS}.head:Detect3d",
+    arguments=lambda inputs, output, attrs: {
+        "inputs": inputs[0].channels,
+        "classes": attrs["classes"],
+        "anchors": attrs["anchors"],
+    },
+    shares=_detect3d_shares,
+    doc="head of 3-D detection on a bird's-eye-view map: class scores, boxes and directions for each anchor",
+)
+
+OPERATORS = (
+    LINEAR,
+    CLASSIFY,
+    _map_head(
+        "segment",
+        Param("classes", "positive", doc="number of classes"),
+        "head of semantic segmentation: 1x1 convolution to class scores for each pixel",
+    ),
+    _map_head(
+        "keypoints",
+        Param("joints", "positive", doc="number of keypoints"),
+        "head of keypoint estimation: 1x1 convolution to a heat map for each keypoint",
+    ),
+    DETECT3D,
+)

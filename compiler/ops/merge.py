@@ -1,0 +1,101 @@
+"""Operators that read several tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nasdsl.compiler.expr import Expr, Symbol, Value, add, apply, choose, equal
+from nasdsl.compiler.graph import Shape
+from nasdsl.compiler.ops.common import LAYERS, is_plain
+from nasdsl.compiler.ops.operator import Attrs, Cost, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.resample import MODES
+
+FINEST = Symbol("finest")
+
+
+def _check_kinds(inputs: Sequence[Shape], name: str) -> bool:
+    """Whether the inputs are vectors; a mixture is an error."""
+    if not inputs:
+        raise ShapeProblem(f"{name} has no input")
+    vectors = [x.height is None for x in inputs]
+    if any(vectors) and not all(vectors):
+        raise ShapeProblem(f"{name} reads feature maps or vectors, not both")
+    return vectors[0]
+
+
+def _sum_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    _check_kinds(inputs, "sum")
+    first = inputs[0]
+    for number, x in enumerate(inputs[1:], 2):
+        if is_plain(first.channels, x.channels) and first.channels != x.channels:
+            raise ShapeProblem(
+                f"sum needs equal widths, but input 1 has {first.channels} channels and input {number} {x.channels}"
+            )
+    return first
+
+
+SUM = Operator(
+    name="sum",
+    params=(),
+    shape=_sum_shape,
+    cost=lambda inputs, output, attrs: Cost(),
+    module=f"{LAYERS}.merge:Sum",
+    arguments=lambda inputs, output, attrs: {},
+    inputs=-1,
+    doc="adds its inputs; later ones are resized to the first where they differ in size",
+)
+
+
+def _target(inputs: Sequence[Shape], attrs: Attrs) -> Value:
+    wanted = attrs["scale"]
+    finest = apply("max", *[x.scale for x in inputs]) if len(inputs) > 1 else inputs[0].scale
+    return choose(equal(wanted, FINEST), finest, wanted) if isinstance(wanted, Symbol | Expr) else wanted
+
+
+def _concat_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    channels = add(*[x.channels for x in inputs])
+    if _check_kinds(inputs, "concat"):
+        return inputs[0].with_channels(channels)
+    target = _target(inputs, attrs)
+    if is_plain(target, *[x.scale for x in inputs]) and all(x.scale != target for x in inputs):
+        there = ", ".join(str(x.scale) for x in inputs)
+        raise ShapeProblem(f"no input has scale {target}; there is {there}", "scale")
+    height, width = inputs[-1].height, inputs[-1].width
+    for x in reversed(inputs[:-1]):
+        here = equal(x.scale, target)
+        height, width = choose(here, x.height, height), choose(here, x.width, width)
+    if is_plain(target):
+        for x in inputs:
+            if is_plain(x.scale) and x.scale == target:
+                return Shape(channels, x.height, x.width, target)
+    return Shape(channels, height, width, target)
+
+
+def _concat_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
+    scales = [x.scale for x in inputs]
+    target = 0 if output.height is None else scales.index(_target(inputs, attrs))
+    return {"target": target, "mode": attrs["mode"].word}
+
+
+CONCAT = Operator(
+    name="concat",
+    params=(
+        Param(
+            "scale",
+            "scale",
+            FINEST,
+            ("finest",),
+            doc="the scale that all inputs are brought to: that of one of them, or finest",
+        ),
+        Param("mode", "symbol", Symbol("bilinear"), MODES, doc="how values between pixels are made"),
+    ),
+    shape=_concat_shape,
+    cost=lambda inputs, output, attrs: Cost(),
+    module=f"{LAYERS}.merge:Concat",
+    arguments=_concat_arguments,
+    inputs=-1,
+    doc="brings its inputs to one scale and joins their channels",
+)
+
+OPERATORS = (SUM, CONCAT)

@@ -1,0 +1,182 @@
+"""Operators that change the spatial size and have no weights, and those that change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+from nasdsl.compiler.expr import Symbol, Value, apply, choose, divide, less, multiply
+from nasdsl.compiler.graph import Shape
+from nasdsl.compiler.ops.common import LAYERS, STRIDE, a_map, is_plain, same, strided, word
+from nasdsl.compiler.ops.operator import Attrs, Cost, Operator, Param, ShapeProblem
+
+MODES = ("nearest", "bilinear")
+
+
+def _free(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
+    return Cost()
+
+
+def _no_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
+    return {}
+
+
+# --- resize -----------------------------------------------------------------------------------------------------------
+
+
+def _factor(x: Shape, attrs: Attrs) -> Value:
+    """By how much the size grows: `to` itself where it is above 1, else the way from the input's scale to `to`."""
+    return choose(less(1, attrs["to"]), attrs["to"], divide(attrs["to"], x.scale))
+
+
+def _resized(x: Shape, factor: Value) -> Shape:
+    height, width = (apply("ceil", multiply(n, factor)) for n in (x.height, x.width))
+    return Shape(x.channels, height, width, multiply(x.scale, factor))
+
+
+def _upsample_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    x = a_map(inputs[0], "upsample")
+    factor = _factor(x, attrs)
+    if is_plain(factor) and factor < 1:
+        raise ShapeProblem(
+            f"upsample makes a map larger, but scale {attrs['to']} is coarser than the input's {x.scale}",
+            "to",
+            "use resize, max_pool or a stride",
+        )
+    return _resized(x, factor)
+
+
+def _resize_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    x = a_map(inputs[0], "resize")
+    return _resized(x, _factor(x, attrs))
+
+
+def _resize_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
+    factor = Fraction(_factor(inputs[0], attrs))
+    return {"numerator": factor.numerator, "denominator": factor.denominator, "mode": word(attrs["mode"])}
+
+
+def _resizing(name: str, mode: str, shape: Callable[[Sequence[Shape], Attrs], Shape], doc: str) -> Operator:
+    return Operator(
+        name=name,
+        params=(
+            Param("to", "scale", doc="scale of the output, such as 1/4; above 1 a factor"),
+            Param("mode", "symbol", Symbol(mode), MODES, doc="how values between pixels are made"),
+        ),
+        shape=shape,
+        cost=_free,
+        module=f"{LAYERS}.resample:Resize",
+        arguments=_resize_arguments,
+        doc=doc,
+    )
+
+
+# --- pooling ----------------------------------------------------------------------------------------------------------
+
+
+def _pool_stride(x: Shape, attrs: Attrs) -> Value:
+    return attrs["stride"] if attrs["to"] is None else divide(x.scale, attrs["to"])
+
+
+def _pool_shape(name: str) -> Callable[[Sequence[Shape], Attrs], Shape]:
+    def shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+        x = a_map(inputs[0], name)
+        stride = _pool_stride(x, attrs)
+        if is_plain(stride) and Fraction(stride).denominator != 1:
+            raise ShapeProblem(
+                f"{name} cannot bring scale {x.scale} to {attrs['to']}: it divides the size by a whole number",
+                "to",
+                "upsample makes a map larger",
+            )
+        return strided(x, x.channels, stride)
+
+    return shape
+
+
+def _pool_arguments(kind: str) -> Callable[[Sequence[Shape], Shape, Attrs], dict[str, Any]]:
+    def arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
+        stride = int(_pool_stride(inputs[0], attrs))
+        default = 3 if attrs["to"] is None else stride
+        return {"kind": kind, "kernel": default if attrs["kernel"] is None else attrs["kernel"], "stride": stride}
+
+    return arguments
+
+
+def _pool(kind: str, doc: str) -> Operator:
+    name = f"{kind}_pool"
+    return Operator(
+        name=name,
+        params=(
+            Param(
+                "kernel", "positive", None, doc="side of the window; by default 3, or with `to` the same as the stride"
+            ),
+            STRIDE,
+            Param("to", "scale", None, doc="scale of the output, instead of a stride"),
+        ),
+        shape=_pool_shape(name),
+        cost=_free,
+        module=f"{LAYERS}.resample:Pool",
+        arguments=_pool_arguments(kind),
+        doc=doc,
+    )
+
+
+def _global_pool_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    x = a_map(inputs[0], "global_pool")
+    return Shape(x.channels, None, None, x.scale)
+
+
+GLOBAL_POOL = Operator(
+    name="global_pool",
+    params=(),
+    shape=_global_pool_shape,
+    cost=_free,
+    module=f"{LAYERS}.resample:GlobalPool",
+    arguments=_no_arguments,
+    doc="mean over all pixels; gives a vector",
+)
+
+
+# --- nothing ----------------------------------------------------------------------------------------------------------
+
+IDENTITY = Operator(
+    name="identity",
+    params=(),
+    shape=same,
+    cost=_free,
+    module=f"{LAYERS}.activation:Activation",
+    arguments=lambda inputs, output, attrs: {"name": "none"},
+    doc="the input itself",
+)
+
+ZERO = Operator(
+    name="zero",
+    params=(STRIDE,),
+    shape=lambda inputs, attrs: strided(inputs[0], inputs[0].channels, attrs["stride"]),
+    cost=_free,
+    module=f"{LAYERS}.resample:Zero",
+    arguments=lambda inputs, output, attrs: {"stride": 1 if inputs[0].height is None else attrs["stride"]},
+    doc="a tensor of zeros, which unlike `none` is there",
+)
+
+DROPOUT = Operator(
+    name="dropout",
+    params=(Param("p", "number", doc="probability that a value is set to zero in training"),),
+    shape=same,
+    cost=_free,
+    module=f"{LAYERS}.activation:Dropout",
+    arguments=lambda inputs, output, attrs: {"p": float(attrs["p"])},
+    doc="sets values to zero at random in training",
+)
+
+OPERATORS = (
+    _resizing("upsample", "nearest", _upsample_shape, "makes a map larger"),
+    _resizing("resize", "bilinear", _resize_shape, "brings a map to another scale, finer or coarser"),
+    _pool("max", "maximum over windows"),
+    _pool("avg", "mean over windows"),
+    GLOBAL_POOL,
+    IDENTITY,
+    ZERO,
+    DROPOUT,
+)
