@@ -36,7 +36,9 @@ def read(files: Files, request: Request) -> DataSplits:
         DataError: an annotation file is damaged or contradicts itself, an image is missing, or no instance has joints.
     """
     by_split = _annotation_files(files)
-    train_name, val_name = pick_splits(list(by_split), files.title) if len(by_split) > 1 else (next(iter(by_split)), None)
+    train_name, val_name = (
+        pick_splits(list(by_split), files.title) if len(by_split) > 1 else (next(iter(by_split)), None)
+    )
     layout, train = _instances(files, by_split[train_name])
     if val_name is None:
         train, val = _hold_out_images(train, request.seed)
@@ -45,7 +47,9 @@ def read(files: Files, request: Request) -> DataSplits:
         val_layout, val = _instances(files, by_split[val_name])
         note = f"; validation is {val_name}"
         if val_layout.names != layout.names:
-            raise DataError(f"{files.title}: the splits name their joints differently: {layout.names}, {val_layout.names}")
+            raise DataError(
+                f"{files.title}: the splits name their joints differently: {layout.names}, {val_layout.names}"
+            )
     size = request.size or USUAL_SIZE
     stored, more = enlarged(size, request.train_size)
     return DataSplits(

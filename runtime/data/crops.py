@@ -33,7 +33,9 @@ CropImage = Callable[[int, tuple[float, float, float, float], Size], Bytes]
 """Image number, box (left, top, right, bottom) and size to pixels (C, H, W)."""
 
 
-def crops(instances: Sequence[Instance], crop: CropImage, size: Size, more: float, channels: int, limit: int) -> KeypointSet:
+def crops(
+    instances: Sequence[Instance], crop: CropImage, size: Size, more: float, channels: int, limit: int
+) -> KeypointSet:
     """Crops of `size` that show `more` times what the enlarged boxes do, cached up to `limit` bytes."""
     boxes = np.array([one.box for one in instances], dtype=np.float32).reshape(-1, 4)
     centre = boxes[:, :2] + boxes[:, 2:] / 2

@@ -114,7 +114,9 @@ def enlarged(size: Size, train_size: Size | None) -> tuple[Size, float]:
         return size, 1.0
     more = train_size[0] / size[0]
     if more < 1 or abs(train_size[1] / size[1] - more) > 0.02:
-        raise DataError(f"for keypoints, train_size must be a multiple of size in both directions: {train_size}, {size}")
+        raise DataError(
+            f"for keypoints, train_size must be a multiple of size in both directions: {train_size}, {size}"
+        )
     return train_size, more
 
 

@@ -69,7 +69,9 @@ def _classification(request: Request) -> DataSplits:
         return ClassificationSet(pixels, torch.from_numpy(labels))
 
     train, val = samples("train", request.train_size or size), samples("val", size)
-    what = f"scikit-learn's handwritten digits at {by_cross(size)}: {len(train)} train, {len(val)} validation, 10 classes"
+    what = (
+        f"scikit-learn's handwritten digits at {by_cross(size)}: {len(train)} train, {len(val)} validation, 10 classes"
+    )
     return DataSplits(train, val, "classification", CLASSES, request.channels, size, what)
 
 
@@ -123,7 +125,10 @@ def _refit(joined: Bytes, size: Size) -> Bytes:
     pixels, mask = joined[:-1], joined[-1]
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     return np.concatenate(
-        [planes(fit_inside(image, size, 0, "smooth")), planes(fit_inside(Image.fromarray(mask), size, IGNORE, "nearest"))]
+        [
+            planes(fit_inside(image, size, 0, "smooth")),
+            planes(fit_inside(Image.fromarray(mask), size, IGNORE, "nearest")),
+        ]
     )
 
 

@@ -13,9 +13,10 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pp
 MOST_FILES = 5_000_000
 LARGEST_MEMBER = 2 << 30
 # Folders that mean something to a reader; a single folder of another name at the top is only wrapping.
-MEANINGFUL = frozenset(
-    "train training trainannot val valid validation test testing images annotations masks labels leftimg8bit gtfine".split()
-)
+MEANINGFUL = frozenset({
+    "train", "training", "trainannot", "val", "valid", "validation", "test", "testing", "images", "annotations", "masks",
+    "labels", "leftimg8bit", "gtfine",
+})  # fmt: skip
 
 
 def is_image(name: str) -> bool:
@@ -27,17 +28,18 @@ class Files:
     """The files below one folder, or in one zip: `names` (sorted, with `/`) and `read`.
 
     Hidden files are left out, and one wrapping folder at the top (`my_data/train/...`) is looked through.
-    `chosen` is the member that the user named, when the path is of a single file; `names` then are its neighbours.
+    `chosen` is the member that the user named, when the path is of a single file; `names` then are its neighbours
+    (with `flat`, only those in the same folder).
     Safe to use from several threads, and can be pickled.
     """
 
-    def __init__(self, path: Path, chosen: Path | None = None) -> None:
+    def __init__(self, path: Path, chosen: Path | None = None, flat: bool = False) -> None:
         self.path = path
         self.title = (chosen or path).name or str(path)
         self._is_zip = path.is_file()
         self._zip: zipfile.ZipFile | None = None
         self._zip_owner = 0
-        names = sorted(self._zip_names() if self._is_zip else self._folder_names())
+        names = sorted(self._zip_names() if self._is_zip else self._folder_names(flat))
         self.chosen = chosen.relative_to(path).as_posix() if chosen else None
         self._prefix = "" if chosen else _wrapping(names)
         self.names: tuple[str, ...] = tuple(name[len(self._prefix) :] for name in names)
@@ -97,7 +99,7 @@ class Files:
             raise DataError(f"{self.path} cannot be read as a zip: {error}") from error
         return [name for name in names if not name.endswith("/") and not _hidden(name)]
 
-    def _folder_names(self) -> list[str]:
+    def _folder_names(self, flat: bool) -> list[str]:
         names: list[str] = []
         seen: set[str] = set()
         for folder, folders, files in os.walk(self.path, followlinks=True):
@@ -106,11 +108,13 @@ class Files:
                 folders.clear()
                 continue
             seen.add(real)
-            folders[:] = sorted(one for one in folders if not one.startswith((".", "__")))
+            folders[:] = [] if flat else sorted(one for one in folders if not one.startswith((".", "__")))
             below = os.path.relpath(folder, self.path).replace(os.sep, "/")
             names += [one if below == "." else f"{below}/{one}" for one in files if not one.startswith(".")]
             if len(names) > MOST_FILES:
-                raise DataError(f"{self.path} holds more than {MOST_FILES:,} files", help="name the folder of one data set")
+                raise DataError(
+                    f"{self.path} holds more than {MOST_FILES:,} files", help="name the folder of one data set"
+                )
         return names
 
 
@@ -132,7 +136,7 @@ def open_files(spec: str | Path) -> Files:
     if path.suffix.lower() == ".json":
         return Files(path.parent.parent if path.parent.name == "annotations" else path.parent, chosen=path)
     if path.suffix.lower() == ".gz" or "ubyte" in path.name:
-        return Files(path.parent, chosen=path)
+        return Files(path.parent, chosen=path, flat=True)
     raise DataError(
         f"{path.name} is not a kind of file that can be read as data",
         help="give a folder, a .zip, a COCO .json or an IDX .gz file",

@@ -119,7 +119,7 @@ def resized(grey: Tensor, size: Size) -> Tensor:
         return grey
     parts = [
         torch.nn.functional.interpolate(part[:, None].float(), size, mode="bicubic", antialias=True)
-        for part in grey.split(4096)
+        for part in torch.split(grey, 4096)
     ]
     return torch.cat([part.round().clamp(0, 255).to(torch.uint8)[:, 0] for part in parts] or [grey.new_empty(0, *size)])
 

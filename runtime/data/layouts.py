@@ -19,14 +19,15 @@ DEFAULT_SIGMA = 0.067
 UPPER = ("nose", "eye", "ear", "shoulder", "elbow", "wrist", "neck", "head")
 LOWER = ("hip", "knee", "ankle")
 
-COCO_17 = tuple(
-    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow left_wrist "
-    "right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle".split()
-)
-LSP_14 = tuple(
-    "right_ankle right_knee right_hip left_hip left_knee left_ankle right_wrist right_elbow right_shoulder "
-    "left_shoulder left_elbow left_wrist neck head_top".split()
-)
+COCO_17 = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_ankle",
+)  # fmt: skip
+LSP_14 = (
+    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
+    "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

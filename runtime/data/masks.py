@@ -195,7 +195,11 @@ def _object_info(files: Files) -> list[str] | None:
 
 
 PAIR_LISTS = Reader(
-    "lists of images and masks", "segmentation", 'train.txt and val.txt with lines "image mask"', _accepts_lists, _read_lists
+    "lists of images and masks",
+    "segmentation",
+    'train.txt and val.txt with lines "image mask"',
+    _accepts_lists,
+    _read_lists,
 )
 ADE20K = Reader("ADE20K", "segmentation", "images/training with annotations/training", _is_ade20k, _read_ade20k)
 CITY = Reader(

@@ -71,7 +71,9 @@ def open_data(
         return readers[reader].read(files, request)
     known = {one.task for one in readers.values()}
     if task not in known:
-        raise DataError(f'no reader is for the task "{task}"', help=did_you_mean(task, known) or ", ".join(sorted(known)))
+        raise DataError(
+            f'no reader is for the task "{task}"', help=did_you_mean(task, known) or ", ".join(sorted(known))
+        )
     for one in readers.values():
         if one.task == task and one.accepts(files):
             return one.read(files, request)
@@ -95,6 +97,10 @@ def _refusal(files: Files, task: str, readers: Mapping[str, Reader]) -> DataErro
             f"{files.title} is data for object detection (boxes in {boxes}), but the task is {task}",
             help=f"{task} expects {expected}",
         )
+    if files.chosen is not None:
+        return DataError(f"{files.title} is not a file that can be read for {task}", help=f"expected {expected}")
     tops = sorted({name.split("/")[0] + ("/" if "/" in name else "") for name in files.names})
     found = ", ".join(tops[:6]) + (f" and {len(tops) - 6} more" if len(tops) > 6 else "")
-    return DataError(f"the layout of {files.title} is not known for {task}: it has {found}", help=f"expected {expected}")
+    return DataError(
+        f"the layout of {files.title} is not known for {task}: it has {found}", help=f"expected {expected}"
+    )

@@ -30,6 +30,8 @@ def with_entry_points(
         except Exception as error:
             raise PluginError(f'"{point.name}" in "{group}" ({point.value}) does not load: {error}') from error
         if not accepts(value):
-            raise PluginError(f'"{point.name}" in "{group}" ({point.value}) is not a {group.removeprefix("nasdsl.")[:-1]}')
+            raise PluginError(
+                f'"{point.name}" in "{group}" ({point.value}) is not a {group.removeprefix("nasdsl.")[:-1]}'
+            )
         found[point.name] = value
     return found

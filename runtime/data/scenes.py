@@ -27,7 +27,10 @@ PLACES_TRIED = 12
 
 @dataclass(frozen=True)
 class Scenes:
-    """`images` (N, 3, H, W) and `masks` (N, H, W), uint8: 0 is background, d + 1 is digit d. `labels` go with instances."""
+    """`images` (N, 3, H, W) and `masks` (N, H, W), uint8: 0 is background, d + 1 is digit d.
+
+    `labels` are the digits of `instances`.
+    """
 
     images: Bytes
     masks: Bytes

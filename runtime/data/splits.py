@@ -56,7 +56,9 @@ class Request:
         if not 0 < self.centre_crop <= 1:
             raise DataError(f"centre_crop is a fraction of the image, above 0 and up to 1, not {self.centre_crop}")
         if min(self.canvas) < 24 or min(self.scenes) < 1:
-            raise DataError(f"scenes need a canvas of at least 24x24 and one scene a split, not {self.canvas}, {self.scenes}")
+            raise DataError(
+                f"scenes need a canvas of at least 24x24 and one scene a split, not {self.canvas}, {self.scenes}"
+            )
 
 
 @dataclass(frozen=True)
