@@ -15,7 +15,7 @@ from typing import Any
 from nasdsl.compiler.diagnostics import Diagnostic, Label, suggest
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.tables import END, LINE_BREAK, tables
-from nasdsl.compiler.tokens import Token
+from nasdsl.compiler.tokens import MOST_MISTAKES, Token
 
 PARTNER = {"(": ")", "[": "]", "{": "}"}
 CLOSES = frozenset(PARTNER.values())
@@ -63,6 +63,8 @@ class _Mending:
     def run(self, tokens: list[Token]) -> Mended:
         line = indent = column = 0
         for token in tokens:
+            if len(self.mistakes) >= MOST_MISTAKES:
+                break
             if token.leads:
                 line, column = self.source.position(token.start)
                 indent = column
@@ -116,7 +118,7 @@ class _Mending:
             Diagnostic(
                 "unclosed-bracket",
                 f"`{bracket.kind}` is never closed",
-                _span(self.source, bracket),
+                span_of(self.source, bracket),
                 "opened here",
                 others,
             )
@@ -126,7 +128,7 @@ class _Mending:
 
     def extra(self, token: Token) -> None:
         message = f"`{token.kind}` closes nothing"
-        self.mistakes.append(Diagnostic("unmatched-bracket", message, _span(self.source, token)))
+        self.mistakes.append(Diagnostic("unmatched-bracket", message, span_of(self.source, token)))
         self.muted.append((self.line_start(token.start), token.end))
 
     def mismatched(self, token: Token) -> None:
@@ -135,19 +137,20 @@ class _Mending:
         message = f"`{bracket.kind}` is closed by `{token.kind}`"
         others = (self.label(bracket, "opened here"),)
         self.mistakes.append(
-            Diagnostic("mismatched-bracket", message, _span(self.source, token), "", others, f"write `{partner}`")
+            Diagnostic("mismatched-bracket", message, span_of(self.source, token), "", others, f"write `{partner}`")
         )
         self.muted.append((self.line_start(bracket.start), token.end))
         self.out.append(token._replace(kind=partner, text=partner))
 
     def label(self, token: Token, text: str) -> Label:
-        return Label(_span(self.source, token), text)
+        return Label(span_of(self.source, token), text)
 
     def line_start(self, offset: int) -> int:
         return self.source.text.rfind("\n", 0, offset) + 1
 
 
-def _span(source: Source, token: Token) -> Span:
+def span_of(source: Source, token: Token) -> Span:
+    """Where a token stands."""
     return Span(source, token.start, token.end)
 
 
@@ -276,7 +279,7 @@ class Stop:
         token = token or self.token
         if token.kind == END:
             token = self.before
-        return Diagnostic(code, message, _span(self.source, token), label, help=help)
+        return Diagnostic(code, message, span_of(self.source, token), label, help=help)
 
 
 def explain(stop: Stop) -> Diagnostic:

@@ -13,15 +13,14 @@ from typing import Any
 
 from nasdsl.compiler import syntax
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
-from nasdsl.compiler.mistakes import CLOSES, CONTINUES, PARTNER, Mended, Stop, explain, mend, open_brackets
+from nasdsl.compiler.mistakes import CLOSES, CONTINUES, PARTNER, Mended, Stop, explain, mend, open_brackets, span_of
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.tables import END, LINE_BREAK, tables
-from nasdsl.compiler.tokens import Token, tokenize
+from nasdsl.compiler.tokens import MOST_MISTAKES, Token, tokenize
 
 LARGEST_FILE = 1_000_000  # characters
 DEEPEST_BRACKETS = 60
-DEEPEST_OPERATORS = 100
-MOST_MISTAKES = 20
+DEEPEST_TREE = 150  # so that comparing and walking trees stays far from Python's limit on recursion
 
 
 def parse(source: Source) -> syntax.File:
@@ -33,9 +32,13 @@ def parse(source: Source) -> syntax.File:
     if len(source.text) > LARGEST_FILE:
         raise _too_long(source.name)
     found = tokenize(source)
+    if len(found.mistakes) >= MOST_MISTAKES:
+        raise CompileError(found.mistakes)
     if (depth := _too_deep(source, found.tokens)) is not None:
         raise CompileError([depth])
     mended = mend(source, found.tokens)
+    if len(mended.mistakes) >= MOST_MISTAKES:
+        raise CompileError(mended.mistakes)
     reading = _Reading(source, mended.tokens, found.comments)
     file = reading.run()
     if file is None or found.mistakes or mended.mistakes:
@@ -107,6 +110,7 @@ class _Reading:
         self.values: list[Any] = []
         self.starts: list[int] = []
         self.ends: list[int] = []
+        self.depths: list[int] = []
 
     def run(self) -> syntax.File | None:
         """The tree, or None where there are mistakes."""
@@ -136,7 +140,7 @@ class _Reading:
         braces = [place for place in brackets if self.values[place].kind == "{"]
         depth = len(brackets) if not braces else len(brackets) - brackets.index(braces[-1]) - 1
         place = braces[-1] + 1 if braces else 0
-        del self.states[place + 1 :], self.values[place:], self.starts[place:], self.ends[place:]
+        del self.states[place + 1 :], self.values[place:], self.starts[place:], self.ends[place:], self.depths[place:]
         first = index
         while self.tokens[index].kind != END:
             token = self.tokens[index]
@@ -175,7 +179,7 @@ class _Reading:
         """Take a token in and build what it completes; False, and nothing taken in, where it can't stand."""
         known = tables()
         actions, gotos, rules = known.actions, known.gotos, known.rules
-        states, values, starts, ends = self.states, self.values, self.starts, self.ends
+        states, values, starts, ends, depths = self.states, self.values, self.starts, self.ends, self.depths
         kind = token.kind
         if kind == "NAME" and token.text in _SOFT and token.text in actions[states[-1]]:
             kind = token.text
@@ -188,6 +192,7 @@ class _Reading:
                 values.append(token)
                 starts.append(token.start)
                 ends.append(token.end)
+                depths.append(0)
                 return True
             name, size, kept, build = rules[~action]
             if size == 1 and build == "=":
@@ -200,10 +205,11 @@ class _Reading:
                 else:
                     children.extend(values[~place - size])
             if size:
-                start, end = starts[-size], ends[-1]
-                del states[-size:], values[-size:], starts[-size:], ends[-size:]
+                start, end, depth = starts[-size], ends[-1], max(depths[-size:])
+                del states[-size:], values[-size:], starts[-size:], ends[-size:], depths[-size:]
             else:
                 start = end = token.start
+                depth = 0
             if not build:
                 made: Any = children
             elif build == "=":
@@ -212,9 +218,14 @@ class _Reading:
                 made = self.file(children)
             else:
                 made = _BUILD[build](children, Span(self.source, start, end))
+                depth += 1
+                if depth > DEEPEST_TREE:
+                    what = f"more than {DEEPEST_TREE} operators and brackets stand upon each other"
+                    raise CompileError([*self.mistakes, _deep(what, Span(self.source, start, end))])
             values.append(made)
             starts.append(start)
             ends.append(end)
+            depths.append(depth)
             states.append(gotos[states[-1]][name])
             if name == "start":
                 return True
@@ -228,35 +239,19 @@ class _Reading:
 
 
 def _too_deep(source: Source, tokens: list[Token]) -> Diagnostic | None:
-    """A complaint about brackets in brackets, or operators upon operators, beyond what can be walked by recursion."""
-    waiting: list[int] = []  # for each open bracket, the operators around it
-    operators = 0
+    depth = 0
     for token in tokens:
-        kind = token.kind
-        if kind in PARTNER:
-            waiting.append(operators)
-            operators += 1
-            if len(waiting) > DEEPEST_BRACKETS:
-                what = f"brackets stand more than {DEEPEST_BRACKETS} deep in each other"
-                break
-        elif kind in CLOSES:
-            operators = waiting.pop() + 1 if waiting else 0
-        elif kind in _DEEPENS or (kind == "NAME" and token.text == "x"):
-            operators += 1
-            if operators > DEEPEST_OPERATORS + len(waiting):
-                what = f"more than {DEEPEST_OPERATORS} operators stand upon each other"
-                break
-        elif kind in _RESTARTS or token.leads:
-            operators = waiting[-1] + 1 if waiting else 0
-    else:
-        return None
-    return Diagnostic(
-        "too-deep", what, Span(source, token.start, token.end), help="give a part of it a name with `let`"
-    )
+        if token.kind in PARTNER:
+            depth += 1
+            if depth > DEEPEST_BRACKETS:
+                return _deep(f"brackets stand more than {DEEPEST_BRACKETS} deep in each other", span_of(source, token))
+        elif token.kind in CLOSES:
+            depth = max(0, depth - 1)
+    return None
 
 
-_DEEPENS = frozenset({"+", "-", "*", "/", "^", ".", "..", "COMPARE", "and", "or", "not", "implies", "if", "else"})
-_RESTARTS = frozenset({"->", ",", ":", "="})
+def _deep(what: str, span: Span) -> Diagnostic:
+    return Diagnostic("too-deep", what, span, help="give a part of it a name with `let`")
 
 
 # --- The tree --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from nasdsl.compiler.tables import END, tables
 
 LONGEST_NUMBER = 60
 LARGEST_EXPONENT = 300
+MOST_MISTAKES = 20  # to be told in one run
 
 
 class Token(NamedTuple):
@@ -93,6 +94,8 @@ def tokenize(source: Source) -> Tokens:
         else:
             mistake, stand_in = _mistaken(kind or "", text, Span(source, start, end))
             mistakes.append(mistake)
+            if len(mistakes) == MOST_MISTAKES:
+                break
             if stand_in is None:
                 leads = leads or text == ";"
                 continue
@@ -184,7 +187,7 @@ def _glued(text: str, span: Span) -> Diagnostic:
         elif text[0] == "0" and rest[0] in "xXbo":
             help = "numbers are decimal"
         else:
-            help = f"a name can't begin with a digit; a unit stands apart: `{number.group()} {rest}`"
+            help = f"a name can't begin with a digit; a unit stands apart: `{number.group()} {_short(rest)}`"
     return Diagnostic("malformed-number", f"`{_short(text)}` is no number", span, help=help)
 
 
