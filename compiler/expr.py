@@ -16,10 +16,12 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
+
+from nasdsl.compiler.source import Span
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Symbol:
     """A bare word that is not a name in scope, such as `conv` in `oneof(conv, local)`."""
 
     word: str
+    span: Span | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return self.word
@@ -36,10 +39,34 @@ Assignment = Mapping[str, Any]
 Value = Any  # a plain value or an Expr
 
 
+class Absent(KeyError):
+    """A value was asked of a decision that the assignment leaves out. `args[0]` is its path."""
+
+
+def _assigned(values: Assignment, path: str) -> Any:
+    try:
+        return values[path]
+    except KeyError:
+        raise Absent(path) from None
+
+
 class Expr:
     """An expression over at least one decision. Equality and hash are by structure."""
 
     __slots__ = ("__dict__",)
+
+    @cached_property
+    def _hash(self) -> int:
+        # Computed once: expressions share their parts, and every look-up would walk a deep one to its leaves.
+        return hash((type(self).__name__, *(getattr(self, name) for name in self.__match_args__)))
+
+    __match_args__: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # differs between processes
 
     def children(self) -> tuple[Value, ...]:
         return ()
@@ -97,12 +124,14 @@ class Case(Expr):
     path: str
     values: tuple[Any, ...]
 
+    __hash__ = Expr.__hash__
+
     @cached_property
     def decisions(self) -> frozenset[str]:
         return frozenset((self.path,))
 
     def evaluate(self, values: Assignment) -> Any:
-        return self.values[values[self.path]]
+        return self.values[_assigned(values, self.path)]
 
 
 @dataclass(frozen=True)
@@ -113,12 +142,14 @@ class Among(Expr):
     n: int
     options: frozenset[int]
 
+    __hash__ = Expr.__hash__
+
     @cached_property
     def decisions(self) -> frozenset[str]:
         return frozenset((self.path,))
 
     def evaluate(self, values: Assignment) -> bool:
-        return values[self.path] in self.options
+        return _assigned(values, self.path) in self.options
 
 
 @dataclass(frozen=True)
@@ -128,12 +159,14 @@ class Kept(Expr):
     path: str
     n: int
 
+    __hash__ = Expr.__hash__
+
     @cached_property
     def decisions(self) -> frozenset[str]:
         return frozenset((self.path,))
 
     def evaluate(self, values: Assignment) -> int:
-        return len(values[self.path])
+        return len(_assigned(values, self.path))
 
 
 @dataclass(frozen=True)
@@ -143,12 +176,14 @@ class Has(Expr):
     path: str
     item: int
 
+    __hash__ = Expr.__hash__
+
     @cached_property
     def decisions(self) -> frozenset[str]:
         return frozenset((self.path,))
 
     def evaluate(self, values: Assignment) -> bool:
-        return self.item in values[self.path]
+        return self.item in _assigned(values, self.path)
 
 
 @dataclass(frozen=True)
@@ -159,12 +194,24 @@ class Slot(Expr):
     position: int
     values: tuple[Any, ...]
 
+    __hash__ = Expr.__hash__
+
     @cached_property
     def decisions(self) -> frozenset[str]:
         return frozenset((self.path,))
 
     def evaluate(self, values: Assignment) -> Any:
-        return self.values[values[self.path][self.position]]
+        return self.values[_assigned(values, self.path)[self.position]]
+
+
+@dataclass(frozen=True)
+class Total(Expr):
+    """A cost of the whole network: `macs`, `flops`, `params` or `latency`; replaced by its value once the graph is known."""
+
+    measure: str
+
+    def evaluate(self, values: Assignment) -> Any:
+        raise KeyError(self.measure)
 
 
 @dataclass(frozen=True)
@@ -174,6 +221,8 @@ class Apply(Expr):
     function: str
     args: tuple[Value, ...]
 
+    __hash__ = Expr.__hash__
+
     def children(self) -> tuple[Value, ...]:
         return self.args
 
@@ -181,11 +230,27 @@ class Apply(Expr):
         if self.function == "if":  # the branch not taken may have no value: its decisions are absent
             condition, then, otherwise = self.args
             return evaluate(then if evaluate(condition, values) else otherwise, values)
-        if self.function == "and":
-            return all(evaluate(a, values) for a in self.args)
-        if self.function == "or":
-            return any(evaluate(a, values) for a in self.args)
+        if self.function in ("and", "or"):
+            return self._junction(values, decided=self.function == "or")
         return FUNCTIONS[self.function](*[evaluate(a, values) for a in self.args])
+
+    def _junction(self, values: Assignment, decided: bool) -> bool:
+        """One argument may decide the whole, whatever stands before it and has no value: `k == 3 and op == conv`."""
+        missing: Exception | None = None
+        for arg in self.args:
+            try:
+                if bool(evaluate(arg, values)) is decided:
+                    return decided
+            except Absent as absent:
+                missing = missing or absent
+            except FAULTS as fault:
+                missing = fault if missing is None or isinstance(missing, Absent) else missing
+        if missing is not None:
+            raise missing
+        return not decided
+
+
+FAULTS = (ArithmeticError, KeyError, TypeError, ValueError, IndexError)  # of a function outside its domain
 
 
 def _narrow(value: Any) -> Any:
@@ -213,6 +278,14 @@ def _plain_lookup(table: Mapping[Any, Any] | tuple[Any, ...], key: Any) -> Any:
     return table[key]
 
 
+def _plain_level(scale: Any) -> int:
+    """n of scale 1/2^n."""
+    level = Fraction(1, 1) / Fraction(scale)
+    if level.denominator != 1 or level.numerator & (level.numerator - 1):
+        raise ValueError(scale)
+    return level.numerator.bit_length() - 1
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": lambda *args: _narrow(sum(args)),
     "mul": lambda *args: _narrow(math.prod(args)),
@@ -235,6 +308,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "if": lambda c, a, b: a if c else b,
     "lookup": _plain_lookup,
     "in": lambda a, items: a in items,
+    "level": _plain_level,
     "divides": lambda a, b: b % a == 0,
 }
 
@@ -252,6 +326,19 @@ def evaluate(value: Value, values: Assignment) -> Any:
     if isinstance(value, dict):
         return {k: evaluate(v, values) for k, v in value.items()}
     return value
+
+
+def holds(condition: Value, values: Assignment) -> bool:
+    """Whether an assignment meets a condition.
+
+    One that speaks of an absent decision asks nothing; one without a value (a division by zero) is not met.
+    """
+    try:
+        return bool(evaluate(condition, values))
+    except Absent:
+        return True
+    except FAULTS:
+        return False
 
 
 def decisions_of(value: Value) -> frozenset[str]:
@@ -329,19 +416,32 @@ def add(*terms: Value) -> Value:
     """A flat sum; equal non-constant terms are collected, the constant stands last."""
     constant: Any = 0
     collected: dict[Value, Any] = {}
+    tables: dict[str, tuple[Any, ...]] = {}
     for term in _flat_terms(terms):
-        if isinstance(term, Expr):
+        if isinstance(term, Case):
+            table = tables.get(term.path)
+            tables[term.path] = term.values if table is None else tuple(map(operator.add, table, term.values))
+            collected.setdefault(term.path)  # keeps the place; filled in below
+        elif isinstance(term, Expr):
             factor, rest = _coefficient(term)
             collected[rest] = collected.get(rest, 0) + factor
         else:
             constant = constant + term
     parts: list[Value] = []
     for rest, factor in collected.items():
-        if factor != 0:
+        if isinstance(rest, str):
+            part = case(rest, tuple(map(_narrow, tables[rest])))
+            if isinstance(part, Expr):
+                parts.append(part)
+            else:
+                constant = constant + part
+        elif factor != 0:
             parts.append(_scaled(_narrow(factor), rest))
     constant = _narrow(constant)
     if not parts:
         return constant
+    if len(parts) == 1 and isinstance(parts[0], Case):
+        return case(parts[0].path, tuple(_narrow(v + constant) for v in parts[0].values))
     if constant != 0:
         parts.append(constant)
     return parts[0] if len(parts) == 1 else Apply("add", tuple(parts))
@@ -477,6 +577,10 @@ def choose(condition: Value, then: Value, otherwise: Value) -> Value:
         return then
     if isinstance(then, Expr) and then == otherwise:
         return then
+    if then is True and otherwise is False:
+        return condition
+    if then is False and otherwise is True:
+        return negate(condition)
     single = _single_choice((condition, then, otherwise))
     if single is not None:
         path, n = single

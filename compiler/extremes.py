@@ -1,0 +1,142 @@
+"""The least and the greatest of a cost, witnesses, and why there are none: exact, over all architectures at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.eliminate import EXISTS, GREATEST, LEAST, Constraint, Network, Semiring, eliminate
+from nasdsl.compiler.expr import Value, decisions_of
+from nasdsl.compiler.graph import Graph, Requirement
+
+
+class Infeasible(ValueError):
+    """No architecture meets all requirements. `conflict` tells which of them contradict each other."""
+
+
+def structural(graph: Graph) -> tuple[Requirement, ...]:
+    """The requirements on decisions; those on costs (`budget`) concern sums over the whole network and are left to the search."""
+    return tuple(r for r in graph.requirements if r.origin != "budget")
+
+
+def least(graph: Graph, cost: Value) -> tuple[Any, Architecture]:
+    """The least value of a cost over all architectures that meet the requirements (budgets aside), and one that attains it.
+
+    The cost is a sum of terms over few decisions each; a term over absent decisions costs nothing.
+
+    Raises:
+        Infeasible: there is no architecture.
+        TooWide: too many decisions hang together for the exact answer.
+    """
+    return _extreme(graph, cost, LEAST, min)
+
+
+def greatest(graph: Graph, cost: Value) -> tuple[Any, Architecture]:
+    """As `least`, for the greatest value."""
+    return _extreme(graph, cost, GREATEST, max)
+
+
+def _extreme(graph: Graph, cost: Value, semiring: Semiring, better: Callable[[Any, Any], Any]) -> tuple[Any, Architecture]:
+    constraints = [Constraint(r.condition) for r in structural(graph)]
+    result = eliminate(Network(graph.decisions, constraints, cost, better), semiring)
+    values = result.best()
+    if values is None:
+        raise Infeasible("no architecture meets all requirements")
+    return result.total, Architecture.of(graph, values)
+
+
+def feasible(graph: Graph) -> Architecture | None:
+    """An architecture that meets all requirements (budgets aside), or None."""
+    return _witness(graph, [Constraint(r.condition) for r in structural(graph)])
+
+
+def counterexample(graph: Graph, condition: Value, given: Sequence[Requirement] | None = None) -> Architecture | None:
+    """An architecture that meets the `given` requirements (by default all but budgets) and breaks the condition; None is a proof.
+
+    Proved on the condition's own decisions where that is enough, as it mostly is, then on all that hang together with them.
+    """
+    given = structural(graph) if given is None else given
+    denial = Constraint(condition, wanted=False)
+    own = _with_presence(graph, decisions_of(condition))
+    if not _possible(own, [denial]):
+        return None
+    near = _connected(graph, own, given)
+    inside = [Constraint(r.condition) for r in given if decisions_of(r.condition) <= near.keys()]
+    if not _possible(near, [*inside, denial]):
+        return None
+    return _witness(graph, [*(Constraint(r.condition) for r in given), denial])
+
+
+def conflict(graph: Graph) -> tuple[Requirement, ...]:
+    """Requirements that no architecture meets together, and of which none can be left out. Empty where there is an architecture."""
+    candidates = list(structural(graph))
+    if _possible(graph.decisions, _constraints(candidates)):
+        return ()
+    blamed = _prefix(graph, candidates)
+    kept: list[Requirement] = []
+    while blamed:
+        tried = blamed.pop()
+        if _possible(graph.decisions, _constraints([*blamed, *kept])):
+            kept.insert(0, tried)
+    return tuple(kept)
+
+
+def _prefix(graph: Graph, candidates: list[Requirement]) -> list[Requirement]:
+    """Those up to the first that cannot be met together with all before it, as far as they hang together with it."""
+    low, high = 0, len(candidates)  # the first `low` can be met together, the first `high` cannot
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _possible(graph.decisions, _constraints(candidates[:middle])):
+            low = middle
+        else:
+            high = middle
+    if high == 0:  # without any requirement there is no architecture: a decision has no value
+        return []
+    prefix = candidates[:high]
+    near = _connected(graph, _with_presence(graph, decisions_of(prefix[-1].condition)), prefix)
+    return [r for r in prefix if decisions_of(r.condition) <= near.keys()]
+
+
+def _constraints(requirements: Iterable[Requirement]) -> list[Constraint]:
+    return [Constraint(r.condition) for r in requirements]
+
+
+def _possible(decisions: Any, constraints: Iterable[Constraint]) -> bool:
+    return eliminate(Network(decisions, constraints), EXISTS).total is not None
+
+
+def _witness(graph: Graph, constraints: Iterable[Constraint]) -> Architecture | None:
+    values = eliminate(Network(graph.decisions, constraints), EXISTS).best()
+    return None if values is None else Architecture.of(graph, values)
+
+
+def _with_presence(graph: Graph, paths: Iterable[str]) -> dict[str, Decision]:
+    """Decisions with all that their presence depends on, in the graph's order."""
+    found: set[str] = set()
+    queue = list(paths)
+    while queue:
+        path = queue.pop()
+        if path not in found:
+            found.add(path)
+            queue.extend(decisions_of(graph.decisions[path].present))
+    return {path: decision for path, decision in graph.decisions.items() if path in found}
+
+
+def _connected(graph: Graph, start: dict[str, Decision], given: Sequence[Requirement]) -> dict[str, Decision]:
+    """All decisions that hang together with those at the start, by requirements or presence."""
+    links = [decisions_of(r.condition) for r in given]
+    links += [decisions_of(d.present) | {path} for path, d in graph.decisions.items() if d.present is not True]
+    touching: dict[str, list[int]] = {}
+    for number, link in enumerate(links):
+        for path in link:
+            touching.setdefault(path, []).append(number)
+    found = set(start)
+    queue = list(start)
+    while queue:
+        for number in touching.get(queue.pop(), ()):
+            fresh = links[number] - found
+            found |= fresh
+            queue.extend(fresh)
+    return {path: decision for path, decision in graph.decisions.items() if path in found}

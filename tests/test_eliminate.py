@@ -1,0 +1,404 @@
+"""Counting, extremes, proofs and draws against plain enumeration of small random spaces, and against closed forms for large ones."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.count import brief, count, decimal, scientific
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.expr import (
+    Among,
+    Apply,
+    Case,
+    Has,
+    Kept,
+    Slot,
+    Value,
+    add,
+    apply,
+    at_most,
+    both,
+    case,
+    choose,
+    either,
+    equal,
+    less,
+    multiply,
+    negate,
+)
+from nasdsl.compiler.extremes import Infeasible, conflict, counterexample, feasible, greatest, least
+from nasdsl.compiler.graph import Graph, Requirement
+
+
+def space(decisions: list[Decision], *conditions: Value) -> Graph:
+    return Graph({}, {d.path: d for d in decisions}, tuple(Requirement(c, f"condition {i}") for i, c in enumerate(conditions)), ())
+
+
+# --- plain enumeration, which shares nothing with the engine but the definition of the leaves ---------------------------
+
+
+class Missing(Exception):
+    pass
+
+
+def meaning(value: Value, values: dict[str, Any]) -> Any:
+    """What an expression is worth, written once more: `and` and `or` may be decided by one argument."""
+    if isinstance(value, Apply):
+        if value.function == "if":
+            return meaning(value.args[1] if meaning(value.args[0], values) else value.args[2], values)
+        if value.function in ("and", "or"):
+            seen = []
+            for arg in value.args:
+                try:
+                    seen.append(bool(meaning(arg, values)))
+                except Missing:
+                    seen.append(None)
+            decided = value.function == "or"
+            if decided in seen:
+                return decided
+            if None in seen:
+                raise Missing
+            return not decided
+        args = [meaning(a, values) for a in value.args]
+        plain = {
+            "add": lambda *a: sum(a),
+            "mul": lambda *a: math.prod(a),
+            "eq": lambda a, b: a == b,
+            "lt": lambda a, b: a < b,
+            "le": lambda a, b: a <= b,
+            "not": lambda a: not a,
+            "min": min,
+            "max": max,
+        }
+        return plain[value.function](*args)
+    if not hasattr(value, "path"):
+        return value
+    if value.path not in values:
+        raise Missing
+    here = values[value.path]
+    if isinstance(value, Case):
+        return value.values[here]
+    if isinstance(value, Among):
+        return here in value.options
+    if isinstance(value, Kept):
+        return len(here)
+    if isinstance(value, Has):
+        return value.item in here
+    assert isinstance(value, Slot)
+    return value.values[here[value.position]]
+
+
+def worth(value: Value, values: dict[str, Any], missing: Any) -> Any:
+    try:
+        return meaning(value, values)
+    except Missing:
+        return missing
+
+
+def enumerate_all(graph: Graph) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [{}]
+    for path, decision in graph.decisions.items():
+        longer = []
+        for values in found:
+            if worth(decision.present, values, False):
+                longer += [{**values, path: v} for v in decision.values()]
+            else:
+                longer.append(values)
+        found = longer
+    return [v for v in found if all(worth(r.condition, v, True) for r in graph.requirements)]
+
+
+def frozen(values: Any) -> frozenset[tuple[str, Any]]:
+    return frozenset(values.items())
+
+
+# --- random spaces ----------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def decisions(draw: st.DrawFn) -> list[Decision]:
+    made: list[Decision] = []
+    total = 1
+    for i in range(draw(st.integers(1, 5))):
+        present: Value = True
+        if made and draw(st.booleans()):
+            present = draw(conditions(made, 1))
+        kind = draw(st.sampled_from(["choice", "choice", "units", "subset", "order"]))
+        if kind == "choice":
+            n = draw(st.integers(1, 4))
+            d = Decision(f"d{i}", "choice", tuple(range(n)), present=present)
+        elif kind == "units":
+            d = Decision(f"d{i}", "units", range(draw(st.integers(1, 4))), present=present)
+        elif kind == "subset":
+            n = draw(st.integers(1, 4))
+            d = Decision(f"d{i}", "subset", tuple("abcd"[:n]), size=draw(st.integers(0, n)), present=present)
+        else:
+            items = draw(st.sampled_from(["a", "ab", "abc", "aab", "aabb", "abcd", "abac"]))
+            d = Decision(f"d{i}", "order", tuple(items), present=present)
+        total *= d.cardinality() + 1
+        if total > 20_000:
+            break
+        made.append(d)
+    return made
+
+
+@st.composite
+def numbers(draw: st.DrawFn, made: list[Decision], depth: int) -> Value:
+    if depth and draw(st.booleans()):
+        a, b = draw(numbers(made, depth - 1)), draw(numbers(made, depth - 1))
+        kind = draw(st.sampled_from(["add", "mul", "if", "min", "max"]))
+        if kind == "add":
+            return add(a, b)
+        if kind == "mul":
+            return multiply(a, b)
+        if kind == "if":
+            return choose(draw(conditions(made, 0)), a, b)
+        return apply(kind, a, b)
+    d = draw(st.sampled_from(made))
+    small = st.integers(-3, 3)
+    if d.kind == "choice":
+        return case(d.path, tuple(draw(st.lists(small, min_size=d.n, max_size=d.n))))
+    if d.kind == "units":
+        return Kept(d.path, d.n)
+    if d.kind == "subset":
+        return choose(Has(d.path, draw(st.integers(0, d.n - 1))), draw(small), draw(small))
+    weights = {item: draw(small) for item in dict.fromkeys(d.items)}
+    return Slot(d.path, draw(st.integers(0, d.n - 1)), tuple(weights[item] for item in d.items))
+
+
+@st.composite
+def conditions(draw: st.DrawFn, made: list[Decision], depth: int) -> Value:
+    kind = draw(st.sampled_from(["leaf", "leaf", "both", "either", "not", "compare"] if depth else ["leaf", "compare"]))
+    if kind == "both":
+        return both(draw(conditions(made, depth - 1)), draw(conditions(made, depth - 1)))
+    if kind == "either":
+        return either(draw(conditions(made, depth - 1)), draw(conditions(made, depth - 1)))
+    if kind == "not":
+        return negate(draw(conditions(made, depth - 1)))
+    if kind == "compare":
+        a, b = draw(numbers(made, depth)), draw(st.one_of(st.integers(-2, 4), numbers(made, 0)))
+        return draw(st.sampled_from([less, at_most, equal]))(a, b)
+    d = draw(st.sampled_from(made))
+    if d.kind == "choice":
+        return case(d.path, tuple(draw(st.lists(st.booleans(), min_size=d.n, max_size=d.n))))
+    if d.kind == "units":
+        return less(draw(st.integers(0, d.n)), Kept(d.path, d.n))
+    if d.kind == "subset":
+        return Has(d.path, draw(st.integers(0, d.n - 1)))
+    item = draw(st.sampled_from(d.items))
+    return Slot(d.path, draw(st.integers(0, d.n - 1)), tuple(other == item for other in d.items))
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    made = draw(decisions())
+    assume(made)
+    return space(made, *draw(st.lists(conditions(made, 2), max_size=3)))
+
+
+thorough = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@thorough
+@given(graphs())
+def test_count_and_feasibility_agree_with_enumeration(graph: Graph) -> None:
+    everything = enumerate_all(graph)
+    found = count(graph)
+    assert found.total == len(everything)
+    if found.total:
+        assert math.prod(f.total for f in found.factors) == found.total
+        for factor in found.factors:
+            assert factor.split is None or sum(number for _, number in factor.split.options) == factor.count
+    witness = feasible(graph)
+    assert (witness is None) == (not everything)
+    if witness is not None:
+        assert frozen(witness) in set(map(frozen, everything))
+        assert witness.violations(graph) == ()
+
+
+@thorough
+@given(st.data())
+def test_extremes_agree_with_enumeration(data: st.DataObject) -> None:
+    graph = data.draw(graphs())
+    parts = data.draw(st.lists(numbers(list(graph.decisions.values()), 2), min_size=1, max_size=5))
+    cost = add(*[apply("max", 0, part) if data.draw(st.booleans()) else part for part in parts])
+    everything = enumerate_all(graph)
+    try:
+        costs = [meaning(cost, values) for values in everything]
+    except Missing:
+        assume(False)
+    if not everything:
+        with pytest.raises(Infeasible):
+            least(graph, cost)
+        return
+    for find, expected in ((least, min(costs)), (greatest, max(costs))):
+        value, architecture = find(graph, cost)
+        assert value == expected
+        assert meaning(cost, dict(architecture)) == expected
+        assert frozen(architecture) in set(map(frozen, everything))
+
+
+@thorough
+@given(st.data())
+def test_counterexamples_and_conflicts_agree_with_enumeration(data: st.DataObject) -> None:
+    graph = data.draw(graphs())
+    condition = data.draw(conditions(list(graph.decisions.values()), 2))
+    everything = enumerate_all(graph)
+    shown = counterexample(graph, condition)
+    broken = [values for values in everything if not worth(condition, values, True)]
+    assert (shown is None) == (not broken)
+    if shown is not None:
+        assert frozen(shown) in set(map(frozen, broken))
+    blamed = conflict(graph)
+    assert bool(blamed) == (not everything)
+    for i in range(len(blamed)):
+        rest = Graph({}, graph.decisions, blamed[:i] + blamed[i + 1 :], ())
+        assert enumerate_all(rest)
+    if blamed:
+        assert not enumerate_all(Graph({}, graph.decisions, blamed, ()))
+
+
+# --- closed forms -----------------------------------------------------------------------------------------------------
+
+
+def choice(path: str, n: int, **more: Any) -> Decision:
+    return Decision(path, "choice", tuple(range(n)), **more)
+
+
+def units(path: str, n: int, **more: Any) -> Decision:
+    return Decision(path, "units", range(n), **more)
+
+
+def test_a_space_without_decisions_is_one_architecture() -> None:
+    assert count(space([])).total == 1
+    assert feasible(space([])) == Architecture(())
+    assert least(space([]), 7) == (7, Architecture(()))
+    assert count(space([], False)).total == 0
+
+
+def test_blocks_of_units_of_which_some_must_remain() -> None:
+    widths = [(18, 36, 72, 64), (2304, 576, 144, 64), (48, 96, 192, 64)] * 20
+    made, kept, cost = [], [], []
+    for b, block in enumerate(widths):
+        paths = [f"b{b}.{name}" for name in ("k3", "k5", "k7", "tokens")]
+        made += [units(p, n) for p, n in zip(paths, block, strict=True)]
+        kept.append(either(*[less(0, Kept(p, n)) for p, n in zip(paths, block, strict=True)]))
+        cost += [multiply(w, Kept(p, n)) for p, n, w in zip(paths, block, (9, 25, 49, 7), strict=True)]
+    graph = space(made, *kept)
+    found = count(graph)
+    assert found.total == math.prod(2 ** sum(block) - 1 for block in widths)
+    assert [f.copies for f in found.factors] == [1] * 60  # undeclared decisions are not copies of each other
+    value, architecture = least(graph, add(*cost))
+    assert value == 7 * 60
+    assert sum(map(len, architecture.values())) == 60
+    assert greatest(graph, add(*cost))[0] == sum(9 * a + 25 * b + 49 * c + 7 * d for a, b, c, d in widths)
+
+
+def test_equal_copies_of_a_declaration_collapse() -> None:
+    found = count(space([choice(f"edge[{i}]", 5, declaration="3:7") for i in range(6)]))
+    assert found.total == 15_625
+    assert found.product == "5^6"
+    assert found.factors[0].declarations == ("3:7",)
+
+
+def test_a_searchable_depth_is_split_by_its_options() -> None:
+    made = []
+    for s in range(5):
+        made.append(Decision(f"s{s}.depth", "choice", (4, 5, 6), ("4", "5", "6"), declaration="1:1"))
+        for i in range(6):
+            present = True if i < 4 else Among(f"s{s}.depth", 3, frozenset(range(i - 3, 3)))
+            made.append(choice(f"s{s}[{i}].op", 3, present=present, declaration="2:5"))
+    found = count(space(made))
+    assert found.total == (81 * (1 + 3 + 9)) ** 5 == 1053**5
+    copies = [f for f in found.factors if f.split is not None]
+    assert [f.copies for f in copies] == [5]
+    assert copies[0].split is not None
+    assert copies[0].split.options == (("4", 1), ("5", 3), ("6", 9))
+
+
+def test_presence_nests() -> None:
+    made = [
+        choice("depth", 2),
+        choice("op", 3, present=Among("depth", 2, frozenset({1}))),
+        units("width", 100, present=both(Among("op", 3, frozenset({2})), Among("depth", 2, frozenset({1})))),
+    ]
+    assert count(space(made)).total == 1 + 2 + 2**100
+    assert least(space(made), choose(Among("depth", 2, frozenset({1})), 5, 0))[0] == 0
+
+
+def test_a_sum_over_many_decisions_is_split_by_partial_sums() -> None:
+    depths = [Decision(f"d{i}", "choice", (1, 2, 3, 4)) for i in range(40)]
+    total = add(*[Case(d.path, (1, 2, 3, 4)) for d in depths])
+    polynomial = [1]
+    for _ in depths:
+        polynomial = [sum(polynomial[k - j] for j in (1, 2, 3, 4) if 0 <= k - j < len(polynomial)) for k in range(len(polynomial) + 4)]
+    assert count(space(depths, at_most(total, 75))).total == sum(polynomial[:76])
+    assert count(space(depths, negate(at_most(total, 75)))).total == sum(polynomial[76:])
+    assert least(space(depths, less(75, total)), total)[0] == 76
+
+
+def test_a_running_width_is_a_chain() -> None:
+    made = [choice(f"double[{i}]", 2) for i in range(30)]
+    width: Value = 16
+    widths = []
+    for d in made:
+        width = multiply(width, Case(d.path, (1, 2)))
+        widths.append(width)
+    graph = space(made, at_most(width, 256))
+    assert count(graph).total == sum(math.comb(30, k) for k in range(5))
+    value, architecture = greatest(graph, add(*widths))
+    assert value == 256 * 27 + 32 + 64 + 128
+    assert [architecture[d.path] for d in made] == [1] * 4 + [0] * 26
+
+
+def test_orders_count_by_the_positions_that_are_mentioned() -> None:
+    order = Decision("order", "order", tuple("aabbcdefgh"))
+    assert count(space([order])).total == math.factorial(10) // 4
+    first = Slot("order", 0, tuple(item == "a" for item in order.items))
+    assert count(space([order], first)).total == math.factorial(9) // 2
+    assert count(space([order], negate(first))).total == math.factorial(10) // 4 - math.factorial(9) // 2
+
+
+def test_a_floating_budget_is_left_out_and_listed() -> None:
+    graph = Graph({}, {"a": choice("a", 3)}, (Requirement(less(Case("a", (1, 2, 3)), 2), "too dear", "budget"),), ())
+    assert count(graph).total == 3
+    assert count(graph).budgets_left_out == graph.requirements
+
+
+def test_fractions_stay_exact() -> None:
+    made = [choice("a", 3), choice("b", 3)]
+    cost = add(Case("a", (Fraction(1, 3), Fraction(1, 2), 1)), multiply(Case("b", (Fraction(1, 3), 2, 3)), Case("a", (1, 2, 3))))
+    assert least(space(made), cost)[0] == Fraction(2, 3)
+
+
+def test_a_division_by_zero_breaks_a_requirement_only_where_it_is_reached() -> None:
+    made = [choice("heads", 2), choice("width", 2)]
+    divides = apply("divides", Case("heads", (0, 4)), Case("width", (16, 18)))
+    assert count(space(made, divides)).total == 1
+    shown = counterexample(space(made), divides)
+    assert shown is not None and (shown["heads"], shown["width"]) != (1, 0)
+    assert counterexample(space(made, Among("heads", 2, frozenset({1})), Among("width", 2, frozenset({0}))), divides) is None
+
+
+def test_numbers_for_people() -> None:
+    assert [brief(n) for n in (0, 7371, 2**576, 2**48 - 1, 5**60, 6**44)] == ["0", "7,371", "2^576", "2^48 - 1", "5^60", "6^44"]
+    assert scientific(129_999) == "1.3e5"
+    assert scientific(99_999) == "1.0e5"
+    assert scientific(7) == "7.0e0"
+    assert scientific(10**15_000) == "1.0e15000"
+    assert scientific(10**15_000 - 1, 4) == "1.000e15000"
+    assert scientific(2**50_000) == "3.2e15051"
+    long = 7**20_000
+    digits = decimal(long)
+    assert len(digits) == 16_902
+    assert (digits[:3], digits[-4:]) == (scientific(long, 12).replace(".", "")[:3], f"{pow(7, 20_000, 10_000):04}")
+    counted = Counter(decimal(10**9000))
+    assert counted == {"1": 1, "0": 9000}
