@@ -1,0 +1,661 @@
+"""Expressions become values. Decisions met on the way are made here, under the path that the place gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from nasdsl.compiler import expr, ops, syntax
+from nasdsl.compiler.diagnostics import CompileError, error, suggest
+from nasdsl.compiler.elaborate import values as v
+from nasdsl.compiler.elaborate.arguments import bind_arguments, bind_formals
+from nasdsl.compiler.elaborate.frame import Frame, Scope, join
+from nasdsl.compiler.expr import Expr, Symbol, Total
+from nasdsl.compiler.source import Span
+
+MOST_ITEMS = 1_000_000
+
+FORMS: Mapping[str, v.Form] = {
+    form.name: form
+    for form in (
+        v.Form("parallel", ("operator",), True, "applies a body to every branch"),
+        v.Form("residual", ("operator",), True, "adds its input to what its body makes of it"),
+        v.Form("fuse", ("rule", "to", "from", "also"), False, "brings branches together by a fusion rule"),
+        v.Form("branches", ("*",), False, "a set of branches made of labelled tensors"),
+        v.Form("pick", ("scale",), False, "takes one branch out"),
+        v.Form("concat", ("*", "scale", "from", "mode"), False, "joins tensors along the channels"),
+        v.Form("sum", ("from",), False, "adds tensors"),
+    )
+}
+
+BUILT_IN_NAMES: Mapping[str, Any] = {
+    "true": True,
+    "false": False,
+    "macs": Total("macs"),
+    "flops": expr.multiply(2, Total("macs")),
+    "params": Total("params"),
+    "latency": Total("latency"),
+}
+
+
+def evaluate(node: syntax.Expr, frame: Frame, path: str = "") -> Any:
+    """The value of an expression.
+
+    Args:
+        path: of decisions made directly in this expression; the frame's own where it is left out.
+
+    Raises:
+        CompileError: the expression has no meaning here.
+    """
+    return _EVALUATE[type(node)](node, frame, path or frame.decisions)
+
+
+def number(node: syntax.Expr, frame: Frame, path: str = "") -> Any:
+    """The value of an expression that has to be a number."""
+    return as_number(evaluate(node, frame, path), node.span, frame)
+
+
+def as_number(value: Any, span: Span, frame: Frame) -> Any:
+    if v.is_number(value) or isinstance(value, Expr):
+        return value
+    if isinstance(value, Symbol):
+        raise error("unknown-name", f"no value named `{value.word}`", span, "not a number", help=suggest(value.word, frame.scope))
+    if isinstance(value, v.Units):
+        return value.count
+    raise error("not-a-number", f"a number is needed here, and this is {v.describe(value)}", span)
+
+
+def constant(value: Any, span: Span, what: str) -> Any:
+    """The value, which must not depend on a decision."""
+    if isinstance(value, Expr):
+        raise error(
+            "not-constant",
+            f"{what} must not depend on a decision",
+            span,
+            "differs between architectures",
+            help="what depends on a decision is said with `match`, `if` or `require`",
+        )
+    return value
+
+
+def integer(node: syntax.Expr, frame: Frame, what: str, least: int = 0) -> int:
+    value = constant(number(node, frame), node.span, what)
+    if not isinstance(value, int) or value < least:
+        raise error("not-an-integer", f"{what} must be a whole number of at least {least}", node.span, f"is {v.show(value)}")
+    if value > MOST_ITEMS:
+        raise error("too-large", f"{what} is too large", node.span, f"is {value}; at most {MOST_ITEMS:,}")
+    return value
+
+
+def condition(node: syntax.Expr, frame: Frame) -> Any:
+    value = evaluate(node, frame)
+    if isinstance(value, bool | Expr):
+        return value
+    if isinstance(value, Symbol):
+        raise error("unknown-name", f"no value named `{value.word}`", node.span, help=suggest(value.word, frame.scope))
+    raise error("not-a-condition", f"a condition is needed here, and this is {v.describe(value)}", node.span)
+
+
+# --- Atoms -------------------------------------------------------------------------------------------------------------
+
+
+def _number(node: syntax.Number, frame: Frame, path: str) -> Any:
+    return node.value if node.unit is None else v.Quantity(node.value, node.unit)
+
+
+def _string(node: syntax.String, frame: Frame, path: str) -> str:
+    return node.value
+
+
+def _name(node: syntax.Name, frame: Frame, path: str) -> Any:
+    found = frame.scope.find(node.name)
+    if found is not None:
+        return found.value
+    if node.name in frame.labels.named:
+        return frame.labels.named[node.name]
+    if node.name == "earlier":
+        return v.Guarded(tuple((tensor, tensor.present) for tensor in frame.labels.tensors))
+    if node.name == "unused":
+        return v.Guarded(
+            tuple(
+                (tensor, expr.both(tensor.present, expr.negate(expr.either(*frame.builder.uses.get(tensor.node, ())))))
+                for tensor in frame.labels.tensors
+            )
+        )
+    if node.name == "at":
+        return _incoming_tensor(node.span, frame).shape.scale
+    if node.name in BUILT_IN_NAMES:
+        return BUILT_IN_NAMES[node.name]
+    return Symbol(node.name, node.span)
+
+
+def _incoming(node: syntax.Incoming, frame: Frame, path: str) -> Any:
+    return _incoming_tensor(node.span, frame).shape.channels
+
+
+def _incoming_tensor(span: Span, frame: Frame) -> v.Tensor:
+    if isinstance(frame.incoming, v.Tensor):
+        return frame.incoming
+    if isinstance(frame.incoming, v.Branches):
+        raise error("several-branches", "several branches come in here, each with its own width and scale", span, help="use `parallel { ... }`")
+    raise error("nothing-incoming", f"nothing comes in here, so `{span.text}` has no value", span)
+
+
+def _list(node: syntax.List, frame: Frame, path: str) -> tuple[Any, ...]:
+    out: list[Any] = []
+    for item in node.items:
+        if isinstance(item, syntax.Named | syntax.Let | syntax.Require):
+            raise error("misplaced", "a list holds values", item.span, help="entries `key: value` stand in braces")
+        value = evaluate(item, frame, path)
+        if isinstance(item, syntax.Range):
+            out.extend(value)
+        else:
+            out.append(value)
+    return tuple(out)
+
+
+def _range(node: syntax.Range, frame: Frame, path: str) -> tuple[Any, ...]:
+    first = constant(number(node.first, frame), node.first.span, "the start of a range")
+    last = constant(number(node.last, frame), node.last.span, "the end of a range")
+    step = 1 if node.step is None else constant(number(node.step, frame), node.step.span, "the step of a range")
+    if step <= 0:
+        raise error("bad-range", "the step of a range must be positive", node.step.span if node.step else node.span)
+    if last < first:
+        raise error("bad-range", f"the range from {v.show(first)} to {v.show(last)} is empty", node.span)
+    if (last - first) / step > MOST_ITEMS:
+        raise error("too-large", f"the range has more than {MOST_ITEMS:,} items", node.span)
+    return tuple(first + i * step for i in range(int((last - first) // step) + 1))
+
+
+def _size(node: syntax.Size, frame: Frame, path: str) -> v.SizeValue:
+    parts = tuple(number(part, frame, path) for part in node.parts)
+    for part, value in zip(node.parts, parts, strict=True):
+        if not isinstance(value, Expr) and (not isinstance(value, int) or value < 1):
+            raise error("bad-size", "each part of a size is a positive whole number", part.span, f"is {v.show(value)}")
+        if isinstance(value, int) and value > 1 << 20:
+            raise error("too-large", "a part of a size is at most 2^20", part.span, f"is {value}")
+    return v.SizeValue(parts)
+
+
+def _comprehension(node: syntax.Comprehension, frame: Frame, path: str) -> tuple[Any, ...]:
+    rows: list[Frame] = [frame]
+    for bind in node.binds:
+        grown: list[Frame] = []
+        for row in rows:
+            for item in items_of(bind.source, row, path):
+                inner = row.nested()
+                inner.scope.bind(bind.name, item, bind.span)
+                grown.append(inner)
+                if len(grown) > 100_000:
+                    raise error("too-large", "the comprehension has more than 100,000 items", node.span)
+        rows = grown
+    return tuple(evaluate(node.body, row, path) for row in rows)
+
+
+def items_of(node: syntax.Expr, frame: Frame, path: str = "") -> tuple[Any, ...]:
+    """The items of an expression that has to be a list (or a record: its keys)."""
+    value = evaluate(node, frame, path)
+    if isinstance(value, tuple):
+        return value
+    if isinstance(value, v.Record):
+        return tuple(value.entries)
+    if isinstance(value, v.Guarded) and all(present is True for _, present in value.items):
+        return tuple(item for item, _ in value.items)
+    if isinstance(value, Symbol):
+        raise error("unknown-name", f"no list named `{value.word}`", node.span, help=suggest(value.word, frame.scope))
+    raise error("not-a-list", f"a list is needed here, and this is {v.describe(value)}", node.span)
+
+
+def _block(node: syntax.Block, frame: Frame, path: str) -> Any:
+    if not node.items or not all(isinstance(item, syntax.Named) for item in node.items):
+        return v.Text(node, frame, path)
+    entries: dict[Any, Any] = {}
+    for item in node.items:
+        assert isinstance(item, syntax.Named)
+        if isinstance(item.key, syntax.Else):
+            raise error("misplaced", "`else` belongs to `match`", item.key.span)
+        key = Symbol(item.key.name, item.key.span) if isinstance(item.key, syntax.Name) else evaluate(item.key, frame)
+        if not isinstance(key, Symbol | int | Fraction | str | Expr):
+            raise error("bad-key", f"a key is a number or a word, and this is {v.describe(key)}", item.key.span)
+        if key in entries:
+            raise error("duplicate", f"the key `{v.show(key)}` stands here twice", item.key.span)
+        step = key.word if isinstance(key, Symbol) else f"[{v.show(key)}]"
+        entries[key] = evaluate(item.value, frame, join(path, step))
+    return v.Record(entries, node.span)
+
+
+# --- Operations --------------------------------------------------------------------------------------------------------
+
+
+def _unary(node: syntax.Unary, frame: Frame, path: str) -> Any:
+    if node.operator == "not":
+        return expr.negate(condition(node.operand, frame))
+    return expr.multiply(-1, number(node.operand, frame, path))
+
+
+_ARITHMETIC: Mapping[str, Callable[..., Any]] = {
+    "+": expr.add,
+    "-": lambda a, b: expr.add(a, expr.multiply(-1, b)),
+    "*": expr.multiply,
+    "/": expr.divide,
+    "^": lambda a, b: expr.apply("pow", a, b),
+}
+_ORDER: Mapping[str, Callable[..., Any]] = {
+    "<": expr.less,
+    "<=": expr.at_most,
+    ">": lambda a, b: expr.less(b, a),
+    ">=": lambda a, b: expr.at_most(b, a),
+}
+
+
+def _binary(node: syntax.Binary, frame: Frame, path: str) -> Any:
+    if node.operator in ("and", "or", "implies"):
+        return _logic(node, frame)
+    if node.operator == "in":
+        return _membership(node, frame)
+    left, right = evaluate(node.left, frame, path), evaluate(node.right, frame, path)
+    if node.operator in ("==", "!="):
+        same = _equality(left, right, node, frame)
+        return same if node.operator == "==" else expr.negate(same)
+    if node.operator == "+":
+        if isinstance(left, tuple | v.Guarded) and isinstance(right, tuple | v.Guarded):
+            return _joined(left, right)
+        if v.is_operator(left) or v.is_operator(right):
+            for value, side in ((left, node.left), (right, node.right)):
+                if not v.is_operator(value):
+                    raise error("not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", side.span)
+            return v.Sum((left, right), node.span)
+    a, b = as_number(left, node.left.span, frame), as_number(right, node.right.span, frame)
+    try:
+        if node.operator in _ARITHMETIC:
+            result = _ARITHMETIC[node.operator](a, b)
+            if isinstance(result, int) and result.bit_length() > 4096:
+                raise OverflowError
+            return result
+        return _ORDER[node.operator](a, b)
+    except ZeroDivisionError:
+        raise error("division-by-zero", "division by zero", node.span) from None
+    except OverflowError:
+        raise error("too-large", "the result is too large", node.span) from None
+
+
+def _joined(left: Any, right: Any) -> Any:
+    if isinstance(left, tuple) and isinstance(right, tuple):
+        return left + right
+    parts = [side.items if isinstance(side, v.Guarded) else tuple((item, True) for item in side) for side in (left, right)]
+    return v.Guarded(parts[0] + parts[1])
+
+
+def _logic(node: syntax.Binary, frame: Frame) -> Any:
+    left = condition(node.left, frame)
+    if node.operator == "implies":
+        return expr.either(expr.negate(left), True if left is False else condition(node.right, frame))
+    if node.operator == "and":
+        return False if left is False else expr.both(left, condition(node.right, frame))
+    return True if left is True else expr.either(left, condition(node.right, frame))
+
+
+def _membership(node: syntax.Binary, frame: Frame) -> Any:
+    left = evaluate(node.left, frame)
+    right = items_of(node.right, frame)
+    return expr.either(*[_equality(left, item, node, frame) for item in right])
+
+
+def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Symbol) and isinstance(other, v.Alternatives):
+            words = [_word(case) for case in other.cases]
+            if one.word not in words:
+                raise error("unknown-option", f"`{one.word}` is not one of the alternatives", one.span or node.span, help=_options(one.word, words))
+            return expr.either(*[case.condition for case, word in zip(other.cases, words, strict=True) if word == one.word])
+        if isinstance(one, Symbol) and isinstance(other, v.Invocation):
+            return one.word == other.name
+        if isinstance(one, Symbol) and isinstance(other, expr.Case | expr.Slot):
+            words = [item.word if isinstance(item, Symbol) else v.show(item) for item in other.values]
+            if one.word not in words:
+                raise error("unknown-option", f"`{one.word}` is not one of the values", one.span or node.span, help=_options(one.word, words))
+    for value, side in ((left, node.left), (right, node.right)):
+        if not (v.is_number(value) or isinstance(value, Expr | Symbol | str | bool | tuple | v.SizeValue)):
+            raise error("not-comparable", f"{v.describe(value)} cannot be compared", side.span)
+    if isinstance(left, tuple) and isinstance(right, tuple):
+        if len(left) != len(right):
+            return False
+        return expr.both(*[_equality(a, b, node, frame) for a, b in zip(left, right, strict=True)])
+    if isinstance(left, v.SizeValue) and isinstance(right, v.SizeValue):
+        return len(left.parts) == len(right.parts) and expr.both(*[expr.equal(a, b) for a, b in zip(left.parts, right.parts, strict=True)])
+    if isinstance(left, Symbol) != isinstance(right, Symbol) and not isinstance(left, Expr) and not isinstance(right, Expr):
+        symbol, side = (left, node.left) if isinstance(left, Symbol) else (right, node.right)
+        raise error("unknown-name", f"no value named `{symbol.word}`", side.span, help=suggest(symbol.word, frame.scope))
+    return expr.equal(left, right)
+
+
+def _word(case: v.Alternative) -> str:
+    return case.value.name if isinstance(case.value, v.Invocation) else case.label
+
+
+def _options(word: str, words: list[str]) -> str:
+    return suggest(word, words) or "one of " + ", ".join(f"`{w}`" for w in dict.fromkeys(words))
+
+
+def _if(node: syntax.If, frame: Frame, path: str) -> Any:
+    test = condition(node.condition, frame)
+    if not isinstance(test, Expr):
+        return evaluate(node.then if test else node.otherwise, frame, path)
+    then = evaluate(node.then, frame.when(test), path)
+    otherwise = evaluate(node.otherwise, frame.when(expr.negate(test)), path)
+    return chosen([(test, "then", then), (expr.negate(test), "else", otherwise)], node.span, path)
+
+
+def chosen(cases: list[tuple[Any, str, Any]], span: Span, path: str) -> Any:
+    """One value out of several whose conditions exclude each other and cover all."""
+    options = [value for _, _, value in cases]
+    if any(v.is_operator(value) for value in options) and not all(isinstance(value, Symbol) for value in options):
+        for value in options:
+            if not v.is_operator(value):
+                raise error("mixed-options", f"some alternatives are operators, and one is {v.describe(value)}", span)
+        return v.Alternatives(tuple(v.Alternative(*case) for case in cases), span, path)
+    if all(isinstance(value, tuple) for value in options) and len({len(value) for value in options}) == 1:
+        return tuple(chosen([(c, n, value[i]) for c, n, value in cases], span, path) for i in range(len(options[0])))
+    if all(isinstance(value, v.SizeValue) for value in options) and len({len(value.parts) for value in options}) == 1:
+        size = len(options[0].parts)
+        return v.SizeValue(tuple(chosen([(c, n, value.parts[i]) for c, n, value in cases], span, path) for i in range(size)))
+    for value in options:
+        if not (v.is_number(value) or isinstance(value, Expr | Symbol | str | bool)):
+            raise error("mixed-options", f"a choice between values needs numbers or words, and one is {v.describe(value)}", span)
+    result = options[-1]
+    for test, _, value in reversed(cases[:-1]):
+        result = expr.choose(test, value, result)
+    return result
+
+
+def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax.Expr]]:
+    """The alternatives of a `match` that can happen: condition, label, expression. Checks that the keys cover all, none twice."""
+    head = evaluate(node.head, frame)
+    open_conditions: list[Any] = []
+    out: list[tuple[Any, str, syntax.Expr]] = []
+    seen: dict[Any, Span] = {}
+    known = _match_values(head, node, frame)
+    for position, item in enumerate(node.cases.items):
+        if not isinstance(item, syntax.Named):
+            raise error("misplaced", "a `match` holds alternatives `key: value`", item.span)
+        if isinstance(item.key, syntax.Else):
+            if position + 1 != len(node.cases.items):
+                raise error("misplaced", "`else` comes last", item.key.span)
+            out.append((expr.negate(expr.either(*open_conditions)), "else", item.value))
+            open_conditions.append(True)
+            continue
+        key = Symbol(item.key.name, item.key.span) if isinstance(item.key, syntax.Name) else evaluate(item.key, frame)
+        if isinstance(item.key, syntax.Name) and (bound := frame.scope.find(item.key.name)) is not None:
+            if known is not None and key in known and v.is_number(bound.value):
+                raise error("ambiguous-word", f"`{item.key.name}` is both an alternative and a name in scope", item.key.span)
+            if known is not None and key not in known:
+                key = bound.value
+        if key in seen:
+            raise error("duplicate", f"the alternative `{v.show(key)}` stands here twice", item.key.span)
+        seen[key] = item.key.span
+        if known is not None and key not in known:
+            words = [v.show(k) for k in known]
+            raise error("unknown-option", f"`{v.show(key)}` is not an alternative here", item.key.span, help=_options(v.show(key), words))
+        holds = _match_condition(head, key, node)
+        open_conditions.append(holds)
+        out.append((holds, v.show(key), item.value))
+    covered = expr.either(*open_conditions)
+    if covered is not True:
+        missing = [v.show(k) for k in known or () if k not in seen]
+        raise error(
+            "not-covered",
+            "the alternatives do not cover every case",
+            node.head.span,
+            f"`{'`, `'.join(missing)}` missing" if missing else "",
+            help="add the missing alternatives, or `else: ...`",
+        )
+    return [case for case in out if case[0] is not False]
+
+
+def _match_values(head: Any, node: syntax.Match, frame: Frame) -> list[Any] | None:
+    """The values that the head can take, where they are known."""
+    if isinstance(head, expr.Case | expr.Slot):
+        return list(dict.fromkeys(head.values))
+    if isinstance(head, expr.Among):
+        return [False, True]
+    if isinstance(head, v.Alternatives):
+        return [Symbol(_word(case)) for case in head.cases]
+    if isinstance(head, Symbol):
+        found = frame.scope.find(node.head.name) if isinstance(node.head, syntax.Name) else None
+        if found is None:
+            raise error("unknown-name", f"no value named `{head.word}`", node.head.span, help=suggest(head.word, frame.scope))
+        choices = frame.scope.find(f"{node.head.name} in") if isinstance(node.head, syntax.Name) else None
+        return list(choices.value) if choices is not None else None
+    if v.is_number(head) or isinstance(head, bool | str | Expr | v.Invocation):
+        return None
+    raise error("not-comparable", f"`match` takes a decision or a parameter, and this is {v.describe(head)}", node.head.span)
+
+
+def _match_condition(head: Any, key: Any, node: syntax.Match) -> Any:
+    if isinstance(head, v.Alternatives):
+        return expr.either(*[case.condition for case in head.cases if isinstance(key, Symbol) and _word(case) == key.word])
+    if isinstance(head, v.Invocation):
+        return isinstance(key, Symbol) and key.word == head.name
+    return expr.equal(head, key)
+
+
+def _match(node: syntax.Match, frame: Frame, path: str) -> Any:
+    cases = match_cases(node, frame)
+    if len(cases) == 1:
+        return evaluate(cases[0][2], frame, path)
+    evaluated = [(test, label, evaluate(body, frame.when(test), join(path, label))) for test, label, body in cases]
+    return chosen(evaluated, node.span, path)
+
+
+def _field(node: syntax.Field, frame: Frame, path: str) -> Any:
+    if isinstance(node.base, syntax.Name) and frame.scope.find(node.base.name) is None:
+        name = node.base.name
+        if name not in frame.scope.operators and name not in frame.scope.fusions:
+            raise frame.unknown(name, node.base.span, "operator or value", [*frame.scope.operators, *frame.scope])
+        found = frame.builder.fields.get((name, node.name.name))
+        if found is None:
+            known = [field for owner, field in frame.builder.fields if owner == name]
+            raise error(
+                "unknown-field",
+                f"`{name}` has no value named `{node.name.name}` so far",
+                node.name.span,
+                help=suggest(node.name.name, known) or "a `let` or `depth` of an operator, after the network that uses it",
+            )
+        return v.Guarded(tuple(found))
+    base = evaluate(node.base, frame, path)
+    if isinstance(base, v.Record):
+        for key, value in base.entries.items():
+            if isinstance(key, Symbol) and key.word == node.name.name:
+                return value
+        raise error("unknown-field", f"the record has no entry `{node.name.name}`", node.name.span, help=suggest(node.name.name, [v.show(k) for k in base.entries]))
+    raise error("no-fields", f"{v.describe(base)} has no parts", node.base.span)
+
+
+def _index(node: syntax.Index, frame: Frame, path: str) -> Any:
+    base = evaluate(node.base, frame, path)
+    key = evaluate(node.index, frame)
+    if isinstance(base, v.Guarded):
+        base = tuple(item for item, _ in base.items)
+    if isinstance(base, tuple):
+        table: dict[Any, Any] = dict(enumerate(base))
+        shown = f"0..{len(base) - 1}"
+    elif isinstance(base, v.Record):
+        table = dict(base.entries)
+        shown = ", ".join(v.show(k) for k in table)
+    else:
+        raise error("no-items", f"{v.describe(base)} has no items", node.base.span)
+    if isinstance(key, Expr):
+        return _looked_up(table, key, shown, node, frame)
+    if isinstance(key, int) and key < 0 and isinstance(base, tuple):
+        key += len(base)
+    if key not in table:
+        raise error("no-such-item", f"there is no item `{v.show(key)}`", node.index.span, help=f"there are {shown}")
+    return table[key]
+
+
+def _looked_up(table: dict[Any, Any], key: Expr, shown: str, node: syntax.Index, frame: Frame) -> Any:
+    if any(not (v.is_number(value) or isinstance(value, Expr | Symbol | str | bool)) for value in table.values()):
+        return chosen([(expr.equal(key, k), v.show(k), value) for k, value in table.items()], node.span, frame.decisions)
+    found = expr.either(*[expr.equal(key, k) for k in table])
+    diagnostic = error("no-such-item", "for some choices there is no such item", node.index.span, help=f"there are {shown}").diagnostics[0]
+    frame.builder.prove(found, frame, diagnostic)
+    if not any(isinstance(value, Expr) for value in table.values()):
+        return expr.apply("lookup", tuple(table.items()), key)
+    keys = list(table)
+    result = table[keys[-1]]
+    for k in reversed(keys[:-1]):
+        result = expr.choose(expr.equal(key, k), table[k], result)
+    return result
+
+
+def _pipe(node: syntax.Pipe, frame: Frame, path: str) -> v.Sequence:
+    return v.Sequence(tuple(_operator_value(step, frame, path) for step in node.steps), node.span)
+
+
+def _operator_value(node: syntax.Expr, frame: Frame, path: str) -> Any:
+    value = evaluate(node, frame, path)
+    if v.is_operator(value) or isinstance(value, v.Tensor | v.Branches):
+        return value
+    raise error("not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", node.span)
+
+
+def _text(node: syntax.Expr, frame: Frame, path: str) -> v.Text:
+    return v.Text(node, frame, path)
+
+
+# --- Calls -------------------------------------------------------------------------------------------------------------
+
+
+def _call(node: syntax.Call, frame: Frame, path: str) -> Any:
+    name = node.function.name
+    bound = frame.scope.find(name)
+    if bound is not None and isinstance(bound.value, v.Function):
+        return _call_function(bound.value, node, frame, path)
+    if name in frame.scope.operators:
+        operator = frame.scope.operators[name]
+        arguments, spans = bind_formals(operator.formals, node, frame, path, evaluate, f"operator `{name}`")
+        return v.Invocation(operator, arguments, path, node.span, node.body, frame, spans)
+    if name in frame.functions and not (name in FORMS and all(isinstance(a, syntax.Named) for a in node.arguments or ())):
+        return frame.functions[name](node, frame, path)
+    if name in FORMS:
+        return _form(FORMS[name], node, frame, path)
+    if name in frame.scope.fusions:
+        raise error("fusion-as-operator", f"`{name}` is a fusion rule", node.function.span, help=f"write `fuse({name})`")
+    if frame.settings:
+        return _setting(node, frame, path)
+    known = ops.find(name)
+    if known is not None:
+        arguments, spans = bind_arguments(known, node, frame, path, evaluate)
+        return v.Invocation(known, arguments, path, node.span, node.body, frame, spans)
+    if bound is not None:
+        raise error("not-callable", f"`{name}` is {v.describe(bound.value)} and takes no arguments", node.span, help=f"write `{name}` alone")
+    candidates = [*frame.scope.operators, *frame.functions, *FORMS, *ops.CATALOGUE, *(n for n in frame.scope if isinstance(_value(frame, n), v.Function))]
+    raise error("unknown-operator", f"no operator or function named `{name}`", node.function.span, "not found", help=suggest(name, candidates))
+
+
+def _value(frame: Frame, name: str) -> Any:
+    found = frame.scope.find(name)
+    return None if found is None else found.value
+
+
+def _call_function(function: v.Function, node: syntax.Call, frame: Frame, path: str) -> Any:
+    if node.body is not None:
+        raise error("misplaced", "a function takes no body in braces", node.body.span)
+    arguments, spans = bind_formals(function.formals, node, frame, path, evaluate, f"function `{function.name}`", positional=True)
+    inner = replace(function.frame, scope=Scope(function.frame.scope), decisions=frame.decisions, present=frame.present, tied=frame.tied, incoming=frame.incoming, labels=frame.labels)
+    for name, value in arguments.items():
+        inner.scope.bind(name, value, spans.get(name))
+    try:
+        return evaluate(function.body, inner, path)
+    except RecursionError:
+        raise error("recursion", f"the function `{function.name}` calls itself without end", node.span) from None
+
+
+def _form(form: v.Form, node: syntax.Call, frame: Frame, path: str) -> v.Invocation:
+    arguments: dict[str, Any] = {}
+    spans: dict[str, Span] = {}
+    rest: list[Any] = []
+    for position, item in enumerate(node.arguments or ()):
+        if isinstance(item, syntax.Let | syntax.Require):
+            raise error("misplaced", "an argument is a value", item.span)
+        if isinstance(item, syntax.Named):
+            if not isinstance(item.key, syntax.Name) or item.key.name not in form.params:
+                word = item.key.span.text
+                raise error("unknown-argument", f"`{form.name}` takes no argument `{word}`", item.key.span, help=suggest(word, form.params))
+            key, value_node = item.key.name, item.value
+        elif "*" in form.params:
+            rest.append(evaluate(item, frame, path))
+            continue
+        elif position == 0 and form.params:
+            key, value_node = form.params[0], item
+        elif isinstance(item, syntax.Name) and item.name in form.params:
+            key, value_node = item.name, item
+        else:
+            raise error("unnamed-argument", "only the first argument may stand without a name", item.span, help=f"`{form.name}` takes {', '.join(form.params)}")
+        if key in arguments:
+            raise error("duplicate", f"the argument `{key}` stands here twice", item.span)
+        spans[key] = value_node.span
+        if form.name == "fuse" and key == "rule":
+            arguments[key] = _fusion(value_node, frame)
+        elif form.name == "fuse" and key == "from" and isinstance(value_node, syntax.Name) and value_node.name == "all":
+            arguments[key] = Symbol("all")
+        else:
+            arguments[key] = evaluate(value_node, frame, join(path, key))
+    if rest:
+        arguments["*"] = tuple(rest)
+    if node.body is not None and not form.takes_block:
+        raise error("misplaced", f"`{form.name}` takes no body in braces", node.body.span)
+    if form.takes_block and node.body is None and "operator" not in arguments:
+        raise error("missing-body", f"`{form.name}` needs a body", node.span, help=f"write `{form.name} {{ ... }}`")
+    if form.name == "fuse" and "rule" not in arguments:
+        raise error("missing-argument", "`fuse` needs a fusion rule", node.span, help="write `fuse(name)` with the name of a `fusion`")
+    return v.Invocation(form, arguments, path, node.span, node.body, frame, spans)
+
+
+def _fusion(node: syntax.Expr, frame: Frame) -> v.UserFusion:
+    if isinstance(node, syntax.Name):
+        found = frame.scope.fusions.get(node.name)
+        if found is not None:
+            return found
+        raise error("unknown-fusion", f"no fusion named `{node.name}`", node.span, "not found", help=suggest(node.name, frame.scope.fusions))
+    raise error("unknown-fusion", "the name of a fusion is needed here", node.span)
+
+
+def _setting(node: syntax.Call, frame: Frame, path: str) -> v.Setting:
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    for item in node.arguments or ():
+        if isinstance(item, syntax.Named) and isinstance(item.key, syntax.Name):
+            named[item.key.name] = evaluate(item.value, frame, path)
+        elif isinstance(item, syntax.Named | syntax.Let | syntax.Require):
+            raise error("misplaced", "an argument is a value", item.span)
+        else:
+            positional.append(evaluate(item, frame, path))
+    return v.Setting(node.function.name, tuple(positional), named, node.span)
+
+
+_EVALUATE: dict[type, Callable[[Any, Frame, str], Any]] = {
+    syntax.Number: _number,
+    syntax.String: _string,
+    syntax.Name: _name,
+    syntax.Incoming: _incoming,
+    syntax.List: _list,
+    syntax.Range: _range,
+    syntax.Size: _size,
+    syntax.Comprehension: _comprehension,
+    syntax.Block: _block,
+    syntax.Unary: _unary,
+    syntax.Binary: _binary,
+    syntax.If: _if,
+    syntax.Match: _match,
+    syntax.Field: _field,
+    syntax.Index: _index,
+    syntax.Pipe: _pipe,
+    syntax.Repeat: _text,
+    syntax.For: _text,
+    syntax.Call: _call,
+}
+
+__all__ = ["CompileError", "condition", "evaluate", "integer", "items_of", "match_cases", "number"]

@@ -1,0 +1,384 @@
+"""The forms of the language: operators that act on branches or on text in braces (`parallel`, `fuse`, `residual`, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from nasdsl.compiler import expr, ops, syntax
+from nasdsl.compiler.diagnostics import Diagnostic, error, suggest
+from nasdsl.compiler.elaborate import values as v
+from nasdsl.compiler.elaborate.expressions import evaluate
+from nasdsl.compiler.elaborate.frame import Frame, Scope, join
+from nasdsl.compiler.elaborate.steps import Term, add_up, apply, check_equal, choose_shape, merge, node_for, run_body, run_let, run_step, step_names
+from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
+from nasdsl.compiler.expr import Expr, Symbol, Value
+from nasdsl.compiler.graph import Edge
+from nasdsl.compiler.ops.operator import ShapeProblem
+from nasdsl.compiler.source import Span
+
+
+def apply_form(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    """Runs a form. For `parallel` and `fuse` the frame already goes by their name; the others leave the path as it is."""
+    return _FORMS[value.name](value, flow, frame, name, span)
+
+
+def bundle(flow: Flow) -> tuple[Tensor, ...]:
+    if flow is None:
+        return ()
+    return flow.tensors if isinstance(flow, Branches) else (flow,)
+
+
+def _parallel(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    out: list[Tensor] = []
+    for tensor in bundle(flow):
+        step = f"[{v.show(tensor.shape.scale)}]"
+        inner = replace(frame.under(step), incoming=tensor, names={})
+        if value.block is None:
+            result = apply(value.arguments["operator"], tensor, inner, "", span)
+        else:
+            assert value.frame is not None
+            scope = Scope(value.frame.scope)
+            scope.bind("width", tensor.shape.channels)
+            scope.bind("scale", tensor.shape.scale)
+            inner = replace(value.frame, scope=scope, path=inner.path, decisions=inner.decisions, tied=inner.tied, present=inner.present, incoming=tensor, names={})
+            result = run_body(value.block.items, tensor, inner)
+        out.extend(bundle(result))
+    return Branches(tuple(out))
+
+
+def _residual(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    if isinstance(flow, Branches):
+        raise error("several-branches", "`residual` takes one tensor, and several branches come in", span, help="use it inside `parallel { ... }`")
+    if value.block is None:
+        inside = apply(value.arguments["operator"], flow, frame, "", span)
+    else:
+        assert value.frame is not None
+        body = replace(value.frame, path=frame.path, decisions=frame.decisions, tied=frame.tied, present=frame.present, names=frame.names)
+        inside = run_body(value.block.items, flow, body)
+    if flow is None or inside is None:
+        return inside if flow is None else flow
+    skip = ops.find("skip")
+    assert skip is not None and isinstance(inside, Tensor)
+    stride = expr.divide(flow.shape.scale, inside.shape.scale)
+    shortcut = _shortcut(flow, inside, stride, frame, span)
+    return add_up([(shortcut, True, span), (inside, True, span)], frame, "residual", span)
+
+
+def _shortcut(flow: Tensor, inside: Tensor, stride: Value, frame: Frame, span: Span) -> Tensor:
+    """The identity where the shape stays, else a strided 1x1 convolution with norm."""
+    same = expr.both(expr.equal(flow.shape.channels, inside.shape.channels), expr.equal(stride, 1))
+    if same is True:
+        return flow
+    conv = ops.find("conv")
+    assert conv is not None
+    arguments = {p.name: p.default for p in conv.params} | {"out": inside.shape.channels, "stride": stride, "act": "none"}
+    made = node_for(conv, arguments, (flow,), replace(frame, path=join(frame.path, "shortcut")), span, {})
+    if same is False:
+        return made
+    shape = choose_shape(same, flow.shape, made.shape)
+    edges = (Edge(flow.node, same), Edge(made.node, expr.negate(same)))
+    return frame.builder.node(join(frame.path, "shortcut.select"), "select", "select", {}, edges, shape, frame.present, span)
+
+
+def _branches(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    out: list[Tensor] = []
+    for item in value.arguments.get("*", ()):
+        for tensor in item if isinstance(item, tuple) else (item,):
+            if not isinstance(tensor, Tensor):
+                raise error("not-a-tensor", f"`branches` takes labelled tensors, and this is {v.describe(tensor)}", span)
+            out.append(tensor)
+    if not out:
+        raise error("missing-argument", "`branches` needs labelled tensors", span, help="write `branches(c2, c3, c4)`")
+    return Branches(tuple(out))
+
+
+def _pick(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    scale = value.arguments.get("scale")
+    if scale is None:
+        raise error("missing-argument", "`pick` needs a scale", span, help="write `pick(1/32)`")
+    tensors = bundle(flow)
+    for tensor in tensors:
+        if tensor.shape.scale == scale:
+            return tensor
+    there = ", ".join(v.show(tensor.shape.scale) for tensor in tensors)
+    raise error("no-such-branch", f"there is no branch at scale {v.show(scale)}", value.spans.get("scale", span), help=f"there are {there}")
+
+
+def _concat(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    operator = ops.find("concat")
+    assert operator is not None
+    if "*" in value.arguments:
+        outcomes = [apply(item, flow, frame, f"{name}[{i}]", span) for i, item in enumerate(value.arguments["*"])]
+        tensors = [(tensor, True) for outcome in outcomes for tensor in bundle(outcome)]
+    elif "from" in value.arguments:
+        tensors = [(t, when) for t, when in _guarded(value.arguments["from"], span)]
+    else:
+        tensors = [(tensor, True) for tensor in bundle(flow)]
+    if not tensors:
+        return None
+    scale = value.arguments.get("scale", tensors[0][0].shape.scale if "*" in value.arguments or "from" in value.arguments else None)
+    attrs = {"scale": scale, "mode": value.arguments.get("mode", Symbol("bilinear"))}
+    attrs["mode"] = attrs["mode"].word if isinstance(attrs["mode"], Symbol) else attrs["mode"]
+    if attrs["scale"] is None:
+        attrs["scale"] = max(t.shape.scale for t, _ in tensors)
+    if all(t.shape.scale != attrs["scale"] for t, _ in tensors):
+        there = ", ".join(v.show(t.shape.scale) for t, _ in tensors)
+        raise error("no-such-branch", f"there is no branch at scale {v.show(attrs['scale'])}", value.spans.get("scale", span), help=f"there are {there}")
+    try:
+        shape = operator.shape([tensor.shape for tensor, _ in tensors], attrs)
+    except ShapeProblem as problem:
+        raise error("bad-shape", f"`concat`: {problem}", span, help=problem.help) from None
+    channels = expr.add(*[expr.choose(expr.both(when, t.present), t.shape.channels, 0) for t, when in tensors])
+    return merge("concat", attrs, tensors, shape.with_channels(channels), frame, name, span)
+
+
+def _guarded(value: Any, span: Span) -> list[tuple[Tensor, Value]]:
+    items = value.items if isinstance(value, v.Guarded) else [(item, True) for item in (value if isinstance(value, tuple) else (value,))]
+    for item, _ in items:
+        if not isinstance(item, Tensor):
+            raise error("not-a-tensor", f"labelled tensors are needed here, and one is {v.describe(item)}", span)
+    return list(items)
+
+
+def _sum(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    if "from" in value.arguments:
+        tensors = _guarded(value.arguments["from"], value.spans.get("from", span))
+        return add_up([(tensor, when, span) for tensor, when in tensors], frame, name, span)
+    return add_up([(tensor, True, span) for tensor in bundle(flow)], frame, name, span)
+
+
+# --- Fusion ------------------------------------------------------------------------------------------------------------------
+
+_ENTRIES = ("same", "down", "up", "any", "from", "merge", "then", "new")
+_FROM = ("neighbours", "all", "finer", "coarser")
+
+
+class _Rule:
+    """A fusion's entries, with its `let`s evaluated for each path."""
+
+    def __init__(self, fusion: v.UserFusion):
+        self.fusion = fusion
+        self.lets: list[syntax.Let] = []
+        self.entries: dict[str, syntax.Named] = {}
+        for item in fusion.body.items:
+            if isinstance(item, syntax.Let):
+                self.lets.append(item)
+            elif isinstance(item, syntax.Named) and isinstance(item.key, syntax.Name):
+                key = item.key.name
+                if key not in _ENTRIES:
+                    raise error("unknown-entry", f"a fusion has no entry `{key}`", item.key.span, help=suggest(key, _ENTRIES) or "it has " + ", ".join(_ENTRIES))
+                if key in self.entries:
+                    raise error("duplicate", f"the entry `{key}` stands here twice", item.key.span)
+                self.entries[key] = item
+            else:
+                raise error("misplaced", "a fusion holds `let`s and entries such as `same: ...`", item.span)
+
+    @property
+    def sources(self) -> str | None:
+        entry = self.entries.get("from")
+        if entry is None:
+            return None
+        word = entry.value.name if isinstance(entry.value, syntax.Name) else ""
+        if word not in _FROM:
+            raise error("bad-argument", "`from` of a fusion says which branches feed which", entry.value.span, help=suggest(word, _FROM) or "one of " + ", ".join(f"`{w}`" for w in _FROM))
+        return word
+
+
+def _fuse(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    rule = _Rule(value.arguments["rule"])
+    inputs: list[tuple[Tensor, Value]] = _guarded(value.arguments["from"], value.spans["from"]) if "from" in value.arguments and value.arguments["from"] != Symbol("all") else []
+    listed = bool(inputs) or "from" in value.arguments and value.arguments["from"] != Symbol("all")
+    if not listed:
+        inputs = [(tensor, True) for tensor in bundle(flow)]
+    also = _guarded(value.arguments["also"], value.spans["also"]) if "also" in value.arguments else []
+    targets = _targets(value, inputs, span)
+    if not inputs:
+        return None
+    named = "to" in value.arguments
+    out: list[Tensor] = []
+    for scale, width in targets:
+        step = frame.under(f"[-> {v.show(scale)}]") if len(targets) > 1 or named else frame
+        made = _level(rule, inputs, out, scale, width, listed, frame, step, span, also)
+        if made is not None:
+            out.append(made)
+    return out[0] if listed and len(out) == 1 else Branches(tuple(out))
+
+
+def _targets(value: v.Invocation, inputs: list[tuple[Tensor, Value]], span: Span) -> list[tuple[Any, Any]]:
+    to = value.arguments.get("to")
+    if to is None:
+        if "from" in value.arguments and inputs:  # a node of a cell: shaped as its first candidate
+            return [(inputs[0][0].shape.scale, inputs[0][0].shape.channels)]
+        return [(tensor.shape.scale, tensor.shape.channels) for tensor, _ in inputs]
+    if not isinstance(to, v.Record):
+        raise error("bad-argument", "`to` is a record from scale to width", value.spans.get("to", span), help="write `to: { 1/4: 18, 1/8: 36 }`")
+    out = []
+    for scale, width in to.entries.items():
+        if not isinstance(scale, Expr) and (not isinstance(scale, int | Fraction) or not 0 < scale <= 1):
+            raise error("bad-scale", f"{v.show(scale)} is not a scale", value.spans.get("to", span), help="scales are fractions such as 1/4")
+        if not isinstance(width, Expr) and (not isinstance(width, int) or width < 1):
+            raise error("bad-argument", f"a width is a positive whole number, and this is {v.describe(width)}", value.spans.get("to", span))
+        out.append((scale, width))
+    return out
+
+
+def _level(
+    rule: _Rule,
+    inputs: list[tuple[Tensor, Value]],
+    done: list[Tensor],
+    scale: Any,
+    width: Any,
+    listed: bool,
+    frame: Frame,
+    step: Frame,
+    span: Span,
+    also: list[tuple[Tensor, Value]],
+) -> Tensor | None:
+    """One output of a fusion: paths from its sources, merged."""
+    scales = [tensor.shape.scale for tensor, _ in inputs]
+    if not listed and scale not in scales:
+        return _new_level(rule, done, scale, width, frame, span)
+    sources = inputs if listed else _sources(rule, inputs, done, scale, span)
+    terms: list[Term] = []
+    for tensor, when in sources:
+        made = _path(rule, tensor, when, scale, width, frame, listed, span)
+        if made is not None:
+            terms.append((made, when, span))
+    terms.extend((tensor, expr.both(when, expr.equal(tensor.shape.scale, scale)), span) for tensor, when in also)
+    if not terms:
+        return None
+    merged = _merge(rule, terms, step, span)
+    then = rule.entries.get("then")
+    if then is not None and merged is not None:
+        merged = run_step(then.value, merged, replace(_context(rule, step, merged, scale, width), names=step_names([then.value])))
+    if merged is not None and not isinstance(merged, Tensor):
+        raise error("several-branches", "a fusion's output is one tensor a level", span)
+    return merged
+
+
+def _sources(rule: _Rule, inputs: list[tuple[Tensor, Value]], done: list[Tensor], scale: Any, span: Span) -> list[tuple[Tensor, Value]]:
+    order = sorted(range(len(inputs)), key=lambda i: -inputs[i][0].shape.scale)
+    ranked = [inputs[i] for i in order]
+    position = next(i for i, (tensor, _) in enumerate(ranked) if tensor.shape.scale == scale)
+    how = rule.sources
+    if how == "neighbours":
+        return ranked[max(position - 1, 0) : position + 2]
+    if how == "all":
+        return ranked
+    own = ranked[position]
+    if how == "finer":
+        before = [(tensor, True) for tensor in done if tensor.shape.scale > scale]
+        return [*before[-1:], own]
+    if how == "coarser":
+        before = [(tensor, True) for tensor in done if tensor.shape.scale < scale]
+        return [own, *before[-1:]]
+    raise error("missing-entry", f"the fusion `{rule.fusion.name}` does not say which branches feed which", span, help="add `from: neighbours`, or `from:` in the call")
+
+
+def _new_level(rule: _Rule, done: list[Tensor], scale: Any, width: Any, frame: Frame, span: Span) -> Tensor:
+    entry = rule.entries.get("new")
+    if entry is None:
+        raise error(
+            "no-such-branch",
+            f"no branch comes in at scale {v.show(scale)}, and the fusion `{rule.fusion.name}` makes no new one",
+            span,
+            help="add an entry `new: ...` to the fusion",
+        )
+    if not done:
+        raise error("no-such-branch", "a new level is made from the coarsest output, and there is none yet", span)
+    source = min(done, key=lambda tensor: tensor.shape.scale)
+    return _run_path(rule, entry, source, scale, width, frame.under(f"[{v.show(source.shape.scale)} -> {v.show(scale)}]"), span)
+
+
+def _path(rule: _Rule, tensor: Tensor, when: Value, scale: Any, width: Any, frame: Frame, listed: bool, span: Span) -> Tensor | None:
+    """The tensor brought to the target's scale and width, by the entry that fits how the two scales compare."""
+    source = tensor.shape.scale
+    relations = (("same", expr.equal(source, scale)), ("down", expr.less(scale, source)), ("up", expr.less(source, scale)))
+    possible = [(word, test) for word, test in relations if test is not False]
+    label = f"[{tensor.label}]" if listed and tensor.label else f"[{v.show(source)} -> {v.show(scale)}]"
+    results: list[tuple[Value, Tensor]] = []
+    for word, test in possible:
+        entry = rule.entries.get(word) or rule.entries.get("any")
+        here = frame.when(expr.both(when, test, tensor.present)).under(label)
+        if entry is None:
+            missing = Diagnostic("missing-entry", f"the fusion `{rule.fusion.name}` has no entry `{word}`, and a path from {v.show(source)} to {v.show(scale)} needs it", span)
+            frame.builder.prove(expr.negate(expr.both(when, test)), frame, missing)
+            continue
+        made = _run_path(rule, entry, tensor, scale, width, here if len(possible) == 1 else here.under(word), span)
+        if made is not None:
+            results.append((test, made))
+    if not results:
+        return None
+    if len(results) == 1:
+        return results[0][1]
+    shape = results[-1][1].shape
+    for test, made in reversed(results[:-1]):
+        shape = choose_shape(test, made.shape, shape)
+    edges = tuple(Edge(made.node, test) for test, made in results)
+    here = frame.when(when).under(label)
+    return frame.builder.node(here.path, "select", "select", {}, edges, shape, here.present, span)
+
+
+def _context(rule: _Rule, frame: Frame, tensor: Tensor, scale: Any, width: Any) -> Frame:
+    """Inside a path `in` and `at` are the source's, `width` and `scale` the target's."""
+    scope = Scope(rule.fusion.frame.scope)
+    scope.bind("width", width)
+    scope.bind("scale", scale)
+    return replace(frame, scope=scope, incoming=tensor, operator=rule.fusion.name, names={})
+
+
+def _run_path(rule: _Rule, entry: syntax.Named, tensor: Tensor, scale: Any, width: Any, frame: Frame, span: Span) -> Any:
+    inner = _context(rule, frame, tensor, scale, width)
+    for item in rule.lets:
+        run_let(item, inner)
+    made = run_step(entry.value, tensor, replace(inner, names=step_names([entry.value])))
+    if made is None:
+        return None
+    if not isinstance(made, Tensor):
+        raise error("several-branches", "a path of a fusion ends in one tensor", entry.value.span)
+    from_to = f"the path from {v.show(tensor.shape.scale)} to {v.show(scale)}"
+    check_equal(made.shape.channels, width, "width-mismatch", f"{from_to} does not end at the width of its target", inner, entry.value.span, span, "the last operator of a path takes `width`")
+    check_equal(made.shape.scale, scale, "scale-mismatch", f"{from_to} does not end at the scale of its target", inner, entry.value.span, span, "resize with `to: scale`")
+    return made
+
+
+def _merge(rule: _Rule, terms: list[Term], frame: Frame, span: Span) -> Flow:
+    """`merge` acts where two or more meet: a merging operator, and what follows it."""
+    entry = rule.entries.get("merge")
+    if len(terms) == 1 and terms[0][1] is True and isinstance(terms[0][0], Tensor) and terms[0][0].present is True:
+        return terms[0][0]
+    if entry is None:
+        raise error("missing-entry", f"several branches meet, and the fusion `{rule.fusion.name}` has no entry `merge`", span, help="add `merge: sum()`")
+    steps = entry.value.steps if isinstance(entry.value, syntax.Pipe) else (entry.value,)
+    word = steps[0].function.name if isinstance(steps[0], syntax.Call) else ""
+    if word == "sum":
+        merged: Flow = add_up(terms, frame, "sum", entry.value.span)
+    elif word == "concat":
+        call = evaluate(steps[0], frame)
+        tensors = tuple((flow, when) for flow, when, _ in terms)
+        merged = _concat(replace_arguments(call, {"from": v.Guarded(tensors)}), None, frame, "concat", span)
+    else:
+        raise error("bad-argument", "`merge` begins with `sum()` or `concat()`", steps[0].span)
+    for step in steps[1:]:
+        assert isinstance(merged, Tensor)
+        inner = _context(rule, frame, merged, merged.shape.scale, merged.shape.channels)
+        merged = run_step(step, merged, replace(inner, names=step_names(steps[1:])))
+    return merged
+
+
+def replace_arguments(call: v.Invocation, more: Mapping[str, Any]) -> v.Invocation:
+    return v.Invocation(call.definition, {**call.arguments, **more}, call.path, call.span, call.block, call.frame, call.spans)
+
+
+_FORMS: Mapping[str, Callable[..., Flow]] = {
+    "parallel": _parallel,
+    "residual": _residual,
+    "fuse": _fuse,
+    "branches": _branches,
+    "pick": _pick,
+    "concat": _concat,
+    "sum": _sum,
+}

@@ -1,0 +1,220 @@
+"""Where an evaluation stands: names in scope, paths for nodes and decisions, the condition under which it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nasdsl.compiler import expr
+from nasdsl.compiler.decision import Decision, Kind
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error, suggest
+from nasdsl.compiler.elaborate.values import Flow, Tensor, UserFusion, UserOperator
+from nasdsl.compiler.expr import Value
+from nasdsl.compiler.graph import Edge, Graph, Node, NodeKind, Requirement, Shape
+from nasdsl.compiler.source import Span
+
+MOST_NODES = 200_000
+"""A space that unrolls to more nodes than this is a mistake (`repeat 1G`), to be said before memory runs out."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    value: Any
+    span: Span | None = None
+
+
+class Scope:
+    """Names, with an outer scope behind them. Operators and fusions have their own tables: only a call can mean them."""
+
+    def __init__(self, outer: Scope | None = None):
+        self.outer = outer
+        self.names: dict[str, Binding] = {}
+        self.operators: dict[str, UserOperator] = {} if outer is None else outer.operators
+        self.fusions: dict[str, UserFusion] = {} if outer is None else outer.fusions
+
+    def find(self, name: str) -> Binding | None:
+        scope: Scope | None = self
+        while scope is not None:
+            found = scope.names.get(name)
+            if found is not None:
+                return found
+            scope = scope.outer
+        return None
+
+    def bind(self, name: str, value: Any, span: Span | None = None) -> None:
+        self.names[name] = Binding(value, span)
+
+    def __iter__(self) -> Iterator[str]:
+        scope: Scope | None = self
+        while scope is not None:
+            yield from scope.names
+            scope = scope.outer
+
+
+@dataclass
+class Obligation:
+    """Something that must hold in every architecture, to be proven when the whole space is known."""
+
+    condition: Value
+    diagnostic: Diagnostic
+
+
+class Builder:
+    """The graph while it grows."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.decisions: dict[str, Decision] = {}
+        self.requirements: list[Requirement] = []
+        self.obligations: list[Obligation] = []
+        self.diagnostics: list[Diagnostic] = []
+        self.histories: dict[tuple[str, str], Value] = {}  # `previous`: the running value of a `let`, by operator and name
+        self.fields: dict[tuple[str, str], list[tuple[Any, Value]]] = {}  # `operator.name`
+        self.uses: dict[str, list[Value]] = {}  # by tensor: the conditions under which something has read it
+
+    def node(
+        self,
+        name: str,
+        kind: NodeKind,
+        op: str,
+        attrs: Mapping[str, Any],
+        inputs: tuple[Edge, ...],
+        shape: Shape,
+        present: Value,
+        span: Span | None,
+        weight: str = "",
+    ) -> Tensor:
+        if len(self.nodes) >= MOST_NODES:
+            raise error("too-large", f"the network unrolls to more than {MOST_NODES:,} operators", span, help="is a repeat count too large?")
+        unique, copy = name, 1
+        while unique in self.nodes:
+            unique, copy = f"{name}.{copy}", copy + 1
+        for edge in inputs:
+            self.uses.setdefault(edge.source, []).append(edge.when)
+        self.nodes[unique] = Node(unique, kind, op, dict(attrs), inputs, shape, present, weight or unique, span)
+        return Tensor(unique, shape, present, span=span)
+
+    def decide(self, path: str, kind: Kind, items: Any, labels: tuple[str, ...], size: int, frame: Frame, span: Span) -> Decision:
+        """A new decision, or the one already made where a tied operator is used again."""
+        line, column = span.source.position(span.start)
+        declaration = f"{span.source.name}:{line}:{column}"
+        made = self.decisions.get(path)
+        if made is not None and frame.tied and made.declaration == declaration:
+            if (made.kind, made.items, made.size) != (kind, items, size):
+                raise error(
+                    "tied-domains",
+                    f"`{path}` is decided once, but its uses offer different values",
+                    span,
+                    f"here it would be one of {len(items)}, at its first use {made.n}",
+                    help="a `let` or an argument decides once; write the call where it is used to decide for each use",
+                )
+            self.decisions[path] = replace(made, present=expr.either(made.present, frame.present))
+            return made
+        unique, copy = path, 1
+        while unique in self.decisions:
+            unique, copy = f"{path}[{copy}]", copy + 1
+        decision = Decision(unique, kind, items, labels, size, frame.present, declaration, span)
+        self.decisions[unique] = decision
+        return decision
+
+    def require(self, condition: Value, frame: Frame, message: str, origin: Any, span: Span | None) -> None:
+        """What must hold wherever `frame` exists."""
+        condition = expr.either(expr.negate(frame.present), condition)
+        if condition is True:
+            return
+        self.requirements.append(Requirement(condition, message, origin, span))
+
+    def prove(self, condition: Value, frame: Frame, diagnostic: Diagnostic) -> None:
+        """An error now if the condition plainly fails, later if a choice can break it."""
+        if condition is True:
+            return
+        if condition is False and frame.present is True:
+            raise CompileError([diagnostic])
+        self.obligations.append(Obligation(expr.either(expr.negate(frame.present), condition), diagnostic))
+
+    def record(self, frame: Frame, name: str, value: Any) -> None:
+        key = (frame.operator, name)
+        if frame.operator:
+            self.fields.setdefault(key, []).append((value, frame.present))
+        if key in self.histories:
+            self.histories[key] = expr.choose(frame.present, value, self.histories[key])
+
+    def graph(self, outputs: tuple[str, ...]) -> Graph:
+        return Graph(self.nodes, self.decisions, tuple(self.requirements), outputs)
+
+
+class Labels:
+    """The labelled tensors of one operator or section body so far: what `earlier` lists."""
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+        self.named: dict[str, Any] = {}
+
+    def add(self, label: str, tensor: Tensor, copies: bool) -> Tensor:
+        """Notes a labelled tensor. In a repeated body the label stands for the list of its copies, seen from outside."""
+        if not copies:
+            tensor = replace(tensor, label=label)
+            self.named[label] = tensor
+        else:
+            before = self.named.get(label, ())
+            before = before if isinstance(before, tuple) else (before,)
+            tensor = replace(tensor, label=f"{label}[{len(before)}]")
+            self.named[label] = (*before, tensor)
+        self.tensors.append(tensor)
+        return tensor
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where an evaluation stands.
+
+    Attributes:
+        path, decisions: prefixes of the names of nodes and of decisions; they differ inside a tied operator.
+        tied: whether an enclosing operator is being used for a second time, so that its decisions are already made.
+        operator: name of the innermost operator of the file that is being run.
+        incoming: what came into the operator, path or branch whose body is being run; `in` and `at` read it.
+        names: for the calls of the body that is being run, the name of each step (by identity of its syntax).
+        functions, apply_form: the functions and forms of the language; set once, so that the files that define them may use this one's users.
+    """
+
+    builder: Builder
+    scope: Scope
+    path: str = ""
+    decisions: str = ""
+    tied: bool = False
+    present: Value = True
+    operator: str = ""
+    incoming: Flow = None
+    names: Mapping[int, str] = field(default_factory=dict)
+    labels: Labels = field(default_factory=Labels)
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    apply_form: Callable[..., Flow] | None = None
+    settings: bool = False
+    copies: bool = False
+
+    def under(self, step: str) -> Frame:
+        """The frame with both paths extended by a step."""
+        return replace(self, path=join(self.path, step), decisions=join(self.decisions, step))
+
+    def nested(self) -> Frame:
+        """The frame with a fresh scope inside this one."""
+        return replace(self, scope=Scope(self.scope))
+
+    def when(self, condition: Value) -> Frame:
+        return replace(self, present=expr.both(self.present, condition))
+
+    def unknown(self, word: str, span: Span | None, what: str, candidates: list[str]) -> CompileError:
+        return error("unknown-name", f"no {what} named `{word}`", span, "not found", help=suggest(word, candidates))
+
+
+def join(prefix: str, step: str) -> str:
+    if not prefix or not step:
+        return prefix or step
+    return prefix + step if step.startswith("[") else f"{prefix}.{step}"
+
+
+def mismatch(code: str, message: str, span: Span | None, label: str, other: Span | None, other_label: str, help: str = "") -> Diagnostic:
+    """A diagnostic about two places that disagree."""
+    others = (Label(other, other_label),) if other is not None else ()
+    return Diagnostic(code, message, span, label, others, help)

@@ -1,0 +1,280 @@
+"""The functions of the language: the five that make decisions, and those of numbers and lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nasdsl.compiler import expr, syntax
+from nasdsl.compiler.decision import Units
+from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.elaborate import values as v
+from nasdsl.compiler.elaborate.expressions import as_number, evaluate, integer, items_of, number
+from nasdsl.compiler.elaborate.frame import Frame, join
+from nasdsl.compiler.expr import Among, Expr, Has, Slot, Symbol
+
+Items = list[tuple[str, Any, syntax.Expr]]
+
+
+def _arguments(node: syntax.Call, least: int, most: int, example: str) -> list[syntax.Expr]:
+    """The bare arguments of a function that takes a fixed number."""
+    given = list(node.arguments or ())
+    name = node.function.name
+    if node.body is not None:
+        raise error("misplaced", f"`{name}` takes no body in braces", node.body.span)
+    for item in given:
+        if isinstance(item, syntax.Named | syntax.Let | syntax.Require):
+            raise error("bad-argument", f"the arguments of `{name}` have no names", item.span, help=f"write `{example}`")
+    if not least <= len(given) <= most:
+        needs = str(least) if least == most else f"{least} to {most}"
+        raise error("wrong-count", f"`{name}` takes {needs} argument{'s' if most > 1 else ''}, and here are {len(given)}", node.span, help=f"write `{example}`")
+    return given  # type: ignore[return-value]
+
+
+# --- Decisions -----------------------------------------------------------------------------------------------------------
+
+
+def _oneof(node: syntax.Call, frame: Frame, path: str) -> Any:
+    items = _options(node, frame, path)
+    if not items:
+        raise error("empty-choice", "`oneof` offers nothing to choose from", node.span)
+    labels = _labels(items)
+    for i, (_, value, place) in enumerate(items):
+        if isinstance(value, Expr):
+            raise error("not-constant", "a list to choose from must not depend on another decision", place.span, help="say what depends with `match` or `require`")
+        if any(_same(value, other) for _, other, _ in items[:i]):
+            raise error("duplicate-option", f"`{v.show(value)}` stands here twice", place.span)
+    values = [value for _, value, _ in items]
+    if len(items) == 1:
+        return values[0]
+    operators = any(v.is_operator(value) and not isinstance(value, Symbol) for value in values)
+    kept = tuple(labels) if operators else tuple(values)
+    decision = frame.builder.decide(path, "choice", kept, tuple(labels), 0, frame, node.span)
+    n = len(items)
+    if operators:
+        for _, value, place in items:
+            if not v.is_operator(value):
+                raise error("mixed-options", f"some options are operators, and this is {v.describe(value)}", place.span)
+        cases = tuple(v.Alternative(Among(decision.path, n, frozenset((i,))), label, value) for i, (label, value) in enumerate(zip(labels, values, strict=True)))
+        return v.Alternatives(cases, node.span, path)
+    return _table(decision.path, values, items)
+
+
+def _table(path: str, values: list[Any], items: Items) -> Any:
+    if all(isinstance(value, v.SizeValue) for value in values) and len({len(value.parts) for value in values}) == 1:
+        return v.SizeValue(tuple(expr.case(path, tuple(value.parts[i] for value in values)) for i in range(len(values[0].parts))))
+    if all(isinstance(value, tuple) for value in values) and len({len(value) for value in values}) == 1:
+        return tuple(_table(path, [value[i] for value in values], items) for i in range(len(values[0])))
+    for _, value, place in items:
+        if not (v.is_number(value) or isinstance(value, Symbol | str | bool)):
+            raise error("mixed-options", f"`oneof` cannot choose among these: one is {v.describe(value)}", place.span)
+        if v.is_number(value) != v.is_number(values[0]):
+            raise error("mixed-options", "some options are numbers and some are not", place.span)
+    return expr.case(path, tuple(values))
+
+
+def _options(node: syntax.Call, frame: Frame, path: str) -> Items:
+    """Label, value and expression of each option; a list stands for its items where it is the only argument, a range always."""
+    given = node.arguments or ()
+    if node.body is not None:
+        raise error("misplaced", "`oneof` takes its options in parentheses", node.body.span)
+    out: Items = []
+    for item in given:
+        if isinstance(item, syntax.Let | syntax.Require):
+            raise error("misplaced", "an option is a value", item.span)
+        label, value_node = "", item
+        if isinstance(item, syntax.Named):
+            if not isinstance(item.key, syntax.Name):
+                raise error("bad-argument", "an option's label is a word", item.key.span)
+            label, value_node = item.key.name, item.value
+        step = label or (value_node.function.name if isinstance(value_node, syntax.Call) else "")
+        value = evaluate(value_node, frame, join(path, step))
+        if isinstance(value, tuple) and (isinstance(value_node, syntax.Range) or len(given) == 1):
+            out.extend(("", option, value_node) for option in value)
+        elif isinstance(value, v.Guarded):
+            raise error("not-constant", "a list to choose from must not depend on another decision", value_node.span)
+        elif isinstance(value, v.Text) and not label:
+            raise error("no-label", "a body in braces needs a label to be chosen by", value_node.span, help="write `label: { ... }`")
+        else:
+            out.append((label, value, value_node))
+    return out
+
+
+def _labels(items: Items) -> list[str]:
+    """How a file names each option: its label, its value, or its operator with the arguments that tell it apart."""
+    names = [label or (value.name if isinstance(value, v.Invocation) else v.show(value) if not v.is_operator(value) or v.is_none(value) else "") for label, value, _ in items]
+    out: list[str] = []
+    for i, (_, value, _) in enumerate(items):
+        name = names[i] or f"option{i}"
+        rivals = [other for j, (_, other, _) in enumerate(items) if names[j] == names[i] and isinstance(other, v.Invocation)]
+        if isinstance(value, v.Invocation) and len(rivals) > 1:
+            telling = [k for k in value.arguments if any(not _same(r.arguments.get(k), value.arguments[k]) for r in rivals)]
+            if telling:
+                name = f"{name}({', '.join(f'{k}: {_shown(value.arguments[k])}' for k in telling)})"
+        out.append(name)
+    for i, name in enumerate(out):
+        if name in out[:i]:
+            raise error("duplicate-option", f"two options are named `{name}`", items[i][2].span, help="give them labels: `oneof(a: ..., b: ...)`")
+    return out
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else v.show(value)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and bool(a == b)
+
+
+def _units(node: syntax.Call, frame: Frame, path: str) -> Units:
+    (given,) = _arguments(node, 1, 1, "units(4 * in)")
+    n = integer(given, frame, "the number of search units", least=1)
+    decision = frame.builder.decide(path, "units", range(n), (), 0, frame, node.span)
+    return Units(decision.path, n)
+
+
+def _manyof(node: syntax.Call, frame: Frame, path: str) -> v.Guarded:
+    k_node, list_node = _arguments(node, 2, 2, "manyof(2, earlier)")
+    k = integer(k_node, frame, "how many to choose")
+    value = evaluate(list_node, frame, path)
+    if isinstance(value, v.Guarded):
+        if any(present is not True for _, present in value.items):
+            raise error("not-constant", "a list to choose from must not depend on another decision", list_node.span, "some of its items are not always there")
+        items: tuple[Any, ...] = tuple(item for item, _ in value.items)
+    else:
+        items = items_of(list_node, frame, path)
+    if k > len(items):
+        raise error("too-many", f"{k} different items cannot be chosen from {len(items)}", node.span)
+    if k == len(items):
+        return v.Guarded(tuple((item, True) for item in items))
+    labels = tuple(item.label or item.node if isinstance(item, v.Tensor) else v.show(item) for item in items)
+    decision = frame.builder.decide(path, "subset", labels, labels, k, frame, node.span)
+    return v.Guarded(tuple((item, Has(decision.path, i)) for i, item in enumerate(items)))
+
+
+def _permute(node: syntax.Call, frame: Frame, path: str) -> tuple[Any, ...]:
+    (given,) = _arguments(node, 1, 1, "permute([3, 4, 5])")
+    items = items_of(given, frame, path)
+    for item in items:
+        if not (v.is_number(item) or isinstance(item, Symbol)):
+            raise error("mixed-options", f"`permute` orders numbers or words, and one is {v.describe(item)}", given.span)
+    if len(set(items)) < 2:
+        return items
+    decision = frame.builder.decide(path, "order", items, tuple(v.show(i) for i in items), 0, frame, node.span)
+    return tuple(Slot(decision.path, position, items) for position in range(len(items)))
+
+
+# --- Numbers and lists ----------------------------------------------------------------------------------------------------
+
+
+def _on_number(function: str) -> Callable[[syntax.Call, Frame, str], Any]:
+    def run(node: syntax.Call, frame: Frame, path: str) -> Any:
+        (given,) = _arguments(node, 1, 1, f"{function}(x)")
+        return expr.apply(function, number(given, frame, path))
+
+    return run
+
+
+def _level_of(node: syntax.Call, frame: Frame, path: str) -> Any:
+    (given,) = _arguments(node, 1, 1, "level_of(at)")
+    scale = number(given, frame, path)
+    try:
+        return expr.apply("level", scale)
+    except ValueError:
+        raise error("bad-scale", f"{v.show(scale)} is not 1/2^n", given.span) from None
+
+
+def _extreme(function: str) -> Callable[[syntax.Call, Frame, str], Any]:
+    def run(node: syntax.Call, frame: Frame, path: str) -> Any:
+        given = _arguments(node, 1, 100, f"{function}(a, b)")
+        if len(given) == 1:
+            items: tuple[Any, ...] = items_of(given[0], frame, path)
+            if not items:
+                raise error("empty-list", f"`{function}` of nothing", node.span)
+        else:
+            items = tuple(number(item, frame, path) for item in given)
+        return expr.apply(function, *items)
+
+    return run
+
+
+def _guarded(node: syntax.Expr, frame: Frame, path: str) -> tuple[tuple[Any, Any], ...]:
+    value = evaluate(node, frame, path)
+    if isinstance(value, v.Guarded):
+        return value.items
+    if isinstance(value, tuple):
+        return tuple((item, True) for item in value)
+    raise error("not-a-list", f"a list is needed here, and this is {v.describe(value)}", node.span)
+
+
+def _sum(node: syntax.Call, frame: Frame, path: str) -> Any:
+    (given,) = _arguments(node, 1, 1, "sum(segment.depth)")
+    return expr.add(*[expr.choose(present, as_number(item, given.span, frame), 0) for item, present in _guarded(given, frame, path)])
+
+
+def _count(node: syntax.Call, frame: Frame, path: str) -> Any:
+    (given,) = _arguments(node, 1, 1, "count(segment.double)")
+    items = _guarded(given, frame, path)
+    for item, _ in items:
+        if not isinstance(item, bool | Expr):
+            raise error("not-a-condition", f"`count` counts what is true, and one item is {v.describe(item)}", given.span)
+    return expr.add(*[expr.choose(expr.both(present, item), 1, 0) for item, present in items])
+
+
+def _length(node: syntax.Call, frame: Frame, path: str) -> Any:
+    (given,) = _arguments(node, 1, 1, "length(list)")
+    return expr.add(*[expr.choose(present, 1, 0) for _, present in _guarded(given, frame, path)])
+
+
+def _take(node: syntax.Call, frame: Frame, path: str) -> Any:
+    return _part(node, frame, path, lambda items, n: items[:n])
+
+
+def _last(node: syntax.Call, frame: Frame, path: str) -> Any:
+    return _part(node, frame, path, lambda items, n: items[-n:] if n else items[:0])
+
+
+def _part(node: syntax.Call, frame: Frame, path: str, cut: Callable[[Any, int], Any]) -> Any:
+    list_node, n_node = _arguments(node, 2, 2, f"{node.function.name}(list, 2)")
+    value = evaluate(list_node, frame, path)
+    n = integer(n_node, frame, "how many to take")
+    if isinstance(value, v.Record):
+        return v.Record(dict(cut(list(value.entries.items()), n)), value.span)
+    if isinstance(value, v.Guarded):
+        return v.Guarded(cut(value.items, n))
+    if isinstance(value, tuple):
+        return cut(value, n)
+    raise error("not-a-list", f"a list or a record is needed here, and this is {v.describe(value)}", list_node.span)
+
+
+def _previous(node: syntax.Call, frame: Frame, path: str) -> Any:
+    given = list(node.arguments or ())
+    usage = "write `previous(planes, else: base)`"
+    if len(given) != 2 or not isinstance(given[0], syntax.Name) or not isinstance(given[1], syntax.Named) or not isinstance(given[1].key, syntax.Else):
+        raise error("bad-argument", "`previous` takes the name of a `let` and what to start from", node.span, help=usage)
+    if not frame.operator:
+        raise error("misplaced", "`previous` stands in the body of an operator", node.span)
+    key = (frame.operator, given[0].name)
+    if key not in frame.builder.histories:
+        frame.builder.histories[key] = evaluate(given[1].value, frame, path)
+    return frame.builder.histories[key]
+
+
+FUNCTIONS: Mapping[str, Callable[[syntax.Call, Frame, str], Any]] = {
+    "oneof": _oneof,
+    "manyof": _manyof,
+    "permute": _permute,
+    "units": _units,
+    "floor": _on_number("floor"),
+    "ceil": _on_number("ceil"),
+    "round": _on_number("round"),
+    "level_of": _level_of,
+    "min": _extreme("min"),
+    "max": _extreme("max"),
+    "sum": _sum,
+    "count": _count,
+    "length": _length,
+    "take": _take,
+    "last": _last,
+    "previous": _previous,
+}

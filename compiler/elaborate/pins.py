@@ -1,0 +1,241 @@
+"""`with { place: value }`: places become paths of decisions, values become indices."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from nasdsl.compiler import syntax
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.diagnostics import CompileError, error, suggest
+from nasdsl.compiler.elaborate import values as v
+from nasdsl.compiler.elaborate.expressions import evaluate
+from nasdsl.compiler.elaborate.frame import Frame, join
+from nasdsl.compiler.expr import Symbol
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.source import Span
+
+
+@dataclass(frozen=True)
+class _Entry:
+    place: str
+    value: syntax.Expr
+    span: Span
+
+
+def resolve_pins(pins: list[syntax.Pin], graph: Graph, frame: Frame) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Values and narrowed choices by path of decision.
+
+    Raises:
+        CompileError: no decision has that path, or it does not take that value.
+    """
+    values: dict[str, Any] = {}
+    narrowed: dict[str, tuple[int, ...]] = {}
+    index = _Index(graph)
+    problems = []
+    for pin in pins:
+        for entry in _flatten(place_text(pin.place, frame), pin.value, pin.place.span, frame):
+            found = index.match(entry.place)
+            if not found:
+                problems.append(_unknown(entry, index))
+                continue
+            for decision, value in _spread(entry, found, frame):
+                _set(decision, value, entry, frame, values, narrowed)
+    if problems:
+        raise CompileError([d for problem in problems for d in problem.diagnostics])
+    return values, narrowed
+
+
+def place_text(place: syntax.Expr, frame: Frame) -> str:
+    """The path that a place spells: `stage[2].parallel[1/8].repeat[0]`."""
+    if isinstance(place, syntax.Name):
+        return place.name
+    if isinstance(place, syntax.Field):
+        return join(place_text(place.base, frame), place.name.name)
+    if isinstance(place, syntax.Index):
+        return f"{place_text(place.base, frame)}[{_index_text(place.index, frame)}]"
+    raise error("bad-place", "a pin is written `path: value`", place.span)
+
+
+def _index_text(node: syntax.Expr, frame: Frame) -> str:
+    if isinstance(node, syntax.Pipe):
+        return " -> ".join(_index_text(step, frame) for step in node.steps)
+    if isinstance(node, syntax.Index | syntax.Field):
+        return place_text(node, frame)
+    value = evaluate(node, frame)
+    if not isinstance(value, int | Fraction | Symbol):
+        raise error("bad-place", f"an index is a number or a name, and this is {v.describe(value)}", node.span)
+    return v.show(value)
+
+
+def _flatten(place: str, value: syntax.Expr, span: Span, frame: Frame) -> list[_Entry]:
+    """A record under a path prefixes it."""
+    if not isinstance(value, syntax.Block):
+        return [_Entry(place, value, span)]
+    out: list[_Entry] = []
+    for item in value.items:
+        if not isinstance(item, syntax.Named) or isinstance(item.key, syntax.Else):
+            raise error("bad-place", "a record of pins holds entries `path: value`", item.span)
+        key = item.key
+        if isinstance(key, syntax.Name | syntax.Field | syntax.Index):
+            step = place_text(key, frame)
+        elif isinstance(key, syntax.List) and len(key.items) == 1:  # `[1/4 -> 1/8]: ...`, an index alone
+            step = f"[{_index_text(key.items[0], frame)}]"  # type: ignore[arg-type]
+        else:
+            step = f"[{_index_text(key, frame)}]"
+        out.extend(_flatten(join(place, step), item.value, key.span, frame))
+    return out
+
+
+_STEP = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]|[^.\[\]]+(?:\((?:[^()])*\))?")
+
+
+class _Index:
+    """Decisions by path, found with copies' indices left out."""
+
+    def __init__(self, graph: Graph):
+        self.decisions = graph.decisions
+        self.by_name: dict[tuple[str, ...], list[str]] = {}
+        self.steps: dict[str, list[str]] = {}
+        for path in graph.decisions:
+            steps = _STEP.findall(path)
+            self.steps[path] = steps
+            self.by_name.setdefault(tuple(s for s in steps if not s.startswith("[")), []).append(path)
+
+    def match(self, place: str) -> list[Decision]:
+        """Decisions whose path the place is, perhaps without some indices; else those whose path ends in it."""
+        if place in self.decisions:
+            return [self.decisions[place]]
+        wanted = _STEP.findall(place)
+        names = tuple(s for s in wanted if not s.startswith("["))
+        exact = [p for p in self.by_name.get(names, ()) if _covers(self.steps[p], wanted)]
+        if exact:
+            return [self.decisions[p] for p in exact]
+        ending = [p for key, paths in self.by_name.items() if key[-len(names) :] == names for p in paths]
+        return [self.decisions[p] for p in ending if _covers(self.steps[p][-_tail(self.steps[p], names) :], wanted)]
+
+
+def _tail(steps: list[str], names: tuple[str, ...]) -> int:
+    """How many steps the last names span."""
+    left = len(names)
+    for count, step in enumerate(reversed(steps), 1):
+        left -= not step.startswith("[")
+        if not left:
+            return count
+    return len(steps)
+
+
+def _covers(steps: list[str], wanted: list[str]) -> bool:
+    """Whether the path is the wanted one with some indices added."""
+    position = 0
+    for step in steps:
+        if position < len(wanted) and step == wanted[position]:
+            position += 1
+        elif not step.startswith("["):
+            return False
+    return position == len(wanted)
+
+
+def _unknown(entry: _Entry, index: _Index) -> Exception:
+    near = suggest(entry.place, index.decisions)
+    if not index.decisions:
+        near = "this space has no decision left"
+    return error("unknown-decision", f"no decision or parameter named `{entry.place}`", entry.span, "not found", help=near)
+
+
+def _spread(entry: _Entry, found: list[Decision], frame: Frame) -> list[tuple[Decision, syntax.Expr]]:
+    """One value for all copies, or a list with one each."""
+    per_copy = isinstance(entry.value, syntax.List) and len(found) > 1
+    if isinstance(entry.value, syntax.List) and per_copy:
+        kind = found[0].kind
+        items = entry.value.items
+        nested = kind == "choice" or all(isinstance(item, syntax.List) for item in items)
+        if nested:
+            if len(items) > len(found):
+                raise error("wrong-count", f"`{entry.place}` has {len(found)} copies, and here are {len(items)} values", entry.value.span)
+            return list(zip(found, items, strict=False))  # type: ignore[arg-type]
+    return [(decision, entry.value) for decision in found]
+
+
+def _set(decision: Decision, node: syntax.Expr, entry: _Entry, frame: Frame, values: dict[str, Any], narrowed: dict[str, tuple[int, ...]]) -> None:
+    if isinstance(node, syntax.Call) and node.function.name == "oneof" and decision.kind == "choice":
+        options = tuple(_option(decision, item, entry, frame) for item in node.arguments or ())
+        if len(options) == 1:
+            values[decision.path] = options[0]
+        elif sorted(set(options)) != list(range(decision.n)):
+            narrowed[decision.path] = tuple(sorted(set(options)))
+        return
+    if decision.kind == "choice":
+        values[decision.path] = _option(decision, node, entry, frame)
+    elif decision.kind == "units":
+        values[decision.path] = _kept(decision, node, frame)
+    elif decision.kind == "subset":
+        chosen = tuple(sorted(_item(decision, item, frame) for item in _items(node)))
+        if len(chosen) != decision.size or len(set(chosen)) != len(chosen):
+            raise error("wrong-count", f"`{decision.path}` takes {decision.size} different items", node.span)
+        values[decision.path] = chosen
+    else:
+        values[decision.path] = _order(decision, node, frame)
+
+
+def _items(node: syntax.Expr) -> list[syntax.Expr]:
+    if isinstance(node, syntax.List):
+        return [item for item in node.items if not isinstance(item, syntax.Named | syntax.Let | syntax.Require)]
+    raise error("not-a-list", "a list is needed here", node.span)
+
+
+def _option(decision: Decision, node: syntax.Item, entry: _Entry, frame: Frame) -> int:
+    """The index of the option that a value names."""
+    word = " ".join(node.span.text.split()) if isinstance(node, syntax.Call) else None
+    if word is None and isinstance(node, syntax.Expr):
+        value = evaluate(node, frame)
+        for i, item in enumerate(decision.items):
+            if type(item) is type(value) and item == value or isinstance(value, Symbol) and decision.labels and decision.labels[i] == value.word:
+                return i
+        word = v.show(value)
+    assert word is not None
+    normal = _normal(word)
+    for i, label in enumerate(decision.labels):
+        if _normal(label) == normal or _normal(label) == _normal(word.removesuffix("()")):
+            return i
+    shown = ", ".join(f"`{label}`" for label in decision.labels[:12])
+    raise error("unknown-option", f"`{word}` is not an option of `{decision.path}`", node.span, help=suggest(word, decision.labels) or f"it has {shown}")
+
+
+def _normal(text: str) -> str:
+    return re.sub(r"\s+", "", text)
+
+
+def _kept(decision: Decision, node: syntax.Expr, frame: Frame) -> tuple[int, ...]:
+    value = evaluate(node, frame)
+    if isinstance(value, int) and not isinstance(value, bool):  # how many: the first ones
+        value = tuple(range(value))
+    if not isinstance(value, tuple) or not all(isinstance(i, int) and not isinstance(i, bool) for i in value):
+        raise error("not-a-list", "the kept units are a list of numbers, such as `[0..11, 14]`", node.span)
+    kept = tuple(sorted(value))
+    if len(set(kept)) != len(kept):
+        raise error("duplicate", "a unit stands here twice", node.span)
+    if kept and not 0 <= kept[0] <= kept[-1] < decision.n:
+        raise error("no-such-item", f"`{decision.path}` has units 0 to {decision.n - 1}", node.span)
+    return kept
+
+
+def _item(decision: Decision, node: syntax.Expr, frame: Frame) -> int:
+    word = _normal(node.span.text)
+    for i, label in enumerate(decision.labels):
+        if _normal(label) == word:
+            return i
+    raise error("unknown-option", f"`{word}` is not an item of `{decision.path}`", node.span, help=suggest(word, decision.labels))
+
+
+def _order(decision: Decision, node: syntax.Expr, frame: Frame) -> tuple[int, ...]:
+    """Items by their values; among equal ones the first comes first."""
+    value = evaluate(node, frame)
+    if not isinstance(value, tuple) or sorted(map(str, value)) != sorted(map(str, decision.items)):
+        raise error("bad-order", f"`{decision.path}` is an order of {v.show(tuple(decision.items))}", node.span)
+    left: dict[Any, list[int]] = {}
+    for i, item in enumerate(decision.items):
+        left.setdefault(item, []).append(i)
+    return tuple(left[item].pop(0) for item in value)

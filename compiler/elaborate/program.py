@@ -1,0 +1,372 @@
+"""Files become a space: `use`, parameters, definitions, the network, and the changes of `with`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nasdsl.compiler import expr, syntax
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error, suggest
+from nasdsl.compiler.elaborate import values as v
+from nasdsl.compiler.elaborate.expressions import constant, evaluate
+from nasdsl.compiler.elaborate.forms import apply_form
+from nasdsl.compiler.elaborate.frame import Builder, Frame, Scope
+from nasdsl.compiler.elaborate.functions import FUNCTIONS
+from nasdsl.compiler.elaborate.pins import resolve_pins
+from nasdsl.compiler.elaborate.settings import read_section
+from nasdsl.compiler.elaborate.steps import run_body, run_labelled, run_let, run_require
+from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
+from nasdsl.compiler.expr import Symbol
+from nasdsl.compiler.extremes import counterexample
+from nasdsl.compiler.graph import Edge, Shape
+from nasdsl.compiler.parse import parse, read
+from nasdsl.compiler.pin import pin
+from nasdsl.compiler.source import Source, Span
+from nasdsl.compiler.space import Space
+
+SLOTS = ("backbone", "neck", "proposals", "head")
+
+
+@dataclass(frozen=True)
+class _File:
+    source: Source
+    tree: syntax.File
+
+
+class _Files:
+    """The file asked for and all that it uses, each once."""
+
+    def __init__(self, source: Source):
+        self.files: list[_File] = []
+        self.spaces: dict[str, tuple[syntax.Space | syntax.Derived, _File]] = {}
+        self.definitions: list[syntax.Let | syntax.Operator | syntax.Fusion] = []
+        self._add(source, ())
+
+    def _add(self, source: Source, chain: tuple[Path, ...]) -> None:
+        file = _File(source, parse(source))
+        self.files.append(file)
+        for item in file.tree.items:
+            if isinstance(item, syntax.Use):
+                self._use(item, source, chain)
+            elif isinstance(item, syntax.Space | syntax.Derived):
+                name = item.name.name
+                if name in self.spaces:
+                    raise error("duplicate", f"there are two spaces named `{name}`", item.name.span)
+                self.spaces[name] = (item, file)
+            else:
+                self.definitions.append(item)
+
+    def _use(self, item: syntax.Use, source: Source, chain: tuple[Path, ...]) -> None:
+        beside = source.path.parent if source.path is not None else Path()
+        path = (beside / item.path.value).resolve()
+        if source.path is not None and path in (*chain, source.path.resolve()):
+            raise error("use-circle", "these files use each other in a circle", item.path.span)
+        if any(file.source.path is not None and file.source.path.resolve() == path for file in self.files):
+            return
+        if len(chain) > 30:
+            raise error("use-depth", "files use each other more than 30 deep", item.path.span)
+        try:
+            used = read(beside / item.path.value)
+        except CompileError as problem:
+            if problem.diagnostics[0].span is not None:
+                raise
+            raise error(problem.diagnostics[0].code, problem.diagnostics[0].message, item.path.span) from None
+        self._add(used, (*chain, source.path.resolve()) if source.path is not None else chain)
+
+
+def elaborate(source: Source, name: str | None = None, defines: Mapping[str, str] | None = None) -> Space:
+    """The space of a file, checked as a whole.
+
+    Args:
+        name: which space of the file; the first that the file itself defines where it is left out.
+        defines: parameters set from outside, as text in the language.
+
+    Raises:
+        CompileError: with every independent mistake that was found.
+    """
+    files = _Files(source)
+    own = [item for item in files.files[0].tree.items if isinstance(item, syntax.Space | syntax.Derived)]
+    if name is None:
+        if not own:
+            raise error("no-space", "the file defines no space", None, help="write `space name { ... }`")
+        name = own[0].name.name
+    if name not in files.spaces:
+        raise error("unknown-space", f"the file defines no space named `{name}`", None, help=suggest(name, files.spaces))
+    chain = _chain(name, files)
+    base = chain[0]
+    assert isinstance(base, syntax.Space)
+    changes = [change for derived in chain[1:] if isinstance(derived, syntax.Derived) for change in derived.changes]
+    return _Program(files, base, changes, name, dict(defines or {})).run()
+
+
+def _chain(name: str, files: _Files) -> list[syntax.Space | syntax.Derived]:
+    """The spaces that lead to `name`, the written-out one first."""
+    out: list[syntax.Space | syntax.Derived] = []
+    span: Span | None = None
+    while True:
+        if name not in files.spaces:
+            raise error("unknown-space", f"no space named `{name}`", span, "not found", help=suggest(name, files.spaces))
+        item, _ = files.spaces[name]
+        if item in out:
+            raise error("use-circle", f"the space `{name}` is made from itself", item.name.span)
+        out.append(item)
+        if isinstance(item, syntax.Space):
+            return out[::-1]
+        name, span = item.base.name, item.base.span
+
+
+class _Program:
+    def __init__(
+        self,
+        files: _Files,
+        base: syntax.Space,
+        changes: list[syntax.Pin | syntax.Input | syntax.Require | syntax.Section],
+        name: str,
+        defines: dict[str, str],
+    ):
+        self.files, self.base, self.changes, self.name, self.defines = files, base, changes, name, defines
+        self.builder = Builder()
+        self.root = Frame(self.builder, Scope(), functions=FUNCTIONS, apply_form=apply_form)
+        self.frame = self.root.nested()
+        self.params: dict[str, Any] = {}
+        self.flow: Flow = None
+        self.output: str | None = None
+        self.diagnostics: list[Diagnostic] = []
+
+    def run(self) -> Space:
+        for definition in self.files.definitions:
+            self._attempt(self._define, definition, self.root)
+        declarations = list(self.base.body)
+        for item in declarations:
+            if isinstance(item, syntax.Operator | syntax.Fusion):
+                self._attempt(self._define, item, self.frame)
+        self._attempt(self._set_params, declarations)
+        self._stop_on_errors()
+        inputs = [item for item in (*declarations, *self.changes) if isinstance(item, syntax.Input)]
+        self._networks(declarations, inputs[-1] if inputs else None)
+        for item in (*declarations, *self.changes):
+            if isinstance(item, syntax.Require):
+                self._attempt(run_require, item, self.frame)
+        sections = {}
+        for item in (*declarations, *self.changes):
+            if isinstance(item, syntax.Section) and item.kind.name not in ("network", "detector", "defaults"):
+                made = self._attempt(read_section, item, replace(self.frame, settings=True))
+                if made is not None:
+                    sections[made.kind] = made
+        self._stop_on_errors()
+        if self.output is None:
+            raise error("no-network", f"the space `{self.base.name.name}` has no network", self.base.name.span, help="add `network { ... }`")
+        graph = self.builder.graph((self.output,))
+        self._prove(graph)
+        self._stop_on_errors()
+        pins = [item for item in self.changes if isinstance(item, syntax.Pin) and not self._is_param(item)]
+        if pins:
+            values, narrowed = resolve_pins(pins, graph, replace(self.frame, settings=True))
+            graph = pin(graph, values, narrowed)
+            self._check_pinned(graph, pins)
+        return Space(
+            name=self.name,
+            graph=graph,
+            sources=tuple(file.source for file in self.files.files),
+            params=self.params,
+            overrides=self.defines,
+            sections=sections,
+            base=self.base.name.name,
+            warnings=tuple(d for d in self.builder.diagnostics if d.severity == "warning"),
+            declaration=self.files.spaces[self.name][0],
+        )
+
+    def _attempt(self, act: Any, *args: Any) -> Any:
+        """Runs one part; its diagnostics are kept, so that others are found too."""
+        try:
+            return act(*args)
+        except CompileError as problem:
+            for diagnostic in problem.diagnostics:
+                if diagnostic not in self.diagnostics:
+                    self.diagnostics.append(diagnostic)
+        except RecursionError:
+            self.diagnostics.append(Diagnostic("too-deep", "the definitions are nested too deeply", self.base.name.span))
+        return None
+
+    def _stop_on_errors(self) -> None:
+        if self.diagnostics:
+            raise CompileError(self.diagnostics)
+
+    def _define(self, item: syntax.Declaration, frame: Frame) -> None:
+        if isinstance(item, syntax.Let):
+            run_let(item, frame)
+            return
+        assert isinstance(item, syntax.Operator | syntax.Fusion)
+        name = item.name.name
+        if name in frame.scope.operators or name in frame.scope.fusions:
+            raise error("duplicate", f"`{name}` is defined twice", item.name.span)
+        seen: set[str] = set()
+        for formal in item.formals:
+            if formal.name.name in seen:
+                raise error("duplicate", f"the parameter `{formal.name.name}` stands here twice", formal.name.span)
+            seen.add(formal.name.name)
+        if isinstance(item, syntax.Operator):
+            frame.scope.operators[name] = v.UserOperator(name, item.formals, item.body, self.frame, item.name.span)
+        else:
+            frame.scope.fusions[name] = v.UserFusion(name, item.formals, item.body, self.frame, item.name.span)
+
+    # --- Parameters --------------------------------------------------------------------------------------------------------
+
+    def _is_param(self, item: syntax.Pin) -> bool:
+        return isinstance(item.place, syntax.Name) and item.place.name in self.params
+
+    def _set_params(self, declarations: list[syntax.Declaration]) -> None:
+        declared = {item.name.name: item for item in declarations if isinstance(item, syntax.Param)}
+        given: dict[str, syntax.Expr] = {}
+        for change in self.changes:
+            if isinstance(change, syntax.Pin) and isinstance(change.place, syntax.Name) and change.place.name in declared:
+                given[change.place.name] = change.value
+        for name, text in self.defines.items():
+            if name not in declared:
+                help = suggest(name, declared) or ("it has " + ", ".join(declared) if declared else "it has none")
+                raise error("unknown-param", f"the space `{self.base.name.name}` has no parameter `{name}`", None, help=help)
+            given[name] = _expression(name, text)
+        for item in declarations:
+            if isinstance(item, syntax.Param):
+                self._set_param(item, given.get(item.name.name))
+
+    def _set_param(self, item: syntax.Param, given: syntax.Expr | None) -> None:
+        name = item.name.name
+        if name in self.params:
+            raise error("duplicate", f"the parameter `{name}` is declared twice", item.name.span)
+        default = evaluate(item.value, self.frame)
+        choices: tuple[Any, ...] = ()
+        if item.choices:
+            if not isinstance(default, tuple) or not default:
+                raise error("not-a-list", "after `in` stands the list of allowed values", item.value.span, help="write `param task in [a, b]`")
+            choices, default = default, default[0]
+            self.frame.scope.bind(f"{name} in", choices)
+        value = default if given is None else evaluate(given, self.frame)
+        place = item.value.span if given is None else given.span
+        constant(value, place, "a parameter")
+        if choices and value not in choices:
+            shown = ", ".join(f"`{v.show(choice)}`" for choice in choices)
+            help = suggest(v.show(value), [v.show(c) for c in choices]) or f"one of {shown}"
+            raise error("bad-param", f"`{name}` cannot be `{v.show(value)}`", place, help=help)
+        if not choices and _kind(value) != _kind(default):
+            raise error("bad-param", f"`{name}` needs {_kind(default)}, and this is {v.describe(value)}", place)
+        self.params[name] = value
+        self.frame.scope.bind(name, value, item.name.span)
+
+    # --- The network -------------------------------------------------------------------------------------------------------
+
+    def _networks(self, declarations: list[syntax.Declaration], given_input: syntax.Input | None) -> None:
+        """Runs `let`s, defaults and the network in the order of the text. An error ends it, since what follows depends on it."""
+        try:
+            started = False
+            for item in declarations:
+                if isinstance(item, syntax.Let):
+                    run_let(item, self.frame)
+                elif isinstance(item, syntax.Section) and item.kind.name == "defaults":
+                    self._defaults(item)
+                elif isinstance(item, syntax.Section) and item.kind.name in ("network", "detector"):
+                    if started:
+                        raise error("duplicate", "a space has one network", item.kind.span)
+                    started = True
+                    self._start(given_input, item)
+                    self._network(item)
+        except CompileError as problem:
+            self.diagnostics.extend(d for d in problem.diagnostics if d not in self.diagnostics)
+        except RecursionError:
+            self.diagnostics.append(Diagnostic("too-deep", "the definitions are nested too deeply", self.base.name.span))
+
+    def _defaults(self, item: syntax.Section) -> None:
+        section = read_section(item, self.frame)
+        for key, value in section.entries.items():
+            self.frame.scope.bind(f"default {key}", value, section.spans[key])
+
+    def _start(self, item: syntax.Input | None, section: syntax.Section) -> None:
+        if item is None:
+            raise error("no-input", "the space does not say what comes in", section.kind.span, help="write `input 3 x 224 x 224`")
+        size = evaluate(item.value, self.frame, "input")
+        if not isinstance(size, v.SizeValue) or len(size.parts) != 3:
+            raise error("bad-size", "the input is `channels x height x width`", item.value.span, help="write `input 3 x 224 x 224`")
+        channels, height, width = size.parts
+        shape = Shape(channels, height, width, 1)
+        self.flow = self.builder.node("input", "input", "input", {}, (), shape, True, item.value.span)
+
+    def _network(self, section: syntax.Section) -> None:
+        frame = replace(self.frame, incoming=self.flow)
+        if section.kind.name == "detector":
+            flow = self._detector(section, frame)
+        else:
+            flow = run_body(section.body.items, self.flow, frame)
+        if isinstance(flow, Branches) and len(flow.tensors) == 1:
+            flow = flow.tensors[0]
+        if not isinstance(flow, Tensor):
+            what = "nothing" if flow is None else f"{len(flow.tensors)} branches"
+            raise error("bad-output", f"the network ends in {what}", section.kind.span, help="end with a head such as `classify(classes: 10)` or `segment(classes: 19)`")
+        if flow.present is not True:
+            self.builder.require(flow.present, self.frame, "something reaches the output", "live", section.kind.span)
+        made = self.builder.node("output", "output", "output", {}, (Edge(flow.node, True),), flow.shape, True, section.kind.span)
+        self.output = made.node
+
+    def _detector(self, section: syntax.Section, frame: Frame) -> Flow:
+        """Slots in order: backbone -> neck; proposals from the pyramid; the head reads the pyramid and the proposals."""
+        flow: Flow = self.flow
+        proposals: Flow = None
+        for item in section.body.items:
+            if not isinstance(item, syntax.Named) or not isinstance(item.key, syntax.Name) or item.key.name not in SLOTS:
+                word = item.key.span.text if isinstance(item, syntax.Named) else ""
+                raise error("unknown-slot", "a detector has the slots `backbone`, `neck`, `proposals` and `head`", item.span, help=suggest(word, SLOTS))
+            slot = item.key.name
+            incoming = flow
+            if slot == "head" and proposals is not None:
+                pyramid = flow.tensors if isinstance(flow, Branches) else (flow,) if flow is not None else ()
+                extra = proposals.tensors if isinstance(proposals, Branches) else (proposals,)
+                incoming = Branches((*pyramid, *extra))
+            made = run_labelled(slot, item.value, incoming, replace(frame, incoming=incoming))
+            if slot == "proposals":
+                proposals = made
+            elif slot != "neck" or made is not None:
+                flow = made
+        return flow
+
+    # --- Proofs ------------------------------------------------------------------------------------------------------------
+
+    def _prove(self, graph: Any) -> None:
+        """What has to hold for every choice: shapes that agree, items that exist."""
+        for obligation in self.builder.obligations:
+            found = counterexample(graph, obligation.condition)
+            if found is None:
+                continue
+            shown = ", ".join(f"{path}: {graph.decisions[path].describe(found[path])}" for path in sorted(expr.decisions_of(obligation.condition)) if path in found)
+            old = obligation.diagnostic
+            with_choice = f"it happens with {shown}" if shown else ""
+            self.diagnostics.append(replace(old, help=". ".join(part for part in (with_choice, old.help) if part)))
+
+    def _check_pinned(self, graph: Any, pins: list[syntax.Pin]) -> None:
+        for requirement in graph.requirements:
+            if requirement.condition is False:
+                raise error("requirement-broken", f"the pinned values break a requirement: {requirement.message}", pins[0].span)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "`true` or `false`"
+    if v.is_number(value):
+        return "a number"
+    if isinstance(value, Symbol):
+        return "a word"
+    if isinstance(value, str):
+        return "a string"
+    return v.describe(value)
+
+
+def _expression(name: str, text: str) -> syntax.Expr:
+    """The expression of `-D name=text`."""
+    source = Source(f"let {name} = {text}\n", f"-D {name}")
+    tree = parse(source)
+    item = tree.items[0] if len(tree.items) == 1 else None
+    if not isinstance(item, syntax.Let) or item.formals is not None:
+        raise error("bad-param", f"`{text}` is not a value for `{name}`", None)
+    return item.value
+
+

@@ -1,0 +1,78 @@
+"""Settings sections (`search shrink { ... }`): entries become plain values for whoever reads them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from nasdsl.compiler import syntax
+from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.elaborate import values as v
+from nasdsl.compiler.elaborate.expressions import evaluate
+from nasdsl.compiler.elaborate.frame import Frame
+from nasdsl.compiler.expr import Apply, Expr, Symbol, Total, Value, terms
+from nasdsl.compiler.source import Span
+from nasdsl.compiler.space import SettingsSection
+
+
+def read_section(item: syntax.Section, frame: Frame) -> SettingsSection:
+    """The entries of a section. Words become strings, ratios floats, `5 epochs` becomes `{"epochs": 5}`, a cost such as `1.6e-4 * macs`
+    becomes `{"macs": 1.6e-4}`, a call `sgd(0.1, momentum: 0.9)` becomes `{"name": "sgd", "args": [0.1], "momentum": 0.9}`."""
+    entries: dict[str, Any] = {}
+    spans: dict[str, Span] = {}
+    for entry in item.body.items:
+        if not isinstance(entry, syntax.Named) or not isinstance(entry.key, syntax.Name):
+            raise error("misplaced", f"`{item.kind.name}` holds entries `key: value`", entry.span)
+        key = entry.key.name
+        if key in entries:
+            raise error("duplicate", f"the entry `{key}` stands here twice", entry.key.span)
+        entries[key] = plain(evaluate(entry.value, frame, f"{item.kind.name}.{key}"), entry.value.span)
+        _note_spans(key, entry, spans)
+    name = item.name.name if item.name is not None else ""
+    return SettingsSection(item.kind.name, name, entries, spans, item.name.span if item.name is not None else item.kind.span)
+
+
+def _note_spans(path: str, entry: syntax.Named, spans: dict[str, Span]) -> None:
+    spans[path] = entry.value.span
+    spans[f"{path}:key"] = entry.key.span
+    if isinstance(entry.value, syntax.Block):
+        for inner in entry.value.items:
+            if isinstance(inner, syntax.Named) and isinstance(inner.key, syntax.Name):
+                _note_spans(f"{path}.{inner.key.name}", inner, spans)
+
+
+def plain(value: Any, span: Span) -> Any:
+    """The value as Python would write it."""
+    if isinstance(value, Symbol):
+        return value.word
+    if isinstance(value, Fraction):
+        return float(value)
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, v.Quantity):
+        return {value.unit: plain(value.value, span)}
+    if isinstance(value, tuple):
+        return [plain(item, span) for item in value]
+    if isinstance(value, v.Record):
+        return {v.show(key): plain(inner, span) for key, inner in value.entries.items()}
+    if isinstance(value, v.SizeValue):
+        return [plain(part, span) for part in value.parts]
+    if isinstance(value, v.Setting):
+        named = {key: plain(inner, span) for key, inner in value.named.items()}
+        return {"name": value.name, "args": [plain(inner, span) for inner in value.positional], **named}
+    if isinstance(value, Expr):
+        return _costs(value, span)
+    raise error("bad-setting", f"a setting is a number, a word, a list or a record, and this is {v.describe(value)}", span)
+
+
+def _costs(value: Value, span: Span) -> dict[str, Any]:
+    """`1.6e-4 * macs + 1e-6 * params` as weights by cost."""
+    out: dict[str, Any] = {}
+    for term in terms(value):
+        if isinstance(term, Total):
+            out[term.measure] = 1
+        elif isinstance(term, Apply) and term.function == "mul" and len(term.args) == 2 and isinstance(term.args[1], Total):
+            out[term.args[1].measure] = plain(term.args[0], span)
+        else:
+            raise error("bad-setting", "a setting cannot depend on a decision", span, help="costs are written `1.6e-4 * macs`")
+    return out

@@ -1,0 +1,449 @@
+"""Steps run: operators are applied to what comes in, and nodes are added to the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from nasdsl.compiler import expr, ops, syntax
+from nasdsl.compiler.diagnostics import error, suggest
+from nasdsl.compiler.elaborate import values as v
+from nasdsl.compiler.elaborate.expressions import condition, evaluate, items_of, match_cases
+from nasdsl.compiler.elaborate.frame import Frame, Labels, Scope, join, mismatch
+from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
+from nasdsl.compiler.expr import Case, Expr, Symbol, Value
+from nasdsl.compiler.graph import Edge, Shape
+from nasdsl.compiler.ops.operator import Operator, ShapeProblem
+from nasdsl.compiler.source import Span
+
+# --- Names of steps ------------------------------------------------------------------------------------------------------
+
+
+def step_names(body: Iterable[syntax.Item]) -> dict[int, str]:
+    """The name of each call that is a step of the body, by identity: its operator's name, numbered where there are several.
+
+    A label takes the place of the name; `residual`, `match`, braces and the two sides of a sum belong to the same body.
+    """
+    found: list[tuple[int, str]] = []
+
+    def visit(node: syntax.Item) -> None:
+        if isinstance(node, syntax.Named):
+            if not isinstance(node.key, syntax.Name):  # a computed key is no step
+                return
+            if isinstance(node.value, syntax.Call):
+                return  # it goes by the label
+            return
+        if isinstance(node, syntax.Pipe):
+            for step in node.steps:
+                visit(step)
+        elif isinstance(node, syntax.Binary) and node.operator == "+":
+            visit(node.left)
+            visit(node.right)
+        elif isinstance(node, syntax.If):
+            visit(node.then)
+            visit(node.otherwise)
+        elif isinstance(node, syntax.Block):
+            for item in node.items:
+                visit(item)
+        elif isinstance(node, syntax.Call):
+            if node.function.name == "residual" and node.body is not None:
+                visit(node.body)
+            else:
+                found.append((id(node), _step_name(node)))
+        elif isinstance(node, syntax.Repeat):
+            found.append((id(node), "repeat"))
+        elif isinstance(node, syntax.For):
+            found.append((id(node), "for"))
+
+    for item in body:
+        visit(item)
+    totals: dict[str, int] = {}
+    for _, name in found:
+        totals[name] = totals.get(name, 0) + 1
+    seen: dict[str, int] = {}
+    out: dict[int, str] = {}
+    for key, name in found:
+        if totals[name] == 1:
+            out[key] = name
+        else:
+            out[key] = f"{name}[{seen.get(name, 0)}]"
+            seen[name] = seen.get(name, 0) + 1
+    return out
+
+
+def _step_name(call: syntax.Call) -> str:
+    """`fuse(rule)` goes by the rule's name, any other call by its operator's."""
+    first = call.arguments[0] if call.arguments else None
+    if call.function.name == "fuse" and isinstance(first, syntax.Name):
+        return first.name
+    return call.function.name
+
+
+# --- Running text --------------------------------------------------------------------------------------------------------
+
+
+def run_body(items: Iterable[syntax.Item], flow: Flow, frame: Frame) -> Flow:
+    """Runs the steps of a body in order, in a scope of their own."""
+    items = tuple(items)
+    frame = replace(frame.nested(), names={**frame.names, **step_names(items)})
+    for item in items:
+        if isinstance(item, syntax.Let):
+            run_let(item, frame)
+        elif isinstance(item, syntax.Require):
+            run_require(item, frame)
+        elif isinstance(item, syntax.Named):
+            flow = _run_labelled(item, flow, frame)
+        else:
+            flow = run_step(item, flow, frame)
+    return flow
+
+
+def run_let(item: syntax.Let, frame: Frame) -> None:
+    name = item.name.name
+    if item.formals is not None:
+        frame.scope.bind(name, v.Function(name, item.formals, item.value, frame), item.name.span)
+        return
+    value = evaluate(item.value, frame, join(frame.decisions, name))
+    frame.scope.bind(name, value, item.name.span)
+    frame.builder.record(frame, name, value)
+
+
+def run_require(item: syntax.Require, frame: Frame) -> None:
+    held = condition(item.condition, frame)
+    words = " ".join(item.condition.span.text.split())
+    if held is False and frame.present is True:
+        raise error("never-holds", f"`{words}` never holds", item.condition.span)
+    budget = isinstance(held, Expr) and _mentions_cost(held)
+    frame.builder.require(held, frame, words, "budget" if budget else "require", item.condition.span)
+
+
+def _mentions_cost(value: Value) -> bool:
+    if isinstance(value, expr.Total):
+        return True
+    return isinstance(value, Expr) and any(_mentions_cost(child) for child in value.children())
+
+
+def _run_labelled(item: syntax.Named, flow: Flow, frame: Frame) -> Flow:
+    if isinstance(item.key, syntax.Else):
+        raise error("misplaced", "`else` belongs to `match`", item.key.span)
+    if not isinstance(item.key, syntax.Name):
+        raise error("bad-label", "a step's label is a word", item.key.span)
+    label = item.key.name
+    flow = run_labelled(label, item.value, flow, frame)
+    if isinstance(flow, Tensor):
+        flow = frame.labels.add(label, flow, frame.copies)
+    frame.scope.bind(label, flow, item.key.span)
+    return flow
+
+
+def run_labelled(label: str, value: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
+    """Runs a step that goes by a label: a single call takes it as its name, anything else as a prefix."""
+    if isinstance(value, syntax.Call | syntax.Repeat | syntax.For):
+        return run_step(value, flow, replace(frame, names={**frame.names, id(value): label}))
+    inner = frame.under(label)
+    return run_step(value, flow, replace(inner, names=step_names([value])))
+
+
+def run_step(node: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
+    """Runs one step on what comes in."""
+    if isinstance(node, syntax.Pipe):
+        for step in node.steps:
+            flow = run_step(step, flow, frame)
+        return flow
+    if isinstance(node, syntax.Binary) and node.operator == "+":
+        return _run_sum(node, flow, frame)
+    if isinstance(node, syntax.If):
+        test = condition(node.condition, frame)
+        if not isinstance(test, Expr):
+            return run_step(node.then if test else node.otherwise, flow, frame)
+        cases = [(test, "then", node.then), (expr.negate(test), "else", node.otherwise)]
+        return _select([(c, run_step(body, flow, frame.when(c))) for c, _, body in cases], frame.under("if"), node.span)
+    if isinstance(node, syntax.Match):
+        return _run_match(node, flow, frame)
+    if isinstance(node, syntax.Block):
+        return run_body(node.items, flow, frame)
+    if isinstance(node, syntax.Repeat):
+        return _run_repeat(node, flow, frame, frame.names.get(id(node), "repeat"))
+    if isinstance(node, syntax.For):
+        return _run_for(node, flow, frame, frame.names.get(id(node), "for"))
+    if isinstance(node, syntax.Call):
+        name = frame.names.get(id(node), _step_name(node))
+        value = evaluate(node, frame, join(frame.decisions, name))
+        return apply(value, flow, frame, name, node.span)
+    value = evaluate(node, frame)
+    name = node.name if isinstance(node, syntax.Name) else ""
+    return apply(value, flow, frame, name, node.span)
+
+
+def _run_match(node: syntax.Match, flow: Flow, frame: Frame) -> Flow:
+    cases = match_cases(node, frame)
+    if len(cases) == 1 and cases[0][0] is True:
+        label, body = cases[0][1], cases[0][2]
+        return run_labelled(label, body, flow, frame) if isinstance(evaluate(node.head, frame), Expr) else run_step(body, flow, frame)
+    outcomes = [(test, run_labelled(label, body, flow, frame.when(test))) for test, label, body in cases]
+    return _select(outcomes, frame.under("match"), node.span)
+
+
+def _terms(node: syntax.Expr) -> list[syntax.Expr]:
+    if isinstance(node, syntax.Binary) and node.operator == "+":
+        return [*_terms(node.left), *_terms(node.right)]
+    return [node]
+
+
+def _run_sum(node: syntax.Binary, flow: Flow, frame: Frame) -> Flow:
+    outcomes = [(run_step(term, flow, frame), term.span) for term in _terms(node)]
+    return add_up([(tensor, True, span) for tensor, span in outcomes], frame, "sum", node.span)
+
+
+def _run_repeat(node: syntax.Repeat, flow: Flow, frame: Frame, name: str) -> Flow:
+    frame = frame.under(name)
+    count = evaluate(node.count, frame, join(frame.decisions, "depth"))
+    frame.builder.record(frame, "depth", count)
+    values = count.values if isinstance(count, Case) else (count,)
+    if isinstance(count, Expr) and not isinstance(count, Case):
+        raise error("not-constant", "a repeat's count is a number, or one `oneof`", node.count.span)
+    for value in values:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            if isinstance(value, Symbol):
+                raise error("unknown-name", f"no value named `{value.word}`", node.count.span, help=suggest(value.word, frame.scope))
+            raise error("not-an-integer", "a repeat's count is a whole number", node.count.span, f"is {v.describe(value)}")
+        if value > 100_000:
+            raise error("too-large", "a repeat's count is at most 100,000", node.count.span, f"is {value}")
+    exits: list[tuple[Value, Flow]] = [(expr.equal(count, 0), flow)] if 0 in values else []
+    for i in range(max(values)):
+        inner = frame.when(expr.less(i, count)).under(f"[{i}]").nested()
+        inner.scope.bind("first", i == 0)
+        flow = run_body(node.body.items, flow, replace(inner, names={}, copies=True))
+        if i + 1 in values:
+            exits.append((expr.equal(count, i + 1), flow))
+    return exits[0][1] if len(exits) == 1 else _select(exits, frame.under("exit"), node.span)
+
+
+def _run_for(node: syntax.For, flow: Flow, frame: Frame, name: str) -> Flow:
+    items = items_of(node.bind.source, frame)
+    for i, item in enumerate(items):
+        inner = frame.under(f"{name}[{i}]").nested()
+        inner.scope.bind(node.bind.name, item, node.bind.span)
+        flow = run_body(node.body.items, flow, replace(inner, names={}, copies=True))
+    return flow
+
+
+# --- Applying operator values ----------------------------------------------------------------------------------------------
+
+
+def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    """What an operator makes of its input. A tensor or a set of branches takes the input's place."""
+    if isinstance(value, Tensor | Branches):
+        return value
+    if v.is_none(value) or value is None:
+        return None
+    if isinstance(value, v.Invocation):
+        tied = frame.tied or value.used > 0
+        value.used += 1
+        inner = replace(frame, path=join(frame.path, name), decisions=value.path, tied=tied)
+        if isinstance(value.definition, v.UserOperator):
+            return _apply_user(value, value.definition, flow, inner)
+        if isinstance(value.definition, Operator):
+            return apply_operator(value.definition, value.arguments, flow, inner, span, value.spans)
+        assert frame.apply_form is not None
+        return frame.apply_form(value, flow, inner if value.name in ("parallel", "fuse") else replace(frame, tied=tied), name, span)
+    if isinstance(value, v.Sequence):
+        for step in value.steps:
+            flow = apply(step, flow, frame, _site(step, name), span)
+        return flow
+    if isinstance(value, v.Sum):
+        outcomes = [(apply(term, flow, frame, _site(term, name), span), True, value.span) for term in value.terms]
+        return add_up(outcomes, frame, "sum", span)
+    if isinstance(value, v.Alternatives):
+        site = frame.under(name)
+        results = [(case.condition, apply(case.value, flow, site.when(case.condition), case.label, span)) for case in value.cases]
+        return _select(results, site, span)
+    if isinstance(value, v.Text):
+        inner = replace(value.frame, path=join(frame.path, name), decisions=value.path, present=frame.present, tied=frame.tied or value.used > 0)
+        value.used += 1
+        return run_step(value.expr, flow, replace(inner, names=step_names([value.expr])))
+    if isinstance(value, Symbol):
+        known = [*frame.scope, *frame.scope.operators, *ops.CATALOGUE]
+        help = f"write `{value.word}()`" if value.word in (*frame.scope.operators, *ops.CATALOGUE) else suggest(value.word, known)
+        raise error("unknown-name", f"no operator or tensor named `{value.word}`", value.span or span, "not found", help=help)
+    raise error("not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", span)
+
+
+def _site(value: Any, name: str) -> str:
+    return join(name, value.name) if isinstance(value, v.Invocation) else name
+
+
+def _apply_user(value: v.Invocation, operator: v.UserOperator, flow: Flow, frame: Frame) -> Flow:
+    if frame.path.count(operator.name) > 40:
+        raise error("recursion", f"the operator `{operator.name}` uses itself without end", value.span)
+    inner = replace(frame, scope=Scope(operator.frame.scope), incoming=flow, operator=operator.name, labels=Labels(), names={}, copies=False)
+    for name, argument in value.arguments.items():
+        inner.scope.bind(name, argument, value.spans.get(name))
+    body = operator.body
+    try:
+        if isinstance(body, syntax.Block):
+            return run_body(body.items, flow, inner)
+        if isinstance(body, syntax.Repeat):  # the whole body: the copies go by the operator's own name
+            return _run_repeat(body, flow, inner, "")
+        names = step_names([body])
+        if isinstance(body, syntax.Call) and body.function.name in inner.functions:
+            return apply(evaluate(body, inner, inner.decisions), flow, inner, "", body.span)
+        return run_step(body, flow, replace(inner, names=names))
+    except RecursionError:
+        raise error("recursion", f"the operator `{operator.name}` uses itself without end", value.span) from None
+
+
+def apply_operator(
+    operator: Operator, arguments: Mapping[str, Any], flow: Flow, frame: Frame, span: Span, spans: Mapping[str, Span]
+) -> Flow:
+    """Adds a node for an operator of the catalogue."""
+    if flow is None:
+        return None
+    if isinstance(flow, Branches) and operator.inputs == 1:
+        if len(flow.tensors) != 1:
+            raise error(
+                "several-branches",
+                f"`{operator.name}` takes one tensor, and {len(flow.tensors)} branches come in",
+                span,
+                help="apply it to each with `parallel { ... }`, or join them with `concat(scale: ...)` or `pick(...)`",
+            )
+        flow = flow.tensors[0]
+    tensors = flow.tensors if isinstance(flow, Branches) else (flow,)
+    return node_for(operator, arguments, tensors, frame, span, spans)
+
+
+def node_for(
+    operator: Operator, arguments: Mapping[str, Any], tensors: tuple[Tensor, ...], frame: Frame, span: Span, spans: Mapping[str, Span]
+) -> Tensor:
+    try:
+        shape = operator.shape([tensor.shape for tensor in tensors], arguments)
+    except ShapeProblem as problem:
+        place = spans.get(problem.param, span)
+        raise error("bad-shape", f"`{operator.name}`: {problem}", place, help=problem.help) from None
+    alive = expr.both(operator.alive(arguments), *[tensor.present for tensor in tensors])
+    present = expr.both(frame.present, alive)
+    edges = tuple(Edge(tensor.node, tensor.present) for tensor in tensors)
+    weight = _shared_name(frame.path) if arguments.get("share") == Symbol("weights") else ""
+    attrs = {name: value for name, value in arguments.items() if name != "share" or value != Symbol("weights")}
+    tensor = frame.builder.node(frame.path, "operator", operator.name, attrs, edges, shape, present, span, weight)
+    return replace(tensor, present=alive)
+
+
+def _shared_name(path: str) -> str:
+    """The path without its copy numbers: one set of weights for all copies of a step."""
+    out, depth = [], 0
+    for character in path:
+        depth += character == "["
+        if not depth:
+            out.append(character)
+        depth -= character == "]"
+    return "".join(out)
+
+
+# --- Merging and selecting ---------------------------------------------------------------------------------------------------
+
+Term = tuple[Flow, Value, Span]
+"""A tensor to be merged, the condition under which it takes part, and where the text says so."""
+
+
+def add_up(terms: list[Term], frame: Frame, name: str, span: Span) -> Flow:
+    """The sum of those terms that are there. At least one has to be: the compiler requires it."""
+    present = [(flow, when, place) for flow, when, place in terms if flow is not None and when is not False]
+    if any(isinstance(flow, Branches) for flow, _, _ in present):
+        return _add_branches(present, frame, name, span)
+    tensors: list[tuple[Tensor, Value, Span]] = [(flow, when, place) for flow, when, place in present if isinstance(flow, Tensor)]
+    if not tensors:
+        return None
+    first, _, first_place = tensors[0]
+    for tensor, when, place in tensors[1:]:
+        inner = frame.when(expr.both(when, tensor.present))
+        check_equal(tensor.shape.channels, first.shape.channels, "width-mismatch", "these cannot be added: their widths differ", inner, place, first_place)
+        check_equal(tensor.shape.scale, first.shape.scale, "scale-mismatch", "these cannot be added: their scales differ", inner, place, first_place)
+    return merge("sum", {}, [(tensor, when) for tensor, when, _ in tensors], first.shape, frame, name, span)
+
+
+def merge(
+    op: str, attrs: Mapping[str, Any], tensors: list[tuple[Tensor, Value]], shape: Shape, frame: Frame, name: str, span: Span
+) -> Tensor:
+    """A merge node, or the only tensor there is. Where every input can be absent, that at least one is there becomes a requirement."""
+    conditions = [expr.both(when, tensor.present) for tensor, when in tensors]
+    live = expr.either(*conditions)
+    if live is not True:
+        frame.builder.require(live, frame, f"something reaches the {op} at {join(frame.path, name) or name}", "live", span)
+    if len(tensors) == 1:
+        return replace(tensors[0][0], present=True)
+    edges = tuple(Edge(tensor.node, held) for (tensor, _), held in zip(tensors, conditions, strict=True))
+    return frame.builder.node(join(frame.path, name), "merge", op, attrs, edges, shape, frame.present, span)
+
+
+def _add_branches(present: list[Term], frame: Frame, name: str, span: Span) -> Branches:
+    bundles = [flow if isinstance(flow, Branches) else Branches((flow,)) for flow, _, _ in present if flow is not None]
+    if len({len(bundle.tensors) for bundle in bundles}) != 1:
+        raise error("branch-mismatch", "sets of branches of different size cannot be added", span)
+    out = []
+    for i in range(len(bundles[0].tensors)):
+        terms: list[Term] = [(bundle.tensors[i], when, place) for bundle, (_, when, place) in zip(bundles, present, strict=True)]
+        total = add_up(terms, frame, f"{name}[{i}]", span)
+        assert isinstance(total, Tensor)
+        out.append(total)
+    return Branches(tuple(out))
+
+
+def check_equal(a: Value, b: Value, code: str, message: str, frame: Frame, place: Span, other: Span, help: str = "") -> None:
+    """That two shapes agree for every choice: an error at once, or something to prove."""
+    same = expr.equal(a, b)
+    label, other_label = f"this is {v.show(a)}", f"this is {v.show(b)}"
+    if isinstance(a, Expr) or isinstance(b, Expr):
+        label, other_label = "this one", "this one"
+    frame.builder.prove(same, frame, mismatch(code, message, place, label, other, other_label, help))
+
+
+def _select(outcomes: list[tuple[Value, Flow]], frame: Frame, span: Span) -> Flow:
+    """The one outcome whose condition holds. The conditions exclude each other."""
+    there = [(test, flow) for test, flow in outcomes if test is not False and flow is not None]
+    if not there:
+        return None
+    if len(there) == 1 and there[0][0] is True:
+        return there[0][1]
+    if any(isinstance(flow, Branches) for _, flow in there):
+        return _select_branches(there, frame, span)
+    tensors: list[tuple[Value, Tensor]] = [(test, flow) for test, flow in there if isinstance(flow, Tensor)]
+    present = expr.either(*[expr.both(test, tensor.present) for test, tensor in tensors])
+    if len(outcomes) == len(there) and all(tensor.present is True for _, tensor in tensors):
+        present = True
+    shape = tensors[-1][1].shape
+    for test, tensor in reversed(tensors[:-1]):
+        shape = choose_shape(test, tensor.shape, shape)
+    edges = tuple(Edge(tensor.node, test) for test, tensor in tensors)
+    node = frame.builder.node(frame.path, "select", "select", {}, edges, shape, expr.both(frame.present, present), span)
+    return replace(node, present=present)
+
+
+def choose_shape(test: Value, then: Shape, otherwise: Shape) -> Shape:
+    if (then.height is None) != (otherwise.height is None):
+        raise ShapeProblem("some alternatives give a vector and some a map")
+    return Shape(
+        expr.choose(test, then.channels, otherwise.channels),
+        None if then.height is None else expr.choose(test, then.height, otherwise.height),
+        None if then.width is None else expr.choose(test, then.width, otherwise.width),
+        expr.choose(test, then.scale, otherwise.scale),
+    )
+
+
+def _select_branches(there: list[tuple[Value, Flow]], frame: Frame, span: Span) -> Branches:
+    """Level by level; a level can be missing under some alternatives."""
+    by_scale: dict[Any, list[tuple[Value, Flow]]] = {}
+    for test, flow in there:
+        for tensor in flow.tensors if isinstance(flow, Branches) else (flow,):
+            assert isinstance(tensor, Tensor)
+            by_scale.setdefault(tensor.shape.scale, []).append((test, tensor))
+    out: list[Tensor] = []
+    for scale, cases in by_scale.items():
+        missing = [(test, None) for test, _ in there if all(test != other for other, _ in cases)]
+        chosen = _select([*cases, *missing], frame.under(f"[{v.show(scale)}]"), span)
+        assert isinstance(chosen, Tensor)
+        out.append(chosen)
+    return Branches(tuple(out))
+
+

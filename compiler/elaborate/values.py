@@ -1,0 +1,268 @@
+"""What an expression of the language can stand for, beside plain numbers, symbols, strings, tuples (lists) and `Expr`s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from nasdsl.compiler import syntax
+from nasdsl.compiler.decision import FixedUnits, Units
+from nasdsl.compiler.expr import Case, Expr, Slot, Symbol, Value
+from nasdsl.compiler.graph import Shape
+from nasdsl.compiler.source import Span
+
+if TYPE_CHECKING:
+    from nasdsl.compiler.elaborate.frame import Frame
+    from nasdsl.compiler.ops.operator import Operator
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A node's output. `present` is the condition under which it exists."""
+
+    node: str
+    shape: Shape
+    present: Value = True
+    label: str = ""
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Branches:
+    """A set of tensors of different scales, finest first where the scales are known."""
+
+    tensors: tuple[Tensor, ...]
+
+
+Flow = Tensor | Branches | None
+"""What runs through a pipeline; None where there is no tensor."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """`{ key: value, ... }` in the order of the text."""
+
+    entries: Mapping[Any, Any]
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A list whose items are there only under a condition: a chosen subset, or the values in the copies that are present."""
+
+    items: tuple[tuple[Any, Value], ...]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """`5 epochs`, `20 ms`."""
+
+    value: int | Fraction
+    unit: str
+
+
+@dataclass(frozen=True)
+class SizeValue:
+    """`3 x 512 x 1024`: channels, height, width; or height, width."""
+
+    parts: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A call in a `search` or other settings section whose meaning its reader knows: `sgd(0.1, momentum: 0.9)`."""
+
+    name: str
+    positional: tuple[Any, ...]
+    named: Mapping[str, Any]
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Function:
+    """`let f(x) = value`: each call decides anew."""
+
+    name: str
+    formals: tuple[syntax.Formal, ...]
+    body: syntax.Expr
+    frame: Frame = field(compare=False, repr=False)
+
+
+# --- Operators as values -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class UserOperator:
+    """`operator name(formals) ...`."""
+
+    name: str
+    formals: tuple[syntax.Formal, ...]
+    body: syntax.Expr
+    frame: Frame = field(compare=False, repr=False)
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class UserFusion:
+    """`fusion name { ... }`."""
+
+    name: str
+    formals: tuple[syntax.Formal, ...]
+    body: syntax.Block
+    frame: Frame = field(compare=False, repr=False)
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Form:
+    """An operator of the language itself (`parallel`, `fuse`, `residual`, ...): it acts on branches or on text in braces."""
+
+    name: str
+    params: tuple[str, ...]
+    takes_block: bool
+    doc: str
+
+
+@dataclass(eq=False)
+class Invocation:
+    """An operator with its arguments. Its decisions are made at its first use and hold for all later ones."""
+
+    definition: UserOperator | Operator | Form
+    arguments: Mapping[str, Any]
+    path: str  # of its decisions
+    span: Span
+    block: syntax.Block | None = None
+    frame: Frame | None = None  # where the block's names are looked up
+    spans: Mapping[str, Span] = field(default_factory=dict)
+    used: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+
+@dataclass(eq=False)
+class Sequence:
+    """`a -> b` as a value."""
+
+    steps: tuple[Any, ...]
+    span: Span
+
+
+@dataclass(eq=False)
+class Sum:
+    """`a + b` of operators as a value."""
+
+    terms: tuple[Any, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class Alternative:
+    condition: Value
+    label: str
+    value: Any
+
+
+@dataclass(eq=False)
+class Alternatives:
+    """One of several operators, by conditions that exclude each other and cover everything."""
+
+    cases: tuple[Alternative, ...]
+    span: Span
+    path: str = ""
+
+
+@dataclass(eq=False)
+class Text:
+    """A body in braces, `repeat`, `for` or `residual` used as a value: it is decided for each use."""
+
+    expr: syntax.Expr
+    frame: Frame
+    path: str
+    used: int = 0
+
+
+OPERATOR_VALUES = (Invocation, Sequence, Sum, Alternatives, Text)
+
+
+def is_none(value: Any) -> bool:
+    """Whether the value is the word `none`."""
+    return isinstance(value, Symbol) and value.word == "none"
+
+
+def is_operator(value: Any) -> bool:
+    return isinstance(value, OPERATOR_VALUES) or is_none(value)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | Fraction | float) and not isinstance(value, bool)
+
+
+def describe(value: Any) -> str:
+    """The kind of a value, in the user's words."""
+    if isinstance(value, bool):
+        return "a truth value"
+    if is_number(value):
+        return f"the number {show(value)}"
+    if isinstance(value, Symbol):
+        return f"the symbol `{value.word}`"
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, tuple | Guarded):
+        return "a list"
+    if isinstance(value, Record):
+        return "a record"
+    if isinstance(value, Tensor):
+        return "a tensor"
+    if isinstance(value, Branches):
+        return "a set of branches"
+    if isinstance(value, Units | FixedUnits):
+        return "search units"
+    if isinstance(value, SizeValue):
+        return "a size"
+    if isinstance(value, Quantity):
+        return f"{show(value.value)} {value.unit}"
+    if isinstance(value, Function):
+        return f"the function `{value.name}`"
+    if isinstance(value, Invocation):
+        return f"the operator `{value.name}`"
+    if isinstance(value, OPERATOR_VALUES):
+        return "an operator"
+    if isinstance(value, Case | Slot):
+        return f"one of {', '.join(show(v) for v in dict.fromkeys(value.values))}"
+    if isinstance(value, Expr):
+        return "a value that depends on decisions"
+    if isinstance(value, Setting):
+        return f"the setting `{value.name}`"
+    return type(value).__name__
+
+
+def show(value: Any) -> str:
+    """A value as a file would write it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Fraction):
+        return f"{value.numerator}/{value.denominator}"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(show(v) for v in value) + "]"
+    if isinstance(value, Record):
+        return "{ " + ", ".join(f"{show(k)}: {show(v)}" for k, v in value.entries.items()) + " }"
+    if isinstance(value, Symbol):
+        return value.word
+    if isinstance(value, FixedUnits):
+        return str(value.count)
+    if isinstance(value, Invocation):
+        inner = ", ".join(f"{k}: {show(v)}" for k, v in value.arguments.items())
+        return f"{value.name}({inner})"
+    if isinstance(value, SizeValue):
+        return " x ".join(show(p) for p in value.parts)
+    if isinstance(value, Quantity):
+        return f"{show(value.value)} {value.unit}"
+    if isinstance(value, Case | Slot):
+        return f"oneof({', '.join(show(v) for v in value.values)})"
+    return str(value)

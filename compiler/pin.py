@@ -1,0 +1,83 @@
+"""Pinning: decisions become values, and the graph becomes smaller. An architecture is the graph with no decision left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from nasdsl.compiler import expr
+from nasdsl.compiler.decision import Decision, Units
+from nasdsl.compiler.expr import Among, Case, Value
+from nasdsl.compiler.graph import Edge, Graph, Node, Requirement, Shape
+
+
+def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[int, ...]] | None = None) -> Graph:
+    """The graph with some decisions replaced by values, and choices narrowed to some of their options.
+
+    What can no longer be present is gone; a selection or a sum with one input left is that input.
+
+    Args:
+        values: by path; an option's index, a tuple of kept or chosen indices, an order.
+        narrowed: by path of a choice: the options that stay, in their order.
+    """
+    narrowed = narrowed or {}
+
+    def replaced(leaf: Any) -> Value | None:
+        path = leaf.path if not isinstance(leaf, expr.Total) else None
+        if path in values:
+            value = values[path]
+            return leaf.fix(value) if isinstance(leaf, Units) else leaf.evaluate(values)
+        if path in narrowed:
+            stay = narrowed[path]
+            if isinstance(leaf, Case):
+                return expr.case(path, tuple(leaf.values[i] for i in stay))
+            if isinstance(leaf, Among):
+                return expr.among(path, len(stay), frozenset(new for new, old in enumerate(stay) if old in leaf.options))
+        return None
+
+    def put(value: Any) -> Any:
+        return expr.substitute(value, replaced)
+
+    decisions: dict[str, Decision] = {}
+    for path, decision in graph.decisions.items():
+        present = put(decision.present)
+        if path in values or present is False:
+            continue
+        if path in narrowed:
+            stay = narrowed[path]
+            decision = replace(decision, items=tuple(decision.items[i] for i in stay), labels=tuple(decision.labels[i] for i in stay))
+        decisions[path] = replace(decision, present=present)
+
+    nodes: dict[str, Node] = {}
+    alias: dict[str, str] = {}
+    for node in graph.nodes.values():
+        present = put(node.present)
+        if present is False:
+            continue
+        edges = tuple(Edge(alias.get(e.source, e.source), when) for e in node.inputs if (when := put(e.when)) is not False)
+        only = _only_input(node, edges)
+        if only is not None:
+            alias[node.name] = only
+            continue
+        shape = Shape(put(node.shape.channels), put(node.shape.height), put(node.shape.width), put(node.shape.scale))
+        nodes[node.name] = replace(node, attrs=put(dict(node.attrs)), inputs=edges, shape=shape, present=present)
+
+    requirements = []
+    for requirement in graph.requirements:
+        condition = put(requirement.condition)
+        if condition is not True:
+            requirements.append(Requirement(condition, requirement.message, requirement.origin, requirement.span))
+    outputs = tuple(alias.get(name, name) for name in graph.outputs)
+    return Graph(nodes, decisions, tuple(requirements), outputs)
+
+
+def _only_input(node: Node, edges: tuple[Edge, ...]) -> str | None:
+    """The node that a selection or merge comes down to, where only one is left."""
+    if node.kind not in ("select", "merge") or len(edges) != 1:
+        return None
+    if edges[0].when is not True or (node.kind == "merge" and node.op != "sum"):
+        return None
+    return edges[0].source
+
+

@@ -1,0 +1,60 @@
+"""The checked space: its graph, its parameters and its sections."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nasdsl.compiler import syntax
+from nasdsl.compiler.diagnostics import Diagnostic
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.source import Source, Span
+
+
+@dataclass(frozen=True)
+class SettingsSection:
+    """`search shrink { ... }`: its entries as plain values, each with its place in the text, for its reader to check."""
+
+    kind: str
+    name: str
+    entries: Mapping[str, Any]
+    spans: Mapping[str, Span] = field(compare=False, repr=False)
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space whose text has been checked as a whole.
+
+    Attributes:
+        name: of the `space` in the file.
+        sources: every file that it is made of, the one asked for first.
+        params: values of the parameters, as set.
+        overrides: the parameters that were set from outside the files (`-D`), as written.
+        sections: settings by kind, such as `search`.
+        warnings: what the compiler found odd but could work with.
+    """
+
+    name: str
+    graph: Graph
+    sources: tuple[Source, ...]
+    params: Mapping[str, Any]
+    overrides: Mapping[str, str]
+    sections: Mapping[str, SettingsSection]
+    base: str = ""
+    warnings: tuple[Diagnostic, ...] = ()
+    declaration: syntax.Space | syntax.Derived | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def source(self) -> Source:
+        return self.sources[0]
+
+    def digest(self) -> str:
+        """Hash of the content of all files, of the space's name and of the parameters set from outside."""
+        text = hashlib.sha256()
+        for source in self.sources:
+            text.update(source.text.encode("utf-8", "surrogatepass") + b"\0")
+        text.update(repr((self.name, sorted(self.overrides.items()))).encode())
+        return text.hexdigest()[:16]
