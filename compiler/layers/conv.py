@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
@@ -27,7 +25,7 @@ class Conv(nn.Module):
         norm: str = "batch",
         act: str = "relu",
         bias: bool = False,
-        order: Sequence[str] = ("conv", "norm", "act"),
+        order: tuple[str, ...] = ("conv", "norm", "act"),
         scale_init: float = 1.0,
         eps: float = 1e-5,
         momentum: float = 0.1,

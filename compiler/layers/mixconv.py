@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -43,14 +41,14 @@ class MixConv(nn.Module):
         self,
         inputs: int,
         outputs: int,
-        hidden: Mapping[int, int],
+        hidden: dict[int, int],
         stride: int = 1,
         act: str = "relu",
         squeeze: int = 0,
         eps: float = 1e-5,
         momentum: float = 0.1,
     ) -> None:
-        """`hidden` has a positive width for each kernel size; `squeeze` is the width inside squeeze-excite, 0 for none."""
+        """`hidden` has a positive width for each kernel size, `squeeze` the width of squeeze-excite or 0 for none."""
         super().__init__()
         total = sum(hidden.values())
         self.expand = nn.Conv2d(inputs, total, 1, bias=False)

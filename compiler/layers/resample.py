@@ -40,7 +40,7 @@ class Pool(nn.Module):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         if self.kernel == 1 and self.stride == 1:
             return x_BCHW
-        if self.kernel % 2 and self.kernel > self.stride:  # an odd window is centred, as in a convolution
+        if self.kernel % 2 and self.kernel >= 2 * self.stride - 1:  # centred as in a convolution, no pixel is left out
             if self.kind == "max":
                 return F.max_pool2d(x_BCHW, self.kernel, self.stride, self.kernel // 2)
             return F.avg_pool2d(x_BCHW, self.kernel, self.stride, self.kernel // 2, count_include_pad=False)

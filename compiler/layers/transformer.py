@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from nasdsl.compiler.layers.resample import resized
@@ -38,10 +39,10 @@ class Attention(nn.Module):
         """`query` is N E (the same for the whole batch) or B N E; the answer is B N E."""
         width = query.shape[-1]
         if query is memory_BME:
-            q, k_BME, v_BME = nn.functional.linear(query, self.project_in).chunk(3, -1)
+            q, k_BME, v_BME = F.linear(query, self.project_in).chunk(3, -1)
         else:
-            q = nn.functional.linear(query, self.project_in[:width])
-            k_BME, v_BME = nn.functional.linear(memory_BME, self.project_in[width:]).chunk(2, -1)
+            q = F.linear(query, self.project_in[:width])
+            k_BME, v_BME = F.linear(memory_BME, self.project_in[width:]).chunk(2, -1)
         weights_BNM = self.dropout((q * width**-0.5 @ k_BME.transpose(1, 2)).softmax(-1))
         return self.project_out(weights_BNM @ v_BME)
 
