@@ -14,8 +14,8 @@ MOST_FILES = 5_000_000
 LARGEST_MEMBER = 2 << 30
 # Folders that mean something to a reader; a single folder of another name at the top is only wrapping.
 MEANINGFUL = frozenset({
-    "train", "training", "trainannot", "val", "valid", "validation", "test", "testing", "images", "annotations", "masks",
-    "labels", "leftimg8bit", "gtfine",
+    "train", "training", "trainannot", "val", "valid", "validation", "test", "testing", "images", "annotations",
+    "masks", "labels", "leftimg8bit", "gtfine",
 })  # fmt: skip
 
 

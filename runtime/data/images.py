@@ -59,9 +59,9 @@ def coloured(image: Image, channels: int) -> Image:
 
 
 def planes(image: Image) -> Bytes:
-    """The pixels as an array of shape (C, H, W)."""
+    """The pixels as a new array of shape (C, H, W)."""
     pixels: Bytes = np.asarray(image, dtype=np.uint8)
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return np.array(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), order="C")
 
 
 def centre_cut(image: Image, size: Size, fraction: float = 1.0) -> Image:

@@ -150,7 +150,7 @@ def _mark_hidden(joints: Floats, owner: NDArray[np.int64], number: int) -> None:
 def enlarge(image: Floats, height: int, width: int) -> Floats:
     """Bilinear interpolation to (height, width), with the borders held."""
     rows, columns = _weights(image.shape[0], height), _weights(image.shape[1], width)
-    result: Floats = rows @ image @ columns.T
+    result: Floats = (rows @ image @ columns.T).astype(np.float32)
     return result
 
 

@@ -26,11 +26,11 @@ class Geometry:
     flipped: Tensor
     corners: list[list[int]] | None = None
 
-    def points(self) -> Tensor:
-        """Where the centre of each output pixel lies in the input: (B, H, W, 2) as x, y."""
+    def points(self, stride: int = 1) -> Tensor:
+        """Where the centre of every `stride`-th output pixel lies in the input: (B, H, W, 2) as x, y."""
         height, width = self.size
-        y = torch.arange(height, device=self.matrix.device, dtype=self.matrix.dtype) + 0.5
-        x = torch.arange(width, device=self.matrix.device, dtype=self.matrix.dtype) + 0.5
+        y = torch.arange(0, height, stride, device=self.matrix.device, dtype=self.matrix.dtype) + 0.5
+        x = torch.arange(0, width, stride, device=self.matrix.device, dtype=self.matrix.dtype) + 0.5
         down = self.matrix[:, None, None, :, 1] * y[None, :, None, None]
         across = self.matrix[:, None, None, :, 0] * x[None, None, :, None]
         return across + down + self.matrix[:, None, None, :, 2]
@@ -71,7 +71,7 @@ def warp_masks(masks: Tensor, geometry: Geometry, outside: int) -> Tensor:
 
 def coarse_masks(masks: Tensor, geometry: Geometry, outside: int, stride: int) -> Tensor:
     """Every `stride`-th row and column of `warp_masks`, to judge a crop without making it."""
-    return _nearest(masks, geometry.points()[:, ::stride, ::stride], outside)
+    return _nearest(masks, geometry.points(stride), outside)
 
 
 def _cut(values: Tensor, corners: list[list[int]], geometry: Geometry, outside: int) -> Tensor:
