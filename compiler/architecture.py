@@ -27,8 +27,9 @@ class ArchitectureError(ValueError):
 class Architecture(Mapping[str, Any]):
     """The values of the present decisions by path, in the graph's order of decisions. Made by `Architecture.of`.
 
-    A choice has the index of its option, units and a subset have a sorted tuple of indices, an order has a tuple of indices. As a mapping it
-    is an assignment that `expr.evaluate` takes. Two architectures are equal where their present decisions agree.
+    A choice has the index of its option, units and a subset have a sorted tuple of indices, an order has a tuple of
+    indices. As a mapping it is an assignment that `expr.evaluate` takes. Architectures are equal where their present
+    decisions agree.
     """
 
     items_in_order: tuple[tuple[str, Any], ...]
@@ -38,7 +39,8 @@ class Architecture(Mapping[str, Any]):
         """The architecture that `values` describe; values of absent decisions are dropped.
 
         Raises:
-            ArchitectureError: a path that no decision has, a present decision without a value, or a value outside the domain.
+            ArchitectureError: a path that no decision has, a present decision without a value, or a value outside its
+                domain.
         """
         for path in values:
             if path not in graph.decisions:
@@ -188,7 +190,8 @@ def _read_runs(decision: Decision, text: Any) -> tuple[int, ...]:
     kept: list[int] = []
     for part in filter(None, (p.strip() for p in str(text).split(","))):
         run = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", part)
-        if run is None or int(run[2] or run[1]) >= decision.n:  # checked before the range is made: a file may say anything
-            raise ArchitectureError(decision.path, f"`{decision.path}` takes units from 0 to {decision.n - 1}, not {part!r}")
+        if run is None or int(run[2] or run[1]) >= decision.n:  # before a range is made: a file may say anything
+            message = f"`{decision.path}` takes units from 0 to {decision.n - 1}, not {part!r}"
+            raise ArchitectureError(decision.path, message)
         kept.extend(range(int(run[1]), int(run[2] or run[1]) + 1))
     return tuple(kept)

@@ -6,7 +6,17 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from nasdsl.compiler.eliminate import ABSENT, COUNT, Constraint, Elimination, Network, Step, TooWide, Variable, eliminate
+from nasdsl.compiler.eliminate import (
+    ABSENT,
+    COUNT,
+    Constraint,
+    Elimination,
+    Network,
+    Step,
+    TooWide,
+    Variable,
+    eliminate,
+)
 from nasdsl.compiler.expr import decisions_of
 from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.graph import Graph, Requirement
@@ -54,7 +64,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class Count:
-    """The size of a space. `total` counts assignments of the present decisions that meet all requirements but `budgets_left_out`."""
+    """The size of a space: `total` assignments of present decisions meet all requirements but `budgets_left_out`."""
 
     total: int
     factors: tuple[Factor, ...]

@@ -1,27 +1,29 @@
 """One algorithm that proves, counts and optimises over all architectures at once, without enumerating them.
 
-**The mathematics.** Let x_1 ... x_n be the decisions. A requirement is a function of few of them with values 0 and 1, and so is "x_i is absent
-exactly where its condition of presence fails". A cost is a sum of terms, each a function of few decisions. For a commutative semiring
-(plus, times) the engine computes
+**The mathematics.** Let x_1 ... x_n be the decisions. A requirement is a function of few of them with values 0 and 1;
+so is "x_i is absent exactly where its condition of presence fails". A cost is a sum of terms, each a function of few
+decisions. For a commutative semiring (plus, times) the engine computes
 
     plus over all x of  times over all factors f of  f(x restricted to the decisions that f mentions)
 
-by distributivity: to eliminate x_i, multiply the factors that mention it, add up over its values, and put the result, a factor over the
-neighbours of x_i, in their place. The work is exponential only in the number of neighbours at the moment of elimination (the *width*), which a
-good order keeps small: an inner choice vanishes inside its block. The semirings:
+by distributivity: to eliminate x_i, multiply the factors that mention it, add up over its values, and put the result,
+a factor over the neighbours of x_i, in their place. The work is exponential only in the number of neighbours at that
+moment (the *width*), which a good order keeps small: an inner choice vanishes inside its block. The semirings:
 
     (or, and)    is there an architecture?               a witness by walking back
     (+, x)       how many are there?                     ranks and uniform draws by walking back
     (min, +)     what does the cheapest cost?            the cheapest by walking back
     (max, +)     and the dearest?                        likewise
 
-**Cells.** A decision may have 2^2304 values. It meets the factors only in *atoms*, the largest subexpressions that depend on this decision alone,
-such as `0 < kept(units)`. Values on which all atoms agree are interchangeable, so the engine works on *cells*: the classes of that relation,
-each with its exact size, and one more for "absent". The cells of units are unions of intervals of the kept count k, of size sum of C(n, k). In
-(min, +) and (max, +) a term over one decision is optimised inside each cell and never splits one.
+**Cells.** A decision may have 2^2304 values. It meets the factors only in *atoms*, the largest subexpressions that
+depend on this decision alone, such as `0 < kept(units)`. Values on which all atoms agree are interchangeable, so the
+engine works on *cells*: the classes of that relation, each with its exact size, and one more for "absent". The cells of
+units are unions of intervals of the kept count k, of size sum of C(n, k). In (min, +) and (max, +) a term over one
+decision is optimised inside each cell and never splits one.
 
-**Intermediates.** A factor over many decisions is split: a partial result (the sum of the first depths, a running width, whether a node is
-alive) becomes a variable of its own, whose values are those it can take. Being a function of the decisions it changes no sum over them.
+**Intermediates.** A factor over many decisions is split: a partial result (the sum of the first depths, a running
+width, whether a node is alive) becomes a variable of its own, whose values are those it can take. Being a function of
+the decisions it changes no sum over them.
 """
 
 from __future__ import annotations
@@ -43,16 +45,20 @@ MOST_PATTERNS = 40_000  # of one subset or order
 
 
 class TooWide(Exception):
-    """The exact answer needs a table of more than `limit` entries. `width` is the number of entries where known, `paths` the decisions."""
+    """The exact answer needs a table of more than `limit` entries: up to `width`, over the decisions at `paths`."""
 
     def __init__(self, what: str, width: int, limit: int, paths: Sequence[str] = ()):
         self.width, self.limit, self.paths = width, limit, tuple(paths)
-        super().__init__(f"{what} needs a table of {width:,} entries, more than {limit:,}; too tangled for the exact answer")
+        size = f"{width:,}" if width < 10**18 else f"2^{width.bit_length() - 1}"
+        super().__init__(f"{what} is too tangled for the exact answer: a table of {size} entries, more than {limit:,}")
 
 
 @dataclass(frozen=True)
 class Semiring:
-    """`plus` chooses or adds up, `times` combines independent parts, `one` is neutral for it. What is not in a table is zero."""
+    """`plus` chooses or adds up, `times` combines independent parts, `one` is neutral for it.
+
+    Zero is what no table has an entry for.
+    """
 
     name: str
     one: Any
@@ -97,8 +103,8 @@ def value_at(value: Value, values: Mapping[str, Any]) -> Any:
 class Patterns:
     """Values of a subset or an order, described by the part that factors mention.
 
-    Subset: `mentioned` items, and for each pattern those of them that are in. Order: `mentioned` positions, `kinds[i]` of each item (items of one
-    kind look alike to all factors), and for each pattern the kinds at these positions.
+    Subset: `mentioned` items, and for each pattern those of them that are in. Order: `mentioned` positions, `kinds[i]`
+    of each item (items of one kind look alike to all factors), and for each pattern the kinds at these positions.
     """
 
     mentioned: tuple[int, ...]
@@ -138,7 +144,7 @@ def _mentioned(values: Iterable[Value], kind: type[Expr]) -> list[Any]:
 
 
 def _units_intervals(n: int, atoms: Iterable[Value]) -> Iterator[tuple[int, int]]:
-    """Intervals of kept counts on which all atoms are constant; single counts where that is not plain from the atoms' form."""
+    """Intervals of kept counts on which all atoms are constant; single counts where their form does not tell."""
     cuts = {0}
     for atom in atoms:
         bound = None
@@ -163,7 +169,7 @@ def _slope(term: Value) -> Any:
 
 
 def completions(remaining: Mapping[Any, int], kinds: Mapping[Any, int], pattern: Sequence[int]) -> int:
-    """In how many ways words (each `remaining` times) can be ordered so that the next positions show the kinds of `pattern`."""
+    """In how many orders of words (each `remaining` times) the next positions show the kinds of `pattern`."""
     free = sum(remaining.values()) - len(pattern)
     total = math.factorial(free)
     left: dict[int, int] = {}
@@ -216,7 +222,9 @@ def _subset_patterns(decision: Decision, mentioned: tuple[int, ...]) -> list[tup
     return [(p, math.comb(others, decision.size - j)) for j in sizes for p in itertools.combinations(mentioned, j)]
 
 
-def _order_patterns(decision: Decision, kinds: tuple[int, ...], mentioned: tuple[int, ...]) -> list[tuple[tuple[int, ...], int]]:
+def _order_patterns(
+    decision: Decision, kinds: tuple[int, ...], mentioned: tuple[int, ...]
+) -> list[tuple[tuple[int, ...], int]]:
     times, kind, _ = words_of(decision, kinds)
     left: dict[int, int] = {}
     for word, number in times.items():
@@ -233,7 +241,7 @@ def _order_patterns(decision: Decision, kinds: tuple[int, ...], mentioned: tuple
 def _candidates(
     decision: Decision, atoms: Sequence[Value], costs: Sequence[Value], whole: Patterns
 ) -> Iterator[tuple[Any, Any, int]]:
-    """(value, member, how many values it stands for), fine enough for every atom and every cost to be constant on each."""
+    """(value, member, how many values it stands for), fine enough for atoms and costs to be constant on each."""
     if decision.kind == "choice":
         yield from ((option, option, 1) for option in range(decision.n))
     elif decision.kind == "units":
@@ -265,7 +273,10 @@ def _template(decision: Decision, expressions: Sequence[Value]) -> Patterns:
 
 
 def cells_of(
-    decision: Decision, atoms: Sequence[Value], costs: Sequence[Value] = (), better: Callable[[Any, Any], Any] | None = None
+    decision: Decision,
+    atoms: Sequence[Value],
+    costs: Sequence[Value] = (),
+    better: Callable[[Any, Any], Any] | None = None,
 ) -> tuple[list[Cell], list[list[Any]]]:
     """The cells of a decision, that of absence last where it can be absent, and the value of each atom in each cell."""
     found: dict[tuple[Any, ...], Cell] = {}
@@ -277,7 +288,7 @@ def cells_of(
         cell = found.get(key)
         if cell is None:
             cell = found[key] = Cell(0, value, [], cost)
-        elif better is not None and cost is not FAULT and (cell.cost is FAULT or (better(cost, cell.cost) == cost != cell.cost)):
+        elif better is not None and _improves(cost, cell.cost, better):
             cell.value, cell.cost = value, cost
         cell.count += count
         if member is not None:
@@ -295,6 +306,10 @@ def cells_of(
             column.append(value_at(atom, {}))
         out[-1].cost = _cost_of(costs, {})
     return out, table
+
+
+def _improves(cost: Any, known: Any, better: Callable[[Any, Any], Any]) -> bool:
+    return cost is not FAULT and (known is FAULT or bool(better(cost, known) == cost != known))
 
 
 def _cost_of(costs: Sequence[Value], here: Mapping[str, Any]) -> Any:
@@ -341,7 +356,7 @@ class Constraint:
 
 
 class Term:
-    """An expression whose leaves are atoms. `scope` are the variables it depends on, ascending; a leaf has its `values` by cell."""
+    """An expression whose leaves are atoms. `scope`: its variables, ascending; `values`: of a leaf, by cell."""
 
     __slots__ = ("args", "function", "scope", "values")
 
@@ -361,7 +376,7 @@ class Variable:
 
 @dataclass
 class Factor:
-    """A table over few variables: cell numbers to a value of the semiring; what is missing is zero. `origin` is the step whose sum it is."""
+    """A table over few variables: cell numbers to a value of the semiring. `origin` is the step whose sum it is."""
 
     scope: tuple[int, ...]
     table: dict[tuple[int, ...], Any]
@@ -389,6 +404,7 @@ class Network:
         self.index = {path: i for i, path in enumerate(decisions)}
         self.variables = [Variable(path, 0, decision) for path, decision in decisions.items()]
         self.relations: list[tuple[tuple[int, ...], list[tuple[int, ...]]]] = []
+        self.defined: dict[int, int] = {}  # each intermediate and the relation that it follows from, in order
         self.costs: list[Factor] = []
         self.constant: Any = 0
         self.possible = True
@@ -397,7 +413,11 @@ class Network:
         self._terms: dict[Value, Term] = {}
         self._applied: dict[tuple[Any, ...], Term] = {}
         self._intermediates: dict[int, Term] = {}
-        presences = [(i, self.term(v.decision.present)) for i, v in enumerate(self.variables) if v.decision and v.decision.present is not True]
+        presences = [
+            (i, self.term(decision.present))
+            for i, decision in enumerate(decisions.values())
+            if decision.present is not True
+        ]
         wanted = [(self.term(condition), want) for c in constraints for condition, want in _parts(c)]
         shared = self._read_cost(cost)
         self._make_cells()
@@ -499,8 +519,9 @@ class Network:
             raise TooWide(what, width, WIDEST, [self.variables[i].name for i in scope])
         return itertools.product(*[range(self.variables[i].size) for i in scope])
 
-    def _narrow(self, term: Term, limit: int = DIRECT) -> Term:
+    def _narrow(self, term: Term, limit: int | None = None) -> Term:
         """An equal term whose table has at most `limit` entries, if intermediates can bring that about."""
+        limit = DIRECT if limit is None else limit
         if not term.args or self._width(term.scope) <= limit:
             return term
         args = [self._narrow(a, limit) for a in term.args]
@@ -524,6 +545,7 @@ class Network:
         keys = [(*key, numbers.setdefault(of(key), len(numbers))) for key in self._keys(narrow.scope)]
         new = len(self.variables)
         self.variables.append(Variable(f"intermediate {new}", len(numbers)))
+        self.defined[new] = len(self.relations)
         self.relations.append(((*narrow.scope, new), keys))
         leaf = self._intermediates[id(term)] = Term("", (), (new,), list(numbers))
         return leaf
@@ -554,7 +576,7 @@ class Network:
         self.relations.append((term.scope, keys))
 
     def _relate_presence(self, i: int, term: Term) -> None:
-        term = self._narrow(term, 64)
+        term = self._narrow(term, DIRECT // 2)
         if len(term.scope) > 2:  # one variable that says "present" for all decisions under the same condition
             term = self._intermediate(term)
         of = self._closure(term, {j: place for place, j in enumerate(term.scope)})
@@ -660,7 +682,7 @@ def _parts(constraint: Constraint) -> Iterator[tuple[Value, bool]]:
 
 
 def cost_terms(value: Value) -> Iterator[Value]:
-    """The summands of a cost, with sums under conditions and products multiplied out: each then depends on few decisions."""
+    """The summands of a cost, multiplied out of conditions and products: each then depends on few decisions."""
     if not isinstance(value, Apply) or len(value.decisions) < 2:
         yield value
     elif value.function == "add":
@@ -716,7 +738,7 @@ class Elimination:
     width: int
 
     def walk(self, choose: Callable[[Step, list[tuple[int, Any]]], int]) -> list[int]:
-        """A cell for each variable, last step first: `choose` takes one of the cells and their sums, given the cells chosen before."""
+        """A cell for each variable, last step first: `choose` takes one of those left, given the ones chosen before."""
         cells = [-1] * len(self.network.variables)
         for step in reversed(self.steps):
             cells[step.variable] = choose(step, self.options(step, cells))
@@ -806,7 +828,8 @@ def _product(values: list[Any], semiring: Semiring) -> Any:
     if not values:
         return semiring.one
     while len(values) > 1:
-        values = [semiring.times(*values[i : i + 2]) if i + 1 < len(values) else values[i] for i in range(0, len(values), 2)]
+        odd = values[-1:] if len(values) % 2 else []
+        values = [semiring.times(a, b) for a, b in zip(values[::2], values[1::2], strict=False)] + odd
     return values[0]
 
 
@@ -819,7 +842,7 @@ def _weights(variable: Variable, semiring: Semiring) -> list[Any]:
 
 
 def _order(network: Network, factors: list[Factor], last: frozenset[int]) -> Iterator[int]:
-    """Always the variable whose elimination leaves the smallest table; of equals the latest, so that a block goes before what governs it."""
+    """Always the variable that leaves the smallest table; of equals the latest: a block goes before what governs it."""
     count = len(network.variables)
     size = [variable.size for variable in network.variables]
     near: list[set[int]] = [set() for _ in range(count)]

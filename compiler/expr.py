@@ -1,7 +1,7 @@
 """Small expressions over decisions: the only way in which a choice reaches a width, a size, a cost or a condition.
 
-A value is either plain (int, Fraction, float, bool, Symbol, str, tuple) or an `Expr`. The functions below (`add`, `equal`, `both`,
-...) take both, fold what is constant, and keep what remains in a normal form in which
+A value is either plain (int, Fraction, float, bool, Symbol, str, tuple) or an `Expr`. The functions below (`add`,
+`equal`, `both`, ...) take both, fold what is constant, and keep what remains in a normal form in which
 
 * a function of one choice is a table over its options (`Case`, `Among`), however it was written;
 * a sum is flat, with its constant last, so that a cost falls apart into terms over few decisions.
@@ -33,6 +33,11 @@ class Symbol:
 
     def __str__(self) -> str:
         return self.word
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a plain number; truth values are none."""
+    return isinstance(value, int | Fraction | float) and not isinstance(value, bool)
 
 
 Assignment = Mapping[str, Any]
@@ -206,7 +211,7 @@ class Slot(Expr):
 
 @dataclass(frozen=True)
 class Total(Expr):
-    """A cost of the whole network: `macs`, `flops`, `params` or `latency`; replaced by its value once the graph is known."""
+    """A cost of the whole network: `macs`, `flops`, `params`, `latency`; gives way to its value once that is known."""
 
     measure: str
 
@@ -344,7 +349,7 @@ def holds(condition: Value, values: Assignment) -> bool:
 def decisions_of(value: Value) -> frozenset[str]:
     """Paths of the decisions that a value (or anything in a tuple or record) depends on."""
     if hasattr(value, "decisions"):
-        return value.decisions  # type: ignore[no-any-return]
+        return value.decisions
     if isinstance(value, tuple):
         return frozenset(itertools.chain.from_iterable(decisions_of(v) for v in value))
     if isinstance(value, dict):
@@ -356,8 +361,9 @@ def apply(function: str, *args: Value) -> Value:
     """The function applied where all arguments are plain; a table where they hang on one choice; an `Apply` otherwise.
 
     Raises:
-        ZeroDivisionError, OverflowError, KeyError, TypeError: from the function, where its arguments are plain. An option of a choice
-            whose value is undefined makes the whole expression an `Apply`, to be reported where it is reached.
+        ZeroDivisionError, OverflowError, KeyError, TypeError: from the function, where its arguments are plain. An
+            option of a choice whose value is undefined makes the whole expression an `Apply`, to be reported where it
+            is reached.
     """
     if not any(isinstance(a, Expr) for a in args):
         return FUNCTIONS[function](*args)
@@ -573,7 +579,8 @@ def choose(condition: Value, then: Value, otherwise: Value) -> Value:
     """`then` where the condition holds, else `otherwise`; a table where all hang on one choice."""
     if not isinstance(condition, Expr):
         return then if condition else otherwise
-    if not isinstance(then, Expr) and not isinstance(otherwise, Expr) and type(then) is type(otherwise) and then == otherwise:
+    plain = not isinstance(then, Expr) and not isinstance(otherwise, Expr)
+    if plain and type(then) is type(otherwise) and then == otherwise:
         return then
     if isinstance(then, Expr) and then == otherwise:
         return then
@@ -616,7 +623,16 @@ def substitute(value: Value, replace: Callable[[Expr], Value | None]) -> Value:
 
 def rebuild(function: str, args: tuple[Value, ...]) -> Value:
     """An application in normal form."""
-    special = {"add": add, "mul": multiply, "and": both, "or": either, "not": negate, "if": choose, "eq": equal, "div": divide}
+    special: dict[str, Callable[..., Value]] = {
+        "add": add,
+        "mul": multiply,
+        "div": divide,
+        "and": both,
+        "or": either,
+        "not": negate,
+        "if": choose,
+        "eq": equal,
+    }
     return special[function](*args) if function in special else apply(function, *args)
 
 

@@ -17,12 +17,12 @@ class Infeasible(ValueError):
 
 
 def structural(graph: Graph) -> tuple[Requirement, ...]:
-    """The requirements on decisions; those on costs (`budget`) concern sums over the whole network and are left to the search."""
+    """The requirements on decisions; those on costs (`budget`) are sums over the whole network, left to the search."""
     return tuple(r for r in graph.requirements if r.origin != "budget")
 
 
 def least(graph: Graph, cost: Value) -> tuple[Any, Architecture]:
-    """The least value of a cost over all architectures that meet the requirements (budgets aside), and one that attains it.
+    """The least value of a cost over all architectures that meet the requirements but budgets, and one that attains it.
 
     The cost is a sum of terms over few decisions each; a term over absent decisions costs nothing.
 
@@ -38,7 +38,9 @@ def greatest(graph: Graph, cost: Value) -> tuple[Any, Architecture]:
     return _extreme(graph, cost, GREATEST, max)
 
 
-def _extreme(graph: Graph, cost: Value, semiring: Semiring, better: Callable[[Any, Any], Any]) -> tuple[Any, Architecture]:
+def _extreme(
+    graph: Graph, cost: Value, semiring: Semiring, better: Callable[[Any, Any], Any]
+) -> tuple[Any, Architecture]:
     constraints = [Constraint(r.condition) for r in structural(graph)]
     result = eliminate(Network(graph.decisions, constraints, cost, better), semiring)
     values = result.best()
@@ -53,9 +55,10 @@ def feasible(graph: Graph) -> Architecture | None:
 
 
 def counterexample(graph: Graph, condition: Value, given: Sequence[Requirement] | None = None) -> Architecture | None:
-    """An architecture that meets the `given` requirements (by default all but budgets) and breaks the condition; None is a proof.
+    """An architecture that meets the `given` requirements (all but budgets) and breaks the condition; None is a proof.
 
-    Proved on the condition's own decisions where that is enough, as it mostly is, then on all that hang together with them.
+    Proved on the condition's own decisions where that is enough, as it mostly is, then on all that hang together with
+    them.
     """
     given = structural(graph) if given is None else given
     denial = Constraint(condition, wanted=False)
@@ -70,7 +73,7 @@ def counterexample(graph: Graph, condition: Value, given: Sequence[Requirement] 
 
 
 def conflict(graph: Graph) -> tuple[Requirement, ...]:
-    """Requirements that no architecture meets together, and of which none can be left out. Empty where there is an architecture."""
+    """Requirements that no architecture meets together, none of which can be left out; empty where there is one."""
     candidates = list(structural(graph))
     if _possible(graph.decisions, _constraints(candidates)):
         return ()

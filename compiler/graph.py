@@ -58,7 +58,8 @@ class Node:
         op: the catalogue's operator; for a merge `sum` or `concat`.
         attrs: the operator's parameters, constants or values over decisions.
         shape: of the output.
-        present: condition under which the tensor exists.
+        reached: condition under which the node is run: what comes in is there, and no choice passes it by.
+        present: condition under which the tensor exists: it is reached, and the operator has an output (one without a unit left has none).
         weight: nodes with the same key share weights.
         span: where the source asks for it.
     """
@@ -69,6 +70,7 @@ class Node:
     attrs: Mapping[str, Any]
     inputs: tuple[Edge, ...]
     shape: Shape
+    reached: Value = True
     present: Value = True
     weight: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)

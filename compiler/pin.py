@@ -61,7 +61,8 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
             alias[node.name] = only
             continue
         shape = Shape(put(node.shape.channels), put(node.shape.height), put(node.shape.width), put(node.shape.scale))
-        nodes[node.name] = replace(node, attrs=put(dict(node.attrs)), inputs=edges, shape=shape, present=present)
+        attrs, reached = put(dict(node.attrs)), put(node.reached)
+        nodes[node.name] = replace(node, attrs=attrs, inputs=edges, shape=shape, reached=reached, present=present)
 
     requirements = []
     for requirement in graph.requirements:

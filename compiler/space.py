@@ -13,6 +13,11 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.source import Source, Span
 
 
+def content_hash(text: str) -> str:
+    """16 hexadecimal digits that stand for a file's content, as in `use "hrnas.space#1f0a..."`."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class SettingsSection:
     """`search shrink { ... }`: its entries as plain values, each with its place in the text, for its reader to check."""

@@ -104,17 +104,15 @@ def checked(value: Any, param: Param, span: Span, frame: Frame, owner: str) -> A
     if isinstance(value, expr.Case):
         for option in value.values:
             _check_plain(option, param, span, frame, owner)
-        return expr.case(value.path, tuple(_plain(option) for option in value.values))
+        return value
     if isinstance(value, Expr):
         return value
     return _check_plain(value, param, span, frame, owner)
 
 
-def _plain(value: Any) -> Any:
-    return value.word if isinstance(value, Symbol) else value
-
-
 def _check_plain(value: Any, param: Param, span: Span, frame: Frame, owner: str) -> Any:
+    if isinstance(value, Symbol) and value.word in param.choices:
+        return value
     if param.type == "widths":
         if not isinstance(value, v.Record):
             raise _wrong(value, param, span, frame, "a record such as `{ 3: 24, 5: 24 }`")
@@ -122,14 +120,14 @@ def _check_plain(value: Any, param: Param, span: Span, frame: Frame, owner: str)
     if param.type == "list":
         if not isinstance(value, tuple):
             raise _wrong(value, param, span, frame, "a list")
-        return tuple(_plain(item) for item in value)
+        return value
     if param.type == "symbol":
         if not isinstance(value, Symbol) or (param.choices and value.word not in param.choices):
             word = value.word if isinstance(value, Symbol) else ""
             help = suggest(word, param.choices) or "one of " + ", ".join(f"`{c}`" for c in param.choices)
             shown = f"`{word}`" if word else v.describe(value)
             raise error("bad-argument", f"`{param.name}` of `{owner}` cannot be {shown}", span, help=help)
-        return value.word
+        return value
     test, words = _TYPES[param.type]
     if not test(value):
         raise _wrong(value, param, span, frame, words)

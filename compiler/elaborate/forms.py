@@ -121,7 +121,6 @@ def _concat(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
         return None
     scale = value.arguments.get("scale", tensors[0][0].shape.scale if "*" in value.arguments or "from" in value.arguments else None)
     attrs = {"scale": scale, "mode": value.arguments.get("mode", Symbol("bilinear"))}
-    attrs["mode"] = attrs["mode"].word if isinstance(attrs["mode"], Symbol) else attrs["mode"]
     if attrs["scale"] is None:
         attrs["scale"] = max(t.shape.scale for t, _ in tensors)
     if all(t.shape.scale != attrs["scale"] for t, _ in tensors):

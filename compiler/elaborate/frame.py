@@ -84,6 +84,7 @@ class Builder:
         present: Value,
         span: Span | None,
         weight: str = "",
+        reached: Value | None = None,
     ) -> Tensor:
         if len(self.nodes) >= MOST_NODES:
             raise error("too-large", f"the network unrolls to more than {MOST_NODES:,} operators", span, help="is a repeat count too large?")
@@ -92,7 +93,7 @@ class Builder:
             unique, copy = f"{name}.{copy}", copy + 1
         for edge in inputs:
             self.uses.setdefault(edge.source, []).append(edge.when)
-        self.nodes[unique] = Node(unique, kind, op, dict(attrs), inputs, shape, present, weight or unique, span)
+        self.nodes[unique] = Node(unique, kind, op, dict(attrs), inputs, shape, present if reached is None else reached, present, weight or unique, span)
         return Tensor(unique, shape, present, span=span)
 
     def decide(self, path: str, kind: Kind, items: Any, labels: tuple[str, ...], size: int, frame: Frame, span: Span) -> Decision:

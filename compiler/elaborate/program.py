@@ -24,7 +24,7 @@ from nasdsl.compiler.graph import Edge, Shape
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.source import Source, Span
-from nasdsl.compiler.space import Space
+from nasdsl.compiler.space import Space, content_hash
 
 SLOTS = ("backbone", "neck", "proposals", "head")
 
@@ -60,7 +60,8 @@ class _Files:
 
     def _use(self, item: syntax.Use, source: Source, chain: tuple[Path, ...]) -> None:
         beside = source.path.parent if source.path is not None else Path()
-        path = (beside / item.path.value).resolve()
+        name, _, expected = item.path.value.partition("#")
+        path = (beside / name).resolve()
         if source.path is not None and path in (*chain, source.path.resolve()):
             raise error("use-circle", "these files use each other in a circle", item.path.span)
         if any(file.source.path is not None and file.source.path.resolve() == path for file in self.files):
@@ -68,11 +69,19 @@ class _Files:
         if len(chain) > 30:
             raise error("use-depth", "files use each other more than 30 deep", item.path.span)
         try:
-            used = read(beside / item.path.value)
+            used = read(beside / name)
         except CompileError as problem:
             if problem.diagnostics[0].span is not None:
                 raise
             raise error(problem.diagnostics[0].code, problem.diagnostics[0].message, item.path.span) from None
+        if expected and content_hash(used.text) != expected:
+            raise error(
+                "changed-file",
+                f"`{name}` has changed since this file was written",
+                item.path.span,
+                f"its hash is now {content_hash(used.text)}",
+                help="take the file as it was, or take the hash out if the change does not matter",
+            )
         self._add(used, (*chain, source.path.resolve()) if source.path is not None else chain)
 
 

@@ -321,12 +321,13 @@ def node_for(
     except ShapeProblem as problem:
         place = spans.get(problem.param, span)
         raise error("bad-shape", f"`{operator.name}`: {problem}", place, help=problem.help) from None
-    alive = expr.both(operator.alive(arguments), *[tensor.present for tensor in tensors])
-    present = expr.both(frame.present, alive)
+    arrives = expr.both(*[tensor.present for tensor in tensors])
+    alive = expr.both(arrives, operator.alive(arguments))
     edges = tuple(Edge(tensor.node, tensor.present) for tensor in tensors)
     weight = _shared_name(frame.path) if arguments.get("share") == Symbol("weights") else ""
     attrs = {name: value for name, value in arguments.items() if name != "share" or value != Symbol("weights")}
-    tensor = frame.builder.node(frame.path, "operator", operator.name, attrs, edges, shape, present, span, weight)
+    reached, present = expr.both(frame.present, arrives), expr.both(frame.present, alive)
+    tensor = frame.builder.node(frame.path, "operator", operator.name, attrs, edges, shape, present, span, weight, reached)
     return replace(tensor, present=alive)
 
 

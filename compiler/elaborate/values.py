@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler import syntax
 from nasdsl.compiler.decision import FixedUnits, Units
-from nasdsl.compiler.expr import Case, Expr, Slot, Symbol, Value
+from nasdsl.compiler.expr import Case, Expr, Slot, Symbol, Value, is_number
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.source import Span
 
@@ -195,10 +195,6 @@ def is_none(value: Any) -> bool:
 
 def is_operator(value: Any) -> bool:
     return isinstance(value, OPERATOR_VALUES) or is_none(value)
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | Fraction | float) and not isinstance(value, bool)
 
 
 def describe(value: Any) -> str:

@@ -27,6 +27,8 @@ def _no_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[
 
 def _factor(x: Shape, attrs: Attrs) -> Value:
     """By how much the size grows: `to` itself where it is above 1, else the way from the input's scale to `to`."""
+    if is_plain(attrs["to"]) and attrs["to"] <= 0:
+        raise ShapeProblem(f"a scale is above 0, not {attrs['to']}", "to", "such as 1/4")
     return choose(less(1, attrs["to"]), attrs["to"], divide(attrs["to"], x.scale))
 
 
@@ -61,7 +63,7 @@ def _resizing(name: str, mode: str, shape: Callable[[Sequence[Shape], Attrs], Sh
     return Operator(
         name=name,
         params=(
-            Param("to", "scale", doc="scale of the output, such as 1/4; above 1 a factor"),
+            Param("to", "number", doc="scale of the output, such as 1/4; above 1 a factor"),
             Param("mode", "symbol", Symbol(mode), MODES, doc="how values between pixels are made"),
         ),
         shape=shape,

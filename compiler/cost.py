@@ -1,0 +1,55 @@
+"""What a network costs: exact MACs and parameters of every node, of a space as a value over its decisions, of an architecture as a number.
+
+MACs are multiply-accumulates for one image of the declared size; FLOPs are twice as many. Batch norm, activations, pooling and
+resizing count none. Parameters are those of the modules, batch norm's scale and shift included and running statistics not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nasdsl.compiler import expr, ops
+from nasdsl.compiler.expr import Value
+from nasdsl.compiler.graph import Graph, Node
+from nasdsl.compiler.ops.operator import Cost
+
+MEASURES = ("macs", "flops", "params")
+
+
+def node_cost(graph: Graph, node: Node) -> Cost:
+    """Of one node wherever it is reached, over the decisions that its attributes and shapes mention."""
+    if node.kind != "operator":
+        return Cost()
+    operator = ops.find(node.op)
+    assert operator is not None, node.op
+    return operator.cost([graph.nodes[edge.source].shape for edge in node.inputs], node.shape, node.attrs)
+
+
+def total_cost(graph: Graph) -> Cost:
+    """Of the whole network, as sums of terms over few decisions each. Shared weights count once, their work each time."""
+    macs: list[Value] = []
+    params: list[Value] = []
+    shared: dict[str, list[Value]] = {}
+    for node in graph.operators():
+        cost = node_cost(graph, node)
+        macs.append(expr.choose(node.reached, cost.macs, 0))
+        if node.weight == node.name and node.weight not in shared:
+            params.append(expr.choose(node.reached, cost.params, 0))
+        else:
+            shared.setdefault(node.weight, []).append(cost.params)
+            if len(shared[node.weight]) == 1:
+                users = [other.reached for other in graph.operators() if other.weight == node.weight]
+                params.append(expr.choose(expr.either(*users), cost.params, 0))
+    return Cost(expr.add(*macs), expr.add(*params))
+
+
+def measure(cost: Cost, name: str) -> Value:
+    """One of MEASURES from a cost."""
+    return {"macs": cost.macs, "flops": expr.multiply(2, cost.macs), "params": cost.params}[name]
+
+
+def cost_of(graph: Graph, values: Mapping[str, Any]) -> dict[str, int]:
+    """MACs and parameters of one architecture."""
+    cost = total_cost(graph)
+    return {"macs": int(expr.evaluate(cost.macs, values)), "params": int(expr.evaluate(cost.params, values))}

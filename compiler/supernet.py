@@ -1,0 +1,253 @@
+"""The supernet: one torch module that holds the weights of every architecture of a space, and runs any of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from nasdsl.compiler import expr, ops
+from nasdsl.compiler.graph import Graph, Node, Shape
+from nasdsl.compiler.largest import largest_node, largest_values
+from nasdsl.compiler.ops.operator import Index
+from nasdsl.compiler.pin import pin
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One node with everything decided: what its module is built from."""
+
+    op: str
+    attrs: Mapping[str, Any]
+    inputs: tuple[Shape, ...]
+    output: Shape
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the module."""
+        operator = ops.find(self.op)
+        assert operator is not None
+        return operator.arguments(self.inputs, self.output, self.attrs)
+
+    def module(self) -> nn.Module:
+        """A new module with fresh weights."""
+        return layer_class(self.op)(**self.arguments())
+
+    def shares(self, smaller: Setting) -> dict[str, tuple[Index, ...]]:
+        """Which entries of each of this setting's weights the smaller one uses."""
+        operator = ops.find(self.op)
+        assert operator is not None
+        return operator.shares(self.attrs, smaller.attrs, self.inputs, smaller.inputs)
+
+
+def layer_class(op: str) -> Callable[..., nn.Module]:
+    """The torch module behind an operator of the catalogue."""
+    operator = ops.find(op)
+    assert operator is not None, op
+    module, _, name = operator.module.partition(":")
+    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the flat program that `forward` runs: `slot[output] = layer(*slots[inputs])`; then `frees` are dropped."""
+
+    layer: Callable[..., torch.Tensor]
+    inputs: tuple[int, ...]
+    output: int
+    frees: tuple[int, ...]
+
+
+def key_of(weight: str) -> str:
+    """A node's weight key in the form that a torch module's name can have."""
+    return weight.replace(".", "/")
+
+
+class Supernet(nn.Module):
+    """Holds the largest setting of every operator. `forward` runs the architecture that was activated last, at first the largest.
+
+    It is an ordinary module: any training loop can drive it, any input size runs through it (B C H W).
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+        self.settings: dict[str, Setting] = {}
+        layers: dict[str, nn.Module] = {}
+        for node in graph.nodes.values():
+            if node.kind == "operator" or (node.kind == "merge" and node.op != "sum"):
+                setting = self._largest(node)
+                if setting is None:
+                    continue
+                self.settings[node.name] = setting
+                layers.setdefault(key_of(node.weight), setting.module())
+        layers["sum"] = layer_class("sum")()
+        self.layers = nn.ModuleDict(layers)
+        self.active: Mapping[str, Any] = {}
+        self.steps: tuple[Step, ...] = ()
+        self._shells: dict[tuple[str, Any], nn.Module] = {}
+        self.activate(largest_values(graph))
+
+    def _largest(self, node: Node) -> Setting | None:
+        attrs, inputs, output = largest_node(self.graph, node)
+        operator = ops.find(node.op)
+        assert operator is not None
+        if expr.evaluate(operator.alive(attrs), {}) is False:
+            return None
+        return Setting(node.op, attrs, inputs, output)
+
+    # --- Choosing an architecture ------------------------------------------------------------------------------------------
+
+    def activate(self, values: Mapping[str, Any]) -> None:
+        """Makes `forward` run one architecture, with its part of the weights.
+
+        Args:
+            values: of all present decisions, by path.
+        """
+        pinned = pin(self.graph, values)
+        self.active = values
+        self.steps = tuple(self._program(pinned))
+
+    def _program(self, pinned: Graph) -> list[Step]:
+        slots = {name: i for i, name in enumerate(pinned.nodes)}
+        output = pinned.nodes[pinned.outputs[0]]
+        last: dict[str, str] = {}
+        order = [node for node in pinned.nodes.values() if node.kind not in ("input", "output")]
+        for node in order:
+            for edge in node.inputs:
+                last[edge.source] = node.name
+        final = output.inputs[0].source
+        frees: dict[str, list[int]] = {}
+        for source, user in last.items():
+            if source != final:
+                frees.setdefault(user, []).append(slots[source])
+        steps = []
+        for node in order:
+            inputs = tuple(slots[edge.source] for edge in node.inputs)
+            steps.append(Step(self._layer(pinned, node), inputs, slots[node.name], tuple(frees.get(node.name, ()))))
+        self._output = slots[final]
+        self._slots = len(slots)
+        return steps
+
+    def _layer(self, pinned: Graph, node: Node) -> Callable[..., torch.Tensor]:
+        if node.kind == "merge" and node.op == "sum":
+            return self.layers["sum"]
+        setting = setting_of(pinned, node)
+        full = self.settings[node.name]
+        module = self.layers[key_of(node.weight)]
+        if setting.arguments() == full.arguments() and not full.shares(setting):
+            return module
+        return Slice(module, setting, full.shares(setting))
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        moved = super()._apply(*args, **kwargs)
+        self.activate(self.active)  # slices hold their indices on the weights' device
+        return moved
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """B C H W -> what the head gives, for instance B classes or B classes H/4 W/4."""
+        slots: list[Any] = [None] * self._slots
+        slots[0] = x
+        for step in self.steps:
+            slots[step.output] = step.layer(*[slots[i] for i in step.inputs])
+            for i in step.frees:
+                slots[i] = None
+        return slots[self._output]  # type: ignore[no-any-return]
+
+    # --- Taking out ----------------------------------------------------------------------------------------------------------
+
+    def extract(self, values: Mapping[str, Any] | None = None) -> Supernet:
+        """A network of one architecture alone, with its own copy of the weights; it computes what this one computes when set to it."""
+        pinned = pin(self.graph, self.active if values is None else values)
+        training = self.training
+        network = Supernet(pinned)
+        with torch.no_grad():
+            for name, setting in network.settings.items():
+                node = pinned.nodes[name]
+                copy_weights(self.layers[key_of(node.weight)], network.layers[key_of(node.weight)], self.settings[name].shares(setting))
+        parameter = next(self.parameters(), None)
+        if parameter is not None:
+            network.to(device=parameter.device, dtype=parameter.dtype)
+        return network.train(training)
+
+
+def setting_of(pinned: Graph, node: Node) -> Setting:
+    """What a node of a graph without decisions is built from."""
+    inputs = tuple(pinned.nodes[edge.source].shape for edge in node.inputs)
+    return Setting(node.op, node.attrs, inputs, node.shape)
+
+
+def take(tensor: torch.Tensor, index: Sequence[Index]) -> torch.Tensor:
+    """The entries of a weight along each axis: a view where slices do, else a copy that gradients flow through."""
+    for axis, part in enumerate(index):
+        if part is None:
+            continue
+        if isinstance(part, slice):
+            tensor = tensor[(slice(None),) * axis + (part,)]
+        else:
+            tensor = tensor.index_select(axis, torch.tensor(part, device=tensor.device, dtype=torch.long))
+    return tensor
+
+
+def copy_weights(source: nn.Module, target: nn.Module, shares: Mapping[str, tuple[Index, ...]]) -> None:
+    """Copies parameters and buffers into a module of a smaller setting."""
+    state = source.state_dict(keep_vars=True)
+    for name, tensor in target.state_dict(keep_vars=True).items():
+        tensor.copy_(take(state[name], shares.get(name, ())))
+
+
+class Slice:
+    """A layer run with part of a larger layer's weights: the code of a stand-alone module, over slices instead of its own tensors."""
+
+    def __init__(self, full: nn.Module, setting: Setting, shares: Mapping[str, tuple[Index, ...]]) -> None:
+        self.full = full
+        with torch.device("meta"):
+            self.shell = setting.module()
+        self.parts: list[tuple[dict[str, Any], str, Callable[[], torch.Tensor], tuple[Index, ...], bool]] = []
+        owners = dict(full.named_modules())
+        for path, module in self.shell.named_modules():
+            for table, is_buffer in ((module._parameters, False), (module._buffers, True)):
+                for name, tensor in table.items():
+                    if tensor is not None:
+                        whole = f"{path}.{name}" if path else name
+                        index = tuple(self._as_tensor(part, full) for part in shares.get(whole, ()))
+                        self.parts.append((table, name, self._getter(owners[path], name), index, is_buffer))
+
+    @staticmethod
+    def _as_tensor(part: Index, full: nn.Module) -> Any:
+        if part is None or isinstance(part, slice):
+            return part
+        device = next(full.parameters()).device
+        return torch.tensor(part, dtype=torch.long, device=device)
+
+    @staticmethod
+    def _getter(owner: nn.Module, name: str) -> Callable[[], torch.Tensor]:
+        return lambda: getattr(owner, name)  # type: ignore[no-any-return]
+
+    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+        if self.shell.training != self.full.training:
+            self.shell.train(self.full.training)
+        written: list[tuple[torch.Tensor, torch.Tensor, tuple[Any, ...]]] = []
+        for table, name, get, index, is_buffer in self.parts:
+            whole = get()
+            part = whole
+            copied = False
+            for axis, entries in enumerate(index):
+                if entries is None:
+                    continue
+                if isinstance(entries, slice):
+                    part = part[(slice(None),) * axis + (entries,)]
+                else:
+                    part = part.index_select(axis, entries)
+                    copied = True
+            table[name] = part
+            if is_buffer and copied:
+                written.append((whole, part, index))
+        out = self.shell(*inputs)
+        if self.shell.training:  # running statistics of a copied part go back to where they came from
+            for whole, part, index in written:
+                whole.index_copy_(0, index[0], part)
+        return out  # type: ignore[no-any-return]
