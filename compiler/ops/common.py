@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasdsl.compiler.decision import Units, count_of, kept_of
-from nasdsl.compiler.expr import FUNCTIONS, Expr, Symbol, Value, apply, ceil_divide, divide
+from nasdsl.compiler.expr import FUNCTIONS, Case, Expr, Symbol, Value, apply, ceil_divide, divide
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.operator import Attrs, Index, Param, ShapeProblem
 
@@ -82,6 +82,24 @@ def gcd(a: Value, b: Value) -> Value:
 def divides(part: Value, whole: Value) -> bool:
     """False where a plain number does not divide a plain number; what is open is for the compiler to require."""
     return not is_plain(part, whole) or whole % part == 0
+
+
+def within(attrs: Attrs, name: str, low: float, high: float) -> None:
+    """Checks a number, or each option of a choice of numbers.
+
+    Raises:
+        ShapeProblem: it lies outside.
+    """
+    value = attrs[name]
+    options = value.values if isinstance(value, Case) else () if isinstance(value, Expr) else (value,)
+    for option in options:
+        if not low <= option <= high:
+            raise ShapeProblem(f"{name} lies between {low} and {high}, and this is {option}", name)
+
+
+def check_norm(attrs: Attrs) -> None:
+    within(attrs, "eps", 0, 1)
+    within(attrs, "momentum", 0, 1)
 
 
 def rounded(value: Value) -> Value:

@@ -21,6 +21,7 @@ from nasdsl.compiler.ops.common import (
     a_map,
     act_param,
     centre,
+    check_norm,
     divides,
     gcd,
     is_plain,
@@ -28,9 +29,9 @@ from nasdsl.compiler.ops.common import (
     norm_arguments,
     norm_shares,
     rounded,
-    same,
     strided,
     trimmed,
+    within,
     word,
     words,
 )
@@ -53,7 +54,8 @@ def _norm_follows(attrs: Attrs) -> bool:
     return order.index("conv") < order.index("norm")
 
 
-def _check_order(attrs: Attrs) -> None:
+def _check(attrs: Attrs) -> None:
+    check_norm(attrs)
     if sorted(words(attrs["order"])) != sorted(STEPS):
         raise ShapeProblem("order must name conv, norm and act once each", "order", "for example [act, conv, norm]")
 
@@ -99,7 +101,7 @@ def _conv_index(
 
 
 def _conv_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    _check_order(attrs)
+    _check(attrs)
     x, groups = inputs[0], attrs["groups"]
     for whose, width in (("input", x.channels), ("output", attrs["out"])):
         if not divides(groups, width):
@@ -144,7 +146,7 @@ CONV = Operator(
 
 
 def _depthwise_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    _check_order(attrs)
+    _check(attrs)
     return strided(inputs[0], inputs[0].channels, attrs["stride"])
 
 
@@ -225,6 +227,11 @@ SKIP = Operator(
 # --- squeeze-excite and norm ------------------------------------------------------------------------------------------
 
 
+def _se_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    within(attrs, "ratio", 0, 64)
+    return a_map(inputs[0], "se")
+
+
 def _se_hidden(x: Shape, attrs: Attrs) -> Value:
     return rounded(multiply(attrs["ratio"], x.channels))
 
@@ -257,7 +264,7 @@ SE = Operator(
         Param("act", "symbol", Symbol("relu"), ACTIVATIONS, doc="activation of the hidden layer"),
         Param("gate", "symbol", Symbol("sigmoid"), ("sigmoid", "h_sigmoid"), doc="function that makes the factors"),
     ),
-    shape=lambda inputs, attrs: a_map(inputs[0], "se"),
+    shape=_se_shape,
     cost=_se_cost,
     module=f"{LAYERS}.conv:SqueezeExcite",
     arguments=lambda inputs, output, attrs: {
@@ -271,10 +278,15 @@ SE = Operator(
 )
 
 
+def _norm_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    check_norm(attrs)
+    return inputs[0]
+
+
 NORM_ALONE = Operator(
     name="norm",
     params=(EPS, MOMENTUM, SCALE_INIT),
-    shape=same,
+    shape=_norm_shape,
     cost=lambda inputs, output, attrs: Cost(0, multiply(2, output.channels)),
     module=f"{LAYERS}.conv:Norm",
     arguments=lambda inputs, output, attrs: {

@@ -7,7 +7,7 @@ from typing import Any
 
 from nasdsl.compiler.expr import Value, add, choose, multiply
 from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.ops.common import LAYERS, OUT, a_map, act_param, leading, trimmed, word
+from nasdsl.compiler.ops.common import LAYERS, OUT, a_map, act_param, leading, trimmed, within, word
 from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, ShapeProblem
 
 
@@ -62,6 +62,11 @@ LINEAR = Operator(
 # --- classify ---------------------------------------------------------------------------------------------------------
 
 
+def _classify_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    within(attrs, "dropout", 0, 1)
+    return _vector(attrs["classes"], inputs[0])
+
+
 def _classify_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
     weights = multiply(inputs[0].channels, output.channels)
     return Cost(weights, add(weights, output.channels))
@@ -81,7 +86,7 @@ CLASSIFY = Operator(
         Param("classes", "positive", doc="number of classes"),
         Param("dropout", "number", 0, doc="dropout before the linear layer"),
     ),
-    shape=lambda inputs, attrs: _vector(attrs["classes"], inputs[0]),
+    shape=_classify_shape,
     cost=_classify_cost,
     module=f"{LAYERS}.head:Classify",
     arguments=lambda inputs, output, attrs: {

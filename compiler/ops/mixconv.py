@@ -16,6 +16,7 @@ from nasdsl.compiler.ops.common import (
     STRIDE,
     a_map,
     act_param,
+    check_norm,
     kept_positions,
     leading,
     norm_arguments,
@@ -25,6 +26,7 @@ from nasdsl.compiler.ops.common import (
     rounded,
     strided,
     trimmed,
+    within,
     word,
 )
 from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, ShapeProblem, UnitGroup
@@ -45,6 +47,8 @@ def _shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
     for kernel in hidden:
         if not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0:
             raise ShapeProblem(f"a kernel size is an odd number, not {kernel}", "hidden")
+    within(attrs, "se", 0, 64)
+    check_norm(attrs)
     return strided(a_map(inputs[0], "mixconv"), attrs["out"], attrs["stride"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nasdsl.compiler.expr import Symbol, Value, apply, choose, divide, less, multiply
 from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.ops.common import LAYERS, STRIDE, a_map, is_plain, same, strided, word
+from nasdsl.compiler.ops.common import LAYERS, STRIDE, a_map, is_plain, same, strided, within, word
 from nasdsl.compiler.ops.operator import Attrs, Cost, Operator, Param, ShapeProblem
 
 MODES = ("nearest", "bilinear")
@@ -162,10 +162,16 @@ ZERO = Operator(
     doc="a tensor of zeros, which unlike `none` is there",
 )
 
+
+def _dropout_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    within(attrs, "p", 0, 1)
+    return inputs[0]
+
+
 DROPOUT = Operator(
     name="dropout",
     params=(Param("p", "number", doc="probability that a value is set to zero in training"),),
-    shape=same,
+    shape=_dropout_shape,
     cost=_free,
     module=f"{LAYERS}.activation:Dropout",
     arguments=lambda inputs, output, attrs: {"p": float(attrs["p"])},

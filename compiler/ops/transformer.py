@@ -21,6 +21,7 @@ from nasdsl.compiler.ops.common import (
     positions,
     strided,
     trimmed,
+    within,
     word,
 )
 from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, UnitGroup
@@ -32,6 +33,11 @@ def _alive(attrs: Attrs) -> Value:
 
 def _position_channels(attrs: Attrs) -> Value:
     return choose(equal(attrs["position"], NONE), 0, 2)
+
+
+def _shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    within(attrs, "dropout", 0, 1)
+    return strided(a_map(inputs[0], "transformer"), attrs["out"], attrs["stride"])
 
 
 def _cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
@@ -148,7 +154,7 @@ TRANSFORMER = Operator(
         ),
         Param("dropout", "number", 0.1, doc="dropout inside both layers"),
     ),
-    shape=lambda inputs, attrs: strided(a_map(inputs[0], "transformer"), attrs["out"], attrs["stride"]),
+    shape=_shape,
     cost=_cost,
     module=f"{LAYERS}.transformer:LightTransformer",
     arguments=_arguments,
