@@ -230,7 +230,12 @@ def test_values_over_decisions_mean_the_same(setting: Setting, data: st.DataObje
         plain = isinstance(value, int | float | Fraction | Symbol) and path != "groups"
         if not plain or not data.draw(st.booleans(), label=path):
             return value
-        other = not value if isinstance(value, bool) else Symbol("none") if isinstance(value, Symbol) else value + 1
+        if isinstance(value, bool):
+            other: Any = not value
+        elif isinstance(value, Symbol):
+            other = Symbol("none")
+        else:
+            other = value + 1 if isinstance(value, int) else value / 2
         values[path] = data.draw(st.integers(0, 1), label=f"option of {path}")
         return Case(path, (value, other) if values[path] == 0 else (other, value))
 
