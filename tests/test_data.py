@@ -8,7 +8,9 @@ import json
 import pickle
 import struct
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +18,16 @@ import torch
 from PIL import Image
 
 from nasdsl.runtime.data import (
+    ClassificationSet,
     DataError,
+    DataSplits,
+    Files,
     KeypointLayout,
+    KeypointSet,
     Loader,
     PluginError,
     Reader,
+    Request,
     find_readers,
     open_data,
     to_image,
@@ -98,7 +105,7 @@ def test_folders_without_splits_hold_out_a_fixed_part(tmp_path, packed):
     spec = store(tmp_path, members, packed)
     data, again = open_data(spec, "classification"), open_data(spec, "classification")
     assert (len(data.train), len(data.val)) == (16, 4) and "20 %" in data.description
-    assert torch.equal(data.val.labels, again.val.labels)
+    assert torch.equal(data.val.batch([0, 1, 2, 3])[0], again.val.batch([0, 1, 2, 3])[0])
 
 
 def test_images_are_cut_to_the_aspect_and_grey_is_possible(tmp_path, packed):
@@ -181,7 +188,7 @@ def test_masks_fit_inside_and_are_padded_with_ignore(tmp_path, packed):
 
 @pytest.mark.parametrize("folders", ["images/{0}|masks/{0}", "{0}|{0}annot", "{0}/images|{0}/labels"])
 def test_folders_of_masks_count_their_classes(tmp_path, packed, folders):
-    members = {}
+    members: dict[str, bytes] = {}
     for split in ("train", "val"):
         images, masks = folders.format(split).split("|")
         palette = png(MASK, "P") if split == "train" else png(np.where(MASK == 2, 255, MASK))
@@ -195,7 +202,7 @@ def test_folders_of_masks_count_their_classes(tmp_path, packed, folders):
 def test_cityscapes(tmp_path, packed, kind):
     raw = np.array([[7, 8, 33, 0], [11, 255, 24, 30]])
     by_train_id = np.array([[0, 1, 18, 255], [2, 255, 11, 255]])
-    members = {}
+    members: dict[str, bytes] = {}
     for split, city in (("train", "ulm"), ("val", "bonn"), ("test", "x")):
         members[f"leftImg8bit/{split}/{city}/{city}_1_leftImg8bit.png"] = flat(3, 2, 4)
         if split != "test":
@@ -207,7 +214,7 @@ def test_cityscapes(tmp_path, packed, kind):
 
 
 def test_ade20k_shifts_labels_down(tmp_path, packed):
-    members = {}
+    members: dict[str, bytes] = {}
     for split in ("training", "validation"):
         members |= {f"images/{split}/1.jpg": flat(3, 1, 3), f"annotations/{split}/1.png": png(np.array([[0, 1, 150]]))}
     data = open_data(store(tmp_path, members, packed), "segmentation")
@@ -219,24 +226,24 @@ def test_ade20k_shifts_labels_down(tmp_path, packed):
 NAMES = ["nose", "left_hand", "right_hand"]
 
 
-def coco_document(joints: list[float], **changes: object) -> dict:
+def coco_document(joints: Sequence[float], **changes: object) -> dict:
     return {
         "images": [{"id": 7, "file_name": "a.png", "width": 40, "height": 30}],
         "categories": [{"id": 1, "name": "person", "keypoints": NAMES, "skeleton": [[1, 2], [1, 3]]}],
         "annotations": [
             {"id": 70, "image_id": 7, "category_id": 1, "iscrowd": 0, "bbox": [10, 5, 8, 16], "area": 90.0,
-             "keypoints": joints, "num_keypoints": 3} | changes,
+             "keypoints": list(joints), "num_keypoints": 3} | changes,
             {"id": 71, "image_id": 7, "category_id": 1, "iscrowd": 0, "bbox": [0, 0, 1, 1], "area": 1,
              "keypoints": [0] * 9, "num_keypoints": 0},
         ],
     }  # fmt: skip
 
 
-def coco_members(joints: list[float], **changes: object) -> dict[str, bytes]:
+def coco_members(joints: Sequence[float], **changes: object) -> dict[str, bytes]:
     picture = np.zeros((30, 40, 3))
     for x, y, value in ((12, 7, 250), (16, 12, 150), (11, 19, 80)):
         picture[y - 1 : y + 2, x - 1 : x + 2] = value
-    members = {}
+    members: dict[str, bytes] = {}
     for split in ("train", "val"):
         members[f"images/{split}2017/a.png"] = png(picture)
         document = json.dumps(coco_document(joints, **changes)).encode()
@@ -251,7 +258,7 @@ JOINTS = [12, 7, 2, 16, 12, 1, 11, 19, 2]
 @pytest.mark.parametrize("size", [(40, 20), (80, 40), (64, 64)])
 def test_coco_keypoints_land_on_what_they_mark(tmp_path, packed, size):
     data = open_data(store(tmp_path, coco_members(JOINTS), packed), "keypoints", size=size)
-    assert len(data.train) == len(data.val) == 1 and data.layout.names == tuple(NAMES)
+    assert len(data.train) == len(data.val) == 1 and data.layout == KeypointLayout.of(tuple(NAMES), ((0, 1), (0, 2)))
     image, target = data.val[0]
     # The pixel under each joint has the colour that was painted around it in the source.
     for (x, y, _), value in zip(target["joints"].tolist(), (250, 150, 80), strict=True):
@@ -404,9 +411,43 @@ def test_impossible_wishes(wrong):
         open_data(None, "segmentation", **wrong)
 
 
+MADE = [
+    ("classification", class_folders),
+    ("classification", lambda: idx_members("train", 6)),
+    ("segmentation", pair_lists),
+    ("keypoints", lambda: coco_members(JOINTS)),
+]
+
+
+@pytest.mark.parametrize(("task", "members"), MADE, ids=["folders", "idx", "lists", "coco"])
+def test_any_damage_gives_samples_or_a_data_error(tmp_path, task, members):
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for trial in range(60):
+        damaged = dict(members())
+        name = sorted(damaged)[rng.integers(len(damaged))]
+        content = bytearray(damaged[name] or b" ")
+        for _ in range(rng.integers(1, 4)):
+            content[rng.integers(len(content))] = rng.integers(256)
+        damaged[name] = bytes(content[: rng.integers(1, len(content) + 1)] if trial % 3 == 0 else content)
+        (tmp_path / str(trial)).mkdir()
+        try:
+            data = open_data(store(tmp_path / str(trial), damaged, trial % 2 == 0), task, size=(8, 8))
+            for split in (data.train, data.val):
+                split.batch(list(range(len(split))))
+            outcomes.add("samples")
+        except DataError:
+            outcomes.add("error")
+    assert outcomes == {"samples", "error"}
+
+
 def test_data_error_survives_pickling():
     error = pickle.loads(pickle.dumps(DataError("what", help="how")))
     assert (error.message, error.help, str(error)) == ("what", "how", "what\n  help: how")
+
+
+def _digits_instead(files: Files, request: Request) -> DataSplits:
+    return open_data(None, request.task, size=(9, 9))
 
 
 def test_readers_from_entry_points(monkeypatch, tmp_path):
@@ -414,15 +455,16 @@ def test_readers_from_entry_points(monkeypatch, tmp_path):
         name, value = "mine", "package:READER"
 
         def load(self):
-            return Reader("mine", "classification", "x", lambda files: "mine.bin" in files, lambda files, request: 42)
+            return Reader("mine", "classification", "x", lambda files: "mine.bin" in files, _digits_instead)
 
-    monkeypatch.setattr("nasdsl.runtime.data.plugins.entry_points", lambda group: [Point()])
+    points: list[Any] = [Point()]
+    monkeypatch.setattr("nasdsl.runtime.data.plugins.entry_points", lambda group: points)
     assert list(find_readers())[-1] == "mine"
-    assert open_data(store(tmp_path, {"mine.bin": b""}, True), "classification") == 42
-    Point.name = "COCO keypoints"
+    assert open_data(store(tmp_path, {"mine.bin": b""}, True), "classification").size == (9, 9)
+    points[0].name = "COCO keypoints"
     with pytest.raises(PluginError, match="taken twice"):
         find_readers()
-    Point.name, Point.load = "other", lambda self: 3
+    points[0].name, points[0].load = "other", lambda: 3
     with pytest.raises(PluginError, match="is not a reader"):
         find_readers()
 
@@ -442,7 +484,7 @@ def test_digits_are_split_once_and_for_all():
 
 
 def test_scenes_are_deterministic_and_splits_differ():
-    wish = {"scenes": (6, 3), "canvas": (48, 64), "size": (48, 64)}
+    wish: dict[str, Any] = {"scenes": (6, 3), "canvas": (48, 64), "size": (48, 64)}
     data = open_data(None, "segmentation", seed=5, **wish)
     from nasdsl.runtime.data import digits
 
@@ -462,10 +504,10 @@ def test_scenes_are_deterministic_and_splits_differ():
 
 
 def test_scene_joints_lie_on_the_digits_of_the_mask():
-    scenes = {"scenes": (12, 4), "canvas": (64, 64)}
+    scenes: dict[str, Any] = {"scenes": (12, 4), "canvas": (64, 64)}
     masks = open_data(None, "segmentation", **scenes).train
     data = open_data(None, "keypoints", **scenes)
-    assert data.layout.flip == (0, 1, 3, 2, 4)
+    assert data.layout is not None and data.layout.flip == (0, 1, 3, 2, 4)
     assert len(data.train) >= 12
     for i in range(len(data.train)):
         target = {key: value[None] for key, value in data.train[i][1].items()}
@@ -476,7 +518,8 @@ def test_scene_joints_lie_on_the_digits_of_the_mask():
         assert left[0] <= points[:, 0].min() + 1e-3 and right[0] >= points[:, 0].max() - 1e-3
         for x, y in points[:4].round().long().tolist():
             assert owner[y, x] > 0
-    assert set(data.train._targets["joints"][..., 2].unique().tolist()) <= {1.0, 2.0}
+    assert isinstance(data.train, KeypointSet)
+    assert set(data.train.batch(list(range(len(data.train))))[1]["joints"][..., 2].unique().tolist()) <= {1.0, 2.0}
 
 
 # Loader -------------------------------------------------------------------------------------------------------------
@@ -551,7 +594,8 @@ def test_a_loader_turns_bytes_into_floats_and_normalises():
 
 
 def test_a_loader_refuses_what_cannot_be(tmp_path):
-    for wrong in ({"batch_size": 0}, {"batch_size": 1, "rank": 1}, {"batch_size": 9, "drop_last": True}):
+    impossible: list[dict[str, Any]] = [{"batch_size": 0}, {"batch_size": 1, "rank": 1}]
+    for wrong in [*impossible, {"batch_size": 9, "drop_last": True}]:
         with pytest.raises(DataError):
             Loader(Numbers(8), **wrong)
     spec = store(tmp_path, class_folders() | {"train/cat/1.png": b"junk"}, True)
@@ -561,9 +605,9 @@ def test_a_loader_refuses_what_cannot_be(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [0, 1 << 20])
-def test_samples_are_the_same_cached_or_not_and_after_pickling(tmp_path, packed, limit):
+def test_samples_are_the_same_cached_or_not(tmp_path, packed, limit):
     data = open_data(store(tmp_path, class_folders(), packed), "classification", cache_bytes=limit)
-    assert data.train.cached is bool(limit)
+    assert isinstance(data.train, ClassificationSet) and data.train.cached is bool(limit)
     first = data.train.batch([4, 0, 4])[0]
     assert torch.equal(first, data.train.batch([4, 0, 4])[0])
     assert first[:, 0, 0, 0].tolist() == [11, 0, 11]

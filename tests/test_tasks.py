@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_segmentation_loss_resizes_and_ignores():
     assert float(over_all) == pytest.approx(sum(by_hand) / 240)
     nothing = Segmentation(4).loss(logits.requires_grad_(), torch.full((2, 10, 12), 255))
     nothing.backward()
-    assert float(nothing.detach()) == 0 and torch.all(logits.grad == 0)
+    assert float(nothing.detach()) == 0 and logits.grad is not None and not logits.grad.any()
 
 
 # Heatmaps -----------------------------------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ def test_precision_against_similarities_by_hand(digits):
     """With one instance an image and equal scores, AP at a threshold follows from the sorted similarities alone."""
     task = Keypoints.from_data(digits)
     metric = task.metric()
-    targets = {key: value[:30].clone() for key, value in digits.val._targets.items()}
+    targets = {key: value[:30].clone() for key, value in digits.val.batch(list(range(30)))[1].items()}
     targets["image_id"] = torch.arange(30)
     joints = targets["joints"].clone()
     joints[..., :2] += torch.randn(joints[..., :2].shape) * torch.linspace(0, 10, 30)[:, None, None]
@@ -257,6 +258,23 @@ def test_an_instance_seen_twice_counts_once(digits):
     assert metric.compute()["AP"] == pytest.approx(1.0)
     metric.reset()
     assert metric.compute()["AP"] == 0.0
+
+
+def test_of_two_equal_predictions_in_an_image_one_is_dropped(digits):
+    metric = Keypoints.from_data(digits).metric()
+    targets = {key: value[:1].expand(2, *value.shape[1:]).clone() for key, value in digits.val.batch([0])[1].items()}
+    targets["ann_id"] = torch.tensor([1, 2])
+    metric.update(encode(targets["joints"], targets["size"], (64, 64), 2.0)[0], targets)
+    assert metric.compute()["AR"] == pytest.approx(0.5)
+    targets["image_id"] = torch.tensor([1, 2])
+    metric.reset()
+    metric.update(encode(targets["joints"], targets["size"], (64, 64), 2.0)[0], targets)
+    assert metric.compute()["AR"] == pytest.approx(1.0)
+
+
+def test_metrics_of_nothing_are_zero(digits):
+    for metric in (Classification(9).metric(), Segmentation(3).metric(), Keypoints.from_data(digits).metric()):
+        assert set(metric.compute().values()) == {0.0}
 
 
 # Augmentation -------------------------------------------------------------------------------------------------------
@@ -392,13 +410,16 @@ def test_augmented_batches_are_a_function_of_the_step(task):
 
 def test_presets_and_options_that_do_not_exist():
     task = Segmentation(3)
-    assert task.augment("none") is None
-    for preset, options, message in (
+    images, targets = torch.rand(1, 3, 4, 4), torch.zeros(1, 4, 4)
+    same = task.augment("none")(images, targets, step_generator(0, 0, 0))
+    assert same[0] is images and same[1] is targets
+    mistakes: list[tuple[str, dict[str, Any], str]] = [
         ("cityscape", {}, 'did you mean "cityscapes"'),
         ("imagenet", {}, "it has none, flip"),
         ("flip", {"rotation": 3}, 'no option "rotation"; it has flip'),
         ("none", {"flip": 1}, "takes no size or options"),
-    ):
+    ]
+    for preset, options, message in mistakes:
         with pytest.raises(TaskError, match=message):
             task.augment(preset, **options)
     with pytest.raises(TaskError, match="joints of bodies"):
@@ -466,7 +487,7 @@ def _one_rank(rank: int, world: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def _guess(task: Task, images: torch.Tensor, targets: object) -> torch.Tensor:
+def _guess(task: Task, images: torch.Tensor, targets: Any) -> torch.Tensor:
     """Outputs that depend on each sample alone, and are neither right nor wrong throughout."""
     if isinstance(task, Segmentation):
         return torch.cat([images, 1 - images] * 2, dim=1)[:, :11]
@@ -476,7 +497,7 @@ def _guess(task: Task, images: torch.Tensor, targets: object) -> torch.Tensor:
 
 @pytest.mark.slow
 def test_metrics_over_two_processes_equal_one(tmp_path):
-    torch.multiprocessing.spawn(_one_rank, (2, str(tmp_path)), nprocs=2)
+    torch.multiprocessing.spawn(_one_rank, (2, str(tmp_path)), nprocs=2)  # type: ignore[attr-defined]
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert first == second
     for name in ("segmentation", "keypoints"):

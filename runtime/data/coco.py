@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from pathlib import PurePosixPath
 from typing import Any
@@ -18,6 +17,9 @@ from nasdsl.runtime.data.images import Bytes, Size, coloured, crop_box, decode, 
 from nasdsl.runtime.data.layouts import KeypointLayout
 from nasdsl.runtime.data.readers import Reader, by_cross, hold_out, pick_splits, split_of
 from nasdsl.runtime.data.splits import DataSplits, Request
+
+FARTHEST = 1e6
+"""Coordinates beyond this are mistakes, not pixels."""
 
 Json = dict[str, Any]
 Named = tuple[Instance, str]
@@ -147,20 +149,24 @@ def _instance(one: Json, images: dict[int, tuple[int, str]], layout: KeypointLay
     if joints.shape != (3 * count,):
         raise DataError(f"{where}, annotation {ann_id}: {count} joints need {3 * count} numbers, found {joints.size}")
     joints = joints.reshape(count, 3)
-    if not np.isfinite(joints).all() or not np.isin(joints[:, 2], (0, 1, 2)).all():
+    if not (np.abs(joints) <= FARTHEST).all() or not np.isin(joints[:, 2], (0, 1, 2)).all():
         raise DataError(f"{where}, annotation {ann_id}: a joint is x, y and visibility 0, 1 or 2")
     if image_id not in images:
         raise DataError(f"{where}, annotation {ann_id}: there is no image with id {image_id}")
+    if not -(1 << 63) <= ann_id < 1 << 63:
+        raise DataError(f"{where}: the annotation id {ann_id} is larger than 64 bits")
     labelled = joints[joints[:, 2] > 0, :2]
     if not len(labelled):
         return None
     left, top = (float(value) for value in labelled.min(axis=0))
     width, height = (float(value) for value in labelled.max(axis=0) - labelled.min(axis=0))
     box = tuple(float(value) for value in one.get("bbox") or (left, top, width, height))
-    if len(box) != 4 or not all(math.isfinite(value) for value in box):
-        raise DataError(f"{where}, annotation {ann_id}: a box is left, top, width and height, found {one['bbox']}")
+    if len(box) != 4 or not all(abs(value) <= FARTHEST for value in box):
+        raise DataError(f"{where}, annotation {ann_id}: a box is left, top, width and height, found {one.get('bbox')}")
     sides = (max(box[2], 1.0), max(box[3], 1.0))
     area = float(one.get("area") or sides[0] * sides[1])
+    if not 0 < area <= FARTHEST**2:
+        raise DataError(f"{where}, annotation {ann_id}: an area is a number of pixels above 0, found {one['area']}")
     return Instance(images[image_id][0], image_id, ann_id, (box[0], box[1], *sides), area, joints)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
-from nasdsl.runtime.data import KeypointLayout, Size
+from nasdsl.runtime.data import Batch, KeypointLayout, Size
 from nasdsl.runtime.tasks.task import TaskError
 from nasdsl.runtime.tasks.warp import Geometry, affine, coarse_masks, mirrored
 
@@ -58,6 +58,11 @@ def make(
     if unknown:
         raise TaskError(f'the augmentation "{name}" has no option "{unknown[0]}"; it has {", ".join(free)}')
     return presets[name](size=size, **options, **filled)
+
+
+def unchanged(images: Tensor, targets: Any, generator: Generator) -> Batch:
+    """The augmentation "none"."""
+    return images, targets
 
 
 @dataclass(frozen=True)

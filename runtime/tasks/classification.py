@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -9,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from nasdsl.runtime.data import Batch, DataSplits, Size
-from nasdsl.runtime.tasks.augment import Flip, PadCrop, Preset, ResizedCrop, make
+from nasdsl.runtime.tasks.augment import Flip, PadCrop, Preset, ResizedCrop, make, unchanged
 from nasdsl.runtime.tasks.normalise import Normalise
-from nasdsl.runtime.tasks.task import TaskError
+from nasdsl.runtime.tasks.task import Augmentation, TaskError
 from nasdsl.runtime.tasks.warp import warp_images
 
 if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
+    from torchmetrics import Metric, MetricCollection
 
 PRESETS: dict[str, type[Any]] = {"flip": Flip, "cifar": PadCrop, "imagenet": ResizedCrop}
 
@@ -56,10 +57,10 @@ class Classification:
         """top1, and top5 where there are more than five classes."""
         return Accuracy(self.classes, device)
 
-    def augment(self, preset: str, size: Size | None = None, **options: Any) -> Moved | None:
+    def augment(self, preset: str, size: Size | None = None, **options: Any) -> Augmentation:
         """Presets: none, flip, cifar, imagenet."""
         made = make(PRESETS, self.name, preset, size, options)
-        return Moved(made) if made else None
+        return Moved(made) if made else unchanged
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,18 @@ class Accuracy:
 
     def compute(self) -> dict[str, float]:
         """`top1` and perhaps `top5`."""
-        return {key: float(value) for key, value in sorted(self._metrics.compute().items())}
+        return {key: float(value) for key, value in sorted(quietly(self._metrics).items())}
 
     def reset(self) -> None:
         """Forgets all batches."""
         self._metrics.reset()
+
+
+def quietly(metric: Metric | MetricCollection) -> Any:
+    """`metric.compute()`; a process that saw no batch takes part without a warning, as some may at the end of data."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The ``compute`` method of metric", category=UserWarning)
+        return metric.compute()
 
 
 def fits(data: DataSplits, task: str) -> None:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from nasdsl.runtime.data import Batch, DataSplits, KeypointLayout, Size
-from nasdsl.runtime.tasks.augment import Flip, Pose, Preset, make
+from nasdsl.runtime.tasks.augment import Flip, Pose, Preset, make, unchanged
 from nasdsl.runtime.tasks.classification import fits
 from nasdsl.runtime.tasks.heatmaps import encode
 from nasdsl.runtime.tasks.normalise import Normalise
 from nasdsl.runtime.tasks.oks import SimilarityPrecision
-from nasdsl.runtime.tasks.task import TaskError
+from nasdsl.runtime.tasks.task import Augmentation, TaskError
 from nasdsl.runtime.tasks.warp import warp_images, warp_joints
 
 PRESETS: dict[str, type[Any]] = {"flip": Flip, "keypoints": Pose}
@@ -67,12 +67,12 @@ class Keypoints:
         """AP, AP50, AP75, AR, and AP_M and AP_L where instances of such size exist. `device` does not matter."""
         return SimilarityPrecision(self.layout.sigmas)
 
-    def augment(self, preset: str, size: Size | None = None, **options: Any) -> MovedWithJoints | None:
+    def augment(self, preset: str, size: Size | None = None, **options: Any) -> Augmentation:
         """Presets: none, flip, keypoints. Augmented targets no longer map back to their images."""
         made = make(PRESETS, self.name, preset, size, options, {"layout": self.layout})
         if isinstance(made, Pose) and made.half_body and not (self.layout.half(True) and self.layout.half(False)):
             raise TaskError(f"half_body is for joints of bodies, not for {', '.join(self.layout.names)}")
-        return MovedWithJoints(made, self.layout.flip) if made else None
+        return MovedWithJoints(made, self.layout.flip) if made else unchanged
 
 
 @dataclass(frozen=True)

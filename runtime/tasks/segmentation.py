@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from nasdsl.runtime.data import Batch, DataSplits, Size
-from nasdsl.runtime.tasks.augment import Flip, PadCrop, Preset, ScaleCrop, make
-from nasdsl.runtime.tasks.classification import fits
+from nasdsl.runtime.tasks.augment import Flip, PadCrop, Preset, ScaleCrop, make, unchanged
+from nasdsl.runtime.tasks.classification import fits, quietly
 from nasdsl.runtime.tasks.colour import photometric
 from nasdsl.runtime.tasks.normalise import Normalise
+from nasdsl.runtime.tasks.task import Augmentation
 from nasdsl.runtime.tasks.warp import warp_images, warp_masks
 
 PRESETS: dict[str, type[Any]] = {"flip": Flip, "cifar": PadCrop, "cityscapes": ScaleCrop, "ade20k": ScaleCrop}
@@ -71,10 +72,10 @@ class Segmentation:
         """mIoU, mAcc and aAcc."""
         return Overlap(self.classes, self.ignore_index, device)
 
-    def augment(self, preset: str, size: Size | None = None, **options: Any) -> MovedWithMasks | None:
+    def augment(self, preset: str, size: Size | None = None, **options: Any) -> Augmentation:
         """Presets: none, flip, cifar, cityscapes, ade20k (the latter two are one recipe at different sizes)."""
         made = make(PRESETS, self.name, preset, size, options, {"ignore_index": self.ignore_index})
-        return MovedWithMasks(made, self.ignore_index) if made else None
+        return MovedWithMasks(made, self.ignore_index) if made else unchanged
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Overlap:
 
     def compute(self) -> dict[str, float]:
         """`mIoU`, `mAcc`, `aAcc`; 0 when no pixel was counted."""
-        counts = self._matrix.compute().double()  # rows are true classes
+        counts = quietly(self._matrix).double()  # rows are true classes
         right, true, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
         union = true + predicted - right
         return {

@@ -73,6 +73,6 @@ class Task(Protocol):
         """A fresh metric."""
         ...
 
-    def augment(self, preset: str, size: Size | None = None, **options: Any) -> Augmentation | None:
-        """A preset by name ("none" gives None). `size` is what comes out; None keeps that of the images."""
+    def augment(self, preset: str, size: Size | None = None, **options: Any) -> Augmentation:
+        """A preset by name ("none" changes nothing). `size` is what comes out; None keeps that of the images."""
         ...
