@@ -53,9 +53,9 @@ class Factor:
     def __str__(self) -> str:
         """`5^6`, `(81 + 729 + 6,561 = 7,371)^5`, `(2^576 - 1)^44`."""
         text = brief(self.count)
-        if self.split is not None and len(self.split.options) <= 8:
+        if self.split is not None and 1 < len({number for _, number in self.split.options}) <= 8:
             parts = [brief(number) for _, number in self.split.options]
-            if all(len(part) <= 24 for part in parts) and len(parts) > 1:
+            if all(len(part) <= 24 for part in parts):
                 text = " + ".join(parts) + " = " + text
         if self.copies == 1:
             return text

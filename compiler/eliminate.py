@@ -19,7 +19,8 @@ moment (the *width*), which a good order keeps small: an inner choice vanishes i
 depend on this decision alone, such as `0 < kept(units)`. Values on which all atoms agree are interchangeable, so the
 engine works on *cells*: the classes of that relation, each with its exact size, and one more for "absent". The cells of
 units are unions of intervals of the kept count k, of size sum of C(n, k). In (min, +) and (max, +) a term over one
-decision is optimised inside each cell and never splits one.
+decision is optimised inside each cell and never splits one. Nor does a product of widths where the whole cost rises
+(or falls) with the kept count: the best of a cell is then its least or its greatest width.
 
 **Intermediates.** A factor over many decisions is split: a partial result (the sum of the first depths, a running
 width, whether a node is alive) becomes a variable of its own, whose values are those it can take. Being a function of
@@ -34,10 +35,27 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.expr import FAULTS, FUNCTIONS, Absent, Apply, Expr, Has, Kept, Slot, Value, evaluate, multiply
+from nasdsl.compiler.expr import (
+    FAULTS,
+    FUNCTIONS,
+    Absent,
+    Among,
+    Apply,
+    Case,
+    Expr,
+    Has,
+    Kept,
+    Slot,
+    Symbol,
+    Value,
+    decisions_of,
+    evaluate,
+    multiply,
+)
 
 DIRECT = 128  # a factor whose table would have more entries is split by intermediates
 WIDEST = 1 << 20  # the largest table that is ever made
@@ -323,6 +341,70 @@ def _cost_of(costs: Sequence[Value], here: Mapping[str, Any]) -> Any:
     return total
 
 
+def _ends_of_cells(
+    decision: Decision,
+    asked: Sequence[Value],
+    charged: Sequence[Value],
+    costs: Sequence[Value],
+    end: Callable[[Iterable[int]], int],
+) -> tuple[list[Cell], list[list[Any]]]:
+    """The cells of units by the atoms of requirements alone, each represented by its least or greatest width."""
+    cells, table = cells_of(decision, asked)
+    values: list[dict[str, Any]] = []
+    for cell in cells:
+        if cell.value is not ABSENT:
+            cell.value = tuple(range(end(k for interval in cell.members for k in interval)))
+        values.append({} if cell.value is ABSENT else {decision.path: cell.value})
+        cell.cost = _cost_of(costs, values[-1])
+    return cells, table + [[value_at(atom, here) for here in values] for atom in charged]
+
+
+def direction(value: Value, path: str) -> int | None:
+    """1 where a value never falls as more units are kept at `path`, -1 where it never rises, 0 where both."""
+    if path not in decisions_of(value):
+        return 0
+    if isinstance(value, Kept):
+        return 1
+    if not isinstance(value, Apply):
+        return None
+    function, args = value.function, value.args
+    if function == "if":
+        if path in decisions_of(args[0]):
+            return None
+        args = args[1:]
+    elif function in ("floordiv", "ceildiv", "div"):
+        if path in decisions_of(args[1]) or not _never_negative(args[1]):
+            return None
+        args = args[:1]
+    elif function == "mul":
+        negative = not isinstance(args[0], Expr) and args[0] < 0
+        if not all(map(_never_negative, args[1:] if negative else args)):
+            return None
+        inner = _common([direction(a, path) for a in args])
+        return -inner if negative and inner is not None else inner
+    elif function not in ("add", "min", "max", "floor", "ceil", "round"):
+        return None
+    return _common([direction(a, path) for a in args])
+
+
+def _common(signs: Iterable[int | None]) -> int | None:
+    found = set(signs) - {0}
+    return 0 if not found else found.pop() if len(found) == 1 else None
+
+
+def _never_negative(value: Value) -> bool:
+    if isinstance(value, Case | Slot):
+        return all(not isinstance(v, str | Symbol | tuple) and v >= 0 for v in value.values)
+    if isinstance(value, Kept | Among | Has):
+        return True
+    if isinstance(value, Apply):
+        if value.function == "if":
+            return all(map(_never_negative, value.args[1:]))
+        rising = ("add", "mul", "min", "max", "div", "floordiv", "ceildiv", "floor", "ceil", "round")
+        return value.function in rising and all(map(_never_negative, value.args))
+    return isinstance(value, int | float | Fraction) and value >= 0
+
+
 def _count_units(n: int, cells: list[Cell]) -> None:
     """Sizes of the cells; that of the widest one is what the others leave of 2^n."""
     widest = max(cells, key=lambda cell: sum(last - first for first, last in cell.members) + len(cell.members))
@@ -419,6 +501,8 @@ class Network:
             if decision.present is not True
         ]
         wanted = [(self.term(condition), want) for c in constraints for condition, want in _parts(c)]
+        self._asked = [len(atoms) for atoms in self._atoms]  # atoms after these are asked by the cost alone
+        self._charging: list[list[Value]] = [[] for _ in decisions]
         shared = self._read_cost(cost)
         self._make_cells()
         if not all(variable.size for variable in self.variables):  # a decision without any value
@@ -472,14 +556,20 @@ class Network:
                 self._single[self.index[path]].append(part)
             else:
                 shared.append(self.term(part))
+                for path in part.decisions:
+                    self._charging[self.index[path]].append(part)
         return shared
 
     def _make_cells(self) -> None:
         like: dict[Any, tuple[list[Cell], list[list[Any]]]] = {}
-        for variable, atoms, costs in zip(self.variables, self._atoms, self._single, strict=True):
+        for i, (variable, atoms, costs) in enumerate(zip(self.variables, self._atoms, self._single, strict=True)):
             decision = variable.decision
             assert decision is not None
-            if decision.kind == "units":  # many widths are alike, and a wide one takes long
+            end = self._best_end(i) if decision.kind == "units" and len(atoms) > self._asked[i] else None
+            if end is not None:
+                asked = tuple(atoms)[: self._asked[i]]
+                variable.cells, table = _ends_of_cells(decision, asked, tuple(atoms)[len(asked) :], costs, end)
+            elif decision.kind == "units":  # many widths are alike, and a wide one takes long
                 look = (decision.n, decision.present is True, tuple(map(_look, atoms)), tuple(map(_look, costs)))
                 if look not in like:
                     like[look] = cells_of(decision, tuple(atoms), costs, self.better)
@@ -489,6 +579,14 @@ class Network:
             variable.size = len(variable.cells)
             for term, values in zip(atoms.values(), table, strict=True):
                 term.values = values
+
+    def _best_end(self, i: int) -> Callable[[Iterable[int]], int] | None:
+        """`min` or `max`: where the best width of a cell lies, if at one end of every cell."""
+        path = self.variables[i].name
+        signs = {direction(part, path) for part in (*self._charging[i], *self._single[i])} - {0}
+        if self.better not in (min, max) or len(signs) > 1 or None in signs:
+            return None
+        return min if (signs != {-1}) == (self.better is min) else max
 
     def components(self) -> list[list[int]]:
         """The variables that hang together, each component ascending, in the order of their first ones."""

@@ -486,7 +486,7 @@ def multiply(*factors: Value) -> Value:
         if isinstance(factor, Expr):
             coefficient, tail = _coefficient(factor)
             constant = constant * coefficient
-            rest.extend(tail.args if isinstance(tail, Apply) and tail.function == "mul" else (tail,))  # type: ignore[arg-type]
+            rest.extend(tail.args if isinstance(tail, Apply) and tail.function == "mul" else (tail,))
         else:
             constant = constant * factor
     constant = _narrow(constant)
@@ -666,3 +666,37 @@ def to_json(value: Value) -> Any:
     if hasattr(value, "to_json"):
         return value.to_json()
     raise TypeError(f"no JSON form for {type(value).__name__}")
+
+
+def from_json(data: Any) -> Value:
+    """What `to_json` wrote, lists as tuples. Units, being no expressions, are left as records.
+
+    Raises:
+        ValueError: a form that `to_json` does not write.
+    """
+    if isinstance(data, list):
+        return tuple(from_json(item) for item in data)
+    if not isinstance(data, dict):
+        return data
+    match data:
+        case {"ratio": [int(above), int(below)]}:
+            return Fraction(above, below)
+        case {"symbol": str(word)}:
+            return Symbol(word)
+        case {"case": str(path), "values": values}:
+            return Case(path, from_json(values))
+        case {"among": str(path), "n": int(n), "options": options}:
+            return Among(path, n, frozenset(options))
+        case {"kept": str(path), "n": int(n)}:
+            return Kept(path, n)
+        case {"has": str(path), "item": int(item)}:
+            return Has(path, item)
+        case {"slot": str(path), "position": int(position), "values": values}:
+            return Slot(path, position, from_json(values))
+        case {"apply": str(function), "args": args} if function in FUNCTIONS:
+            return Apply(function, from_json(args))
+        case {"record": pairs}:
+            return {from_json(key): from_json(value) for key, value in pairs}
+        case {"units": _, "n": _} | {"kept": _, "of": _}:
+            return data
+    raise ValueError(f"not the form of a value: {data!r}")

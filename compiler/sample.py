@@ -1,8 +1,8 @@
 """Architectures by number: every one has a rank from 0 to size - 1, and a random rank is a uniform random architecture.
 
 The sums that counting leaves behind are walked back. At each variable a rank falls into the share of one of its cells;
-what is left of it splits, as digits do, into the rank of the value inside the cell and one rank for each independent part
-below. Uniform means over architectures: drawing each choice evenly would all but miss the deep ones.
+what is left of it splits, as digits do, into the rank of the value inside the cell and one rank for each independent
+part below. Uniform means over architectures: drawing each choice evenly would all but miss the deep ones.
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ class Numbering:
 def _below(source: random.Random, bound: int) -> int:
     """Uniform from 0 to bound - 1.
 
-    Each try succeeds with probability above one half. No fixed number of bits would do: they are evenly mapped to powers
-    of two only.
+    Each try succeeds with probability above one half. A fixed number of bits would not do: it maps evenly to powers of
+    two only.
     """
     bits = (bound - 1).bit_length()
     while True:
@@ -216,7 +216,7 @@ class Inside:
             return members[number]
         if kind == "units":
             return self._unrank_units(number)
-        for pattern, share in zip(members.patterns, self._shares, strict=True):  # noqa: B007 (the last one is the answer)
+        for pattern, share in zip(members.patterns, self._shares, strict=True):  # noqa: B007 (the last is the answer)
             if number < share:
                 break
             number -= share

@@ -1,16 +1,19 @@
-"""Counting, extremes, proofs and draws against plain enumeration of small random spaces, and against closed forms for large ones."""
+"""Counting, extremes, proofs and draws: small random spaces against enumeration, large ones against closed forms."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from nasdsl.compiler import eliminate
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.count import brief, count, decimal, scientific
 from nasdsl.compiler.decision import Decision
@@ -36,13 +39,15 @@ from nasdsl.compiler.expr import (
 )
 from nasdsl.compiler.extremes import Infeasible, conflict, counterexample, feasible, greatest, least
 from nasdsl.compiler.graph import Graph, Requirement
+from nasdsl.compiler.sample import Numbering, rank, sample, unrank
 
 
 def space(decisions: list[Decision], *conditions: Value) -> Graph:
-    return Graph({}, {d.path: d for d in decisions}, tuple(Requirement(c, f"condition {i}") for i, c in enumerate(conditions)), ())
+    requirements = tuple(Requirement(c, f"condition {i}") for i, c in enumerate(conditions))
+    return Graph({}, {d.path: d for d in decisions}, requirements, ())
 
 
-# --- plain enumeration, which shares nothing with the engine but the definition of the leaves ---------------------------
+# --- plain enumeration ------------------------------------------------------------------------------------------------
 
 
 class Missing(Exception):
@@ -50,12 +55,12 @@ class Missing(Exception):
 
 
 def meaning(value: Value, values: dict[str, Any]) -> Any:
-    """What an expression is worth, written once more: `and` and `or` may be decided by one argument."""
+    """What an expression is worth, written once more to share nothing with the engine."""
     if isinstance(value, Apply):
         if value.function == "if":
             return meaning(value.args[1] if meaning(value.args[0], values) else value.args[2], values)
         if value.function in ("and", "or"):
-            seen = []
+            seen: list[bool | None] = []
             for arg in value.args:
                 try:
                     seen.append(bool(meaning(arg, values)))
@@ -68,7 +73,7 @@ def meaning(value: Value, values: dict[str, Any]) -> Any:
                 raise Missing
             return not decided
         args = [meaning(a, values) for a in value.args]
-        plain = {
+        plain: dict[str, Any] = {
             "add": lambda *a: sum(a),
             "mul": lambda *a: math.prod(a),
             "eq": lambda a, b: a == b,
@@ -124,7 +129,7 @@ def frozen(values: Any) -> frozenset[tuple[str, Any]]:
 
 
 @st.composite
-def decisions(draw: st.DrawFn) -> list[Decision]:
+def decisions(draw: Any) -> list[Decision]:
     made: list[Decision] = []
     total = 1
     for i in range(draw(st.integers(1, 5))):
@@ -175,7 +180,7 @@ def numbers(draw: st.DrawFn, made: list[Decision], depth: int) -> Value:
 
 
 @st.composite
-def conditions(draw: st.DrawFn, made: list[Decision], depth: int) -> Value:
+def conditions(draw: Any, made: list[Decision], depth: int) -> Value:
     kind = draw(st.sampled_from(["leaf", "leaf", "both", "either", "not", "compare"] if depth else ["leaf", "compare"]))
     if kind == "both":
         return both(draw(conditions(made, depth - 1)), draw(conditions(made, depth - 1)))
@@ -204,7 +209,15 @@ def graphs(draw: st.DrawFn) -> Graph:
     return space(made, *draw(st.lists(conditions(made, 2), max_size=3)))
 
 
-thorough = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.fixture(params=[2, 128], ids=["split", "direct"], autouse=True, scope="module")
+def direct(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything once with tables as they are, once with all that can be split into intermediates."""
+    before, eliminate.DIRECT = eliminate.DIRECT, request.param
+    yield
+    eliminate.DIRECT = before
+
+
+thorough = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @thorough
@@ -339,7 +352,8 @@ def test_a_sum_over_many_decisions_is_split_by_partial_sums() -> None:
     total = add(*[Case(d.path, (1, 2, 3, 4)) for d in depths])
     polynomial = [1]
     for _ in depths:
-        polynomial = [sum(polynomial[k - j] for j in (1, 2, 3, 4) if 0 <= k - j < len(polynomial)) for k in range(len(polynomial) + 4)]
+        longer = range(len(polynomial) + 4)
+        polynomial = [sum(polynomial[k - j] for j in (1, 2, 3, 4) if 0 <= k - j < len(polynomial)) for k in longer]
     assert count(space(depths, at_most(total, 75))).total == sum(polynomial[:76])
     assert count(space(depths, negate(at_most(total, 75)))).total == sum(polynomial[76:])
     assert least(space(depths, less(75, total)), total)[0] == 76
@@ -373,9 +387,41 @@ def test_a_floating_budget_is_left_out_and_listed() -> None:
     assert count(graph).budgets_left_out == graph.requirements
 
 
+def test_products_of_widths_take_the_ends_of_their_cells() -> None:
+    made = [units(f"u{i}", 256) for i in range(20)]
+    graph = space(made, *[less(3, Kept(d.path, d.n)) for d in made])
+    kept = [Kept(d.path, d.n) for d in made]
+    layers = add(*[multiply(9, a, b) for a, b in pairwise(kept)])
+    assert least(graph, layers)[0] == 9 * 19 * 16
+    assert greatest(graph, layers)[0] == 9 * 19 * 256**2
+    assert greatest(graph, multiply(-1, layers))[0] == -9 * 19 * 16
+    assert least(graph, add(layers, multiply(-9 * 256, kept[0])))[0] == 9 * (256 * 4 + 16 * 18 - 256 * 256)
+
+
+def test_a_network_whose_nodes_must_be_alive() -> None:
+    """Layers of two nodes, every edge of three operators or none; the first node must reach the end."""
+    made, alive, layers = [], [True, True], 12
+    for layer in range(layers):
+        edges = [[f"e{layer}.{i}.{j}" for j in range(2)] for i in range(2)]
+        made += [choice(path, 4) for row in edges for path in row]
+        present = [[Among(path, 4, frozenset({0, 1, 2})) for path in row] for row in edges]
+        alive = [either(*[both(p, a) for p, a in zip(row, alive, strict=True)]) for row in present]
+    some, ends = {(True, True): 1}, [True, False]
+    for _ in range(layers):
+        after: dict[tuple[bool, bool], int] = {}
+        for (a, b), ways in some.items():
+            reach = {True: (a + b == 2) * 15 + (a + b == 1) * 12, False: (1, 4, 16)[2 - a - b]}
+            for x in ends:
+                for y in ends:
+                    after[x, y] = after.get((x, y), 0) + ways * reach[x] * reach[y]
+        some = after
+    assert count(space(made, alive[0])).total == some[True, True] + some[True, False]
+
+
 def test_fractions_stay_exact() -> None:
     made = [choice("a", 3), choice("b", 3)]
-    cost = add(Case("a", (Fraction(1, 3), Fraction(1, 2), 1)), multiply(Case("b", (Fraction(1, 3), 2, 3)), Case("a", (1, 2, 3))))
+    product = multiply(Case("b", (Fraction(1, 3), 2, 3)), Case("a", (1, 2, 3)))
+    cost = add(Case("a", (Fraction(1, 3), Fraction(1, 2), 1)), product)
     assert least(space(made), cost)[0] == Fraction(2, 3)
 
 
@@ -385,11 +431,13 @@ def test_a_division_by_zero_breaks_a_requirement_only_where_it_is_reached() -> N
     assert count(space(made, divides)).total == 1
     shown = counterexample(space(made), divides)
     assert shown is not None and (shown["heads"], shown["width"]) != (1, 0)
-    assert counterexample(space(made, Among("heads", 2, frozenset({1})), Among("width", 2, frozenset({0}))), divides) is None
+    sound = both(Among("heads", 2, frozenset({1})), Among("width", 2, frozenset({0})))
+    assert counterexample(space(made, sound), divides) is None
 
 
-def test_numbers_for_people() -> None:
-    assert [brief(n) for n in (0, 7371, 2**576, 2**48 - 1, 5**60, 6**44)] == ["0", "7,371", "2^576", "2^48 - 1", "5^60", "6^44"]
+def test_shownfor_people() -> None:
+    shown = (0, 7371, 2**576, 2**48 - 1, 5**60, 6**44)
+    assert [brief(n) for n in shown] == ["0", "7,371", "2^576", "2^48 - 1", "5^60", "6^44"]
     assert scientific(129_999) == "1.3e5"
     assert scientific(99_999) == "1.0e5"
     assert scientific(7) == "7.0e0"
@@ -402,3 +450,72 @@ def test_numbers_for_people() -> None:
     assert (digits[:3], digits[-4:]) == (scientific(long, 12).replace(".", "")[:3], f"{pow(7, 20_000, 10_000):04}")
     counted = Counter(decimal(10**9000))
     assert counted == {"1": 1, "0": 9000}
+
+
+# --- numbers and draws ------------------------------------------------------------------------------------------------
+
+
+@thorough
+@given(graphs())
+def test_shownand_architectures_are_one_to_one(graph: Graph) -> None:
+    everything = enumerate_all(graph)
+    assume(0 < len(everything) <= 2000)
+    numbering = Numbering(graph)
+    assert numbering.total == len(everything)
+    found = [numbering.unrank(number) for number in range(numbering.total)]
+    assert set(map(frozen, found)) == set(map(frozen, everything))
+    assert [numbering.rank(architecture) for architecture in found] == list(range(numbering.total))
+    assert [Architecture.of(graph, architecture) for architecture in found] == found
+    with pytest.raises(IndexError):
+        numbering.unrank(numbering.total)
+
+
+def test_draws_are_uniform_over_architectures() -> None:
+    made = [
+        choice("depth", 3),
+        choice("op", 2, present=less(0, Case("depth", (0, 1, 2)))),
+        units("width", 4, present=Among("depth", 3, frozenset({2}))),
+        Decision("inputs", "subset", tuple("abcd"), size=2),
+        Decision("order", "order", tuple("aab"), present=Among("op", 2, frozenset({1}))),
+    ]
+    graph = space(made, either(negate(Has("inputs", 0)), less(1, Kept("width", 4))))
+    everything = enumerate_all(graph)
+    drawn = sample(graph, 40 * len(everything), seed=3)
+    seen = Counter(map(frozen, drawn))
+    assert set(seen) == set(map(frozen, everything))
+    chi_squared = sum((number - 40) ** 2 / 40 for number in seen.values())
+    free = len(everything) - 1
+    assert abs(chi_squared - free) < 4 * math.sqrt(2 * free)
+    assert drawn == sample(graph, 40 * len(everything), seed=3)
+    assert drawn != sample(graph, 40 * len(everything), seed=4)
+
+
+def test_an_architecture_that_breaks_a_requirement_has_no_number() -> None:
+    graph = space([choice("a", 3), choice("b", 3)], equal(Case("a", (0, 1, 2)), Case("b", (0, 1, 2))))
+    with pytest.raises(ValueError, match="breaks a requirement"):
+        rank(graph, Architecture.of(graph, {"a": 0, "b": 1}))
+    assert unrank(graph, rank(graph, Architecture.of(graph, {"a": 2, "b": 2})))["b"] == 2
+    with pytest.raises(Infeasible):
+        sample(space([choice("a", 3)], False), 1, seed=0)
+
+
+def test_draws_from_a_wide_space() -> None:
+    made = [units(f"u{i}", n) for i, n in enumerate((2304, 576, 64, 9) * 20)]
+    some = [less(d.n // 3, Kept(d.path, d.n)) for d in made[::2]]
+    graph = space(made, *some, *[less(0, Kept(d.path, d.n)) for d in made])
+    numbering = Numbering(graph)
+    for architecture in numbering.draws(3, seed=0):
+        assert architecture.violations(graph) == ()
+        assert numbering.unrank(numbering.rank(architecture)) == architecture
+        assert abs(len(architecture["u0"]) - 1152) < 240  # ten standard deviations
+    ends = numbering.unrank(0), numbering.unrank(numbering.total - 1)
+    assert [numbering.rank(end) for end in ends] == [0, numbering.total - 1]
+
+
+def test_draws_follow_a_running_sum() -> None:
+    depths = [Decision(f"d{i}", "choice", (1, 2, 3, 4)) for i in range(30)]
+    graph = space(depths, at_most(add(*[Case(d.path, (1, 2, 3, 4)) for d in depths]), 45))
+    numbering = Numbering(graph)
+    for architecture in numbering.draws(20, seed=1):
+        assert sum(option + 1 for option in architecture.values()) <= 45
+        assert numbering.unrank(numbering.rank(architecture)) == architecture
