@@ -181,7 +181,7 @@ class _Reading:
         actions, gotos, rules = known.actions, known.gotos, known.rules
         states, values, starts, ends, depths = self.states, self.values, self.starts, self.ends, self.depths
         kind = token.kind
-        if kind == "NAME" and token.text in _SOFT and token.text in actions[states[-1]]:
+        if kind == "NAME" and token.text in _SOFT and self.accepts(token.text):
             kind = token.text
         while True:
             action = actions[states[-1]].get(kind)

@@ -268,11 +268,11 @@ class _Writer:
         """Whether the author broke lines inside of a node at a place where the layout breaks them too."""
         if isinstance(node, tuple):
             return any(self.forced(part) for part in node)
-        if not isinstance(node, syntax.Node):
+        if not isinstance(node, syntax.Node) or isinstance(node, syntax.Bind | syntax.Range | syntax.Size):
             return False
         if id(node) not in self.known:
-            inside = any(self.forced(getattr(node, field.name)) for field in fields(node) if field.name != "span")
-            self.known[id(node)] = inside or self.broken(node)
+            parts = (getattr(node, field.name) for field in fields(node) if field.name not in _ON_ONE_LINE)
+            self.known[id(node)] = any(self.forced(part) for part in parts) or self.broken(node)
         return self.known[id(node)]
 
     def broken(self, node: syntax.Node) -> bool:
@@ -475,9 +475,23 @@ class _Writer:
             breaks = [operator.strip() in _BROKEN for operator in operators]
         first, level = operands[0]
         text = self.written(first, indent, column, len(operators[0]), level)
+        margin = "\n" + " " * (indent + INDENT)
+        before = first
         for (operand, level), operator, apart in zip(operands[1:], operators, breaks, strict=True):
-            text += f"\n{' ' * (indent + INDENT)}{operator.lstrip()}" if apart else operator
+            if apart and self.located(before) and self.located(operand):
+                text += self.remarks(before.span.end, operand.span.start, margin)
+            text += margin + operator.lstrip() if apart else operator
+            before = operand
             text = self.after(text, operand, indent + INDENT if any(breaks) else indent, column, tail, level)
+        return text
+
+    def remarks(self, start: int, end: int, margin: str) -> str:
+        """The comments before an operator that begins a line: beside what stands before it, or on their own lines."""
+        text = ""
+        for found in self.take(start, end):
+            beside = "\n" not in self.text(start, found.span.start)
+            text += ("  " if beside else margin) + found.text.rstrip()
+            start = found.span.end
         return text
 
     def fits(
@@ -608,6 +622,9 @@ class _Writer:
             comment(found)
         return lines, remark
 
+
+# Parts of a node that are never broken.
+_ON_ONE_LINE = frozenset({"span", "operator_span", "key", "place", "head", "count"})
 
 # Operators before which a line may begin, and those before which a chain that is too long breaks.
 _BREAKABLE = frozenset({"->", "+", "*", "/", "and", "or", "implies", "if"})
