@@ -314,6 +314,14 @@ def _number_without_zero(stop: Stop) -> Diagnostic | None:
     return None
 
 
+def _begins_a_line(stop: Stop) -> Diagnostic | None:
+    token, before = stop.token, stop.before
+    if token.leads and token.kind in (":", ".", "=") and before.kind in _OPERAND_ENDS:
+        help = f"write it behind {_shown(before)}"
+        return stop.say("misplaced-mark", f"a line can't begin with `{token.text}`", None, help)
+    return None
+
+
 def _keyword_for_name(stop: Stop) -> Diagnostic | None:
     token, before = stop.token, stop.before
     help = "keywords can't be names"
@@ -504,6 +512,14 @@ def _colon(stop: Stop) -> Diagnostic | None:
     if stop.role in ("space", "top") and item:
         help = "steps, labels and entries stand in a block such as `network { ... }`"
         return stop.say("misplaced-step", f"{_shown(item[0])} can't be given a value here", item[0], help)
+    if not item:
+        return stop.say("missing-name", "nothing stands before `:`")
+    if stop.role == "group":
+        assert stop.bracket is not None
+        opening: Token = stop.values[stop.bracket]
+        if opening.leads:
+            return stop.say("misplaced-bracket", "arguments begin on the line of the name that they belong to", opening)
+        return stop.say("misplaced-colon", "names are given in calls, lists and braces, not in plain parentheses")
     colons = [k for k, t in enumerate(item) if t.kind == ":"]
     if colons:
         if colons[-1] == len(item) - 2 and before.leads:
@@ -684,7 +700,7 @@ def _adjacent(stop: Stop) -> Diagnostic | None:
         return stop.say("one-value", "there is one value to these brackets", None, "a list is written `[a, b]`")
     if before.kind not in _OPERAND_ENDS and before.kind != "else":
         return None
-    if token.kind not in _OPERAND_STARTS and token.kind not in ("let", "require", "else"):
+    if token.kind not in _OPERAND_STARTS and token.kind not in _DECLARES and token.kind != "else":
         return None
     if token.leads:
         return None
@@ -728,6 +744,8 @@ def _commas(stop: Stop) -> Diagnostic | None:
 
 
 def _keyword_for_value(stop: Stop) -> Diagnostic | None:
+    if stop.token.kind == "with":
+        return stop.say("misplaced-with", "`with` can't stand here", None, "write `space name = base with { ... }`")
     if stop.token.kind == "not":
         return stop.say("misplaced-not", "`not` needs parentheses here", None, "write `(not ...)`")
     if _is_keyword(stop.token) and stop.before.kind not in _OPERAND_ENDS:
@@ -737,6 +755,7 @@ def _keyword_for_value(stop: Stop) -> Diagnostic | None:
 
 _QUESTIONS: tuple[Callable[[Stop], Diagnostic | None], ...] = (
     _number_without_zero,
+    _begins_a_line,
     _keyword_for_name,
     _missing_name,
     _formals,

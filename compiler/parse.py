@@ -181,7 +181,7 @@ class _Reading:
         actions, gotos, rules = known.actions, known.gotos, known.rules
         states, values, starts, ends, depths = self.states, self.values, self.starts, self.ends, self.depths
         kind = token.kind
-        if kind == "NAME" and token.text in _SOFT and self.accepts(token.text):
+        if kind == "NAME" and token.text in _SOFT and (_ends_in_number(values) or self.accepts(token.text)):
             kind = token.text
         while True:
             action = actions[states[-1]].get(kind)
@@ -236,6 +236,11 @@ class _Reading:
             syntax.Comment(text[start:end], span=Span(self.source, start, end)) for start, end in self.comments
         )
         return syntax.File(tuple(items), comments, span=Span(self.source, 0, len(text)))
+
+
+def _ends_in_number(values: list[Any]) -> bool:
+    """Whether a number was just read, so that a name would be its unit."""
+    return bool(values) and type(values[-1]) is Token and values[-1].kind == "NUMBER"
 
 
 def _too_deep(source: Source, tokens: list[Token]) -> Diagnostic | None:

@@ -10,6 +10,7 @@ anew in memory. Reading it is reading JSON, so it can't run anything.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -35,12 +36,12 @@ class Tables:
     grammar: str
     start: int
     end: int
-    words: tuple[str, ...]
-    marks: tuple[str, ...]
+    words: Sequence[str]
+    marks: Sequence[str]
     patterns: dict[str, str]
-    rules: tuple[tuple[str, int, tuple[int, ...], str], ...]
-    actions: tuple[dict[str, int], ...]
-    gotos: tuple[dict[str, int], ...]
+    rules: Sequence[tuple[str, int, Sequence[int], str]]
+    actions: Sequence[dict[str, int]]
+    gotos: Sequence[dict[str, int]]
 
 
 @cache
@@ -50,7 +51,7 @@ def tables() -> Tables:
     try:
         stored = json.loads(TABLES.read_bytes())
         if stored["grammar"] == grammar:
-            return Tables(**stored)  # with lists for tuples, which nobody minds
+            return Tables(**stored)
     except (OSError, ValueError, TypeError, KeyError):
         pass  # No tables, or none that can be used: they are a convenience, the grammar is what counts.
     return build(grammar)
@@ -69,20 +70,24 @@ def build(grammar: str) -> Tables:
     rules = {number: entry for number, entry in memo.items() if entry["__type__"] == "Rule"}
     places = {number: place for place, number in enumerate(rules)}
     names: dict[int, str] = automaton["tokens"]
-    order = {state: place for place, state in enumerate(automaton["states"])}
-
-    actions: list[dict[str, int]] = []
-    gotos: list[dict[str, int]] = []
     nonterminals = {entry["origin"]["name"] for entry in rules.values()}
-    for row in automaton["states"].values():
-        actions.append({})
-        gotos.append({})
-        for number, (reduces, argument) in row.items():
-            name = names[number]
+
+    # Lark numbers the states differently in each run; in the order of a walk from the start they are always the same.
+    rows = {state: sorted((names[n], move) for n, move in row.items()) for state, row in automaton["states"].items()}
+    order: dict[int, int] = {automaton["start_states"]["start"]: 0}
+    for state in (walk := list(order)):
+        for _, (reduces, target) in rows[state]:
+            if not reduces and target not in order:
+                order[target] = len(order)
+                walk.append(target)
+    actions: list[dict[str, int]] = [{} for _ in order]
+    gotos: list[dict[str, int]] = [{} for _ in order]
+    for state, place in order.items():
+        for name, (reduces, argument) in rows[state]:
             if name in nonterminals:
-                gotos[-1][name] = order[argument]
+                gotos[place][name] = order[argument]
             else:
-                actions[-1][fixed.get(name, name)] = ~places[argument["@"]] if reduces else order[argument]
+                actions[place][fixed.get(name, name)] = ~places[argument["@"]] if reduces else order[argument]
     return Tables(
         grammar=grammar,
         start=order[automaton["start_states"]["start"]],
