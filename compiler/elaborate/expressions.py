@@ -400,7 +400,7 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
             raise error("unknown-option", f"`{v.show(key)}` is not an alternative here", item.key.span, help=_options(v.show(key), words))
         holds = _match_condition(head, key, node)
         open_conditions.append(holds)
-        out.append((holds, v.show(key), item.value))
+        out.append((holds, key.word if isinstance(key, Symbol) else f"[{v.show(key)}]", item.value))
     covered = expr.either(*open_conditions)
     if covered is not True:
         missing = [v.show(k) for k in known or () if k not in seen]

@@ -199,7 +199,8 @@ def _fuse(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) 
     named = "to" in value.arguments
     out: list[Tensor] = []
     for scale, width in targets:
-        step = frame.under(f"[-> {v.show(scale)}]") if len(targets) > 1 or named else frame
+        levelled = len(targets) > 1 or (named and not isinstance(scale, Expr))
+        step = frame.under(f"[{v.show(scale)}]") if levelled else frame
         made = _level(rule, inputs, out, scale, width, listed, frame, step, span, also)
         if made is not None:
             out.append(made)

@@ -64,8 +64,12 @@ def _index_text(node: syntax.Expr, frame: Frame) -> str:
         return " -> ".join(_index_text(step, frame) for step in node.steps)
     if isinstance(node, syntax.Index | syntax.Field):
         return place_text(node, frame)
+    if isinstance(node, syntax.Call):
+        return " ".join(node.span.text.split())
     value = evaluate(node, frame)
-    if not isinstance(value, int | Fraction | Symbol):
+    if isinstance(node, syntax.Name) and not isinstance(value, int | Fraction):
+        return node.name  # of a labelled tensor, whatever else goes by that name here
+    if not isinstance(value, int | Fraction | Symbol | str):
         raise error("bad-place", f"an index is a number or a name, and this is {v.describe(value)}", node.span)
     return v.show(value)
 
@@ -76,10 +80,12 @@ def _flatten(place: str, value: syntax.Expr, span: Span, frame: Frame) -> list[_
         return [_Entry(place, value, span)]
     out: list[_Entry] = []
     for item in value.items:
-        if not isinstance(item, syntax.Named) or isinstance(item.key, syntax.Else):
+        if not isinstance(item, syntax.Named):
             raise error("bad-place", "a record of pins holds entries `path: value`", item.span)
         key = item.key
-        if isinstance(key, syntax.Name | syntax.Field | syntax.Index):
+        if isinstance(key, syntax.Else):
+            step = "else"
+        elif isinstance(key, syntax.Name | syntax.Field | syntax.Index):
             step = place_text(key, frame)
         elif isinstance(key, syntax.List) and len(key.items) == 1:  # `[1/4 -> 1/8]: ...`, an index alone
             step = f"[{_index_text(key.items[0], frame)}]"  # type: ignore[arg-type]
@@ -188,6 +194,8 @@ def _items(node: syntax.Expr) -> list[syntax.Expr]:
 
 def _option(decision: Decision, node: syntax.Item, entry: _Entry, frame: Frame) -> int:
     """The index of the option that a value names."""
+    if isinstance(node, syntax.Name) and node.name in decision.labels:
+        return decision.labels.index(node.name)
     word = " ".join(node.span.text.split()) if isinstance(node, syntax.Call) else None
     if word is None and isinstance(node, syntax.Expr):
         value = evaluate(node, frame)
