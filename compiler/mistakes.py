@@ -557,6 +557,8 @@ def _conditional(stop: Stop) -> Diagnostic | None:
 
 def _chained(stop: Stop) -> Diagnostic | None:
     token = stop.token
+    if token.kind == ".." and ".." in [t.kind for t in stop.item]:
+        return stop.say("chained-range", "ranges can't be chained", None, "write `1..9 step 2`, or a list")
     if token.kind not in ("COMPARE", "in") or stop.before.kind not in _OPERAND_ENDS:
         return None
     for earlier in reversed(stop.item):
