@@ -314,6 +314,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "lookup": _plain_lookup,
     "in": lambda a, items: a in items,
     "level": _plain_level,
+    "gcd": math.gcd,
     "divides": lambda a, b: b % a == 0,
 }
 

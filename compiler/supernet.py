@@ -66,6 +66,27 @@ def key_of(weight: str) -> str:
     return weight.replace(".", "/")
 
 
+@dataclass
+class Surgery:
+    """What a shrink did to parameters and buffers, by name: the entries that stayed of each axis, and the names that are gone."""
+
+    cut: dict[str, tuple[Index, ...]]
+    removed: list[str]
+
+
+def largest_settings(graph: Graph) -> dict[str, Setting]:
+    """What each module of a supernet is built from, by node. Operators that no choice gives an output are left out."""
+    settings: dict[str, Setting] = {}
+    for node in graph.nodes.values():
+        if node.kind == "operator" or (node.kind == "merge" and node.op != "sum"):
+            operator = ops.find(node.op)
+            assert operator is not None
+            attrs, inputs, output = largest_node(graph, node)
+            if expr.evaluate(operator.alive(attrs), {}) is not False:
+                settings[node.name] = Setting(node.op, attrs, inputs, output)
+    return settings
+
+
 class Supernet(nn.Module):
     """Holds the largest setting of every operator. `forward` runs the architecture that was activated last, at first the largest.
 
@@ -75,29 +96,18 @@ class Supernet(nn.Module):
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
-        self.settings: dict[str, Setting] = {}
+        self.kept: dict[str, tuple[int, ...]] = {}
+        self.settings = largest_settings(graph)
         layers: dict[str, nn.Module] = {}
-        for node in graph.nodes.values():
-            if node.kind == "operator" or (node.kind == "merge" and node.op != "sum"):
-                setting = self._largest(node)
-                if setting is None:
-                    continue
-                self.settings[node.name] = setting
-                layers.setdefault(key_of(node.weight), setting.module())
+        for name, setting in self.settings.items():
+            key = key_of(graph.nodes[name].weight)
+            if key not in layers:
+                layers[key] = setting.module()
         layers["sum"] = layer_class("sum")()
         self.layers = nn.ModuleDict(layers)
         self.active: Mapping[str, Any] = {}
         self.steps: tuple[Step, ...] = ()
-        self._shells: dict[tuple[str, Any], nn.Module] = {}
         self.activate(largest_values(graph))
-
-    def _largest(self, node: Node) -> Setting | None:
-        attrs, inputs, output = largest_node(self.graph, node)
-        operator = ops.find(node.op)
-        assert operator is not None
-        if expr.evaluate(operator.alive(attrs), {}) is False:
-            return None
-        return Setting(node.op, attrs, inputs, output)
 
     # --- Choosing an architecture ------------------------------------------------------------------------------------------
 
@@ -105,7 +115,7 @@ class Supernet(nn.Module):
         """Makes `forward` run one architecture, with its part of the weights.
 
         Args:
-            values: of all present decisions, by path.
+            values: of all present decisions, by path. Units that were shrunk away cannot come back.
         """
         pinned = pin(self.graph, values)
         self.active = values
@@ -156,6 +166,47 @@ class Supernet(nn.Module):
             for i in step.frees:
                 slots[i] = None
         return slots[self._output]  # type: ignore[no-any-return]
+
+    # --- Shrinking -----------------------------------------------------------------------------------------------------------
+
+    def shrink(self, kept: Mapping[str, tuple[int, ...]]) -> Surgery:
+        """Removes search units for good: their weights leave the module, operators without a unit leave the network.
+
+        Args:
+            kept: by path of a `units` decision, the units that stay (of the original ones, and a subset of those still there).
+
+        Returns:
+            What happened to each tensor, for the optimiser and averages to follow.
+        """
+        self.kept.update(kept)
+        smaller = largest_settings(pin(self.graph, self.kept))
+        surgery = Surgery({}, [])
+        for name in [n for n in self.settings if n not in smaller]:
+            key = key_of(self.graph.nodes[name].weight)
+            if key in self.layers and all(key_of(self.graph.nodes[n].weight) != key for n in smaller):
+                surgery.removed.extend(f"layers.{key}.{tensor}" for tensor in self.layers[key].state_dict())
+                del self.layers[key]
+        done: set[str] = set()
+        for name, setting in smaller.items():
+            old, key = self.settings[name], key_of(self.graph.nodes[name].weight)
+            if key not in done and setting.arguments() != old.arguments():
+                done.add(key)
+                self.layers[key] = self._cut(key, self.layers[key], setting, old.shares(setting), surgery)
+        self.settings = smaller
+        self.activate({**self.active, **self.kept})
+        return surgery
+
+    def _cut(self, key: str, old: nn.Module, setting: Setting, shares: Mapping[str, tuple[Index, ...]], surgery: Surgery) -> nn.Module:
+        parameter = next(old.parameters())
+        new = setting.module().to(device=parameter.device, dtype=parameter.dtype).train(old.training)
+        before, after = old.state_dict(keep_vars=True), new.state_dict(keep_vars=True)
+        with torch.no_grad():
+            for tensor, value in after.items():
+                value.copy_(take(before[tensor], shares.get(tensor, ())))
+        whole = f"layers.{key}."
+        surgery.removed.extend(whole + tensor for tensor in before if tensor not in after)
+        surgery.cut.update({whole + tensor: shares.get(tensor, ()) for tensor in after})
+        return new
 
     # --- Taking out ----------------------------------------------------------------------------------------------------------
 

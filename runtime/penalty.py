@@ -1,0 +1,196 @@
+"""Search units while they live: their importance factors, what each costs, and the penalty that drives them to zero.
+
+The penalised loss is L = L_task + lambda(t) * sum over units of Delta_i |alpha_i| (HR-NAS paper), where alpha is the scale of the
+batch norm behind a depthwise channel, or behind a token's projection, and Delta the MACs that removing the unit would save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nasdsl.compiler import expr, ops
+from nasdsl.compiler.cost import node_cost
+from nasdsl.compiler.decision import Units
+from nasdsl.compiler.graph import Graph, Node
+from nasdsl.compiler.supernet import Supernet, key_of
+
+
+@dataclass
+class Group:
+    """The living units of one `units` decision.
+
+    Attributes:
+        path: of the decision.
+        kept: original numbers of the units, in the order of the scale's entries.
+        parameter: name of the module's parameter that holds the scales.
+        start: this group's first entry of it.
+        cost: what each unit costs (n,), in the units of the penalty; for tokens it depends on how many are alive.
+        by_alive: for tokens, the cost of a unit where n are alive, at index n (from 1).
+    """
+
+    path: str
+    node: str
+    kind: str
+    label: str
+    kept: tuple[int, ...]
+    parameter: str
+    start: int
+    cost: float
+    by_alive: list[float]
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.kept)
+
+
+def groups_of(network: Supernet) -> list[Group]:
+    """All groups of search units still alive in a supernet, with their MACs at the space's own input size."""
+    out: list[Group] = []
+    for name in network.settings:
+        node = network.graph.nodes[name]
+        operator = ops.find(node.op)
+        assert operator is not None
+        starts: dict[str, int] = {}
+        for group in operator.units(node.attrs):
+            if not isinstance(group.units, Units):
+                continue
+            path = group.units.path
+            kept = network.kept.get(path, tuple(range(group.units.n)))
+            start = starts.get(group.scale, 0)
+            starts[group.scale] = start + len(kept)
+            if not kept:
+                continue
+            parameter = f"layers.{key_of(node.weight)}.{group.scale}"
+            by_alive = unit_macs(network.graph, node, path, len(kept), network.kept) if group.kind == "token" else []
+            cost = by_alive[-1] if by_alive else unit_macs(network.graph, node, path, 1, network.kept)[1]
+            out.append(Group(path, name, group.kind, group.label, kept, parameter, start, cost, by_alive))
+    return out
+
+
+def unit_macs(graph: Graph, node: Node, path: str, most: int, kept: Mapping[str, tuple[int, ...]]) -> list[float]:
+    """MACs that the n-th living unit of a decision adds, for n = 1 to `most`, at index n; index 0 is 0."""
+    macs = expr.terms(node_cost(graph, node).macs)
+    mine = [term for term in macs if path in expr.decisions_of(term)]
+    others = {p: kept.get(p, tuple(range(graph.decisions[p].n))) for term in mine for p in expr.decisions_of(term) if p in graph.decisions}
+    totals = []
+    for n in range(most + 1):
+        values = {**others, path: tuple(range(n))}
+        totals.append(float(sum(expr.evaluate(term, values) for term in mine)))
+    return [0.0] + [totals[n] - totals[n - 1] for n in range(1, most + 1)]
+
+
+# --- Other forms of a unit's cost -------------------------------------------------------------------------------------------
+
+
+def paper_cost(graph: Graph, group: Group, alive: int) -> float:
+    """HR-NAS paper: k^2 h w for a channel of kernel k; for a token O(n) - O(n - 1) with O(n) = 2 layers of 4 n d s^2 + 2 n^2 d attention and
+    8 n s^4 feed-forward MACs, d = s^2."""
+    node = graph.nodes[group.node]
+    if group.kind == "channel":
+        return float(int(group.label) ** 2 * node.shape.pixels)
+    side = int(node.attrs["size"]) ** 2
+
+    def total(n: int) -> float:
+        return 2.0 * (4 * n * side * side + 2 * n * n * side + 8 * n * side * side)
+
+    return total(alive) - total(max(alive - 1, 0))
+
+
+def code_cost(graph: Graph, group: Group, alive: int, most: int, side: int = 224) -> float:
+    """HR-NAS official code, at `side` x `side` pixels for every task: c H W + (k^2 + c') H' W' for a channel; for a token E (c + 2) + E c' +
+    4 E^2 + 4 + 2 E (2 n - 1), which is what its profiler sees of the transformer."""
+    node = graph.nodes[group.node]
+    source = graph.nodes[node.inputs[0].source].shape
+    pixels_in, pixels_out = (_pixels(scale, side) for scale in (source.scale, node.shape.scale))
+    if group.kind == "channel":
+        return float(source.channels * pixels_in + (int(group.label) ** 2 + node.shape.channels) * pixels_out)
+    width = int(node.attrs["size"]) ** 2
+    return float(width * (source.channels + 2) + width * node.shape.channels + 4 * width**2 + 4 + 2 * width * (2 * max(alive, 1) - 1))
+
+
+def _pixels(scale: Any, side: int) -> int:
+    length = -(-side * scale.numerator // scale.denominator)
+    return int(length * length)
+
+
+class Penalty:
+    """Adds the gradient of lambda * sum Delta |alpha| to the scales' gradients.
+
+    Args:
+        form: "exact" (MACs by the space's own cost model at its own input), "paper", "code", or "uniform" (every unit alike).
+        normalise: divide by the mean cost of all units of the untouched supernet, so that lambda means the same for all tasks and sizes.
+        threshold: tokens whose scale is above it count as alive, as in the HR-NAS code.
+    """
+
+    def __init__(self, network: Supernet, form: str, normalise: bool, threshold: float, latency: Mapping[str, float] | None = None):
+        self.form, self.threshold, self.latency = form, threshold, latency
+        self.scale = 1.0
+        self.refresh(network)
+        if normalise:
+            units = sum(len(group.kept) for group in self.groups)
+            whole = sum(self.cost(group, len(group.kept)) * len(group.kept) for group in self.groups)
+            self.scale = (units + 1e-5) / whole if whole else 1.0
+
+    def refresh(self, network: Supernet) -> None:
+        """Looks up groups and scales anew after the network has changed."""
+        self.network = network
+        self.groups = groups_of(network)
+        self.parameters = dict(network.named_parameters())
+        self._steady: dict[str, torch.Tensor] = {}
+        for group in self.groups:
+            if group.kind != "token":
+                scales = self.parameters[group.parameter]
+                row = self._steady.setdefault(group.parameter, torch.zeros_like(scales, requires_grad=False))
+                row[group.start : group.end] = self.cost(group, len(group.kept)) * self.scale
+
+    def cost(self, group: Group, alive: int) -> float:
+        """Delta of one unit where `alive` of its group live, before normalisation."""
+        if self.form == "uniform":
+            return 1.0
+        if self.form == "paper":
+            return paper_cost(self.network.graph, group, alive)
+        if self.form == "code":
+            return code_cost(self.network.graph, group, alive, len(group.kept))
+        macs = group.by_alive[max(min(alive, len(group.by_alive) - 1), 1)] if group.by_alive else group.cost
+        return macs * (self.latency[group.node] if self.latency is not None else 1.0)
+
+    @torch.no_grad()
+    def add_gradient(self, weight: float) -> None:
+        """Adds `weight` * Delta * sign(alpha) to the gradient of every scale."""
+        if weight == 0:
+            return
+        for name, row in self._steady.items():
+            scales = self.parameters[name]
+            if scales.grad is not None:
+                scales.grad.addcmul_(row, scales.sign(), value=weight)
+        for group in self.groups:
+            if group.kind == "token":
+                scales = self.parameters[group.parameter]
+                if scales.grad is not None:
+                    alive = int((scales > self.threshold).sum())
+                    scales.grad.add_(scales.sign(), alpha=weight * self.cost(group, alive) * self.scale)
+
+    @torch.no_grad()
+    def value(self) -> float:
+        """sum Delta |alpha|, for the log."""
+        total = sum(float((row * self.parameters[name].abs()).sum()) for name, row in self._steady.items())
+        for group in self.groups:
+            if group.kind == "token":
+                scales = self.parameters[group.parameter]
+                alive = int((scales > self.threshold).sum())
+                total += float(scales.abs().sum()) * self.cost(group, alive) * self.scale
+        return total
+
+    def importance(self, values: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        """|alpha| of every group, from the network's own values or an average's."""
+        return [values[group.parameter].detach()[group.start : group.end].abs() for group in self.groups]
+
+
+def units_left(network: Supernet) -> tuple[int, int]:
+    """Search units still there, and how many there were."""
+    whole = {p: d.n for p, d in network.graph.decisions.items() if d.kind == "units"}
+    return sum(len(network.kept.get(p, range(n))) for p, n in whole.items()), sum(whole.values())

@@ -1,0 +1,75 @@
+"""Named presets of training settings: the recipes of the papers. A file takes one with `preset: name` and overrides what it likes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nasdsl.compiler.diagnostics import error, suggest
+from nasdsl.compiler.source import Span
+from nasdsl.runtime.settings import merged
+
+_HRNAS_DENSE: Mapping[str, Any] = {
+    "batch": 32,
+    "optimiser": {"name": "adamw", "lr": 0.04, "eps": 1e-3},
+    "schedule": {"name": "onecycle"},
+    "weight_decay": 1e-5,
+}
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    # HR-NAS paper and official code: classification on ImageNet.
+    "hrnas_imagenet": {
+        "epochs": 350,
+        "batch": 1024,
+        "optimiser": {"name": "rmsprop", "lr": 0.016, "lr_batch": 256, "alpha": 0.9, "momentum": 0.9, "eps": 1e-3},
+        "schedule": {"name": "exponential", "decay": 0.97, "decay_every": 2.4, "warmup": 5, "warmup_from": 0.25},
+        "weight_decay": 1e-5,
+        "augment": "imagenet",
+        "task": {"label_smoothing": 0.1},
+    },
+    # HR-NAS official code: semantic segmentation. The loss is averaged over all pixels, ignored ones counting as zero.
+    "hrnas_cityscapes": {**_HRNAS_DENSE, "epochs": 430, "augment": "cityscapes", "task": {"average_over_all_pixels": True}},
+    "hrnas_ade20k": {**_HRNAS_DENSE, "epochs": 200, "batch": 64, "augment": "ade20k", "task": {"average_over_all_pixels": True}},
+    # HR-NAS official code: keypoints on COCO.
+    "hrnas_keypoints": {
+        "epochs": 210,
+        "batch": 384,
+        "optimiser": {"name": "adamw", "lr": 1e-3, "eps": 1e-8},
+        "schedule": {"name": "step", "milestones": [170, 200]},
+        "weight_decay": 1e-8,
+        "augment": "keypoints",
+    },
+    # HR-NAS paper: 3-D detection on KITTI.
+    "hrnas_kitti": {
+        "epochs": 80,
+        "batch": 16,
+        "optimiser": {"name": "adamw", "lr": 2e-3},
+        "schedule": {"name": "onecycle", "start_div": 10},
+        "weight_decay": 1e-2,
+        "weight_decay_form": "optimiser",
+    },
+    # Minutes on a laptop: small images, few epochs.
+    "small": {
+        "epochs": 20,
+        "batch": 64,
+        "optimiser": {"name": "adamw", "lr": 4e-3},
+        "schedule": {"name": "onecycle"},
+        "weight_decay": 1e-4,
+        "weight_decay_form": "optimiser",
+        "ema": {"decay": 0.998, "decay_batch": None},
+    },
+}
+
+
+def with_recipe(entries: Mapping[str, Any], span: Span | None = None) -> dict[str, Any]:
+    """The entries over those of their `preset`.
+
+    Raises:
+        CompileError: no preset has that name.
+    """
+    name = entries.get("preset")
+    if name is None:
+        return dict(entries)
+    if name not in RECIPES:
+        raise error("unknown-preset", f"no training preset named `{name}`", span, help=suggest(str(name), RECIPES) or ", ".join(RECIPES))
+    return merged(RECIPES[name], entries)

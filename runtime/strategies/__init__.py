@@ -1,0 +1,1 @@
+"""Searches: each takes a space to a smaller one. One file each."""

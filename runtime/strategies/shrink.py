@@ -1,0 +1,231 @@
+"""Progressive shrinking: train one supernet, drive the scales of costly units to zero, and cut those units out while it trains.
+
+HR-NAS paper, section 3: L = L_task + lambda * sum_i Delta_i |alpha_i|, units with |alpha| below a threshold are removed every few epochs, and
+what is left at the end is the architecture, usable at once. Beside the paper's plain threshold a `target` on the cost can be set: the
+weakest units then go on a schedule that meets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, field_validator
+
+from nasdsl.compiler import expr
+from nasdsl.compiler.cost import measure, total_cost
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.largest import largest_values
+from nasdsl.runtime.penalty import Group, Penalty, units_left
+from nasdsl.runtime.settings import Settings, Train, amount
+from nasdsl.runtime.trainer import Trainer
+
+
+class Shrink(Settings):
+    """Settings of `search shrink { ... }`.
+
+    Attributes:
+        penalty: lambda of the penalty, written `1.6e-4 * macs`.
+        cost: how Delta is computed: "exact" (this space's MACs at its own input), "paper", "code" (at 224 x 224), or "uniform".
+        normalise: divide Delta by its mean, so that lambda means the same for every space.
+        threshold: |alpha| below which a unit is dead.
+        every: epochs between removals.
+        free, warmup: epochs without penalty, and epochs over which lambda then rises to its full value.
+        least: MACs that must be prunable for a removal to be worth it.
+        target: the cost to end at, written `macs <= 0.3G`, or as a share of the supernet `macs <= 0.3`.
+        until: with a target, the share of the run by which it is met; the rest trains what is left.
+        rank: with a target, what units are ranked by: "scale" |alpha|, or "scale_per_cost" |alpha| / Delta.
+    """
+
+    penalty: dict[Literal["macs", "latency"], float] = {"macs": 1.6e-4}
+    cost: Literal["exact", "paper", "code", "uniform"] = "exact"
+    normalise: bool = True
+    threshold: float = Field(1e-3, ge=0)
+    every: float = Field(5, gt=0)
+    free: float = Field(0, ge=0)
+    warmup: float = Field(25, ge=0)
+    least: float = Field(0, ge=0)
+    target: dict[Literal["macs", "flops", "params"], float] | None = None
+    until: float = Field(0.6, gt=0, le=1)
+    rank: Literal["scale", "scale_per_cost"] = "scale"
+    train: Train = Train()
+
+    @field_validator("every", "free", "warmup", mode="before")
+    @classmethod
+    def _in_epochs(cls, value: Any) -> Any:
+        return amount(value, "epochs")
+
+    @field_validator("penalty")
+    @classmethod
+    def _one_cost(cls, value: dict[str, float]) -> dict[str, float]:
+        if len(value) != 1:
+            raise ValueError("names one cost, such as `1.6e-4 * macs`")
+        return value
+
+
+@dataclass
+class Removal:
+    """One removal: how many units were there and are left, and the MACs and parameters of what is left."""
+
+    epoch: float
+    units: int
+    left: int
+    macs: int
+    params: int
+
+
+class Shrinker:
+    """Hangs penalty and removals into a trainer."""
+
+    def __init__(self, trainer: Trainer, settings: Shrink, latency: Mapping[str, float] | None = None):
+        self.trainer, self.settings = trainer, settings
+        self.graph: Graph = trainer.network.graph
+        self.cost = total_cost(self.graph)
+        self.penalty = Penalty(trainer.network, settings.cost, settings.normalise, settings.threshold, latency)
+        self.start = self.costs(largest_values(self.graph))
+        self.target: float | None = None
+        self.measure = "macs"
+        if settings.target is not None:
+            ((self.measure, value),) = settings.target.items()
+            self.target = value * self.start[self.measure] if value <= 1 else value
+        trainer.on_gradients = self._penalise
+
+    def costs(self, values: Mapping[str, Any]) -> dict[str, float]:
+        return {name: float(expr.evaluate(measure(self.cost, name), values)) for name in ("macs", "flops", "params")}
+
+    def now(self) -> dict[str, float]:
+        """Costs of the network as it is."""
+        return self.costs({**largest_values(self.graph), **self.trainer.network.kept})
+
+    # --- Penalty ---------------------------------------------------------------------------------------------------------------
+
+    def weight(self) -> float:
+        """lambda at the current step."""
+        (full,) = self.settings.penalty.values()
+        if self.reached():
+            return 0.0
+        epoch = self.trainer.step / self.trainer.steps_per_epoch
+        if epoch < self.settings.free:
+            return 0.0
+        rise = self.settings.warmup - self.settings.free
+        return full if rise <= 0 else full * min(1.0, (epoch - self.settings.free) / rise)
+
+    def reached(self) -> bool:
+        """Whether there is a target and the network meets it."""
+        return self.target is not None and self._reached
+
+    @property
+    def _reached(self) -> bool:
+        network = self.trainer.network
+        key = sum(len(units) for units in network.kept.values())
+        if getattr(self, "_key", None) != key:
+            self._key, self._met = key, self.now()[self.measure] <= (self.target or 0)
+        return bool(self._met)
+
+    def _penalise(self, trainer: Trainer) -> None:
+        self.penalty.add_gradient(self.weight())
+
+    # --- Removal ---------------------------------------------------------------------------------------------------------------
+
+    def interval(self) -> int:
+        """Steps between removals."""
+        return max(1, round(self.settings.every * self.trainer.steps_per_epoch))
+
+    def due(self) -> bool:
+        """Whether units are removed after the current step."""
+        step = self.trainer.step
+        return step % self.interval() == 0 or step == self.trainer.steps
+
+    def remove(self) -> Removal | None:
+        """Removes what is due; None where nothing is."""
+        if self.reached():
+            return None
+        self.penalty.refresh(self.trainer.network)
+        groups = self.penalty.groups
+        raw = self.penalty.importance(dict(self.trainer.network.named_parameters()))
+        average = self.trainer.average
+        smooth = self.penalty.importance(average.values) if average is not None else raw
+        last = self.trainer.step >= self.trainer.steps
+        threshold = self.settings.threshold
+        keep = [(s > threshold) if last else (s > threshold) | (r > threshold) for r, s in zip(raw, smooth, strict=True)]
+        saved = sum(float((~k).sum()) * g.cost for k, g in zip(keep, groups, strict=True))
+        if saved < self.settings.least and not last:
+            keep = [torch.ones_like(k) for k in keep]
+        if self.target is not None:
+            self._meet(self.budget(), groups, smooth, keep)
+        self._keep_alive(groups, smooth, keep)
+        kept = {g.path: tuple(u for u, stays in zip(g.kept, k.tolist(), strict=True) if stays) for g, k in zip(groups, keep, strict=True)}
+        kept = {path: units for path, units in kept.items() if len(units) != len(self._now_kept(path))}
+        if not kept:
+            return None
+        before, _ = units_left(self.trainer.network)
+        self.trainer.shrink(kept)
+        self.penalty.refresh(self.trainer.network)
+        left, _ = units_left(self.trainer.network)
+        cost = self.now()
+        return Removal(self.trainer.step / self.trainer.steps_per_epoch, before, left, int(cost["macs"]), int(cost["params"]))
+
+    def _now_kept(self, path: str) -> tuple[int, ...]:
+        return self.trainer.network.kept.get(path, tuple(range(self.graph.decisions[path].n)))
+
+    def budget(self) -> float:
+        """The cost allowed after this removal: from the supernet's down to the target, evenly in the logarithm, over the part `until`."""
+        assert self.target is not None
+        end = max(self.interval(), round(self.settings.until * self.trainer.steps) // self.interval() * self.interval())
+        done = min(1.0, self.trainer.step / end)
+        return float(self.start[self.measure] * (self.target / self.start[self.measure]) ** done)
+
+    def _meet(self, budget: float, groups: list[Group], importance: list[torch.Tensor], keep: list[torch.Tensor]) -> None:
+        """Marks the weakest units until the cost is at most `budget`. Stops there: units above the threshold or not."""
+        values = {**largest_values(self.graph), **self.trainer.network.kept}
+        terms = self._terms_by_path(groups)
+        alive = [int(k.sum()) for k in keep]
+        living: dict[str, int] = {g.path: n for g, n in zip(groups, alive, strict=True)}
+        cost = self._cost_with(values, living)
+        order = []
+        for i, (group, scores) in enumerate(zip(groups, importance, strict=True)):
+            per = self.penalty.cost(group, alive[i]) if self.settings.rank == "scale_per_cost" else 1.0
+            order.extend((score / per, i, j) for j, score in enumerate(scores.tolist()) if keep[i][j])
+        order.sort()
+        for _, i, j in order:
+            if cost <= budget:
+                return
+            before = self._term_cost(terms[groups[i].path], values, living)
+            living[groups[i].path] -= 1
+            after = self._term_cost(terms[groups[i].path], values, living)
+            keep[i][j] = False
+            cost += after - before
+
+    def _terms_by_path(self, groups: list[Group]) -> dict[str, list[Any]]:
+        """The terms of the cost that each group's count changes."""
+        out: dict[str, list[Any]] = {group.path: [] for group in groups}
+        for term in expr.terms(measure(self.cost, self.measure)):
+            for path in expr.decisions_of(term):
+                if path in out:
+                    out[path].append(term)
+        return out
+
+    @staticmethod
+    def _term_cost(terms: list[Any], values: dict[str, Any], living: Mapping[str, int]) -> float:
+        here = {p: range(living[p]) if p in living else values[p] for term in terms for p in expr.decisions_of(term)}
+        return float(sum(expr.evaluate(term, here) for term in terms))
+
+    def _cost_with(self, values: dict[str, Any], living: Mapping[str, int]) -> float:
+        return float(expr.evaluate(measure(self.cost, self.measure), {**values, **{p: range(n) for p, n in living.items()}}))
+
+    def _keep_alive(self, groups: list[Group], importance: list[torch.Tensor], keep: list[torch.Tensor]) -> None:
+        """Puts back the strongest unit wherever a requirement would break without it (a sum that nothing would reach)."""
+        index = {group.path: i for i, group in enumerate(groups)}
+        values: dict[str, Any] = {**largest_values(self.graph), **self.trainer.network.kept}
+        for group, k in zip(groups, keep, strict=True):
+            values[group.path] = range(int(k.sum()))
+        for requirement in self.graph.requirements:
+            if requirement.origin == "budget" or expr.holds(requirement.condition, values):
+                continue
+            mine = [index[path] for path in expr.decisions_of(requirement.condition) if path in index]
+            strongest = max(((float(s), i, j) for i in mine for j, s in enumerate(importance[i].tolist())), default=None)
+            if strongest is not None:
+                keep[strongest[1]][strongest[2]] = True
+                values[groups[strongest[1]].path] = range(int(keep[strongest[1]].sum()))

@@ -1,0 +1,231 @@
+"""The training loop: one network, one task, one data set. Searches hang their own work into it.
+
+Every random number of a step follows from (seed, step), so that a run that was killed and resumed ends as one that was not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from nasdsl.compiler.supernet import Supernet, Surgery
+from nasdsl.runtime.data import DataSplits, Loader
+from nasdsl.runtime.optim import Average, decayed, follow, load_optimiser_state, make_optimiser, optimiser_state, peak_rate, rate
+from nasdsl.runtime.settings import Train
+from nasdsl.runtime.tasks import Task
+
+
+class Trainer:
+    """Trains a network that may lose weights on the way.
+
+    Attributes:
+        step: optimiser steps done; `epoch` is the number of whole epochs they make.
+        rows: what was measured, one record an epoch.
+        on_gradients: called after the backward pass, before the optimiser's step.
+    """
+
+    def __init__(self, network: Supernet, task: Task, data: DataSplits, settings: Train, fabric: Fabric, seed: int = 0, workers: int = 0):
+        self.network, self.task, self.data, self.settings, self.fabric, self.seed = network, task, data, settings, fabric, seed
+        size = data.size
+        augment = task.augment(settings.augment, size if settings.augment not in ("none", "flip") else None, **settings.augment_options)
+        share = {"rank": fabric.global_rank, "world": fabric.world_size, "device": fabric.device, "workers": workers}
+        self.batch = max(1, settings.batch // fabric.world_size)
+        together = self.batch * fabric.world_size
+        self.loader = Loader(
+            data.train,
+            self.batch,
+            seed=seed,
+            shuffle=True,
+            drop_last=len(data.train) >= together,  # type: ignore[arg-type]
+            augment=augment,
+            normalise=task.normalise,
+            **share,  # type: ignore[arg-type]
+        )
+        self.val_loader = Loader(data.val, self.batch, normalise=task.normalise, **share)  # type: ignore[arg-type]
+        self.steps_per_epoch = len(self.loader)
+        self.steps = max(1, round(settings.epochs * self.steps_per_epoch))
+        self.step = 0
+        self.rows: list[dict[str, Any]] = []
+        self.on_gradients: Callable[[Trainer], None] | None = None
+        self._format = torch.channels_last if settings.channels_last else torch.contiguous_format
+        self.network.to(fabric.device)
+        self.network.to(memory_format=self._format)  # type: ignore[call-overload]
+        self.optimiser = make_optimiser(network, settings)
+        self.average = Average(network, settings.ema, settings.batch) if settings.ema is not None else None
+        self._wrap()
+
+    @property
+    def epoch(self) -> int:
+        return self.step // self.steps_per_epoch
+
+    def _wrap(self) -> None:
+        """(Re)builds what Fabric puts around network and optimiser; needed after the network has lost weights."""
+        if not hasattr(self, "_plain"):
+            self._plain = self.fabric.world_size == 1
+        self.model: nn.Module = self.fabric.setup_module(self.network) if not self._plain else self.network
+
+    # --- Training --------------------------------------------------------------------------------------------------------------
+
+    def fit(self, until: int | None = None, on_step: Callable[[Trainer, float], None] | None = None) -> None:
+        """Trains up to step `until` (all by default).
+
+        Args:
+            on_step: called after each step with its loss.
+        """
+        stop = self.steps if until is None else min(until, self.steps)
+        while self.step < stop:
+            epoch, start = divmod(self.step, self.steps_per_epoch)
+            for images, targets in self.loader.epoch(epoch, start):
+                loss = self.train_step(images, targets)
+                if on_step is not None:
+                    on_step(self, loss)
+                if self.step >= stop:
+                    return
+
+    def train_step(self, images: torch.Tensor, targets: Any) -> float:
+        """One step on one batch (B C H W); the loss of the task."""
+        settings = self.settings
+        torch.manual_seed((self.seed << 32) + (self.step << 8) + self.fabric.global_rank)
+        self.network.train()
+        factor = rate(settings.schedule, self.step, self.steps, self.steps_per_epoch)
+        for group in self.optimiser.param_groups:
+            group["lr"] = peak_rate(settings) * factor
+        with self.autocast():
+            outputs = self.model(images.contiguous(memory_format=self._format))
+            loss = self.task.loss(outputs, targets)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        if settings.weight_decay and settings.weight_decay_form == "loss":
+            self._decay_in_loss(settings.weight_decay)
+        if self.on_gradients is not None:
+            self.on_gradients(self)
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+        self.optimiser.step()
+        self.step += 1
+        if self.average is not None:
+            self.average.update(self.network)
+        return float(loss.detach())
+
+    def autocast(self) -> Any:
+        return self.fabric.autocast()
+
+    @torch.no_grad()
+    def _decay_in_loss(self, weight: float) -> None:
+        """The gradient of 0.5 * weight * sum of squares, as if it stood in the loss."""
+        members = [p for n, p in self.network.named_parameters() if decayed(n, p) and p.grad is not None]
+        torch._foreach_add_([p.grad for p in members], members, alpha=weight)
+
+    def shrink(self, kept: dict[str, tuple[int, ...]]) -> Surgery:
+        """Removes search units from the network, the optimiser and the averages in one go."""
+        before = dict(self.network.named_parameters())
+        surgery = self.network.shrink(kept)
+        self.network.to(memory_format=self._format)  # type: ignore[call-overload]
+        follow(self.optimiser, before, self.network, surgery)
+        if self.average is not None:
+            self.average.follow(surgery)
+        self._wrap()
+        return surgery
+
+    # --- Measuring -------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def averaged(self, recalibrate: int) -> Iterator[Supernet]:
+        """The network with its averaged weights and recalibrated norm statistics; afterwards everything is as it was."""
+        buffers = {name: b.detach().clone() for name, b in self.network.named_buffers()}
+        if self.average is not None:
+            self.average.swap(self.network)
+        try:
+            if recalibrate:
+                self.recalibrate(recalibrate)
+            yield self.network
+        finally:
+            if self.average is not None:
+                self.average.swap(self.network)
+            with torch.no_grad():
+                for name, b in self.network.named_buffers():
+                    b.copy_(buffers[name])
+
+    @torch.no_grad()
+    def recalibrate(self, batches: int) -> None:
+        """Estimates norm statistics anew: a plain mean over training batches, taken with everything else in evaluation mode."""
+        norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d)]
+        momenta = [norm.momentum for norm in norms]
+        self.network.eval()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+            norm.train()
+        plain = Loader(
+            self.data.train,
+            self.batch,
+            seed=self.seed + 1,
+            shuffle=True,
+            normalise=self.task.normalise,
+            rank=self.fabric.global_rank,
+            world=self.fabric.world_size,
+            device=self.fabric.device,
+        )
+        for i, (images, _) in enumerate(plain.epoch(0)):
+            if i >= batches:
+                break
+            with self.autocast():
+                self.network(images.contiguous(memory_format=self._format))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            if self.fabric.world_size > 1:
+                for statistic in (norm.running_mean, norm.running_var):
+                    if statistic is not None:
+                        statistic.copy_(self.fabric.all_reduce(statistic, reduce_op="mean"))  # type: ignore[arg-type]
+        self.network.eval()
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """The task's metric on the validation split, and the mean loss, with the network as it is."""
+        self.network.eval()
+        metric = self.task.metric(self.fabric.device)
+        total, count = 0.0, 0
+        for images, targets in self.val_loader.epoch(0):
+            with self.autocast():
+                outputs = self.task.infer(self.network, images.contiguous(memory_format=self._format))
+                loss = self.task.loss(outputs, targets)
+            metric.update(outputs.float(), targets)
+            total, count = total + float(loss) * len(images), count + len(images)
+        return {**metric.compute(), "loss": total / max(count, 1)}
+
+    def evaluate(self) -> dict[str, float]:
+        """The metric with averaged weights and recalibrated statistics."""
+        with self.averaged(self.settings.recalibrate):
+            return self.measure()
+
+    # --- State -----------------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on exactly here."""
+        return {
+            "step": self.step,
+            "kept": {path: list(units) for path, units in self.network.kept.items()},
+            "network": {name: t.detach() for name, t in self.network.state_dict().items()},
+            "optimiser": optimiser_state(self.optimiser, self.network),
+            "average": None if self.average is None else {"values": self.average.values, "steps": self.average.steps},
+            "rows": self.rows,
+            "time": time.time(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes back to where `state` was taken."""
+        kept = {path: tuple(units) for path, units in state["kept"].items()}
+        if kept:
+            self.shrink(kept)
+        self.network.load_state_dict(state["network"])
+        load_optimiser_state(self.optimiser, self.network, state["optimiser"])
+        if self.average is not None and state["average"] is not None:
+            self.average.values = {name: t.to(self.fabric.device) for name, t in state["average"]["values"].items()}
+            self.average.steps = state["average"]["steps"]
+        self.step, self.rows = state["step"], list(state["rows"])
