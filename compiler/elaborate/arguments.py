@@ -83,7 +83,7 @@ def bind_arguments(operator: Operator, node: syntax.Call, frame: Frame, path: st
             value = evaluate(given[param.name], frame, join(path, param.name))
             values[param.name] = checked(value, param, given[param.name].span, frame, operator.name)
         elif (default := frame.scope.find(f"default {param.name}")) is not None:
-            values[param.name] = default.value
+            values[param.name] = checked(default.value, param, default.span or node.span, frame, operator.name)
         elif param.default is REQUIRED:
             raise error("missing-argument", f"`{operator.name}` needs `{param.name}`", node.span, help=param.doc)
         else:

@@ -74,7 +74,7 @@ def _shortcut(flow: Tensor, inside: Tensor, stride: Value, frame: Frame, span: S
         return flow
     conv = ops.find("conv")
     assert conv is not None
-    arguments = {p.name: p.default for p in conv.params} | {"out": inside.shape.channels, "stride": stride, "act": "none"}
+    arguments = {p.name: p.default for p in conv.params} | {"out": inside.shape.channels, "stride": stride, "act": Symbol("none")}
     made = node_for(conv, arguments, (flow,), replace(frame, path=join(frame.path, "shortcut")), span, {})
     if same is False:
         return made

@@ -288,8 +288,10 @@ class _Program:
 
     def _defaults(self, item: syntax.Section) -> None:
         section = read_section(item, self.frame)
-        for key, value in section.entries.items():
-            self.frame.scope.bind(f"default {key}", value, section.spans[key])
+        for entry in item.body.items:
+            assert isinstance(entry, syntax.Named) and isinstance(entry.key, syntax.Name)
+            value = evaluate(entry.value, self.frame, f"defaults.{entry.key.name}")
+            self.frame.scope.bind(f"default {entry.key.name}", value, section.spans[entry.key.name])
 
     def _start(self, item: syntax.Input | None, section: syntax.Section) -> None:
         if item is None:

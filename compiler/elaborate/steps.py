@@ -221,7 +221,7 @@ def _run_repeat(node: syntax.Repeat, flow: Flow, frame: Frame, name: str) -> Flo
 
 
 def _run_for(node: syntax.For, flow: Flow, frame: Frame, name: str) -> Flow:
-    items = items_of(node.bind.source, frame)
+    items = items_of(node.bind.source, frame, join(frame.decisions, f"{name}.{node.bind.name}"))
     for i, item in enumerate(items):
         inner = frame.under(f"{name}[{i}]").nested()
         inner.scope.bind(node.bind.name, item, node.bind.span)
@@ -324,8 +324,11 @@ def node_for(
     arrives = expr.both(*[tensor.present for tensor in tensors])
     alive = expr.both(arrives, operator.alive(arguments))
     edges = tuple(Edge(tensor.node, tensor.present) for tensor in tensors)
-    weight = _shared_name(frame.path) if arguments.get("share") == Symbol("weights") else ""
-    attrs = {name: value for name, value in arguments.items() if name != "share" or value != Symbol("weights")}
+    share = arguments.get("share")
+    weight = ""
+    if isinstance(share, Symbol):  # with its other copies, or with all steps that say the same word
+        weight = _shared_name(frame.path) if share.word == "weights" else f"shared {share.word}"
+    attrs = {name: value for name, value in arguments.items() if name != "share" or not isinstance(share, Symbol)}
     reached, present = expr.both(frame.present, arrives), expr.both(frame.present, alive)
     tensor = frame.builder.node(frame.path, "operator", operator.name, attrs, edges, shape, present, span, weight, reached)
     return replace(tensor, present=alive)
