@@ -17,6 +17,7 @@ from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import Units
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.supernet import Supernet, key_of
+from nasdsl.runtime.latency import Latency
 
 
 @dataclass
@@ -123,10 +124,11 @@ class Penalty:
     Args:
         form: "exact" (MACs by the space's own cost model at its own input), "paper", "code", or "uniform" (every unit alike).
         normalise: divide by the mean cost of all units of the untouched supernet, so that lambda means the same for all tasks and sizes.
+        latency: costs are milliseconds on the device of the table, in place of MACs.
         threshold: tokens whose scale is above it count as alive, as in the HR-NAS code.
     """
 
-    def __init__(self, network: Supernet, form: str, normalise: bool, threshold: float, latency: Mapping[str, float] | None = None):
+    def __init__(self, network: Supernet, form: str, normalise: bool, threshold: float, latency: Latency | None = None):
         self.form, self.threshold, self.latency = form, threshold, latency
         self.scale = 1.0
         self.refresh(network)
@@ -156,7 +158,7 @@ class Penalty:
         if self.form == "code":
             return code_cost(self.network.graph, group, alive, len(group.kept))
         macs = group.by_alive[max(min(alive, len(group.by_alive) - 1), 1)] if group.by_alive else group.cost
-        return macs * (self.latency[group.node] if self.latency is not None else 1.0)
+        return macs if self.latency is None else macs * self.latency.slope(group.node, self.network)
 
     @torch.no_grad()
     def add_gradient(self, weight: float) -> None:

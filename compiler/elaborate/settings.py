@@ -17,7 +17,7 @@ from nasdsl.compiler.space import SettingsSection
 
 def read_section(item: syntax.Section, frame: Frame) -> SettingsSection:
     """The entries of a section. Words become strings, ratios floats, `5 epochs` becomes `{"epochs": 5}`, a cost such as `1.6e-4 * macs`
-    becomes `{"macs": 1.6e-4}`, a call `sgd(0.1, momentum: 0.9)` becomes `{"name": "sgd", "args": [0.1], "momentum": 0.9}`."""
+    becomes `{"macs": 1.6e-4}`, a limit `macs <= 0.3G` `{"macs": 300000000}`, a call `sgd(0.1, momentum: 0.9)` becomes `{"name": "sgd", "args": [0.1], "momentum": 0.9}`."""
     entries: dict[str, Any] = {}
     spans: dict[str, Span] = {}
     for entry in item.body.items:
@@ -66,7 +66,11 @@ def plain(value: Any, span: Span) -> Any:
 
 
 def _costs(value: Value, span: Span) -> dict[str, Any]:
-    """`1.6e-4 * macs + 1e-6 * params` as weights by cost."""
+    """`1.6e-4 * macs + 1e-6 * params` as weights by cost; `macs <= 0.3G` as a limit by cost."""
+    if isinstance(value, Apply) and value.function == "le" and isinstance(value.args[0], Expr) and not isinstance(value.args[1], Expr):
+        ((measure, factor),) = _costs(value.args[0], span).items()
+        limit = value.args[1] / Fraction(factor)
+        return {measure: int(limit) if limit.denominator == 1 else float(limit)}
     out: dict[str, Any] = {}
     for term in terms(value):
         if isinstance(term, Total):

@@ -1,1 +1,23 @@
 """Searches: each takes a space to a smaller one. One file each."""
+
+from collections.abc import Mapping
+
+from nasdsl.compiler.diagnostics import error, suggest
+from nasdsl.runtime.data.plugins import with_entry_points
+from nasdsl.runtime.problem import Strategy
+from nasdsl.runtime.strategies.shrink import ShrinkSearch
+
+STRATEGIES: Mapping[str, type[Strategy]] = {ShrinkSearch.name: ShrinkSearch}
+
+
+def find_strategy(name: str) -> type[Strategy]:
+    """The search called `name`: built in, or an entry point in the group `nasdsl.runtimes`.
+
+    Raises:
+        CompileError: there is none.
+        PluginError: an entry point cannot be used.
+    """
+    known = with_entry_points("nasdsl.runtimes", dict(STRATEGIES), lambda value: hasattr(value, "search"))
+    if name not in known:
+        raise error("unknown-search", f"no search named `{name}`", None, help=suggest(name, known) or "there is " + ", ".join(known))
+    return known[name]

@@ -7,20 +7,32 @@ weakest units then go on a schedule that meets it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
 
 from nasdsl.compiler import expr
 from nasdsl.compiler.cost import measure, total_cost
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.extremes import least
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
+from nasdsl.compiler.supernet import Supernet
+from nasdsl.runtime.latency import Latency
+from nasdsl.runtime.optim import initialise
 from nasdsl.runtime.penalty import Group, Penalty, units_left
+from nasdsl.runtime.problem import Problem, Result
+from nasdsl.runtime.runs import Board
 from nasdsl.runtime.settings import Settings, Train, amount
 from nasdsl.runtime.trainer import Trainer
+
+CHECKPOINT_SECONDS = 60
 
 
 class Shrink(Settings):
@@ -79,7 +91,7 @@ class Removal:
 class Shrinker:
     """Hangs penalty and removals into a trainer."""
 
-    def __init__(self, trainer: Trainer, settings: Shrink, latency: Mapping[str, float] | None = None):
+    def __init__(self, trainer: Trainer, settings: Shrink, latency: Latency | None = None):
         self.trainer, self.settings = trainer, settings
         self.graph: Graph = trainer.network.graph
         self.cost = total_cost(self.graph)
@@ -229,3 +241,124 @@ class Shrinker:
             if strongest is not None:
                 keep[strongest[1]][strongest[2]] = True
                 values[groups[strongest[1]].path] = range(int(keep[strongest[1]].sum()))
+
+
+class ShrinkSearch:
+    """The runtime `shrink`."""
+
+    name: ClassVar[str] = "shrink"
+    settings: ClassVar[type[Shrink]] = Shrink
+
+    @classmethod
+    def handles(cls, decision: Decision) -> bool:
+        """Search units; whatever else is open has to be pinned first."""
+        return decision.kind == "units"
+
+    def search(self, problem: Problem, settings: Shrink) -> Result:
+        """Shrinks, from the beginning or from the run's checkpoint."""
+        graph = problem.space.graph
+        torch.manual_seed(problem.seed)
+        network = Supernet(graph)
+        initialise(network, settings.train.init)
+        trainer = Trainer(network, problem.task, problem.data, settings.train, problem.fabric, problem.seed, problem.workers)
+        latency = self._latency(problem, settings, network)
+        shrinker = Shrinker(trainer, settings, latency)
+        check_target(shrinker)
+        state = problem.run.load()
+        if state is not None:
+            trainer.load(state)
+            shrinker.penalty.refresh(network)
+        self._loop(problem, trainer, shrinker)
+        with trainer.averaged(settings.train.recalibrate) as best:
+            metrics = trainer.measure()
+            values = {**largest_values(graph), **network.kept}
+            found = best.extract(values)
+        return Result(values, found, metrics, shrinker.now())
+
+    def _latency(self, problem: Problem, settings: Shrink, network: Supernet) -> Latency | None:
+        wanted = "latency" in settings.penalty
+        if wanted and problem.latency is None:
+            raise error("no-latency-table", "the penalty is on latency, and there is no latency table", None, help="make one with `nasdsl profile` and name it with `--latency`")
+        if not wanted and problem.latency is not None:
+            raise error("unused-latency-table", "a latency table is given, and the penalty is on MACs", None, help="write `penalty: 1.6e-4 * latency` in the search section")
+        return Latency.read(Path(problem.latency), network) if problem.latency is not None else None
+
+    def _loop(self, problem: Problem, trainer: Trainer, shrinker: Shrinker) -> None:
+        watch, main = problem.watch, problem.fabric.is_global_zero
+        board = Board(problem.run.path / "events") if main else None
+        watch.start("shrink", trainer.steps, trainer.step)
+        saved = time.monotonic()
+        recent = 0.0
+        facts: dict[str, Any] = {}
+
+        def on_step(trainer: Trainer, loss: float) -> None:
+            nonlocal saved, recent
+            recent = loss if not recent else 0.95 * recent + 0.05 * loss
+            facts.update(epoch=trainer.step / trainer.steps_per_epoch, loss=recent)
+            watch.step(trainer.step, facts)
+            if main and time.monotonic() - saved > CHECKPOINT_SECONDS and not shrinker.due():
+                problem.run.save(trainer.state())
+                saved = time.monotonic()
+
+        try:
+            while trainer.step < trainer.steps:
+                interval = shrinker.interval()
+                trainer.fit(min((trainer.step // interval + 1) * interval, trainer.steps), on_step)
+                row = self._remove(trainer, shrinker)
+                trainer.rows.append(row)
+                facts.update({k: row[k] for k in (trainer.task.headline, "macs", "units") if k in row})
+                watch.step(trainer.step, facts)
+                if main:
+                    problem.run.save(trainer.state())
+                    problem.run.write_rows(trainer.rows)
+                    saved = time.monotonic()
+                if board is not None:
+                    self._log(board, trainer, shrinker, row)
+        finally:
+            watch.stop()
+            if board is not None:
+                board.close()
+
+    def _remove(self, trainer: Trainer, shrinker: Shrinker) -> dict[str, Any]:
+        """Evaluates, then removes, in the order of the HR-NAS code; what was measured."""
+        weight = shrinker.weight()
+        removal = shrinker.remove()
+        measured = trainer.evaluate()
+        left, whole = units_left(trainer.network)
+        cost = shrinker.now()
+        return {
+            "step": trainer.step,
+            "epoch": trainer.step / trainer.steps_per_epoch,
+            "lambda": weight,
+            "penalty": shrinker.penalty.value(),
+            **measured,
+            "removed": 0 if removal is None else removal.units - removal.left,
+            "units": left,
+            "units_at_start": whole,
+            "macs": int(cost["macs"]),
+            "params": int(cost["params"]),
+        }
+
+    def _log(self, board: Board, trainer: Trainer, shrinker: Shrinker, row: dict[str, Any]) -> None:
+        board.scalars({key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step)
+        for kind in ("channel", "token"):
+            scales = [v for g, v in zip(shrinker.penalty.groups, shrinker.penalty.importance(dict(trainer.network.named_parameters())), strict=True) if g.kind == kind]
+            if scales:
+                board.histogram(f"scales/{kind}", torch.cat(scales).float().cpu().numpy(), trainer.step)
+
+
+def check_target(shrinker: Shrinker) -> None:
+    """
+    Raises:
+        CompileError: no architecture of the space meets the target; the message has the least cost there is.
+    """
+    if shrinker.target is None:
+        return
+    value, _ = least(shrinker.graph, measure(shrinker.cost, shrinker.measure))
+    if value > shrinker.target:
+        raise error(
+            "budget-too-small",
+            f"no architecture of the space has {shrinker.measure} <= {shrinker.target:,.0f}",
+            None,
+            help=f"the least is {value:,}",
+        )

@@ -1,0 +1,128 @@
+"""What every search is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from lightning_fabric import Fabric
+from pydantic import BaseModel
+
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
+from nasdsl.compiler.space import Space
+from nasdsl.compiler.supernet import Supernet
+from nasdsl.runtime.data import DataSplits
+from nasdsl.runtime.runs import RunFolder
+from nasdsl.runtime.tasks import Task
+
+HEADS: Mapping[str, str] = {"classify": "classification", "segment": "segmentation", "keypoints": "keypoints"}
+"""The task that the last operator of a network is for."""
+
+
+class Watch(Protocol):
+    """Whoever watches a run: progress bars, or nobody."""
+
+    def start(self, title: str, steps: int, done: int) -> None: ...
+
+    def step(self, done: int, facts: Mapping[str, Any]) -> None: ...
+
+    def note(self, line: str) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Silent:
+    """Nobody watches."""
+
+    def start(self, title: str, steps: int, done: int) -> None:
+        pass
+
+    def step(self, done: int, facts: Mapping[str, Any]) -> None:
+        pass
+
+    def note(self, line: str) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+@dataclass
+class Problem:
+    """A space, a task with data, and where and how to run."""
+
+    space: Space
+    task: Task
+    data: DataSplits
+    fabric: Fabric
+    run: RunFolder
+    seed: int = 0
+    workers: int = 0
+    latency: str | None = None
+    watch: Watch = field(default_factory=Silent)
+
+
+@dataclass
+class Result:
+    """What a search found: a value for every decision, the network with its weights, and how good it is."""
+
+    values: Mapping[str, Any]
+    network: Supernet
+    metrics: Mapping[str, float]
+    costs: Mapping[str, float]
+
+
+class Strategy(Protocol):
+    """A search. One file in `runtime/strategies/`, or an entry point in the group `nasdsl.runtimes`."""
+
+    name: ClassVar[str]
+    settings: ClassVar[type[BaseModel]]
+
+    @classmethod
+    def handles(cls, decision: Decision) -> bool:
+        """Whether the search can decide such a decision."""
+        ...
+
+    def search(self, problem: Problem, settings: Any) -> Result:
+        """Runs, or goes on with, the search."""
+        ...
+
+
+def task_of(space: Space) -> str:
+    """The task that a space's network is for, by its head.
+
+    Raises:
+        CompileError: the network ends in no head that a task is known for.
+    """
+    from nasdsl.runtime.tasks import find_tasks
+
+    graph = space.graph
+    users = graph.nodes[graph.outputs[0]].inputs[0].source
+    node = graph.nodes[users]
+    if node.op in HEADS:
+        return HEADS[node.op]
+    if node.op in find_tasks():
+        return node.op
+    heads = ", ".join(f"`{head}`" for head in HEADS)
+    raise error("no-task", f"no task is known for a network that ends in `{node.op}`", node.span, help=f"heads with a task are {heads}")
+
+
+def check_decisions(strategy: type[Strategy], space: Space) -> None:
+    """
+    Raises:
+        CompileError: naming decisions that the search cannot decide.
+    """
+    problems: dict[str, Diagnostic] = {}
+    for decision in space.graph.decisions.values():
+        if not strategy.handles(decision) and decision.declaration not in problems:
+            words = {"choice": "a choice", "subset": "a subset", "order": "an order", "units": "search units"}[decision.kind]
+            problems[decision.declaration] = Diagnostic(
+                "unhandled-decision",
+                f"`{strategy.name}` cannot decide `{decision.path}`, which is {words}",
+                decision.span,
+                help="pin it with `with { ... }`, or use another search",
+            )
+    if problems:
+        raise CompileError(list(problems.values()))

@@ -1,0 +1,99 @@
+"""The folder of a run: checkpoint, history, TensorBoard events, and what it was started with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nasdsl.runtime.checkpoint import load_checkpoint, save_checkpoint, write_text
+
+
+class RunError(ValueError):
+    """A run's folder that cannot be used; the message is for the user."""
+
+    def __init__(self, message: str, help: str = ""):
+        self.help = help
+        super().__init__(message)
+
+
+class RunFolder:
+    """One run on disk. A run that stopped goes on from its checkpoint; one that was started with something else is refused."""
+
+    def __init__(self, path: Path, identity: dict[str, Any]):
+        """
+        Args:
+            identity: what must be the same to go on: the hash of the space, the data, the seed, the settings.
+
+        Raises:
+            RunError: the folder holds a run with another identity, or is something else.
+        """
+        self.path = path
+        self.identity = json.loads(json.dumps(identity))
+        about = path / "run.json"
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is not a folder")
+        self.resumed = about.exists()
+        if self.resumed:
+            self._compare(about)
+        else:
+            if path.exists() and any(path.iterdir()):
+                raise RunError(f"the folder {path} is not empty and holds no run", "name another folder with `--run`")
+            write_text(about, json.dumps(self.identity, indent=2) + "\n")
+
+    def _compare(self, about: Path) -> None:
+        try:
+            before = json.loads(about.read_text())
+        except (OSError, ValueError):
+            raise RunError(f"{about} cannot be read", "remove the folder, or name another with `--run`") from None
+        changed = [key for key in {**before, **self.identity} if before.get(key) != self.identity.get(key)]
+        if changed:
+            what = ", ".join(sorted(changed))
+            raise RunError(
+                f"{self.path} holds a run that was started with another {what}",
+                "name another folder with `--run`, or `--fresh` to start over",
+            )
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    def save(self, state: dict[str, Any]) -> None:
+        save_checkpoint(self.checkpoint, state)
+
+    def load(self) -> dict[str, Any] | None:
+        """The last checkpoint, or None where there is none yet.
+
+        Raises:
+            RunError: it cannot be read.
+        """
+        if not self.checkpoint.exists():
+            return None
+        try:
+            return load_checkpoint(self.checkpoint)
+        except Exception as problem:
+            raise RunError(f"{self.checkpoint} cannot be read: {problem}", "use `--fresh` to start over") from None
+
+    def write_rows(self, rows: list[dict[str, Any]]) -> None:
+        """All that was measured so far, one JSON record a line."""
+        write_text(self.path / "history.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+class Board:
+    """TensorBoard events next to the run. They are for the eye: after a resume a few steps may stand there twice."""
+
+    def __init__(self, path: Path):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(path))  # type: ignore[no-untyped-call]
+
+    def scalars(self, row: dict[str, Any], step: int) -> None:
+        for name, value in row.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                self.writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+
+    def histogram(self, name: str, values: Any, step: int) -> None:
+        self.writer.add_histogram(name, values, step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        self.writer.close()  # type: ignore[no-untyped-call]

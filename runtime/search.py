@@ -1,0 +1,177 @@
+"""The main job: a space and data go in, a smaller space with weights comes out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.parse import read
+from nasdsl.compiler.space import Space
+from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.write import pinned
+from nasdsl.runtime.checkpoint import load_weights, save_weights, write_text
+from nasdsl.runtime.data import DataSplits, open_data
+from nasdsl.runtime.problem import Problem, Result, Silent, Watch, check_decisions, task_of
+from nasdsl.runtime.recipes import with_recipe
+from nasdsl.runtime.runs import RunError, RunFolder
+from nasdsl.runtime.settings import Train, merged, read_settings
+from nasdsl.runtime.strategies import find_strategy
+from nasdsl.runtime.tasks import Task, find_task
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how to run, for searches, training and evaluation.
+
+    Attributes:
+        data: what to read; None is the embedded data.
+        overrides: settings that come before those of the file, as nested records.
+        devices, accelerator, precision: as Lightning Fabric takes them; under `torchrun` the processes share the work.
+        fresh: start over where the run's folder holds an unfinished run.
+    """
+
+    data: str | None = None
+    run: Path | None = None
+    seed: int = 0
+    overrides: Mapping[str, Any] | None = None
+    accelerator: str = "auto"
+    devices: int = 1
+    workers: int = 0
+    reader: str | None = None
+    latency: str | None = None
+    fresh: bool = False
+
+
+def fit_to_data(path: Path, name: str | None, defines: Mapping[str, str], options: Options) -> tuple[Space, DataSplits, Task]:
+    """The space with the classes of the data, the data in the size of the space's input, and the task between them.
+
+    A parameter `classes` of the space is set to the data's number where the user has not set it.
+
+    Raises:
+        CompileError, DataError, TaskError: in the user's words.
+    """
+    space = elaborate(read(path), name, defines)
+    data, task = _data(space, options, {})
+    wanted, has = task.outputs, space.graph.nodes[space.graph.outputs[0]].shape.channels
+    if wanted != has and "classes" in space.params and "classes" not in defines:
+        space = elaborate(read(path), name, {**defines, "classes": str(wanted)})
+        has = space.graph.nodes[space.graph.outputs[0]].shape.channels
+    if wanted != has:
+        raise error("wrong-outputs", f"the data has {wanted} classes, and the network gives {has}", space.graph.nodes[space.graph.outputs[0]].span, help=f"set the number of classes to {wanted}")
+    return space, data, task
+
+
+def _data(space: Space, options: Options, task_options: Mapping[str, Any]) -> tuple[DataSplits, Task]:
+    shape = space.graph.input.shape
+    if not all(isinstance(side, int) for side in (shape.channels, shape.height, shape.width)):
+        raise error("open-input", "the size of the input is open to choice", space.graph.input.span, help="pin it with `with { input ... }`")
+    name = task_of(space)
+    data = open_data(options.data, name, size=(shape.height, shape.width), channels=shape.channels, seed=0, reader=options.reader)
+    return data, find_task(name).from_data(data, **task_options)
+
+
+def fabric_for(options: Options, precision: str) -> Fabric:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    devices: Any = options.devices if processes == 1 else "auto"
+    fabric = Fabric(accelerator=options.accelerator, devices=devices, precision=precision, num_nodes=1)  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric
+
+
+def search(path: Path, out: Path, options: Options, name: str | None = None, defines: Mapping[str, str] | None = None, runtime: str | None = None, watch: Watch | None = None) -> tuple[Result, Space]:
+    """Runs the search that the file names (or `runtime`) and writes `out`, and the weights beside it.
+
+    Raises:
+        CompileError, DataError, TaskError, RunError: in the user's words.
+    """
+    space, data, task = fit_to_data(path, name, defines or {}, options)
+    section = space.sections.get("search")
+    if section is None and runtime is None:
+        raise error("no-search", f"the space `{space.name}` has no `search` section", None, help="add `search shrink { ... }`, or name one with `--runtime shrink`")
+    chosen = runtime or (section.name if section is not None else "")
+    strategy = find_strategy(chosen)
+    entries = dict(section.entries) if section is not None and section.name == chosen else {}
+    entries = merged(entries, options.overrides or {})
+    spans = section.spans if section is not None else {}
+    if "train" in entries:
+        entries["train"] = with_recipe(entries["train"], spans.get("train.preset"))
+    settings = read_settings(strategy.settings, entries, spans, f"`search {chosen}`")
+    check_decisions(strategy, space)
+    train = getattr(settings, "train", Train())
+    task = find_task(task.name).from_data(data, **train.task)
+    run = _run_folder(options, out, space, settings.model_dump(mode="json"), chosen)
+    problem = Problem(space, task, data, fabric_for(options, train.precision), run, options.seed, options.workers, options.latency, watch or Silent())
+    result = strategy().search(problem, settings)
+    if problem.fabric.is_global_zero:
+        write_found(out, space, result, task)
+    return result, space
+
+
+def _run_folder(options: Options, out: Path, space: Space, settings: Mapping[str, Any], strategy: str) -> RunFolder:
+    folder = options.run or Path("runs") / out.stem
+    if options.fresh and folder.exists():
+        if not (folder / "run.json").exists():
+            raise RunError(f"{folder} holds no run, so `--fresh` does not remove anything there")
+        for file in folder.rglob("*"):
+            if file.is_file():
+                file.unlink()
+    identity = {"space": space.digest(), "data": options.data or "embedded", "seed": options.seed, "search": strategy, "settings": settings}
+    return RunFolder(folder, identity)
+
+
+def weights_path(path: Path) -> Path:
+    """Where the weights of a result file stand."""
+    return path.with_suffix(".safetensors")
+
+
+def write_found(out: Path, space: Space, result: Result, task: Task) -> None:
+    """The result file and its weights: the weights first, so that a result file always has them."""
+    headline = f"{task.headline} {result.metrics[task.headline]:.4f}"
+    note = f"{result.costs['macs'] / 1e6:,.3f}M MACs, {result.costs['params'] / 1e6:,.3f}M parameters, {headline}"
+    metadata = {
+        "space": space.name,
+        "digest": space.digest(),
+        "task": task.name,
+        "mean": ",".join(map(str, task.normalise.mean)),
+        "std": ",".join(map(str, task.normalise.std)),
+        **{key: f"{value}" for key, value in {**result.metrics, **result.costs}.items()},
+    }
+    assert space.source.path is not None
+    use = os.path.relpath(space.source.path.resolve(), out.resolve().parent)
+    save_weights(weights_path(out), result.network.state_dict(), metadata)
+    write_text(out, pinned(space, result.values, out.stem if out.stem.isidentifier() else "found", Path(use).as_posix(), note))
+
+
+def load_network(path: Path, name: str | None = None, defines: Mapping[str, str] | None = None, weights: Path | None = None) -> tuple[Space, Supernet]:
+    """An architecture with its weights.
+
+    Raises:
+        CompileError: the file is no architecture, or its weights are missing or belong to another.
+    """
+    space = elaborate(read(path), name, defines)
+    if space.graph.decisions:
+        first = next(iter(space.graph.decisions.values()))
+        raise error("not-an-architecture", f"`{space.name}` still has {len(space.graph.decisions)} decisions, such as `{first.path}`", first.span, help="search it first, or pin its decisions")
+    network = Supernet(space.graph)
+    file = weights or weights_path(path)
+    if not file.exists():
+        raise error("no-weights", f"the weights {file} are missing", None, help="train it with `nasdsl train`, or name a file with `--weights`")
+    try:
+        tensors, _ = load_weights(file)
+    except Exception as problem:
+        raise error("bad-weights", f"{file} cannot be read: {problem}", None) from None
+    wanted = network.state_dict()
+    wrong = [n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape] + [n for n in tensors if n not in wanted]
+    if wrong:
+        raise error("bad-weights", f"{file} holds weights of another network: `{wrong[0]}` differs", None)
+    network.load_state_dict(tensors)
+    return space, network.eval()
+
+
