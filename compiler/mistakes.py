@@ -200,6 +200,7 @@ class Stop:
     source: Source
     tokens: Sequence[Token]
     index: int
+    since: int  # the token at which reading began, or began again
     states: Sequence[int]
     values: Sequence[Any]
     accepts: Callable[[str], bool]
@@ -258,7 +259,7 @@ class Stop:
             return []
         out: list[Token] = []
         depth = 0
-        for place in range(self.index - 1, -1, -1):
+        for place in range(self.index - 1, self.since - 1, -1):
             token = self.tokens[place]
             if token.kind in CLOSES:
                 depth += 1
@@ -419,21 +420,21 @@ def _declaration_header(stop: Stop) -> Diagnostic | None:
                 return None
             help = f"write `operator {name}() {'{ ... }' if token.kind == '{' else '= ...'}`"
             return stop.say("missing-formals", f"operator `{name}` needs parentheses after its name", item[1], help)
-        if rest == [")"] and token.kind not in ("=", "{"):
+        if rest == ["("] and token.kind not in ("=", "{"):
             return _assigned(stop) or stop.say(
                 "missing-body",
                 f"operator `{name}` needs a body",
                 item[1],
                 f"write `operator {name}(...) = ...` or braces",
             )
-    if kind in ("let", "param") and (not rest or rest == [")"]):
+    if kind in ("let", "param") and (not rest or rest == ["("]):
         if assigned := _assigned(stop):
             return assigned
         form = f"{kind} {name} = ..."
         if token.kind in ("{", "NUMBER", "NAME", "STRING", "[", "(") and not token.leads:
             return stop.say("missing-equals", f"`=` is missing after `{name}`", token, f"write `{form}`")
         return stop.say("missing-value", f"`{name}` needs a value", item[1], f"write `{form}`")
-    if kind == "fusion" and (not rest or rest == [")"]):
+    if kind == "fusion" and (not rest or rest == ["("]):
         return stop.say(
             "missing-block", f"fusion `{name}` needs a block in braces", item[1], f"write `fusion {name} {{ ... }}`"
         )
@@ -545,9 +546,10 @@ def _conditional(stop: Stop) -> Diagnostic | None:
         ):
             if token.kind in ("COMPARE", "in"):
                 return _chained(stop)
-            return stop.say(
-                "missing-else", "`else` is missing", stop.values[place], "a condition is written `x if c else y`"
-            )
+            word: Token = stop.values[place]
+            if word.leads:
+                return stop.say("if-statement", "`if` stands between two values", word, form)
+            return stop.say("missing-else", "`else` is missing", word, "a condition is written `x if c else y`")
     if token.kind == "else":
         if stop.item and any(t.kind == "if" for t in stop.item):
             return None
@@ -609,7 +611,7 @@ def _infix_first(stop: Stop) -> Diagnostic | None:
 def _misplaced(stop: Stop) -> Diagnostic | None:
     token = stop.token
     kind = token.kind
-    if stop.item and not token.leads:
+    if stop.item:
         return None
     if stop.role == "top":
         if kind in _IN_SPACES:

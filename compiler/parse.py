@@ -122,7 +122,7 @@ class _Reading:
             if self.feed(token):
                 index += 1
                 continue
-            stop = Stop(self.source, self.tokens, index, self.states.copy(), self.values.copy(), self.accepts)
+            stop = Stop(self.source, self.tokens, index, stopped, self.states.copy(), self.values.copy(), self.accepts)
             self.mistakes.append(explain(stop))
             if token.kind == END or len(self.mistakes) >= MOST_MISTAKES:
                 return None
