@@ -494,6 +494,7 @@ class Network:
         self._single: list[list[Value]] = [[] for _ in decisions]
         self._terms: dict[Value, Term] = {}
         self._applied: dict[tuple[Any, ...], Term] = {}
+        self._narrowed: dict[tuple[int, int], Term] = {}
         self._intermediates: dict[int, Term] = {}
         presences = [
             (i, self.term(decision.present))
@@ -622,6 +623,12 @@ class Network:
         limit = DIRECT if limit is None else limit
         if not term.args or self._width(term.scope) <= limit:
             return term
+        known = self._narrowed.get((id(term), limit))
+        if known is None:
+            known = self._narrowed[id(term), limit] = self._split(term, limit)
+        return known
+
+    def _split(self, term: Term, limit: int) -> Term:
         args = [self._narrow(a, limit) for a in term.args]
         args = [self._intermediate(a) if len(a.scope) > 1 else a for a in args]
         if term.function in ASSOCIATIVE:
@@ -779,30 +786,39 @@ def _parts(constraint: Constraint) -> Iterator[tuple[Value, bool]]:
             yield condition, wanted
 
 
-def cost_terms(value: Value) -> Iterator[Value]:
-    """The summands of a cost, multiplied out of conditions and products: each then depends on few decisions."""
+MOST_PIECES = 256  # into which a product, or a condition with sums on both sides, is multiplied out
+
+
+def cost_terms(value: Value, known: dict[Value, tuple[Value, ...]] | None = None) -> tuple[Value, ...]:
+    """The summands of a cost, multiplied out of conditions and products: each then depends on few decisions.
+
+    `known` holds what was found for shared parts: a running width mentions the one before it twice, and so on down.
+    """
     if not isinstance(value, Apply) or len(value.decisions) < 2:
-        yield value
-    elif value.function == "add":
-        for part in value.args:
-            yield from cost_terms(part)
-    elif value.function == "if":
-        condition, then, otherwise = value.args
-        for part in cost_terms(then):
-            if isinstance(part, Expr) or part != 0:
-                yield Apply("if", (condition, part, 0))
-        for part in cost_terms(otherwise):
-            if isinstance(part, Expr) or part != 0:
-                yield Apply("if", (condition, 0, part))
-    elif value.function == "mul" and len(value.decisions) > 2:
-        sums = [tuple(cost_terms(a)) for a in value.args]
-        if math.prod(map(len, sums)) > 256:
-            yield value
-            return
-        for choice in itertools.product(*sums):
-            yield multiply(*choice)
-    else:
-        yield value
+        return (value,)
+    known = {} if known is None else known
+    found = known.get(value)
+    if found is None:
+        found = known[value] = _multiplied_out(value, known)
+    return found
+
+
+def _multiplied_out(value: Apply, known: dict[Value, tuple[Value, ...]]) -> tuple[Value, ...]:
+    if value.function == "add":
+        return tuple([part for arg in value.args for part in cost_terms(arg, known)])
+    if value.function == "if":
+        condition, *branches = value.args
+        then, otherwise = (tuple(p for p in cost_terms(b, known) if isinstance(p, Expr) or p != 0) for b in branches)
+        if len(then) + len(otherwise) < 2 or (then and otherwise and len(then) + len(otherwise) > MOST_PIECES):
+            return (value,)
+        if len(then) == len(otherwise) == 1:
+            return (value,)
+        return (*[Apply("if", (condition, p, 0)) for p in then], *[Apply("if", (condition, 0, p)) for p in otherwise])
+    if value.function == "mul" and len(value.decisions) > 2:
+        sums = [cost_terms(arg, known) for arg in value.args]
+        if 1 < math.prod(map(len, sums)) <= MOST_PIECES:
+            return tuple(multiply(*choice) for choice in itertools.product(*sums))
+    return (value,)
 
 
 # --- elimination ------------------------------------------------------------------------------------------------------

@@ -77,17 +77,20 @@ def conflict(graph: Graph) -> tuple[Requirement, ...]:
     candidates = list(structural(graph))
     if _possible(graph.decisions, _constraints(candidates)):
         return ()
-    blamed = _prefix(graph, candidates)
+    near, blamed = _prefix(graph, candidates)
     kept: list[Requirement] = []
     while blamed:
         tried = blamed.pop()
-        if _possible(graph.decisions, _constraints([*blamed, *kept])):
+        if _possible(near, _constraints([*blamed, *kept])):
             kept.insert(0, tried)
     return tuple(kept)
 
 
-def _prefix(graph: Graph, candidates: list[Requirement]) -> list[Requirement]:
-    """Those up to the first that cannot be met together with all before it, as far as they hang together with it."""
+def _prefix(graph: Graph, candidates: list[Requirement]) -> tuple[dict[str, Decision], list[Requirement]]:
+    """The requirements up to the first that cannot be met with all before it, as far as they hang together with it.
+
+    With them the decisions that do.
+    """
     low, high = 0, len(candidates)  # the first `low` can be met together, the first `high` cannot
     while high - low > 1:
         middle = (low + high) // 2
@@ -96,10 +99,10 @@ def _prefix(graph: Graph, candidates: list[Requirement]) -> list[Requirement]:
         else:
             high = middle
     if high == 0:  # without any requirement there is no architecture: a decision has no value
-        return []
+        return {}, []
     prefix = candidates[:high]
     near = _connected(graph, _with_presence(graph, decisions_of(prefix[-1].condition)), prefix)
-    return [r for r in prefix if decisions_of(r.condition) <= near.keys()]
+    return near, [r for r in prefix if decisions_of(r.condition) <= near.keys()]
 
 
 def _constraints(requirements: Iterable[Requirement]) -> list[Constraint]:

@@ -17,6 +17,7 @@ from nasdsl.compiler import eliminate
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.count import brief, count, decimal, scientific
 from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.eliminate import TooWide
 from nasdsl.compiler.expr import (
     Among,
     Apply,
@@ -217,7 +218,7 @@ def direct(request: pytest.FixtureRequest) -> Iterator[None]:
     eliminate.DIRECT = before
 
 
-thorough = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+thorough = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @thorough
@@ -371,6 +372,42 @@ def test_a_running_width_is_a_chain() -> None:
     value, architecture = greatest(graph, add(*widths))
     assert value == 256 * 27 + 32 + 64 + 128
     assert [architecture[d.path] for d in made] == [1] * 4 + [0] * 26
+
+
+def test_a_width_that_mentions_the_one_before_it_twice_is_no_tree() -> None:
+    made = [choice(f"double[{i}]", 2) for i in range(60)]
+    width: Value = 32
+    layers: list[Value] = []
+    for d in made:
+        after = choose(Among(d.path, 2, frozenset({1})), multiply(2, width), width)
+        layers.append(multiply(9, width, after))
+        width = after
+    graph = space(made, at_most(width, 1024))
+    assert count(graph).total == sum(math.comb(60, k) for k in range(6))
+    value, architecture = greatest(graph, add(*layers))
+    assert [i for i, d in enumerate(made) if architecture[d.path]] == [0, 1, 2, 3, 4]
+    assert value == 9 * (sum(32 * 2**i * 64 * 2**i for i in range(5)) + 55 * 1024**2)
+
+
+def test_independent_sets_of_a_grid() -> None:
+    """All decisions hang together; row by row there is another way to count."""
+    on = {(i, j): Among(f"{i}.{j}", 2, frozenset({1})) for i in range(8) for j in range(8)}
+    made = [choice(f"{i}.{j}", 2) for i, j in on]
+    pairs = [(at, (at[0] + di, at[1] + dj)) for at in on for di, dj in ((0, 1), (1, 0))]
+    apart = [negate(both(on[a], on[b])) for a, b in pairs if b in on]
+    rows = [row for row in range(256) if not row & (row << 1)]
+    ways = dict.fromkeys(rows, 1)
+    for _ in range(7):
+        ways = {row: sum(number for other, number in ways.items() if not row & other) for row in rows}
+    assert count(space(made, *apart)).total == sum(ways.values())
+
+
+def test_what_is_too_tangled_says_how_wide_it_is() -> None:
+    order = Decision("order", "order", tuple("abcdefghij"))
+    first = [Slot("order", i, tuple(range(10))) for i in range(10)]
+    with pytest.raises(TooWide, match="`order`") as caught:
+        count(space([order], less(add(*first[:5]), add(*first[5:]))))
+    assert (caught.value.width, caught.value.paths) == (math.factorial(10), ("order",))
 
 
 def test_orders_count_by_the_positions_that_are_mentioned() -> None:
