@@ -15,7 +15,7 @@ from nasdsl.compiler.elaborate.forms import apply_form
 from nasdsl.compiler.elaborate.frame import Builder, Frame, Scope
 from nasdsl.compiler.elaborate.functions import FUNCTIONS
 from nasdsl.compiler.elaborate.pins import resolve_pins
-from nasdsl.compiler.elaborate.settings import read_section
+from nasdsl.compiler.elaborate.settings import expression, read_section
 from nasdsl.compiler.elaborate.steps import run_body, run_labelled, run_let, run_require
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.expr import Symbol
@@ -236,7 +236,7 @@ class _Program:
             if name not in declared:
                 help = suggest(name, declared) or ("it has " + ", ".join(declared) if declared else "it has none")
                 raise error("unknown-param", f"the space `{self.base.name.name}` has no parameter `{name}`", None, help=help)
-            given[name] = _expression(name, text)
+            given[name] = expression(name, text)
         for item in declarations:
             if isinstance(item, syntax.Param):
                 self._set_param(item, given.get(item.name.name))
@@ -270,15 +270,19 @@ class _Program:
         """Runs `let`s, defaults and the network in the order of the text. An error ends it, since what follows depends on it."""
         try:
             started = False
+            defaults = [item for item in declarations if isinstance(item, syntax.Section) and item.kind.name == "defaults"]
             for item in declarations:
                 if isinstance(item, syntax.Let):
                     run_let(item, self.frame)
-                elif isinstance(item, syntax.Section) and item.kind.name == "defaults":
+                elif item in defaults:
+                    defaults.remove(item)
                     self._defaults(item)
                 elif isinstance(item, syntax.Section) and item.kind.name in ("network", "detector"):
                     if started:
                         raise error("duplicate", "a space has one network", item.kind.span)
                     started = True
+                    while defaults:  # they hold for the network wherever they stand
+                        self._defaults(defaults.pop(0))
                     self._start(given_input, item)
                     self._network(item)
         except CompileError as problem:
@@ -369,15 +373,3 @@ def _kind(value: Any) -> str:
     if isinstance(value, str):
         return "a string"
     return v.describe(value)
-
-
-def _expression(name: str, text: str) -> syntax.Expr:
-    """The expression of `-D name=text`."""
-    source = Source(f"let {name} = {text}\n", f"-D {name}")
-    tree = parse(source)
-    item = tree.items[0] if len(tree.items) == 1 else None
-    if not isinstance(item, syntax.Let) or item.formals is not None:
-        raise error("bad-param", f"`{text}` is not a value for `{name}`", None)
-    return item.value
-
-
