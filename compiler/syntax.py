@@ -13,6 +13,8 @@ from nasdsl.compiler.source import Span
 
 @dataclass(frozen=True)
 class Node:
+    """Any part of the tree; `span` is the text that it was read from."""
+
     span: Span = field(compare=False, repr=False, kw_only=True)
 
 
@@ -30,11 +32,15 @@ class Number(Node):
 
 @dataclass(frozen=True)
 class String(Node):
+    """`"text"`; `value` is what stands between the quotes."""
+
     value: str
 
 
 @dataclass(frozen=True)
 class Name(Node):
+    """A word that is no keyword; after a dot, any word."""
+
     name: str
 
 
@@ -45,6 +51,8 @@ class Incoming(Node):
 
 @dataclass(frozen=True)
 class List(Node):
+    """`[a, b]`."""
+
     items: tuple[Item, ...]
 
 
@@ -75,18 +83,24 @@ class Call(Node):
 
 @dataclass(frozen=True)
 class Field(Node):
+    """`base.name`."""
+
     base: Expr
     name: Name
 
 
 @dataclass(frozen=True)
 class Index(Node):
+    """`base[index]`."""
+
     base: Expr
     index: Expr
 
 
 @dataclass(frozen=True)
 class Unary(Node):
+    """`-operand`, `not operand`."""
+
     operator: str  # "-" or "not"
     operand: Expr
 
@@ -110,6 +124,8 @@ class Size(Node):
 
 @dataclass(frozen=True)
 class Range(Node):
+    """`first..last`, `first..last step step`."""
+
     first: Expr
     last: Expr
     step: Expr | None
@@ -140,18 +156,24 @@ class Block(Node):
 
 @dataclass(frozen=True)
 class Match(Node):
+    """`match head { a: x, else: y }`."""
+
     head: Expr
     cases: Block
 
 
 @dataclass(frozen=True)
 class For(Node):
+    """`for name in source { ... }`."""
+
     bind: Bind
     body: Block
 
 
 @dataclass(frozen=True)
 class Repeat(Node):
+    """`repeat count { ... }`."""
+
     count: Expr
     body: Block
 
@@ -174,6 +196,8 @@ class Named(Node):
 
 @dataclass(frozen=True)
 class Formal(Node):
+    """A parameter in a declaration: `name`, or `name = default`."""
+
     name: Name
     default: Expr | None
 
@@ -189,6 +213,8 @@ class Let(Node):
 
 @dataclass(frozen=True)
 class Require(Node):
+    """`require condition`."""
+
     condition: Expr
 
 
@@ -206,6 +232,8 @@ class Param(Node):
 
 @dataclass(frozen=True)
 class Input(Node):
+    """`input value`."""
+
     value: Expr
 
 
@@ -220,6 +248,8 @@ class Operator(Node):
 
 @dataclass(frozen=True)
 class Fusion(Node):
+    """`fusion name { ... }`, `fusion name(formals) { ... }`."""
+
     name: Name
     formals: tuple[Formal, ...]
     body: Block
@@ -244,11 +274,15 @@ class Pin(Node):
 
 @dataclass(frozen=True)
 class Use(Node):
+    """`use "path"`."""
+
     path: String
 
 
 @dataclass(frozen=True)
 class Space(Node):
+    """`space name { ... }`."""
+
     name: Name
     body: tuple[Declaration, ...]
 
@@ -271,6 +305,8 @@ class Comment(Node):
 
 @dataclass(frozen=True)
 class File(Node):
+    """All that a file declares, and its comments."""
+
     items: tuple[Use | Space | Derived | Let | Operator | Fusion, ...]
     comments: tuple[Comment, ...] = field(default=(), compare=False, repr=False)
 
