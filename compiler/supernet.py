@@ -61,6 +61,10 @@ class Step:
     frees: tuple[int, ...]
 
 
+SUM = "+"
+"""The key of the layer behind all sums. No node has this name."""
+
+
 def key_of(weight: str) -> str:
     """A node's weight key in the form that a torch module's name can have."""
     return weight.replace(".", "/")
@@ -103,7 +107,7 @@ class Supernet(nn.Module):
             key = key_of(graph.nodes[name].weight)
             if key not in layers:
                 layers[key] = setting.module()
-        layers["sum"] = layer_class("sum")()
+        layers[SUM] = layer_class("sum")()
         self.layers = nn.ModuleDict(layers)
         self.active: Mapping[str, Any] = {}
         self.steps: tuple[Step, ...] = ()
@@ -144,7 +148,7 @@ class Supernet(nn.Module):
 
     def _layer(self, pinned: Graph, node: Node) -> Callable[..., torch.Tensor]:
         if node.kind == "merge" and node.op == "sum":
-            return self.layers["sum"]
+            return self.layers[SUM]
         setting = setting_of(pinned, node)
         full = self.settings[node.name]
         module = self.layers[key_of(node.weight)]
@@ -251,21 +255,27 @@ def copy_weights(source: nn.Module, target: nn.Module, shares: Mapping[str, tupl
 
 
 class Slice:
-    """A layer run with part of a larger layer's weights: the code of a stand-alone module, over slices instead of its own tensors."""
+    """A layer run with part of a larger layer's weights: the code of a stand-alone module, over slices instead of its own tensors.
+
+    Between calls the shell holds no tensors. Its modes, momenta and dropout are those of the larger layer at each call.
+    """
 
     def __init__(self, full: nn.Module, setting: Setting, shares: Mapping[str, tuple[Index, ...]]) -> None:
         self.full = full
         with torch.device("meta"):
             self.shell = setting.module()
-        self.parts: list[tuple[dict[str, Any], str, Callable[[], torch.Tensor], tuple[Index, ...], bool]] = []
+        self.parts: list[tuple[dict[str, Any], str, nn.Module, tuple[Any, ...], bool]] = []
+        self.followed: list[tuple[nn.Module, nn.Module, tuple[str, ...]]] = []
         owners = dict(full.named_modules())
         for path, module in self.shell.named_modules():
+            owner = owners[path]
+            self.followed.append((module, owner, tuple(name for name in ("training", "momentum", "p") if hasattr(owner, name))))
             for table, is_buffer in ((module._parameters, False), (module._buffers, True)):
                 for name, tensor in table.items():
                     if tensor is not None:
                         whole = f"{path}.{name}" if path else name
                         index = tuple(self._as_tensor(part, full) for part in shares.get(whole, ()))
-                        self.parts.append((table, name, self._getter(owners[path], name), index, is_buffer))
+                        self.parts.append((table, name, owner, index, is_buffer))
 
     @staticmethod
     def _as_tensor(part: Index, full: nn.Module) -> Any:
@@ -274,16 +284,13 @@ class Slice:
         device = next(full.parameters()).device
         return torch.tensor(part, dtype=torch.long, device=device)
 
-    @staticmethod
-    def _getter(owner: nn.Module, name: str) -> Callable[[], torch.Tensor]:
-        return lambda: getattr(owner, name)  # type: ignore[no-any-return]
-
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
-        if self.shell.training != self.full.training:
-            self.shell.train(self.full.training)
+        for module, owner, names in self.followed:
+            for name in names:
+                setattr(module, name, getattr(owner, name))
         written: list[tuple[torch.Tensor, torch.Tensor, tuple[Any, ...]]] = []
-        for table, name, get, index, is_buffer in self.parts:
-            whole = get()
+        for table, name, owner, index, is_buffer in self.parts:
+            whole = getattr(owner, name)
             part = whole
             copied = False
             for axis, entries in enumerate(index):
@@ -295,10 +302,13 @@ class Slice:
                     part = part.index_select(axis, entries)
                     copied = True
             table[name] = part
-            if is_buffer and copied:
+            if is_buffer and copied and owner.training:
                 written.append((whole, part, index))
-        out = self.shell(*inputs)
-        if self.shell.training:  # running statistics of a copied part go back to where they came from
-            for whole, part, index in written:
-                whole.index_copy_(0, index[0], part)
+        try:
+            out = self.shell(*inputs)
+        finally:
+            for table, name, _, _, _ in self.parts:
+                table[name] = None
+        for whole, part, index in written:  # running statistics of a copied part go back to where they came from
+            whole.index_copy_(0, index[0], part)
         return out  # type: ignore[no-any-return]

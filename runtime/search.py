@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.parse import read
+from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.write import pinned
@@ -49,7 +49,7 @@ class Options:
     fresh: bool = False
 
 
-def fit_to_data(path: Path, name: str | None, defines: Mapping[str, str], options: Options) -> tuple[Space, DataSplits, Task]:
+def fit_to_data(source: Source, name: str | None, defines: Mapping[str, str], options: Options) -> tuple[Space, DataSplits, Task]:
     """The space with the classes of the data, the data in the size of the space's input, and the task between them.
 
     A parameter `classes` of the space is set to the data's number where the user has not set it.
@@ -57,11 +57,11 @@ def fit_to_data(path: Path, name: str | None, defines: Mapping[str, str], option
     Raises:
         CompileError, DataError, TaskError: in the user's words.
     """
-    space = elaborate(read(path), name, defines)
+    space = elaborate(source, name, defines)
     data, task = _data(space, options, {})
     wanted, has = task.outputs, space.graph.nodes[space.graph.outputs[0]].shape.channels
     if wanted != has and "classes" in space.params and "classes" not in defines:
-        space = elaborate(read(path), name, {**defines, "classes": str(wanted)})
+        space = elaborate(source, name, {**defines, "classes": str(wanted)})
         has = space.graph.nodes[space.graph.outputs[0]].shape.channels
     if wanted != has:
         raise error("wrong-outputs", f"the data has {wanted} classes, and the network gives {has}", space.graph.nodes[space.graph.outputs[0]].span, help=f"set the number of classes to {wanted}")
@@ -85,13 +85,23 @@ def fabric_for(options: Options, precision: str) -> Fabric:
     return fabric
 
 
-def search(path: Path, out: Path, options: Options, name: str | None = None, defines: Mapping[str, str] | None = None, runtime: str | None = None, watch: Watch | None = None) -> tuple[Result, Space]:
+def search(
+    source: Source,
+    out: Path,
+    options: Options,
+    name: str | None = None,
+    defines: Mapping[str, str] | None = None,
+    runtime: str | None = None,
+    watch: Watch | None = None,
+) -> tuple[Result, Space]:
     """Runs the search that the file names (or `runtime`) and writes `out`, and the weights beside it.
 
     Raises:
         CompileError, DataError, TaskError, RunError: in the user's words.
     """
-    space, data, task = fit_to_data(path, name, defines or {}, options)
+    space, data, task = fit_to_data(source, name, defines or {}, options)
+    if source.path is None:
+        raise error("no-file", "a search starts from a file, because its result names that file", None)
     section = space.sections.get("search")
     if section is None and runtime is None:
         raise error("no-search", f"the space `{space.name}` has no `search` section", None, help="add `search shrink { ... }`, or name one with `--runtime shrink`")
@@ -106,7 +116,7 @@ def search(path: Path, out: Path, options: Options, name: str | None = None, def
     check_decisions(strategy, space)
     train = getattr(settings, "train", Train())
     task = find_task(task.name).from_data(data, **train.task)
-    run = _run_folder(options, out, space, settings.model_dump(mode="json"), chosen)
+    run = run_folder(options, out, space, settings.model_dump(mode="json"), chosen)
     problem = Problem(space, task, data, fabric_for(options, train.precision), run, options.seed, options.workers, options.latency, watch or Silent())
     result = strategy().search(problem, settings)
     if problem.fabric.is_global_zero:
@@ -114,7 +124,7 @@ def search(path: Path, out: Path, options: Options, name: str | None = None, def
     return result, space
 
 
-def _run_folder(options: Options, out: Path, space: Space, settings: Mapping[str, Any], strategy: str) -> RunFolder:
+def run_folder(options: Options, out: Path, space: Space, settings: Mapping[str, Any], strategy: str) -> RunFolder:
     folder = options.run or Path("runs") / out.stem
     if options.fresh and folder.exists():
         if not (folder / "run.json").exists():
@@ -135,6 +145,14 @@ def write_found(out: Path, space: Space, result: Result, task: Task) -> None:
     """The result file and its weights: the weights first, so that a result file always has them."""
     headline = f"{task.headline} {result.metrics[task.headline]:.4f}"
     note = f"{result.costs['macs'] / 1e6:,.3f}M MACs, {result.costs['params'] / 1e6:,.3f}M parameters, {headline}"
+    assert space.source.path is not None
+    use = os.path.relpath(space.source.path.resolve(), out.resolve().parent)
+    save_result(weights_path(out), space, result, task)
+    write_text(out, pinned(space, result.values, out.stem if out.stem.isidentifier() else "found", Path(use).as_posix(), note))
+
+
+def save_result(file: Path, space: Space, result: Result, task: Task) -> None:
+    """The weights of a result, with what is needed to use them: task, normalisation, costs, metrics."""
     metadata = {
         "space": space.name,
         "digest": space.digest(),
@@ -143,28 +161,37 @@ def write_found(out: Path, space: Space, result: Result, task: Task) -> None:
         "std": ",".join(map(str, task.normalise.std)),
         **{key: f"{value}" for key, value in {**result.metrics, **result.costs}.items()},
     }
-    assert space.source.path is not None
-    use = os.path.relpath(space.source.path.resolve(), out.resolve().parent)
-    save_weights(weights_path(out), result.network.state_dict(), metadata)
-    write_text(out, pinned(space, result.values, out.stem if out.stem.isidentifier() else "found", Path(use).as_posix(), note))
+    save_weights(file, result.network.state_dict(), metadata)
 
 
-def load_network(path: Path, name: str | None = None, defines: Mapping[str, str] | None = None, weights: Path | None = None) -> tuple[Space, Supernet]:
-    """An architecture with its weights.
+def architecture(space: Space) -> Space:
+    """The space, if it is an architecture.
+
+    Raises:
+        CompileError: it has decisions.
+    """
+    if space.graph.decisions:
+        first = next(iter(space.graph.decisions.values()))
+        raise error("not-an-architecture", f"`{space.name}` still has {len(space.graph.decisions)} decisions, such as `{first.path}`", first.span, help="search it first, or pin its decisions")
+    return space
+
+
+def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, dict[str, str]]:
+    """An architecture's network with its weights, and what the weights' file says of itself.
+
+    Args:
+        weights: the file; by default the one beside the space's file.
 
     Raises:
         CompileError: the file is no architecture, or its weights are missing or belong to another.
     """
-    space = elaborate(read(path), name, defines)
-    if space.graph.decisions:
-        first = next(iter(space.graph.decisions.values()))
-        raise error("not-an-architecture", f"`{space.name}` still has {len(space.graph.decisions)} decisions, such as `{first.path}`", first.span, help="search it first, or pin its decisions")
-    network = Supernet(space.graph)
-    file = weights or weights_path(path)
+    network = Supernet(architecture(space).graph)
+    assert weights is not None or space.source.path is not None
+    file = weights or weights_path(space.source.path)  # type: ignore[arg-type]
     if not file.exists():
         raise error("no-weights", f"the weights {file} are missing", None, help="train it with `nasdsl train`, or name a file with `--weights`")
     try:
-        tensors, _ = load_weights(file)
+        tensors, about = load_weights(file)
     except Exception as problem:
         raise error("bad-weights", f"{file} cannot be read: {problem}", None) from None
     wanted = network.state_dict()
@@ -172,6 +199,6 @@ def load_network(path: Path, name: str | None = None, defines: Mapping[str, str]
     if wrong:
         raise error("bad-weights", f"{file} holds weights of another network: `{wrong[0]}` differs", None)
     network.load_state_dict(tensors)
-    return space, network.eval()
+    return network.eval(), about
 
 

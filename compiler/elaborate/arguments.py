@@ -116,7 +116,7 @@ def _check_plain(value: Any, param: Param, span: Span, frame: Frame, owner: str)
     if param.type == "widths":
         if not isinstance(value, v.Record):
             raise _wrong(value, param, span, frame, "a record such as `{ 3: 24, 5: 24 }`")
-        return {key: _check_plain(width, Param(param.name, "width"), span, frame, owner) for key, width in _number_keys(value, span).items()}
+        return {key: checked(width, Param(param.name, "width"), span, frame, owner) for key, width in _number_keys(value, span).items()}
     if param.type == "list":
         if not isinstance(value, tuple):
             raise _wrong(value, param, span, frame, "a list")

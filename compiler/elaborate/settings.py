@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -9,9 +10,10 @@ from nasdsl.compiler import syntax
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate
-from nasdsl.compiler.elaborate.frame import Frame
+from nasdsl.compiler.elaborate.frame import Builder, Frame, Scope
 from nasdsl.compiler.expr import Apply, Expr, Symbol, Total, Value, terms
-from nasdsl.compiler.source import Span
+from nasdsl.compiler.parse import parse
+from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import SettingsSection
 
 
@@ -80,3 +82,34 @@ def _costs(value: Value, span: Span) -> dict[str, Any]:
         else:
             raise error("bad-setting", "a setting cannot depend on a decision", span, help="costs are written `1.6e-4 * macs`")
     return out
+
+
+def read_values(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Settings given as text from outside a file, `{"train.epochs": "10"}`, as nested records.
+
+    Raises:
+        CompileError: a text is no value.
+    """
+    out: dict[str, Any] = {}
+    for key, text in texts.items():
+        node = expression(key, text)
+        frame = Frame(Builder(), Scope(), functions={}, settings=True)
+        record = out
+        *parents, last = key.split(".")
+        for parent in parents:
+            record = record.setdefault(parent, {})
+        record[last] = plain(evaluate(node, frame, key), node.span)
+    return out
+
+
+def expression(name: str, text: str) -> syntax.Expr:
+    """The expression of `-D name=text` or `--set name=text`.
+
+    Raises:
+        CompileError: the text is not one expression.
+    """
+    tree = parse(Source(f"let value = {text}\n", name))
+    item = tree.items[0] if len(tree.items) == 1 else None
+    if not isinstance(item, syntax.Let) or item.formals is not None:
+        raise error("bad-value", f"`{text}` is not a value for `{name}`", None)
+    return item.value
