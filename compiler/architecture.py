@@ -84,6 +84,10 @@ class Architecture(Mapping[str, Any]):
     def __repr__(self) -> str:
         return "Architecture(" + ", ".join(f"{path}={value}" for path, value in self.items_in_order) + ")"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the views that it keeps for speed, which cannot be copied or pickled."""
+        return Architecture, (self.items_in_order,)
+
     def violations(self, graph: Graph) -> tuple[Requirement, ...]:
         """The requirements that the architecture breaks."""
         return tuple(r for r in graph.requirements if not holds(r.condition, self.values_by_path))

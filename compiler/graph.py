@@ -88,12 +88,20 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Graph:
-    """All nodes by name in topological order, the decisions they depend on, and what must hold between these."""
+    """All nodes by name in topological order, the decisions they depend on, and what must hold between these.
+
+    `instances` names the operator of the file that is used at a path, for whoever shows the graph to people.
+    """
 
     nodes: Mapping[str, Node]
     decisions: Mapping[str, Decision]
     requirements: tuple[Requirement, ...]
     outputs: tuple[str, ...]
+    instances: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def __deepcopy__(self, memo: object) -> Graph:
+        """Nothing in a graph changes, so copies of a supernet share it."""
+        return self
 
     def operators(self) -> Iterator[Node]:
         """The nodes that may have weights."""
