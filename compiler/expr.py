@@ -658,6 +658,8 @@ def to_json(value: Value) -> Any:
         return {"has": value.path, "item": value.item}
     if isinstance(value, Slot):
         return {"slot": value.path, "position": value.position, "values": [to_json(v) for v in value.values]}
+    if isinstance(value, Total):
+        return {"total": value.measure}
     if isinstance(value, Apply):
         return {"apply": value.function, "args": [to_json(a) for a in value.args]}
     if isinstance(value, tuple | list):
@@ -694,6 +696,8 @@ def from_json(data: Any) -> Value:
             return Has(path, item)
         case {"slot": str(path), "position": int(position), "values": values}:
             return Slot(path, position, from_json(values))
+        case {"total": str(measure)}:
+            return Total(measure)
         case {"apply": str(function), "args": args} if function in FUNCTIONS:
             return Apply(function, from_json(args))
         case {"record": pairs}:

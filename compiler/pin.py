@@ -70,7 +70,7 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
         if condition is not True:
             requirements.append(Requirement(condition, requirement.message, requirement.origin, requirement.span))
     outputs = tuple(alias.get(name, name) for name in graph.outputs)
-    return Graph(nodes, decisions, tuple(requirements), outputs)
+    return Graph(nodes, decisions, tuple(requirements), outputs, graph.instances)
 
 
 def _only_input(node: Node, edges: tuple[Edge, ...]) -> str | None:

@@ -40,6 +40,8 @@ class Space:
         overrides: the parameters that were set from outside the files (`-D`), as written.
         sections: settings by kind, such as `search`.
         warnings: what the compiler found odd but could work with.
+        whole: the graph before decisions were pinned, where some were; pictures show what is gone.
+        pins: the values of the pinned decisions, by path.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Space:
     sections: Mapping[str, SettingsSection]
     base: str = ""
     warnings: tuple[Diagnostic, ...] = ()
+    whole: Graph | None = field(default=None, compare=False, repr=False)
+    pins: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     declaration: syntax.Space | syntax.Derived | None = field(default=None, compare=False, repr=False)
 
     @property

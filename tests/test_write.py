@@ -26,7 +26,8 @@ space lanes {
   input 3 x 64 x 64
 
   operator searching(out, stride = 1) =
-    mixconv(out, stride, hidden: { 3: units(4 * in), 5: units(4 * in) }) + transformer(out, stride, tokens: units(3), size: 4)
+    mixconv(out, stride, hidden: { 3: units(4 * in), 5: units(4 * in) })
+      + transformer(out, stride, tokens: units(3), size: 4)
 
   fusion exchange {
     same:  searching(width)
@@ -187,7 +188,8 @@ def plain(value):
 
 def structure(graph):
     """The nodes up to their names."""
-    seen, sets = {}, {}
+    seen: dict[str, int] = {}
+    sets: dict[str, int] = {}
     for node in graph.nodes.values():
         attrs = tuple((key, str(plain(value))) for key, value in sorted(node.attrs.items()))
         inputs = tuple(seen[edge.source] for edge in node.inputs)

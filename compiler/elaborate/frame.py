@@ -71,6 +71,7 @@ class Builder:
         self.diagnostics: list[Diagnostic] = []
         self.histories: dict[tuple[str, str], Value] = {}  # `previous`: the running value of a `let`, by operator and name
         self.fields: dict[tuple[str, str], list[tuple[Any, Value]]] = {}  # `operator.name`
+        self.instances: dict[str, str] = {}  # by path: the operator of the file that is used there
         self.uses: dict[str, list[Value]] = {}  # by tensor: the conditions under which something has read it
 
     def node(
@@ -142,7 +143,7 @@ class Builder:
             self.histories[key] = expr.choose(frame.present, value, self.histories[key])
 
     def graph(self, outputs: tuple[str, ...]) -> Graph:
-        return Graph(self.nodes, self.decisions, tuple(self.requirements), outputs)
+        return Graph(self.nodes, self.decisions, tuple(self.requirements), outputs, self.instances)
 
 
 class Labels:

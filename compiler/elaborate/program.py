@@ -20,7 +20,7 @@ from nasdsl.compiler.elaborate.steps import run_body, run_labelled, run_let, run
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.expr import Symbol
 from nasdsl.compiler.extremes import counterexample
-from nasdsl.compiler.graph import Edge, Shape
+from nasdsl.compiler.graph import Edge, Graph, Shape
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.source import Source, Span
@@ -171,9 +171,11 @@ class _Program:
         self._prove(graph)
         self._stop_on_errors()
         pins = [item for item in self.changes if isinstance(item, syntax.Pin) and not self._is_param(item)]
+        whole: Graph | None = None
+        values: dict[str, Any] = {}
         if pins:
             values, narrowed = resolve_pins(pins, graph, replace(self.frame, settings=True))
-            graph = pin(graph, values, narrowed)
+            whole, graph = graph, pin(graph, values, narrowed)
             self._check_pinned(graph, pins)
         return Space(
             name=self.name,
@@ -184,6 +186,8 @@ class _Program:
             sections=sections,
             base=self.base.name.name,
             warnings=tuple(d for d in self.builder.diagnostics if d.severity == "warning"),
+            whole=whole,
+            pins=values,
             declaration=self.files.spaces[self.name][0],
         )
 

@@ -280,6 +280,7 @@ def _apply_user(value: v.Invocation, operator: v.UserOperator, flow: Flow, frame
     inner = replace(frame, scope=Scope(operator.frame.scope), incoming=flow, operator=operator.name, labels=Labels(), names={}, copies=False)
     for name, argument in value.arguments.items():
         inner.scope.bind(name, argument, value.spans.get(name))
+    frame.builder.instances[frame.path] = operator.name
     body = operator.body
     try:
         if isinstance(body, syntax.Block):
