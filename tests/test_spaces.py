@@ -1,0 +1,154 @@
+"""Every space that ships is sound: it checks, counts, costs, builds, runs, and is written as `nasdsl fmt` would."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+
+from nasdsl import spaces
+from nasdsl.compiler import syntax
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.cost import cost_of, total_cost
+from nasdsl.compiler.count import count
+from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.extremes import greatest, least
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.largest import largest_values
+from nasdsl.compiler.parse import parse, read
+from nasdsl.compiler.pin import pin
+from nasdsl.compiler.sample import Numbering
+from nasdsl.compiler.source import Source
+from nasdsl.compiler.space import Space
+from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.unparse import unparse
+
+HEAVY = 3e7
+"""Supernets of more parameters are not built here."""
+
+
+def defined(file: str) -> list[str]:
+    """The spaces that a file defines itself."""
+    items = parse(read(spaces.path(file))).items
+    return [item.name.name for item in items if isinstance(item, syntax.Space | syntax.Derived)]
+
+
+EVERY = [(file, name) for file in spaces.names() for name in defined(file)]
+FIRST = [(file, defined(file)[0]) for file in spaces.names()]
+
+
+@cache
+def space(file: str, name: str) -> Space:
+    return elaborate(read(spaces.path(file)), name)
+
+
+@cache
+def small(file: str, name: str) -> Graph:
+    """The space at an input that runs in no time, where it has only one size."""
+    x = space(file, name).graph.input.shape
+    if not all(isinstance(n, int) and n > 64 for n in (x.height, x.width)):
+        return space(file, name).graph
+    text = f'use "{file}.space"\nspace small = {name} with {{ input {x.channels} x 64 x 64 }}\n'
+    return elaborate(Source(text, "small", spaces.path(file).parent / "small.space"), "small").graph
+
+
+def test_names_are_the_files() -> None:
+    assert "tiny" in spaces.names()
+    assert list(spaces.names()) == sorted(spaces.names())
+    for name in spaces.names():
+        assert spaces.path(name).is_file()
+        assert spaces.read(name) == spaces.path(name).read_text(encoding="utf-8")
+    for other in ("nothing", "../spaces/tiny", ""):
+        with pytest.raises(KeyError):
+            spaces.path(other)
+
+
+@pytest.mark.parametrize("file", spaces.names())
+def test_the_layout_is_canonical(file: str) -> None:
+    text = spaces.read(file)
+    assert unparse(parse(Source(text, file))) == text
+
+
+@pytest.mark.parametrize("file", spaces.names())
+def test_the_first_space_goes_by_the_name_of_its_file(file: str) -> None:
+    assert defined(file)[0] == file
+
+
+@pytest.mark.parametrize(("file", "name"), EVERY)
+def test_it_checks_and_has_a_search(file: str, name: str) -> None:
+    made = space(file, name)
+    assert made.name == name
+    assert not made.warnings
+    assert "search" in made.sections
+    assert made.graph.decisions
+
+
+@pytest.mark.parametrize(("file", "name"), EVERY)
+def test_it_counts_and_costs(file: str, name: str) -> None:
+    graph = space(file, name).graph
+    assert count(graph).total > 1
+    cost = total_cost(graph)
+    low, cheapest = least(graph, cost.macs)
+    high, dearest = greatest(graph, cost.macs)
+    assert 0 < low < high
+    assert cost_of(graph, cheapest)["macs"] == low
+    assert cost_of(graph, dearest)["macs"] == high
+
+
+@pytest.mark.parametrize(("file", "name"), EVERY)
+def test_a_random_architecture_goes_out_and_comes_back(file: str, name: str) -> None:
+    graph = space(file, name).graph
+    numbering = Numbering(graph)
+    (found,) = numbering.draws(1, seed=1)
+    assert not found.violations(graph)
+    assert numbering.unrank(numbering.rank(found)) == found
+    assert Architecture.from_json(graph, found.to_json(graph)) == found
+    pinned = pin(graph, found)
+    assert not pinned.decisions
+    assert cost_of(pinned, {}) == cost_of(graph, found)
+
+
+@pytest.mark.parametrize(("file", "name"), FIRST)
+def test_a_random_architecture_written_as_text_is_the_same(file: str, name: str) -> None:
+    graph = space(file, name).graph
+    (found,) = Numbering(graph).draws(1, seed=2)
+    pins = "\n".join(f"  {path}: {graph.decisions[path].describe(value)}" for path, value in found.items())
+    text = f'use "{file}.space"\nspace found = {name} with {{\n{pins}\n}}\n'
+    made = elaborate(Source(text, "found", spaces.path(file).parent / "found.space")).graph
+    assert not made.decisions
+    assert made.nodes == pin(graph, found).nodes
+
+
+@pytest.mark.parametrize(("file", "name"), FIRST)
+def test_its_supernet_runs(file: str, name: str) -> None:
+    graph = small(file, name)
+    if cost_of(graph, largest_values(graph))["params"] > HEAVY:
+        pytest.skip("too large to build for a test")
+    supernet = Supernet(graph).eval()
+    x = graph.input.shape
+    image = torch.randn(1, int(x.channels), int(x.height), int(x.width))
+    (found,) = Numbering(graph).draws(1, seed=3)
+    with torch.no_grad():
+        assert supernet(image).isfinite().all()
+        supernet.activate(found)
+        assert (supernet(image) - supernet.extract()(image)).abs().max() < 1e-5
+
+
+def test_tiny_is_small_and_learns() -> None:
+    """A few steps on a batch of noise with labels: enough to see that gradients reach everything."""
+    graph = space("tiny", "tiny").graph
+    assert len(spaces.read("tiny").splitlines()) <= 20
+    assert cost_of(graph, largest_values(graph))["macs"] < 2e6
+    torch.manual_seed(0)
+    network = Supernet(graph)
+    image, label = torch.randn(20, 1, 16, 16), torch.arange(20) % 10
+    optimiser = torch.optim.Adam(network.parameters(), 0.01)
+    losses = []
+    for _ in range(15):
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(network(image), label)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
