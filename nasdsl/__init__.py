@@ -1,0 +1,211 @@
+"""A language for neural-architecture search spaces, with a compiler and search runtimes.
+
+    space = nasdsl.load("spaces/hrnas.space", classes=10)
+    print(nasdsl.count(space))
+    for architecture in nasdsl.sample(space, 3, seed=0):
+        print(nasdsl.cost(space, architecture))
+    network = nasdsl.supernet(space)  # an ordinary torch module
+
+Importing the package is quick: each function imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+import importlib as _importlib
+from collections.abc import Mapping as _Mapping
+from pathlib import Path as _Path
+from typing import TYPE_CHECKING
+from typing import Any as _Any
+
+if TYPE_CHECKING:
+    from nasdsl.compiler.architecture import Architecture
+    from nasdsl.compiler.count import Count
+    from nasdsl.compiler.diagnostics import CompileError, Diagnostic
+    from nasdsl.compiler.space import Space
+    from nasdsl.compiler.supernet import Supernet
+
+__all__ = [
+    "Architecture",
+    "CompileError",
+    "Count",
+    "Diagnostic",
+    "Space",
+    "Supernet",
+    "__version__",
+    "cost",
+    "cost_range",
+    "count",
+    "draw",
+    "expand",
+    "load",
+    "loads",
+    "pin",
+    "sample",
+    "save",
+    "supernet",
+]
+
+_CLASSES = {
+    "Architecture": "architecture",
+    "CompileError": "diagnostics",
+    "Count": "count",
+    "Diagnostic": "diagnostics",
+    "Space": "space",
+    "Supernet": "supernet",
+}
+
+
+def __getattr__(name: str) -> _Any:
+    """Classes, on first use: their modules would make every import of the package slower."""
+    if name in _CLASSES:
+        return getattr(_importlib.import_module(f"nasdsl.compiler.{_CLASSES[name]}"), name)
+    if name == "__version__":
+        from importlib import metadata as _metadata
+
+        try:
+            return _metadata.version("nasdsl")
+        except _metadata.PackageNotFoundError:
+            return "0+unknown"  # a checkout that is not installed
+    raise AttributeError(f"module `nasdsl` has no attribute `{name}`")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+# --- Spaces -----------------------------------------------------------------------------------------------------------
+
+
+def load(path: str | _Path, space: str | None = None, **params: _Any) -> Space:
+    """The space of a file, checked as a whole.
+
+    Args:
+        path: a `.space` file, or the name of one that ships with the package, such as `"tiny"`.
+        space: which of the file's spaces; the first where it is left out.
+        params: values for the space's parameters: numbers, truth values, lists of these, or text in the language.
+
+    Raises:
+        CompileError: with a diagnostic for every mistake in the file.
+    """
+    from nasdsl.compiler.elaborate.program import elaborate as _elaborate
+    from nasdsl.files import source_of as _source_of
+
+    return _elaborate(_source_of(str(path)), space, {name: _text(value) for name, value in params.items()})
+
+
+def loads(text: str, space: str | None = None, **params: _Any) -> Space:
+    """The space of a text; `use "..."` in it is resolved in the present folder. Otherwise as `load`."""
+    from nasdsl.compiler.elaborate.program import elaborate as _elaborate
+    from nasdsl.compiler.source import Source as _Source
+
+    return _elaborate(_Source(text), space, {name: _text(value) for name, value in params.items()})
+
+
+def _text(value: _Any) -> str:
+    """A parameter's value in the language."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    return str(value)
+
+
+def pin(space: Space, values: _Mapping[str, _Any]) -> Space:
+    """The smaller space in which some decisions have values; an architecture where all have."""
+    import dataclasses
+
+    from nasdsl.compiler.pin import pin as _pin
+
+    whole = space.graph if space.whole is None else space.whole
+    return dataclasses.replace(space, graph=_pin(space.graph, values), whole=whole, pins={**space.pins, **values})
+
+
+def save(space: Space, values: _Mapping[str, _Any], path: str | _Path, name: str = "found", note: str = "") -> None:
+    """Writes a result file: the space, named by its file and content, with decisions set to values.
+
+    Raises:
+        ValueError: the space was not read from a file.
+    """
+    import os
+
+    from nasdsl.compiler.write import pinned as _pinned
+
+    out, source = _Path(path), space.source.path
+    if source is None:
+        raise ValueError("a result file names the file of its space, and this space was made from a text")
+    used = os.path.relpath(source.resolve(), out.resolve().parent).replace(os.sep, "/")
+    out.write_text(_pinned(space, values, name, used, note), encoding="utf-8", newline="\n")
+
+
+def expand(space: Space) -> str:
+    """The text of an architecture, every layer written out.
+
+    Raises:
+        ValueError: the space still has decisions.
+    """
+    from nasdsl.compiler.write import expanded as _expanded
+
+    return _expanded(space)
+
+
+def draw(space: Space, path: str | _Path | None = None, level: str = "block") -> str:
+    """A picture of a space or an architecture, as graphviz text; with a path it is also rendered (svg, pdf, png, dot).
+
+    Args:
+        level: `block`, a node for each use of one of the file's operators, or `operator`, a node for each layer.
+    """
+    from nasdsl.drawing.dot import to_dot as _to_dot
+    from nasdsl.drawing.render import render as _render
+
+    if path is not None:
+        _render(space, _Path(path), level)
+    return _to_dot(space, level)
+
+
+# --- What holds for all architectures ---------------------------------------------------------------------------------
+
+
+def count(space: Space) -> Count:
+    """The number of architectures, exactly (`.total`), and its factors (`.factors`)."""
+    from nasdsl.compiler.count import count as _count
+
+    return _count(space.graph)
+
+
+def cost(space: Space, architecture: _Mapping[str, _Any] | None = None) -> dict[str, int]:
+    """MACs and parameters of an architecture, such as `{"macs": 732480, "params": 21890}`.
+
+    Args:
+        architecture: values of the space's decisions; left out where the space has none left.
+
+    Raises:
+        KeyError: a decision has no value.
+    """
+    from nasdsl.compiler.cost import cost_of as _cost_of
+
+    return _cost_of(space.graph, architecture or {})
+
+
+def cost_range(space: Space) -> dict[str, tuple[int, int]]:
+    """The least and the greatest MACs and parameters of a space, exactly; budgets are not applied."""
+    from nasdsl.compiler.cost import total_cost as _total_cost
+    from nasdsl.compiler.extremes import greatest as _greatest
+    from nasdsl.compiler.extremes import least as _least
+
+    total = _total_cost(space.graph)
+    values = {"macs": total.macs, "params": total.params}
+    return {name: (_least(space.graph, v)[0], _greatest(space.graph, v)[0]) for name, v in values.items()}
+
+
+def sample(space: Space, n: int = 1, seed: int = 0) -> list[Architecture]:
+    """Random architectures, each as likely as any other; the same seed gives the same ones everywhere."""
+    from nasdsl.compiler.sample import sample as _sample
+
+    return _sample(space.graph, n, seed)
+
+
+def supernet(space: Space) -> Supernet:
+    """The torch module that holds the weights of every architecture; `.activate(architecture)` chooses one."""
+    from nasdsl.compiler.supernet import Supernet as _Supernet
+
+    return _Supernet(space.graph)

@@ -1,0 +1,154 @@
+"""The command line. Each command is a line of COMMANDS; its code is imported when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from nasdsl.compiler.diagnostics import CompileError
+from nasdsl.options import UsageError
+from nasdsl.report import show_diagnostics
+
+OK, MISTAKES, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        module: has `NAME_options(parser)`, which describes the command, and `NAME(args)`, which runs it and returns the
+            exit code (None for success).
+    """
+
+    name: str
+    summary: str
+    module: str
+
+    def load(self) -> ModuleType:
+        return importlib.import_module(self.module)
+
+
+COMMANDS = (
+    Command("check", "find the mistakes in a file", "nasdsl.commands"),
+    Command("compile", "show what a space holds: decisions, size, costs, memory of its supernet", "nasdsl.commands"),
+    Command("count", "the exact number of architectures, and how it comes about", "nasdsl.commands"),
+    Command("cost", "the cheapest and the dearest architecture", "nasdsl.commands"),
+    Command("fmt", "bring files into the canonical layout", "nasdsl.commands"),
+    Command("expand", "write an architecture out in full", "nasdsl.commands"),
+    Command("search", "search a space on data, and write what is found", "nasdsl.commands_run"),
+    Command("train", "train an architecture", "nasdsl.commands_run"),
+    Command("eval", "measure an architecture", "nasdsl.commands_run"),
+    Command("export", "take an architecture out, as plain torch", "nasdsl.commands_run"),
+    Command("profile", "measure a space's operators on this device", "nasdsl.commands_run"),
+)
+
+DESCRIPTION = "A language for neural-architecture search spaces: write the space, not the supernet."
+EPILOG = """\
+examples:
+  nasdsl check spaces/hrnas.space                    find mistakes
+  nasdsl count tiny                                  how many architectures, and why
+  nasdsl draw spaces/hrnas.space -o hrnas.svg        a picture
+  nasdsl compile spaces/hrnas.space -D tokens=64     all about a space, with a parameter set
+
+`nasdsl COMMAND --help` tells more. Exit codes: 0 done, 1 the file has mistakes, 2 the command line has.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line; the exit code."""
+    try:
+        code = _run(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. What is still buffered must go nowhere when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def _run(argv: list[str]) -> int:
+    parser = _parser(argv)
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as leave:  # of --help (0) and of a wrong option (2)
+        return leave.code if isinstance(leave.code, int) else USAGE
+    if args.command is None:
+        parser.print_help()
+        return USAGE
+    command = next(c for c in COMMANDS if c.name == args.command)
+    try:
+        code = getattr(command.load(), command.name)(args)
+        return OK if code is None else int(code)
+    except CompileError as problem:
+        if getattr(args, "format", "text") == "json":
+            print(json.dumps([diagnostic.to_json() for diagnostic in problem.diagnostics], indent=2))
+        else:
+            show_diagnostics(problem.diagnostics)
+        return MISTAKES
+    except UsageError as problem:
+        sys.stderr.write(f"nasdsl {command.name}: {problem}\n")
+        return USAGE
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except OSError as problem:
+        where = f"`{problem.filename}`: " if problem.filename is not None else ""
+        sys.stderr.write(f"nasdsl {command.name}: {where}{problem.strerror or problem}\n")
+        return MISTAKES
+    except Exception as problem:
+        if os.environ.get("NASDSL_TRACEBACK"):
+            raise
+        kind = type(problem).__name__
+        sys.stderr.write(f"error[internal]: {kind}: {problem}\n  help: this is a mistake in nasdsl, not in your file; ")
+        sys.stderr.write("please report it with the traceback that NASDSL_TRACEBACK=1 shows\n")
+        return MISTAKES
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser with the options of the command that is asked for; the other commands are listed only."""
+    parser = _Parser(prog="nasdsl", description=DESCRIPTION, epilog=EPILOG, formatter_class=Formatter)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
+    asked = next((word for word in argv if not word.startswith("-")), None)
+    for command in COMMANDS:
+        sub = commands.add_parser(command.name, help=command.summary, formatter_class=Formatter)
+        if command.name == asked:
+            getattr(command.load(), f"{command.name}_options")(sub)
+    return parser
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps descriptions and examples as they are written."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=100)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, with the nearest command or option where there is one."""
+
+    def error(self, message: str) -> Any:
+        if "invalid choice" in message and self.prog == "nasdsl":
+            from nasdsl.compiler.diagnostics import suggest
+
+            word = message.split("'")[1]
+            near = suggest(word, [command.name for command in COMMANDS])
+            message = f"no command named `{word}`" + (f"; {near}" if near else "")
+        self.exit(USAGE, f"{self.prog}: {message}\n{self.prog} --help tells more\n")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from nasdsl import __version__
+
+        print(f"nasdsl {__version__}")
+        parser.exit(OK)

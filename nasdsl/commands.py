@@ -1,0 +1,408 @@
+"""The commands that look at a space: check, compile, count, cost, draw, fmt, expand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
+from nasdsl.files import source_of
+from nasdsl.options import UsageError, add_defines, add_file, add_format, add_space, defines, space_of
+from nasdsl.report import Paint, show_diagnostics, table, thousands, wants_colour
+
+if TYPE_CHECKING:
+    from nasdsl.compiler.graph import Graph
+    from nasdsl.compiler.source import Source
+    from nasdsl.compiler.space import Space
+
+
+def as_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def describe(parser: ArgumentParser, description: str, *examples: str) -> None:
+    """What `--help` of a command says beside its options."""
+    parser.description = description
+    parser.epilog = "examples:\n" + "\n".join(f"  nasdsl {example}" for example in examples)
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+def check_options(parser: ArgumentParser) -> None:
+    describe(
+        parser,
+        "Finds the mistakes in files: of form, of names and types, shapes that do not agree for some choice, and\n"
+        "requirements that nothing can meet. The whole space is checked, not a sample of it.",
+        "check spaces/hrnas.space",
+        "check mine.space -D classes=10",
+        "check --all --format json spaces/*.space",
+    )
+    add_file(parser, several=True)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--space", metavar="NAME", help="which space of the file; by default the first")
+    which.add_argument("--all", action="store_true", help="all spaces that the files define")
+    add_defines(parser)
+    add_format(parser)
+
+
+def check(args: Namespace) -> int:
+    found: list[Diagnostic] = []
+    for file in args.files:
+        try:
+            source = source_of(file)
+            for name in _names(source) if args.all else [args.space]:
+                space = _checked(source, name, defines(args.defines))
+                found += [warning for warning in space.warnings if warning not in found]
+                if args.format == "text":
+                    _say_checked(space, file, args)
+        except CompileError as problem:
+            found += [diagnostic for diagnostic in problem.diagnostics if diagnostic not in found]
+    if args.format == "json":
+        as_json([diagnostic.to_json() for diagnostic in found])
+    elif found:
+        show_diagnostics(found)
+    return int(any(diagnostic.severity == "error" for diagnostic in found))
+
+
+def _names(source: Source) -> list[str]:
+    from nasdsl.compiler import syntax
+    from nasdsl.compiler.parse import parse
+
+    return [i.name.name for i in parse(source).items if isinstance(i, syntax.Space | syntax.Derived)]
+
+
+def _checked(source: Source, name: str | None, given: dict[str, str]) -> Space:
+    from nasdsl.compiler.elaborate.program import elaborate
+
+    space = elaborate(source, name, given)
+    ensure_feasible(space.graph)
+    return space
+
+
+def ensure_feasible(graph: Graph) -> None:
+    """That there is an architecture which meets all requirements (budgets aside).
+
+    Raises:
+        CompileError: the requirements contradict each other; it names those that do.
+    """
+    from nasdsl.compiler.eliminate import TooWide
+    from nasdsl.compiler.extremes import conflict, feasible
+
+    try:
+        if feasible(graph) is not None:
+            return
+        blamed = conflict(graph)
+    except TooWide:
+        return  # what cannot be proven is not held against the file
+    if not blamed:
+        raise error("no-architecture", "the space is empty: some decision has no value", None)
+    first, *others = blamed
+    word = "this cannot hold" if not others else "this and what is marked below cannot hold together"
+    labels = tuple(Label(o.span, o.message) for o in others if o.span is not None and o.span != first.span)
+    raise CompileError(
+        [
+            Diagnostic(
+                "no-architecture",
+                f"the space is empty: no architecture meets {'all requirements' if others else f'`{first.message}`'}",
+                first.span,
+                word,
+                labels,
+            )
+        ]
+    )
+
+
+def _say_checked(space: Space, file: str, args: Namespace) -> None:
+    paint = Paint(wants_colour(sys.stdout))
+    n = len(space.graph.decisions)
+    what = f"{n:,} decision{'s' if n > 1 else ''}" if n else "an architecture"
+    others = len(re.findall(r"^space\s", space.source.text, re.MULTILINE)) - 1
+    more = f"; {others} more in the file, which --all checks" if others > 0 and not args.all and not args.space else ""
+    print(f"{file}: {space.name}: {what}, {paint('no mistakes', 'green')}{more}")
+
+
+# --- count and cost ---------------------------------------------------------------------------------------------------
+
+
+def count_options(parser: ArgumentParser) -> None:
+    describe(
+        parser,
+        "The exact number of architectures, and the independent factors that it is a product of. A choice that is\n"
+        "tied or free by mistake shows in the factors.",
+        "count spaces/hrnas.space",
+        "count tiny --digits",
+    )
+    add_space(parser)
+    parser.add_argument("--digits", action="store_true", help="print the number alone, with all its digits")
+    add_format(parser)
+
+
+def count(args: Namespace) -> None:
+    from nasdsl.compiler.count import decimal
+    from nasdsl.overview import counted, factor_rows
+
+    space = space_of(args)
+    size = counted(space.graph)
+    digits = decimal(size.total)
+    if args.format == "json":
+        factors = [
+            {
+                "count": decimal(f.count),
+                "copies": f.copies,
+                "declarations": list(f.declarations),
+                "groups": [list(group) for group in f.groups],
+            }
+            for f in size.factors
+        ]
+        budgets = [r.message for r in size.budgets_left_out]
+        as_json({"space": space.name, "total": digits, "factors": factors, "budgets_left_out": budgets})
+        return
+    if args.digits:
+        print(digits)
+        return
+    plural = "" if size.total == 1 else "s"
+    exact = f"{size.total:,}" if len(digits) <= 30 else f"{size} ({len(digits):,} digits, which --digits prints)"
+    print(f"{space.name}: {exact} architecture{plural}")
+    if size.budgets_left_out:
+        names = ", ".join(f"`{r.message}`" for r in size.budgets_left_out)
+        print(f"  not counting budgets: {names}")
+    rows = factor_rows(size)
+    if rows:
+        print()
+        print(table(rows, ("factor", "copies", "decisions", "of each copy"), right="12"))
+
+
+def cost_options(parser: ArgumentParser) -> None:
+    describe(
+        parser,
+        "The least and the greatest cost over the whole space, exactly, and architectures that have them. MACs are\n"
+        "multiply-accumulates for one input of the declared size; FLOPs are twice as many.",
+        "cost spaces/hrnas.space",
+        "cost spaces/hrnas.space --least small.space --by params",
+    )
+    add_space(parser)
+    parser.add_argument("--by", choices=("macs", "params"), default="macs", help="what --least and --greatest go by")
+    parser.add_argument("--least", metavar="OUT", help="write the cheapest architecture to this file")
+    parser.add_argument("--greatest", metavar="OUT", help="write the dearest architecture to this file")
+    add_format(parser)
+
+
+def cost(args: Namespace) -> None:
+    from nasdsl.overview import extremes_of
+
+    space = space_of(args)
+    found = extremes_of(space.graph)
+    for way, out in ((0, args.least), (1, args.greatest)):
+        if out is not None:
+            word = ("least", "greatest")[way]
+            note = f"The architecture of {space.name} with the {word} {args.by}: {found[args.by][way][0]:,}."
+            write_result(space, found[args.by][way][1], Path(out), note)
+    if args.format == "json":
+        ends = ("least", "greatest")
+        as_json(
+            {
+                "space": space.name,
+                **{
+                    measure: {
+                        end: {"value": value, "architecture": architecture.to_json(space.graph)}
+                        for end, (value, architecture) in zip(ends, pair, strict=True)
+                    }
+                    for measure, pair in found.items()
+                },
+            }
+        )
+        return
+    names = {"macs": "MACs", "params": "parameters"}
+    rows = [(names[key], thousands(low), thousands(high)) for key, ((low, _), (high, _)) in found.items()]
+    if space.graph.decisions:
+        print(table(rows, (space.name, "least", "greatest"), right="12", indent=0))
+    else:
+        print(table([row[:2] for row in rows], right="1", indent=0))
+
+
+def write_result(space: Space, values: Any, out: Path, note: str = "", name: str = "found") -> None:
+    """A result file for decisions of a space, beside whatever else is there."""
+    from nasdsl.compiler.write import pinned
+
+    path = space.source.path
+    if path is None:
+        raise UsageError("a result file names the file of its space, and standard input has no name")
+    used = os.path.relpath(path.resolve(), out.resolve().parent).replace(os.sep, "/")
+    out.write_text(pinned(space, values, name, used, note), encoding="utf-8", newline="\n")
+
+
+# --- compile ----------------------------------------------------------------------------------------------------------
+
+
+def compile_options(parser: ArgumentParser) -> None:
+    describe(
+        parser,
+        "Checks a file, builds its graph and its supernet, and shows what it holds: the decisions of each declaration\n"
+        "and stage, the exact size, the range of costs, the memory of the supernet.",
+        "compile spaces/hrnas.space",
+        "compile tiny --stage graph",
+        "compile tiny --graph tiny.json",
+    )
+    add_space(parser)
+    parser.add_argument(
+        "--stage",
+        choices=("syntax", "space", "graph", "supernet"),
+        default="supernet",
+        help="stop there: the syntax tree, the space, the nodes of its graph, or (the default) the supernet",
+    )
+    parser.add_argument("--graph", metavar="OUT", help="write the graph to this file, as JSON")
+    add_format(parser)
+
+
+def compile(args: Namespace) -> None:
+    from nasdsl import overview
+
+    if args.stage == "syntax":
+        from nasdsl.compiler.parse import parse
+
+        tree = parse(source_of(args.file))
+        if args.format == "json":
+            as_json(overview.tree_to_json(tree))
+        else:
+            print(overview.tree_to_text(tree))
+        return
+    space = space_of(args)
+    ensure_feasible(space.graph)
+    if space.warnings:
+        show_diagnostics(space.warnings)
+    if args.graph is not None:
+        text = json.dumps(overview.graph_to_json(space), indent=1)
+        Path(args.graph).write_text(text + "\n", encoding="utf-8")
+    if args.stage == "graph":
+        if args.format == "json":
+            as_json(overview.graph_to_json(space))
+        else:
+            print(overview.graph_to_text(space.graph))
+        return
+    if args.format == "json":
+        summary = overview.summary_to_json(space)
+        if args.stage == "supernet":
+            summary["supernet"] = overview.supernet_memory(space.graph)
+        as_json(summary)
+        return
+    print(overview.summary(space), flush=True)  # before torch is imported, which takes a while
+    if args.stage == "supernet":
+        print(overview.supernet_line(space.graph))
+
+
+# --- draw, expand, fmt ------------------------------------------------------------------------------------------------
+
+
+def draw_options(parser: ArgumentParser) -> None:
+    describe(
+        parser,
+        "Draws a space, its choices visible, or an architecture. Time runs from left to right, scales are lanes with\n"
+        "the finest on top. The ending of the output says what is written: svg, pdf, png or dot.",
+        "draw spaces/hrnas.space -o hrnas.svg",
+        "draw found.space -o found.pdf",
+        "draw tiny -o tiny.png --level operator",
+    )
+    add_space(parser)
+    parser.add_argument("-o", "--out", metavar="OUT", help="the file to write; by default NAME.svg in this folder")
+    parser.add_argument(
+        "--level",
+        choices=("block", "operator"),
+        default="block",
+        help="what a node stands for: a use of one of the file's operators, or a layer",
+    )
+
+
+def draw(args: Namespace) -> None:
+    from nasdsl.drawing.render import RenderError, render
+
+    space = space_of(args)
+    out = Path(args.out or f"{space.name}.svg")
+    try:
+        render(space, out, args.level)
+    except RenderError as problem:
+        raise error("cannot-draw", str(problem), None, help=problem.help) from None
+    print(out)
+
+
+def expand_options(parser: ArgumentParser) -> None:
+    describe(
+        parser,
+        "Writes an architecture out in full: every layer in order, without choices, definitions or other files.",
+        "expand found.space",
+        "expand found.space -o network.space",
+    )
+    add_space(parser)
+    parser.add_argument("-o", "--out", metavar="OUT", help="the file to write; by default standard output")
+
+
+def expand(args: Namespace) -> None:
+    from nasdsl.compiler.write import expanded
+
+    space = space_of(args)
+    if space.graph.decisions:
+        first = next(iter(space.graph.decisions.values()))
+        n = len(space.graph.decisions)
+        raise error(
+            "not-an-architecture",
+            f"`{space.name}` is no architecture yet: {n:,} of its decisions are open",
+            first.span,
+            f"here `{first.path}` is decided",
+            help="search the space, or pin its decisions: `space found = " + space.name + " with { ... }`",
+        )
+    text = expanded(space)
+    if args.out is None:
+        sys.stdout.write(text)
+    else:
+        Path(args.out).write_text(text, encoding="utf-8", newline="\n")
+
+
+def fmt_options(parser: ArgumentParser) -> None:
+    describe(
+        parser,
+        "Brings files into the canonical layout, in place. Comments stay. `-` reads standard input and writes\n"
+        "standard output.",
+        "fmt spaces/*.space",
+        "fmt --check spaces/*.space",
+    )
+    add_file(parser, several=True)
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a file would change")
+    way.add_argument("--stdout", action="store_true", help="write to standard output instead")
+
+
+def fmt(args: Namespace) -> int:
+    from nasdsl.compiler.parse import parse
+    from nasdsl.compiler.unparse import unparse
+
+    found: list[Diagnostic] = []
+    changed = 0
+    for file in args.files:
+        try:
+            source = source_of(file)
+            text = unparse(parse(source))
+        except CompileError as problem:
+            found += problem.diagnostics
+            continue
+        if args.stdout or (file == "-" and not args.check):
+            sys.stdout.write(text)
+        elif text != _raw(source):
+            changed += 1
+            print(f"would change {file}" if args.check else f"changed {file}")
+            if not args.check and source.path is not None:
+                source.path.write_text(text, encoding="utf-8", newline="\n")
+    if found:
+        show_diagnostics(found)
+    return int(bool(found) or (args.check and changed > 0))
+
+
+def _raw(source: Source) -> str:
+    """The text as it is in the file, with its line ends."""
+    if source.path is None:
+        return source.text
+    return source.path.read_bytes().decode("utf-8", "replace")

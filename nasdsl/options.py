@@ -1,0 +1,71 @@
+"""Options that commands share, and how they are read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nasdsl.files import source_of
+
+if TYPE_CHECKING:
+    from nasdsl.compiler.space import Space
+
+
+class UsageError(Exception):
+    """The command line itself is wrong: exit code 2."""
+
+
+def add_file(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """FILE: a `.space` file, `-`, or the name of one that ships."""
+    help = "a .space file, `-` for standard input, or the name of a space that ships with nasdsl, such as tiny"
+    parser.add_argument("files" if several else "file", metavar="FILE", nargs="+" if several else None, help=help)
+
+
+def add_space(parser: argparse.ArgumentParser) -> None:
+    """FILE and what chooses and sets the space in it."""
+    add_file(parser)
+    parser.add_argument("--space", metavar="NAME", help="which space of the file; by default the first")
+    add_defines(parser)
+
+
+def add_defines(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-D",
+        dest="defines",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="set a parameter of the space; may be repeated",
+    )
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="json: one JSON value on standard output; where the file has mistakes, the list of them",
+    )
+
+
+def defines(given: Sequence[str]) -> dict[str, str]:
+    """`["classes=10"]` -> `{"classes": "10"}`"""
+    out = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip().isidentifier() or not value.strip():
+            raise UsageError(f"-D takes NAME=VALUE, such as -D classes=10, and not `{text}`")
+        out[name.strip()] = value.strip()
+    return out
+
+
+def space_of(args: argparse.Namespace) -> Space:
+    """The space that FILE, --space and -D speak of, checked as a whole.
+
+    Raises:
+        CompileError: the file has mistakes.
+    """
+    from nasdsl.compiler.elaborate.program import elaborate
+
+    return elaborate(source_of(args.file), args.space, defines(args.defines))
