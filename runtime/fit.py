@@ -13,6 +13,7 @@ from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.runtime.data import DataSplits, Loader
 from nasdsl.runtime.optim import initialise
 from nasdsl.runtime.problem import Result, Silent, Watch
 from nasdsl.runtime.recipes import with_recipe
@@ -110,12 +111,21 @@ def _loop(trainer: Trainer, run: RunFolder, watch: Watch) -> None:
 
 
 @torch.no_grad()
-def evaluate(network: Supernet, task: Task, data: Any, batch: int, device: str = "cpu") -> dict[str, float]:
+def evaluate(network: Supernet, task: Task, data: DataSplits, batch: int, device: torch.device | str = "cpu") -> dict[str, float]:
     """The task's standard metric on the validation split."""
-    from nasdsl.runtime.data import Loader
-
     network.to(device).eval()
     metric = task.metric(device)
     for images, targets in Loader(data.val, batch, normalise=task.normalise, device=device).epoch(0):
         metric.update(task.infer(network, images), targets)
     return metric.compute()
+
+
+def evaluate_file(source: Source, options: Options, name: str | None, defines: Mapping[str, str], weights: Path | None, batch: int) -> dict[str, float]:
+    """The metric of an architecture with its weights.
+
+    Raises:
+        CompileError, DataError, TaskError: in the user's words.
+    """
+    space, data, task = fit_to_data(source, name, defines, options)
+    network, _ = load_network(space, weights)
+    return evaluate(network, task, data, batch, fabric_for(options, "32-true").device)

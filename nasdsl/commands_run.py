@@ -1,0 +1,264 @@
+"""The commands that train: search, train, eval, export, profile. Torch is imported when one of them runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasdsl.compiler.diagnostics import error
+from nasdsl.options import UsageError, add_format, add_space, defines, source_of, space_of
+
+if TYPE_CHECKING:
+    from nasdsl.runtime.search import Options
+
+SEARCH_EXAMPLES = """\
+examples:
+  nasdsl search spaces/hrnas_small.space --out found.space
+      the embedded digits; writes found.space, found.safetensors and runs/found/
+  nasdsl search spaces/hrnas_small.space --space small_camvid --data camvid.zip --out found.space
+  nasdsl search spaces/hrnas_small.space --target "macs <= 2M" --epochs 10 --out found.space
+
+A run that was interrupted goes on when the same command is given again. Its folder has the checkpoint, history.jsonl
+with all measurements, and TensorBoard events. Under `torchrun` the processes share the work.
+"""
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="PATH", help="a folder, zip, COCO .json or IDX .gz; left out, the embedded handwritten digits")
+    parser.add_argument("--reader", metavar="NAME", help="the layout of the data, where it is not found out by itself")
+    parser.add_argument("--device", metavar="NAME", default="auto", help="cpu, cuda, mps or auto (default)")
+    parser.add_argument("--workers", type=int, metavar="N", default=0, help="threads that prepare batches ahead (default 0)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads for torch")
+
+
+def _add_training(parser: argparse.ArgumentParser, out: str) -> None:
+    parser.add_argument("--out", metavar="FILE", required=True, help=out)
+    parser.add_argument("--run", metavar="FOLDER", help="folder of the run (default: runs/NAME-OF-OUT)")
+    parser.add_argument("--fresh", action="store_true", help="start over where the run's folder holds a run")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random (default 0)")
+    parser.add_argument("--epochs", metavar="N", help="short for --set epochs=N (in a search, train.epochs)")
+    parser.add_argument("--batch", metavar="N", help="short for --set batch=N (in a search, train.batch)")
+    parser.add_argument("--set", dest="settings", metavar="NAME=VALUE", action="append", default=[], help="a setting that goes before the file's, such as train.optimiser.lr=0.01; may be repeated")
+
+
+def search_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Runs the search of a space and writes the smaller space that it finds, with weights."
+    parser.epilog = SEARCH_EXAMPLES
+    add_space(parser)
+    _add_run(parser)
+    _add_training(parser, "the result file, such as found.space; the weights go beside it")
+    parser.add_argument("--runtime", metavar="NAME", help="the search to run, in place of the file's: shrink")
+    parser.add_argument("--target", metavar="LIMIT", help='the cost to end at, such as "macs <= 0.3G", or as a share of the whole "macs <= 0.3"')
+    parser.add_argument("--latency", metavar="FILE", help="a latency table made by `nasdsl profile`, for a penalty on latency")
+    add_format(parser)
+
+
+def search(args: argparse.Namespace) -> int:
+    from nasdsl.progress import Bars
+    from nasdsl.runtime.search import search as run
+
+    overrides = _overrides(args, "train.")
+    if args.target is not None:
+        overrides |= {"target": args.target}
+    out = Path(args.out)
+    if out.suffix != ".space":
+        raise UsageError(f"--out names a .space file, and not `{out}`")
+    options = _options(args, overrides)
+    result, space = _told(lambda: run(source_of(args.file), out, options, args.space, defines(args.defines), args.runtime, Bars()))
+    _report(args, {"out": str(out), "weights": str(out.with_suffix(".safetensors")), "run": str(_run_folder(args)), **result.metrics, **result.costs})
+    return 0
+
+
+TRAIN_EXAMPLES = """\
+examples:
+  nasdsl train found.space --data cifar10.zip --out trained.safetensors              from scratch
+  nasdsl train found.space --inherit found.safetensors --out tuned.safetensors --epochs 5
+"""
+
+
+def train_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Trains an architecture from scratch, or from weights that it inherits."
+    parser.epilog = TRAIN_EXAMPLES
+    add_space(parser)
+    _add_run(parser)
+    _add_training(parser, "the file for the weights, such as trained.safetensors")
+    parser.add_argument("--inherit", metavar="FILE", help="weights to start from")
+    add_format(parser)
+
+
+def train(args: argparse.Namespace) -> int:
+    from nasdsl.progress import Bars
+    from nasdsl.runtime.fit import train as run
+
+    out = Path(args.out)
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out names a .safetensors file, and not `{out}`")
+    inherit = Path(args.inherit) if args.inherit is not None else None
+    options = _options(args, _overrides(args, ""))
+    result = _told(lambda: run(source_of(args.file), out, options, args.space, defines(args.defines), inherit, Bars()))
+    _report(args, {"out": str(out), "run": str(_run_folder(args)), **result.metrics, **result.costs})
+    return 0
+
+
+def eval_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Measures an architecture with its weights by the standard metric of its task."
+    parser.epilog = "example:\n  nasdsl eval found.space --data camvid.zip\n"
+    add_space(parser)
+    _add_run(parser)
+    parser.add_argument("--weights", metavar="FILE", help="by default the .safetensors file beside the .space file")
+    parser.add_argument("--batch", type=int, default=64, metavar="N", help="images at a time (default 64)")
+    add_format(parser)
+
+
+def eval(args: argparse.Namespace) -> int:
+    from nasdsl.runtime.fit import evaluate_file
+
+    weights = Path(args.weights) if args.weights is not None else None
+    options = _options(args, {}, seed=0)
+    metrics = _told(lambda: evaluate_file(source_of(args.file), options, args.space, defines(args.defines), weights, args.batch))
+    _report(args, metrics)
+    return 0
+
+
+EXPORT_DESCRIPTION = """\
+Writes an architecture with its weights as a stand-alone artefact that does not need nasdsl, and proves that it gives
+the same numbers. `--to python` makes a readable module that imports torch alone, with its weights in safetensors.
+"""
+
+
+def export_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = EXPORT_DESCRIPTION
+    parser.epilog = "example:\n  nasdsl export found.space --to python -o found.py && python found.py\n"
+    add_space(parser)
+    parser.add_argument("--to", choices=("python",), default="python", help="the form")
+    parser.add_argument("-o", "--out", metavar="FILE", help="the module file (default: NAME.py beside FILE)")
+    parser.add_argument("--weights", metavar="FILE", help="by default the .safetensors file beside the .space file")
+    add_format(parser)
+
+
+def export(args: argparse.Namespace) -> int:
+    import torch
+
+    from nasdsl.runtime.export import export_python, verify_python
+    from nasdsl.runtime.search import load_network
+
+    space = space_of(args)
+    if space.source.path is None:
+        raise UsageError("export reads a file, and not standard input")
+    network, about = load_network(space, Path(args.weights) if args.weights is not None else None)
+    out = Path(args.out) if args.out is not None else space.source.path.with_suffix(".py")
+    shape = space.graph.input.shape
+    task = {"name": about["task"], "mean": _numbers(about["mean"]), "std": _numbers(about["std"])} if {"task", "mean", "std"} <= about.keys() else None
+    files = _told(lambda: export_python(network, out, task=task, space=space))
+    torch.manual_seed(0)
+    difference = verify_python(files[0], network, torch.randn(2, shape.channels, shape.height, shape.width))
+    if not difference < 1e-5:
+        raise error("export-differs", f"the exported module differs from the network by {difference:.2g}", None, help="please report this")
+    _report(args, {"module": str(files[0]), "weights": str(files[1]), "largest difference": difference})
+    return 0
+
+
+PROFILE_DESCRIPTION = """\
+Measures every distinct operator of a space's supernet on this device, each at several widths, and writes a latency
+table that `nasdsl search --latency` takes. It can be interrupted: the same command goes on.
+"""
+
+
+def profile_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = PROFILE_DESCRIPTION
+    parser.epilog = "example:\n  nasdsl profile spaces/hrnas_small.space -o laptop.json\n"
+    add_space(parser)
+    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="the table, a JSON file")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images at a time (default 1)")
+    parser.add_argument("--repeats", type=int, default=20, metavar="N", help="timed runs of each point (default 20)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads for torch")
+
+
+def profile(args: argparse.Namespace) -> int:
+    import torch
+
+    from nasdsl.compiler.supernet import Supernet
+    from nasdsl.runtime.latency import profile as run
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    table = run(Supernet(space_of(args).graph), Path(args.out), args.batch, args.repeats, args.device)
+    print(f"{len(table['operators'])} operators on {table['device']}: {args.out}")
+    return 0
+
+
+# --- What they share --------------------------------------------------------------------------------------------------
+
+
+def _overrides(args: argparse.Namespace, prefix: str) -> dict[str, str]:
+    """Settings from the command line, as text by dotted name."""
+    out: dict[str, str] = {}
+    for text in args.settings:
+        key, equals, value = text.partition("=")
+        if not equals or not value.strip() or not all(part.isidentifier() for part in key.strip().split(".")):
+            raise UsageError(f"--set takes NAME=VALUE, such as --set train.optimiser.lr=0.01, and not `{text}`")
+        out[key.strip()] = value.strip()
+    for name in ("epochs", "batch"):
+        if getattr(args, name) is not None:
+            out[prefix + name] = getattr(args, name)
+    return out
+
+
+def _options(args: argparse.Namespace, overrides: dict[str, str], seed: int | None = None) -> Options:
+    import torch
+
+    from nasdsl.compiler.elaborate.settings import read_values
+    from nasdsl.runtime.search import Options
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return Options(
+        data=args.data,
+        run=_run_folder(args) if seed is None else None,
+        seed=args.seed if seed is None else seed,
+        overrides=read_values(overrides),
+        accelerator=args.device,
+        workers=args.workers,
+        reader=args.reader,
+        latency=getattr(args, "latency", None),
+        fresh=getattr(args, "fresh", False),
+    )
+
+
+def _run_folder(args: argparse.Namespace) -> Path:
+    return Path(args.run) if args.run is not None else Path("runs") / Path(args.out).stem
+
+
+def _told(act: Any) -> Any:
+    """Runs; what is wrong with data, task, run or export becomes a diagnostic."""
+    from nasdsl.runtime.data import DataError, PluginError
+    from nasdsl.runtime.export import ExportError
+    from nasdsl.runtime.runs import RunError
+    from nasdsl.runtime.tasks import TaskError
+
+    codes = {DataError: "data", TaskError: "task", RunError: "run", PluginError: "plugin", ExportError: "export"}
+    try:
+        return act()
+    except tuple(codes) as problem:
+        code = next(code for kind, code in codes.items() if isinstance(problem, kind))
+        raise error(code, str(problem), None, help=getattr(problem, "help", "") or "") from None
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+def _report(args: argparse.Namespace, facts: dict[str, Any]) -> None:
+    if args.format == "json":
+        import json
+
+        print(json.dumps(facts, indent=2))
+        return
+    from nasdsl.progress import amount
+
+    for name, value in facts.items():
+        shown = amount(value) if name in ("macs", "flops", "params") else f"{value:.4g}" if isinstance(value, float) else str(value)
+        sys.stdout.write(f"{name:>10}  {shown}\n")

@@ -1,0 +1,76 @@
+"""Progress of a run on the terminal: epoch, loss, metric, cost and units left, time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+def amount(value: float) -> str:
+    """`1.73M`, `267k`, `12`."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def describe(facts: Mapping[str, Any]) -> str:
+    """What is known at a step, in one line."""
+    parts = []
+    for name, value in facts.items():
+        if name == "epoch":
+            parts.append(f"epoch {value:.1f}")
+        elif name == "loss":
+            parts.append(f"loss {value:.3f}")
+        elif name == "macs":
+            parts.append(f"{amount(value)} MACs left")
+        elif name == "units":
+            parts.append(f"{value} units left")
+        elif isinstance(value, float):
+            parts.append(f"{name} {value:.4f}")
+    return "  ".join(parts)
+
+
+class Bars:
+    """A bar on a terminal, and a line for each measurement elsewhere."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal
+        self.bar: Progress | None = None
+        self.task = TaskID(0)
+        self.seen: dict[str, Any] = {}
+        self.begun = 0.0
+
+    def start(self, title: str, steps: int, done: int) -> None:
+        self.begun = time.monotonic()
+        self.first, self.steps, self.seen = done, steps, {}
+        if done:
+            self.note(f"goes on at step {done} of {steps}")
+        if self.live:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[facts]}"))
+            self.bar = Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False), console=self.console)
+            self.bar.start()
+            self.task = self.bar.add_task(title, total=steps, completed=done, facts="")
+
+    def step(self, done: int, facts: Mapping[str, Any]) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, facts=describe(facts))
+        elif {k: v for k, v in facts.items() if k not in ("epoch", "loss")} != self.seen:
+            self.seen = {k: v for k, v in facts.items() if k not in ("epoch", "loss")}
+            spent = time.monotonic() - self.begun
+            left = spent / max(done - self.first, 1) * (self.steps - done)
+            sys.stderr.write(f"{100 * done / self.steps:3.0f} %  {describe(facts)}  {left:.0f} s left\n")
+
+    def note(self, line: str) -> None:
+        self.console.print(line, highlight=False)
+
+    def stop(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
