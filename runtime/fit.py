@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,14 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataSplits, Loader
+from nasdsl.runtime.loop import run_epochs
 from nasdsl.runtime.optim import initialise
 from nasdsl.runtime.problem import Result, Silent, Watch
 from nasdsl.runtime.recipes import with_recipe
-from nasdsl.runtime.runs import Board, RunFolder
 from nasdsl.runtime.search import Options, architecture, fabric_for, fit_to_data, load_network, run_folder, save_result
 from nasdsl.runtime.settings import Train, merged, read_settings
 from nasdsl.runtime.tasks import Task, find_task
 from nasdsl.runtime.trainer import Trainer
-
-CHECKPOINT_SECONDS = 60
-
 
 def train_settings(space: Space, overrides: Mapping[str, Any]) -> Train:
     """The `train` section of a space, else the `train` entry of its `search` section, with overrides and the preset's values.
@@ -44,7 +40,15 @@ def train_settings(space: Space, overrides: Mapping[str, Any]) -> Train:
     return read_settings(Train, entries, spans, "`train`")
 
 
-def train(source: Source, out: Path, options: Options, name: str | None, defines: Mapping[str, str], inherit: Path | None = None, watch: Watch | None = None) -> Result:
+def train(
+    source: Source,
+    out: Path,
+    options: Options,
+    name: str | None,
+    defines: Mapping[str, str],
+    inherit: Path | None = None,
+    watch: Watch | None = None,
+) -> Result:
     """Trains an architecture from scratch, or from the weights in `inherit`, and writes its weights to `out`.
 
     Raises:
@@ -62,11 +66,13 @@ def train(source: Source, out: Path, options: Options, name: str | None, defines
         network, _ = load_network(space, inherit)
     identity = {"train": settings.model_dump(mode="json"), "inherit": str(inherit or "")}
     run = run_folder(options, out, space, identity, "train")
-    trainer = Trainer(network, task, data, settings, fabric_for(options, settings.precision), options.seed, options.workers)
+    trainer = Trainer(
+        network, task, data, settings, fabric_for(options, settings.precision), options.seed, options.workers
+    )
     state = run.load()
     if state is not None:
         trainer.load(state)
-    _loop(trainer, run, watch or Silent())
+    run_epochs(trainer, run, watch or Silent(), "train")
     with trainer.averaged(settings.recalibrate) as best:
         metrics = trainer.measure()
         result = Result({}, best.extract({}), metrics, {k: float(v) for k, v in cost_of(space.graph, {}).items()})
@@ -75,43 +81,10 @@ def train(source: Source, out: Path, options: Options, name: str | None, defines
     return result
 
 
-def _loop(trainer: Trainer, run: RunFolder, watch: Watch) -> None:
-    main = trainer.fabric.is_global_zero
-    board = Board(run.path / "events") if main else None
-    watch.start("train", trainer.steps, trainer.step)
-    saved, recent = time.monotonic(), 0.0
-    facts: dict[str, Any] = {}
-
-    def on_step(trainer: Trainer, loss: float) -> None:
-        nonlocal saved, recent
-        recent = loss if not recent else 0.95 * recent + 0.05 * loss
-        facts.update(epoch=trainer.step / trainer.steps_per_epoch, loss=recent)
-        watch.step(trainer.step, facts)
-        if main and time.monotonic() - saved > CHECKPOINT_SECONDS:
-            run.save(trainer.state())
-            saved = time.monotonic()
-
-    try:
-        while trainer.step < trainer.steps:
-            trainer.fit((trainer.epoch + 1) * trainer.steps_per_epoch, on_step)
-            measured = trainer.evaluate()
-            trainer.rows.append({"step": trainer.step, "epoch": trainer.step / trainer.steps_per_epoch, **measured})
-            facts[trainer.task.headline] = measured[trainer.task.headline]
-            watch.step(trainer.step, facts)
-            if main:
-                run.save(trainer.state())
-                run.write_rows(trainer.rows)
-                saved = time.monotonic()
-            if board is not None:
-                board.scalars(measured, trainer.step)
-    finally:
-        watch.stop()
-        if board is not None:
-            board.close()
-
-
 @torch.no_grad()
-def evaluate(network: Supernet, task: Task, data: DataSplits, batch: int, device: torch.device | str = "cpu") -> dict[str, float]:
+def evaluate(
+    network: Supernet, task: Task, data: DataSplits, batch: int, device: torch.device | str = "cpu"
+) -> dict[str, float]:
     """The task's standard metric on the validation split."""
     network.to(device).eval()
     metric = task.metric(device)
@@ -120,7 +93,9 @@ def evaluate(network: Supernet, task: Task, data: DataSplits, batch: int, device
     return metric.compute()
 
 
-def evaluate_file(source: Source, options: Options, name: str | None, defines: Mapping[str, str], weights: Path | None, batch: int) -> dict[str, float]:
+def evaluate_file(
+    source: Source, options: Options, name: str | None, defines: Mapping[str, str], weights: Path | None, batch: int
+) -> dict[str, float]:
     """The metric of an architecture with its weights.
 
     Raises:

@@ -75,7 +75,10 @@ class Result:
 
 
 class Strategy(Protocol):
-    """A search. One file in `runtime/strategies/`, or an entry point in the group `nasdsl.runtimes`."""
+    """A search. One file in `runtime/strategies/`, or an entry point in the group `nasdsl.runtimes`.
+
+    A strategy may have `reads`, the names of the `search` sections whose settings it takes; by default its own.
+    """
 
     name: ClassVar[str]
     settings: ClassVar[type[BaseModel]]
@@ -106,7 +109,12 @@ def task_of(space: Space) -> str:
     if node.op in find_tasks():
         return node.op
     heads = ", ".join(f"`{head}`" for head in HEADS)
-    raise error("no-task", f"no task is known for a network that ends in `{node.op}`", node.span, help=f"heads with a task are {heads}")
+    raise error(
+        "no-task",
+        f"no task is known for a network that ends in `{node.op}`",
+        node.span,
+        help=f"heads with a task are {heads}",
+    )
 
 
 def check_decisions(strategy: type[Strategy], space: Space) -> None:
@@ -117,7 +125,9 @@ def check_decisions(strategy: type[Strategy], space: Space) -> None:
     problems: dict[str, Diagnostic] = {}
     for decision in space.graph.decisions.values():
         if not strategy.handles(decision) and decision.declaration not in problems:
-            words = {"choice": "a choice", "subset": "a subset", "order": "an order", "units": "search units"}[decision.kind]
+            words = {"choice": "a choice", "subset": "a subset", "order": "an order", "units": "search units"}[
+                decision.kind
+            ]
             problems[decision.declaration] = Diagnostic(
                 "unhandled-decision",
                 f"`{strategy.name}` cannot decide `{decision.path}`, which is {words}",

@@ -7,7 +7,7 @@ from typing import Any
 
 from nasdsl.compiler.diagnostics import error, suggest
 from nasdsl.compiler.source import Span
-from nasdsl.runtime.settings import merged
+from nasdsl.runtime.settings import Train, merged
 
 _HRNAS_DENSE: Mapping[str, Any] = {
     "batch": 32,
@@ -28,8 +28,19 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "task": {"label_smoothing": 0.1},
     },
     # HR-NAS official code: semantic segmentation. The loss is averaged over all pixels, ignored ones counting as zero.
-    "hrnas_cityscapes": {**_HRNAS_DENSE, "epochs": 430, "augment": "cityscapes", "task": {"average_over_all_pixels": True}},
-    "hrnas_ade20k": {**_HRNAS_DENSE, "epochs": 200, "batch": 64, "augment": "ade20k", "task": {"average_over_all_pixels": True}},
+    "hrnas_cityscapes": {
+        **_HRNAS_DENSE,
+        "epochs": 430,
+        "augment": "cityscapes",
+        "task": {"average_over_all_pixels": True},
+    },
+    "hrnas_ade20k": {
+        **_HRNAS_DENSE,
+        "epochs": 200,
+        "batch": 64,
+        "augment": "ade20k",
+        "task": {"average_over_all_pixels": True},
+    },
     # HR-NAS official code: keypoints on COCO.
     "hrnas_keypoints": {
         "epochs": 210,
@@ -57,6 +68,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "weight_decay": 1e-4,
         "weight_decay_form": "optimiser",
         "ema": {"decay": 0.998, "decay_batch": None},
+        "init": "torch",
     },
 }
 
@@ -70,6 +82,11 @@ def with_recipe(entries: Mapping[str, Any], span: Span | None = None) -> dict[st
     name = entries.get("preset")
     if name is None:
         return dict(entries)
-    if name not in RECIPES:
-        raise error("unknown-preset", f"no training preset named `{name}`", span, help=suggest(str(name), RECIPES) or ", ".join(RECIPES))
-    return merged(RECIPES[name], entries)
+    if not isinstance(name, str) or name not in RECIPES:
+        raise error(
+            "unknown-preset",
+            f"no training preset named `{name}`",
+            span,
+            help=suggest(str(name), RECIPES) or ", ".join(RECIPES),
+        )
+    return merged(RECIPES[name], entries, Train)

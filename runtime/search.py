@@ -49,7 +49,9 @@ class Options:
     fresh: bool = False
 
 
-def fit_to_data(source: Source, name: str | None, defines: Mapping[str, str], options: Options) -> tuple[Space, DataSplits, Task]:
+def fit_to_data(
+    source: Source, name: str | None, defines: Mapping[str, str], options: Options
+) -> tuple[Space, DataSplits, Task]:
     """The space with the classes of the data, the data in the size of the space's input, and the task between them.
 
     A parameter `classes` of the space is set to the data's number where the user has not set it.
@@ -64,16 +66,28 @@ def fit_to_data(source: Source, name: str | None, defines: Mapping[str, str], op
         space = elaborate(source, name, {**defines, "classes": str(wanted)})
         has = space.graph.nodes[space.graph.outputs[0]].shape.channels
     if wanted != has:
-        raise error("wrong-outputs", f"the data has {wanted} classes, and the network gives {has}", space.graph.nodes[space.graph.outputs[0]].span, help=f"set the number of classes to {wanted}")
+        raise error(
+            "wrong-outputs",
+            f"the data has {wanted} classes, and the network gives {has}",
+            space.graph.nodes[space.graph.outputs[0]].span,
+            help=f"set the number of classes to {wanted}",
+        )
     return space, data, task
 
 
 def _data(space: Space, options: Options, task_options: Mapping[str, Any]) -> tuple[DataSplits, Task]:
     shape = space.graph.input.shape
     if not all(isinstance(side, int) for side in (shape.channels, shape.height, shape.width)):
-        raise error("open-input", "the size of the input is open to choice", space.graph.input.span, help="pin it with `with { input ... }`")
+        raise error(
+            "open-input",
+            "the size of the input is open to choice",
+            space.graph.input.span,
+            help="pin it with `with { input ... }`",
+        )
     name = task_of(space)
-    data = open_data(options.data, name, size=(shape.height, shape.width), channels=shape.channels, seed=0, reader=options.reader)
+    data = open_data(
+        options.data, name, size=(shape.height, shape.width), channels=shape.channels, seed=0, reader=options.reader
+    )
     return data, find_task(name).from_data(data, **task_options)
 
 
@@ -104,10 +118,16 @@ def search(
         raise error("no-file", "a search starts from a file, because its result names that file", None)
     section = space.sections.get("search")
     if section is None and runtime is None:
-        raise error("no-search", f"the space `{space.name}` has no `search` section", None, help="add `search shrink { ... }`, or name one with `--runtime shrink`")
+        raise error(
+            "no-search",
+            f"the space `{space.name}` has no `search` section",
+            None,
+            help="add `search shrink { ... }`, or name one with `--runtime shrink`",
+        )
     chosen = runtime or (section.name if section is not None else "")
     strategy = find_strategy(chosen)
-    entries = dict(section.entries) if section is not None and section.name == chosen else {}
+    reads = getattr(strategy, "reads", (chosen,))
+    entries = dict(section.entries) if section is not None and section.name in reads else {}
     entries = merged(entries, options.overrides or {})
     spans = section.spans if section is not None else {}
     if "train" in entries:
@@ -117,7 +137,17 @@ def search(
     train = getattr(settings, "train", Train())
     task = find_task(task.name).from_data(data, **train.task)
     run = run_folder(options, out, space, settings.model_dump(mode="json"), chosen)
-    problem = Problem(space, task, data, fabric_for(options, train.precision), run, options.seed, options.workers, options.latency, watch or Silent())
+    problem = Problem(
+        space,
+        task,
+        data,
+        fabric_for(options, train.precision),
+        run,
+        options.seed,
+        options.workers,
+        options.latency,
+        watch or Silent(),
+    )
     result = strategy().search(problem, settings)
     if problem.fabric.is_global_zero:
         write_found(out, space, result, task)
@@ -132,7 +162,13 @@ def run_folder(options: Options, out: Path, space: Space, settings: Mapping[str,
         for file in folder.rglob("*"):
             if file.is_file():
                 file.unlink()
-    identity = {"space": space.digest(), "data": options.data or "embedded", "seed": options.seed, "search": strategy, "settings": settings}
+    identity = {
+        "space": space.digest(),
+        "data": options.data or "embedded",
+        "seed": options.seed,
+        "search": strategy,
+        "settings": settings,
+    }
     return RunFolder(folder, identity)
 
 
@@ -148,7 +184,9 @@ def write_found(out: Path, space: Space, result: Result, task: Task) -> None:
     assert space.source.path is not None
     use = os.path.relpath(space.source.path.resolve(), out.resolve().parent)
     save_result(weights_path(out), space, result, task)
-    write_text(out, pinned(space, result.values, out.stem if out.stem.isidentifier() else "found", Path(use).as_posix(), note))
+    write_text(
+        out, pinned(space, result.values, out.stem if out.stem.isidentifier() else "found", Path(use).as_posix(), note)
+    )
 
 
 def save_result(file: Path, space: Space, result: Result, task: Task) -> None:
@@ -172,7 +210,12 @@ def architecture(space: Space) -> Space:
     """
     if space.graph.decisions:
         first = next(iter(space.graph.decisions.values()))
-        raise error("not-an-architecture", f"`{space.name}` still has {len(space.graph.decisions)} decisions, such as `{first.path}`", first.span, help="search it first, or pin its decisions")
+        raise error(
+            "not-an-architecture",
+            f"`{space.name}` still has {len(space.graph.decisions)} decisions, such as `{first.path}`",
+            first.span,
+            help="search it first, or pin its decisions",
+        )
     return space
 
 
@@ -189,16 +232,21 @@ def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, d
     assert weights is not None or space.source.path is not None
     file = weights or weights_path(space.source.path)  # type: ignore[arg-type]
     if not file.exists():
-        raise error("no-weights", f"the weights {file} are missing", None, help="train it with `nasdsl train`, or name a file with `--weights`")
+        raise error(
+            "no-weights",
+            f"the weights {file} are missing",
+            None,
+            help="train it with `nasdsl train`, or name a file with `--weights`",
+        )
     try:
         tensors, about = load_weights(file)
     except Exception as problem:
         raise error("bad-weights", f"{file} cannot be read: {problem}", None) from None
     wanted = network.state_dict()
-    wrong = [n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape] + [n for n in tensors if n not in wanted]
+    wrong = [n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape] + [
+        n for n in tensors if n not in wanted
+    ]
     if wrong:
         raise error("bad-weights", f"{file} holds weights of another network: `{wrong[0]}` differs", None)
     network.load_state_dict(tensors)
     return network.eval(), about
-
-

@@ -6,8 +6,9 @@ from nasdsl.compiler.diagnostics import error, suggest
 from nasdsl.runtime.data.plugins import with_entry_points
 from nasdsl.runtime.problem import Strategy
 from nasdsl.runtime.strategies.shrink import ShrinkSearch
+from nasdsl.runtime.strategies.thin import ThinSearch
 
-STRATEGIES: Mapping[str, type[Strategy]] = {ShrinkSearch.name: ShrinkSearch}
+STRATEGIES: Mapping[str, type[Strategy]] = {ShrinkSearch.name: ShrinkSearch, ThinSearch.name: ThinSearch}
 
 
 def find_strategy(name: str) -> type[Strategy]:
@@ -19,5 +20,10 @@ def find_strategy(name: str) -> type[Strategy]:
     """
     known = with_entry_points("nasdsl.runtimes", dict(STRATEGIES), lambda value: hasattr(value, "search"))
     if name not in known:
-        raise error("unknown-search", f"no search named `{name}`", None, help=suggest(name, known) or "there is " + ", ".join(known))
+        raise error(
+            "unknown-search",
+            f"no search named `{name}`",
+            None,
+            help=suggest(name, known) or "there is " + ", ".join(known),
+        )
     return known[name]

@@ -161,14 +161,19 @@ class Shrinker:
         smooth = self.penalty.importance(average.values) if average is not None else raw
         last = self.trainer.step >= self.trainer.steps
         threshold = self.settings.threshold
-        keep = [(s > threshold) if last else (s > threshold) | (r > threshold) for r, s in zip(raw, smooth, strict=True)]
+        keep = [
+            (s > threshold) if last else (s > threshold) | (r > threshold) for r, s in zip(raw, smooth, strict=True)
+        ]
         saved = sum(float((~k).sum()) * g.cost for k, g in zip(keep, groups, strict=True))
         if saved < self.settings.least and not last:
             keep = [torch.ones_like(k) for k in keep]
         if self.target is not None:
             self._meet(self.budget(), groups, smooth, keep)
         self._keep_alive(groups, smooth, keep)
-        kept = {g.path: tuple(u for u, stays in zip(g.kept, k.tolist(), strict=True) if stays) for g, k in zip(groups, keep, strict=True)}
+        kept = {
+            g.path: tuple(u for u, stays in zip(g.kept, k.tolist(), strict=True) if stays)
+            for g, k in zip(groups, keep, strict=True)
+        }
         kept = {path: units for path, units in kept.items() if len(units) != len(self._now_kept(path))}
         if not kept:
             return None
@@ -177,7 +182,9 @@ class Shrinker:
         self.penalty.refresh(self.trainer.network)
         left, _ = units_left(self.trainer.network)
         cost = self.now()
-        return Removal(self.trainer.step / self.trainer.steps_per_epoch, before, left, int(cost["macs"]), int(cost["params"]))
+        return Removal(
+            self.trainer.step / self.trainer.steps_per_epoch, before, left, int(cost["macs"]), int(cost["params"])
+        )
 
     def _now_kept(self, path: str) -> tuple[int, ...]:
         return self.trainer.network.kept.get(path, tuple(range(self.graph.decisions[path].n)))
@@ -189,7 +196,9 @@ class Shrinker:
         done = min(1.0, self.trainer.step / end)
         return float(self.start[self.measure] * (self.target / self.start[self.measure]) ** done)
 
-    def _meet(self, budget: float, groups: list[Group], importance: list[torch.Tensor], keep: list[torch.Tensor]) -> None:
+    def _meet(
+        self, budget: float, groups: list[Group], importance: list[torch.Tensor], keep: list[torch.Tensor]
+    ) -> None:
         """Marks the weakest units until the cost is at most `budget`. Stops there: units above the threshold or not."""
         values = {**largest_values(self.graph), **self.trainer.network.kept}
         terms = self._terms_by_path(groups)
@@ -225,7 +234,9 @@ class Shrinker:
         return float(sum(expr.evaluate(term, here) for term in terms))
 
     def _cost_with(self, values: dict[str, Any], living: Mapping[str, int]) -> float:
-        return float(expr.evaluate(measure(self.cost, self.measure), {**values, **{p: range(n) for p, n in living.items()}}))
+        return float(
+            expr.evaluate(measure(self.cost, self.measure), {**values, **{p: range(n) for p, n in living.items()}})
+        )
 
     def _keep_alive(self, groups: list[Group], importance: list[torch.Tensor], keep: list[torch.Tensor]) -> None:
         """Puts back the strongest unit wherever a requirement would break without it (a sum that nothing would reach)."""
@@ -237,7 +248,9 @@ class Shrinker:
             if requirement.origin == "budget" or expr.holds(requirement.condition, values):
                 continue
             mine = [index[path] for path in expr.decisions_of(requirement.condition) if path in index]
-            strongest = max(((float(s), i, j) for i in mine for j, s in enumerate(importance[i].tolist())), default=None)
+            strongest = max(
+                ((float(s), i, j) for i in mine for j, s in enumerate(importance[i].tolist())), default=None
+            )
             if strongest is not None:
                 keep[strongest[1]][strongest[2]] = True
                 values[groups[strongest[1]].path] = range(int(keep[strongest[1]].sum()))
@@ -260,7 +273,9 @@ class ShrinkSearch:
         torch.manual_seed(problem.seed)
         network = Supernet(graph)
         initialise(network, settings.train.init)
-        trainer = Trainer(network, problem.task, problem.data, settings.train, problem.fabric, problem.seed, problem.workers)
+        trainer = Trainer(
+            network, problem.task, problem.data, settings.train, problem.fabric, problem.seed, problem.workers
+        )
         latency = self._latency(problem, settings, network)
         shrinker = Shrinker(trainer, settings, latency)
         check_target(shrinker)
@@ -278,9 +293,19 @@ class ShrinkSearch:
     def _latency(self, problem: Problem, settings: Shrink, network: Supernet) -> Latency | None:
         wanted = "latency" in settings.penalty
         if wanted and problem.latency is None:
-            raise error("no-latency-table", "the penalty is on latency, and there is no latency table", None, help="make one with `nasdsl profile` and name it with `--latency`")
+            raise error(
+                "no-latency-table",
+                "the penalty is on latency, and there is no latency table",
+                None,
+                help="make one with `nasdsl profile` and name it with `--latency`",
+            )
         if not wanted and problem.latency is not None:
-            raise error("unused-latency-table", "a latency table is given, and the penalty is on MACs", None, help="write `penalty: 1.6e-4 * latency` in the search section")
+            raise error(
+                "unused-latency-table",
+                "a latency table is given, and the penalty is on MACs",
+                None,
+                help="write `penalty: 1.6e-4 * latency` in the search section",
+            )
         return Latency.read(Path(problem.latency), network) if problem.latency is not None else None
 
     def _loop(self, problem: Problem, trainer: Trainer, shrinker: Shrinker) -> None:
@@ -342,7 +367,15 @@ class ShrinkSearch:
     def _log(self, board: Board, trainer: Trainer, shrinker: Shrinker, row: dict[str, Any]) -> None:
         board.scalars({key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step)
         for kind in ("channel", "token"):
-            scales = [v for g, v in zip(shrinker.penalty.groups, shrinker.penalty.importance(dict(trainer.network.named_parameters())), strict=True) if g.kind == kind]
+            scales = [
+                v
+                for g, v in zip(
+                    shrinker.penalty.groups,
+                    shrinker.penalty.importance(dict(trainer.network.named_parameters())),
+                    strict=True,
+                )
+                if g.kind == kind
+            ]
             if scales:
                 board.histogram(f"scales/{kind}", torch.cat(scales).float().cpu().numpy(), trainer.step)
 

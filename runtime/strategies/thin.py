@@ -1,0 +1,86 @@
+"""The baseline that a shrinking search has to beat: the same space thinned evenly to the same cost, and trained for the same number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+
+from nasdsl.compiler import expr
+from nasdsl.compiler.cost import measure, total_cost
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.expr import Value
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.largest import largest_values
+from nasdsl.compiler.supernet import Supernet
+from nasdsl.runtime.loop import run_epochs
+from nasdsl.runtime.optim import initialise
+from nasdsl.runtime.problem import Problem, Result
+from nasdsl.runtime.strategies.shrink import Shrink
+from nasdsl.runtime.trainer import Trainer
+
+
+def thin_evenly(graph: Graph, cost: Value, target: float) -> dict[str, Any]:
+    """Every set of units cut to the same share, the largest that keeps the cost at most at `target`; at least one unit stays in each.
+
+    Raises:
+        CompileError: even one unit in each costs more.
+    """
+
+    def values(share: float) -> dict[str, Any]:
+        out = largest_values(graph)
+        for path, decision in graph.decisions.items():
+            if decision.kind == "units":
+                out[path] = tuple(range(max(1, round(share * decision.n))))
+        return out
+
+    def costs(share: float) -> float:
+        return float(expr.evaluate(cost, values(share)))
+
+    if costs(0.0) > target:
+        raise error("budget-too-small", f"with one unit in each place the cost is {costs(0.0):,.0f}, above the target {target:,.0f}", None)
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if costs(middle) <= target else (low, middle)
+    return values(low)
+
+
+class ThinSearch:
+    """The runtime `thin`. It takes the settings of the `shrink` that it is compared with, and reads `target` and `train`."""
+
+    name: ClassVar[str] = "thin"
+    settings: ClassVar[type[Shrink]] = Shrink
+    reads: ClassVar[tuple[str, ...]] = ("thin", "shrink")
+
+    @classmethod
+    def handles(cls, decision: Decision) -> bool:
+        """Search units."""
+        return decision.kind == "units"
+
+    def search(self, problem: Problem, settings: Shrink) -> Result:
+        """Thins, then trains."""
+        if settings.target is None:
+            raise error("no-target", "`thin` needs a target", None, help='name one with `--target "macs <= 0.3"`')
+        graph = problem.space.graph
+        cost = total_cost(graph)
+        ((name, limit),) = settings.target.items()
+        whole = float(expr.evaluate(measure(cost, name), largest_values(graph)))
+        values = thin_evenly(graph, measure(cost, name), limit * whole if limit <= 1 else limit)
+        torch.manual_seed(problem.seed)
+        network = Supernet(graph)
+        network.shrink({path: units for path, units in values.items() if graph.decisions[path].kind == "units"})
+        initialise(network, settings.train.init)
+        trainer = Trainer(network, problem.task, problem.data, settings.train, problem.fabric, problem.seed, problem.workers)
+        state = problem.run.load()
+        if state is not None:
+            trainer.load(state)
+        run_epochs(trainer, problem.run, problem.watch, "thin")
+        costs: Mapping[str, float] = {m: float(expr.evaluate(measure(cost, m), values)) for m in ("macs", "flops", "params")}
+        with trainer.averaged(settings.train.recalibrate) as best:
+            metrics = trainer.measure()
+            return Result(values, best.extract(values), metrics, costs)
+
+
