@@ -306,11 +306,19 @@ def test_norms_follow_the_task() -> None:
 
 
 def test_settings_of_the_search() -> None:
-    assert space("hrnas").sections["search"].entries["penalty"] == {"macs": 1.6e-4}
-    entries = space("hrnas_code", "keypoints").sections["search"].entries
-    assert entries["penalty"] == {"macs": 1e-6}
-    assert entries["every"] == {"epochs": 30}
-    assert entries["warmup"] == {"epochs": 25}
+    def settings(form: str, name: str) -> Mapping[str, Any]:
+        return elaborate(read(spaces.path(form)), name).sections["search"].entries
+
+    paper = {"hrnas": 1.6e-4, "hrnas_ade20k": 1.6e-4, "hrnas_imagenet": 1.8e-4, "hrnas_coco": 1e-6}
+    for name, weight in paper.items():
+        entries = settings("hrnas", name)
+        assert entries["penalty"] == {"macs": weight}
+        assert (entries["threshold"], entries["every"], entries["warmup"]) == (0.001, 5, 0)
+    code = {"": (1.4e-4, 10), "_ade20k": (1.4e-4, 25), "_imagenet": (1.8e-4, 5), "_coco": (1e-6, 30)}
+    for name, (weight, every) in code.items():
+        entries = settings("hrnas_code", f"hrnas_code{name}")
+        assert entries["penalty"] == {"macs": weight}
+        assert (entries["threshold"], entries["every"], entries["warmup"]) == (0.001, every, {"epochs": 25})
 
 
 def test_without_a_shortcut_each_block_keeps_a_unit() -> None:

@@ -23,6 +23,9 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.unparse import unparse
+from nasdsl.runtime.recipes import with_recipe
+from nasdsl.runtime.settings import read_settings
+from nasdsl.runtime.strategies import STRATEGIES
 
 HEAVY = 3e7
 """Supernets of more parameters are not built here."""
@@ -82,6 +85,17 @@ def test_it_checks_and_has_a_search(file: str, name: str) -> None:
     assert not made.warnings
     assert "search" in made.sections
     assert made.graph.decisions
+
+
+@pytest.mark.parametrize(("file", "name"), EVERY)
+def test_settings_of_its_search_are_understood(file: str, name: str) -> None:
+    section = space(file, name).sections["search"]
+    entries = dict(section.entries)
+    if section.name not in STRATEGIES:
+        pytest.skip(f"no search is named {section.name}")
+    if "train" in entries:
+        entries["train"] = with_recipe(entries["train"])
+    read_settings(STRATEGIES[section.name].settings, entries, section.spans, section.name)
 
 
 @pytest.mark.parametrize(("file", "name"), EVERY)
