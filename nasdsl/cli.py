@@ -41,6 +41,7 @@ COMMANDS = (
     Command("compile", "show what a space holds: decisions, size, costs, memory of its supernet", "nasdsl.commands"),
     Command("count", "the exact number of architectures, and how it comes about", "nasdsl.commands"),
     Command("cost", "the cheapest and the dearest architecture", "nasdsl.commands"),
+    Command("draw", "a picture of a space or of an architecture", "nasdsl.commands"),
     Command("fmt", "bring files into the canonical layout", "nasdsl.commands"),
     Command("expand", "write an architecture out in full", "nasdsl.commands"),
     Command("search", "search a space on data, and write what is found", "nasdsl.commands_run"),

@@ -42,7 +42,7 @@ def counted(graph: Graph) -> Count:
     Raises:
         CompileError: it is too tangled for the exact answer.
     """
-    return _answered(lambda: count_exactly(graph))  # type: ignore[no-any-return]
+    return _answered(lambda: count_exactly(graph))
 
 
 Extreme = tuple[int, Architecture]
@@ -56,7 +56,7 @@ def extremes_of(graph: Graph) -> dict[str, tuple[Extreme, Extreme]]:
     """
     total = total_cost(graph)
     values = {"macs": total.macs, "params": total.params}
-    return {name: _answered(lambda v=v: (least(graph, v), greatest(graph, v))) for name, v in values.items()}
+    return _answered(lambda: {name: (least(graph, v), greatest(graph, v)) for name, v in values.items()})
 
 
 # --- Patterns of paths ------------------------------------------------------------------------------------------------

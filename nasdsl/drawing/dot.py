@@ -1,0 +1,320 @@
+"""A picture as graphviz text: everything has its place, so graphviz only paints (`neato -n2`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from nasdsl.compiler.elaborate.values import show
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.space import Space
+from nasdsl.drawing.place import Box, Placed, Point, place
+from nasdsl.drawing.scene import Bar, Item, Level, Link, Row, Scene, make_scene
+
+FONT = "Helvetica,Arial,sans-serif"
+INK, LINE, PALE, PAPER = "#1a1a1a", "#595959", "#c4c4c4", "#ffffff"
+OPEN, OPEN_FILL = "#0b62a4", "#f2f7fc"
+BAND, LANE_INK = "#f4f4f2", "#8a8a8a"
+REMOVED = "#e3e3e3"
+
+# Kernel sizes from light to dark in one hue, tokens in another: told apart in grey and by every eye.
+BARS = {
+    "1": "#deebf7",
+    "3": "#9ecae1",
+    "5": "#4292c6",
+    "7": "#08519c",
+    "9": "#08306b",
+    "11": "#041a3d",
+    "token": "#e6842a",
+    "channel": "#5b9f71",
+}
+
+BAR_WIDTH, BAR_HEIGHT = 48, 5
+TEXT, SMALL_TEXT = 8.0, 7.0
+LINE_HEIGHT = 10.0
+PAD = 4.0
+MOST_OPTIONS = 8
+MARGIN = 18.0
+
+
+def to_dot(space: Space | Graph, level: str = "block") -> str:
+    """The picture of a space or an architecture.
+
+    Args:
+        level: `block`, a node for each use of an operator of the file that uses no other, or `operator`, one for each
+            layer.
+    """
+    if level not in ("block", "operator"):
+        raise ValueError(f"a level is `block` or `operator`, not `{level}`")
+    chosen: Level = "block" if level == "block" else "operator"
+    scene = make_scene(space, chosen)
+    faces = {item.key: _face(item) for item in scene.items}
+    placed = place(scene, {key: size for key, (_, size) in faces.items()})
+    return _Writer(scene, placed, {key: label for key, (label, _) in faces.items()}).text()
+
+
+# --- Faces ------------------------------------------------------------------------------------------------------------
+
+
+def _face(item: Item) -> tuple[str, Point]:
+    """An item's label, and the size of its box in points."""
+    if item.kind == "sum":
+        return '"+"', (13.0, 13.0)
+    if item.kind == "concat":
+        return '"C"', (14.0, 14.0)
+    if item.kind == "select" and not item.rows:
+        return '""', (11.0, 11.0)
+    gone = item.state == "gone"
+    lines: list[str] = []
+    width = 0.0
+    height = 2 * PAD
+    if item.title:
+        word = item.title if item.kind != "select" else ""
+        if word:
+            colour = PALE if gone else LINE if item.kind == "choice" else INK
+            lines.append(_text_row(_font(word, colour, TEXT)))
+            width, height = max(width, _width(word, TEXT)), height + LINE_HEIGHT
+    if item.note:
+        lines.append(_text_row(_font(item.note, LINE if not gone else PALE, SMALL_TEXT)))
+        width, height = max(width, _width(item.note, SMALL_TEXT)), height + LINE_HEIGHT - 1
+    if item.bars:
+        lines.append(_bars(item.bars, gone))
+        width, height = max(width, BAR_WIDTH), height + _bars_height(item.bars)
+    for row in item.rows:
+        upright = item.kind == "choice" and row == item.rows[0]
+        for text, length in _row_lines(row, gone, upright):
+            lines.append(_text_row(text))
+            width, height = max(width, length), height + LINE_HEIGHT - 1
+    if not lines:
+        lines.append(_text_row(_font(" ", INK, TEXT)))
+        height += LINE_HEIGHT
+    body = "".join(lines)
+    label = f'<<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0">{body}</TABLE>>'
+    return label, (max(width + 2 * PAD + 2, 22.0), max(height, 16.0))
+
+
+def _font(text: str, colour: str, size: float, bold: bool = False) -> str:
+    inner = escape(text, quote=False)
+    inner = f"<B>{inner}</B>" if bold else inner
+    return f'<FONT POINT-SIZE="{size:g}" COLOR="{colour}">{inner}</FONT>'
+
+
+def _text_row(text: str) -> str:
+    return f'<TR><TD ALIGN="CENTER">{text}</TD></TR>'
+
+
+def _width(text: str, size: float) -> float:
+    """About how wide a text is in Helvetica."""
+    narrow = sum(character in "iljtfr|.,:;'()[]/ 1" for character in text)
+    return (0.58 * (len(text) - narrow) + 0.36 * narrow) * size + 1
+
+
+def _row_lines(row: Row, gone: bool, upright: bool) -> list[tuple[str, float]]:
+    """A choice as lines of text: what is taken stands out, what is not is pale."""
+    cut = list(row.options)
+    more = 0
+    if len(cut) > MOST_OPTIONS:
+        kept = [option for option in cut if option[1]]
+        cut = [option for option in cut if not option[1]][: MOST_OPTIONS - 1 - len(kept)] + kept
+        cut.sort(key=list(row.options).index)
+        more = len(row.options) - len(cut)
+    pieces = []
+    for text, taken in cut:
+        text = text if len(text) <= 22 else text[:21] + "…"
+        colour = PALE if gone or taken is False else OPEN if taken is None else INK
+        pieces.append((_font(text, colour, SMALL_TEXT, bold=bool(taken) and not gone), _width(text, SMALL_TEXT)))
+    if more:
+        pieces.append((_font(f"{more} more", PALE, SMALL_TEXT), _width(f"{more} more", SMALL_TEXT)))
+    if upright:
+        return pieces
+    name = [(_font(row.name, PALE if gone else LINE, SMALL_TEXT), _width(row.name, SMALL_TEXT))] if row.name else []
+    parts = [*name, *pieces]
+    if sum(length for _, length in parts) > 110 and len(pieces) > 1:
+        half = (len(pieces) + 1) // 2
+        rows = [[*name, *pieces[:half]], pieces[half:]]
+    else:
+        rows = [parts]
+    space = _font("  ", INK, SMALL_TEXT)
+    return [(space.join(t for t, _ in parts), sum(w for _, w in parts) + 4 * (len(parts) - 1)) for parts in rows]
+
+
+def _bars(bars: Sequence[Bar], gone: bool) -> str:
+    """One under the other, as long as what is kept is of the whole."""
+    rows = []
+    for bar in bars:
+        colour = BARS.get(bar.kind, BARS["channel"])
+        height = BAR_HEIGHT
+        kept = bar.total if bar.kept is None else bar.kept
+        filled = 0 if gone else round(BAR_WIDTH * kept / bar.total)
+        if 0 < kept < bar.total:
+            filled = min(max(filled, 1), BAR_WIDTH - 1)
+        cells = []
+        if filled:
+            cells.append(f'<TD FIXEDSIZE="TRUE" WIDTH="{filled}" HEIGHT="{height}" BGCOLOR="{colour}"></TD>')
+        if filled < BAR_WIDTH:
+            pale = "#f1f1f1" if gone else REMOVED
+            rest = BAR_WIDTH - filled
+            cells.append(f'<TD FIXEDSIZE="TRUE" WIDTH="{rest}" HEIGHT="{height}" BGCOLOR="{pale}"></TD>')
+        table = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0"><TR>{"".join(cells)}</TR></TABLE>'
+        rows.append(f'<TR><TD HEIGHT="{height + 1}">{table}</TD></TR>')
+    return "".join(rows)
+
+
+def _bars_height(bars: Sequence[Bar]) -> float:
+    return len(bars) * (BAR_HEIGHT + 1.0)
+
+
+# --- The text ---------------------------------------------------------------------------------------------------------
+
+
+class _Writer:
+    def __init__(self, scene: Scene, placed: Placed, labels: dict[str, str]):
+        self.scene, self.placed, self.labels = scene, placed, labels
+        self.names = {item.key: f"n{i}" for i, item in enumerate(scene.items)}
+        self.out: list[str] = []
+
+    def text(self) -> str:
+        title = self.scene.name or "graph"
+        self.out = [
+            f"digraph {_quoted(title)} {{",
+            "  // Positions are given: render with `neato -n2`.",
+            f'  graph [outputorder=nodesfirst, splines=true, bgcolor="{PAPER}", pad=0.12, fontname="{FONT}"];',
+            f'  node [fontname="{FONT}", fontsize={TEXT:g}, fixedsize=true, margin=0, penwidth=0.8];',
+            f'  edge [color="{LINE}", penwidth=0.8, arrowsize=0.42];',
+        ]
+        self._background()
+        for item in self.scene.items:
+            self._item(item)
+        for link in self.scene.links:
+            self._link(link)
+        self._legend()
+        self.out.append("}")
+        return "\n".join(self.out) + "\n"
+
+    def _node(self, name: str, box: Box, **attributes: str) -> None:
+        given = {
+            "pos": f'"{box.x:.1f},{-box.y:.1f}!"',
+            "width": f"{box.width / 72:.3f}",
+            "height": f"{box.height / 72:.3f}",
+            **attributes,
+        }
+        self.out.append(f"  {name} [{', '.join(f'{key}={value}' for key, value in given.items())}];")
+
+    def _words(self, name: str, text: str, x: float, y: float, size: float, colour: str, side: str = "l") -> None:
+        """A line of text that starts (l), ends (r) or has its middle (c) at x."""
+        width = _width(text, size) + 4
+        centre = {"l": x + width / 2, "r": x - width / 2, "c": x}[side]
+        label = '<<TABLE BORDER="0" CELLPADDING="0" CELLSPACING="0"><TR>'
+        align = {"l": "LEFT", "r": "RIGHT", "c": "CENTER"}[side]
+        label += f'<TD ALIGN="{align}" FIXEDSIZE="TRUE" WIDTH="{width:.0f}" HEIGHT="{size + 4:.0f}">'
+        label += f"{_font(text, colour, size)}</TD></TR></TABLE>>"
+        self._node(name, Box(centre, y, width, size + 4), shape="none", label=label)
+
+    def _background(self) -> None:
+        placed = self.placed
+        left = min(box.left for box in placed.boxes.values())
+        top = min(box.top for box in placed.boxes.values())
+        for i, band in enumerate(placed.bands):
+            x = (band.left + band.right) / 2
+            width, height = band.right - band.left + MARGIN, placed.height - top + MARGIN
+            box = Box(x, top + (placed.height - top) / 2, width, height)
+            fill = f'"{BAND}"'
+            self._node(f"band{i}", box, shape="box", style='"filled,rounded"', fillcolor=fill, color=fill, label='""')
+            self._words(f"stage{i}", band.name, x, top - MARGIN / 2 - 8, SMALL_TEXT + 0.5, LANE_INK, "c")
+        for i, lane in enumerate(placed.lanes):
+            self._words(f"lane{i}", show(lane.scale), lane.x, lane.y - 6, SMALL_TEXT, LANE_INK, "c")
+        heading = top - MARGIN / 2 - (26 if placed.bands else 14)
+        if self.scene.name:
+            self._words("title", self.scene.name, left - 6, heading, 11.0, INK)
+            at = left + _width(self.scene.name, 11.0) + 4
+            self._words("facts", self.scene.facts, at, heading + 1, TEXT, LANE_INK)
+
+    def _item(self, item: Item) -> None:
+        box = self.placed.boxes[item.key]
+        attributes = {"label": self.labels[item.key], "tooltip": _quoted(item.key)}
+        attributes |= _style(item)
+        self._node(self.names[item.key], box, **attributes)
+
+    def _link(self, link: Link) -> None:
+        route = list(self.placed.routes[link])
+        tip = route[-1]
+        route[-1] = (tip[0] - 4.5, tip[1])
+        if len(route) >= 2:
+            route[-2] = (min(route[-2][0], route[-1][0] - 0.5), route[-2][1])
+        points = " ".join(f"{x:.1f},{-y:.1f}" for x, y in route)
+        look = {"fixed": "", "open": ", style=dashed", "gone": f', style=dotted, color="{PALE}"'}[link.state]
+        ends = f"{self.names[link.source]} -> {self.names[link.target]}"
+        self.out.append(f'  {ends} [pos="e,{tip[0]:.1f},{-tip[1]:.1f} {points}"{look}];')
+
+    # --- Legend
+
+    def _legend(self) -> None:
+        entries = self._legend_entries()
+        if not entries:
+            return
+        x = min(box.left for box in self.placed.boxes.values())
+        y = self.placed.height + MARGIN + 14
+        for i, (item, words, width) in enumerate(entries):
+            label, (w, h) = _swatch(item) if item.bars else _face(item)
+            if item.kind == "operator":
+                label, (w, h) = '""', (18.0, 11.0)
+            self._node(f"key{i}", Box(x + w / 2, y, w, h), label=label, **_style(item, legend=True))
+            self._words(f"says{i}", words, x + w + 3, y, SMALL_TEXT, LINE)
+            x += w + width + 18
+
+    def _legend_entries(self) -> list[tuple[Item, str, float]]:
+        items = self.scene.items
+        out: list[tuple[Item, str]] = []
+        kinds = dict.fromkeys(bar.kind for item in items for bar in item.bars)
+        owner = f"{self.scene.blocks}: " if self.scene.blocks else ""
+        for kind in sorted(kinds, key=lambda kind: (not kind.isdigit(), int(kind) if kind.isdigit() else 0)):
+            words = f"{kind}×{kind} channels" if kind.isdigit() else f"{kind}s"
+            out.append((Item(kind, "block", "", 1, "", bars=(Bar(kind, 1, None),)), owner + words))
+            owner = ""
+        if any(bar.kept is not None and bar.kept < bar.total for item in items for bar in item.bars):
+            out.append((Item("removed", "block", "", 1, "", bars=(Bar("removed", 1, 0),)), "removed"))
+        if any(item.state == "open" or item.optional for item in items):
+            out.append((Item("open", "operator", " ", 1, "", "open"), "holds a choice"))
+        if any(item.optional for item in items):
+            out.append((Item("optional", "operator", " ", 1, "", "fixed", True), "may be left out"))
+        if any(item.state == "gone" for item in items):
+            out.append((Item("gone", "operator", " ", 1, "", "gone"), "left out"))
+        if any(item.kind == "sum" for item in items):
+            out.append((Item("sum", "sum", "sum", 1, ""), "sum"))
+        if any(item.kind == "concat" for item in items):
+            out.append((Item("concat", "concat", "concat", 1, ""), "concatenation"))
+        return [(item, words, _width(words, SMALL_TEXT) + 4) for item, words in out]
+
+
+def _swatch(item: Item) -> tuple[str, Point]:
+    (bar,) = item.bars
+    colour = REMOVED if bar.kind == "removed" else BARS.get(bar.kind, BARS["channel"])
+    cell = f'<TD FIXEDSIZE="TRUE" WIDTH="16" HEIGHT="{BAR_HEIGHT + 1}" BGCOLOR="{colour}"></TD>'
+    return f'<<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0"><TR>{cell}</TR></TABLE>>', (18.0, 8.0)
+
+
+def _style(item: Item, legend: bool = False) -> dict[str, str]:
+    """Blue where a choice is, dashed for what some architectures do without, dotted and pale for what is left out."""
+    if legend and item.bars:
+        return {"shape": "none"}
+    ink, fill, line = INK, PAPER, "solid"
+    if item.state == "open":
+        ink, fill = OPEN, OPEN_FILL
+    if item.optional:
+        line = "dashed"
+    if item.state == "gone":
+        ink, fill, line = PALE, PAPER, "dotted"
+    style = {"color": f'"{ink}"', "fillcolor": f'"{fill}"'}
+    if item.kind in ("sum", "concat"):
+        colour = PALE if item.state == "gone" else INK
+        return style | {"shape": "circle", "style": f'"filled,{line}"', "fontcolor": f'"{colour}"', "fontsize": "9"}
+    if item.kind == "select" and not item.rows:
+        return style | {"shape": "diamond", "style": f'"filled,{line}"'}
+    if item.kind in ("input", "output"):
+        return {"shape": "none"}
+    rounded = "" if item.kind == "block" or item.bars or legend else "rounded,"
+    return style | {"shape": "box", "style": f'"filled,{rounded}{line}"'}
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,60 @@
+"""Pictures as files, painted by graphviz."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.space import Space
+from nasdsl.drawing.dot import to_dot
+
+FORMATS = ("svg", "pdf", "png", "dot")
+PNG_DPI = 200
+LARGEST_SIDE = 12_000  # pixels: what graphviz can still paint
+
+
+class RenderError(Exception):
+    """A picture could not be made; `help` says what to do."""
+
+    def __init__(self, message: str, help: str = ""):
+        self.help = help
+        super().__init__(message)
+
+
+def render(space: Space | Graph, out: Path, level: str = "block") -> None:
+    """Writes a picture; the ending of the file says in which form.
+
+    Raises:
+        RenderError: the ending is of no known form, or graphviz is not installed (then the `.dot` file is written).
+    """
+    form = out.suffix.removeprefix(".").lower()
+    if form not in FORMATS:
+        raise RenderError(
+            f"a picture cannot be written as `{out.name}`", "let the name end in .svg, .pdf, .png or .dot"
+        )
+    text = to_dot(space, level)
+    if form == "dot":
+        out.write_text(text, encoding="utf-8", newline="\n")
+        return
+    program = shutil.which("neato")
+    if program is None:
+        instead = out.with_suffix(".dot")
+        instead.write_text(text, encoding="utf-8", newline="\n")
+        raise RenderError(
+            f"graphviz is not installed, so the picture is written as graphviz text: {instead}",
+            f"install graphviz (apt-get install graphviz), then: neato -n2 -T{form} {instead} -o {out}",
+        )
+    command = [program, "-n2", f"-T{form}:cairo" if form == "png" else f"-T{form}", "-o", str(out)]
+    if form == "png":
+        command.insert(1, f"-Gdpi={_dpi(text)}")
+    done = subprocess.run(command, input=text, capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode != 0:
+        raise RenderError(f"graphviz failed: {done.stderr.strip() or done.returncode}")
+
+
+def _dpi(text: str) -> int:
+    """The resolution of a PNG: fine, but no larger than can be painted."""
+    widest = max((float(part.split(",")[0]) for part in text.split('pos="')[1:] if part[0] in "-0123456789"), default=1)
+    return max(40, min(PNG_DPI, int(LARGEST_SIDE / max(widest, 1) * 72)))
