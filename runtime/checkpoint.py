@@ -10,11 +10,14 @@ from typing import IO, Any
 
 import torch
 
+PART = ".part"
+"""The ending of what a killed writer may leave behind. Nothing reads such a file."""
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Writes beside the file and renames, so that a reader (or a killed writer) never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
@@ -30,7 +33,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write(text.encode()) and None)
+    """A text file in UTF-8."""
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -40,7 +44,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """What `save_checkpoint` wrote. Nothing in the file is run."""
-    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def save_weights(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
@@ -48,7 +52,7 @@ def save_weights(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
     from safetensors.torch import save
 
     plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    write_whole(path, lambda file: file.write(save(plain, dict(metadata))) and None)
+    write_whole(path, lambda file: file.write(save(plain, dict(metadata))))
 
 
 def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

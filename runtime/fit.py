@@ -22,8 +22,9 @@ from nasdsl.runtime.settings import Train, merged, read_settings
 from nasdsl.runtime.tasks import Task, find_task
 from nasdsl.runtime.trainer import Trainer
 
+
 def train_settings(space: Space, overrides: Mapping[str, Any]) -> Train:
-    """The `train` section of a space, else the `train` entry of its `search` section, with overrides and the preset's values.
+    """The `train` section of a space, else the `train` entry of its `search`, over the preset's; `overrides` go first.
 
     Raises:
         CompileError: an entry that does not exist or does not fit, at its place in the file.
@@ -35,8 +36,9 @@ def train_settings(space: Space, overrides: Mapping[str, Any]) -> Train:
         search = space.sections.get("search")
         inner = search.entries.get("train", {}) if search is not None else {}
         entries = dict(inner)
-        spans = {k.removeprefix("train."): s for k, s in search.spans.items()} if search is not None else {}
-    entries = with_recipe(merged(entries, overrides), spans.get("preset"))
+        known = search.spans if search is not None else {}
+        spans = {key.removeprefix("train."): span for key, span in known.items() if key.startswith("train.")}
+    entries = with_recipe(merged(entries, overrides, Train), spans.get("preset"))
     return read_settings(Train, entries, spans, "`train`")
 
 
@@ -65,10 +67,9 @@ def train(
     else:
         network, _ = load_network(space, inherit)
     identity = {"train": settings.model_dump(mode="json"), "inherit": str(inherit or "")}
-    run = run_folder(options, out, space, identity, "train")
-    trainer = Trainer(
-        network, task, data, settings, fabric_for(options, settings.precision), options.seed, options.workers
-    )
+    fabric = fabric_for(options, settings.precision)
+    run = run_folder(fabric, options, out, space, data, identity, "train")
+    trainer = Trainer(network, task, data, settings, fabric, options.seed, options.workers)
     state = run.load()
     if state is not None:
         trainer.load(state)

@@ -1,7 +1,7 @@
 """Measured time of a space's operators on this device, and its use as a cost.
 
-The table holds, for every distinct operator of the supernet, the median time at several widths. Between these the time is taken to be linear in the
-operator's MACs, so that a search unit costs its MACs times the slope there.
+The table holds, for every distinct operator of the supernet, the median time at several widths. Between these the time
+is taken to be linear in the operator's MACs, so that a search unit costs its MACs times the slope there.
 """
 
 from __future__ import annotations
@@ -20,13 +20,27 @@ import torch
 from nasdsl.compiler import expr, ops
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import Units
+from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.graph import Node
+from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.supernet import Setting, Supernet, setting_of
 from nasdsl.runtime.checkpoint import write_text
 
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
 """The shares of its units at which an operator is measured; without units once."""
+
+
+def _points(entry: Any) -> list[tuple[float, float]]:
+    """The points (MACs, milliseconds) of a table's entry, by MACs; fails in some way for what is no entry."""
+    points = sorted((float(point["macs"]), float(point["ms"])) for point in entry["points"])
+    if not points or not all(macs >= 0 and ms >= 0 for macs, ms in points):
+        raise ValueError
+    return points
+
+
+def _no_table(path: Path) -> CompileError:
+    return error("bad-latency-table", f"{path} is not a latency table", None, help="make one with `nasdsl profile`")
 
 
 def setting_key(setting: Setting) -> str:
@@ -58,25 +72,30 @@ class Latency:
         Raises:
             CompileError: the table cannot be read, or lacks an operator of the space.
         """
-        from nasdsl.compiler.diagnostics import error
-
         try:
-            table = json.loads(path.read_text())
-            entries: Mapping[str, Any] = table["operators"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise error("bad-latency-table", f"{path} is not a latency table", None, help="make one with `nasdsl profile`") from None
+            measured = {key: _points(entry) for key, entry in json.loads(path.read_text())["operators"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise _no_table(path) from None
         points: dict[str, list[tuple[float, float]]] = {}
         for node in network.graph.operators():
             if node.name not in network.settings or not at_share(network, node, 1.0):
                 continue
-            entry = entries.get(setting_key(network.settings[node.name]))
+            entry = measured.get(setting_key(network.settings[node.name]))
             if entry is None:
-                raise error("bad-latency-table", f"{path} has no time for `{node.name}`", node.span, help="the table was made for another space: run `nasdsl profile` again")
-            points[node.name] = sorted((float(p["macs"]), float(p["ms"])) for p in entry["points"])
+                raise error(
+                    "bad-latency-table",
+                    f"{path} has no time for `{node.name}`",
+                    node.span,
+                    help="the table was made for another space: run `nasdsl profile` again",
+                )
+            points[node.name] = entry
         return cls(points)
 
     def slope(self, name: str, network: Supernet) -> float:
-        """Milliseconds per MAC of a node at its present width; at least a thousandth of its mean, so that every unit costs something."""
+        """Milliseconds per MAC of a node at its present width.
+
+        At least a thousandth of its mean, so that every unit costs something.
+        """
         points = self.points[name]
         node = network.graph.nodes[name]
         cost = node_cost(network.graph, node).macs
@@ -84,21 +103,39 @@ class Latency:
         macs = float(expr.evaluate(cost, values))
         place = next((i for i in range(1, len(points)) if macs <= points[i][0]), len(points) - 1)
         (x0, y0), (x1, y1) = points[place - 1], points[place]
-        mean = points[-1][1] / points[-1][0]
+        mean = points[-1][1] / max(points[-1][0], 1.0)
         return max((y1 - y0) / (x1 - x0) if x1 > x0 else mean, mean / 1000)
 
 
-def profile(network: Supernet, path: Path, batch: int = 1, repeats: int = 20, device: str = "cpu", note: Callable[[str], None] = print) -> dict[str, Any]:
-    """Measures every distinct operator of a supernet and writes the table after each, so that it can be interrupted and taken up again.
+def profile(
+    network: Supernet,
+    path: Path,
+    batch: int = 1,
+    repeats: int = 20,
+    device: str = "cpu",
+    note: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Measures every distinct operator of a supernet and writes the table after each. It goes on after a stop.
 
     Args:
         repeats: timed runs of each point, after three that warm up.
     """
-    table: dict[str, Any] = {"device": describe_device(device), "batch": batch, "torch": torch.__version__, "operators": {}}
+    table: dict[str, Any] = {
+        "device": describe_device(device),
+        "batch": batch,
+        "torch": torch.__version__,
+        "operators": {},
+    }
     if path.exists():
-        before = json.loads(path.read_text())
+        try:
+            before = json.loads(path.read_text())
+            for entry in before["operators"].values():
+                _points(entry)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise _no_table(path) from None
         if all(before.get(key) == table[key] for key in ("device", "batch", "torch")):
             table = before
+    whole = largest_values(network.graph)
     for node in network.graph.operators():
         if node.name not in network.settings:
             continue
@@ -109,7 +146,7 @@ def profile(network: Supernet, path: Path, batch: int = 1, repeats: int = 20, de
         for share in SHARES if at_share(network, node, 1.0) else (1.0,):
             units = at_share(network, node, share)
             setting = _thinned(network, node, units)
-            macs = float(expr.evaluate(node_cost(network.graph, node).macs, {**units}))
+            macs = float(expr.evaluate(node_cost(network.graph, node).macs, {**whole, **units}))
             times = time_setting(setting, batch, repeats, device)
             points.append({"macs": macs, "ms": statistics.median(times), "spread": _spread(times), "runs": len(times)})
         table["operators"][key] = {"node": node.name, "points": points}
@@ -121,7 +158,7 @@ def profile(network: Supernet, path: Path, batch: int = 1, repeats: int = 20, de
 def _thinned(network: Supernet, node: Node, units: Mapping[str, tuple[int, ...]]) -> Setting:
     if not units:
         return network.settings[node.name]
-    graph = pin(network.graph, units)
+    graph = pin(network.graph, {**largest_values(network.graph), **units})
     return setting_of(graph, graph.nodes[node.name])
 
 
@@ -162,5 +199,3 @@ def describe_device(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name()
     return f"{platform.machine()}, {torch.get_num_threads()} threads"
-
-

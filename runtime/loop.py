@@ -25,7 +25,8 @@ def run_epochs(trainer: Trainer, run: RunFolder, watch: Watch, title: str) -> No
         recent = loss if not recent else 0.95 * recent + 0.05 * loss
         facts.update(epoch=trainer.step / trainer.steps_per_epoch, loss=recent)
         watch.step(trainer.step, facts)
-        if main and time.monotonic() - saved > CHECKPOINT_SECONDS:
+        measures = trainer.step % trainer.steps_per_epoch == 0 or trainer.step == trainer.steps
+        if main and time.monotonic() - saved > CHECKPOINT_SECONDS and not measures:  # a resumed run would not measure
             run.save(trainer.state())
             saved = time.monotonic()
 
@@ -36,9 +37,9 @@ def run_epochs(trainer: Trainer, run: RunFolder, watch: Watch, title: str) -> No
             trainer.rows.append({"step": trainer.step, "epoch": trainer.step / trainer.steps_per_epoch, **measured})
             facts[trainer.task.headline] = measured[trainer.task.headline]
             watch.step(trainer.step, facts)
-            if main:
-                run.save(trainer.state())
+            if main:  # the history first: it is written anew from the checkpoint's rows where a kill comes between
                 run.write_rows(trainer.rows)
+                run.save(trainer.state())
                 saved = time.monotonic()
             if board is not None:
                 board.scalars(measured, trainer.step)

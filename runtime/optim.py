@@ -1,7 +1,8 @@
-"""Optimisers, learning rate schedules and averages, all of which can follow a network that loses weights while it trains."""
+"""Optimisers, learning rates and averages, all of which can follow a network that loses weights while it trains."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +13,12 @@ from torch import nn
 from nasdsl.compiler.supernet import Surgery, take
 from nasdsl.runtime.settings import Ema, Optimiser, Schedule, Train
 
+STATISTICS = ("running_mean", "running_var")
+"""How the names of a norm's statistics end."""
+
 
 def decayed(name: str, parameter: torch.Tensor) -> bool:
-    """Whether weight decay acts on a parameter: matrices and convolutions, not norms and biases (HR-NAS official code)."""
+    """Whether weight decay acts on a parameter: matrices and convolutions, not norms and biases (HR-NAS code)."""
     return parameter.ndim >= 2
 
 
@@ -42,13 +46,16 @@ def peak_rate(settings: Train) -> float:
 
 
 class RMSpropInside(torch.optim.Optimizer):
-    """RMSprop with eps inside the root, v = alpha v + (1 - alpha) g^2, step g / sqrt(v + eps), as TensorFlow and the HR-NAS code have it."""
+    """RMSprop with eps inside the root, as the HR-NAS recipe has it, in the form of TensorFlow.
+
+    v = alpha v + (1 - alpha) g^2 from v = 1 on; m = momentum m + lr g / sqrt(v + eps); the step is m.
+    """
 
     def __init__(self, params: Any, lr: float, alpha: float = 0.9, eps: float = 1e-3, momentum: float = 0.0):
         super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": 0.0})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -100,8 +107,10 @@ def _anneal(start: float, end: float, done: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
 
 
-def follow(optimiser: torch.optim.Optimizer, before: Mapping[str, nn.Parameter], network: nn.Module, surgery: Surgery) -> None:
-    """Takes the optimiser along when a network has been shrunk: parameters replaced or dropped, every moment cut like its parameter.
+def follow(
+    optimiser: torch.optim.Optimizer, before: Mapping[str, nn.Parameter], network: nn.Module, surgery: Surgery
+) -> None:
+    """Takes the optimiser along when a network has been shrunk: each moment is cut like its parameter or dropped.
 
     Args:
         before: the parameters by name before the surgery.
@@ -118,11 +127,14 @@ def follow(optimiser: torch.optim.Optimizer, before: Mapping[str, nn.Parameter],
             members.append(new)
             if state is not None:
                 optimiser.state[new] = {
-                    key: take(value, index).clone() if isinstance(value, torch.Tensor) and value.shape == old.shape else value
+                    key: take(value, index).clone()
+                    if isinstance(value, torch.Tensor) and value.shape == old.shape
+                    else value
                     for key, value in state.items()
                 }
         group["params"] = members
-    assert {id(p) for g in optimiser.param_groups for p in g["params"]} == {id(p) for p in after.values()}
+    held = itertools.chain.from_iterable(group["params"] for group in optimiser.param_groups)
+    assert {id(p) for p in held} == {id(p) for p in after.values()}
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer, network: nn.Module) -> dict[str, Any]:
@@ -134,7 +146,12 @@ def load_optimiser_state(optimiser: torch.optim.Optimizer, network: nn.Module, s
     """Puts back what `optimiser_state` gave."""
     for name, parameter in network.named_parameters():
         if name in state:
-            optimiser.state[parameter] = dict(state[name])
+            optimiser.state[parameter] = {key: _beside(value, parameter) for key, value in state[name].items()}
+
+
+def _beside(value: Any, parameter: torch.Tensor) -> Any:
+    """A moment on its parameter's device; counters stay where the optimiser wants them."""
+    return value.to(parameter.device) if isinstance(value, torch.Tensor) and value.shape == parameter.shape else value
 
 
 class Average:
@@ -174,14 +191,17 @@ class Average:
 def averaged(network: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters, and the running means and variances of norms."""
     out: dict[str, torch.Tensor] = dict(network.named_parameters())
-    out.update({name: b for name, b in network.named_buffers() if name.endswith(("running_mean", "running_var"))})
+    out.update({name: b for name, b in network.named_buffers() if name.endswith(STATISTICS)})
     return out
 
 
 @torch.no_grad()
 def initialise(network: nn.Module, how: str) -> None:
-    """Fresh weights. "mnas" (HR-NAS official code): convolutions normal with std sqrt(2 / fan out), linear layers uniform in
-    +-1/sqrt(outputs), biases 0; norms and attention stay as their modules made them."""
+    """Fresh weights.
+
+    "mnas" (HR-NAS official code): convolutions normal with std sqrt(2 / fan out), linear layers uniform in
+    +-1/sqrt(outputs), biases 0; norms and attention stay as their modules made them.
+    """
     if how != "mnas":
         return
     for module in network.modules():

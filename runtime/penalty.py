@@ -1,7 +1,8 @@
 """Search units while they live: their importance factors, what each costs, and the penalty that drives them to zero.
 
-The penalised loss is L = L_task + lambda(t) * sum over units of Delta_i |alpha_i| (HR-NAS paper), where alpha is the scale of the
-batch norm behind a depthwise channel, or behind a token's projection, and Delta the MACs that removing the unit would save.
+The penalised loss is L = L_task + lambda(t) * sum over units of Delta_i |alpha_i| (HR-NAS paper), where alpha is the
+scale of the batch norm behind a depthwise channel, or behind a token's projection, and Delta the MACs that removing the
+unit would save.
 """
 
 from __future__ import annotations
@@ -76,7 +77,12 @@ def unit_macs(graph: Graph, node: Node, path: str, most: int, kept: Mapping[str,
     """MACs that the n-th living unit of a decision adds, for n = 1 to `most`, at index n; index 0 is 0."""
     macs = expr.terms(node_cost(graph, node).macs)
     mine = [term for term in macs if path in expr.decisions_of(term)]
-    others = {p: kept.get(p, tuple(range(graph.decisions[p].n))) for term in mine for p in expr.decisions_of(term) if p in graph.decisions}
+    others = {
+        p: kept.get(p, tuple(range(graph.decisions[p].n)))
+        for term in mine
+        for p in expr.decisions_of(term)
+        if p in graph.decisions
+    }
     totals = []
     for n in range(most + 1):
         values = {**others, path: tuple(range(n))}
@@ -84,12 +90,15 @@ def unit_macs(graph: Graph, node: Node, path: str, most: int, kept: Mapping[str,
     return [0.0] + [totals[n] - totals[n - 1] for n in range(1, most + 1)]
 
 
-# --- Other forms of a unit's cost -------------------------------------------------------------------------------------------
+# --- Other forms of a unit's cost -------------------------------------------------------------------------------------
 
 
 def paper_cost(graph: Graph, group: Group, alive: int) -> float:
-    """HR-NAS paper: k^2 h w for a channel of kernel k; for a token O(n) - O(n - 1) with O(n) = 2 layers of 4 n d s^2 + 2 n^2 d attention and
-    8 n s^4 feed-forward MACs, d = s^2."""
+    """HR-NAS paper: k^2 h w for a channel of kernel k; for a token O(n) - O(n - 1), n of them being alive.
+
+    O(n) counts two layers of 4 n d^2 + 2 n^2 d MACs for attention and 8 n d^2 for the feed-forward network, d = s^2.
+    The last token is never free, also where the scales of all have changed sign.
+    """
     node = graph.nodes[group.node]
     if group.kind == "channel":
         return float(int(group.label) ** 2 * node.shape.pixels)
@@ -98,19 +107,30 @@ def paper_cost(graph: Graph, group: Group, alive: int) -> float:
     def total(n: int) -> float:
         return 2.0 * (4 * n * side * side + 2 * n * n * side + 8 * n * side * side)
 
-    return total(alive) - total(max(alive - 1, 0))
+    return total(max(alive, 1)) - total(max(alive, 1) - 1)
 
 
-def code_cost(graph: Graph, group: Group, alive: int, most: int, side: int = 224) -> float:
-    """HR-NAS official code, at `side` x `side` pixels for every task: c H W + (k^2 + c') H' W' for a channel; for a token E (c + 2) + E c' +
-    4 E^2 + 4 + 2 E (2 n - 1), which is what its profiler sees of the transformer."""
+def code_cost(graph: Graph, group: Group, alive: int, side: int = 224) -> float:
+    """HR-NAS official code, at `side` x `side` pixels for every task: c H W + (k^2 + c') H' W' for a channel.
+
+    For a token E (c + 2) + E c' + 4 E^2 + 4 + 2 E (n^2 - (n - 1)^2), what its profiler sees of the transformer.
+    """
     node = graph.nodes[group.node]
     source = graph.nodes[node.inputs[0].source].shape
-    pixels_in, pixels_out = (_pixels(scale, side) for scale in (source.scale, node.shape.scale))
     if group.kind == "channel":
+        pixels_in, pixels_out = (_pixels(scale, side) for scale in (source.scale, node.shape.scale))
         return float(source.channels * pixels_in + (int(group.label) ** 2 + node.shape.channels) * pixels_out)
     width = int(node.attrs["size"]) ** 2
-    return float(width * (source.channels + 2) + width * node.shape.channels + 4 * width**2 + 4 + 2 * width * (2 * max(alive, 1) - 1))
+    fixed = width * (source.channels + 2) + width * node.shape.channels + 4 * width**2 + 4
+    return float(fixed + 2 * width * (alive**2 - max(alive - 1, 0) ** 2))
+
+
+def code_mean(graph: Graph, group: Group) -> float:
+    """What the HR-NAS code takes a unit to cost when it normalises: a token's share of the whole transformer."""
+    units = len(group.kept)
+    if group.kind == "channel":
+        return code_cost(graph, group, units)
+    return sum(code_cost(graph, group, n) for n in range(1, units + 1)) / units
 
 
 def _pixels(scale: Any, side: int) -> int:
@@ -122,9 +142,10 @@ class Penalty:
     """Adds the gradient of lambda * sum Delta |alpha| to the scales' gradients.
 
     Args:
-        form: "exact" (MACs by the space's own cost model at its own input), "paper", "code", or "uniform" (every unit alike).
-        normalise: divide by the mean cost of all units of the untouched supernet, so that lambda means the same for all tasks and sizes.
-        latency: costs are milliseconds on the device of the table, in place of MACs.
+        form: "exact" (MACs by the space's own cost model at its own input), "paper", "code", or "uniform" (all alike).
+        normalise: divide by the mean cost of all units of the untouched supernet, so that lambda means the same for all
+            tasks and sizes.
+        latency: costs are milliseconds on the device of the table, in place of MACs in any form.
         threshold: tokens whose scale is above it count as alive, as in the HR-NAS code.
     """
 
@@ -134,7 +155,7 @@ class Penalty:
         self.refresh(network)
         if normalise:
             units = sum(len(group.kept) for group in self.groups)
-            whole = sum(self.cost(group, len(group.kept)) * len(group.kept) for group in self.groups)
+            whole = sum(self._mean(group) * len(group.kept) for group in self.groups)
             self.scale = (units + 1e-5) / whole if whole else 1.0
 
     def refresh(self, network: Supernet) -> None:
@@ -142,6 +163,9 @@ class Penalty:
         self.network = network
         self.groups = groups_of(network)
         self.parameters = dict(network.named_parameters())
+        self._slopes: dict[str, float] = {}
+        if self.latency is not None:
+            self._slopes = {group.node: self.latency.slope(group.node, network) for group in self.groups}
         self._steady: dict[str, torch.Tensor] = {}
         for group in self.groups:
             if group.kind != "token":
@@ -149,16 +173,27 @@ class Penalty:
                 row = self._steady.setdefault(group.parameter, torch.zeros_like(scales, requires_grad=False))
                 row[group.start : group.end] = self.cost(group, len(group.kept)) * self.scale
 
+    def _mean(self, group: Group) -> float:
+        """What one unit counts for in the normaliser."""
+        if self.form == "code" and self.latency is None:
+            return code_mean(self.network.graph, group)
+        return self.cost(group, len(group.kept))
+
     def cost(self, group: Group, alive: int) -> float:
         """Delta of one unit where `alive` of its group live, before normalisation."""
         if self.form == "uniform":
             return 1.0
+        if self.latency is not None:
+            return self._macs(group, alive) * self._slopes[group.node]
         if self.form == "paper":
             return paper_cost(self.network.graph, group, alive)
         if self.form == "code":
-            return code_cost(self.network.graph, group, alive, len(group.kept))
-        macs = group.by_alive[max(min(alive, len(group.by_alive) - 1), 1)] if group.by_alive else group.cost
-        return macs if self.latency is None else macs * self.latency.slope(group.node, self.network)
+            return code_cost(self.network.graph, group, alive)
+        return self._macs(group, alive)
+
+    @staticmethod
+    def _macs(group: Group, alive: int) -> float:
+        return group.by_alive[max(min(alive, len(group.by_alive) - 1), 1)] if group.by_alive else group.cost
 
     @torch.no_grad()
     def add_gradient(self, weight: float) -> None:
@@ -189,7 +224,7 @@ class Penalty:
 
     def importance(self, values: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
         """|alpha| of every group, from the network's own values or an average's."""
-        return [values[group.parameter].detach()[group.start : group.end].abs() for group in self.groups]
+        return [values[group.parameter].detach()[group.start : group.end].abs().cpu() for group in self.groups]
 
 
 def units_left(network: Supernet) -> tuple[int, int]:

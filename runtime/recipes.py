@@ -1,4 +1,4 @@
-"""Named presets of training settings: the recipes of the papers. A file takes one with `preset: name` and overrides what it likes."""
+"""Presets of training settings: the recipes of the papers. A file takes one with `preset: name`; its own go first."""
 
 from __future__ import annotations
 

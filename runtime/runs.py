@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nasdsl.runtime.checkpoint import load_checkpoint, save_checkpoint, write_text
+from nasdsl.runtime.checkpoint import PART, load_checkpoint, save_checkpoint, write_text
+
+ABOUT = "run.json"
+"""The file that makes a folder a run: what the run was started with."""
 
 
 class RunError(ValueError):
@@ -17,8 +20,27 @@ class RunError(ValueError):
         super().__init__(message)
 
 
+def is_part(file: Path) -> bool:
+    """Whether a file is what a killed writer left behind."""
+    return file.name.startswith(".") and file.suffix == PART
+
+
+def clear(path: Path) -> None:
+    """Removes the run in a folder. What makes it a run goes last, so that a removal that was killed can be repeated.
+
+    Raises:
+        RunError: the folder holds no run.
+    """
+    files = [file for file in path.rglob("*") if file.is_file()]
+    about = path / ABOUT
+    if about not in files and not all(is_part(file) for file in files):
+        raise RunError(f"{path} holds no run, so `--fresh` does not remove anything there")
+    for file in sorted(files, key=lambda file: file == about):
+        file.unlink(missing_ok=True)
+
+
 class RunFolder:
-    """One run on disk. A run that stopped goes on from its checkpoint; one that was started with something else is refused."""
+    """One run on disk. A run that stopped goes on from its checkpoint; one started with something else is refused."""
 
     def __init__(self, path: Path, identity: dict[str, Any]):
         """
@@ -30,20 +52,22 @@ class RunFolder:
         """
         self.path = path
         self.identity = json.loads(json.dumps(identity))
-        about = path / "run.json"
+        about = path / ABOUT
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is not a folder")
         self.resumed = about.exists()
         if self.resumed:
             self._compare(about)
         else:
-            if path.exists() and any(path.iterdir()):
+            if path.exists() and any(file.is_file() and not is_part(file) for file in path.rglob("*")):
                 raise RunError(f"the folder {path} is not empty and holds no run", "name another folder with `--run`")
             write_text(about, json.dumps(self.identity, indent=2) + "\n")
 
     def _compare(self, about: Path) -> None:
         try:
             before = json.loads(about.read_text())
+            if not isinstance(before, dict):
+                raise ValueError
         except (OSError, ValueError):
             raise RunError(f"{about} cannot be read", "remove the folder, or name another with `--run`") from None
         changed = [key for key in {**before, **self.identity} if before.get(key) != self.identity.get(key)]
@@ -85,15 +109,15 @@ class Board:
     def __init__(self, path: Path):
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(path))  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(path))
 
     def scalars(self, row: dict[str, Any], step: int) -> None:
         for name, value in row.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                self.writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+                self.writer.add_scalar(name, value, step)
 
     def histogram(self, name: str, values: Any, step: int) -> None:
-        self.writer.add_histogram(name, values, step)  # type: ignore[no-untyped-call]
+        self.writer.add_histogram(name, values, step)
 
     def close(self) -> None:
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from nasdsl.runtime.checkpoint import load_weights, save_weights, write_text
 from nasdsl.runtime.data import DataSplits, open_data
 from nasdsl.runtime.problem import Problem, Result, Silent, Watch, check_decisions, task_of
 from nasdsl.runtime.recipes import with_recipe
-from nasdsl.runtime.runs import RunError, RunFolder
+from nasdsl.runtime.runs import RunError, RunFolder, clear
 from nasdsl.runtime.settings import Train, merged, read_settings
 from nasdsl.runtime.strategies import find_strategy
 from nasdsl.runtime.tasks import Task, find_task
@@ -47,6 +48,10 @@ class Options:
     reader: str | None = None
     latency: str | None = None
     fresh: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 32:
+            raise error("bad-seed", f"a seed is a number from 0 to {(1 << 32) - 1:,}, and not {self.seed:,}", None)
 
 
 def fit_to_data(
@@ -92,9 +97,16 @@ def _data(space: Space, options: Options, task_options: Mapping[str, Any]) -> tu
 
 
 def fabric_for(options: Options, precision: str) -> Fabric:
+    """The devices to run on. Under `torchrun` they are those of its processes."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    devices: Any = options.devices if processes == 1 else "auto"
-    fabric = Fabric(accelerator=options.accelerator, devices=devices, precision=precision, num_nodes=1)  # type: ignore[arg-type]
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes)) if processes > 1 else options.devices
+    fabric = Fabric(
+        accelerator=options.accelerator,
+        devices=here,
+        num_nodes=processes // here if processes > 1 else 1,
+        strategy="ddp" if here * processes > 1 else "auto",
+        precision=precision,  # type: ignore[arg-type]
+    )
     fabric.launch()
     return fabric
 
@@ -128,48 +140,68 @@ def search(
     strategy = find_strategy(chosen)
     reads = getattr(strategy, "reads", (chosen,))
     entries = dict(section.entries) if section is not None and section.name in reads else {}
-    entries = merged(entries, options.overrides or {})
+    entries = merged(entries, options.overrides or {}, strategy.settings)
     spans = section.spans if section is not None else {}
-    if "train" in entries:
+    if isinstance(entries.get("train"), Mapping):
         entries["train"] = with_recipe(entries["train"], spans.get("train.preset"))
     settings = read_settings(strategy.settings, entries, spans, f"`search {chosen}`")
     check_decisions(strategy, space)
     train = getattr(settings, "train", Train())
     task = find_task(task.name).from_data(data, **train.task)
-    run = run_folder(options, out, space, settings.model_dump(mode="json"), chosen)
-    problem = Problem(
-        space,
-        task,
-        data,
-        fabric_for(options, train.precision),
-        run,
-        options.seed,
-        options.workers,
-        options.latency,
-        watch or Silent(),
-    )
+    fabric = fabric_for(options, train.precision)
+    run = run_folder(fabric, options, out, space, data, settings.model_dump(mode="json"), chosen)
+    seen = watch if watch is not None and fabric.is_global_zero else Silent()
+    problem = Problem(space, task, data, fabric, run, options.seed, options.workers, options.latency, seen)
     result = strategy().search(problem, settings)
     if problem.fabric.is_global_zero:
         write_found(out, space, result, task)
     return result, space
 
 
-def run_folder(options: Options, out: Path, space: Space, settings: Mapping[str, Any], strategy: str) -> RunFolder:
-    folder = options.run or Path("runs") / out.stem
-    if options.fresh and folder.exists():
-        if not (folder / "run.json").exists():
-            raise RunError(f"{folder} holds no run, so `--fresh` does not remove anything there")
-        for file in folder.rglob("*"):
-            if file.is_file():
-                file.unlink()
+def run_folder(
+    fabric: Fabric,
+    options: Options,
+    out: Path,
+    space: Space,
+    data: DataSplits,
+    settings: Mapping[str, Any],
+    strategy: str,
+) -> RunFolder:
+    """The folder of this run, the same in all processes; the first of them prepares it.
+
+    Raises:
+        RunError: it holds another run, or something else.
+    """
+    path = options.run or Path("runs") / out.stem
     identity = {
         "space": space.digest(),
-        "data": options.data or "embedded",
+        "data": f"{options.data or 'embedded'}: {data.description}",
         "seed": options.seed,
         "search": strategy,
-        "settings": settings,
+        "settings": dict(settings),
     }
-    return RunFolder(folder, identity)
+    if options.latency is not None:
+        identity["latency"] = content(Path(options.latency))
+    problem: tuple[str, str] | None = None
+    if fabric.is_global_zero:
+        try:
+            if options.fresh and path.is_dir():
+                clear(path)
+            RunFolder(path, identity)
+        except RunError as refused:
+            problem = (str(refused), refused.help)
+    problem = fabric.broadcast(problem)
+    if problem is not None:
+        raise RunError(*problem)
+    return RunFolder(path, identity)
+
+
+def content(file: Path) -> str:
+    """A hash of a file's content; the empty string where it cannot be read, which its reader will tell."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def weights_path(path: Path) -> Path:

@@ -3,51 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, suggest
 from nasdsl.compiler.source import Span
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """What all settings have in common: no unknown entry, no later change, no number made of a truth value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        kinds = get_args(annotation) if get_origin(annotation) is UnionType else (annotation,)
+        if isinstance(value, bool | str) and {int, float} & set(kinds):
+            raise ValueError("should be a number")
+        return value
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optimiser(Settings):
-    """The step rule. `lr` is the peak rate for a batch of `lr_batch`; it is scaled in proportion where `lr_batch` is set."""
+    """The step rule. `lr` is the peak rate; where `lr_batch` is set, it is for that batch and scaled in proportion."""
 
     name: Literal["sgd", "rmsprop", "adam", "adamw"] = "adamw"
-    lr: float = Field(1e-3, gt=0)
-    lr_batch: int | None = Field(None, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    lr: float = Field(default=1e-3, gt=0)
+    lr_batch: int | None = Field(default=None, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
-    alpha: float = Field(0.9, ge=0, lt=1)
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
+    alpha: float = Field(default=0.9, ge=0, lt=1)
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+
+    @field_validator("nesterov")
+    @classmethod
+    def _has_momentum(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("momentum"):
+            raise ValueError("needs a momentum")
+        return value
 
 
 class Schedule(Settings):
     """The learning rate over the run, as a factor of its peak."""
 
     name: Literal["constant", "cosine", "onecycle", "step", "exponential"] = "cosine"
-    warmup: float = Field(0, ge=0)  # epochs
-    warmup_from: float = Field(0.0, ge=0, le=1)
-    final: float = Field(0.0, ge=0, le=1)
+    warmup: float = Field(default=0, ge=0)  # epochs
+    warmup_from: float = Field(default=0.0, ge=0, le=1)
+    final: float = Field(default=0.0, ge=0, le=1)
     milestones: tuple[float, ...] = ()  # step: epochs at which the rate is multiplied by `decay`
-    decay: float = Field(0.1, gt=0, le=1)
-    decay_every: float = Field(2.4, gt=0)  # exponential: epochs
-    rise: float = Field(0.3, gt=0, lt=1)  # onecycle: share of the run that rises
-    start_div: float = Field(25.0, ge=1)
-    final_div: float = Field(1e4, ge=1)
+    decay: float = Field(default=0.1, gt=0, le=1)
+    decay_every: float = Field(default=2.4, gt=0)  # exponential: epochs
+    rise: float = Field(default=0.3, gt=0, lt=1)  # onecycle: share of the run that rises
+    start_div: float = Field(default=25.0, ge=1)
+    final_div: float = Field(default=1e4, ge=1)
+
+    @field_validator("warmup", "decay_every", mode="before")
+    @classmethod
+    def _in_epochs(cls, value: Any) -> Any:
+        return amount(value, "epochs")
 
 
 class Ema(Settings):
     """Averages of parameters and norm statistics. The HR-NAS code adjusts the decay to the batch and ramps it up."""
 
-    decay: float = Field(0.9999, ge=0, lt=1)
-    decay_batch: int | None = Field(4096, gt=0)  # decay ** (batch / decay_batch); None takes it as it is
+    decay: float = Field(default=0.9999, ge=0, lt=1)
+    decay_batch: int | None = Field(default=4096, gt=0)  # decay ** (batch / decay_batch); None takes it as it is
     ramp: bool = True  # at most (1 + t) / (10 + t) at step t
 
 
@@ -55,28 +82,29 @@ class Train(Settings):
     """How weights are trained.
 
     Attributes:
-        weight_decay: L2 on matrices and convolutions only, added to the gradient ("loss", as HR-NAS) or decoupled ("optimiser").
+        weight_decay: L2 on matrices and convolutions only, added to the gradient ("loss", as HR-NAS), or left to the
+            optimiser ("optimiser"), which decouples it from the gradient for adamw and rmsprop.
         augment: name of one of the task's presets.
+        task: options of the task, such as label smoothing.
         init: "mnas" (normal, fan out) or "torch" (torch's own).
-        flip_test: average keypoint maps over the mirrored image at test time.
     """
 
     preset: str | None = None
-    epochs: float = Field(30, gt=0)
-    batch: int = Field(64, gt=0)
+    epochs: float = Field(default=30, gt=0)
+    batch: int = Field(default=64, gt=0)
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
-    weight_decay: float = Field(1e-5, ge=0)
+    weight_decay: float = Field(default=1e-5, ge=0)
     weight_decay_form: Literal["loss", "optimiser"] = "loss"
-    clip: float | None = Field(None, gt=0)
+    clip: float | None = Field(default=None, gt=0)
     ema: Ema | None = Ema()
     augment: str = "none"
     augment_options: dict[str, Any] = {}
     task: dict[str, Any] = {}
     init: Literal["mnas", "torch"] = "mnas"
-    precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     channels_last: bool = True
-    recalibrate: int = Field(10, ge=0)  # batches; 0 leaves the running statistics as they are
+    recalibrate: int = Field(default=10, ge=0)  # batches; 0 leaves the running statistics as they are
 
     @field_validator("epochs", mode="before")
     @classmethod
@@ -88,7 +116,7 @@ def amount(value: Any, unit: str) -> Any:
     """The number of `5 epochs`; a plain number is taken as it is."""
     if isinstance(value, Mapping) and len(value) == 1:
         (given, number), *_ = value.items()
-        if given.rstrip("s") == unit.rstrip("s"):
+        if str(given).rstrip("s") == unit.rstrip("s"):
             return number
         raise ValueError(f"is counted in {unit}, not in {given}")
     return value
@@ -121,7 +149,12 @@ def _diagnostic(error: Any, model: type[BaseModel], spans: Mapping[str, Span], w
             break
     if error["type"] == "extra_forbidden":
         known = _fields(model, path[:-1])
-        return Diagnostic("unknown-setting", f"{where} has no setting `{key}`", span, help=suggest(path[-1], known) or f"it has {', '.join(known)}")
+        return Diagnostic(
+            "unknown-setting",
+            f"{where} has no setting `{key}`",
+            span,
+            help=suggest(path[-1], known) or f"it has {', '.join(known)}",
+        )
     if error["type"] == "missing":
         return Diagnostic("missing-setting", f"{where} needs `{key}`", span)
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -130,20 +163,34 @@ def _diagnostic(error: Any, model: type[BaseModel], spans: Mapping[str, Span], w
 
 def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
     for step in path:
-        field = model.model_fields.get(step)
-        inner = field.annotation if field is not None else None
-        candidates = [inner, *getattr(inner, "__args__", ())]
-        found = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-        if found is None:
+        inner = _model_of(model, step)
+        if inner is None:
             return []
-        model = found
+        model = inner
     return list(model.model_fields)
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the entries of `over`, record by record."""
+def merged(base: Mapping[str, Any], over: Mapping[str, Any], model: type[BaseModel] | None = None) -> dict[str, Any]:
+    """`base` with the entries of `over`, record by record.
+
+    Args:
+        model: what the entries are settings of. What is one value there, such as a cost, is replaced whole.
+    """
     out = dict(base)
     for key, value in over.items():
         inner = out.get(key)
-        out[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+        within = _model_of(model, key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping) and (model is None or within is not None):
+            out[key] = merged(inner, value, within)
+        else:
+            out[key] = value
     return out
+
+
+def _model_of(model: type[BaseModel] | None, key: str) -> type[BaseModel] | None:
+    """The settings that stand under a key of other settings, if any do."""
+    field = model.model_fields.get(key) if model is not None else None
+    if field is None:
+        return None
+    candidates = (field.annotation, *get_args(field.annotation))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)

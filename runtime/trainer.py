@@ -1,10 +1,11 @@
 """The training loop: one network, one task, one data set. Searches hang their own work into it.
 
-Every random number of a step follows from (seed, step), so that a run that was killed and resumed ends as one that was not.
+Every random number of a step follows from (seed, step), so that a killed and resumed run ends as one that was not.
 """
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,17 @@ from torch import nn
 
 from nasdsl.compiler.supernet import Supernet, Surgery
 from nasdsl.runtime.data import DataSplits, Loader
-from nasdsl.runtime.optim import Average, decayed, follow, load_optimiser_state, make_optimiser, optimiser_state, peak_rate, rate
+from nasdsl.runtime.optim import (
+    STATISTICS,
+    Average,
+    decayed,
+    follow,
+    load_optimiser_state,
+    make_optimiser,
+    optimiser_state,
+    peak_rate,
+    rate,
+)
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.tasks import Task
 
@@ -30,10 +41,22 @@ class Trainer:
         on_gradients: called after the backward pass, before the optimiser's step.
     """
 
-    def __init__(self, network: Supernet, task: Task, data: DataSplits, settings: Train, fabric: Fabric, seed: int = 0, workers: int = 0):
-        self.network, self.task, self.data, self.settings, self.fabric, self.seed = network, task, data, settings, fabric, seed
+    def __init__(
+        self,
+        network: Supernet,
+        task: Task,
+        data: DataSplits,
+        settings: Train,
+        fabric: Fabric,
+        seed: int = 0,
+        workers: int = 0,
+    ):
+        self.network, self.task, self.data = network, task, data
+        self.settings, self.fabric, self.seed = settings, fabric, seed
         size = data.size
-        augment = task.augment(settings.augment, size if settings.augment not in ("none", "flip") else None, **settings.augment_options)
+        augment = task.augment(
+            settings.augment, size if settings.augment not in ("none", "flip") else None, **settings.augment_options
+        )
         share = {"rank": fabric.global_rank, "world": fabric.world_size, "device": fabric.device, "workers": workers}
         self.batch = max(1, settings.batch // fabric.world_size)
         together = self.batch * fabric.world_size
@@ -42,7 +65,7 @@ class Trainer:
             self.batch,
             seed=seed,
             shuffle=True,
-            drop_last=len(data.train) >= together,  # type: ignore[arg-type]
+            drop_last=len(data.train) >= together,
             augment=augment,
             normalise=task.normalise,
             **share,  # type: ignore[arg-type]
@@ -66,11 +89,15 @@ class Trainer:
 
     def _wrap(self) -> None:
         """(Re)builds what Fabric puts around network and optimiser; needed after the network has lost weights."""
-        if not hasattr(self, "_plain"):
-            self._plain = self.fabric.world_size == 1
-        self.model: nn.Module = self.fabric.setup_module(self.network) if not self._plain else self.network
+        if self.fabric.world_size == 1:
+            self.model: nn.Module = self.network
+            return
+        # The old wrapper goes first: while it lives, its hooks would average gradients too.
+        self.model = self.network
+        gc.collect()
+        self.model = self.fabric.setup_module(self.network)
 
-    # --- Training --------------------------------------------------------------------------------------------------------------
+    # --- Training -----------------------------------------------------------------------------------------------------
 
     def fit(self, until: int | None = None, on_step: Callable[[Trainer, float], None] | None = None) -> None:
         """Trains up to step `until` (all by default).
@@ -120,7 +147,7 @@ class Trainer:
     def _decay_in_loss(self, weight: float) -> None:
         """The gradient of 0.5 * weight * sum of squares, as if it stood in the loss."""
         members = [p for n, p in self.network.named_parameters() if decayed(n, p) and p.grad is not None]
-        torch._foreach_add_([p.grad for p in members], members, alpha=weight)
+        torch._foreach_add_([p.grad for p in members if p.grad is not None], [p.data for p in members], alpha=weight)
 
     def shrink(self, kept: dict[str, tuple[int, ...]]) -> Surgery:
         """Removes search units from the network, the optimiser and the averages in one go."""
@@ -133,28 +160,39 @@ class Trainer:
         self._wrap()
         return surgery
 
-    # --- Measuring -------------------------------------------------------------------------------------------------------------
+    # --- Measuring ----------------------------------------------------------------------------------------------------
 
     @contextmanager
     def averaged(self, recalibrate: int) -> Iterator[Supernet]:
-        """The network with its averaged weights and recalibrated norm statistics; afterwards everything is as it was."""
-        buffers = {name: b.detach().clone() for name, b in self.network.named_buffers()}
+        """The network with its averaged weights and recalibrated norm statistics; afterwards all is as it was."""
         if self.average is not None:
             self.average.swap(self.network)
+        # What recalibration changes is put back before the second swap: it belongs neither to network nor averages.
+        buffers = {name: b.detach().clone() for name, b in self.network.named_buffers()}
         try:
             if recalibrate:
                 self.recalibrate(recalibrate)
+            else:
+                self._agree()
             yield self.network
         finally:
-            if self.average is not None:
-                self.average.swap(self.network)
             with torch.no_grad():
                 for name, b in self.network.named_buffers():
                     b.copy_(buffers[name])
+            if self.average is not None:
+                self.average.swap(self.network)
+
+    @torch.no_grad()
+    def _agree(self) -> None:
+        """The first process's norm statistics, which are those of its checkpoints, in all processes."""
+        if self.fabric.world_size > 1:
+            for name, b in self.network.named_buffers():
+                if name.endswith(STATISTICS):
+                    b.copy_(self.fabric.broadcast(b.cpu()))
 
     @torch.no_grad()
     def recalibrate(self, batches: int) -> None:
-        """Estimates norm statistics anew: a plain mean over training batches, taken with everything else in evaluation mode."""
+        """Estimates norm statistics anew: a plain mean over training batches, with all else in evaluation mode."""
         norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d)]
         momenta = [norm.momentum for norm in norms]
         self.network.eval()
@@ -167,6 +205,7 @@ class Trainer:
             self.batch,
             seed=self.seed + 1,
             shuffle=True,
+            drop_last=self.loader.drop_last,  # a rest of one image has no variance
             normalise=self.task.normalise,
             rank=self.fabric.global_rank,
             world=self.fabric.world_size,
@@ -182,7 +221,7 @@ class Trainer:
             if self.fabric.world_size > 1:
                 for statistic in (norm.running_mean, norm.running_var):
                     if statistic is not None:
-                        statistic.copy_(self.fabric.all_reduce(statistic, reduce_op="mean"))  # type: ignore[arg-type]
+                        statistic.copy_(self.fabric.all_reduce(statistic.clone(), reduce_op="mean"))  # type: ignore[arg-type]
         self.network.eval()
 
     @torch.no_grad()
@@ -197,6 +236,9 @@ class Trainer:
                 loss = self.task.loss(outputs, targets)
             metric.update(outputs.float(), targets)
             total, count = total + float(loss) * len(images), count + len(images)
+        if self.fabric.world_size > 1:
+            sums = self.fabric.all_reduce(torch.tensor([total, count], dtype=torch.float64), reduce_op="sum")
+            total, count = float(sums[0]), int(sums[1])
         return {**metric.compute(), "loss": total / max(count, 1)}
 
     def evaluate(self) -> dict[str, float]:
@@ -204,7 +246,7 @@ class Trainer:
         with self.averaged(self.settings.recalibrate):
             return self.measure()
 
-    # --- State -----------------------------------------------------------------------------------------------------------------
+    # --- State --------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on exactly here."""

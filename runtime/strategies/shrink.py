@@ -1,8 +1,8 @@
-"""Progressive shrinking: train one supernet, drive the scales of costly units to zero, and cut those units out while it trains.
+"""Progressive shrinking: train one supernet, drive the scales of costly units to zero, and cut them out as it trains.
 
-HR-NAS paper, section 3: L = L_task + lambda * sum_i Delta_i |alpha_i|, units with |alpha| below a threshold are removed every few epochs, and
-what is left at the end is the architecture, usable at once. Beside the paper's plain threshold a `target` on the cost can be set: the
-weakest units then go on a schedule that meets it.
+HR-NAS paper, section 3: L = L_task + lambda * sum_i Delta_i |alpha_i|, units with |alpha| below a threshold are removed
+every few epochs, and what is left at the end is the architecture, usable at once. Beside the paper's plain threshold a
+`target` on the cost can be set: the weakest units then go on a schedule that meets it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, BaseModel, Field, field_validator
 
 from nasdsl.compiler import expr
 from nasdsl.compiler.cost import measure, total_cost
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
-from nasdsl.compiler.extremes import least
+from nasdsl.compiler.extremes import least, structural
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.supernet import Supernet
@@ -34,13 +34,17 @@ from nasdsl.runtime.trainer import Trainer
 
 CHECKPOINT_SECONDS = 60
 
+NEAR = 1.25
+"""A target below this times the least cost leaves so little choice that the removals are led by the least."""
+
 
 class Shrink(Settings):
     """Settings of `search shrink { ... }`.
 
     Attributes:
         penalty: lambda of the penalty, written `1.6e-4 * macs`.
-        cost: how Delta is computed: "exact" (this space's MACs at its own input), "paper", "code" (at 224 x 224), or "uniform".
+        cost_form: how Delta is computed: "exact" (this space's MACs at its own input), "paper", "code" (at 224 x 224),
+            or "uniform". With a penalty on latency it is the table's times, whatever the form, but for "uniform".
         normalise: divide Delta by its mean, so that lambda means the same for every space.
         threshold: |alpha| below which a unit is dead.
         every: epochs between removals.
@@ -51,16 +55,18 @@ class Shrink(Settings):
         rank: with a target, what units are ranked by: "scale" |alpha|, or "scale_per_cost" |alpha| / Delta.
     """
 
-    penalty: dict[Literal["macs", "latency"], float] = {"macs": 1.6e-4}
-    cost: Literal["exact", "paper", "code", "uniform"] = "exact"
+    penalty: dict[Literal["macs", "latency"], float] = Field(default={"macs": 1.6e-4})
+    cost_form: Literal["exact", "paper", "code", "uniform"] = Field(
+        default="exact", validation_alias=AliasChoices("cost_form", "cost")
+    )
     normalise: bool = True
-    threshold: float = Field(1e-3, ge=0)
-    every: float = Field(5, gt=0)
-    free: float = Field(0, ge=0)
-    warmup: float = Field(25, ge=0)
-    least: float = Field(0, ge=0)
+    threshold: float = Field(default=1e-3, ge=0)
+    every: float = Field(default=5, gt=0)
+    free: float = Field(default=0, ge=0)
+    warmup: float = Field(default=25, ge=0)
+    least: float = Field(default=0, ge=0)
     target: dict[Literal["macs", "flops", "params"], float] | None = None
-    until: float = Field(0.6, gt=0, le=1)
+    until: float = Field(default=0.6, gt=0, le=1)
     rank: Literal["scale", "scale_per_cost"] = "scale"
     train: Train = Train()
 
@@ -74,6 +80,15 @@ class Shrink(Settings):
     def _one_cost(cls, value: dict[str, float]) -> dict[str, float]:
         if len(value) != 1:
             raise ValueError("names one cost, such as `1.6e-4 * macs`")
+        if min(value.values()) < 0:
+            raise ValueError("should not be negative")
+        return value
+
+    @field_validator("target")
+    @classmethod
+    def _one_limit(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        if value is not None and (len(value) != 1 or min(value.values()) <= 0):
+            raise ValueError("limits one cost, such as `macs <= 0.3G` or `macs <= 0.3`")
         return value
 
 
@@ -95,13 +110,15 @@ class Shrinker:
         self.trainer, self.settings = trainer, settings
         self.graph: Graph = trainer.network.graph
         self.cost = total_cost(self.graph)
-        self.penalty = Penalty(trainer.network, settings.cost, settings.normalise, settings.threshold, latency)
+        self.penalty = Penalty(trainer.network, settings.cost_form, settings.normalise, settings.threshold, latency)
         self.start = self.costs(largest_values(self.graph))
         self.target: float | None = None
         self.measure = "macs"
         if settings.target is not None:
             ((self.measure, value),) = settings.target.items()
             self.target = value * self.start[self.measure] if value <= 1 else value
+        self.cheapest = self._cheapest()
+        self._known: tuple[int, bool] | None = None
         trainer.on_gradients = self._penalise
 
     def costs(self, values: Mapping[str, Any]) -> dict[str, float]:
@@ -111,7 +128,7 @@ class Shrinker:
         """Costs of the network as it is."""
         return self.costs({**largest_values(self.graph), **self.trainer.network.kept})
 
-    # --- Penalty ---------------------------------------------------------------------------------------------------------------
+    # --- Penalty ------------------------------------------------------------------------------------------------------
 
     def weight(self) -> float:
         """lambda at the current step."""
@@ -126,20 +143,41 @@ class Shrinker:
 
     def reached(self) -> bool:
         """Whether there is a target and the network meets it."""
-        return self.target is not None and self._reached
+        if self.target is None:
+            return False
+        left, _ = units_left(self.trainer.network)  # it only ever falls, so it tells one network from another
+        if self._known is None or self._known[0] != left:
+            self._known = (left, self.now()[self.measure] <= self.target)
+        return self._known[1]
 
-    @property
-    def _reached(self) -> bool:
-        network = self.trainer.network
-        key = sum(len(units) for units in network.kept.values())
-        if getattr(self, "_key", None) != key:
-            self._key, self._met = key, self.now()[self.measure] <= (self.target or 0)
-        return bool(self._met)
+    def _cheapest(self) -> dict[str, int]:
+        """How many units of each group the cheapest architecture needs, where the target is near its cost; else none.
+
+        Near the least cost it matters which unit holds up a block that nothing may pass by: without these the
+        removals could end where no further one is allowed, and the target not met.
+
+        Raises:
+            CompileError: no architecture of the space meets the target; the message has the least cost there is.
+        """
+        if self.target is None:
+            return {}
+        value, architecture = least(self.graph, measure(self.cost, self.measure))
+        if value > self.target:
+            raise error(
+                "budget-too-small",
+                f"no architecture of the space has {self.measure} <= {self.target:,.0f}",
+                None,
+                help=f"the least is {value:,}",
+            )
+        if self.target > NEAR * value:
+            return {}
+        units = {path: d for path, d in self.graph.decisions.items() if d.kind == "units"}
+        return {path: len(architecture[path]) for path in units if path in architecture}
 
     def _penalise(self, trainer: Trainer) -> None:
         self.penalty.add_gradient(self.weight())
 
-    # --- Removal ---------------------------------------------------------------------------------------------------------------
+    # --- Removal ------------------------------------------------------------------------------------------------------
 
     def interval(self) -> int:
         """Steps between removals."""
@@ -167,9 +205,9 @@ class Shrinker:
         saved = sum(float((~k).sum()) * g.cost for k, g in zip(keep, groups, strict=True))
         if saved < self.settings.least and not last:
             keep = [torch.ones_like(k) for k in keep]
+        self._keep_alive(groups, smooth, keep)
         if self.target is not None:
             self._meet(self.budget(), groups, smooth, keep)
-        self._keep_alive(groups, smooth, keep)
         kept = {
             g.path: tuple(u for u, stays in zip(g.kept, k.tolist(), strict=True) if stays)
             for g, k in zip(groups, keep, strict=True)
@@ -190,22 +228,28 @@ class Shrinker:
         return self.trainer.network.kept.get(path, tuple(range(self.graph.decisions[path].n)))
 
     def budget(self) -> float:
-        """The cost allowed after this removal: from the supernet's down to the target, evenly in the logarithm, over the part `until`."""
+        """The cost allowed after this removal: down to the target at `until`, evenly in the logarithm."""
         assert self.target is not None
-        end = max(self.interval(), round(self.settings.until * self.trainer.steps) // self.interval() * self.interval())
-        done = min(1.0, self.trainer.step / end)
-        return float(self.start[self.measure] * (self.target / self.start[self.measure]) ** done)
+        interval, step, start = self.interval(), self.trainer.step, self.start[self.measure]
+        end = max(interval, round(self.settings.until * self.trainer.steps) // interval * interval)
+        if step >= min(end, self.trainer.steps):
+            return self.target
+        return float(start * (self.target / start) ** (step / end))
 
     def _meet(
         self, budget: float, groups: list[Group], importance: list[torch.Tensor], keep: list[torch.Tensor]
     ) -> None:
-        """Marks the weakest units until the cost is at most `budget`. Stops there: units above the threshold or not."""
+        """Marks the weakest units until the cost is at most `budget`. Stops there: units above the threshold or not.
+
+        A unit that a requirement hangs on stays.
+        """
         values = {**largest_values(self.graph), **self.trainer.network.kept}
         terms = self._terms_by_path(groups)
         alive = [int(k.sum()) for k in keep]
         living: dict[str, int] = {g.path: n for g, n in zip(groups, alive, strict=True)}
         cost = self._cost_with(values, living)
-        order = []
+        guards = self._guards_by_path(groups)
+        order: list[tuple[float, int, int]] = []
         for i, (group, scores) in enumerate(zip(groups, importance, strict=True)):
             per = self.penalty.cost(group, alive[i]) if self.settings.rank == "scale_per_cost" else 1.0
             order.extend((score / per, i, j) for j, score in enumerate(scores.tolist()) if keep[i][j])
@@ -213,9 +257,15 @@ class Shrinker:
         for _, i, j in order:
             if cost <= budget:
                 return
-            before = self._term_cost(terms[groups[i].path], values, living)
-            living[groups[i].path] -= 1
-            after = self._term_cost(terms[groups[i].path], values, living)
+            path = groups[i].path
+            if living[path] <= self.cheapest.get(path, 0):
+                continue
+            before = self._term_cost(terms[path], values, living)
+            living[path] -= 1
+            if not all(expr.holds(guard, self._here(guard, values, living)) for guard in guards[path]):
+                living[path] += 1
+                continue
+            after = self._term_cost(terms[path], values, living)
             keep[i][j] = False
             cost += after - before
 
@@ -228,10 +278,22 @@ class Shrinker:
                     out[path].append(term)
         return out
 
+    def _guards_by_path(self, groups: list[Group]) -> dict[str, list[Any]]:
+        """The conditions of the space's requirements that each group's count may break."""
+        out: dict[str, list[Any]] = {group.path: [] for group in groups}
+        for requirement in structural(self.graph):
+            for path in expr.decisions_of(requirement.condition):
+                if path in out:
+                    out[path].append(requirement.condition)
+        return out
+
     @staticmethod
-    def _term_cost(terms: list[Any], values: dict[str, Any], living: Mapping[str, int]) -> float:
-        here = {p: range(living[p]) if p in living else values[p] for term in terms for p in expr.decisions_of(term)}
-        return float(sum(expr.evaluate(term, here) for term in terms))
+    def _here(value: Any, values: dict[str, Any], living: Mapping[str, int]) -> dict[str, Any]:
+        """The decisions of a value, with as many units as are living."""
+        return {p: range(living[p]) if p in living else values[p] for p in expr.decisions_of(value)}
+
+    def _term_cost(self, terms: list[Any], values: dict[str, Any], living: Mapping[str, int]) -> float:
+        return float(sum(expr.evaluate(term, self._here(term, values, living)) for term in terms))
 
     def _cost_with(self, values: dict[str, Any], living: Mapping[str, int]) -> float:
         return float(
@@ -239,28 +301,29 @@ class Shrinker:
         )
 
     def _keep_alive(self, groups: list[Group], importance: list[torch.Tensor], keep: list[torch.Tensor]) -> None:
-        """Puts back the strongest unit wherever a requirement would break without it (a sum that nothing would reach)."""
+        """Puts back the strongest units wherever a requirement breaks without them (a sum that nothing would reach)."""
+        for group, scores, k in zip(groups, importance, keep, strict=True):
+            for j in scores.argsort(descending=True)[: self.cheapest.get(group.path, 0)].tolist():
+                k[j] = True
         index = {group.path: i for i, group in enumerate(groups)}
         values: dict[str, Any] = {**largest_values(self.graph), **self.trainer.network.kept}
         for group, k in zip(groups, keep, strict=True):
             values[group.path] = range(int(k.sum()))
-        for requirement in self.graph.requirements:
-            if requirement.origin == "budget" or expr.holds(requirement.condition, values):
-                continue
+        for requirement in structural(self.graph):
             mine = [index[path] for path in expr.decisions_of(requirement.condition) if path in index]
-            strongest = max(
-                ((float(s), i, j) for i in mine for j, s in enumerate(importance[i].tolist())), default=None
-            )
-            if strongest is not None:
-                keep[strongest[1]][strongest[2]] = True
-                values[groups[strongest[1]].path] = range(int(keep[strongest[1]].sum()))
+            gone = [(s, i, j) for i in mine for j, s in enumerate(importance[i].tolist()) if not keep[i][j]]
+            for _, i, j in sorted(gone, reverse=True):
+                if expr.holds(requirement.condition, values):
+                    break
+                keep[i][j] = True
+                values[groups[i].path] = range(int(keep[i].sum()))
 
 
 class ShrinkSearch:
     """The runtime `shrink`."""
 
     name: ClassVar[str] = "shrink"
-    settings: ClassVar[type[Shrink]] = Shrink
+    settings: ClassVar[type[BaseModel]] = Shrink
 
     @classmethod
     def handles(cls, decision: Decision) -> bool:
@@ -278,7 +341,6 @@ class ShrinkSearch:
         )
         latency = self._latency(problem, settings, network)
         shrinker = Shrinker(trainer, settings, latency)
-        check_target(shrinker)
         state = problem.run.load()
         if state is not None:
             trainer.load(state)
@@ -333,9 +395,9 @@ class ShrinkSearch:
                 trainer.rows.append(row)
                 facts.update({k: row[k] for k in (trainer.task.headline, "macs", "units") if k in row})
                 watch.step(trainer.step, facts)
-                if main:
-                    problem.run.save(trainer.state())
+                if main:  # the history first: it is written anew from the checkpoint's rows where a kill comes between
                     problem.run.write_rows(trainer.rows)
+                    problem.run.save(trainer.state())
                     saved = time.monotonic()
                 if board is not None:
                     self._log(board, trainer, shrinker, row)
@@ -345,7 +407,7 @@ class ShrinkSearch:
                 board.close()
 
     def _remove(self, trainer: Trainer, shrinker: Shrinker) -> dict[str, Any]:
-        """Evaluates, then removes, in the order of the HR-NAS code; what was measured."""
+        """Removes, then evaluates what is left; what was measured."""
         weight = shrinker.weight()
         removal = shrinker.remove()
         measured = trainer.evaluate()
@@ -366,32 +428,8 @@ class ShrinkSearch:
 
     def _log(self, board: Board, trainer: Trainer, shrinker: Shrinker, row: dict[str, Any]) -> None:
         board.scalars({key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step)
+        importance = shrinker.penalty.importance(dict(trainer.network.named_parameters()))
         for kind in ("channel", "token"):
-            scales = [
-                v
-                for g, v in zip(
-                    shrinker.penalty.groups,
-                    shrinker.penalty.importance(dict(trainer.network.named_parameters())),
-                    strict=True,
-                )
-                if g.kind == kind
-            ]
+            scales = [v for g, v in zip(shrinker.penalty.groups, importance, strict=True) if g.kind == kind]
             if scales:
                 board.histogram(f"scales/{kind}", torch.cat(scales).float().cpu().numpy(), trainer.step)
-
-
-def check_target(shrinker: Shrinker) -> None:
-    """
-    Raises:
-        CompileError: no architecture of the space meets the target; the message has the least cost there is.
-    """
-    if shrinker.target is None:
-        return
-    value, _ = least(shrinker.graph, measure(shrinker.cost, shrinker.measure))
-    if value > shrinker.target:
-        raise error(
-            "budget-too-small",
-            f"no architecture of the space has {shrinker.measure} <= {shrinker.target:,.0f}",
-            None,
-            help=f"the least is {value:,}",
-        )

@@ -1,4 +1,4 @@
-"""The baseline that a shrinking search has to beat: the same space thinned evenly to the same cost, and trained for the same number of steps."""
+"""The baseline that a shrinking search has to beat: the same space thinned evenly to the same cost, trained as long."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+from pydantic import BaseModel
 
 from nasdsl.compiler import expr
 from nasdsl.compiler.cost import measure, total_cost
@@ -23,7 +24,7 @@ from nasdsl.runtime.trainer import Trainer
 
 
 def thin_evenly(graph: Graph, cost: Value, target: float) -> dict[str, Any]:
-    """Every set of units cut to the same share, the largest that keeps the cost at most at `target`; at least one unit stays in each.
+    """Every set of units cut to the same share, the largest whose cost is at most `target`; at least one unit each.
 
     Raises:
         CompileError: even one unit in each costs more.
@@ -40,7 +41,11 @@ def thin_evenly(graph: Graph, cost: Value, target: float) -> dict[str, Any]:
         return float(expr.evaluate(cost, values(share)))
 
     if costs(0.0) > target:
-        raise error("budget-too-small", f"with one unit in each place the cost is {costs(0.0):,.0f}, above the target {target:,.0f}", None)
+        raise error(
+            "budget-too-small",
+            f"with one unit in each place the cost is {costs(0.0):,.0f}, above the target {target:,.0f}",
+            None,
+        )
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
@@ -49,10 +54,10 @@ def thin_evenly(graph: Graph, cost: Value, target: float) -> dict[str, Any]:
 
 
 class ThinSearch:
-    """The runtime `thin`. It takes the settings of the `shrink` that it is compared with, and reads `target` and `train`."""
+    """The runtime `thin`. It takes the settings of the `shrink` it is compared with, and reads `target` and `train`."""
 
     name: ClassVar[str] = "thin"
-    settings: ClassVar[type[Shrink]] = Shrink
+    settings: ClassVar[type[BaseModel]] = Shrink
     reads: ClassVar[tuple[str, ...]] = ("thin", "shrink")
 
     @classmethod
@@ -73,14 +78,16 @@ class ThinSearch:
         network = Supernet(graph)
         network.shrink({path: units for path, units in values.items() if graph.decisions[path].kind == "units"})
         initialise(network, settings.train.init)
-        trainer = Trainer(network, problem.task, problem.data, settings.train, problem.fabric, problem.seed, problem.workers)
+        trainer = Trainer(
+            network, problem.task, problem.data, settings.train, problem.fabric, problem.seed, problem.workers
+        )
         state = problem.run.load()
         if state is not None:
             trainer.load(state)
         run_epochs(trainer, problem.run, problem.watch, "thin")
-        costs: Mapping[str, float] = {m: float(expr.evaluate(measure(cost, m), values)) for m in ("macs", "flops", "params")}
+        costs: Mapping[str, float] = {
+            m: float(expr.evaluate(measure(cost, m), values)) for m in ("macs", "flops", "params")
+        }
         with trainer.averaged(settings.train.recalibrate) as best:
             metrics = trainer.measure()
             return Result(values, best.extract(values), metrics, costs)
-
-

@@ -1,0 +1,210 @@
+"""Settings of training and searches: what a file may say, where a mistake is shown, what goes before what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasdsl import spaces
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic
+from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.elaborate.settings import read_values
+from nasdsl.compiler.parse import read
+from nasdsl.compiler.source import Source
+from nasdsl.runtime.fit import train_settings
+from nasdsl.runtime.recipes import RECIPES, with_recipe
+from nasdsl.runtime.settings import Train, amount, merged, read_settings
+from nasdsl.runtime.strategies.shrink import Shrink
+
+SPACE = """space small {{
+  input 1 x 8 x 8
+  network {{ mixconv(4, hidden: {{ 3: units(4) }}) -> classify(classes: 10) }}
+  search shrink {{ {0} }}
+}}
+"""
+
+
+def shrink(entries: str, **overrides: str) -> Shrink:
+    """The settings of a file's `search shrink { ... }`, as a search reads them."""
+    space = elaborate(Source(SPACE.format(entries)))
+    section = space.sections["search"]
+    given = merged(section.entries, read_values(overrides), Shrink)
+    if isinstance(given.get("train"), dict):
+        given["train"] = with_recipe(given["train"], section.spans.get("train.preset"))
+    return read_settings(Shrink, given, section.spans, "`search shrink`")
+
+
+def mistakes(entries: str) -> tuple[Diagnostic, ...]:
+    with pytest.raises(CompileError) as caught:
+        shrink(entries)
+    return caught.value.diagnostics
+
+
+def shown(diagnostic: Diagnostic) -> str:
+    """The text that a diagnostic underlines."""
+    assert diagnostic.span is not None
+    return diagnostic.span.source.text[diagnostic.span.start : diagnostic.span.end]
+
+
+# --- Mistakes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entries", "code", "underlined", "words"),
+    [
+        ("treshold: 0.1", "unknown-setting", "treshold", "`treshold`"),
+        ("train: { epoch: 3 }", "unknown-setting", "epoch", "`train.epoch`"),
+        ("train: { optimiser: { rate: 0.1 } }", "unknown-setting", "rate", "`train.optimiser.rate`"),
+        ("threshold: high", "bad-setting", "high", "`threshold` should be a number"),
+        ("threshold: true", "bad-setting", "true", "`threshold` should be a number"),
+        ("threshold: -1", "bad-setting", "-1", "greater than or equal to 0"),
+        ("every: 0", "bad-setting", "0", "greater than 0"),
+        ("every: 5 steps", "bad-setting", "5 steps", "is counted in epochs, not in steps"),
+        ("cost_form: exactly", "bad-setting", "exactly", "'exact', 'paper', 'code' or 'uniform'"),
+        ("penalty: 1e-4 * params", "bad-setting", "1e-4 * params", "penalty"),
+        ("penalty: 1e-4", "bad-setting", "1e-4", "penalty"),
+        ("penalty: 1e-4 * macs + 1e-4 * latency", "bad-setting", "1e-4 * macs + 1e-4 * latency", "names one cost"),
+        ("penalty: -1e-4 * macs", "bad-setting", "-1e-4 * macs", "negative"),
+        ("target: macs <= 0", "bad-setting", "macs <= 0", "limits one cost"),
+        ("target: 0.3", "bad-setting", "0.3", "target"),
+        ("target: latency <= 0.3", "bad-setting", "latency <= 0.3", "target"),
+        ("until: 2", "bad-setting", "2", "less than or equal to 1"),
+        ("train: 5", "bad-setting", "5", "train"),
+        ("train: { preset: smal }", "unknown-preset", "smal", "`smal`"),
+        ("train: { preset: [1, 2] }", "unknown-preset", "[1, 2]", "preset"),
+        ("train: { batch: 2.5 }", "bad-setting", "2.5", "batch"),
+        ("train: { batch: 0 }", "bad-setting", "0", "batch"),
+        ("train: { clip: true }", "bad-setting", "true", "`train.clip` should be a number"),
+        ("train: { precision: half }", "bad-setting", "half", "precision"),
+        ("train: { optimiser: { name: adamax } }", "bad-setting", "adamax", "optimiser.name"),
+        ("train: { optimiser: { betas: [0.9, 1] } }", "bad-setting", "[0.9, 1]", "betas"),
+        ("train: { optimiser: { name: sgd, momentum: 0, nesterov: true } }", "bad-setting", "true", "momentum"),
+        ("train: { schedule: { rise: 1 } }", "bad-setting", "1", "rise"),
+        ("train: { ema: { decay: 1 } }", "bad-setting", "1", "ema.decay"),
+    ],
+)
+def test_a_mistake_is_shown_where_it_stands(entries: str, code: str, underlined: str, words: str) -> None:
+    (found,) = mistakes(entries)
+    assert found.code == code
+    assert shown(found) == underlined
+    assert words in found.message
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    found = mistakes("treshold: 1, every: fast, train: { epochs: 0, lr: 1 }")
+    assert {shown(d) for d in found} == {"treshold", "fast", "0", "lr"}
+
+
+def test_near_names_are_suggested() -> None:
+    assert "threshold" in mistakes("treshold: 1")[0].help
+    assert "epochs" in mistakes("train: { epoch: 3 }")[0].help
+    assert "small" in mistakes("train: { preset: smal }")[0].help
+    assert "preset" in mistakes("train: { zzzz: 3 }")[0].help  # nothing is near, so all names there are
+
+
+# --- Values -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_may_count_in_epochs() -> None:
+    settings = shrink("every: 5 epochs, warmup: 25, free: 1 epochs, train: { epochs: 12 epochs }")
+    assert (settings.every, settings.warmup, settings.free, settings.train.epochs) == (5, 25, 1, 12)
+    schedule = shrink("train: { schedule: { warmup: 3 epochs, milestones: [1, 2.5] } }").train.schedule
+    assert (schedule.warmup, schedule.milestones) == (3, (1, 2.5))
+    assert amount({"epoch": 1}, "epochs") == 1 and amount(7, "epochs") == 7
+
+
+def test_costs_and_limits() -> None:
+    assert shrink("penalty: 1.6e-4 * macs").penalty == {"macs": pytest.approx(1.6e-4)}
+    assert shrink("penalty: 2e-3 * latency").penalty == {"latency": pytest.approx(2e-3)}
+    assert shrink("target: macs <= 0.3G").target == {"macs": 300_000_000}
+    assert shrink("target: params <= 0.5").target == {"params": 0.5}
+    assert shrink("target: flops <= 2M").target == {"macs": 1_000_000}  # the language counts two FLOPs a MAC
+    assert shrink("").target is None
+
+
+def test_settings_do_not_change_later() -> None:
+    settings = shrink("")
+    with pytest.raises(ValueError, match="frozen"):
+        settings.threshold = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_are_finite(bad: float) -> None:
+    with pytest.raises(CompileError, match="finite"):
+        read_settings(Train, {"epochs": bad}, {}, "`train`")
+
+
+# --- What goes before what --------------------------------------------------------------------------------------------
+
+
+def test_entries_go_before_the_preset_and_the_command_line_before_both() -> None:
+    assert shrink("train: { preset: small }").train.optimiser.lr == 4e-3
+    train = shrink("train: { preset: small, optimiser: { lr: 0.5 } }").train
+    assert (train.optimiser.lr, train.optimiser.name, train.schedule.name) == (0.5, "adamw", "onecycle")
+    train = shrink("train: { preset: small, optimiser: { lr: 0.5 } }", **{"train.optimiser.lr": "0.25"}).train
+    assert (train.optimiser.lr, train.batch) == (0.25, 64)
+    train = shrink("train: { preset: small, epochs: 3 }", **{"train.preset": "hrnas_keypoints"}).train
+    assert (train.epochs, train.batch, train.schedule.milestones) == (3, 384, (170, 200))
+
+
+def test_a_cost_is_replaced_and_not_joined() -> None:
+    settings = shrink("penalty: 1e-4 * macs, target: macs <= 0.3", penalty="1e-3 * latency", target="params <= 0.5")
+    assert settings.penalty == {"latency": pytest.approx(1e-3)}
+    assert settings.target == {"params": 0.5}
+    assert merged({"a": {"x": 1}, "b": 1}, {"a": {"y": 2}}) == {"a": {"x": 1, "y": 2}, "b": 1}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_preset_is_valid(name: str) -> None:
+    train = read_settings(Train, with_recipe({"preset": name}), {}, "`train`")
+    assert train.preset == name and train.epochs > 1
+
+
+def test_presets_are_the_papers_recipes() -> None:
+    def of(name: str) -> Train:
+        return Train.model_validate(with_recipe({"preset": name}))
+
+    imagenet, city, coco = of("hrnas_imagenet"), of("hrnas_cityscapes"), of("hrnas_keypoints")
+    rms = imagenet.optimiser
+    assert (rms.name, rms.alpha, rms.momentum, rms.eps, rms.lr, rms.lr_batch) == ("rmsprop", 0.9, 0.9, 1e-3, 0.016, 256)
+    assert (imagenet.epochs, imagenet.batch, imagenet.weight_decay) == (350, 1024, 1e-5)
+    assert (city.epochs, city.batch, city.optimiser.lr, city.optimiser.eps) == (430, 32, 0.04, 1e-3)
+    assert (of("hrnas_ade20k").epochs, of("hrnas_ade20k").batch) == (200, 64)
+    assert (coco.epochs, coco.batch, coco.optimiser.lr, coco.weight_decay) == (210, 384, 1e-3, 1e-8)
+    assert all(t.weight_decay_form == "loss" for t in (imagenet, city, coco))
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", [n for n in spaces.names() if n.startswith("hrnas")])
+def test_shipped_searches_have_valid_settings(file: str) -> None:
+    section = elaborate(read(spaces.path(file))).sections["search"]
+    entries: dict[str, Any] = dict(section.entries)
+    settings = read_settings(Shrink, entries, section.spans, "`search shrink`")
+    assert settings.threshold == 1e-3
+
+
+def trained(text: str, **overrides: str) -> Train:
+    space = elaborate(Source(SPACE.format("train: { batch: 7, epochs: 2 }").replace("network", text + "\n  network")))
+    return train_settings(space, read_values(overrides))
+
+
+def test_training_reads_its_own_section_else_that_of_the_search(tmp_path: Path) -> None:
+    assert (trained("").batch, trained("").epochs) == (7, 2)
+    assert (trained("train { epochs: 9 }").epochs, trained("train { epochs: 9 }").batch) == (9, 64)
+    assert trained("", epochs="5").epochs == 5
+    with pytest.raises(CompileError) as caught:
+        trained("train { epochs: many }")
+    assert shown(caught.value.diagnostics[0]) == "many"
+
+
+def test_a_mistake_in_the_searchs_training_is_shown_there() -> None:
+    space = elaborate(Source(SPACE.format("every: 3, train: { every: 7 }")))
+    with pytest.raises(CompileError) as caught:
+        train_settings(space, {})
+    (found,) = caught.value.diagnostics
+    assert found.span is not None
+    assert found.span.start == space.source.text.index("every: 7")
