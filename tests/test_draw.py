@@ -188,6 +188,26 @@ def test_stages_stand_side_by_side():
     assert all(a.right < b.left for a, b in pairwise(bands))
 
 
+def test_a_long_chain_is_broken_into_rows():
+    scene = scene_of(CHAIN.replace("[8, 16]", "[8, 16, 24, 32, 40, 48]"))
+    found = placed(scene)
+    assert found.width < 6 * found.height
+    first = {name: found.boxes[f"{name}.block"] for name in staged(scene)}
+    assert len({box.y for box in first.values()}) > 1
+    for link in scene.links:
+        source, target = found.boxes[link.source], found.boxes[link.target]
+        assert source.y < target.y - 40 or source.right < target.left
+
+
+def test_copies_that_an_architecture_does_without_are_gone():
+    text = CHAIN.replace("repeat oneof(1, 2) { block(out) }", "repeat oneof(1, 2) { residual { conv(out) } }")
+    space = nasdsl.loads(text)
+    values: dict[str, Any] = {path: 0 for path, d in space.graph.decisions.items() if d.kind == "choice"}
+    items = items_of(make_scene(nasdsl.pin(space, values), "operator"))
+    assert items["stage[0].repeat[1].conv"].state == "gone"
+    assert items["stage[0].repeat[1].residual"].state == "gone"
+
+
 # --- The text ---------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
 from nasdsl.drawing.place import Box, Placed, Point, place
-from nasdsl.drawing.scene import Bar, Item, Level, Link, Row, Scene, make_scene
+from nasdsl.drawing.scene import SMALL, Bar, Item, Level, Link, Row, Scene, make_scene
 
 FONT = "Helvetica,Arial,sans-serif"
 INK, LINE, PALE, PAPER = "#1a1a1a", "#595959", "#c4c4c4", "#ffffff"
@@ -213,14 +213,13 @@ class _Writer:
     def _background(self) -> None:
         placed = self.placed
         left = min(box.left for box in placed.boxes.values())
-        top = min(box.top for box in placed.boxes.values())
+        top = min([*(box.top for box in placed.boxes.values()), *(band.top for band in placed.bands)])
         for i, band in enumerate(placed.bands):
-            x = (band.left + band.right) / 2
-            width, height = band.right - band.left + MARGIN, placed.height - top + MARGIN
-            box = Box(x, top + (placed.height - top) / 2, width, height)
+            x, y = (band.left + band.right) / 2, (band.top + band.bottom) / 2
+            box = Box(x, y, band.right - band.left + MARGIN, band.bottom - band.top + MARGIN)
             fill = f'"{BAND}"'
             self._node(f"band{i}", box, shape="box", style='"filled,rounded"', fillcolor=fill, color=fill, label='""')
-            self._words(f"stage{i}", band.name, x, top - MARGIN / 2 - 8, SMALL_TEXT + 0.5, LANE_INK, "c")
+            self._words(f"stage{i}", band.name, x, band.top - MARGIN / 2 - 8, SMALL_TEXT + 0.5, LANE_INK, "c")
         for i, lane in enumerate(placed.lanes):
             self._words(f"lane{i}", show(lane.scale), lane.x, lane.y - 6, SMALL_TEXT, LANE_INK, "c")
         heading = top - MARGIN / 2 - (26 if placed.bands else 14)
@@ -257,7 +256,7 @@ class _Writer:
         for i, (item, words, width) in enumerate(entries):
             label, (w, h) = _swatch(item) if item.bars else _face(item)
             if item.kind == "operator":
-                label, (w, h) = '""', (18.0, 11.0)
+                label, (w, h) = '""', (31.0, 11.0)
             self._node(f"key{i}", Box(x + w / 2, y, w, h), label=label, **_style(item, legend=True))
             self._words(f"says{i}", words, x + w + 3, y, SMALL_TEXT, LINE)
             x += w + width + 18
@@ -304,6 +303,9 @@ def _style(item: Item, legend: bool = False) -> dict[str, str]:
         line = "dashed"
     if item.state == "gone":
         ink, fill, line = PALE, PAPER, "dotted"
+    if item.kind in SMALL and not item.rows:
+        line = "solid"  # dashes need room
+        ink = LINE if item.optional else ink
     style = {"color": f'"{ink}"', "fillcolor": f'"{fill}"'}
     if item.kind in ("sum", "concat"):
         colour = PALE if item.state == "gone" else INK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from nasdsl.drawing.scene import Item, Link, Scene
@@ -17,6 +17,8 @@ MOST_CROSSING = 30.0
 STACK = 7.0  # between items of one lane and column
 LANE = 16.0  # between lanes
 STAGE = 16.0  # more between stages
+ROW = 58.0  # between the rows that a long chain is broken into
+SHAPE = 4.0  # how many times wider than high a picture may be before a chain is broken
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Band:
     name: str
     left: float
     right: float
+    top: float
+    bottom: float
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,12 @@ def place(scene: Scene, sizes: Mapping[str, Point]) -> Placed:
     _order(cells, used, scene.links)
     boxes = _coordinates(scene, cells, columns, used, sizes)
     lanes = _lanes(scene, boxes, scales)
-    bands = _bands(scene, boxes)
-    height = max(box.bottom for box in boxes.values())
+    rows = dict.fromkeys(boxes, 0) if lanes else _rows(scene, columns, boxes)
+    boxes = _in_rows(boxes, rows)
+    routes = _Router(boxes, scene.links, rows).routes()
+    bands = _bands(scene, boxes, routes, rows)
+    height = max([*(box.bottom for box in boxes.values()), *(band.bottom for band in bands)])
     width = max(box.right for box in boxes.values())
-    routes = _Router(boxes, scene.links).routes()
     return Placed(boxes, routes, bands, lanes, width, height)
 
 
@@ -197,20 +203,68 @@ def _lanes(scene: Scene, boxes: Mapping[str, Box], scales: Sequence[Fraction | i
     return tuple(out)
 
 
-def _bands(scene: Scene, boxes: Mapping[str, Box]) -> tuple[Band, ...]:
+def _bands(
+    scene: Scene, boxes: Mapping[str, Box], routes: Mapping[Link, tuple[Point, ...]], rows: Mapping[str, int]
+) -> tuple[Band, ...]:
+    """The stages; one that goes on in the next row is shown in both. All bands of a row are of one height."""
+    reach: dict[int, list[float]] = {}
+    for key, box in boxes.items():
+        reach.setdefault(rows[key], []).extend((box.top, box.bottom))
+    for link, route in routes.items():
+        if rows[link.source] == rows[link.target]:
+            reach[rows[link.source]].extend(y for _, y in route)
     out = []
     for name in staged(scene):
-        inside = [boxes[item.key] for item in scene.items if item.group == name]
-        out.append(Band(name, min(b.left for b in inside), max(b.right for b in inside)))
+        keys = [item.key for item in scene.items if item.group == name]
+        for row in sorted({rows[key] for key in keys}):
+            inside = [boxes[key] for key in keys if rows[key] == row]
+            left, right = min(b.left for b in inside), max(b.right for b in inside)
+            out.append(Band(name, left, right, min(reach[row]), max(reach[row])))
     return tuple(out)
+
+
+# --- Rows ---------------------------------------------------------------------------------------------------------------
+
+
+def _rows(scene: Scene, columns: Mapping[str, int], boxes: Mapping[str, Box]) -> dict[str, int]:
+    """The row of each item: a chain that is much wider than high is broken, where one link is cut, best between stages."""
+    right = max(box.right for box in boxes.values())
+    height = max(box.bottom for box in boxes.values()) + ROW
+    number = round((right / height / SHAPE) ** 0.5)
+    if number < 2:
+        return dict.fromkeys(boxes, 0)
+    groups = {columns[item.key]: item.group for item in scene.items}
+    places: dict[int, float] = {}  # columns that a row may begin with, and where they begin
+    for column in range(1, max(columns.values()) + 1):
+        cut = sum(columns[link.source] < column <= columns[link.target] for link in scene.links)
+        if cut == 1:
+            places[column] = min(boxes[key].left for key, c in columns.items() if c == column)
+    begins: list[int] = []
+    for row in range(1, number):
+        wanted = right * row / number
+        between = [c for c in places if groups[c] != groups[c - 1] and abs(places[c] - wanted) < 0.45 * right / number]
+        candidates = [c for c in between or places if c > max(begins, default=0)]
+        if candidates:
+            begins.append(min(candidates, key=lambda c: abs(places[c] - wanted)))
+    return {key: sum(begin <= column for begin in begins) for key, column in columns.items()}
+
+
+def _in_rows(boxes: Mapping[str, Box], rows: Mapping[str, int]) -> dict[str, Box]:
+    """Boxes moved to their rows."""
+    step = max(box.bottom for box in boxes.values()) + ROW
+    starts: dict[int, float] = {}
+    for key, box in boxes.items():
+        starts[rows[key]] = min(starts.get(rows[key], box.left), box.left)
+    return {key: replace(box, x=box.x - starts[rows[key]], y=box.y + step * rows[key]) for key, box in boxes.items()}
 
 
 class _Router:
     """Curves from the right side of one box to the left side of another that keep clear of the boxes between."""
 
-    def __init__(self, boxes: Mapping[str, Box], links: Sequence[Link]):
+    def __init__(self, boxes: Mapping[str, Box], links: Sequence[Link], rows: Mapping[str, int]):
         self.boxes = boxes
         self.links = links
+        self.rows = rows
         self.detours: dict[tuple[int, int], int] = {}
 
     def routes(self) -> dict[Link, tuple[Point, ...]]:
@@ -241,6 +295,8 @@ class _Router:
 
     def _route(self, link: Link, start: Point, end: Point) -> tuple[Point, ...]:
         (x0, y0), (x1, y1) = start, end
+        if self.rows[link.source] != self.rows[link.target]:
+            return self._to_next_row(link, start, end)
         own = (link.source, link.target)
         turn = min(x1 - x0, 34.0)
         short = x1 - x0 <= 60 or abs(y1 - y0) < 0.5
@@ -251,6 +307,17 @@ class _Router:
         if self._free(x0 + turn, x1, y1, y1, own):  # across, then along the target's row
             return (*_curve(start, (x0 + turn, y1)), *_straight((x0 + turn, y1), end)[1:])
         return self._detour(start, end, own)
+
+    def _to_next_row(self, link: Link, start: Point, end: Point) -> tuple[Point, ...]:
+        """Back to the left between two rows."""
+        (x0, y0), (x1, y1) = start, end
+        below = min(box.top for key, box in self.boxes.items() if self.rows[key] == self.rows[link.target])
+        middle = below - ROW * 0.62
+        bend = 26.0
+        x1 = x1 - 8.0
+        out = (start, (x0 + bend, y0), (x0 + bend, middle), (x0, middle))
+        back = ((x1 - bend, middle), (x1 - bend, y1), (x1, y1))
+        return (*out, *_straight((x0, middle), (x1, middle))[1:], *back, *_straight((x1, y1), end)[1:])
 
     def _detour(self, start: Point, end: Point, own: tuple[str, str]) -> tuple[Point, ...]:
         """Over the boxes between, or under them where that is nearer."""

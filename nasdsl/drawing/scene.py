@@ -260,7 +260,7 @@ class _Maker:
         """Whether an architecture has the node; sums and selections of one tensor left are no nodes of its graph."""
         if node.name in self.graph.nodes:
             return True
-        if node.kind not in ("select", "merge"):
+        if node.kind not in ("select", "merge") or self._holds(node.present) is False:
             return False
         return any(self._alive(self.whole.nodes[e.source]) for e in node.inputs if self._holds(e.when) is not False)
 
