@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from nasdsl.compiler import expr, syntax
 from nasdsl.compiler.decision import FixedUnits, Units
-from nasdsl.compiler.diagnostics import error, suggest
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error, suggest
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.frame import Frame, join
+from nasdsl.compiler.elaborate.frame import Frame, Scope, each, join
+from nasdsl.compiler.elaborate.habits import near, near_argument
 from nasdsl.compiler.expr import Expr, Symbol
 from nasdsl.compiler.ops.operator import REQUIRED, Operator, Param
 from nasdsl.compiler.source import Span
@@ -21,32 +24,96 @@ SHARED_ARGUMENTS = ("share",)
 """Arguments that every operator takes."""
 
 
-def _named(node: syntax.Call, names: tuple[str, ...], owner: str, positional: bool) -> dict[str, syntax.Expr]:
-    """Each argument's expression by the name of its parameter."""
+def match_arguments(
+    node: syntax.Call, names: tuple[str, ...], needed: tuple[str, ...], owner: str, positional: bool = False
+) -> tuple[dict[str, syntax.Expr], list[Diagnostic]]:
+    """Each argument's expression by the name of its parameter, and every mistake that shows without its value."""
     out: dict[str, syntax.Expr] = {}
+    problems: list[Diagnostic] = []
+    takes = f"{owner} takes {', '.join(names)}" if names else f"{owner} takes no arguments"
     for position, item in enumerate(node.arguments or ()):
         if isinstance(item, syntax.Let | syntax.Require):
-            raise error("misplaced", "an argument is a value", item.span)
+            problems.append(Diagnostic("misplaced", "an argument is a value", item.span))
+            continue
         if isinstance(item, syntax.Named):
             if not isinstance(item.key, syntax.Name):
-                raise error("bad-argument", "an argument's name is a word", item.key.span)
+                problems.append(Diagnostic("bad-argument", "an argument's name is a word", item.key.span, help=takes))
+                continue
             key, value, place = item.key.name, item.value, item.key.span
-        elif positional and position < len(names):
+        elif position < (len(names) if positional else min(1, len(names))):
             key, value, place = names[position], item, item.span
-        elif position == 0 and names:
-            key, value, place = names[0], item, item.span
-        elif isinstance(item, syntax.Name):
+        elif isinstance(item, syntax.Name) and item.name in names:
             key, value, place = item.name, item, item.span
+        elif positional or not names:
+            count = (
+                f"{owner} takes {len(names)} argument{'s' if len(names) > 1 else ''}: {', '.join(names)}"
+                if names
+                else takes
+            )
+            problems.append(Diagnostic("wrong-count", count, item.span, "one too many"))
+            continue
         else:
-            takes = ", ".join(names) or "no arguments"
-            raise error("unnamed-argument", "only the first argument may stand without a name", item.span, help=f"{owner} takes {takes}")
+            free = next((name for name in names if name not in out), "name")
+            text = " ".join(item.span.text.split())
+            help = f"write `{free}: {text}`" if len(text) < 30 and "\n" not in item.span.text else ""
+            problems.append(
+                Diagnostic(
+                    "unnamed-argument",
+                    "only the first argument may stand without a name",
+                    item.span,
+                    help="; ".join(filter(None, (help, takes))),
+                )
+            )
+            continue
         if key not in names:
-            takes = ", ".join(names) or "no arguments"
-            raise error("unknown-argument", f"{owner} has no parameter `{key}`", place, "not a parameter", help=suggest(key, names) or f"it takes {takes}")
-        if key in out:
-            raise error("duplicate", f"the argument `{key}` stands here twice", place)
-        out[key] = value
-    return out
+            help = near_argument(key, names) or takes
+            problems.append(
+                Diagnostic("unknown-argument", f"{owner} has no parameter `{key}`", place, "not a parameter", help=help)
+            )
+        elif key in out:
+            problems.append(
+                Diagnostic(
+                    "duplicate",
+                    f"the argument `{key}` stands here twice",
+                    place,
+                    others=(Label(out[key].span, "also here"),),
+                )
+            )
+        else:
+            out[key] = value
+    missing = [name for name in needed if name not in out]
+    if missing and not problems:  # an argument with a mistake may be the one that is missing
+        words = "`, `".join(missing)
+        problems.append(
+            Diagnostic(
+                "missing-argument",
+                f"{owner} needs `{words}`",
+                node.function.span,
+                help=f"write `{_example(node, names, missing)}`",
+            )
+        )
+    return out, problems
+
+
+def _example(node: syntax.Call, names: tuple[str, ...], missing: list[str]) -> str:
+    """The call as it would be with what is missing."""
+    given = [" ".join(item.span.text.split()) for item in node.arguments or ()]
+    first = missing[0] == names[0] and not any(not isinstance(item, syntax.Named) for item in node.arguments or ())
+    more = ["..." if first and name == names[0] else f"{name}: ..." for name in missing]
+    text = f"{node.function.name}({', '.join([*more, *given] if first else [*given, *more])})"
+    return text if len(text) < 80 else f"{node.function.name}({', '.join(more)}, ...)"
+
+
+def formals_of(formals: tuple[syntax.Formal, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """All parameters, and those without a default."""
+    return tuple(f.name.name for f in formals), tuple(f.name.name for f in formals if f.default is None)
+
+
+def parameters_of(operator: Operator, defaults: Container[str] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """All parameters of an operator of the catalogue, and those that a call has to give."""
+    names = tuple(p.name for p in operator.params)
+    needed = tuple(p.name for p in operator.params if p.default is REQUIRED and p.name not in defaults)
+    return (*names, *SHARED_ARGUMENTS), needed
 
 
 def bind_formals(
@@ -56,38 +123,50 @@ def bind_formals(
     path: str,
     evaluate: Evaluate,
     owner: str,
+    home: Frame,
     positional: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Span]]:
-    """The values of the arguments of an operator or function of the file. Defaults are evaluated by its own frame later: left out here."""
-    names = tuple(formal.name.name for formal in formals)
-    given = _named(node, names, owner, positional)
-    values = {name: evaluate(value, frame, join(path, name)) for name, value in given.items()}
-    missing = [f.name.name for f in formals if f.default is None and f.name.name not in values]
-    if missing:
-        raise error("missing-argument", f"{owner} needs `{'`, `'.join(missing)}`", node.span)
-    for formal in formals:
-        if formal.name.name not in values and formal.default is not None:
-            values[formal.name.name] = evaluate(formal.default, frame, join(path, formal.name.name))
+    """The values of the arguments of an operator, function or fusion of the file; defaults see the names of `home`, where it stands."""
+    names, needed = formals_of(formals)
+    given, problems = match_arguments(node, names, needed, owner, positional)
+    if problems:
+        raise CompileError(problems)
+    made = each([partial(evaluate, value, frame, join(path, name)) for name, value in given.items()])
+    values = dict(zip(given, made, strict=True))
+    if len(values) < len(formals):
+        own = replace(frame, scope=Scope(home.scope))
+        for name, value in values.items():
+            own.scope.bind(name, value)
+        for formal in formals:
+            if formal.name.name not in values and formal.default is not None:
+                value = evaluate(formal.default, own, join(path, formal.name.name))
+                values[formal.name.name] = value
+                own.scope.bind(formal.name.name, value)
     return values, {name: value.span for name, value in given.items()}
 
 
-def bind_arguments(operator: Operator, node: syntax.Call, frame: Frame, path: str, evaluate: Evaluate) -> tuple[dict[str, Any], dict[str, Span]]:
+def bind_arguments(
+    operator: Operator, node: syntax.Call, frame: Frame, path: str, evaluate: Evaluate
+) -> tuple[dict[str, Any], dict[str, Span]]:
     """The values of the arguments of an operator of the catalogue, checked against its parameters' types, with defaults filled in."""
     if node.body is not None:
         raise error("misplaced", f"`{operator.name}` takes no body in braces", node.body.span)
-    names = tuple(p.name for p in operator.params)
-    given = _named(node, (*names, *SHARED_ARGUMENTS), f"`{operator.name}`", positional=False)
-    values: dict[str, Any] = {}
-    for param in operator.params:
+    defaults = {p.name: found for p in operator.params if (found := frame.scope.find(f"default {p.name}")) is not None}
+    given, problems = match_arguments(node, *parameters_of(operator, defaults), f"`{operator.name}`")
+    if problems:
+        raise CompileError(problems)
+
+    def value_of(param: Param) -> Any:
         if param.name in given:
             value = evaluate(given[param.name], frame, join(path, param.name))
-            values[param.name] = checked(value, param, given[param.name].span, frame, operator.name)
-        elif (default := frame.scope.find(f"default {param.name}")) is not None:
-            values[param.name] = checked(default.value, param, default.span or node.span, frame, operator.name)
-        elif param.default is REQUIRED:
-            raise error("missing-argument", f"`{operator.name}` needs `{param.name}`", node.span, help=param.doc)
-        else:
-            values[param.name] = param.default
+            return checked(value, param, given[param.name].span, frame, operator.name)
+        if param.name in defaults:
+            default = defaults[param.name]
+            return checked(default.value, param, default.span or node.span, frame, operator.name)
+        return param.default
+
+    made = each([partial(value_of, param) for param in operator.params])
+    values: dict[str, Any] = {param.name: value for param, value in zip(operator.params, made, strict=True)}
     if "share" in given:
         values["share"] = evaluate(given["share"], frame, join(path, "share"))
     return values, {name: value.span for name, value in given.items()}
@@ -116,7 +195,10 @@ def _check_plain(value: Any, param: Param, span: Span, frame: Frame, owner: str)
     if param.type == "widths":
         if not isinstance(value, v.Record):
             raise _wrong(value, param, span, frame, "a record such as `{ 3: 24, 5: 24 }`")
-        return {key: checked(width, Param(param.name, "width"), span, frame, owner) for key, width in _number_keys(value, span).items()}
+        return {
+            key: checked(width, Param(param.name, "width"), span, frame, owner)
+            for key, width in _number_keys(value, span).items()
+        }
     if param.type == "list":
         if not isinstance(value, tuple):
             raise _wrong(value, param, span, frame, "a list")
@@ -143,7 +225,15 @@ def _number_keys(record: v.Record, span: Span) -> Mapping[Any, Any]:
 
 def _wrong(value: Any, param: Param, span: Span, frame: Frame, words: str) -> Exception:
     if isinstance(value, Symbol):
-        return error("unknown-name", f"no value named `{value.word}`", span, f"`{param.name}` needs {words}", help=suggest(value.word, frame.scope))
+        return error(
+            "unknown-name",
+            f"no value named `{value.word}`",
+            value.span or span,
+            f"`{param.name}` needs {words}",
+            help=near(value.word, frame.scope),
+        )
+    if isinstance(value, int) and value > 1 << 24 and param.type in ("positive", "width"):
+        return error("bad-argument", f"`{param.name}` is at most {1 << 24:,}", span, f"is {value:,}", help=param.doc)
     return error("bad-argument", f"`{param.name}` needs {words}, and this is {v.describe(value)}", span, help=param.doc)
 
 
@@ -157,8 +247,14 @@ _TYPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "odd": (lambda x: _is_whole(x) and x >= 1 and x % 2 == 1 and x < 1 << 12, "an odd whole number"),
     "number": (v.is_number, "a number"),
     "bool": (lambda x: isinstance(x, bool), "`true` or `false`"),
-    "width": (lambda x: isinstance(x, Units | FixedUnits) or (_is_whole(x) and 0 <= x <= 1 << 24), "a width: a whole number or `units(n)`"),
-    "scale": (lambda x: isinstance(x, int | Fraction) and not isinstance(x, bool) and 0 < x <= 1, "a scale such as 1/4"),
+    "width": (
+        lambda x: isinstance(x, Units | FixedUnits) or (_is_whole(x) and 0 <= x <= 1 << 24),
+        "a width: a whole number or `units(n)`",
+    ),
+    "scale": (
+        lambda x: isinstance(x, int | Fraction) and not isinstance(x, bool) and 0 < x <= 1,
+        "a scale such as 1/4",
+    ),
     "string": (lambda x: isinstance(x, str), "a string"),
     "any": (lambda x: True, "a value"),
 }

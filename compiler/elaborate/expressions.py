@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from nasdsl.compiler import expr, ops, syntax
-from nasdsl.compiler.diagnostics import CompileError, error, suggest
+from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.arguments import bind_arguments, bind_formals
-from nasdsl.compiler.elaborate.frame import Frame, Scope, join
+from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, Broken, Frame, Scope, each, join
+from nasdsl.compiler.elaborate.habits import near, near_operator
 from nasdsl.compiler.expr import Expr, Symbol, Total
 from nasdsl.compiler.source import Span
 
-MOST_ITEMS = 1_000_000
+MOST_ITEMS = 1_000_000  # of anything that is counted, such as search units
+MOST_LISTED = 20_000  # of a list
 
 FORMS: Mapping[str, v.Form] = {
     form.name: form
@@ -49,6 +52,7 @@ def evaluate(node: syntax.Expr, frame: Frame, path: str = "") -> Any:
     Raises:
         CompileError: the expression has no meaning here.
     """
+    frame.builder.spend(1, node.span)
     return _EVALUATE[type(node)](node, frame, path or frame.decisions)
 
 
@@ -61,7 +65,9 @@ def as_number(value: Any, span: Span, frame: Frame) -> Any:
     if v.is_number(value) or isinstance(value, Expr):
         return value
     if isinstance(value, Symbol):
-        raise error("unknown-name", f"no value named `{value.word}`", span, "not a number", help=suggest(value.word, frame.scope))
+        raise error(
+            "unknown-name", f"no value named `{value.word}`", span, "not a number", help=near(value.word, frame.scope)
+        )
     if isinstance(value, v.Units):
         return value.count
     raise error("not-a-number", f"a number is needed here, and this is {v.describe(value)}", span)
@@ -83,7 +89,9 @@ def constant(value: Any, span: Span, what: str) -> Any:
 def integer(node: syntax.Expr, frame: Frame, what: str, least: int = 0) -> int:
     value = constant(number(node, frame), node.span, what)
     if not isinstance(value, int) or value < least:
-        raise error("not-an-integer", f"{what} must be a whole number of at least {least}", node.span, f"is {v.show(value)}")
+        raise error(
+            "not-an-integer", f"{what} must be a whole number of at least {least}", node.span, f"is {v.show(value)}"
+        )
     if value > MOST_ITEMS:
         raise error("too-large", f"{what} is too large", node.span, f"is {value}; at most {MOST_ITEMS:,}")
     return value
@@ -94,11 +102,11 @@ def condition(node: syntax.Expr, frame: Frame) -> Any:
     if isinstance(value, bool | Expr):
         return value
     if isinstance(value, Symbol):
-        raise error("unknown-name", f"no value named `{value.word}`", node.span, help=suggest(value.word, frame.scope))
+        raise error("unknown-name", f"no value named `{value.word}`", node.span, help=near(value.word, frame.scope))
     raise error("not-a-condition", f"a condition is needed here, and this is {v.describe(value)}", node.span)
 
 
-# --- Atoms -------------------------------------------------------------------------------------------------------------
+# --- Atoms ------------------------------------------------------------------------------------------------------------
 
 
 def _number(node: syntax.Number, frame: Frame, path: str) -> Any:
@@ -112,9 +120,13 @@ def _string(node: syntax.String, frame: Frame, path: str) -> str:
 def _name(node: syntax.Name, frame: Frame, path: str) -> Any:
     found = frame.scope.find(node.name)
     if found is not None:
+        if found.value is Broken:
+            raise CompileError([])
         return found.value
     if node.name in frame.labels.named:
         return frame.labels.named[node.name]
+    if node.name in ("earlier", "unused") and frame.labels.lost:
+        raise CompileError([])
     if node.name == "earlier":
         return v.Guarded(tuple((tensor, tensor.present) for tensor in frame.labels.tensors))
     if node.name == "unused":
@@ -137,9 +149,16 @@ def _incoming(node: syntax.Incoming, frame: Frame, path: str) -> Any:
 
 def _incoming_tensor(span: Span, frame: Frame) -> v.Tensor:
     if isinstance(frame.incoming, v.Tensor):
+        if frame.incoming.lost:
+            raise CompileError([])
         return frame.incoming
     if isinstance(frame.incoming, v.Branches):
-        raise error("several-branches", "several branches come in here, each with its own width and scale", span, help="use `parallel { ... }`")
+        raise error(
+            "several-branches",
+            "several branches come in here, each with its own width and scale",
+            span,
+            help="use `parallel { ... }`",
+        )
     raise error("nothing-incoming", f"nothing comes in here, so `{span.text}` has no value", span)
 
 
@@ -164,8 +183,9 @@ def _range(node: syntax.Range, frame: Frame, path: str) -> tuple[Any, ...]:
         raise error("bad-range", "the step of a range must be positive", node.step.span if node.step else node.span)
     if last < first:
         raise error("bad-range", f"the range from {v.show(first)} to {v.show(last)} is empty", node.span)
-    if (last - first) / step > MOST_ITEMS:
-        raise error("too-large", f"the range has more than {MOST_ITEMS:,} items", node.span)
+    if (last - first) / step > MOST_LISTED:
+        raise error("too-large", f"the range has more than {MOST_LISTED:,} items", node.span)
+    frame.builder.spend(int((last - first) / step) // 50, node.span)
     return tuple(first + i * step for i in range(int((last - first) // step) + 1))
 
 
@@ -188,10 +208,10 @@ def _comprehension(node: syntax.Comprehension, frame: Frame, path: str) -> tuple
                 inner = row.nested()
                 inner.scope.bind(bind.name, item, bind.span)
                 grown.append(inner)
-                if len(grown) > 100_000:
-                    raise error("too-large", "the comprehension has more than 100,000 items", node.span)
+                if len(grown) > MOST_LISTED:
+                    raise error("too-large", f"the comprehension has more than {MOST_LISTED:,} items", node.span)
         rows = grown
-    return tuple(evaluate(node.body, row, path) for row in rows)
+    return tuple(each([partial(evaluate, node.body, row, path) for row in rows]))
 
 
 def items_of(node: syntax.Expr, frame: Frame, path: str = "") -> tuple[Any, ...]:
@@ -204,7 +224,7 @@ def items_of(node: syntax.Expr, frame: Frame, path: str = "") -> tuple[Any, ...]
     if isinstance(value, v.Guarded) and all(present is True for _, present in value.items):
         return tuple(item for item, _ in value.items)
     if isinstance(value, Symbol):
-        raise error("unknown-name", f"no list named `{value.word}`", node.span, help=suggest(value.word, frame.scope))
+        raise error("unknown-name", f"no list named `{value.word}`", node.span, help=near(value.word, frame.scope))
     raise error("not-a-list", f"a list is needed here, and this is {v.describe(value)}", node.span)
 
 
@@ -226,7 +246,7 @@ def _block(node: syntax.Block, frame: Frame, path: str) -> Any:
     return v.Record(entries, node.span)
 
 
-# --- Operations --------------------------------------------------------------------------------------------------------
+# --- Operations -------------------------------------------------------------------------------------------------------
 
 
 def _unary(node: syntax.Unary, frame: Frame, path: str) -> Any:
@@ -261,11 +281,13 @@ def _binary(node: syntax.Binary, frame: Frame, path: str) -> Any:
         return same if node.operator == "==" else expr.negate(same)
     if node.operator == "+":
         if isinstance(left, tuple | v.Guarded) and isinstance(right, tuple | v.Guarded):
-            return _joined(left, right)
+            return _joined(left, right, node, frame)
         if v.is_operator(left) or v.is_operator(right):
             for value, side in ((left, node.left), (right, node.right)):
                 if not v.is_operator(value):
-                    raise error("not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", side.span)
+                    raise error(
+                        "not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", side.span
+                    )
             return v.Sum((left, right), node.span)
     a, b = as_number(left, node.left.span, frame), as_number(right, node.right.span, frame)
     try:
@@ -281,10 +303,16 @@ def _binary(node: syntax.Binary, frame: Frame, path: str) -> Any:
         raise error("too-large", "the result is too large", node.span) from None
 
 
-def _joined(left: Any, right: Any) -> Any:
+def _joined(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
+    size = sum(len(side.items if isinstance(side, v.Guarded) else side) for side in (left, right))
+    if size > MOST_LISTED:
+        raise error("too-large", f"the list has more than {MOST_LISTED:,} items", node.span)
+    frame.builder.spend(size // 50, node.span)
     if isinstance(left, tuple) and isinstance(right, tuple):
         return left + right
-    parts = [side.items if isinstance(side, v.Guarded) else tuple((item, True) for item in side) for side in (left, right)]
+    parts = [
+        side.items if isinstance(side, v.Guarded) else tuple((item, True) for item in side) for side in (left, right)
+    ]
     return v.Guarded(parts[0] + parts[1])
 
 
@@ -308,14 +336,26 @@ def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
         if isinstance(one, Symbol) and isinstance(other, v.Alternatives):
             words = [_word(case) for case in other.cases]
             if one.word not in words:
-                raise error("unknown-option", f"`{one.word}` is not one of the alternatives", one.span or node.span, help=_options(one.word, words))
-            return expr.either(*[case.condition for case, word in zip(other.cases, words, strict=True) if word == one.word])
+                raise error(
+                    "unknown-option",
+                    f"`{one.word}` is not one of the alternatives",
+                    one.span or node.span,
+                    help=_options(one.word, words),
+                )
+            return expr.either(
+                *[case.condition for case, word in zip(other.cases, words, strict=True) if word == one.word]
+            )
         if isinstance(one, Symbol) and isinstance(other, v.Invocation):
             return one.word == other.name
         if isinstance(one, Symbol) and isinstance(other, expr.Case | expr.Slot):
             words = [item.word if isinstance(item, Symbol) else v.show(item) for item in other.values]
             if one.word not in words:
-                raise error("unknown-option", f"`{one.word}` is not one of the values", one.span or node.span, help=_options(one.word, words))
+                raise error(
+                    "unknown-option",
+                    f"`{one.word}` is not one of the values",
+                    one.span or node.span,
+                    help=_options(one.word, words),
+                )
     for value, side in ((left, node.left), (right, node.right)):
         if not (v.is_number(value) or isinstance(value, Expr | Symbol | str | bool | tuple | v.SizeValue)):
             raise error("not-comparable", f"{v.describe(value)} cannot be compared", side.span)
@@ -324,10 +364,16 @@ def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
             return False
         return expr.both(*[_equality(a, b, node, frame) for a, b in zip(left, right, strict=True)])
     if isinstance(left, v.SizeValue) and isinstance(right, v.SizeValue):
-        return len(left.parts) == len(right.parts) and expr.both(*[expr.equal(a, b) for a, b in zip(left.parts, right.parts, strict=True)])
-    if isinstance(left, Symbol) != isinstance(right, Symbol) and not isinstance(left, Expr) and not isinstance(right, Expr):
+        return len(left.parts) == len(right.parts) and expr.both(
+            *[expr.equal(a, b) for a, b in zip(left.parts, right.parts, strict=True)]
+        )
+    if (
+        isinstance(left, Symbol) != isinstance(right, Symbol)
+        and not isinstance(left, Expr)
+        and not isinstance(right, Expr)
+    ):
         symbol, side = (left, node.left) if isinstance(left, Symbol) else (right, node.right)
-        raise error("unknown-name", f"no value named `{symbol.word}`", side.span, help=suggest(symbol.word, frame.scope))
+        raise error("unknown-name", f"no value named `{symbol.word}`", side.span, help=near(symbol.word, frame.scope))
     return expr.equal(left, right)
 
 
@@ -336,7 +382,7 @@ def _word(case: v.Alternative) -> str:
 
 
 def _options(word: str, words: list[str]) -> str:
-    return suggest(word, words) or "one of " + ", ".join(f"`{w}`" for w in dict.fromkeys(words))
+    return near(word, words) or "one of " + ", ".join(f"`{w}`" for w in dict.fromkeys(words))
 
 
 def _if(node: syntax.If, frame: Frame, path: str) -> Any:
@@ -360,10 +406,14 @@ def chosen(cases: list[tuple[Any, str, Any]], span: Span, path: str) -> Any:
         return tuple(chosen([(c, n, value[i]) for c, n, value in cases], span, path) for i in range(len(options[0])))
     if all(isinstance(value, v.SizeValue) for value in options) and len({len(value.parts) for value in options}) == 1:
         size = len(options[0].parts)
-        return v.SizeValue(tuple(chosen([(c, n, value.parts[i]) for c, n, value in cases], span, path) for i in range(size)))
+        return v.SizeValue(
+            tuple(chosen([(c, n, value.parts[i]) for c, n, value in cases], span, path) for i in range(size))
+        )
     for value in options:
         if not (v.is_number(value) or isinstance(value, Expr | Symbol | str | bool)):
-            raise error("mixed-options", f"a choice between values needs numbers or words, and one is {v.describe(value)}", span)
+            raise error(
+                "mixed-options", f"a choice between values needs numbers or words, and one is {v.describe(value)}", span
+            )
     result = options[-1]
     for test, _, value in reversed(cases[:-1]):
         result = expr.choose(test, value, result)
@@ -389,7 +439,9 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
         key = Symbol(item.key.name, item.key.span) if isinstance(item.key, syntax.Name) else evaluate(item.key, frame)
         if isinstance(item.key, syntax.Name) and (bound := frame.scope.find(item.key.name)) is not None:
             if known is not None and key in known and v.is_number(bound.value):
-                raise error("ambiguous-word", f"`{item.key.name}` is both an alternative and a name in scope", item.key.span)
+                raise error(
+                    "ambiguous-word", f"`{item.key.name}` is both an alternative and a name in scope", item.key.span
+                )
             if known is not None and key not in known:
                 key = bound.value
         if key in seen:
@@ -397,7 +449,12 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
         seen[key] = item.key.span
         if known is not None and key not in known:
             words = [v.show(k) for k in known]
-            raise error("unknown-option", f"`{v.show(key)}` is not an alternative here", item.key.span, help=_options(v.show(key), words))
+            raise error(
+                "unknown-option",
+                f"`{v.show(key)}` is not an alternative here",
+                item.key.span,
+                help=_options(v.show(key), words),
+            )
         holds = _match_condition(head, key, node)
         open_conditions.append(holds)
         out.append((holds, key.word if isinstance(key, Symbol) else f"[{v.show(key)}]", item.value))
@@ -425,17 +482,23 @@ def _match_values(head: Any, node: syntax.Match, frame: Frame) -> list[Any] | No
     if isinstance(head, Symbol):
         found = frame.scope.find(node.head.name) if isinstance(node.head, syntax.Name) else None
         if found is None:
-            raise error("unknown-name", f"no value named `{head.word}`", node.head.span, help=suggest(head.word, frame.scope))
+            raise error(
+                "unknown-name", f"no value named `{head.word}`", node.head.span, help=near(head.word, frame.scope)
+            )
         choices = frame.scope.find(f"{node.head.name} in") if isinstance(node.head, syntax.Name) else None
         return list(choices.value) if choices is not None else None
     if v.is_number(head) or isinstance(head, bool | str | Expr | v.Invocation):
         return None
-    raise error("not-comparable", f"`match` takes a decision or a parameter, and this is {v.describe(head)}", node.head.span)
+    raise error(
+        "not-comparable", f"`match` takes a decision or a parameter, and this is {v.describe(head)}", node.head.span
+    )
 
 
 def _match_condition(head: Any, key: Any, node: syntax.Match) -> Any:
     if isinstance(head, v.Alternatives):
-        return expr.either(*[case.condition for case in head.cases if isinstance(key, Symbol) and _word(case) == key.word])
+        return expr.either(
+            *[case.condition for case in head.cases if isinstance(key, Symbol) and _word(case) == key.word]
+        )
     if isinstance(head, v.Invocation):
         return isinstance(key, Symbol) and key.word == head.name
     return expr.equal(head, key)
@@ -445,15 +508,23 @@ def _match(node: syntax.Match, frame: Frame, path: str) -> Any:
     cases = match_cases(node, frame)
     if len(cases) == 1:
         return evaluate(cases[0][2], frame, path)
-    evaluated = [(test, label, evaluate(body, frame.when(test), join(path, label))) for test, label, body in cases]
-    return chosen(evaluated, node.span, path)
+    values = each([partial(evaluate, body, frame.when(test), join(path, label)) for test, label, body in cases])
+    return chosen(
+        [(test, label, value) for (test, label, _), value in zip(cases, values, strict=True)], node.span, path
+    )
 
 
 def _field(node: syntax.Field, frame: Frame, path: str) -> Any:
     if isinstance(node.base, syntax.Name) and frame.scope.find(node.base.name) is None:
         name = node.base.name
         if name not in frame.scope.operators and name not in frame.scope.fusions:
-            raise frame.unknown(name, node.base.span, "operator or value", [*frame.scope.operators, *frame.scope])
+            raise error(
+                "unknown-name",
+                f"no operator or value named `{name}`",
+                node.base.span,
+                "not found",
+                help=near(name, [*frame.scope.operators, *frame.scope]),
+            )
         found = frame.builder.fields.get((name, node.name.name))
         if found is None:
             known = [field for owner, field in frame.builder.fields if owner == name]
@@ -461,7 +532,7 @@ def _field(node: syntax.Field, frame: Frame, path: str) -> Any:
                 "unknown-field",
                 f"`{name}` has no value named `{node.name.name}` so far",
                 node.name.span,
-                help=suggest(node.name.name, known) or "a `let` or `depth` of an operator, after the network that uses it",
+                help=near(node.name.name, known) or "a `let` or `depth` of an operator, after the network that uses it",
             )
         return v.Guarded(tuple(found))
     base = evaluate(node.base, frame, path)
@@ -469,7 +540,13 @@ def _field(node: syntax.Field, frame: Frame, path: str) -> Any:
         for key, value in base.entries.items():
             if isinstance(key, Symbol) and key.word == node.name.name:
                 return value
-        raise error("unknown-field", f"the record has no entry `{node.name.name}`", node.name.span, help=suggest(node.name.name, [v.show(k) for k in base.entries]))
+        raise error(
+            "unknown-field",
+            f"the record has no entry `{node.name.name}`",
+            node.name.span,
+            help=near(node.name.name, [v.show(k) for k in base.entries])
+            or "it has " + ", ".join(f"`{v.show(k)}`" for k in base.entries),
+        )
     raise error("no-fields", f"{v.describe(base)} has no parts", node.base.span)
 
 
@@ -497,10 +574,15 @@ def _index(node: syntax.Index, frame: Frame, path: str) -> Any:
 
 def _looked_up(table: dict[Any, Any], key: Expr, shown: str, node: syntax.Index, frame: Frame) -> Any:
     if any(not (v.is_number(value) or isinstance(value, Expr | Symbol | str | bool)) for value in table.values()):
-        return chosen([(expr.equal(key, k), v.show(k), value) for k, value in table.items()], node.span, frame.decisions)
+        return chosen(
+            [(expr.equal(key, k), v.show(k), value) for k, value in table.items()], node.span, frame.decisions
+        )
     found = expr.either(*[expr.equal(key, k) for k in table])
-    diagnostic = error("no-such-item", "for some choices there is no such item", node.index.span, help=f"there are {shown}").diagnostics[0]
-    frame.builder.prove(found, frame, diagnostic)
+    diagnostic = error(
+        "no-such-item", "for some choices there is no such item", node.index.span, help=f"there are {shown}"
+    ).diagnostics[0]
+    if not frame.builder.prove(found, frame, diagnostic):
+        raise CompileError([])
     if not any(isinstance(value, Expr) for value in table.values()):
         return expr.apply("lookup", tuple(table.items()), key)
     keys = list(table)
@@ -511,7 +593,7 @@ def _looked_up(table: dict[Any, Any], key: Expr, shown: str, node: syntax.Index,
 
 
 def _pipe(node: syntax.Pipe, frame: Frame, path: str) -> v.Sequence:
-    return v.Sequence(tuple(_operator_value(step, frame, path) for step in node.steps), node.span)
+    return v.Sequence(tuple(each([partial(_operator_value, step, frame, path) for step in node.steps])), node.span)
 
 
 def _operator_value(node: syntax.Expr, frame: Frame, path: str) -> Any:
@@ -525,7 +607,7 @@ def _text(node: syntax.Expr, frame: Frame, path: str) -> v.Text:
     return v.Text(node, frame, path)
 
 
-# --- Calls -------------------------------------------------------------------------------------------------------------
+# --- Calls ------------------------------------------------------------------------------------------------------------
 
 
 def _call(node: syntax.Call, frame: Frame, path: str) -> Any:
@@ -535,14 +617,18 @@ def _call(node: syntax.Call, frame: Frame, path: str) -> Any:
         return _call_function(bound.value, node, frame, path)
     if name in frame.scope.operators:
         operator = frame.scope.operators[name]
-        arguments, spans = bind_formals(operator.formals, node, frame, path, evaluate, f"operator `{name}`")
+        arguments, spans = bind_formals(operator.formals, node, frame, path, evaluate, f"`{name}`", operator.frame)
         return v.Invocation(operator, arguments, path, node.span, node.body, frame, spans)
-    if name in frame.functions and not (name in FORMS and all(isinstance(a, syntax.Named) for a in node.arguments or ())):
+    if name in frame.functions and not (
+        name in FORMS and all(isinstance(a, syntax.Named) for a in node.arguments or ())
+    ):
         return frame.functions[name](node, frame, path)
     if name in FORMS:
         return _form(FORMS[name], node, frame, path)
     if name in frame.scope.fusions:
-        raise error("fusion-as-operator", f"`{name}` is a fusion rule", node.function.span, help=f"write `fuse({name})`")
+        raise error(
+            "fusion-as-operator", f"`{name}` is a fusion rule", node.function.span, help=f"write `fuse({name})`"
+        )
     if frame.settings:
         return _setting(node, frame, path)
     known = ops.find(name)
@@ -550,9 +636,26 @@ def _call(node: syntax.Call, frame: Frame, path: str) -> Any:
         arguments, spans = bind_arguments(known, node, frame, path, evaluate)
         return v.Invocation(known, arguments, path, node.span, node.body, frame, spans)
     if bound is not None:
-        raise error("not-callable", f"`{name}` is {v.describe(bound.value)} and takes no arguments", node.span, help=f"write `{name}` alone")
-    candidates = [*frame.scope.operators, *frame.functions, *FORMS, *ops.CATALOGUE, *(n for n in frame.scope if isinstance(_value(frame, n), v.Function))]
-    raise error("unknown-operator", f"no operator or function named `{name}`", node.function.span, "not found", help=suggest(name, candidates))
+        raise error(
+            "not-callable",
+            f"`{name}` is {v.describe(bound.value)} and takes no arguments",
+            node.span,
+            help=f"write `{name}` alone",
+        )
+    candidates = [
+        *frame.scope.operators,
+        *frame.functions,
+        *FORMS,
+        *ops.CATALOGUE,
+        *(n for n in frame.scope if isinstance(_value(frame, n), v.Function)),
+    ]
+    raise error(
+        "unknown-operator",
+        f"no operator or function named `{name}`",
+        node.function.span,
+        "not found",
+        help=near_operator(name, candidates),
+    )
 
 
 def _value(frame: Frame, name: str) -> Any:
@@ -563,8 +666,21 @@ def _value(frame: Frame, name: str) -> Any:
 def _call_function(function: v.Function, node: syntax.Call, frame: Frame, path: str) -> Any:
     if node.body is not None:
         raise error("misplaced", "a function takes no body in braces", node.body.span)
-    arguments, spans = bind_formals(function.formals, node, frame, path, evaluate, f"function `{function.name}`", positional=True)
-    inner = replace(function.frame, scope=Scope(function.frame.scope), decisions=frame.decisions, present=frame.present, tied=frame.tied, incoming=frame.incoming, labels=frame.labels)
+    if frame.depth > DEEPEST_CALLS:
+        raise error("recursion", f"the function `{function.name}` calls itself without end", node.function.span)
+    arguments, spans = bind_formals(
+        function.formals, node, frame, path, evaluate, f"`{function.name}`", function.frame, positional=True
+    )
+    inner = replace(
+        function.frame,
+        scope=Scope(function.frame.scope),
+        decisions=frame.decisions,
+        present=frame.present,
+        tied=frame.tied,
+        incoming=frame.incoming,
+        labels=frame.labels,
+        depth=frame.depth + 1,
+    )
     for name, value in arguments.items():
         inner.scope.bind(name, value, spans.get(name))
     try:
@@ -583,7 +699,12 @@ def _form(form: v.Form, node: syntax.Call, frame: Frame, path: str) -> v.Invocat
         if isinstance(item, syntax.Named):
             if not isinstance(item.key, syntax.Name) or item.key.name not in form.params:
                 word = item.key.span.text
-                raise error("unknown-argument", f"`{form.name}` takes no argument `{word}`", item.key.span, help=suggest(word, form.params))
+                raise error(
+                    "unknown-argument",
+                    f"`{form.name}` takes no argument `{word}`",
+                    item.key.span,
+                    help=near(word, form.params),
+                )
             key, value_node = item.key.name, item.value
         elif "*" in form.params:
             rest.append(evaluate(item, frame, path))
@@ -593,12 +714,17 @@ def _form(form: v.Form, node: syntax.Call, frame: Frame, path: str) -> v.Invocat
         elif isinstance(item, syntax.Name) and item.name in form.params:
             key, value_node = item.name, item
         else:
-            raise error("unnamed-argument", "only the first argument may stand without a name", item.span, help=f"`{form.name}` takes {', '.join(form.params)}")
+            raise error(
+                "unnamed-argument",
+                "only the first argument may stand without a name",
+                item.span,
+                help=f"`{form.name}` takes {', '.join(form.params)}",
+            )
         if key in arguments:
             raise error("duplicate", f"the argument `{key}` stands here twice", item.span)
         spans[key] = value_node.span
         if form.name == "fuse" and key == "rule":
-            arguments[key] = _fusion(value_node, frame)
+            arguments[key] = _fusion(value_node, frame, path)
         elif form.name == "fuse" and key == "from" and isinstance(value_node, syntax.Name) and value_node.name == "all":
             arguments[key] = Symbol("all")
         else:
@@ -610,16 +736,42 @@ def _form(form: v.Form, node: syntax.Call, frame: Frame, path: str) -> v.Invocat
     if form.takes_block and node.body is None and "operator" not in arguments:
         raise error("missing-body", f"`{form.name}` needs a body", node.span, help=f"write `{form.name} {{ ... }}`")
     if form.name == "fuse" and "rule" not in arguments:
-        raise error("missing-argument", "`fuse` needs a fusion rule", node.span, help="write `fuse(name)` with the name of a `fusion`")
+        raise error(
+            "missing-argument",
+            "`fuse` needs a fusion rule",
+            node.span,
+            help="write `fuse(name)` with the name of a `fusion`",
+        )
     return v.Invocation(form, arguments, path, node.span, node.body, frame, spans)
 
 
-def _fusion(node: syntax.Expr, frame: Frame) -> v.UserFusion:
+def _fusion(node: syntax.Expr, frame: Frame, path: str) -> v.UserFusion:
+    if isinstance(node, syntax.Call) and node.function.name in frame.scope.fusions:
+        rule = frame.scope.fusions[node.function.name]
+        arguments, spans = bind_formals(rule.formals, node, frame, path, evaluate, f"`{rule.name}`", rule.frame)
+        scope = Scope(rule.frame.scope)
+        for name, value in arguments.items():
+            scope.bind(name, value, spans.get(name))
+        return replace(rule, frame=replace(rule.frame, scope=scope))
     if isinstance(node, syntax.Name):
         found = frame.scope.fusions.get(node.name)
         if found is not None:
-            return found
-        raise error("unknown-fusion", f"no fusion named `{node.name}`", node.span, "not found", help=suggest(node.name, frame.scope.fusions))
+            if any(formal.default is None for formal in found.formals):
+                raise error(
+                    "missing-argument",
+                    f"`{found.name}` needs arguments",
+                    node.span,
+                    help=f"write `fuse({found.name}(...))`",
+                )
+            bare = syntax.Call(node, (), None, span=node.span)
+            return _fusion(bare, frame, path) if found.formals else found
+        raise error(
+            "unknown-fusion",
+            f"no fusion named `{node.name}`",
+            node.span,
+            "not found",
+            help=near(node.name, frame.scope.fusions),
+        )
     raise error("unknown-fusion", "the name of a fusion is needed here", node.span)
 
 

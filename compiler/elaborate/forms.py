@@ -8,11 +8,24 @@ from fractions import Fraction
 from typing import Any
 
 from nasdsl.compiler import expr, ops, syntax
-from nasdsl.compiler.diagnostics import Diagnostic, error, suggest
+from nasdsl.compiler.diagnostics import Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate
-from nasdsl.compiler.elaborate.frame import Frame, Scope, join
-from nasdsl.compiler.elaborate.steps import Term, add_up, apply, check_equal, choose_shape, merge, node_for, run_body, run_let, run_step, step_names
+from nasdsl.compiler.elaborate.frame import Broken, Frame, Scope, join
+from nasdsl.compiler.elaborate.habits import near
+from nasdsl.compiler.elaborate.steps import (
+    Term,
+    add_up,
+    apply,
+    check_equal,
+    choose_shape,
+    merge,
+    node_for,
+    run_body,
+    run_let,
+    run_step,
+    step_names,
+)
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.expr import Expr, Symbol, Value
 from nasdsl.compiler.graph import Edge
@@ -22,6 +35,8 @@ from nasdsl.compiler.source import Span
 
 def apply_form(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     """Runs a form. For `parallel` and `fuse` the frame already goes by their name; the others leave the path as it is."""
+    if v.is_lost(flow) and value.block is None:
+        return flow
     return _FORMS[value.name](value, flow, frame, name, span)
 
 
@@ -41,25 +56,48 @@ def _parallel(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
         else:
             assert value.frame is not None
             scope = Scope(value.frame.scope)
-            scope.bind("width", tensor.shape.channels)
-            scope.bind("scale", tensor.shape.scale)
-            inner = replace(value.frame, scope=scope, path=inner.path, decisions=inner.decisions, tied=inner.tied, present=inner.present, incoming=tensor, names={})
+            scope.bind("width", Broken if tensor.lost else tensor.shape.channels)
+            scope.bind("scale", Broken if tensor.lost else tensor.shape.scale)
+            inner = replace(
+                value.frame,
+                scope=scope,
+                path=inner.path,
+                decisions=inner.decisions,
+                tied=inner.tied,
+                present=inner.present,
+                incoming=tensor,
+                names={},
+            )
             result = run_body(value.block.items, tensor, inner)
         out.extend(bundle(result))
-    return Branches(tuple(out))
+    return v.LOST if any(tensor.lost for tensor in out) else Branches(tuple(out))
 
 
 def _residual(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     if isinstance(flow, Branches):
-        raise error("several-branches", "`residual` takes one tensor, and several branches come in", span, help="use it inside `parallel { ... }`")
+        raise error(
+            "several-branches",
+            "`residual` takes one tensor, and several branches come in",
+            span,
+            help="use it inside `parallel { ... }`",
+        )
     if value.block is None:
         inside = apply(value.arguments["operator"], flow, frame, "", span)
     else:
         assert value.frame is not None
-        body = replace(value.frame, path=frame.path, decisions=frame.decisions, tied=frame.tied, present=frame.present, names=frame.names)
+        body = replace(
+            value.frame,
+            path=frame.path,
+            decisions=frame.decisions,
+            tied=frame.tied,
+            present=frame.present,
+            names=frame.names,
+        )
         inside = run_body(value.block.items, flow, body)
     if flow is None or inside is None:
         return inside if flow is None else flow
+    if v.is_lost(flow) or v.is_lost(inside):
+        return v.LOST
     skip = ops.find("skip")
     assert skip is not None and isinstance(inside, Tensor)
     stride = expr.divide(flow.shape.scale, inside.shape.scale)
@@ -74,13 +112,19 @@ def _shortcut(flow: Tensor, inside: Tensor, stride: Value, frame: Frame, span: S
         return flow
     conv = ops.find("conv")
     assert conv is not None
-    arguments = {p.name: p.default for p in conv.params} | {"out": inside.shape.channels, "stride": stride, "act": Symbol("none")}
+    arguments = {p.name: p.default for p in conv.params} | {
+        "out": inside.shape.channels,
+        "stride": stride,
+        "act": Symbol("none"),
+    }
     made = node_for(conv, arguments, (flow,), replace(frame, path=join(frame.path, "shortcut")), span, {})
     if same is False:
         return made
     shape = choose_shape(same, flow.shape, made.shape)
     edges = (Edge(flow.node, same), Edge(made.node, expr.negate(same)))
-    return frame.builder.node(join(frame.path, "shortcut.select"), "select", "select", {}, edges, shape, frame.present, span)
+    return frame.builder.node(
+        join(frame.path, "shortcut.select"), "select", "select", {}, edges, shape, frame.present, span
+    )
 
 
 def _branches(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
@@ -88,7 +132,9 @@ def _branches(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
     for item in value.arguments.get("*", ()):
         for tensor in item if isinstance(item, tuple) else (item,):
             if not isinstance(tensor, Tensor):
-                raise error("not-a-tensor", f"`branches` takes labelled tensors, and this is {v.describe(tensor)}", span)
+                raise error(
+                    "not-a-tensor", f"`branches` takes labelled tensors, and this is {v.describe(tensor)}", span
+                )
             out.append(tensor)
     if not out:
         raise error("missing-argument", "`branches` needs labelled tensors", span, help="write `branches(c2, c3, c4)`")
@@ -104,7 +150,12 @@ def _pick(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) 
         if tensor.shape.scale == scale:
             return tensor
     there = ", ".join(v.show(tensor.shape.scale) for tensor in tensors)
-    raise error("no-such-branch", f"there is no branch at scale {v.show(scale)}", value.spans.get("scale", span), help=f"there are {there}")
+    raise error(
+        "no-such-branch",
+        f"there is no branch at scale {v.show(scale)}",
+        value.spans.get("scale", span),
+        help=f"there are {there}",
+    )
 
 
 def _concat(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
@@ -119,13 +170,20 @@ def _concat(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
         tensors = [(tensor, True) for tensor in bundle(flow)]
     if not tensors:
         return None
-    scale = value.arguments.get("scale", tensors[0][0].shape.scale if "*" in value.arguments or "from" in value.arguments else None)
+    scale = value.arguments.get(
+        "scale", tensors[0][0].shape.scale if "*" in value.arguments or "from" in value.arguments else None
+    )
     attrs = {"scale": scale, "mode": value.arguments.get("mode", Symbol("bilinear"))}
     if attrs["scale"] is None:
         attrs["scale"] = max(t.shape.scale for t, _ in tensors)
     if all(t.shape.scale != attrs["scale"] for t, _ in tensors):
         there = ", ".join(v.show(t.shape.scale) for t, _ in tensors)
-        raise error("no-such-branch", f"there is no branch at scale {v.show(attrs['scale'])}", value.spans.get("scale", span), help=f"there are {there}")
+        raise error(
+            "no-such-branch",
+            f"there is no branch at scale {v.show(attrs['scale'])}",
+            value.spans.get("scale", span),
+            help=f"there are {there}",
+        )
     try:
         shape = operator.shape([tensor.shape for tensor, _ in tensors], attrs)
     except ShapeProblem as problem:
@@ -135,7 +193,11 @@ def _concat(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
 
 
 def _guarded(value: Any, span: Span) -> list[tuple[Tensor, Value]]:
-    items = value.items if isinstance(value, v.Guarded) else [(item, True) for item in (value if isinstance(value, tuple) else (value,))]
+    items = (
+        value.items
+        if isinstance(value, v.Guarded)
+        else [(item, True) for item in (value if isinstance(value, tuple) else (value,))]
+    )
     for item, _ in items:
         if not isinstance(item, Tensor):
             raise error("not-a-tensor", f"labelled tensors are needed here, and one is {v.describe(item)}", span)
@@ -149,10 +211,10 @@ def _sum(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -
     return add_up([(tensor, True, span) for tensor in bundle(flow)], frame, name, span)
 
 
-# --- Fusion ------------------------------------------------------------------------------------------------------------------
+# --- Fusion -----------------------------------------------------------------------------------------------------------
 
-_ENTRIES = ("same", "down", "up", "any", "from", "merge", "then", "new")
-_FROM = ("neighbours", "all", "finer", "coarser")
+ENTRIES = ("same", "down", "up", "any", "from", "merge", "then", "new")
+SOURCES = ("neighbours", "all", "finer", "coarser")
 
 
 class _Rule:
@@ -167,8 +229,13 @@ class _Rule:
                 self.lets.append(item)
             elif isinstance(item, syntax.Named) and isinstance(item.key, syntax.Name):
                 key = item.key.name
-                if key not in _ENTRIES:
-                    raise error("unknown-entry", f"a fusion has no entry `{key}`", item.key.span, help=suggest(key, _ENTRIES) or "it has " + ", ".join(_ENTRIES))
+                if key not in ENTRIES:
+                    raise error(
+                        "unknown-entry",
+                        f"a fusion has no entry `{key}`",
+                        item.key.span,
+                        help=near(key, ENTRIES) or "it has " + ", ".join(ENTRIES),
+                    )
                 if key in self.entries:
                     raise error("duplicate", f"the entry `{key}` stands here twice", item.key.span)
                 self.entries[key] = item
@@ -181,15 +248,24 @@ class _Rule:
         if entry is None:
             return None
         word = entry.value.name if isinstance(entry.value, syntax.Name) else ""
-        if word not in _FROM:
-            raise error("bad-argument", "`from` of a fusion says which branches feed which", entry.value.span, help=suggest(word, _FROM) or "one of " + ", ".join(f"`{w}`" for w in _FROM))
+        if word not in SOURCES:
+            raise error(
+                "bad-argument",
+                "`from` of a fusion says which branches feed which",
+                entry.value.span,
+                help=near(word, SOURCES) or "one of " + ", ".join(f"`{w}`" for w in SOURCES),
+            )
         return word
 
 
 def _fuse(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     rule = _Rule(value.arguments["rule"])
-    inputs: list[tuple[Tensor, Value]] = _guarded(value.arguments["from"], value.spans["from"]) if "from" in value.arguments and value.arguments["from"] != Symbol("all") else []
-    listed = bool(inputs) or "from" in value.arguments and value.arguments["from"] != Symbol("all")
+    inputs: list[tuple[Tensor, Value]] = (
+        _guarded(value.arguments["from"], value.spans["from"])
+        if "from" in value.arguments and value.arguments["from"] != Symbol("all")
+        else []
+    )
+    listed = bool(inputs) or ("from" in value.arguments and value.arguments["from"] != Symbol("all"))
     if not listed:
         inputs = [(tensor, True) for tensor in bundle(flow)]
     also = _guarded(value.arguments["also"], value.spans["also"]) if "also" in value.arguments else []
@@ -214,13 +290,27 @@ def _targets(value: v.Invocation, inputs: list[tuple[Tensor, Value]], span: Span
             return [(inputs[0][0].shape.scale, inputs[0][0].shape.channels)]
         return [(tensor.shape.scale, tensor.shape.channels) for tensor, _ in inputs]
     if not isinstance(to, v.Record):
-        raise error("bad-argument", "`to` is a record from scale to width", value.spans.get("to", span), help="write `to: { 1/4: 18, 1/8: 36 }`")
+        raise error(
+            "bad-argument",
+            "`to` is a record from scale to width",
+            value.spans.get("to", span),
+            help="write `to: { 1/4: 18, 1/8: 36 }`",
+        )
     out = []
     for scale, width in to.entries.items():
         if not isinstance(scale, Expr) and (not isinstance(scale, int | Fraction) or not 0 < scale <= 1):
-            raise error("bad-scale", f"{v.show(scale)} is not a scale", value.spans.get("to", span), help="scales are fractions such as 1/4")
+            raise error(
+                "bad-scale",
+                f"{v.show(scale)} is not a scale",
+                value.spans.get("to", span),
+                help="scales are fractions such as 1/4",
+            )
         if not isinstance(width, Expr) and (not isinstance(width, int) or width < 1):
-            raise error("bad-argument", f"a width is a positive whole number, and this is {v.describe(width)}", value.spans.get("to", span))
+            raise error(
+                "bad-argument",
+                f"a width is a positive whole number, and this is {v.describe(width)}",
+                value.spans.get("to", span),
+            )
         out.append((scale, width))
     return out
 
@@ -252,14 +342,18 @@ def _level(
         return None
     merged = _merge(rule, terms, step, span)
     then = rule.entries.get("then")
-    if then is not None and merged is not None:
-        merged = run_step(then.value, merged, replace(_context(rule, step, merged, scale, width), names=step_names([then.value])))
+    if then is not None and isinstance(merged, Tensor):
+        merged = run_step(
+            then.value, merged, replace(_context(rule, step, merged, scale, width), names=step_names([then.value]))
+        )
     if merged is not None and not isinstance(merged, Tensor):
         raise error("several-branches", "a fusion's output is one tensor a level", span)
     return merged
 
 
-def _sources(rule: _Rule, inputs: list[tuple[Tensor, Value]], done: list[Tensor], scale: Any, span: Span) -> list[tuple[Tensor, Value]]:
+def _sources(
+    rule: _Rule, inputs: list[tuple[Tensor, Value]], done: list[Tensor], scale: Any, span: Span
+) -> list[tuple[Tensor, Value]]:
     order = sorted(range(len(inputs)), key=lambda i: -inputs[i][0].shape.scale)
     ranked = [inputs[i] for i in order]
     position = next(i for i, (tensor, _) in enumerate(ranked) if tensor.shape.scale == scale)
@@ -275,7 +369,12 @@ def _sources(rule: _Rule, inputs: list[tuple[Tensor, Value]], done: list[Tensor]
     if how == "coarser":
         before = [(tensor, True) for tensor in done if tensor.shape.scale < scale]
         return [own, *before[-1:]]
-    raise error("missing-entry", f"the fusion `{rule.fusion.name}` does not say which branches feed which", span, help="add `from: neighbours`, or `from:` in the call")
+    raise error(
+        "missing-entry",
+        f"the fusion `{rule.fusion.name}` does not say which branches feed which",
+        span,
+        help="add `from: neighbours`, or `from:` in the call",
+    )
 
 
 def _new_level(rule: _Rule, done: list[Tensor], scale: Any, width: Any, frame: Frame, span: Span) -> Tensor:
@@ -290,13 +389,21 @@ def _new_level(rule: _Rule, done: list[Tensor], scale: Any, width: Any, frame: F
     if not done:
         raise error("no-such-branch", "a new level is made from the coarsest output, and there is none yet", span)
     source = min(done, key=lambda tensor: tensor.shape.scale)
-    return _run_path(rule, entry, source, scale, width, frame.under(f"[{v.show(source.shape.scale)} -> {v.show(scale)}]"), span)
+    return _run_path(
+        rule, entry, source, scale, width, frame.under(f"[{v.show(source.shape.scale)} -> {v.show(scale)}]"), span
+    )
 
 
-def _path(rule: _Rule, tensor: Tensor, when: Value, scale: Any, width: Any, frame: Frame, listed: bool, span: Span) -> Tensor | None:
+def _path(
+    rule: _Rule, tensor: Tensor, when: Value, scale: Any, width: Any, frame: Frame, listed: bool, span: Span
+) -> Tensor | None:
     """The tensor brought to the target's scale and width, by the entry that fits how the two scales compare."""
     source = tensor.shape.scale
-    relations = (("same", expr.equal(source, scale)), ("down", expr.less(scale, source)), ("up", expr.less(source, scale)))
+    relations = (
+        ("same", expr.equal(source, scale)),
+        ("down", expr.less(scale, source)),
+        ("up", expr.less(source, scale)),
+    )
     possible = [(word, test) for word, test in relations if test is not False]
     label = f"[{tensor.label}]" if listed and tensor.label else f"[{v.show(source)} -> {v.show(scale)}]"
     results: list[tuple[Value, Tensor]] = []
@@ -304,7 +411,11 @@ def _path(rule: _Rule, tensor: Tensor, when: Value, scale: Any, width: Any, fram
         entry = rule.entries.get(word) or rule.entries.get("any")
         here = frame.when(expr.both(when, test, tensor.present)).under(label)
         if entry is None:
-            missing = Diagnostic("missing-entry", f"the fusion `{rule.fusion.name}` has no entry `{word}`, and a path from {v.show(source)} to {v.show(scale)} needs it", span)
+            missing = Diagnostic(
+                "missing-entry",
+                f"the fusion `{rule.fusion.name}` has no entry `{word}`, and a path from {v.show(source)} to {v.show(scale)} needs it",
+                span,
+            )
             frame.builder.prove(expr.negate(expr.both(when, test)), frame, missing)
             continue
         made = _run_path(rule, entry, tensor, scale, width, here if len(possible) == 1 else here.under(word), span)
@@ -330,7 +441,9 @@ def _context(rule: _Rule, frame: Frame, tensor: Tensor, scale: Any, width: Any) 
     return replace(frame, scope=scope, incoming=tensor, operator=rule.fusion.name, names={})
 
 
-def _run_path(rule: _Rule, entry: syntax.Named, tensor: Tensor, scale: Any, width: Any, frame: Frame, span: Span) -> Any:
+def _run_path(
+    rule: _Rule, entry: syntax.Named, tensor: Tensor, scale: Any, width: Any, frame: Frame, span: Span
+) -> Any:
     inner = _context(rule, frame, tensor, scale, width)
     for item in rule.lets:
         run_let(item, inner)
@@ -340,9 +453,38 @@ def _run_path(rule: _Rule, entry: syntax.Named, tensor: Tensor, scale: Any, widt
     if not isinstance(made, Tensor):
         raise error("several-branches", "a path of a fusion ends in one tensor", entry.value.span)
     from_to = f"the path from {v.show(tensor.shape.scale)} to {v.show(scale)}"
-    check_equal(made.shape.channels, width, "width-mismatch", f"{from_to} does not end at the width of its target", inner, entry.value.span, span, "the last operator of a path takes `width`")
-    check_equal(made.shape.scale, scale, "scale-mismatch", f"{from_to} does not end at the scale of its target", inner, entry.value.span, span, "resize with `to: scale`")
-    return made
+    wide = check_equal(
+        made.shape.channels,
+        width,
+        "width-mismatch",
+        f"{from_to} does not end at the width of its target",
+        inner,
+        entry.value.span,
+        span,
+        "the last operator of a path takes `width`",
+    )
+    scaled = check_equal(
+        made.shape.scale,
+        scale,
+        "scale-mismatch",
+        f"{from_to} does not end at the scale of its target",
+        inner,
+        entry.value.span,
+        span,
+        _how_to_end(tensor, scale),
+    )
+    if wide and scaled:
+        return made
+    return replace(made, shape=replace(made.shape, channels=width, scale=scale))  # reported once, here
+
+
+def _how_to_end(tensor: Tensor, scale: Any) -> str:
+    source = tensor.shape.scale
+    if isinstance(source, Expr) or isinstance(scale, Expr) or source == scale:
+        return "bring it to `scale`"
+    if source < scale:
+        return "end the path with `upsample(to: scale)`"
+    return f"give an operator of the path `stride: {v.show(expr.divide(source, scale))}`, or begin with `resize(to: scale)`"
 
 
 def _merge(rule: _Rule, terms: list[Term], frame: Frame, span: Span) -> Flow:
@@ -351,7 +493,12 @@ def _merge(rule: _Rule, terms: list[Term], frame: Frame, span: Span) -> Flow:
     if len(terms) == 1 and terms[0][1] is True and isinstance(terms[0][0], Tensor) and terms[0][0].present is True:
         return terms[0][0]
     if entry is None:
-        raise error("missing-entry", f"several branches meet, and the fusion `{rule.fusion.name}` has no entry `merge`", span, help="add `merge: sum()`")
+        raise error(
+            "missing-entry",
+            f"several branches meet, and the fusion `{rule.fusion.name}` has no entry `merge`",
+            span,
+            help="add `merge: sum()`",
+        )
     steps = entry.value.steps if isinstance(entry.value, syntax.Pipe) else (entry.value,)
     word = steps[0].function.name if isinstance(steps[0], syntax.Call) else ""
     if word == "sum":
@@ -370,7 +517,9 @@ def _merge(rule: _Rule, terms: list[Term], frame: Frame, span: Span) -> Flow:
 
 
 def replace_arguments(call: v.Invocation, more: Mapping[str, Any]) -> v.Invocation:
-    return v.Invocation(call.definition, {**call.arguments, **more}, call.path, call.span, call.block, call.frame, call.spans)
+    return v.Invocation(
+        call.definition, {**call.arguments, **more}, call.path, call.span, call.block, call.frame, call.spans
+    )
 
 
 _FORMS: Mapping[str, Callable[..., Flow]] = {

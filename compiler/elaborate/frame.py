@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from nasdsl.compiler import expr
 from nasdsl.compiler.decision import Decision, Kind
-from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error, suggest
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate.values import Flow, Tensor, UserFusion, UserOperator
 from nasdsl.compiler.expr import Value
 from nasdsl.compiler.graph import Edge, Graph, Node, NodeKind, Requirement, Shape
 from nasdsl.compiler.source import Span
 
-MOST_NODES = 200_000
+MOST_NODES = 50_000
 """A space that unrolls to more nodes than this is a mistake (`repeat 1G`), to be said before memory runs out."""
+
+MOST_WORK = 400_000
+"""Evaluated expressions, with a surcharge for what takes longer. HR-NAS needs 3,000; functions that double a list thirty times, too many."""
+
+DEEPEST_CALLS = 60
+"""Operators and functions of the file inside each other: what goes deeper does not end."""
+
+FATAL = ("too-large", "too-deep", "recursion")
+"""After these, looking for more mistakes would take too long."""
+
+
+class Broken:
+    """The value of a definition that has a mistake, which is reported where it stands; what uses it says nothing more."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +59,10 @@ class Scope:
         self.names[name] = Binding(value, span)
 
     def __iter__(self) -> Iterator[str]:
+        """All names, for suggestions; those with a blank are the compiler's own."""
         scope: Scope | None = self
         while scope is not None:
-            yield from scope.names
+            yield from (name for name in scope.names if " " not in name)
             scope = scope.outer
 
 
@@ -69,10 +83,33 @@ class Builder:
         self.requirements: list[Requirement] = []
         self.obligations: list[Obligation] = []
         self.diagnostics: list[Diagnostic] = []
-        self.histories: dict[tuple[str, str], Value] = {}  # `previous`: the running value of a `let`, by operator and name
+        self.histories: dict[
+            tuple[str, str], Value
+        ] = {}  # `previous`: the running value of a `let`, by operator and name
         self.fields: dict[tuple[str, str], list[tuple[Any, Value]]] = {}  # `operator.name`
         self.instances: dict[str, str] = {}  # by path: the operator of the file that is used there
         self.uses: dict[str, list[Value]] = {}  # by tensor: the conditions under which something has read it
+        self.work = 0
+
+    def spend(self, amount: int, span: Span | None) -> None:
+        """Notes work; text that asks for too much of it is a mistake."""
+        self.work += amount
+        if self.work > MOST_WORK:
+            raise error(
+                "too-large",
+                "this unrolls to more than can be checked",
+                span,
+                "reached here",
+                help="is a count too large, or does a function call another one twice, again and again?",
+            )
+
+    def report(self, diagnostics: Iterable[Diagnostic]) -> None:
+        """Keeps diagnostics, one of a kind at a place: a mistake in a body is one mistake, however often the body is used."""
+        known = {(d.code, d.span) for d in self.diagnostics}
+        for diagnostic in diagnostics:
+            if (diagnostic.code, diagnostic.span) not in known:
+                known.add((diagnostic.code, diagnostic.span))
+                self.diagnostics.append(diagnostic)
 
     def node(
         self,
@@ -88,16 +125,36 @@ class Builder:
         reached: Value | None = None,
     ) -> Tensor:
         if len(self.nodes) >= MOST_NODES:
-            raise error("too-large", f"the network unrolls to more than {MOST_NODES:,} operators", span, help="is a repeat count too large?")
+            raise error(
+                "too-large",
+                f"the network unrolls to more than {MOST_NODES:,} operators",
+                span,
+                "reached here",
+                help="is a repeat count too large?",
+            )
+        self.spend(4 + len(inputs), span)
         unique, copy = name, 1
         while unique in self.nodes:
             unique, copy = f"{name}.{copy}", copy + 1
         for edge in inputs:
             self.uses.setdefault(edge.source, []).append(edge.when)
-        self.nodes[unique] = Node(unique, kind, op, dict(attrs), inputs, shape, present if reached is None else reached, present, weight or unique, span)
+        self.nodes[unique] = Node(
+            unique,
+            kind,
+            op,
+            dict(attrs),
+            inputs,
+            shape,
+            present if reached is None else reached,
+            present,
+            weight or unique,
+            span,
+        )
         return Tensor(unique, shape, present, span=span)
 
-    def decide(self, path: str, kind: Kind, items: Any, labels: tuple[str, ...], size: int, frame: Frame, span: Span) -> Decision:
+    def decide(
+        self, path: str, kind: Kind, items: Any, labels: tuple[str, ...], size: int, frame: Frame, span: Span
+    ) -> Decision:
         """A new decision, or the one already made where a tied operator is used again."""
         line, column = span.source.position(span.start)
         declaration = f"{span.source.name}:{line}:{column}"
@@ -127,13 +184,17 @@ class Builder:
             return
         self.requirements.append(Requirement(condition, message, origin, span))
 
-    def prove(self, condition: Value, frame: Frame, diagnostic: Diagnostic) -> None:
-        """An error now if the condition plainly fails, later if a choice can break it."""
-        if condition is True:
-            return
+    def prove(self, condition: Value, frame: Frame, diagnostic: Diagnostic) -> bool:
+        """An error if the condition plainly fails, something to prove later if a choice can break it.
+
+        Work goes on after the error; the answer is whether the condition may hold.
+        """
         if condition is False and frame.present is True:
-            raise CompileError([diagnostic])
-        self.obligations.append(Obligation(expr.either(expr.negate(frame.present), condition), diagnostic))
+            self.report([diagnostic])
+            return False
+        if condition is not True:
+            self.obligations.append(Obligation(expr.either(expr.negate(frame.present), condition), diagnostic))
+        return True
 
     def record(self, frame: Frame, name: str, value: Any) -> None:
         key = (frame.operator, name)
@@ -152,6 +213,7 @@ class Labels:
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
         self.named: dict[str, Any] = {}
+        self.lost = False  # whether a labelled step has a mistake, so that there would be more
 
     def add(self, label: str, tensor: Tensor, copies: bool) -> Tensor:
         """Notes a labelled tensor. In a repeated body the label stands for the list of its copies, seen from outside."""
@@ -173,6 +235,7 @@ class Frame:
 
     Attributes:
         path, decisions: prefixes of the names of nodes and of decisions; they differ inside a tied operator.
+        depth: how many operators and functions of the file stand around this place.
         tied: whether an enclosing operator is being used for a second time, so that its decisions are already made.
         operator: name of the innermost operator of the file that is being run.
         incoming: what came into the operator, path or branch whose body is being run; `in` and `at` read it.
@@ -194,6 +257,7 @@ class Frame:
     apply_form: Callable[..., Flow] | None = None
     settings: bool = False
     copies: bool = False
+    depth: int = 0
 
     def under(self, step: str) -> Frame:
         """The frame with both paths extended by a step."""
@@ -206,8 +270,26 @@ class Frame:
     def when(self, condition: Value) -> Frame:
         return replace(self, present=expr.both(self.present, condition))
 
-    def unknown(self, word: str, span: Span | None, what: str, candidates: list[str]) -> CompileError:
-        return error("unknown-name", f"no {what} named `{word}`", span, "not found", help=suggest(word, candidates))
+
+T = TypeVar("T")
+
+
+def each(actions: Iterable[Callable[[], T]]) -> list[T]:
+    """The outcomes of parts that do not depend on each other. All are tried, so that the mistakes in all are found."""
+    out: list[T] = []
+    problems: list[Diagnostic] = []
+    failed = False
+    for act in actions:
+        try:
+            out.append(act())
+        except CompileError as problem:
+            if any(d.code in FATAL for d in problem.diagnostics):
+                raise
+            failed = True
+            problems.extend(d for d in problem.diagnostics if d not in problems)
+    if failed:
+        raise CompileError(problems)
+    return out
 
 
 def join(prefix: str, step: str) -> str:
@@ -216,7 +298,9 @@ def join(prefix: str, step: str) -> str:
     return prefix + step if step.startswith("[") else f"{prefix}.{step}"
 
 
-def mismatch(code: str, message: str, span: Span | None, label: str, other: Span | None, other_label: str, help: str = "") -> Diagnostic:
+def mismatch(
+    code: str, message: str, span: Span | None, label: str, other: Span | None, other_label: str, help: str = ""
+) -> Diagnostic:
     """A diagnostic about two places that disagree."""
     others = (Label(other, other_label),) if other is not None else ()
     return Diagnostic(code, message, span, label, others, help)

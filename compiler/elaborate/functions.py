@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from nasdsl.compiler import expr, syntax
 from nasdsl.compiler.decision import Units
-from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import as_number, evaluate, integer, items_of, number
 from nasdsl.compiler.elaborate.frame import Frame, join
@@ -16,34 +17,81 @@ from nasdsl.compiler.expr import Among, Expr, Has, Slot, Symbol
 Items = list[tuple[str, Any, syntax.Expr]]
 
 
-def _arguments(node: syntax.Call, least: int, most: int, example: str) -> list[syntax.Expr]:
-    """The bare arguments of a function that takes a fixed number."""
-    given = list(node.arguments or ())
+@dataclass(frozen=True)
+class Signature:
+    """How many arguments a function takes, all by position, and a call as an example."""
+
+    least: int
+    most: int
+    example: str
+
+
+SIGNATURES: Mapping[str, Signature] = {
+    "units": Signature(1, 1, "units(4 * in)"),
+    "manyof": Signature(2, 2, "manyof(2, earlier)"),
+    "permute": Signature(1, 1, "permute([3, 4, 5])"),
+    "floor": Signature(1, 1, "floor(x)"),
+    "ceil": Signature(1, 1, "ceil(x)"),
+    "round": Signature(1, 1, "round(x)"),
+    "level_of": Signature(1, 1, "level_of(at)"),
+    "min": Signature(1, 100, "min(a, b)"),
+    "max": Signature(1, 100, "max(a, b)"),
+    "sum": Signature(1, 1, "sum(segment.depth)"),
+    "count": Signature(1, 1, "count(segment.double)"),
+    "length": Signature(1, 1, "length(list)"),
+    "take": Signature(2, 2, "take(list, 2)"),
+    "last": Signature(2, 2, "last(list, 2)"),
+}
+
+
+def check_call(node: syntax.Call) -> Iterator[Diagnostic]:
+    """The mistakes in a call of one of these functions that show without the values of its arguments."""
     name = node.function.name
     if node.body is not None:
-        raise error("misplaced", f"`{name}` takes no body in braces", node.body.span)
+        yield Diagnostic("misplaced", f"`{name}` takes no body in braces", node.body.span)
+    signature = SIGNATURES.get(name)
+    if signature is None:
+        return
+    given, usage = node.arguments or (), f"write `{signature.example}`"
     for item in given:
-        if isinstance(item, syntax.Named | syntax.Let | syntax.Require):
-            raise error("bad-argument", f"the arguments of `{name}` have no names", item.span, help=f"write `{example}`")
+        if isinstance(item, syntax.Named):
+            yield Diagnostic("bad-argument", f"the arguments of `{name}` have no names", item.key.span, help=usage)
+        elif isinstance(item, syntax.Let | syntax.Require):
+            yield Diagnostic("misplaced", "an argument is a value", item.span)
+    least, most = signature.least, signature.most
     if not least <= len(given) <= most:
-        needs = str(least) if least == most else f"{least} to {most}"
-        raise error("wrong-count", f"`{name}` takes {needs} argument{'s' if most > 1 else ''}, and here are {len(given)}", node.span, help=f"write `{example}`")
-    return given  # type: ignore[return-value]
+        needs = str(least) if least == most else f"at least {least}"
+        here = "here is none" if not given else f"here {'is' if len(given) == 1 else 'are'} {len(given)}"
+        message = f"`{name}` takes {needs} argument{'s' if most == least > 1 else ''}, and {here}"
+        yield Diagnostic("wrong-count", message, node.span, help=usage)
 
 
-# --- Decisions -----------------------------------------------------------------------------------------------------------
+def _arguments(node: syntax.Call) -> list[syntax.Expr]:
+    """The bare arguments of a function."""
+    problems = list(check_call(node))
+    if problems:
+        raise CompileError(problems)
+    return list(node.arguments or ())  # type: ignore[arg-type]
+
+
+# --- Decisions --------------------------------------------------------------------------------------------------------
 
 
 def _oneof(node: syntax.Call, frame: Frame, path: str) -> Any:
     items = _options(node, frame, path)
     if not items:
         raise error("empty-choice", "`oneof` offers nothing to choose from", node.span)
-    labels = _labels(items)
     for i, (_, value, place) in enumerate(items):
         if isinstance(value, Expr):
-            raise error("not-constant", "a list to choose from must not depend on another decision", place.span, help="say what depends with `match` or `require`")
+            raise error(
+                "not-constant",
+                "a list to choose from must not depend on another decision",
+                place.span,
+                help="say what depends with `match` or `require`",
+            )
         if any(_same(value, other) for _, other, _ in items[:i]):
             raise error("duplicate-option", f"`{v.show(value)}` stands here twice", place.span)
+    labels = _labels(items)
     values = [value for _, value, _ in items]
     if len(items) == 1:
         return values[0]
@@ -55,14 +103,19 @@ def _oneof(node: syntax.Call, frame: Frame, path: str) -> Any:
         for _, value, place in items:
             if not v.is_operator(value):
                 raise error("mixed-options", f"some options are operators, and this is {v.describe(value)}", place.span)
-        cases = tuple(v.Alternative(Among(decision.path, n, frozenset((i,))), label, value) for i, (label, value) in enumerate(zip(labels, values, strict=True)))
+        cases = tuple(
+            v.Alternative(Among(decision.path, n, frozenset((i,))), label, value)
+            for i, (label, value) in enumerate(zip(labels, values, strict=True))
+        )
         return v.Alternatives(cases, node.span, path)
     return _table(decision.path, values, items)
 
 
 def _table(path: str, values: list[Any], items: Items) -> Any:
     if all(isinstance(value, v.SizeValue) for value in values) and len({len(value.parts) for value in values}) == 1:
-        return v.SizeValue(tuple(expr.case(path, tuple(value.parts[i] for value in values)) for i in range(len(values[0].parts))))
+        return v.SizeValue(
+            tuple(expr.case(path, tuple(value.parts[i] for value in values)) for i in range(len(values[0].parts)))
+        )
     if all(isinstance(value, tuple) for value in values) and len({len(value) for value in values}) == 1:
         return tuple(_table(path, [value[i] for value in values], items) for i in range(len(values[0])))
     for _, value, place in items:
@@ -82,7 +135,8 @@ def _options(node: syntax.Call, frame: Frame, path: str) -> Items:
     for item in given:
         if isinstance(item, syntax.Let | syntax.Require):
             raise error("misplaced", "an option is a value", item.span)
-        label, value_node = "", item
+        label = ""
+        value_node: Any = item
         if isinstance(item, syntax.Named):
             if not isinstance(item.key, syntax.Name):
                 raise error("bad-argument", "an option's label is a word", item.key.span)
@@ -94,7 +148,12 @@ def _options(node: syntax.Call, frame: Frame, path: str) -> Items:
         elif isinstance(value, v.Guarded):
             raise error("not-constant", "a list to choose from must not depend on another decision", value_node.span)
         elif isinstance(value, v.Text) and not label:
-            raise error("no-label", "a body in braces needs a label to be chosen by", value_node.span, help="write `label: { ... }`")
+            raise error(
+                "no-label",
+                "a body in braces needs a label to be chosen by",
+                value_node.span,
+                help="write `label: { ... }`",
+            )
         else:
             out.append((label, value, value_node))
     return out
@@ -102,19 +161,38 @@ def _options(node: syntax.Call, frame: Frame, path: str) -> Items:
 
 def _labels(items: Items) -> list[str]:
     """How a file names each option: its label, its value, or its operator with the arguments that tell it apart."""
-    names = [label or (value.name if isinstance(value, v.Invocation) else v.show(value) if not v.is_operator(value) or v.is_none(value) else "") for label, value, _ in items]
+    names = [
+        label
+        or (
+            value.name
+            if isinstance(value, v.Invocation)
+            else v.show(value)
+            if not v.is_operator(value) or v.is_none(value)
+            else ""
+        )
+        for label, value, _ in items
+    ]
     out: list[str] = []
-    for i, (_, value, _) in enumerate(items):
+    for i, (label, value, _) in enumerate(items):
         name = names[i] or f"option{i}"
-        rivals = [other for j, (_, other, _) in enumerate(items) if names[j] == names[i] and isinstance(other, v.Invocation)]
-        if isinstance(value, v.Invocation) and len(rivals) > 1:
-            telling = [k for k in value.arguments if any(not _same(r.arguments.get(k), value.arguments[k]) for r in rivals)]
+        rivals = [
+            other for j, (_, other, _) in enumerate(items) if names[j] == names[i] and isinstance(other, v.Invocation)
+        ]
+        if isinstance(value, v.Invocation) and len(rivals) > 1 and not label:
+            telling = [
+                k for k in value.arguments if any(not _same(r.arguments.get(k), value.arguments[k]) for r in rivals)
+            ]
             if telling:
                 name = f"{name}({', '.join(f'{k}: {_shown(value.arguments[k])}' for k in telling)})"
         out.append(name)
     for i, name in enumerate(out):
         if name in out[:i]:
-            raise error("duplicate-option", f"two options are named `{name}`", items[i][2].span, help="give them labels: `oneof(a: ..., b: ...)`")
+            raise error(
+                "duplicate-option",
+                f"two options are named `{name}`",
+                items[i][2].span,
+                help="give them labels: `oneof(a: ..., b: ...)`",
+            )
     return out
 
 
@@ -127,19 +205,24 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _units(node: syntax.Call, frame: Frame, path: str) -> Units:
-    (given,) = _arguments(node, 1, 1, "units(4 * in)")
+    (given,) = _arguments(node)
     n = integer(given, frame, "the number of search units", least=1)
     decision = frame.builder.decide(path, "units", range(n), (), 0, frame, node.span)
     return Units(decision.path, n)
 
 
 def _manyof(node: syntax.Call, frame: Frame, path: str) -> v.Guarded:
-    k_node, list_node = _arguments(node, 2, 2, "manyof(2, earlier)")
+    k_node, list_node = _arguments(node)
     k = integer(k_node, frame, "how many to choose")
     value = evaluate(list_node, frame, path)
     if isinstance(value, v.Guarded):
         if any(present is not True for _, present in value.items):
-            raise error("not-constant", "a list to choose from must not depend on another decision", list_node.span, "some of its items are not always there")
+            raise error(
+                "not-constant",
+                "a list to choose from must not depend on another decision",
+                list_node.span,
+                "some of its items are not always there",
+            )
         items: tuple[Any, ...] = tuple(item for item, _ in value.items)
     else:
         items = items_of(list_node, frame, path)
@@ -153,30 +236,32 @@ def _manyof(node: syntax.Call, frame: Frame, path: str) -> v.Guarded:
 
 
 def _permute(node: syntax.Call, frame: Frame, path: str) -> tuple[Any, ...]:
-    (given,) = _arguments(node, 1, 1, "permute([3, 4, 5])")
+    (given,) = _arguments(node)
     items = items_of(given, frame, path)
     for item in items:
         if not (v.is_number(item) or isinstance(item, Symbol)):
-            raise error("mixed-options", f"`permute` orders numbers or words, and one is {v.describe(item)}", given.span)
+            raise error(
+                "mixed-options", f"`permute` orders numbers or words, and one is {v.describe(item)}", given.span
+            )
     if len(set(items)) < 2:
         return items
     decision = frame.builder.decide(path, "order", items, tuple(v.show(i) for i in items), 0, frame, node.span)
     return tuple(Slot(decision.path, position, items) for position in range(len(items)))
 
 
-# --- Numbers and lists ----------------------------------------------------------------------------------------------------
+# --- Numbers and lists ------------------------------------------------------------------------------------------------
 
 
 def _on_number(function: str) -> Callable[[syntax.Call, Frame, str], Any]:
     def run(node: syntax.Call, frame: Frame, path: str) -> Any:
-        (given,) = _arguments(node, 1, 1, f"{function}(x)")
+        (given,) = _arguments(node)
         return expr.apply(function, number(given, frame, path))
 
     return run
 
 
 def _level_of(node: syntax.Call, frame: Frame, path: str) -> Any:
-    (given,) = _arguments(node, 1, 1, "level_of(at)")
+    (given,) = _arguments(node)
     scale = number(given, frame, path)
     try:
         return expr.apply("level", scale)
@@ -186,7 +271,7 @@ def _level_of(node: syntax.Call, frame: Frame, path: str) -> Any:
 
 def _extreme(function: str) -> Callable[[syntax.Call, Frame, str], Any]:
     def run(node: syntax.Call, frame: Frame, path: str) -> Any:
-        given = _arguments(node, 1, 100, f"{function}(a, b)")
+        given = _arguments(node)
         if len(given) == 1:
             items: tuple[Any, ...] = items_of(given[0], frame, path)
             if not items:
@@ -208,21 +293,25 @@ def _guarded(node: syntax.Expr, frame: Frame, path: str) -> tuple[tuple[Any, Any
 
 
 def _sum(node: syntax.Call, frame: Frame, path: str) -> Any:
-    (given,) = _arguments(node, 1, 1, "sum(segment.depth)")
-    return expr.add(*[expr.choose(present, as_number(item, given.span, frame), 0) for item, present in _guarded(given, frame, path)])
+    (given,) = _arguments(node)
+    return expr.add(
+        *[expr.choose(present, as_number(item, given.span, frame), 0) for item, present in _guarded(given, frame, path)]
+    )
 
 
 def _count(node: syntax.Call, frame: Frame, path: str) -> Any:
-    (given,) = _arguments(node, 1, 1, "count(segment.double)")
+    (given,) = _arguments(node)
     items = _guarded(given, frame, path)
     for item, _ in items:
         if not isinstance(item, bool | Expr):
-            raise error("not-a-condition", f"`count` counts what is true, and one item is {v.describe(item)}", given.span)
+            raise error(
+                "not-a-condition", f"`count` counts what is true, and one item is {v.describe(item)}", given.span
+            )
     return expr.add(*[expr.choose(expr.both(present, item), 1, 0) for item, present in items])
 
 
 def _length(node: syntax.Call, frame: Frame, path: str) -> Any:
-    (given,) = _arguments(node, 1, 1, "length(list)")
+    (given,) = _arguments(node)
     return expr.add(*[expr.choose(present, 1, 0) for _, present in _guarded(given, frame, path)])
 
 
@@ -235,7 +324,7 @@ def _last(node: syntax.Call, frame: Frame, path: str) -> Any:
 
 
 def _part(node: syntax.Call, frame: Frame, path: str, cut: Callable[[Any, int], Any]) -> Any:
-    list_node, n_node = _arguments(node, 2, 2, f"{node.function.name}(list, 2)")
+    list_node, n_node = _arguments(node)
     value = evaluate(list_node, frame, path)
     n = integer(n_node, frame, "how many to take")
     if isinstance(value, v.Record):
@@ -250,8 +339,15 @@ def _part(node: syntax.Call, frame: Frame, path: str, cut: Callable[[Any, int], 
 def _previous(node: syntax.Call, frame: Frame, path: str) -> Any:
     given = list(node.arguments or ())
     usage = "write `previous(planes, else: base)`"
-    if len(given) != 2 or not isinstance(given[0], syntax.Name) or not isinstance(given[1], syntax.Named) or not isinstance(given[1].key, syntax.Else):
-        raise error("bad-argument", "`previous` takes the name of a `let` and what to start from", node.span, help=usage)
+    if (
+        len(given) != 2
+        or not isinstance(given[0], syntax.Name)
+        or not isinstance(given[1], syntax.Named)
+        or not isinstance(given[1].key, syntax.Else)
+    ):
+        raise error(
+            "bad-argument", "`previous` takes the name of a `let` and what to start from", node.span, help=usage
+        )
     if not frame.operator:
         raise error("misplaced", "`previous` stands in the body of an operator", node.span)
     key = (frame.operator, given[0].name)

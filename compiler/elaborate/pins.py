@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from nasdsl.compiler import syntax
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.diagnostics import CompileError, error, suggest
+from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate
-from nasdsl.compiler.elaborate.frame import Frame, join
+from nasdsl.compiler.elaborate.frame import Frame, each, join
+from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.expr import Symbol
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.source import Span
@@ -25,27 +27,34 @@ class _Entry:
     span: Span
 
 
-def resolve_pins(pins: list[syntax.Pin], graph: Graph, frame: Frame) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """Values and narrowed choices by path of decision.
+def resolve_pins(
+    pins: list[syntax.Pin], graph: Graph, frame: Frame
+) -> tuple[dict[str, Any], dict[str, tuple[int, ...]], dict[str, Span]]:
+    """Values and narrowed choices by path of decision, and where each was set.
 
     Raises:
         CompileError: no decision has that path, or it does not take that value.
     """
     values: dict[str, Any] = {}
     narrowed: dict[str, tuple[int, ...]] = {}
+    places: dict[str, Span] = {}
     index = _Index(graph)
-    problems = []
-    for pin in pins:
-        for entry in _flatten(place_text(pin.place, frame), pin.value, pin.place.span, frame):
-            found = index.match(entry.place)
-            if not found:
-                problems.append(_unknown(entry, index))
-                continue
-            for decision, value in _spread(entry, found, frame):
-                _set(decision, value, entry, frame, values, narrowed)
-    if problems:
-        raise CompileError([d for problem in problems for d in problem.diagnostics])
-    return values, narrowed
+
+    def resolve(entry: _Entry) -> None:
+        found = index.match(entry.place)
+        if not found:
+            raise _unknown(entry, index)
+        for decision, value in _spread(entry, found, frame):
+            _set(decision, value, entry, frame, values, narrowed)
+            places[decision.path] = entry.value.span
+
+    flat = each([partial(_entries, pin, frame) for pin in pins])
+    each([partial(resolve, entry) for entries in flat for entry in entries])
+    return values, narrowed, places
+
+
+def _entries(pin: syntax.Pin, frame: Frame) -> list[_Entry]:
+    return _flatten(place_text(pin.place, frame), pin.value, pin.place.span, frame)
 
 
 def place_text(place: syntax.Expr, frame: Frame) -> str:
@@ -144,11 +153,11 @@ def _covers(steps: list[str], wanted: list[str]) -> bool:
     return position == len(wanted)
 
 
-def _unknown(entry: _Entry, index: _Index) -> Exception:
-    near = suggest(entry.place, index.decisions)
-    if not index.decisions:
-        near = "this space has no decision left"
-    return error("unknown-decision", f"no decision or parameter named `{entry.place}`", entry.span, "not found", help=near)
+def _unknown(entry: _Entry, index: _Index) -> CompileError:
+    help = near(entry.place, index.decisions) if index.decisions else "this space has no decision left"
+    return error(
+        "unknown-decision", f"no decision or parameter named `{entry.place}`", entry.span, "not found", help=help
+    )
 
 
 def _spread(entry: _Entry, found: list[Decision], frame: Frame) -> list[tuple[Decision, syntax.Expr]]:
@@ -160,12 +169,23 @@ def _spread(entry: _Entry, found: list[Decision], frame: Frame) -> list[tuple[De
         nested = kind == "choice" or all(isinstance(item, syntax.List) for item in items)
         if nested:
             if len(items) > len(found):
-                raise error("wrong-count", f"`{entry.place}` has {len(found)} copies, and here are {len(items)} values", entry.value.span)
+                raise error(
+                    "wrong-count",
+                    f"`{entry.place}` has {len(found)} copies, and here are {len(items)} values",
+                    entry.value.span,
+                )
             return list(zip(found, items, strict=False))  # type: ignore[arg-type]
     return [(decision, entry.value) for decision in found]
 
 
-def _set(decision: Decision, node: syntax.Expr, entry: _Entry, frame: Frame, values: dict[str, Any], narrowed: dict[str, tuple[int, ...]]) -> None:
+def _set(
+    decision: Decision,
+    node: syntax.Expr,
+    entry: _Entry,
+    frame: Frame,
+    values: dict[str, Any],
+    narrowed: dict[str, tuple[int, ...]],
+) -> None:
     if isinstance(node, syntax.Call) and node.function.name == "oneof" and decision.kind == "choice":
         options = tuple(_option(decision, item, entry, frame) for item in node.arguments or ())
         if len(options) == 1:
@@ -200,7 +220,9 @@ def _option(decision: Decision, node: syntax.Item, entry: _Entry, frame: Frame) 
     if word is None and isinstance(node, syntax.Expr):
         value = evaluate(node, frame)
         for i, item in enumerate(decision.items):
-            if type(item) is type(value) and item == value or isinstance(value, Symbol) and decision.labels and decision.labels[i] == value.word:
+            if (type(item) is type(value) and item == value) or (
+                isinstance(value, Symbol) and decision.labels and decision.labels[i] == value.word
+            ):
                 return i
         word = v.show(value)
     assert word is not None
@@ -209,7 +231,12 @@ def _option(decision: Decision, node: syntax.Item, entry: _Entry, frame: Frame) 
         if _normal(label) == normal or _normal(label) == _normal(word.removesuffix("()")):
             return i
     shown = ", ".join(f"`{label}`" for label in decision.labels[:12])
-    raise error("unknown-option", f"`{word}` is not an option of `{decision.path}`", node.span, help=suggest(word, decision.labels) or f"it has {shown}")
+    raise error(
+        "unknown-option",
+        f"`{word}` is not an option of `{decision.path}`",
+        node.span,
+        help=near(word, decision.labels) or f"it has {shown}",
+    )
 
 
 def _normal(text: str) -> str:
@@ -235,7 +262,9 @@ def _item(decision: Decision, node: syntax.Expr, frame: Frame) -> int:
     for i, label in enumerate(decision.labels):
         if _normal(label) == word:
             return i
-    raise error("unknown-option", f"`{word}` is not an item of `{decision.path}`", node.span, help=suggest(word, decision.labels))
+    raise error(
+        "unknown-option", f"`{word}` is not an item of `{decision.path}`", node.span, help=near(word, decision.labels)
+    )
 
 
 def _order(decision: Decision, node: syntax.Expr, frame: Frame) -> tuple[int, ...]:

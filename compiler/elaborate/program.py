@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nasdsl.compiler import expr, syntax
-from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error, suggest
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.cost import total_cost
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import constant, evaluate
 from nasdsl.compiler.elaborate.forms import apply_form
-from nasdsl.compiler.elaborate.frame import Builder, Frame, Scope
+from nasdsl.compiler.elaborate.frame import Broken, Builder, Frame, Scope
 from nasdsl.compiler.elaborate.functions import FUNCTIONS
+from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.elaborate.pins import resolve_pins
+from nasdsl.compiler.elaborate.resolve import NETWORKS, SLOTS, misspelt, resolve, unused, walk
 from nasdsl.compiler.elaborate.settings import expression, read_section
-from nasdsl.compiler.elaborate.steps import run_body, run_labelled, run_let, run_require
+from nasdsl.compiler.elaborate.steps import run_body, run_let, run_require, try_labelled, try_let
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
-from nasdsl.compiler.expr import Symbol
-from nasdsl.compiler.extremes import counterexample
-from nasdsl.compiler.graph import Edge, Graph, Shape
+from nasdsl.compiler.eliminate import TooWide
+from nasdsl.compiler.expr import Expr, Symbol
+from nasdsl.compiler.extremes import conflict, counterexample, least
+from nasdsl.compiler.graph import Edge, Graph, Requirement, Shape
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space, content_hash
-
-SLOTS = ("backbone", "neck", "proposals", "head")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class _Files:
         except CompileError as problem:
             if problem.diagnostics[0].span is not None:
                 raise
-            raise error(problem.diagnostics[0].code, problem.diagnostics[0].message, item.path.span) from None
+            found = problem.diagnostics[0]
+            message = f"there is no file `{name}` beside this one" if found.code == "no-such-file" else found.message
+            raise error(found.code, message, item.path.span, help=found.help) from None
         if expected and content_hash(used.text) != expected:
             raise error(
                 "changed-file",
@@ -102,7 +107,7 @@ def elaborate(source: Source, name: str | None = None, defines: Mapping[str, str
             raise error("no-space", "the file defines no space", None, help="write `space name { ... }`")
         name = own[0].name.name
     if name not in files.spaces:
-        raise error("unknown-space", f"the file defines no space named `{name}`", None, help=suggest(name, files.spaces))
+        raise error("unknown-space", f"the file defines no space named `{name}`", None, help=near(name, files.spaces))
     chain = _chain(name, files)
     base = chain[0]
     assert isinstance(base, syntax.Space)
@@ -116,7 +121,7 @@ def _chain(name: str, files: _Files) -> list[syntax.Space | syntax.Derived]:
     span: Span | None = None
     while True:
         if name not in files.spaces:
-            raise error("unknown-space", f"no space named `{name}`", span, "not found", help=suggest(name, files.spaces))
+            raise error("unknown-space", f"no space named `{name}`", span, "not found", help=near(name, files.spaces))
         item, _ = files.spaces[name]
         if item in out:
             raise error("use-circle", f"the space `{name}` is made from itself", item.name.span)
@@ -142,41 +147,47 @@ class _Program:
         self.params: dict[str, Any] = {}
         self.flow: Flow = None
         self.output: str | None = None
-        self.diagnostics: list[Diagnostic] = []
 
     def run(self) -> Space:
+        static = resolve(self.files.definitions, self.base, self.changes)
         for definition in self.files.definitions:
             self._attempt(self._define, definition, self.root)
         declarations = list(self.base.body)
+        everything: list[syntax.Node] = [*declarations, *self.changes]
         for item in declarations:
             if isinstance(item, syntax.Operator | syntax.Fusion):
                 self._attempt(self._define, item, self.frame)
-        self._attempt(self._set_params, declarations)
-        self._stop_on_errors()
+        self._set_params(declarations)
         inputs = [item for item in (*declarations, *self.changes) if isinstance(item, syntax.Input)]
         self._networks(declarations, inputs[-1] if inputs else None)
-        for item in (*declarations, *self.changes):
-            if isinstance(item, syntax.Require):
-                self._attempt(run_require, item, self.frame)
+        for part in everything:
+            if isinstance(part, syntax.Require):
+                self._attempt(self._require, part)
         sections = {}
-        for item in (*declarations, *self.changes):
-            if isinstance(item, syntax.Section) and item.kind.name not in ("network", "detector", "defaults"):
-                made = self._attempt(read_section, item, replace(self.frame, settings=True))
+        for part in everything:
+            if (
+                isinstance(part, syntax.Section)
+                and part.kind.name not in (*NETWORKS, "defaults")
+                and not misspelt(part)
+            ):
+                made = self._attempt(read_section, part, replace(self.frame, settings=True))
                 if made is not None:
                     sections[made.kind] = made
-        self._stop_on_errors()
-        if self.output is None:
-            raise error("no-network", f"the space `{self.base.name.name}` has no network", self.base.name.span, help="add `network { ... }`")
-        graph = self.builder.graph((self.output,))
-        self._prove(graph)
+        self._stop_on_errors(static)
+        graph = self.builder.graph((self.output or "",))
+        self._attempt(self._prove, graph)
+        self._attempt(self._agree, graph)
         self._stop_on_errors()
         pins = [item for item in self.changes if isinstance(item, syntax.Pin) and not self._is_param(item)]
         whole: Graph | None = None
         values: dict[str, Any] = {}
         if pins:
-            values, narrowed = resolve_pins(pins, graph, replace(self.frame, settings=True))
+            values, narrowed, places = resolve_pins(pins, graph, replace(self.frame, settings=True))
             whole, graph = graph, pin(graph, values, narrowed)
-            self._check_pinned(graph, pins)
+            self._attempt(self._check_pinned, whole, graph, places)
+            self._stop_on_errors()
+        trees = [file.tree for file in self.files.files]
+        warnings = [d for d in self.builder.diagnostics if d.severity == "warning"]
         return Space(
             name=self.name,
             graph=graph,
@@ -185,7 +196,7 @@ class _Program:
             overrides=self.defines,
             sections=sections,
             base=self.base.name.name,
-            warnings=tuple(d for d in self.builder.diagnostics if d.severity == "warning"),
+            warnings=(*warnings, *unused(self.base, trees)),
             whole=whole,
             pins=values,
             declaration=self.files.spaces[self.name][0],
@@ -196,16 +207,24 @@ class _Program:
         try:
             return act(*args)
         except CompileError as problem:
-            for diagnostic in problem.diagnostics:
-                if diagnostic not in self.diagnostics:
-                    self.diagnostics.append(diagnostic)
+            self.builder.report(problem.diagnostics)
         except RecursionError:
-            self.diagnostics.append(Diagnostic("too-deep", "the definitions are nested too deeply", self.base.name.span))
+            self.builder.report([Diagnostic("too-deep", "the definitions are nested too deeply", self.base.name.span)])
         return None
 
-    def _stop_on_errors(self) -> None:
-        if self.diagnostics:
-            raise CompileError(self.diagnostics)
+    def _stop_on_errors(self, static: Sequence[Diagnostic] = ()) -> None:
+        """Raises what was found. Where the names alone told of a mistake, the evaluation has nothing to add at that place."""
+        errors = [d for d in self.builder.diagnostics if d.severity == "error"]
+        found = [*static, *(d for d in errors if not any(_overlap(d.span, known.span) for known in static))]
+        if found:
+            raise CompileError(sorted(found, key=_place))
+        if self.output is None:
+            raise error(
+                "no-network",
+                f"the space `{self.base.name.name}` has no network",
+                self.base.name.span,
+                help="add `network { ... }`",
+            )
 
     def _define(self, item: syntax.Declaration, frame: Frame) -> None:
         if isinstance(item, syntax.Let):
@@ -234,16 +253,28 @@ class _Program:
         declared = {item.name.name: item for item in declarations if isinstance(item, syntax.Param)}
         given: dict[str, syntax.Expr] = {}
         for change in self.changes:
-            if isinstance(change, syntax.Pin) and isinstance(change.place, syntax.Name) and change.place.name in declared:
+            if (
+                isinstance(change, syntax.Pin)
+                and isinstance(change.place, syntax.Name)
+                and change.place.name in declared
+            ):
                 given[change.place.name] = change.value
         for name, text in self.defines.items():
             if name not in declared:
-                help = suggest(name, declared) or ("it has " + ", ".join(declared) if declared else "it has none")
-                raise error("unknown-param", f"the space `{self.base.name.name}` has no parameter `{name}`", None, help=help)
-            given[name] = expression(name, text)
+                help = near(name, declared) or (
+                    "it has " + ", ".join(f"`{d}`" for d in declared) if declared else "it has none"
+                )
+                message = f"the space `{self.base.name.name}` has no parameter `{name}`"
+                self.builder.report([Diagnostic("unknown-param", message, help=help)])
+                continue
+            value = self._attempt(expression, name, text)
+            if value is not None:
+                given[name] = value
         for item in declarations:
             if isinstance(item, syntax.Param):
-                self._set_param(item, given.get(item.name.name))
+                self._attempt(self._set_param, item, given.get(item.name.name))
+                if item.name.name not in self.params:
+                    self.frame.scope.bind(item.name.name, Broken, item.name.span)
 
     def _set_param(self, item: syntax.Param, given: syntax.Expr | None) -> None:
         name = item.name.name
@@ -253,7 +284,12 @@ class _Program:
         choices: tuple[Any, ...] = ()
         if item.choices:
             if not isinstance(default, tuple) or not default:
-                raise error("not-a-list", "after `in` stands the list of allowed values", item.value.span, help="write `param task in [a, b]`")
+                raise error(
+                    "not-a-list",
+                    "after `in` stands the list of allowed values",
+                    item.value.span,
+                    help="write `param task in [a, b]`",
+                )
             choices, default = default, default[0]
             self.frame.scope.bind(f"{name} in", choices)
         value = default if given is None else evaluate(given, self.frame)
@@ -261,7 +297,7 @@ class _Program:
         constant(value, place, "a parameter")
         if choices and value not in choices:
             shown = ", ".join(f"`{v.show(choice)}`" for choice in choices)
-            help = suggest(v.show(value), [v.show(c) for c in choices]) or f"one of {shown}"
+            help = near(v.show(value), [v.show(c) for c in choices]) or f"one of {shown}"
             raise error("bad-param", f"`{name}` cannot be `{v.show(value)}`", place, help=help)
         if not choices and _kind(value) != _kind(default):
             raise error("bad-param", f"`{name}` needs {_kind(default)}, and this is {v.describe(value)}", place)
@@ -271,28 +307,27 @@ class _Program:
     # --- The network -------------------------------------------------------------------------------------------------------
 
     def _networks(self, declarations: list[syntax.Declaration], given_input: syntax.Input | None) -> None:
-        """Runs `let`s, defaults and the network in the order of the text. An error ends it, since what follows depends on it."""
-        try:
-            started = False
-            defaults = [item for item in declarations if isinstance(item, syntax.Section) and item.kind.name == "defaults"]
-            for item in declarations:
-                if isinstance(item, syntax.Let):
-                    run_let(item, self.frame)
-                elif item in defaults:
-                    defaults.remove(item)
-                    self._defaults(item)
-                elif isinstance(item, syntax.Section) and item.kind.name in ("network", "detector"):
-                    if started:
-                        raise error("duplicate", "a space has one network", item.kind.span)
-                    started = True
-                    while defaults:  # they hold for the network wherever they stand
-                        self._defaults(defaults.pop(0))
-                    self._start(given_input, item)
-                    self._network(item)
-        except CompileError as problem:
-            self.diagnostics.extend(d for d in problem.diagnostics if d not in self.diagnostics)
-        except RecursionError:
-            self.diagnostics.append(Diagnostic("too-deep", "the definitions are nested too deeply", self.base.name.span))
+        """Runs `let`s, defaults and the network in the order of the text."""
+        started = False
+        defaults = [item for item in declarations if isinstance(item, syntax.Section) and item.kind.name == "defaults"]
+        for item in declarations:
+            if isinstance(item, syntax.Let):
+                self._attempt(try_let, item, self.frame)
+            elif item in defaults:
+                defaults.remove(item)
+                self._attempt(self._defaults, item)
+            elif isinstance(item, syntax.Section) and item.kind.name in NETWORKS and not started:
+                started = True
+                while defaults:  # they hold for the network wherever they stand
+                    self._attempt(self._defaults, defaults.pop(0))
+                self._attempt(self._start, given_input, item)
+                if self.flow is not None:
+                    self._attempt(self._network, item)
+
+    def _require(self, item: syntax.Require) -> None:
+        if self.output is None and any(isinstance(node, syntax.Field) for node in walk(item)):
+            return  # the network that would have had the values has a mistake itself
+        run_require(item, self.frame)
 
     def _defaults(self, item: syntax.Section) -> None:
         section = read_section(item, self.frame)
@@ -303,10 +338,20 @@ class _Program:
 
     def _start(self, item: syntax.Input | None, section: syntax.Section) -> None:
         if item is None:
-            raise error("no-input", "the space does not say what comes in", section.kind.span, help="write `input 3 x 224 x 224`")
+            raise error(
+                "no-input",
+                "the space does not say what comes in",
+                section.kind.span,
+                help="write `input 3 x 224 x 224`",
+            )
         size = evaluate(item.value, self.frame, "input")
         if not isinstance(size, v.SizeValue) or len(size.parts) != 3:
-            raise error("bad-size", "the input is `channels x height x width`", item.value.span, help="write `input 3 x 224 x 224`")
+            raise error(
+                "bad-size",
+                "the input is `channels x height x width`",
+                item.value.span,
+                help="write `input 3 x 224 x 224`",
+            )
         channels, height, width = size.parts
         shape = Shape(channels, height, width, 1)
         self.flow = self.builder.node("input", "input", "input", {}, (), shape, True, item.value.span)
@@ -319,12 +364,21 @@ class _Program:
             flow = run_body(section.body.items, self.flow, frame)
         if isinstance(flow, Branches) and len(flow.tensors) == 1:
             flow = flow.tensors[0]
+        if v.is_lost(flow):
+            return
         if not isinstance(flow, Tensor):
             what = "nothing" if flow is None else f"{len(flow.tensors)} branches"
-            raise error("bad-output", f"the network ends in {what}", section.kind.span, help="end with a head such as `classify(classes: 10)` or `segment(classes: 19)`")
+            raise error(
+                "bad-output",
+                f"the network ends in {what}",
+                section.kind.span,
+                help="end with a head such as `classify(classes: 10)` or `segment(classes: 19)`",
+            )
         if flow.present is not True:
             self.builder.require(flow.present, self.frame, "something reaches the output", "live", section.kind.span)
-        made = self.builder.node("output", "output", "output", {}, (Edge(flow.node, True),), flow.shape, True, section.kind.span)
+        made = self.builder.node(
+            "output", "output", "output", {}, (Edge(flow.node, True),), flow.shape, True, section.kind.span
+        )
         self.output = made.node
 
     def _detector(self, section: syntax.Section, frame: Frame) -> Flow:
@@ -332,16 +386,22 @@ class _Program:
         flow: Flow = self.flow
         proposals: Flow = None
         for item in section.body.items:
-            if not isinstance(item, syntax.Named) or not isinstance(item.key, syntax.Name) or item.key.name not in SLOTS:
-                word = item.key.span.text if isinstance(item, syntax.Named) else ""
-                raise error("unknown-slot", "a detector has the slots `backbone`, `neck`, `proposals` and `head`", item.span, help=suggest(word, SLOTS))
+            if (
+                not isinstance(item, syntax.Named)
+                or not isinstance(item.key, syntax.Name)
+                or item.key.name not in SLOTS
+            ):
+                flow = v.LOST  # as `resolve` says
+                continue
             slot = item.key.name
             incoming = flow
             if slot == "head" and proposals is not None:
                 pyramid = flow.tensors if isinstance(flow, Branches) else (flow,) if flow is not None else ()
                 extra = proposals.tensors if isinstance(proposals, Branches) else (proposals,)
                 incoming = Branches((*pyramid, *extra))
-            made = run_labelled(slot, item.value, incoming, replace(frame, incoming=incoming))
+            if v.is_lost(flow) or v.is_lost(proposals):
+                incoming = v.LOST
+            made = try_labelled(slot, item.value, incoming, replace(frame, incoming=incoming))
             if slot == "proposals":
                 proposals = made
             elif slot != "neck" or made is not None:
@@ -350,21 +410,117 @@ class _Program:
 
     # --- Proofs ------------------------------------------------------------------------------------------------------------
 
-    def _prove(self, graph: Any) -> None:
+    def _prove(self, graph: Graph) -> None:
         """What has to hold for every choice: shapes that agree, items that exist."""
+        proved: dict[Any, Architecture | None] = {}
         for obligation in self.builder.obligations:
-            found = counterexample(graph, obligation.condition)
+            old = obligation.diagnostic
+            if obligation.condition not in proved:
+                try:
+                    proved[obligation.condition] = counterexample(graph, obligation.condition)
+                except TooWide:
+                    message = f"whether this always holds is too tangled to prove: {old.message}"
+                    self.builder.report([replace(old, code="unproven", message=message, severity="warning")])
+                    proved[obligation.condition] = None
+            found = proved[obligation.condition]
             if found is None:
                 continue
-            shown = ", ".join(f"{path}: {graph.decisions[path].describe(found[path])}" for path in sorted(expr.decisions_of(obligation.condition)) if path in found)
-            old = obligation.diagnostic
-            with_choice = f"it happens with {shown}" if shown else ""
-            self.diagnostics.append(replace(old, help=". ".join(part for part in (with_choice, old.help) if part)))
+            own = sorted(path for path in expr.decisions_of(obligation.condition) if path in found)
+            shown = ", ".join(f"`{path}: {graph.decisions[path].describe(found[path])}`" for path in own[:MOST_SHOWN])
+            more = f" and {len(own) - MOST_SHOWN} more" if len(own) > MOST_SHOWN else ""
+            with_choice = f"for example with {shown}{more}" if shown else ""
+            self.builder.report([replace(old, help="\n".join(part for part in (with_choice, old.help) if part))])
 
-    def _check_pinned(self, graph: Any, pins: list[syntax.Pin]) -> None:
+    def _agree(self, graph: Graph) -> None:
+        """Requirements that leave at least one architecture."""
+        if any(d.severity == "error" for d in self.builder.diagnostics) or not graph.requirements:
+            return
+        try:
+            blamed = conflict(graph)
+        except TooWide:
+            return
+        if blamed:
+            raise CompileError([_contradiction(blamed)])
         for requirement in graph.requirements:
-            if requirement.condition is False:
-                raise error("requirement-broken", f"the pinned values break a requirement: {requirement.message}", pins[0].span)
+            if requirement.origin == "budget":
+                self._affordable(graph, requirement)
+
+    def _affordable(self, graph: Graph, requirement: Requirement) -> None:
+        """A budget that the cheapest architecture meets. Only `cost <= number` can be told from the least cost alone."""
+        limit = requirement.condition
+        if not isinstance(limit, expr.Apply) or limit.function not in ("le", "lt") or isinstance(limit.args[1], Expr):
+            return
+        measures = {m for m in ("macs", "params") if _mentions(limit.args[0], m)}
+        if len(measures) != 1 or _mentions(limit.args[0], "latency"):
+            return
+        (measure,) = measures
+        cost = total_cost(graph)
+        total = expr.substitute(
+            limit.args[0], lambda leaf: getattr(cost, measure) if isinstance(leaf, expr.Total) else None
+        )
+        try:
+            cheapest, _ = least(graph, total)
+        except TooWide:
+            return
+        if not expr.FUNCTIONS[limit.function](cheapest, limit.args[1]):
+            text = f"the least is {float(cheapest):,.0f}, and at most {float(limit.args[1]):,.0f} are allowed"
+            raise error("unaffordable", f"no architecture meets `{requirement.message}`", requirement.span, text)
+
+    def _check_pinned(self, whole: Graph, graph: Graph, places: Mapping[str, Span]) -> None:
+        broken = [r for r in graph.requirements if r.condition is False]
+        blamed: Sequence[Requirement] = broken[:1]
+        if not broken:
+            try:
+                blamed = conflict(graph)
+            except TooWide:
+                return
+        if not blamed:
+            return
+        before = next(
+            (r for r in whole.requirements if r.message == blamed[0].message and r.span == blamed[0].span), blamed[0]
+        )
+        concerned = sorted(
+            {places[p] for p in expr.decisions_of(before.condition) if p in places}, key=lambda s: s.start
+        )
+        others = [Label(span, "with this one") for span in concerned[1:]]
+        others += [Label(r.span, "this has to hold") for r in blamed if r.span is not None]
+        place = concerned[0] if concerned else next(iter(places.values()))
+        raise error("requirement-broken", f"with these values `{blamed[0].message}` cannot hold", place, others=others)
+
+
+MOST_SHOWN = 6
+"""Decisions of a combination that a message names."""
+
+
+def _place(diagnostic: Diagnostic) -> tuple[str, int]:
+    """In the order of the text; what has no place comes first."""
+    return ("", 0) if diagnostic.span is None else (diagnostic.span.source.name, diagnostic.span.start)
+
+
+def _overlap(a: Span | None, b: Span | None) -> bool:
+    return a is not None and b is not None and a.source is b.source and a.start < b.end and b.start < a.end
+
+
+def _mentions(value: Any, measure: str) -> bool:
+    if isinstance(value, expr.Total):
+        return value.measure == measure
+    return isinstance(value, Expr) and any(_mentions(child, measure) for child in value.children())
+
+
+def _contradiction(blamed: Sequence[Requirement]) -> Diagnostic:
+    """Why no architecture is left."""
+    asked = [r for r in blamed if r.origin == "require"]
+    first, *rest = sorted(blamed, key=lambda r: r.origin != "require")
+    if len(blamed) == 1:
+        message = (
+            f"no architecture meets `{first.message}`" if asked else f"in no architecture it holds that {first.message}"
+        )
+        return Diagnostic("contradiction", message, first.span)
+    others = tuple(
+        Label(r.span, "and this one" if r.origin == "require" else r.message) for r in rest if r.span is not None
+    )
+    message = "these requirements contradict each other: no architecture meets them all"
+    return Diagnostic("contradiction", message, first.span, "this one", others)
 
 
 def _kind(value: Any) -> str:

@@ -31,7 +31,9 @@ def read_section(item: syntax.Section, frame: Frame) -> SettingsSection:
         entries[key] = plain(evaluate(entry.value, frame, f"{item.kind.name}.{key}"), entry.value.span)
         _note_spans(key, entry, spans)
     name = item.name.name if item.name is not None else ""
-    return SettingsSection(item.kind.name, name, entries, spans, item.name.span if item.name is not None else item.kind.span)
+    return SettingsSection(
+        item.kind.name, name, entries, spans, item.name.span if item.name is not None else item.kind.span
+    )
 
 
 def _note_spans(path: str, entry: syntax.Named, spans: dict[str, Span]) -> None:
@@ -64,12 +66,19 @@ def plain(value: Any, span: Span) -> Any:
         return {"name": value.name, "args": [plain(inner, span) for inner in value.positional], **named}
     if isinstance(value, Expr):
         return _costs(value, span)
-    raise error("bad-setting", f"a setting is a number, a word, a list or a record, and this is {v.describe(value)}", span)
+    raise error(
+        "bad-setting", f"a setting is a number, a word, a list or a record, and this is {v.describe(value)}", span
+    )
 
 
 def _costs(value: Value, span: Span) -> dict[str, Any]:
     """`1.6e-4 * macs + 1e-6 * params` as weights by cost; `macs <= 0.3G` as a limit by cost."""
-    if isinstance(value, Apply) and value.function == "le" and isinstance(value.args[0], Expr) and not isinstance(value.args[1], Expr):
+    if (
+        isinstance(value, Apply)
+        and value.function == "le"
+        and isinstance(value.args[0], Expr)
+        and not isinstance(value.args[1], Expr)
+    ):
         ((measure, factor),) = _costs(value.args[0], span).items()
         limit = value.args[1] / Fraction(factor)
         return {measure: int(limit) if limit.denominator == 1 else float(limit)}
@@ -77,10 +86,17 @@ def _costs(value: Value, span: Span) -> dict[str, Any]:
     for term in terms(value):
         if isinstance(term, Total):
             out[term.measure] = 1
-        elif isinstance(term, Apply) and term.function == "mul" and len(term.args) == 2 and isinstance(term.args[1], Total):
+        elif (
+            isinstance(term, Apply)
+            and term.function == "mul"
+            and len(term.args) == 2
+            and isinstance(term.args[1], Total)
+        ):
             out[term.args[1].measure] = plain(term.args[0], span)
         else:
-            raise error("bad-setting", "a setting cannot depend on a decision", span, help="costs are written `1.6e-4 * macs`")
+            raise error(
+                "bad-setting", "a setting cannot depend on a decision", span, help="costs are written `1.6e-4 * macs`"
+            )
     return out
 
 

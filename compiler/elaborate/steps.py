@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from nasdsl.compiler import expr, ops, syntax
-from nasdsl.compiler.diagnostics import error, suggest
+from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import condition, evaluate, items_of, match_cases
-from nasdsl.compiler.elaborate.frame import Frame, Labels, Scope, join, mismatch
+from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, FATAL, Broken, Frame, Labels, Scope, each, join, mismatch
+from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.expr import Case, Expr, Symbol, Value
 from nasdsl.compiler.graph import Edge, Shape
 from nasdsl.compiler.ops.operator import Operator, ShapeProblem
 from nasdsl.compiler.source import Span
 
-# --- Names of steps ------------------------------------------------------------------------------------------------------
+# --- Names of steps ---------------------------------------------------------------------------------------------------
 
 
 def step_names(body: Iterable[syntax.Item]) -> dict[int, str]:
@@ -80,7 +82,7 @@ def _step_name(call: syntax.Call) -> str:
     return call.function.name
 
 
-# --- Running text --------------------------------------------------------------------------------------------------------
+# --- Running text -----------------------------------------------------------------------------------------------------
 
 
 def run_body(items: Iterable[syntax.Item], flow: Flow, frame: Frame) -> Flow:
@@ -89,14 +91,41 @@ def run_body(items: Iterable[syntax.Item], flow: Flow, frame: Frame) -> Flow:
     frame = replace(frame.nested(), names={**frame.names, **step_names(items)})
     for item in items:
         if isinstance(item, syntax.Let):
-            run_let(item, frame)
-        elif isinstance(item, syntax.Require):
-            run_require(item, frame)
-        elif isinstance(item, syntax.Named):
-            flow = _run_labelled(item, flow, frame)
+            try_let(item, frame)
         else:
-            flow = run_step(item, flow, frame)
+            flow = _try_item(item, flow, frame)
     return flow
+
+
+def try_step(node: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
+    """Runs a step; after a mistake in it the next ones are still looked at."""
+    try:
+        return run_step(node, flow, frame)
+    except CompileError as problem:
+        if any(d.code in FATAL for d in problem.diagnostics):
+            raise
+        frame.builder.report(problem.diagnostics)
+        return v.LOST
+
+
+def _try_item(item: syntax.Item, flow: Flow, frame: Frame) -> Flow:
+    """Runs a step or a `require` of a body. After a mistake in it the next ones are still looked at."""
+    try:
+        if isinstance(item, syntax.Require):
+            run_require(item, frame)
+            return flow
+        if isinstance(item, syntax.Named):
+            return _run_labelled(item, flow, frame)
+        assert not isinstance(item, syntax.Let)
+        return run_step(item, flow, frame)
+    except CompileError as problem:
+        if any(d.code in FATAL for d in problem.diagnostics):
+            raise
+        frame.builder.report(problem.diagnostics)
+        if isinstance(item, syntax.Named) and isinstance(item.key, syntax.Name):
+            frame.labels.lost = True
+            frame.scope.bind(item.key.name, Broken, item.key.span)
+        return flow if isinstance(item, syntax.Require) else v.LOST
 
 
 def run_let(item: syntax.Let, frame: Frame) -> None:
@@ -107,6 +136,17 @@ def run_let(item: syntax.Let, frame: Frame) -> None:
     value = evaluate(item.value, frame, join(frame.decisions, name))
     frame.scope.bind(name, value, item.name.span)
     frame.builder.record(frame, name, value)
+
+
+def try_let(item: syntax.Let, frame: Frame) -> None:
+    """Runs a `let`. After a mistake in it work goes on: what does not use the name may have mistakes of its own."""
+    try:
+        run_let(item, frame)
+    except CompileError as problem:
+        if any(d.code in FATAL for d in problem.diagnostics):
+            raise
+        frame.builder.report(problem.diagnostics)
+        frame.scope.bind(item.name.name, Broken, item.name.span)
 
 
 def run_require(item: syntax.Require, frame: Frame) -> None:
@@ -131,10 +171,25 @@ def _run_labelled(item: syntax.Named, flow: Flow, frame: Frame) -> Flow:
         raise error("bad-label", "a step's label is a word", item.key.span)
     label = item.key.name
     flow = run_labelled(label, item.value, flow, frame)
+    if v.is_lost(flow):
+        frame.labels.lost = True
+        frame.scope.bind(label, Broken, item.key.span)
+        return flow
     if isinstance(flow, Tensor):
         flow = frame.labels.add(label, flow, frame.copies)
     frame.scope.bind(label, flow, item.key.span)
     return flow
+
+
+def try_labelled(label: str, value: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
+    """As `run_labelled`; after a mistake what follows is still looked at."""
+    try:
+        return run_labelled(label, value, flow, frame)
+    except CompileError as problem:
+        if any(d.code in FATAL for d in problem.diagnostics):
+            raise
+        frame.builder.report(problem.diagnostics)
+        return v.LOST
 
 
 def run_labelled(label: str, value: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
@@ -149,7 +204,7 @@ def run_step(node: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
     """Runs one step on what comes in."""
     if isinstance(node, syntax.Pipe):
         for step in node.steps:
-            flow = run_step(step, flow, frame)
+            flow = try_step(step, flow, frame)
         return flow
     if isinstance(node, syntax.Binary) and node.operator == "+":
         return _run_sum(node, flow, frame)
@@ -158,7 +213,10 @@ def run_step(node: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
         if not isinstance(test, Expr):
             return run_step(node.then if test else node.otherwise, flow, frame)
         cases = [(test, "then", node.then), (expr.negate(test), "else", node.otherwise)]
-        return _select([(c, run_step(body, flow, frame.when(c))) for c, _, body in cases], frame.under("if"), node.span)
+        outcomes = each([partial(run_step, body, flow, frame.when(c)) for c, _, body in cases])
+        return _select(
+            [(c, flow) for (c, _, _), flow in zip(cases, outcomes, strict=True)], frame.under("if"), node.span
+        )
     if isinstance(node, syntax.Match):
         return _run_match(node, flow, frame)
     if isinstance(node, syntax.Block):
@@ -180,8 +238,13 @@ def _run_match(node: syntax.Match, flow: Flow, frame: Frame) -> Flow:
     cases = match_cases(node, frame)
     if len(cases) == 1 and cases[0][0] is True:
         label, body = cases[0][1], cases[0][2]
-        return run_labelled(label, body, flow, frame) if isinstance(evaluate(node.head, frame), Expr) else run_step(body, flow, frame)
-    outcomes = [(test, run_labelled(label, body, flow, frame.when(test))) for test, label, body in cases]
+        return (
+            run_labelled(label, body, flow, frame)
+            if isinstance(evaluate(node.head, frame), Expr)
+            else run_step(body, flow, frame)
+        )
+    flows = each([partial(run_labelled, label, body, flow, frame.when(test)) for test, label, body in cases])
+    outcomes = [(test, made) for (test, _, _), made in zip(cases, flows, strict=True)]
     return _select(outcomes, frame.under("match"), node.span)
 
 
@@ -192,8 +255,11 @@ def _terms(node: syntax.Expr) -> list[syntax.Expr]:
 
 
 def _run_sum(node: syntax.Binary, flow: Flow, frame: Frame) -> Flow:
-    outcomes = [(run_step(term, flow, frame), term.span) for term in _terms(node)]
-    return add_up([(tensor, True, span) for tensor, span in outcomes], frame, "sum", node.span)
+    terms = _terms(node)
+    outcomes = each([partial(run_step, term, flow, frame) for term in terms])
+    return add_up(
+        [(made, True, term.span) for made, term in zip(outcomes, terms, strict=True)], frame, "sum", node.span
+    )
 
 
 def _run_repeat(node: syntax.Repeat, flow: Flow, frame: Frame, name: str) -> Flow:
@@ -206,8 +272,15 @@ def _run_repeat(node: syntax.Repeat, flow: Flow, frame: Frame, name: str) -> Flo
     for value in values:
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             if isinstance(value, Symbol):
-                raise error("unknown-name", f"no value named `{value.word}`", node.count.span, help=suggest(value.word, frame.scope))
-            raise error("not-an-integer", "a repeat's count is a whole number", node.count.span, f"is {v.describe(value)}")
+                raise error(
+                    "unknown-name",
+                    f"no value named `{value.word}`",
+                    node.count.span,
+                    help=near(value.word, frame.scope),
+                )
+            raise error(
+                "not-an-integer", "a repeat's count is a whole number", node.count.span, f"is {v.describe(value)}"
+            )
         if value > 100_000:
             raise error("too-large", "a repeat's count is at most 100,000", node.count.span, f"is {value}")
     exits: list[tuple[Value, Flow]] = [(expr.equal(count, 0), flow)] if 0 in values else []
@@ -229,7 +302,7 @@ def _run_for(node: syntax.For, flow: Flow, frame: Frame, name: str) -> Flow:
     return flow
 
 
-# --- Applying operator values ----------------------------------------------------------------------------------------------
+# --- Applying operator values -----------------------------------------------------------------------------------------
 
 
 def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
@@ -247,7 +320,9 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
         if isinstance(value.definition, Operator):
             return apply_operator(value.definition, value.arguments, flow, inner, span, value.spans)
         assert frame.apply_form is not None
-        return frame.apply_form(value, flow, inner if value.name in ("parallel", "fuse") else replace(frame, tied=tied), name, span)
+        return frame.apply_form(
+            value, flow, inner if value.name in ("parallel", "fuse") else replace(frame, tied=tied), name, span
+        )
     if isinstance(value, v.Sequence):
         for step in value.steps:
             flow = apply(step, flow, frame, _site(step, name), span)
@@ -257,16 +332,30 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
         return add_up(outcomes, frame, "sum", span)
     if isinstance(value, v.Alternatives):
         site = frame.under(name)
-        results = [(case.condition, apply(case.value, flow, site.when(case.condition), case.label, span)) for case in value.cases]
-        return _select(results, site, span)
+        flows = each(
+            [partial(apply, case.value, flow, site.when(case.condition), case.label, span) for case in value.cases]
+        )
+        return _select([(case.condition, made) for case, made in zip(value.cases, flows, strict=True)], site, span)
     if isinstance(value, v.Text):
-        inner = replace(value.frame, path=join(frame.path, name), decisions=value.path, present=frame.present, tied=frame.tied or value.used > 0)
+        inner = replace(
+            value.frame,
+            path=join(frame.path, name),
+            decisions=value.path,
+            present=frame.present,
+            tied=frame.tied or value.used > 0,
+        )
         value.used += 1
         return run_step(value.expr, flow, replace(inner, names=step_names([value.expr])))
     if isinstance(value, Symbol):
         known = [*frame.scope, *frame.scope.operators, *ops.CATALOGUE]
-        help = f"write `{value.word}()`" if value.word in (*frame.scope.operators, *ops.CATALOGUE) else suggest(value.word, known)
-        raise error("unknown-name", f"no operator or tensor named `{value.word}`", value.span or span, "not found", help=help)
+        help = (
+            f"write `{value.word}()`"
+            if value.word in (*frame.scope.operators, *ops.CATALOGUE)
+            else near(value.word, known)
+        )
+        raise error(
+            "unknown-name", f"no operator or tensor named `{value.word}`", value.span or span, "not found", help=help
+        )
     raise error("not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", span)
 
 
@@ -275,9 +364,18 @@ def _site(value: Any, name: str) -> str:
 
 
 def _apply_user(value: v.Invocation, operator: v.UserOperator, flow: Flow, frame: Frame) -> Flow:
-    if frame.path.count(operator.name) > 40:
+    if frame.depth > DEEPEST_CALLS:
         raise error("recursion", f"the operator `{operator.name}` uses itself without end", value.span)
-    inner = replace(frame, scope=Scope(operator.frame.scope), incoming=flow, operator=operator.name, labels=Labels(), names={}, copies=False)
+    inner = replace(
+        frame,
+        depth=frame.depth + 1,
+        scope=Scope(operator.frame.scope),
+        incoming=flow,
+        operator=operator.name,
+        labels=Labels(),
+        names={},
+        copies=False,
+    )
     for name, argument in value.arguments.items():
         inner.scope.bind(name, argument, value.spans.get(name))
     frame.builder.instances[frame.path] = operator.name
@@ -315,13 +413,22 @@ def apply_operator(
 
 
 def node_for(
-    operator: Operator, arguments: Mapping[str, Any], tensors: tuple[Tensor, ...], frame: Frame, span: Span, spans: Mapping[str, Span]
+    operator: Operator,
+    arguments: Mapping[str, Any],
+    tensors: tuple[Tensor, ...],
+    frame: Frame,
+    span: Span,
+    spans: Mapping[str, Span],
 ) -> Tensor:
+    if any(tensor.lost for tensor in tensors):
+        return v.LOST
     try:
         shape = operator.shape([tensor.shape for tensor in tensors], arguments)
     except ShapeProblem as problem:
         place = spans.get(problem.param, span)
-        raise error("bad-shape", f"`{operator.name}`: {problem}", place, help=problem.help) from None
+        text = str(problem)
+        message = text if text.startswith(operator.name) else f"`{operator.name}`: {text}"
+        raise error("bad-shape", message, place, help=problem.help) from None
     arrives = expr.both(*[tensor.present for tensor in tensors])
     alive = expr.both(arrives, operator.alive(arguments))
     edges = tuple(Edge(tensor.node, tensor.present) for tensor in tensors)
@@ -331,7 +438,9 @@ def node_for(
         weight = _shared_name(frame.path) if share.word == "weights" else f"shared {share.word}"
     attrs = {name: value for name, value in arguments.items() if name != "share" or not isinstance(share, Symbol)}
     reached, present = expr.both(frame.present, arrives), expr.both(frame.present, alive)
-    tensor = frame.builder.node(frame.path, "operator", operator.name, attrs, edges, shape, present, span, weight, reached)
+    tensor = frame.builder.node(
+        frame.path, "operator", operator.name, attrs, edges, shape, present, span, weight, reached
+    )
     return replace(tensor, present=alive)
 
 
@@ -346,7 +455,7 @@ def _shared_name(path: str) -> str:
     return "".join(out)
 
 
-# --- Merging and selecting ---------------------------------------------------------------------------------------------------
+# --- Merging and selecting --------------------------------------------------------------------------------------------
 
 Term = tuple[Flow, Value, Span]
 """A tensor to be merged, the condition under which it takes part, and where the text says so."""
@@ -355,53 +464,85 @@ Term = tuple[Flow, Value, Span]
 def add_up(terms: list[Term], frame: Frame, name: str, span: Span) -> Flow:
     """The sum of those terms that are there. At least one has to be: the compiler requires it."""
     present = [(flow, when, place) for flow, when, place in terms if flow is not None and when is not False]
+    if any(v.is_lost(flow) for flow, _, _ in present):
+        return v.LOST
     if any(isinstance(flow, Branches) for flow, _, _ in present):
         return _add_branches(present, frame, name, span)
-    tensors: list[tuple[Tensor, Value, Span]] = [(flow, when, place) for flow, when, place in present if isinstance(flow, Tensor)]
+    tensors: list[tuple[Tensor, Value, Span]] = [
+        (flow, when, place) for flow, when, place in present if isinstance(flow, Tensor)
+    ]
     if not tensors:
         return None
     first, _, first_place = tensors[0]
     for tensor, when, place in tensors[1:]:
         inner = frame.when(expr.both(when, tensor.present))
-        check_equal(tensor.shape.channels, first.shape.channels, "width-mismatch", "these cannot be added: their widths differ", inner, place, first_place)
-        check_equal(tensor.shape.scale, first.shape.scale, "scale-mismatch", "these cannot be added: their scales differ", inner, place, first_place)
+        check_equal(
+            tensor.shape.channels,
+            first.shape.channels,
+            "width-mismatch",
+            "these cannot be added: their widths differ",
+            inner,
+            place,
+            first_place,
+        )
+        check_equal(
+            tensor.shape.scale,
+            first.shape.scale,
+            "scale-mismatch",
+            "these cannot be added: their scales differ",
+            inner,
+            place,
+            first_place,
+        )
     return merge("sum", {}, [(tensor, when) for tensor, when, _ in tensors], first.shape, frame, name, span)
 
 
 def merge(
-    op: str, attrs: Mapping[str, Any], tensors: list[tuple[Tensor, Value]], shape: Shape, frame: Frame, name: str, span: Span
+    op: str,
+    attrs: Mapping[str, Any],
+    tensors: list[tuple[Tensor, Value]],
+    shape: Shape,
+    frame: Frame,
+    name: str,
+    span: Span,
 ) -> Tensor:
     """A merge node, or the only tensor there is. Where every input can be absent, that at least one is there becomes a requirement."""
     conditions = [expr.both(when, tensor.present) for tensor, when in tensors]
     live = expr.either(*conditions)
     if live is not True:
-        frame.builder.require(live, frame, f"something reaches the {op} at {join(frame.path, name) or name}", "live", span)
+        frame.builder.require(
+            live, frame, f"something reaches the {op} at {join(frame.path, name) or name}", "live", span
+        )
     if len(tensors) == 1:
         return replace(tensors[0][0], present=True)
     edges = tuple(Edge(tensor.node, held) for (tensor, _), held in zip(tensors, conditions, strict=True))
     return frame.builder.node(join(frame.path, name), "merge", op, attrs, edges, shape, frame.present, span)
 
 
-def _add_branches(present: list[Term], frame: Frame, name: str, span: Span) -> Branches:
+def _add_branches(present: Sequence[Term], frame: Frame, name: str, span: Span) -> Branches:
     bundles = [flow if isinstance(flow, Branches) else Branches((flow,)) for flow, _, _ in present if flow is not None]
     if len({len(bundle.tensors) for bundle in bundles}) != 1:
         raise error("branch-mismatch", "sets of branches of different size cannot be added", span)
     out = []
     for i in range(len(bundles[0].tensors)):
-        terms: list[Term] = [(bundle.tensors[i], when, place) for bundle, (_, when, place) in zip(bundles, present, strict=True)]
+        terms: list[Term] = [
+            (bundle.tensors[i], when, place) for bundle, (_, when, place) in zip(bundles, present, strict=True)
+        ]
         total = add_up(terms, frame, f"{name}[{i}]", span)
         assert isinstance(total, Tensor)
         out.append(total)
     return Branches(tuple(out))
 
 
-def check_equal(a: Value, b: Value, code: str, message: str, frame: Frame, place: Span, other: Span, help: str = "") -> None:
-    """That two shapes agree for every choice: an error at once, or something to prove."""
+def check_equal(
+    a: Value, b: Value, code: str, message: str, frame: Frame, place: Span, other: Span, help: str = ""
+) -> bool:
+    """That two shapes agree for every choice: an error at once, or something to prove. False where they plainly don't."""
     same = expr.equal(a, b)
     label, other_label = f"this is {v.show(a)}", f"this is {v.show(b)}"
     if isinstance(a, Expr) or isinstance(b, Expr):
         label, other_label = "this one", "this one"
-    frame.builder.prove(same, frame, mismatch(code, message, place, label, other, other_label, help))
+    return frame.builder.prove(same, frame, mismatch(code, message, place, label, other, other_label, help))
 
 
 def _select(outcomes: list[tuple[Value, Flow]], frame: Frame, span: Span) -> Flow:
@@ -409,6 +550,8 @@ def _select(outcomes: list[tuple[Value, Flow]], frame: Frame, span: Span) -> Flo
     there = [(test, flow) for test, flow in outcomes if test is not False and flow is not None]
     if not there:
         return None
+    if any(v.is_lost(flow) for _, flow in there):
+        return v.LOST
     if len(there) == 1 and there[0][0] is True:
         return there[0][1]
     if any(isinstance(flow, Branches) for _, flow in there):
@@ -436,7 +579,7 @@ def choose_shape(test: Value, then: Shape, otherwise: Shape) -> Shape:
     )
 
 
-def _select_branches(there: list[tuple[Value, Flow]], frame: Frame, span: Span) -> Branches:
+def _select_branches(there: Sequence[tuple[Value, Flow]], frame: Frame, span: Span) -> Branches:
     """Level by level; a level can be missing under some alternatives."""
     by_scale: dict[Any, list[tuple[Value, Flow]]] = {}
     for test, flow in there:
@@ -450,5 +593,3 @@ def _select_branches(there: list[tuple[Value, Flow]], frame: Frame, span: Span) 
         assert isinstance(chosen, Tensor)
         out.append(chosen)
     return Branches(tuple(out))
-
-

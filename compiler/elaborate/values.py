@@ -8,8 +8,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler import syntax
-from nasdsl.compiler.decision import FixedUnits, Units
-from nasdsl.compiler.expr import Case, Expr, Slot, Symbol, Value, is_number
+from nasdsl.compiler.decision import FixedUnits as FixedUnits
+from nasdsl.compiler.decision import Units as Units
+from nasdsl.compiler.expr import Case, Expr, Slot, Symbol, Value
+from nasdsl.compiler.expr import is_number as is_number
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.source import Span
 
@@ -27,6 +29,19 @@ class Tensor:
     present: Value = True
     label: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def lost(self) -> bool:
+        """Whether this stands for what a step with a mistake would have made. Later steps are still looked at, as far
+        as their mistakes do not hang on it; nothing is said of those that do."""
+        return not self.node
+
+
+LOST = Tensor("", Shape(1, 1, 1, 1))
+
+
+def is_lost(flow: object) -> bool:
+    return isinstance(flow, Tensor) and flow.lost
 
 
 @dataclass(frozen=True)
@@ -90,7 +105,7 @@ class Function:
     frame: Frame = field(compare=False, repr=False)
 
 
-# --- Operators as values -----------------------------------------------------------------------------------------------
+# --- Operators as values ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
