@@ -13,9 +13,6 @@ EXTRAS ?= dev
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 
-# The main job, as `make demo` runs it.
-DEMO   ?= search spaces/digits.space --out runs/demo
-
 TESTS  ?=
 JOBS   ?= 2
 PYTEST ?= $(BIN)/python -m pytest -n $(JOBS)
@@ -44,8 +41,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@command -v dot >/dev/null || echo "note: Graphviz's 'dot' was not found; 'nasdsl draw' can write .dot files only (on Debian and Ubuntu: apt-get install graphviz)"
 	@touch $@
 
-demo: $(STAMP)  ## run the main job: search a small space on real images
-	$(BIN)/nasdsl $(DEMO) $(ARGS)
+demo: $(STAMP)  ## the main job: check, compile and shrink HR-NAS, and compare with even thinning
+	$(BIN)/nasdsl demo $(ARGS)
 
 test: $(STAMP)  ## run the tests; TESTS=tests/test_x.py for some of them, ARGS for more options
 	$(PYTEST) $(ARGS) $(TESTS)

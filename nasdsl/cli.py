@@ -49,6 +49,7 @@ COMMANDS = (
     Command("eval", "measure an architecture", "nasdsl.commands_run"),
     Command("export", "take an architecture out, as plain torch", "nasdsl.commands_run"),
     Command("profile", "measure a space's operators on this device", "nasdsl.commands_run"),
+    Command("demo", "the main job from start to finish, on images that come along", "nasdsl.demo"),
 )
 
 DESCRIPTION = "A language for neural-architecture search spaces: write the space, not the supernet."
