@@ -10,13 +10,12 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_defines, add_file, add_format, add_space, defines, space_of
 from nasdsl.report import Paint, show_diagnostics, table, thousands, wants_colour
 
 if TYPE_CHECKING:
-    from nasdsl.compiler.graph import Graph
     from nasdsl.compiler.source import Source
     from nasdsl.compiler.space import Space
 
@@ -52,12 +51,14 @@ def check_options(parser: ArgumentParser) -> None:
 
 
 def check(args: Namespace) -> int:
+    from nasdsl.compiler.elaborate.program import elaborate
+
     found: list[Diagnostic] = []
     for file in args.files:
         try:
             source = source_of(file)
             for name in _names(source) if args.all else [args.space]:
-                space = _checked(source, name, defines(args.defines))
+                space = elaborate(source, name, defines(args.defines))
                 found += [warning for warning in space.warnings if warning not in found]
                 if args.format == "text":
                     _say_checked(space, file, args)
@@ -75,47 +76,6 @@ def _names(source: Source) -> list[str]:
     from nasdsl.compiler.parse import parse
 
     return [i.name.name for i in parse(source).items if isinstance(i, syntax.Space | syntax.Derived)]
-
-
-def _checked(source: Source, name: str | None, given: dict[str, str]) -> Space:
-    from nasdsl.compiler.elaborate.program import elaborate
-
-    space = elaborate(source, name, given)
-    ensure_feasible(space.graph)
-    return space
-
-
-def ensure_feasible(graph: Graph) -> None:
-    """That there is an architecture which meets all requirements (budgets aside).
-
-    Raises:
-        CompileError: the requirements contradict each other; it names those that do.
-    """
-    from nasdsl.compiler.eliminate import TooWide
-    from nasdsl.compiler.extremes import conflict, feasible
-
-    try:
-        if feasible(graph) is not None:
-            return
-        blamed = conflict(graph)
-    except TooWide:
-        return  # what cannot be proven is not held against the file
-    if not blamed:
-        raise error("no-architecture", "the space is empty: some decision has no value", None)
-    first, *others = blamed
-    word = "this cannot hold" if not others else "this and what is marked below cannot hold together"
-    labels = tuple(Label(o.span, o.message) for o in others if o.span is not None and o.span != first.span)
-    raise CompileError(
-        [
-            Diagnostic(
-                "no-architecture",
-                f"the space is empty: no architecture meets {'all requirements' if others else f'`{first.message}`'}",
-                first.span,
-                word,
-                labels,
-            )
-        ]
-    )
 
 
 def _say_checked(space: Space, file: str, args: Namespace) -> None:
@@ -273,7 +233,6 @@ def compile(args: Namespace) -> None:
             print(overview.tree_to_text(tree))
         return
     space = space_of(args)
-    ensure_feasible(space.graph)
     if space.warnings:
         show_diagnostics(space.warnings)
     if args.graph is not None:

@@ -223,11 +223,11 @@ def _bands(
     return tuple(out)
 
 
-# --- Rows ---------------------------------------------------------------------------------------------------------------
+# --- Rows -------------------------------------------------------------------------------------------------------------
 
 
 def _rows(scene: Scene, columns: Mapping[str, int], boxes: Mapping[str, Box]) -> dict[str, int]:
-    """The row of each item: a chain that is much wider than high is broken, where one link is cut, best between stages."""
+    """The row of each item. A chain much wider than high is broken where one link is cut, best between stages."""
     right = max(box.right for box in boxes.values())
     height = max(box.bottom for box in boxes.values()) + ROW
     number = round((right / height / SHAPE) ** 0.5)
