@@ -157,6 +157,7 @@ class Penalty:
             units = sum(len(group.kept) for group in self.groups)
             whole = sum(self._mean(group) * len(group.kept) for group in self.groups)
             self.scale = (units + 1e-5) / whole if whole else 1.0
+            self.refresh(network)  # what was looked up before had no scale yet
 
     def refresh(self, network: Supernet) -> None:
         """Looks up groups and scales anew after the network has changed."""
