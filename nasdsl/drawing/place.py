@@ -106,20 +106,18 @@ def staged(scene: Scene) -> list[str]:
 
 
 def _columns(scene: Scene) -> dict[str, int]:
-    """The longest way to each item; a stage begins where all that stands before it has ended."""
+    """The longest way to each item; a stage, and what follows one, begins where all before it has ended."""
     stages = set(staged(scene))
     sources: dict[str, list[str]] = {item.key: [] for item in scene.items}
     for link in scene.links:
         sources[link.target].append(link.source)
     out: dict[str, int] = {}
-    start, group, last = 0, "", ""
+    start, last = 0, ""
     for item in scene.items:
         if item.group != last and (item.group in stages or last in stages):
             start = max(out.values(), default=-1) + 1
         last = item.group
-        group = item.group
-        least = start if group in stages else 0
-        out[item.key] = max([least, *(out[source] + 1 for source in sources[item.key] if source in out)])
+        out[item.key] = max([start, *(out[source] + 1 for source in sources[item.key] if source in out)])
     return out
 
 
