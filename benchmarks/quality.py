@@ -47,7 +47,14 @@ def run(case: Case, runtime: str, seed: int, data: Path | None, work: Path, extr
     """One search; what it found."""
     out = work / f"{case.space}-{runtime}-{seed}.space"
     where = None if case.data is None else str((data or Path()) / case.data)
-    options = Options(data=where, run=work / out.stem, seed=seed, overrides=read_values({**case.settings, **extra}), accelerator="cpu", fresh=False)
+    options = Options(
+        data=where,
+        run=work / out.stem,
+        seed=seed,
+        overrides=read_values({**case.settings, **extra}),
+        accelerator="cpu",
+        fresh=False,
+    )
     start = time.monotonic()
     result, space = search(read(SPACES / case.file), out, options, case.space, {}, runtime)
     return {
@@ -77,18 +84,31 @@ def table(rows: list[dict[str, Any]]) -> str:
         value = {r: [100 * by[r][s]["metrics"][metric] for s in seeds] for r in by}
         macs = {r: statistics.mean(by[r][s]["costs"]["macs"] for s in seeds) / 1e6 for r in by}
         gain = [b - a for a, b in zip(value["thin"], value["shrink"], strict=True)]
-        shown = {r: f"{statistics.mean(v):.2f} ± {statistics.stdev(v) if len(v) > 1 else 0:.2f}" for r, v in value.items()}
+        shown = {
+            r: f"{statistics.mean(v):.2f} ± {statistics.stdev(v) if len(v) > 1 else 0:.2f}" for r, v in value.items()
+        }
         target = by["shrink"][seeds[0]].get("target", "")
-        lines.append(f"| {name} | {metric} | {len(seeds)} | {shown['thin']} | {shown['shrink']} | {statistics.mean(gain):+.2f} | {macs['thin']:.3f}M | {macs['shrink']:.3f}M | {target} |")
+        lines.append(
+            f"| {name} | {metric} | {len(seeds)} | {shown['thin']} | {shown['shrink']} | {statistics.mean(gain):+.2f} | {macs['thin']:.3f}M | {macs['shrink']:.3f}M | {target} |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the folder with the data sets; cases whose file is missing are left out")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quality"), help="results go to OUT.json and OUT.md")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("../shared/data"),
+        help="the folder with the data sets; cases whose file is missing are left out",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("benchmarks/results/quality"), help="results go to OUT.json and OUT.md"
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/quality"), help="the folders of the runs")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", action="append", default=[], metavar="SPACE", help="only these spaces, such as small_scenes")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="SPACE", help="only these spaces, such as small_scenes"
+    )
     parser.add_argument("--runtime", action="append", default=[], choices=("thin", "shrink"))
     parser.add_argument("--seed", type=int, action="append", default=[], help="only these seeds")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="NAME=VALUE")

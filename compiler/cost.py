@@ -1,7 +1,10 @@
-"""What a network costs: exact MACs and parameters of every node, of a space as a value over its decisions, of an architecture as a number.
+"""What a network costs: exact MACs and parameters of every node, of a space as a value over its decisions, of an
+architecture as a number.
 
-MACs are multiply-accumulates for one image of the declared size; FLOPs are twice as many. Batch norm, activations, pooling and
-resizing count none. Parameters are those of the modules, batch norm's scale and shift included and running statistics not.
+MACs are multiply-accumulates for one image of the declared size; FLOPs are twice as many. Batch norm, activations,
+pooling and
+resizing count none. Parameters are those of the modules, batch norm's scale and shift included and running statistics
+not.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ def node_cost(graph: Graph, node: Node) -> Cost:
 
 
 def total_cost(graph: Graph) -> Cost:
-    """Of the whole network, as sums of terms over few decisions each. Shared weights count once, their work each time."""
+    """Of the whole network, as sums of terms over few decisions each. Shared weights count once, their work each
+    time."""
     macs: list[Value] = []
     params: list[Value] = []
     shared: dict[str, list[Value]] = {}

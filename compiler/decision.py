@@ -44,7 +44,9 @@ class Decision:
     @property
     def ordered(self) -> bool:
         """Whether the options of a choice are numbers, and so capacities rather than alternatives."""
-        return self.kind == "choice" and all(not isinstance(i, bool) and isinstance(i, int | float) or hasattr(i, "numerator") for i in self.items)
+        return self.kind == "choice" and all(
+            (not isinstance(i, bool) and isinstance(i, int | float)) or hasattr(i, "numerator") for i in self.items
+        )
 
     def cardinality(self) -> int:
         """How many values the decision has where it is present. Equal items of an order are interchangeable."""

@@ -1,6 +1,7 @@
 """The graph of a space: operators, selections and merges over decisions. An architecture is the graph with none left.
 
-A node computes one tensor. `present` says under which decisions it exists, every input edge says under which it is used, and all
+A node computes one tensor. `present` says under which decisions it exists, every input edge says under which it is
+used, and all
 attributes are values over decisions (`expr.py`). Nodes stand in an order in which inputs come first.
 """
 
@@ -23,7 +24,8 @@ NodeKind = Literal["input", "operator", "select", "merge", "output"]
 
 @dataclass(frozen=True)
 class Shape:
-    """Of one tensor without its batch axis: `channels` x `height` x `width` pixels at `scale` of the input's resolution.
+    """Of one tensor without its batch axis: `channels` x `height` x `width` pixels at `scale` of the input's
+    resolution.
 
     A vector (after global pooling) has height and width None.
     """
@@ -59,7 +61,8 @@ class Node:
         attrs: the operator's parameters, constants or values over decisions.
         shape: of the output.
         reached: condition under which the node is run: what comes in is there, and no choice passes it by.
-        present: condition under which the tensor exists: it is reached, and the operator has an output (one without a unit left has none).
+        present: condition under which the tensor exists: it is reached, and the operator has an output (one without a
+            unit left has none).
         weight: nodes with the same key share weights.
         span: where the source asks for it.
     """

@@ -12,7 +12,8 @@ from nasdsl.compiler.graph import Graph, Node, Shape
 
 
 def largest_values(graph: Graph) -> dict[str, Any]:
-    """Every capacity at its greatest and every alternative at its first: all units kept, the greatest number of a choice of numbers."""
+    """Every capacity at its greatest and every alternative at its first: all units kept, the greatest number of a
+    choice of numbers."""
     values: dict[str, Any] = {}
     for path, decision in graph.decisions.items():
         if decision.present is not True and not expr.holds(decision.present, values):

@@ -1,4 +1,5 @@
-"""Pinning: decisions become values, and the graph becomes smaller. An architecture is the graph with no decision left."""
+"""Pinning: decisions become values, and the graph becomes smaller. An architecture is the graph with no decision
+left."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
             if isinstance(leaf, Case):
                 return expr.case(path, tuple(leaf.values[i] for i in stay))
             if isinstance(leaf, Among):
-                return expr.among(path, len(stay), frozenset(new for new, old in enumerate(stay) if old in leaf.options))
+                return expr.among(
+                    path, len(stay), frozenset(new for new, old in enumerate(stay) if old in leaf.options)
+                )
         return None
 
     def put(value: Any) -> Any:
@@ -46,7 +49,9 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
             continue
         if path in narrowed:
             stay = narrowed[path]
-            decision = replace(decision, items=tuple(decision.items[i] for i in stay), labels=tuple(decision.labels[i] for i in stay))
+            decision = replace(
+                decision, items=tuple(decision.items[i] for i in stay), labels=tuple(decision.labels[i] for i in stay)
+            )
         decisions[path] = replace(decision, present=present)
 
     nodes: dict[str, Node] = {}
@@ -55,7 +60,9 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
         present = put(node.present)
         if present is False:
             continue
-        edges = tuple(Edge(alias.get(e.source, e.source), when) for e in node.inputs if (when := put(e.when)) is not False)
+        edges = tuple(
+            Edge(alias.get(e.source, e.source), when) for e in node.inputs if (when := put(e.when)) is not False
+        )
         only = _only_input(node, edges)
         if only is not None:
             alias[node.name] = only
@@ -80,5 +87,3 @@ def _only_input(node: Node, edges: tuple[Edge, ...]) -> str | None:
     if edges[0].when is not True or (node.kind == "merge" and node.op != "sum"):
         return None
     return edges[0].source
-
-

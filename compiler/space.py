@@ -20,7 +20,8 @@ def content_hash(text: str) -> str:
 
 @dataclass(frozen=True)
 class SettingsSection:
-    """`search shrink { ... }`: its entries as plain values, each with its place in the text, for its reader to check."""
+    """`search shrink { ... }`: its entries as plain values, each with its place in the text, for its reader to
+    check."""
 
     kind: str
     name: str

@@ -53,7 +53,8 @@ def layer_class(op: str) -> Callable[..., nn.Module]:
 
 @dataclass(frozen=True)
 class Step:
-    """One line of the flat program that `forward` runs: `slot[output] = layer(*slots[inputs])`; then `frees` are dropped."""
+    """One line of the flat program that `forward` runs: `slot[output] = layer(*slots[inputs])`; then `frees` are
+    dropped."""
 
     layer: Callable[..., torch.Tensor]
     inputs: tuple[int, ...]
@@ -72,7 +73,8 @@ def key_of(weight: str) -> str:
 
 @dataclass
 class Surgery:
-    """What a shrink did to parameters and buffers, by name: the entries that stayed of each axis, and the names that are gone."""
+    """What a shrink did to parameters and buffers, by name: the entries that stayed of each axis, and the names that
+    are gone."""
 
     cut: dict[str, tuple[Index, ...]]
     removed: list[str]
@@ -92,7 +94,8 @@ def largest_settings(graph: Graph) -> dict[str, Setting]:
 
 
 class Supernet(nn.Module):
-    """Holds the largest setting of every operator. `forward` runs the architecture that was activated last, at first the largest.
+    """Holds the largest setting of every operator. `forward` runs the architecture that was activated last, at first
+    the largest.
 
     It is an ordinary module: any training loop can drive it, any input size runs through it (B C H W).
     """
@@ -113,7 +116,8 @@ class Supernet(nn.Module):
         self.steps: tuple[Step, ...] = ()
         self.activate(largest_values(graph))
 
-    # --- Choosing an architecture ------------------------------------------------------------------------------------------
+    # --- Choosing an architecture
+    # ------------------------------------------------------------------------------------------
 
     def activate(self, values: Mapping[str, Any]) -> None:
         """Makes `forward` run one architecture, with its part of the weights.
@@ -171,13 +175,15 @@ class Supernet(nn.Module):
                 slots[i] = None
         return slots[self._output]  # type: ignore[no-any-return]
 
-    # --- Shrinking -----------------------------------------------------------------------------------------------------------
+    # --- Shrinking
+    # -----------------------------------------------------------------------------------------------------------
 
     def shrink(self, kept: Mapping[str, tuple[int, ...]]) -> Surgery:
         """Removes search units for good: their weights leave the module, operators without a unit leave the network.
 
         Args:
-            kept: by path of a `units` decision, the units that stay (of the original ones, and a subset of those still there).
+            kept: by path of a `units` decision, the units that stay (of the original ones, and a subset of those still
+                there).
 
         Returns:
             What happened to each tensor, for the optimiser and averages to follow.
@@ -200,7 +206,9 @@ class Supernet(nn.Module):
         self.activate({**self.active, **self.kept})
         return surgery
 
-    def _cut(self, key: str, old: nn.Module, setting: Setting, shares: Mapping[str, tuple[Index, ...]], surgery: Surgery) -> nn.Module:
+    def _cut(
+        self, key: str, old: nn.Module, setting: Setting, shares: Mapping[str, tuple[Index, ...]], surgery: Surgery
+    ) -> nn.Module:
         parameter = next(old.parameters())
         new = setting.module().to(device=parameter.device, dtype=parameter.dtype).train(old.training)
         before, after = old.state_dict(keep_vars=True), new.state_dict(keep_vars=True)
@@ -212,17 +220,23 @@ class Supernet(nn.Module):
         surgery.cut.update({whole + tensor: shares.get(tensor, ()) for tensor in after})
         return new
 
-    # --- Taking out ----------------------------------------------------------------------------------------------------------
+    # --- Taking out
+    # ----------------------------------------------------------------------------------------------------------
 
     def extract(self, values: Mapping[str, Any] | None = None) -> Supernet:
-        """A network of one architecture alone, with its own copy of the weights; it computes what this one computes when set to it."""
+        """A network of one architecture alone, with its own copy of the weights; it computes what this one computes
+        when set to it."""
         pinned = pin(self.graph, self.active if values is None else values)
         training = self.training
         network = Supernet(pinned)
         with torch.no_grad():
             for name, setting in network.settings.items():
                 node = pinned.nodes[name]
-                copy_weights(self.layers[key_of(node.weight)], network.layers[key_of(node.weight)], self.settings[name].shares(setting))
+                copy_weights(
+                    self.layers[key_of(node.weight)],
+                    network.layers[key_of(node.weight)],
+                    self.settings[name].shares(setting),
+                )
         parameter = next(self.parameters(), None)
         if parameter is not None:
             network.to(device=parameter.device, dtype=parameter.dtype)
@@ -255,7 +269,8 @@ def copy_weights(source: nn.Module, target: nn.Module, shares: Mapping[str, tupl
 
 
 class Slice:
-    """A layer run with part of a larger layer's weights: the code of a stand-alone module, over slices instead of its own tensors.
+    """A layer run with part of a larger layer's weights: the code of a stand-alone module, over slices instead of its
+    own tensors.
 
     Between calls the shell holds no tensors. Its modes, momenta and dropout are those of the larger layer at each call.
     """
@@ -269,7 +284,9 @@ class Slice:
         owners = dict(full.named_modules())
         for path, module in self.shell.named_modules():
             owner = owners[path]
-            self.followed.append((module, owner, tuple(name for name in ("training", "momentum", "p") if hasattr(owner, name))))
+            self.followed.append(
+                (module, owner, tuple(name for name in ("training", "momentum", "p") if hasattr(owner, name)))
+            )
             for table, is_buffer in ((module._parameters, False), (module._buffers, True)):
                 for name, tensor in table.items():
                     if tensor is not None:

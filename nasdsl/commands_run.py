@@ -26,10 +26,14 @@ with all measurements, and TensorBoard events. Under `torchrun` the processes sh
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="PATH", help="a folder, zip, COCO .json or IDX .gz; left out, the embedded handwritten digits")
+    parser.add_argument(
+        "--data", metavar="PATH", help="a folder, zip, COCO .json or IDX .gz; left out, the embedded handwritten digits"
+    )
     parser.add_argument("--reader", metavar="NAME", help="the layout of the data, where it is not found out by itself")
     parser.add_argument("--device", metavar="NAME", default="auto", help="cpu, cuda, mps or auto (default)")
-    parser.add_argument("--workers", type=int, metavar="N", default=0, help="threads that prepare batches ahead (default 0)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", default=0, help="threads that prepare batches ahead (default 0)"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads for torch")
 
 
@@ -40,7 +44,14 @@ def _add_training(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (default 0)")
     parser.add_argument("--epochs", metavar="N", help="short for --set epochs=N (in a search, train.epochs)")
     parser.add_argument("--batch", metavar="N", help="short for --set batch=N (in a search, train.batch)")
-    parser.add_argument("--set", dest="settings", metavar="NAME=VALUE", action="append", default=[], help="a setting that goes before the file's, such as train.optimiser.lr=0.01; may be repeated")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a setting that goes before the file's, such as train.optimiser.lr=0.01; may be repeated",
+    )
 
 
 def search_options(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +61,14 @@ def search_options(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
     _add_training(parser, "the result file, such as found.space; the weights go beside it")
     parser.add_argument("--runtime", metavar="NAME", help="the search to run, in place of the file's: shrink")
-    parser.add_argument("--target", metavar="LIMIT", help='the cost to end at, such as "macs <= 0.3G", or as a share of the whole "macs <= 0.3"')
-    parser.add_argument("--latency", metavar="FILE", help="a latency table made by `nasdsl profile`, for a penalty on latency")
+    parser.add_argument(
+        "--target",
+        metavar="LIMIT",
+        help='the cost to end at, such as "macs <= 0.3G", or as a share of the whole "macs <= 0.3"',
+    )
+    parser.add_argument(
+        "--latency", metavar="FILE", help="a latency table made by `nasdsl profile`, for a penalty on latency"
+    )
     add_format(parser)
 
 
@@ -66,8 +83,19 @@ def search(args: argparse.Namespace) -> int:
     if out.suffix != ".space":
         raise UsageError(f"--out names a .space file, and not `{out}`")
     options = _options(args, overrides)
-    result, space = _told(lambda: run(source_of(args.file), out, options, args.space, defines(args.defines), args.runtime, Bars()))
-    _report(args, {"out": str(out), "weights": str(out.with_suffix(".safetensors")), "run": str(_run_folder(args)), **result.metrics, **result.costs})
+    result, _ = _told(
+        lambda: run(source_of(args.file), out, options, args.space, defines(args.defines), args.runtime, Bars())
+    )
+    _report(
+        args,
+        {
+            "out": str(out),
+            "weights": str(out.with_suffix(".safetensors")),
+            "run": str(_run_folder(args)),
+            **result.metrics,
+            **result.costs,
+        },
+    )
     return 0
 
 
@@ -117,7 +145,9 @@ def eval(args: argparse.Namespace) -> int:
 
     weights = Path(args.weights) if args.weights is not None else None
     options = _options(args, {}, seed=0)
-    metrics = _told(lambda: evaluate_file(source_of(args.file), options, args.space, defines(args.defines), weights, args.batch))
+    metrics = _told(
+        lambda: evaluate_file(source_of(args.file), options, args.space, defines(args.defines), weights, args.batch)
+    )
     _report(args, metrics)
     return 0
 
@@ -150,12 +180,21 @@ def export(args: argparse.Namespace) -> int:
     network, about = load_network(space, Path(args.weights) if args.weights is not None else None)
     out = Path(args.out) if args.out is not None else space.source.path.with_suffix(".py")
     shape = space.graph.input.shape
-    task = {"name": about["task"], "mean": _numbers(about["mean"]), "std": _numbers(about["std"])} if {"task", "mean", "std"} <= about.keys() else None
+    task = (
+        {"name": about["task"], "mean": _numbers(about["mean"]), "std": _numbers(about["std"])}
+        if {"task", "mean", "std"} <= about.keys()
+        else None
+    )
     files = _told(lambda: export_python(network, out, task=task, space=space))
     torch.manual_seed(0)
     difference = verify_python(files[0], network, torch.randn(2, shape.channels, shape.height, shape.width))
     if not difference < 1e-5:
-        raise error("export-differs", f"the exported module differs from the network by {difference:.2g}", None, help="please report this")
+        raise error(
+            "export-differs",
+            f"the exported module differs from the network by {difference:.2g}",
+            None,
+            help="please report this",
+        )
     _report(args, {"module": str(files[0]), "weights": str(files[1]), "largest difference": difference})
     return 0
 
@@ -260,5 +299,11 @@ def _report(args: argparse.Namespace, facts: dict[str, Any]) -> None:
     from nasdsl.progress import amount
 
     for name, value in facts.items():
-        shown = amount(value) if name in ("macs", "flops", "params") else f"{value:.4g}" if isinstance(value, float) else str(value)
+        shown = (
+            amount(value)
+            if name in ("macs", "flops", "params")
+            else f"{value:.4g}"
+            if isinstance(value, float)
+            else str(value)
+        )
         sys.stdout.write(f"{name:>10}  {shown}\n")

@@ -13,13 +13,16 @@ from nasdsl import spaces
 
 DESCRIPTION = """\
 Checks and compiles HR-NAS, shrinks its laptop-sized variant on scenes of handwritten digits, trains the same space
-thinned evenly to the same MACs, draws and exports what was found, and compares the two. About eight minutes on two cores.
+thinned evenly to the same MACs, draws and exports what was found, and compares the two. About eight minutes on two
+cores.
 """
 
 
 def demo_options(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.add_argument("--out", metavar="FOLDER", default="runs/demo", help="where everything goes (default: runs/demo)")
+    parser.add_argument(
+        "--out", metavar="FOLDER", default="runs/demo", help="where everything goes (default: runs/demo)"
+    )
     parser.add_argument("--epochs", metavar="N", help="epochs of both trainings (default: those of the space)")
     parser.add_argument("--threads", metavar="N", help="CPU threads for torch")
 

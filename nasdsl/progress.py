@@ -54,7 +54,13 @@ class Bars:
             self.note(f"goes on at step {done} of {steps}")
         if self.live:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[facts]}"))
-            self.bar = Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False), console=self.console)
+            self.bar = Progress(
+                *columns,
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(elapsed_when_finished=False),
+                console=self.console,
+            )
             self.bar.start()
             self.task = self.bar.add_task(title, total=steps, completed=done, facts="")
 

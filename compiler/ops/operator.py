@@ -33,7 +33,8 @@ class Param:
     """One parameter of an operator.
 
     Attributes:
-        type: what a value must be, in words of the language: `int`, `positive`, `odd`, `number`, `bool`, `symbol`, `width` (a number or
+        type: what a value must be, in words of the language: `int`, `positive`, `odd`, `number`, `bool`, `symbol`,
+            `width` (a number or
             `units`), `widths` (a record kernel size -> width), `scale`, `list`, `string`.
         default: REQUIRED where the file must give it.
         choices: for a symbol, the words that are allowed.
@@ -67,7 +68,8 @@ class UnitGroup:
 
 
 class ShapeProblem(Exception):
-    """Raised by a shape rule: the message says what is wrong in the user's words; `param` names the argument at fault."""
+    """Raised by a shape rule: the message says what is wrong in the user's words; `param` names the argument at
+    fault."""
 
     def __init__(self, message: str, param: str = "", help: str = ""):
         self.param = param
@@ -75,7 +77,9 @@ class ShapeProblem(Exception):
         super().__init__(message)
 
 
-def _no_sharing(full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]) -> dict[str, tuple[Index, ...]]:
+def _no_sharing(
+    full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
+) -> dict[str, tuple[Index, ...]]:
     return {}
 
 
@@ -89,15 +93,18 @@ def _always(attrs: Attrs) -> Value:
 
 @dataclass(frozen=True)
 class Operator:
-    """One entry of the catalogue. The rules are plain functions; only `module` needs torch, and is imported when a network is built.
+    """One entry of the catalogue. The rules are plain functions; only `module` needs torch, and is imported when a
+    network is built.
 
     Attributes:
         params: in order; the first may stand bare in a call. Parameters named `out` give the output's width.
         shape: (input shapes, attrs) -> output shape. Numbers may be values over decisions.
-        cost: (input shapes, output shape, attrs) -> Cost, written with + * // so that numbers and values over decisions both work.
+        cost: (input shapes, output shape, attrs) -> Cost, written with + * // so that numbers and values over
+            decisions both work.
         module: "package.module:Class", a torch module that knows nothing of the compiler.
         arguments: (input shapes, output shape, attrs), all plain -> the keyword arguments of that class.
-        shares: which entries of each parameter and buffer a smaller setting uses; names left out are used whole. The arguments are the larger attrs and input
+        shares: which entries of each parameter and buffer a smaller setting uses; names left out are used whole. The
+            arguments are the larger attrs and input
             shapes and the smaller ones, all plain.
         units: search units that the setting has.
         alive: condition under which the operator has an output at all (a MixConv without a channel has none).

@@ -34,6 +34,9 @@ from nasdsl.runtime.trainer import Trainer
 
 CHECKPOINT_SECONDS = 60
 
+CLOSE = 0.95
+"""The share of a budget that removals should leave in use."""
+
 NEAR = 1.25
 """A target below this times the least cost leaves so little choice that the removals are led by the least."""
 
@@ -67,7 +70,7 @@ class Shrink(Settings):
     least: float = Field(default=0, ge=0)
     target: dict[Literal["macs", "flops", "params"], float] | None = None
     until: float = Field(default=0.6, gt=0, le=1)
-    rank: Literal["scale", "scale_per_cost"] = "scale"
+    rank: Literal["scale", "scale_per_cost"] = "scale_per_cost"
     train: Train = Train()
 
     @field_validator("every", "free", "warmup", mode="before")
@@ -241,7 +244,8 @@ class Shrinker:
     ) -> None:
         """Marks the weakest units until the cost is at most `budget`. Stops there: units above the threshold or not.
 
-        A unit that a requirement hangs on stays.
+        A unit that a requirement hangs on stays. Where one removal took much at once, as a transformer's last token
+        does, and left the cost far below the budget, the strongest of the marked units that fit stay after all.
         """
         values = {**largest_values(self.graph), **self.trainer.network.kept}
         terms = self._terms_by_path(groups)
@@ -254,9 +258,10 @@ class Shrinker:
             per = self.penalty.cost(group, alive[i]) if self.settings.rank == "scale_per_cost" else 1.0
             order.extend((score / per, i, j) for j, score in enumerate(scores.tolist()) if keep[i][j])
         order.sort()
+        marked: list[tuple[int, int]] = []
         for _, i, j in order:
             if cost <= budget:
-                return
+                break
             path = groups[i].path
             if living[path] <= self.cheapest.get(path, 0):
                 continue
@@ -265,9 +270,21 @@ class Shrinker:
             if not all(expr.holds(guard, self._here(guard, values, living)) for guard in guards[path]):
                 living[path] += 1
                 continue
-            after = self._term_cost(terms[path], values, living)
+            cost += self._term_cost(terms[path], values, living) - before
             keep[i][j] = False
-            cost += after - before
+            marked.append((i, j))
+        if cost >= CLOSE * budget:
+            return
+        for i, j in reversed(marked):
+            path = groups[i].path
+            before = self._term_cost(terms[path], values, living)
+            living[path] += 1
+            more = self._term_cost(terms[path], values, living) - before
+            if cost + more > budget:
+                living[path] -= 1
+                continue
+            cost += more
+            keep[i][j] = True
 
     def _terms_by_path(self, groups: list[Group]) -> dict[str, list[Any]]:
         """The terms of the cost that each group's count changes."""
