@@ -150,8 +150,10 @@ def load_optimiser_state(optimiser: torch.optim.Optimizer, network: nn.Module, s
 
 
 def _beside(value: Any, parameter: torch.Tensor) -> Any:
-    """A moment on its parameter's device; counters stay where the optimiser wants them."""
-    return value.to(parameter.device) if isinstance(value, torch.Tensor) and value.shape == parameter.shape else value
+    """A copy of a moment on its parameter's device; counters stay where the optimiser wants them."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.to(parameter.device, copy=True) if value.shape == parameter.shape else value.clone()
 
 
 class Average:

@@ -268,6 +268,8 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         load_optimiser_state(self.optimiser, self.network, state["optimiser"])
         if self.average is not None and state["average"] is not None:
-            self.average.values = {name: t.to(self.fabric.device) for name, t in state["average"]["values"].items()}
+            self.average.values = {
+                name: t.to(self.fabric.device, copy=True) for name, t in state["average"]["values"].items()
+            }
             self.average.steps = state["average"]["steps"]
         self.step, self.rows = state["step"], list(state["rows"])

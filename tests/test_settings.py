@@ -127,7 +127,7 @@ def test_costs_and_limits() -> None:
 def test_settings_do_not_change_later() -> None:
     settings = shrink("")
     with pytest.raises(ValueError, match="frozen"):
-        settings.threshold = 1.0  # type: ignore[misc]
+        settings.threshold = 1.0
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
