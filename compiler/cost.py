@@ -34,17 +34,20 @@ def total_cost(graph: Graph) -> Cost:
     time."""
     macs: list[Value] = []
     params: list[Value] = []
-    shared: dict[str, list[Value]] = {}
+    shared: dict[str, list[tuple[Value, Value]]] = {}
     for node in graph.operators():
         cost = node_cost(graph, node)
         macs.append(expr.choose(node.reached, cost.macs, 0))
         if node.weight == node.name and node.weight not in shared:
             params.append(expr.choose(node.reached, cost.params, 0))
         else:
-            shared.setdefault(node.weight, []).append(cost.params)
-            if len(shared[node.weight]) == 1:
-                users = [other.reached for other in graph.operators() if other.weight == node.weight]
-                params.append(expr.choose(expr.either(*users), cost.params, 0))
+            shared.setdefault(node.weight, []).append((node.reached, cost.params))
+    for users in shared.values():
+        first = users[0][1]
+        if all(own == first for _, own in users):
+            params.append(expr.choose(expr.either(*[reached for reached, _ in users]), first, 0))
+        else:  # the weights of the largest serve the others
+            params.append(expr.apply("max", *[expr.choose(reached, own, 0) for reached, own in users]))
     return Cost(expr.add(*macs), expr.add(*params))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -90,7 +91,29 @@ def largest_settings(graph: Graph) -> dict[str, Setting]:
             attrs, inputs, output = largest_node(graph, node)
             if expr.evaluate(operator.alive(attrs), {}) is not False:
                 settings[node.name] = Setting(node.op, attrs, inputs, output)
+    by_weight: dict[str, list[str]] = {}
+    for name in settings:
+        by_weight.setdefault(graph.nodes[name].weight, []).append(name)
+    for names in by_weight.values():
+        if len(names) > 1:  # one module holds the weights of all
+            common = reduce(_covering, [settings[name] for name in names])
+            settings.update(dict.fromkeys(names, common))
     return settings
+
+
+def _covering(a: Setting, b: Setting) -> Setting:
+    """A setting that neither exceeds."""
+    if a == b:
+        return a
+    attrs = {name: _larger(value, b.attrs.get(name, value)) for name, value in a.attrs.items()}
+    inputs = tuple(x.with_channels(_larger(x.channels, y.channels)) for x, y in zip(a.inputs, b.inputs, strict=True))
+    return Setting(a.op, attrs, inputs, a.output.with_channels(_larger(a.output.channels, b.output.channels)))
+
+
+def _larger(a: Any, b: Any) -> Any:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return {key: _larger(a.get(key, b.get(key)), b.get(key, a.get(key))) for key in {**a, **b}}
+    return max(a, b) if expr.is_number(a) and expr.is_number(b) else a
 
 
 class Supernet(nn.Module):

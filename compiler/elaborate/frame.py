@@ -74,6 +74,15 @@ class Obligation:
     diagnostic: Diagnostic
 
 
+@dataclass
+class Made:
+    """One time that a decision was made: the condition under which it was there before, and under which it is there now too."""
+
+    path: str
+    before: Value
+    present: Value
+
+
 class Builder:
     """The graph while it grows."""
 
@@ -90,6 +99,7 @@ class Builder:
         self.instances: dict[str, str] = {}  # by path: the operator of the file that is used there
         self.uses: dict[str, list[Value]] = {}  # by tensor: the conditions under which something has read it
         self.work = 0
+        self.made: list[Made] = []
 
     def spend(self, amount: int, span: Span | None) -> None:
         """Notes work; text that asks for too much of it is a mistake."""
@@ -168,6 +178,7 @@ class Builder:
                     f"here it would be one of {len(items)}, at its first use {made.n}",
                     help="a `let` or an argument decides once; write the call where it is used to decide for each use",
                 )
+            self.made.append(Made(path, made.present, frame.present))
             self.decisions[path] = replace(made, present=expr.either(made.present, frame.present))
             return made
         unique, copy = path, 1
@@ -175,7 +186,15 @@ class Builder:
             unique, copy = f"{path}[{copy}]", copy + 1
         decision = Decision(unique, kind, items, labels, size, frame.present, declaration, span)
         self.decisions[unique] = decision
+        self.made.append(Made(unique, False, frame.present))
         return decision
+
+    def only_when(self, made: Iterable[Made], condition: Value) -> None:
+        """Decisions that were made inside an alternative are there only where it is taken."""
+        for one in made:
+            one.present = expr.both(condition, one.present)
+            decision = self.decisions.pop(one.path)  # behind the decision that governs it
+            self.decisions[one.path] = replace(decision, present=expr.either(one.before, one.present))
 
     def require(self, condition: Value, frame: Frame, message: str, origin: Any, span: Span | None) -> None:
         """What must hold wherever `frame` exists."""

@@ -11,10 +11,21 @@ from nasdsl.compiler.decision import Units
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import as_number, evaluate, integer, items_of, number
-from nasdsl.compiler.elaborate.frame import Frame, join
-from nasdsl.compiler.expr import Among, Expr, Has, Slot, Symbol
+from nasdsl.compiler.elaborate.frame import Frame, Made, join
+from nasdsl.compiler.expr import Among, Expr, Has, Slot, Symbol, decisions_of
 
 Items = list[tuple[str, Any, syntax.Expr]]
+
+
+@dataclass(frozen=True)
+class Option:
+    """Which of the builder's decisions and obligations came with which option of a `oneof`: as numbers, ends excluded."""
+
+    number: int
+    made: int
+    made_end: int
+    owed: int
+    owed_end: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,8 @@ def _arguments(node: syntax.Call) -> list[syntax.Expr]:
 
 
 def _oneof(node: syntax.Call, frame: Frame, path: str) -> Any:
-    items = _options(node, frame, path)
+    inner: list[Option] = []
+    items = _options(node, frame, path, inner)
     if not items:
         raise error("empty-choice", "`oneof` offers nothing to choose from", node.span)
     for i, (_, value, place) in enumerate(items):
@@ -99,6 +111,11 @@ def _oneof(node: syntax.Call, frame: Frame, path: str) -> Any:
     kept = tuple(labels) if operators else tuple(values)
     decision = frame.builder.decide(path, "choice", kept, tuple(labels), 0, frame, node.span)
     n = len(items)
+    for option in inner:
+        taken = Among(decision.path, n, frozenset((option.number,)))
+        frame.builder.only_when(frame.builder.made[option.made : option.made_end], taken)
+        for obligation in frame.builder.obligations[option.owed : option.owed_end]:
+            obligation.condition = expr.either(expr.negate(taken), obligation.condition)
     if operators:
         for _, value, place in items:
             if not v.is_operator(value):
@@ -118,7 +135,7 @@ def _table(path: str, values: list[Any], items: Items) -> Any:
         )
     if all(isinstance(value, tuple) for value in values) and len({len(value) for value in values}) == 1:
         return tuple(_table(path, [value[i] for value in values], items) for i in range(len(values[0])))
-    for _, value, place in items:
+    for value, (_, _, place) in zip(values, items, strict=True):
         if not (v.is_number(value) or isinstance(value, Symbol | str | bool)):
             raise error("mixed-options", f"`oneof` cannot choose among these: one is {v.describe(value)}", place.span)
         if v.is_number(value) != v.is_number(values[0]):
@@ -126,7 +143,7 @@ def _table(path: str, values: list[Any], items: Items) -> Any:
     return expr.case(path, tuple(values))
 
 
-def _options(node: syntax.Call, frame: Frame, path: str) -> Items:
+def _options(node: syntax.Call, frame: Frame, path: str, inner: list[Option]) -> Items:
     """Label, value and expression of each option; a list stands for its items where it is the only argument, a range always."""
     given = node.arguments or ()
     if node.body is not None:
@@ -141,6 +158,7 @@ def _options(node: syntax.Call, frame: Frame, path: str) -> Items:
             if not isinstance(item.key, syntax.Name):
                 raise error("bad-argument", "an option's label is a word", item.key.span)
             label, value_node = item.key.name, item.value
+        made, owed = len(frame.builder.made), len(frame.builder.obligations)
         step = label or (value_node.function.name if isinstance(value_node, syntax.Call) else "")
         value = evaluate(value_node, frame, join(path, step))
         if isinstance(value, tuple) and (isinstance(value_node, syntax.Range) or len(given) == 1):
@@ -155,8 +173,46 @@ def _options(node: syntax.Call, frame: Frame, path: str) -> Items:
                 help="write `label: { ... }`",
             )
         else:
+            inner.append(Option(len(out), made, len(frame.builder.made), owed, len(frame.builder.obligations)))
             out.append((label, value, value_node))
+    if len(given) == 1 and len(out) > 1:  # a list: what its items hold belongs to them
+        inner.extend(_held(out, frame.builder.made[made:], made))
     return out
+
+
+def _held(items: Items, made: list[Made], start: int) -> Iterator[Option]:
+    """The decisions of each item of a list: those that its arguments mention."""
+    mentioned = [_mentioned(value) for _, value, _ in items] if made else []
+    for i, paths in enumerate(mentioned):
+        for place, one in enumerate(made, start):
+            if one.path in paths and sum(one.path in other for other in mentioned) == 1:
+                yield Option(i, place, place + 1, 0, 0)
+
+
+def _mentioned(value: Any) -> set[str]:
+    """Paths of all decisions in a value."""
+    found: set[str] = set()
+    queue = [value]
+    while queue:
+        value = queue.pop()
+        if isinstance(value, v.Invocation):
+            queue.extend(value.arguments.values())
+        elif isinstance(value, v.Sequence):
+            queue.extend(value.steps)
+        elif isinstance(value, v.Sum):
+            queue.extend(value.terms)
+        elif isinstance(value, v.Alternatives):
+            queue.extend(case.condition for case in value.cases)
+            queue.extend(case.value for case in value.cases)
+        elif isinstance(value, v.Record):
+            queue.extend(value.entries.values())
+        elif isinstance(value, tuple):
+            queue.extend(value)
+        elif isinstance(value, v.Guarded):
+            queue.extend(part for item in value.items for part in item)
+        else:
+            found |= decisions_of(value)
+    return found
 
 
 def _labels(items: Items) -> list[str]:

@@ -20,7 +20,7 @@ from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.elaborate.pins import resolve_pins
 from nasdsl.compiler.elaborate.resolve import NETWORKS, SLOTS, misspelt, resolve, unused, walk
 from nasdsl.compiler.elaborate.settings import expression, read_section
-from nasdsl.compiler.elaborate.steps import run_body, run_let, run_require, try_labelled, try_let
+from nasdsl.compiler.elaborate.steps import apply, or_else, run_body, run_let, run_require, try_labelled, try_let
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.eliminate import TooWide
 from nasdsl.compiler.expr import Expr, Symbol
@@ -401,12 +401,27 @@ class _Program:
                 incoming = Branches((*pyramid, *extra))
             if v.is_lost(flow) or v.is_lost(proposals):
                 incoming = v.LOST
-            made = try_labelled(slot, item.value, incoming, replace(frame, incoming=incoming))
+            made = self._slot(slot, item.value, incoming, replace(frame, incoming=incoming))
             if slot == "proposals":
                 proposals = made
-            elif slot != "neck" or made is not None:
+            elif slot == "neck" and made is not None:
+                flow = or_else(made, flow, frame.under(slot), item.value.span)
+            elif slot != "neck":
                 flow = made
         return flow
+
+    def _slot(self, slot: str, node: syntax.Expr, incoming: Flow, frame: Frame) -> Flow:
+        """Fills a slot. A `require` may ask what is in it: `head == retina`."""
+        if not isinstance(node, syntax.Call | syntax.Name):
+            return try_labelled(slot, node, incoming, frame)
+        try:
+            value = evaluate(node, frame, slot)
+            self.frame.scope.bind(slot, value, node.span)
+            return apply(value, incoming, frame, slot, node.span)
+        except CompileError as problem:
+            self.builder.report(problem.diagnostics)
+            self.frame.scope.bind(slot, Broken, node.span)
+            return v.LOST
 
     # --- Proofs ------------------------------------------------------------------------------------------------------------
 
@@ -515,12 +530,12 @@ def _contradiction(blamed: Sequence[Requirement]) -> Diagnostic:
         message = (
             f"no architecture meets `{first.message}`" if asked else f"in no architecture it holds that {first.message}"
         )
-        return Diagnostic("contradiction", message, first.span)
+        return Diagnostic("no-architecture", message, first.span)
     others = tuple(
         Label(r.span, "and this one" if r.origin == "require" else r.message) for r in rest if r.span is not None
     )
     message = "these requirements contradict each other: no architecture meets them all"
-    return Diagnostic("contradiction", message, first.span, "this one", others)
+    return Diagnostic("no-architecture", message, first.span, "this one", others)
 
 
 def _kind(value: Any) -> str:

@@ -172,6 +172,9 @@ class _Resolver:
                 self.fusions[name] = item
             else:
                 names[name] = item
+        for section in space.body:
+            if isinstance(section, syntax.Section) and section.kind.name == "detector":
+                names.update(dict.fromkeys(SLOTS))
         self.top = _Context(_Names(None, names))
 
     def report(
@@ -486,6 +489,11 @@ class _Resolver:
                     and other.name not in known
                 ):
                     self.unknown_option(other, known)
+            if isinstance(node.left, syntax.Name) and isinstance(node.right, syntax.Name) and not context.settings:
+                words = (node.left.name, node.right.name)
+                if not any(word in context.names or word in WORDS_OF_A_BODY for word in words):
+                    help = near(words[0], context.names)
+                    self.report("unknown-name", f"no value named `{words[0]}`", node.left.span, "not found", help=help)
         self.value(node.left, context)
         self.value(node.right, context)
 

@@ -568,6 +568,15 @@ def _select(outcomes: list[tuple[Value, Flow]], frame: Frame, span: Span) -> Flo
     return replace(node, present=present)
 
 
+def or_else(flow: Flow, otherwise: Flow, frame: Frame, span: Span) -> Flow:
+    """The flow where it is there, something else where it is not."""
+    parts = flow.tensors if isinstance(flow, Branches) else (flow,) if flow is not None else ()
+    present = expr.either(*[tensor.present for tensor in parts])
+    if present is True or v.is_lost(flow) or v.is_lost(otherwise):
+        return flow
+    return _select([(present, flow), (expr.negate(present), otherwise)], frame, span)
+
+
 def choose_shape(test: Value, then: Shape, otherwise: Shape) -> Shape:
     if (then.height is None) != (otherwise.height is None):
         raise ShapeProblem("some alternatives give a vector and some a map")

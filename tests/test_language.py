@@ -1,0 +1,613 @@
+"""One small space for each construct of the language: it parses, counts as derived by hand, and runs.
+
+Each count is compared with a number that the comment above the text derives, and with an enumeration of the graph; then the
+supernet is built, and networks taken out of it compute the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import comb, factorial
+from typing import Any
+
+import pytest
+import torch
+
+from nasdsl.compiler import expr
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.cost import cost_of
+from nasdsl.compiler.count import count
+from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.extremes import feasible, structural
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.sample import sample
+from nasdsl.compiler.source import Source
+from nasdsl.compiler.supernet import Supernet
+
+MOST_ENUMERATED = 20_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A space and how many architectures it has. `runs` is False where there is no module for an operator yet."""
+
+    size: int
+    text: str
+    input: str = "3 x 16 x 16"
+    defines: dict[str, str] = field(default_factory=dict)
+    wrap: bool = True
+    runs: bool = True
+
+    @property
+    def graph(self) -> Graph:
+        text = f"space test {{\n  input {self.input}\n{self.text}\n}}\n" if self.wrap else self.text
+        return elaborate(Source(text), defines=self.defines).graph
+
+
+CASES: dict[str, Case] = {}
+
+
+def case(name: str, size: int, text: str, **more: Any) -> None:
+    assert name not in CASES
+    CASES[name] = Case(size, text, **more)
+
+
+# --- Choices ----------------------------------------------------------------------------------------------------------
+
+# Three kernels, two widths.
+case("numbers", 3 * 2, "network { conv(oneof(8, 12), kernel: oneof(3, 5, 7)), classify(10) }")
+
+# A range stands for its items, also beside others: 1, 2, 3 and 8.
+case("ranges", 4, "network { conv(8 * oneof(1..3, 8)), classify(10) }")
+
+# A stepped range: 8, 12, 16.
+case("stepped range", 3, "network { conv(oneof(8..16 step 4)), classify(10) }")
+
+# Symbols, and what hangs on them.
+case(
+    "symbols",
+    2 * 3,
+    """
+    let op = oneof(small, large)
+    network { conv(8 if op == small else 16, act: oneof(relu, h_swish, none)), classify(10) }
+    """,
+)
+
+# Operators with decisions of their own: 3 kernels + 1 + 2 widths of the hidden layer.
+case(
+    "operators",
+    3 + 1 + 2,
+    """
+    network {
+      stem: conv(8)
+      oneof(
+        conv(8, kernel: oneof(1, 3, 5))
+        identity()
+        mixed: mixconv(8, hidden: { 3: oneof(4, 8) })
+      )
+      classify(10)
+    }
+    """,
+)
+
+# Input sizes.
+case("sizes", 2, "network { conv(8, stride: 2), classify(10) }", input="oneof(3 x 16 x 16, 3 x 24 x 24)")
+
+# One of two lists; each pair of widths goes together.
+case(
+    "lists",
+    2,
+    """
+    let widths = oneof([8, 16], [12, 24])
+    network { conv(widths[0]), conv(widths[1], kernel: 3), classify(10) }
+    """,
+)
+
+# A list as the only argument stands for its items, here made by a comprehension: 2 x 2 candidates.
+case(
+    "comprehension",
+    4,
+    "network { conv(8), oneof([for k in [3, 5], d in 1..2: conv(8, kernel: k, dilation: d)]), classify(10) }",
+)
+
+# `none` is an option like any other: the sum has one or two terms.
+case("none", 2, "network { conv(8), identity() + oneof(none, conv(8)), classify(10) }")
+
+# Both terms may be none, but not both at once: 2 * 2 - 1.
+case("live", 3, "network { conv(8), oneof(none, identity()) + oneof(none, conv(8)), classify(10) }")
+
+# One choice that two places read.
+case("hoisted", 3, "let k = oneof(1, 3, 5)\nnetwork { conv(8, kernel: k), conv(8, kernel: k), classify(10) }")
+
+# --- Subsets, orders, units -------------------------------------------------------------------------------------------
+
+# Two of four labelled tensors.
+case(
+    "manyof",
+    comb(4, 2),
+    """
+    network {
+      stem: conv(8)
+      a: conv(8, kernel: 3)
+      b: conv(8)
+      c: identity()
+      sum(from: manyof(2, earlier))
+      classify(10)
+    }
+    """,
+)
+
+# All of the list is no decision.
+case("manyof all", 1, "network { a: conv(8), b: conv(8), sum(from: manyof(2, earlier)), classify(10) }")
+
+# An order of three widths.
+case(
+    "permute",
+    factorial(3),
+    "let order = permute([8, 12, 16])\nnetwork { for w in order { conv(w, kernel: 3) }, classify(10) }",
+)
+
+# Equal items are interchangeable: 4! / 2!.
+case(
+    "permute equal",
+    factorial(4) // 2,
+    "let order = permute([8, 8, 12, 16])\nnetwork { for w in order { conv(w) }, classify(10) }",
+)
+
+# Any subset of 4 and of 3 units.
+case("units", 2**4 * 2**3 - 1, "network { conv(8), mixconv(8, hidden: { 3: units(4), 5: units(3) }), classify(10) }")
+
+# With a shortcut no unit need be left.
+case(
+    "units beside a shortcut",
+    2**4,
+    "network { conv(8), residual { mixconv(8, hidden: { 3: units(4) }) }, classify(10) }",
+)
+
+# --- Depth ------------------------------------------------------------------------------------------------------------
+
+# Depth 1, 2 or 3 with two kernels in each copy: 2 + 4 + 8.
+case("depth", 2 + 4 + 8, "network { conv(8), repeat oneof(1..3) { conv(8, kernel: oneof(1, 3)) }, classify(10) }")
+
+# Depth 0 too.
+case(
+    "depth from zero",
+    1 + 2 + 4,
+    "network { conv(8), repeat oneof(0, 1, 2) { conv(8, kernel: oneof(1, 3)) }, classify(10) }",
+)
+
+# A plain count makes free copies.
+case("copies", 2**3, "network { conv(8), repeat 3 { conv(8, kernel: oneof(1, 3)) }, classify(10) }")
+
+# A `let` above the repeat ties them.
+case("tied copies", 2, "network { conv(8), let k = oneof(1, 3), repeat 3 { conv(8, kernel: k) }, classify(10) }")
+
+# A depth inside a depth: inner 1 + 2 = 2 depths; outer 1: 2, outer 2: 4.
+case("nested depth", 2 + 4, "network { conv(8), repeat oneof(1, 2) { repeat oneof(1, 2) { conv(8) } }, classify(10) }")
+
+# The first copy has the stride.
+case("first", 2, "network { repeat oneof(1, 2) { conv(8, kernel: 3, stride: 2 if first else 1) }, classify(10) }")
+
+# --- Conditional decisions ----------------------------------------------------------------------------------------------
+
+# TrioNet's block: conv has 2 rates and 3 kernels, the other 2 rates and 2 x 2.
+case(
+    "match",
+    2 * 3 + 2 * 4,
+    """
+    operator trio(out) {
+      let op = oneof(conv, mix)
+      let mid = out * match op { conv: oneof(1/8, 1/4), mix: oneof(1/4, 1/2) }
+      residual {
+        down: conv(mid)
+        match op {
+          conv: conv(mid, kernel: oneof(3, 5, 7))
+          mix: mixconv(mid, hidden: { 3: oneof(4, 8), 5: oneof(4, 8) })
+        }
+        up: conv(out, act: none)
+      }
+      relu()
+    }
+    network { conv(16), trio(16), classify(10) }
+    """,
+)
+
+# Under `else` one decision for all that it covers: 1 + 2 * 3.
+case(
+    "match with else",
+    1 + 2 * 3,
+    """
+    let op = oneof(a, b, c)
+    network { match op { a: conv(8), else: conv(8, kernel: oneof(1, 3, 5)) }, classify(10) }
+    """,
+)
+
+# A condition on a number: kernel 5 has two dilations, the others one.
+case(
+    "if",
+    2 + 2,
+    """
+    let k = oneof(1, 3, 5)
+    network { conv(8, kernel: k, dilation: oneof(1, 2) if k == 5 else 1), classify(10) }
+    """,
+)
+
+# Two levels: a: 1; b with 2 kernels, of which 3 has two dilations: 1 + 2.
+case(
+    "nested",
+    1 + 3,
+    """
+    network {
+      conv(8)
+      oneof(
+        a: identity()
+        b: {
+          let k = oneof(1, 3)
+          match k { 1: conv(8), 3: conv(8, kernel: 3, dilation: oneof(1, 2)) }
+        }
+      )
+      classify(10)
+    }
+    """,
+)
+
+# --- Tying ------------------------------------------------------------------------------------------------------------
+
+NASBENCH = """
+    fusion edges {
+      same: oneof(
+        zero()
+        identity()
+        conv(in, kernel: 1, order: [act, conv, norm])
+        conv(in, kernel: 3, order: [act, conv, norm])
+        avg_pool(3)
+      )
+      merge: sum()
+    }
+    operator nodes() {
+      n0: identity()
+      for i in 1..3 { n: fuse(edges, from: earlier) }
+    }
+"""
+
+# NAS-Bench-201: the cell of a `let` decides once, six edges with five candidates, however often it stands there.
+case(
+    "a let of a call decides once",
+    5**6,
+    NASBENCH
+    + """
+    let cell = nodes()
+    network {
+      stem: conv(4, kernel: 3, act: none)
+      stage1: repeat 2 { cell }
+      stage2: conv(8, stride: 2) -> repeat 2 { cell }
+      norm() -> relu() -> classify(classes: 10)
+    }
+    """,
+    input="3 x 8 x 8",
+)
+
+# Written at each use it decides each time: four cells.
+case(
+    "a call decides each time",
+    5**24,
+    NASBENCH
+    + """
+    network {
+      stem: conv(4, kernel: 3, act: none)
+      stage1: repeat 2 { nodes() }
+      stage2: conv(8, stride: 2) -> repeat 2 { nodes() }
+      norm() -> relu() -> classify(classes: 10)
+    }
+    """,
+    input="3 x 8 x 8",
+)
+
+# An operator that is passed as an argument is decided once, at the call; its body uses it twice.
+case(
+    "an argument decides once",
+    2,
+    """
+    operator twice(op) { op, op }
+    network { conv(8), twice(conv(8, kernel: oneof(1, 3))), classify(10) }
+    """,
+)
+
+# A body in braces is decided for each use.
+case("braces decide anew", 2**2, "network { conv(8), repeat 2 { conv(8, kernel: oneof(1, 3)) }, classify(10) }")
+
+# A function decides at each call.
+case(
+    "functions",
+    2 * 2,
+    "let wide(n) = oneof(n, 2 * n)\nnetwork { conv(wide(8)), conv(wide(4)), classify(10) }",
+)
+
+# A default sees the operator's other parameters.
+case(
+    "defaults of parameters",
+    2,
+    """
+    operator block(out, mid = out / 2, kernel = oneof(1, 3)) { conv(mid, kernel: kernel), conv(out) }
+    network { block(8), classify(10) }
+    """,
+)
+
+# --- Running values and lists -------------------------------------------------------------------------------------------
+
+# SM-NAS: depth 1..3, each copy keeps or doubles, at most two doublings in all: 2 + 4 + (8 - 1).
+case(
+    "previous",
+    2 + 4 + 7,
+    """
+    operator segment() = repeat oneof(1..3) {
+      let double = oneof(false, true)
+      let planes = previous(planes, else: 4) * (2 if double else 1)
+      conv(planes, kernel: 3)
+    }
+    network { segment(), classify(10) }
+    require count(segment.double) <= 2
+    """,
+)
+
+# The depths of two segments: of the 9 pairs those with a sum of at most 4 are 1+1, 1+2, 2+1, 1+3, 3+1, 2+2.
+case(
+    "sum of depths",
+    6,
+    """
+    operator segment() = repeat oneof(1..3) { conv(8) }
+    network { a: segment(), b: segment(), classify(10) }
+    require sum(segment.depth) <= 4
+    """,
+)
+
+# Every copy that is there: of kernels with a sum of at most 3 n - 2 there are 1; 1 + 1, 1 + 3, 3 + 1.
+case(
+    "length",
+    1 + 3,
+    """
+    operator block() { let k = oneof(1, 3, 5), conv(8, kernel: k) }
+    network { conv(8), repeat oneof(1, 2) { block() }, classify(10) }
+    require sum(block.k) <= 3 * length(block.k) - 2
+    """,
+)
+
+# a implies b: all pairs but (a, not b).
+case(
+    "implies",
+    4 - 1,
+    """
+    let a = oneof(false, true)
+    let b = oneof(false, true)
+    network { conv(8 if a else 16), conv(8 if b else 16), classify(10) }
+    require a implies b
+    """,
+)
+
+# `in` a list.
+case("in", 2, "let w = oneof(8, 12, 16)\nnetwork { conv(w), classify(10) }\nrequire w in [8, 16]")
+
+# A call in a slot is compared by its name.
+case(
+    "names of operators in a require",
+    2 * 2 - 1,
+    """
+    let head = oneof(conv(8), identity())
+    let k = oneof(1, 3)
+    network { conv(8, kernel: k), head, classify(10) }
+    require head == conv implies k == 3
+    """,
+)
+
+# --- Labelled tensors ---------------------------------------------------------------------------------------------------
+
+# Each node of a cell takes two of those before it: (2 of 2) * (2 of 3) * (2 of 4).
+case(
+    "earlier",
+    1 * comb(3, 2) * comb(4, 2),
+    """
+    fusion join { same: identity(), merge: sum() }
+    operator cell() {
+      a: identity()
+      b: conv(in)
+      for i in 1..3 { n: fuse(join, from: manyof(2, earlier)) }
+    }
+    network { conv(8), cell(), classify(10) }
+    """,
+)
+
+# What no node has read is added to the last one, without a path and without a decision.
+case(
+    "unused",
+    comb(3, 2),
+    """
+    fusion join { same: identity(), merge: sum() }
+    operator cell() {
+      a: identity()
+      b: conv(in)
+      c: conv(in)
+      fuse(join, from: manyof(2, earlier), also: unused)
+    }
+    network { conv(8), cell(), classify(10) }
+    """,
+)
+
+# --- Fusions ------------------------------------------------------------------------------------------------------------
+
+RULE = "same: conv(width, kernel: oneof(1, 3)), down: conv(width, stride: in / in * floor(at / scale)), up: conv(width) -> upsample(to: scale)"
+LEVELS = """
+    fusion start { same: identity(), new: conv(width, stride: 2), from: neighbours, merge: sum() }
+    network { conv(8), fuse(start, to: { 1: 8, 1/2: 12, 1/4: 16 }), fuse(join), concat(scale: 1), segment(5) }
+"""
+
+# Three levels, each with its own path `same`, of two kernels.
+for way in ("neighbours", "all", "finer", "coarser"):
+    case(way, 2**3, f"fusion join {{ {RULE}, from: {way}, merge: sum() }}" + LEVELS)
+
+# With a decision in each path: `neighbours` has 3 same, 2 down and 2 up, `all` 3 same and 6 others.
+case(
+    "paths of neighbours",
+    2**7,
+    "fusion join { any: conv(width, act: oneof(relu, none)) -> resize(to: scale), from: neighbours, merge: sum() }"
+    + LEVELS,
+)
+case(
+    "paths of all",
+    2**9,
+    "fusion join { any: conv(width, act: oneof(relu, none)) -> resize(to: scale), from: all, merge: sum() }" + LEVELS,
+)
+
+# A fusion with a parameter.
+case(
+    "parameters of a fusion",
+    3**3,
+    "fusion join(kernels) { any: conv(width) -> resize(to: scale), then: conv(width, kernel: oneof(kernels)), from: all, merge: sum() }"
+    + LEVELS.replace("fuse(join)", "fuse(join([1, 3, 5]))"),
+)
+
+# `concat` as the merge, then back to the width.
+case(
+    "concat in a fusion",
+    1,
+    "fusion join { any: conv(width) -> resize(to: scale), from: all, merge: concat() -> conv(width) }" + LEVELS,
+)
+
+# A body for each branch: three branches of two kernels.
+case(
+    "parallel",
+    2**3,
+    LEVELS.replace("fuse(join)", "parallel { conv(width, kernel: oneof(1, 3)) }"),
+)
+
+# `pick` and `branches`.
+case(
+    "pick and branches",
+    2,
+    """
+    network {
+      a: conv(8, kernel: oneof(1, 3))
+      b: conv(12, stride: 2)
+      branches(a, b) -> parallel { conv(2 * width) } -> pick(1/2)
+      classify(10)
+    }
+    """,
+)
+
+# --- Detectors ----------------------------------------------------------------------------------------------------------
+
+# Two backbones, a neck or none, two heads; the first head needs the neck: 2 * (2 * 2 - 1).
+case(
+    "detector",
+    2 * 3,
+    """
+    operator small() { conv(8, stride: 2) }
+    operator large() { conv(8, kernel: 3, stride: 2) -> conv(8) }
+    operator pyramid() { conv(8, kernel: 3) }
+    detector {
+      backbone: oneof(small(), large())
+      neck: oneof(none, pyramid())
+      head: oneof(segment(5), wide())
+    }
+    operator wide() { conv(16) -> segment(5) }
+    require head == segment implies neck != none
+    """,
+)
+
+# --- Sharing ------------------------------------------------------------------------------------------------------------
+
+# One set of weights for all copies, each with its own kernel.
+case(
+    "shared weights",
+    2**3,
+    "network { conv(8), repeat 3 { conv(8, kernel: oneof(1, 3), share: weights) }, classify(10) }",
+)
+
+# --- with ---------------------------------------------------------------------------------------------------------------
+
+BASE = """
+space base {
+  input 3 x 16 x 16
+  param width = 8
+  param task in [small, large]
+  network {
+    stem: conv(width, kernel: oneof(1, 3, 5))
+    stage: repeat oneof(1..3) { block: conv(width, kernel: oneof(1, 3, 5), act: oneof(relu, none)) }
+    classify(10)
+  }
+}
+"""
+WHOLE = 3 * (6 + 36 + 216)  # kernels of the stem; six blocks in each copy
+
+
+def derived(name: str, size: int, changes: str) -> None:
+    case(name, size, f"space test = base with {{ {changes} }}\n{BASE}", wrap=False)
+
+
+derived("with nothing pinned", WHOLE, "width: 12")
+derived("with a value", WHOLE // 3, "stem.kernel: 3")
+derived("with a smaller choice", WHOLE // 3 * 2, "stem.kernel: oneof(1, 5)")
+derived("with a depth", 3 * 36, "stage.depth: 2")
+# One value for all copies: two acts in each copy are left.
+derived("with all copies", 3 * (2 + 4 + 8), "stage.block.kernel: 3")
+# A value for each copy.
+derived("with a list of copies", 3 * (2 + 4 + 8), "stage.block.kernel: [1, 3, 5]")
+# A record prefixes; `[0]` is the first copy alone.
+derived("with a record", 3 * (1 + 6 + 36), "stage[0].block: { kernel: 3, act: relu }")
+# Another input, a parameter of a list.
+derived("with an input", WHOLE, "input 3 x 24 x 24, task: large")
+
+
+# --- The tests ----------------------------------------------------------------------------------------------------------
+
+
+def enumerated(graph: Graph) -> Iterator[dict[str, Any]]:
+    """All architectures, by trying everything."""
+    decisions = list(graph.decisions.values())
+    wanted = [r.condition for r in structural(graph)]
+
+    def fill(number: int, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if number == len(decisions):
+            if all(expr.holds(condition, values) for condition in wanted):
+                yield dict(values)
+            return
+        decision = decisions[number]
+        if not expr.holds(decision.present, values):
+            yield from fill(number + 1, values)
+            return
+        for value in decision.values():
+            yield from fill(number + 1, {**values, decision.path: value})
+
+    yield from fill(0, {})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_counts_as_derived_by_hand(name):
+    assert count(CASES[name].graph).total == CASES[name].size
+
+
+@pytest.mark.parametrize("name", [name for name, each in CASES.items() if each.size <= MOST_ENUMERATED])
+def test_counts_as_enumerated(name):
+    graph = CASES[name].graph
+    assert sum(1 for _ in enumerated(graph)) == count(graph).total
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_runs_and_extracts_to_the_same(name):
+    graph = CASES[name].graph
+    torch.manual_seed(1)
+    network = Supernet(graph).eval()
+    shape = graph.input.shape
+    draws = [*sample(graph, 3, seed=1), feasible(graph)]
+    for architecture in draws:
+        assert isinstance(architecture, Architecture)
+        network.activate(architecture)
+        image = torch.randn(
+            2, *(int(expr.evaluate(part, architecture)) for part in (shape.channels, shape.height, shape.width))
+        )
+        with torch.no_grad():
+            whole = network(image)
+            small = network.extract(architecture).eval()
+            taken = small(image)
+        assert torch.allclose(whole, taken, atol=1e-5), name
+        assert sum(p.numel() for p in small.parameters()) == cost_of(graph, architecture)["params"]
