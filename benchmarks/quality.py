@@ -71,8 +71,8 @@ def run(case: Case, runtime: str, seed: int, data: Path | None, work: Path, extr
 def table(rows: list[dict[str, Any]]) -> str:
     """The two columns, mean and standard deviation over seeds, for each case."""
     lines = [
-        "| data | metric | seeds | evenly thinned | shrunk | difference | MACs thinned | MACs shrunk | target |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| data | metric | seeds | evenly thinned | shrunk | difference | MACs thinned | MACs shrunk |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name in dict.fromkeys(row["case"] for row in rows):
         mine = [row for row in rows if row["case"] == name]
@@ -87,9 +87,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         shown = {
             r: f"{statistics.mean(v):.2f} ± {statistics.stdev(v) if len(v) > 1 else 0:.2f}" for r, v in value.items()
         }
-        target = by["shrink"][seeds[0]].get("target", "")
         lines.append(
-            f"| {name} | {metric} | {len(seeds)} | {shown['thin']} | {shown['shrink']} | {statistics.mean(gain):+.2f} | {macs['thin']:.3f}M | {macs['shrink']:.3f}M | {target} |"
+            f"| {name} | {metric} | {len(seeds)} | {shown['thin']} | {shown['shrink']} | {statistics.mean(gain):+.2f} | {macs['thin']:.3f}M | {macs['shrink']:.3f}M |"
         )
     return "\n".join(lines) + "\n"
 
@@ -115,8 +114,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    """Runs what has not been run yet, then writes the table of all that has."""
     torch.set_num_threads(1)
-    file = args.out.with_suffix(".json")
     extra = dict(text.split("=", 1) for text in args.settings)
     for case in CASES:
         if args.only and case.space not in args.only:
@@ -126,15 +125,15 @@ def main(args: argparse.Namespace) -> None:
             continue
         for seed in args.seed or range(args.seeds):
             for runtime in args.runtime or ("thin", "shrink"):
-                rows = json.loads(file.read_text()) if file.exists() else []
-                if any((r["case"], r["runtime"], r["seed"]) == (case.name, runtime, seed) for r in rows):
-                    continue
-                row = run(case, runtime, seed, args.data, args.work, extra)
-                print(json.dumps(row), flush=True)
-                rows = json.loads(file.read_text()) if file.exists() else []  # another process may have added to it
-                write_text(file, json.dumps([*rows, row], indent=1) + "\n")
-    if file.exists():
-        rows = json.loads(file.read_text())
-        text = table(sorted(rows, key=lambda r: (r["case"], r["seed"])))
-        write_text(args.out.with_suffix(".md"), text)
-        print(text)
+                file = args.work / f"{case.space}-{runtime}-{seed}.json"
+                if not file.exists():
+                    row = run(case, runtime, seed, args.data, args.work, extra)
+                    print(json.dumps(row), flush=True)
+                    write_text(file, json.dumps(row) + "\n")
+    known = {case.name for case in CASES}
+    rows = [json.loads(file.read_text()) for file in sorted(args.work.glob("*.json"))]
+    rows = sorted((row for row in rows if row["case"] in known), key=lambda row: (row["case"], row["seed"]))
+    text = table(rows)
+    write_text(args.out.with_suffix(".json"), json.dumps(rows, indent=1) + "\n")
+    write_text(args.out.with_suffix(".md"), text)
+    print(text)

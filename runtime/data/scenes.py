@@ -73,7 +73,7 @@ def _placed(
     taken: list[tuple[int, int, int]] = []
     for _ in range(int(rng.integers(2, MOST_DIGITS + 1))):
         row = int(rng.integers(len(digits)))
-        side = int(rng.integers(max(10, round(0.22 * shortest)), max(12, round(0.55 * shortest)) + 1))
+        side = int(rng.integers(max(10, round(0.3 * shortest)), max(12, round(0.55 * shortest)) + 1))
         for _ in range(PLACES_TRIED):
             top, left = (int(rng.integers(0, length - side + 1)) for length in canvas)
             if all(_overlap((top, left, side), other) < 0.15 * min(side, other[2]) ** 2 for other in taken):
@@ -91,14 +91,14 @@ def _overlap(one: tuple[int, int, int], other: tuple[int, int, int]) -> int:
 
 
 def _background(rng: Generator, canvas: Size) -> Floats:
-    """A soft texture of two colours with noise, strokes and blobs: (3, H, W) around 0..1."""
+    """A soft, dim texture of two colours with noise, strokes and blobs: (3, H, W) around 0..0.5."""
     height, width = canvas
-    dark, light = rng.random((2, 3), dtype=np.float32) * 0.7
+    dark, light = rng.random((2, 3), dtype=np.float32) * 0.4
     blend = enlarge(rng.random((5, 5), dtype=np.float32), height, width)
     picture = dark[:, None, None] + (light - dark)[:, None, None] * blend
-    picture += 0.06 * rng.standard_normal((3, height, width), dtype=np.float32)
+    picture += 0.03 * rng.standard_normal((3, height, width), dtype=np.float32)
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    for _ in range(int(rng.integers(2, 6))):
+    for _ in range(int(rng.integers(0, 4))):
         (y0, x0), (y1, x1) = rng.random((2, 2)) * canvas
         along = ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2 + 1e-6)
         if rng.random() < 0.5:  # a stroke as thick as those of digits
@@ -108,18 +108,14 @@ def _background(rng: Generator, canvas: Size) -> Floats:
         else:  # a blob
             distance = np.hypot((x - x0) / rng.uniform(0.6, 1.6), y - y0)
             cover = (rng.uniform(0.03, 0.12) * min(canvas) + 0.5 - distance).clip(0, 1)
-        colour = rng.random(3, dtype=np.float32)[:, None, None]
+        colour = 0.5 * rng.random(3, dtype=np.float32)[:, None, None]
         picture += cover.astype(np.float32) * (colour - picture)
     return picture
 
 
 def _paint(rng: Generator, window: Floats, ink: Floats) -> None:
-    """Lays one digit over its part of the picture, in a colour that stands out from what is below."""
-    below = window.mean(axis=(1, 2))
-    colour = rng.random(3, dtype=np.float32)
-    far = np.where(below < 0.5, 1.0, 0.0)
-    contrast = float(rng.uniform(0.55, 0.9))
-    colour = np.where(np.abs(colour - below).max() < 0.5, below + (far - below) * contrast, colour).astype(np.float32)
+    """Lays one digit over its part of the picture, in a bright colour."""
+    colour = 0.6 + 0.4 * rng.random(3, dtype=np.float32)
     window += ink * (colour[:, None, None] - window)
 
 
