@@ -255,8 +255,10 @@ class Trainer:
             "kept": {path: list(units) for path, units in self.network.kept.items()},
             "network": {name: t.detach() for name, t in self.network.state_dict().items()},
             "optimiser": optimiser_state(self.optimiser, self.network),
-            "average": None if self.average is None else {"values": self.average.values, "steps": self.average.steps},
-            "rows": self.rows,
+            "average": None
+            if self.average is None
+            else {"values": dict(self.average.values), "steps": self.average.steps},
+            "rows": list(self.rows),
             "time": time.time(),
         }
 
