@@ -103,9 +103,9 @@ def everything(one: Trainer) -> dict[str, torch.Tensor]:
     out = {f"network {name}": t for name, t in one.network.state_dict().items()}
     if one.average is not None:
         out |= {f"average {name}": t for name, t in one.average.values.items()}
-    names = {p: name for name, p in one.network.named_parameters()}
+    names = {id(p): name for name, p in one.network.named_parameters()}
     for p, state in one.optimiser.state.items():
-        out |= {f"{names[p]} {key}": t for key, t in state.items() if isinstance(t, torch.Tensor)}
+        out |= {f"{names[id(p)]} {key}": t for key, t in state.items() if isinstance(t, torch.Tensor)}
     return {name: t.detach().clone() for name, t in out.items()}
 
 
@@ -258,7 +258,7 @@ def test_the_same_seed_gives_the_same_run(precision: str) -> None:
 @pytest.mark.parametrize("stop", [2, 3, 5])
 def test_a_resumed_run_is_the_unbroken_run(optimiser: str, stop: int, tmp_path: Path) -> None:
     """Dropout, order of images, moments, averages, statistics: bit by bit, with a cut before or after the stop."""
-    settings = {"optimiser": {"name": optimiser, "lr": 1e-3}, "augment": "flip", "clip": 1.0}
+    settings: dict[str, Any] = {"optimiser": {"name": optimiser, "lr": 1e-3}, "augment": "flip", "clip": 1.0}
 
     def go_on(one: Trainer) -> Trainer:
         while one.step < 7:
