@@ -172,7 +172,9 @@ def _list(node: syntax.List, frame: Frame, path: str) -> tuple[Any, ...]:
             out.extend(value)
         else:
             out.append(value)
-    return tuple(out)
+    made = tuple(out)
+    frame.builder.weigh(made, made, node.span)
+    return made
 
 
 def _range(node: syntax.Range, frame: Frame, path: str) -> tuple[Any, ...]:
@@ -211,7 +213,9 @@ def _comprehension(node: syntax.Comprehension, frame: Frame, path: str) -> tuple
                 if len(grown) > MOST_LISTED:
                     raise error("too-large", f"the comprehension has more than {MOST_LISTED:,} items", node.span)
         rows = grown
-    return tuple(each([partial(evaluate, node.body, row, path) for row in rows]))
+    made = tuple(each([partial(evaluate, node.body, row, path) for row in rows]))
+    frame.builder.weigh(made, made, node.span)
+    return made
 
 
 def items_of(node: syntax.Expr, frame: Frame, path: str = "") -> tuple[Any, ...]:
@@ -243,7 +247,9 @@ def _block(node: syntax.Block, frame: Frame, path: str) -> Any:
             raise error("duplicate", f"the key `{v.show(key)}` stands here twice", item.key.span)
         step = key.word if isinstance(key, Symbol) else f"[{v.show(key)}]"
         entries[key] = evaluate(item.value, frame, join(path, step))
-    return v.Record(entries, node.span)
+    record = v.Record(entries, node.span)
+    frame.builder.weigh(record, entries.values(), node.span)
+    return record
 
 
 # --- Operations -------------------------------------------------------------------------------------------------------
@@ -293,7 +299,10 @@ def _binary(node: syntax.Binary, frame: Frame, path: str) -> Any:
     try:
         if node.operator in _ARITHMETIC:
             result = _ARITHMETIC[node.operator](a, b)
-            if isinstance(result, int) and result.bit_length() > 4096:
+            if (
+                isinstance(result, int | Fraction)
+                and max(result.numerator.bit_length(), result.denominator.bit_length()) > 4096
+            ):
                 raise OverflowError
             return result
         return _ORDER[node.operator](a, b)
@@ -309,7 +318,9 @@ def _joined(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
         raise error("too-large", f"the list has more than {MOST_LISTED:,} items", node.span)
     frame.builder.spend(size // 50, node.span)
     if isinstance(left, tuple) and isinstance(right, tuple):
-        return left + right
+        joined = left + right
+        frame.builder.weigh(joined, joined, node.span)
+        return joined
     parts = [
         side.items if isinstance(side, v.Guarded) else tuple((item, True) for item in side) for side in (left, right)
     ]

@@ -14,14 +14,20 @@ from nasdsl.compiler.expr import Value
 from nasdsl.compiler.graph import Edge, Graph, Node, NodeKind, Requirement, Shape
 from nasdsl.compiler.source import Span
 
-MOST_NODES = 50_000
+MOST_NODES = 20_000
 """A space that unrolls to more nodes than this is a mistake (`repeat 1G`), to be said before memory runs out."""
 
-MOST_WORK = 400_000
+MOST_WORK = 120_000
 """Evaluated expressions, with a surcharge for what takes longer. HR-NAS needs 3,000; functions that double a list thirty times, too many."""
 
 DEEPEST_CALLS = 60
 """Operators and functions of the file inside each other: what goes deeper does not end."""
+
+MOST_UNITS = 1_000_000
+"""Search units of a whole space; HR-NAS has 50,000."""
+
+MOST_HELD = 50_000
+"""Values in a list or record, those of lists inside it counted each time."""
 
 FATAL = ("too-large", "too-deep", "recursion")
 """After these, looking for more mistakes would take too long."""
@@ -100,10 +106,16 @@ class Builder:
         self.uses: dict[str, list[Value]] = {}  # by tensor: the conditions under which something has read it
         self.work = 0
         self.made: list[Made] = []
+        self.copies: dict[str, int] = {}
+        self.units = 0
+        self.weights: dict[int, tuple[int, Any]] = {}
 
     def spend(self, amount: int, span: Span | None) -> None:
         """Notes work; text that asks for too much of it is a mistake."""
+        spent = self.work > MOST_WORK
         self.work += amount
+        if spent:  # said before
+            raise CompileError([])
         if self.work > MOST_WORK:
             raise error(
                 "too-large",
@@ -112,6 +124,21 @@ class Builder:
                 "reached here",
                 help="is a count too large, or does a function call another one twice, again and again?",
             )
+
+    def _unique(self, name: str, taken: Mapping[str, Any], form: str) -> str:
+        """The name, or the first of its numbered forms that is free."""
+        unique, copy = name, self.copies.get(form, 1)
+        while unique in taken:
+            unique, copy = form.replace("{}", str(copy)), copy + 1
+            self.copies[form] = copy
+        return unique
+
+    def weigh(self, value: Any, parts: Iterable[Any], span: Span) -> None:
+        """Notes how much a list or record holds in all. What shares its parts takes little memory, but is not the less to go through."""
+        weight = 1 + sum(self.weights[id(part)][0] if id(part) in self.weights else 1 for part in parts)
+        if weight > MOST_HELD:
+            raise error("too-large", f"this holds more than {MOST_HELD:,} values", span)
+        self.weights[id(value)] = (weight, value)  # kept, so that its identity stays its own
 
     def report(self, diagnostics: Iterable[Diagnostic]) -> None:
         """Keeps diagnostics, one of a kind at a place: a mistake in a body is one mistake, however often the body is used."""
@@ -143,9 +170,7 @@ class Builder:
                 help="is a repeat count too large?",
             )
         self.spend(4 + len(inputs), span)
-        unique, copy = name, 1
-        while unique in self.nodes:
-            unique, copy = f"{name}.{copy}", copy + 1
+        unique = self._unique(name, self.nodes, f"{name}.{{}}")
         for edge in inputs:
             self.uses.setdefault(edge.source, []).append(edge.when)
         self.nodes[unique] = Node(
@@ -181,9 +206,11 @@ class Builder:
             self.made.append(Made(path, made.present, frame.present))
             self.decisions[path] = replace(made, present=expr.either(made.present, frame.present))
             return made
-        unique, copy = path, 1
-        while unique in self.decisions:
-            unique, copy = f"{path}[{copy}]", copy + 1
+        if kind == "units":
+            self.units += len(items)
+            if self.units > MOST_UNITS:
+                raise error("too-large", f"the space has more than {MOST_UNITS:,} search units", span, "reached here")
+        unique = self._unique(path, self.decisions, f"{path}[{{}}]")
         decision = Decision(unique, kind, items, labels, size, frame.present, declaration, span)
         self.decisions[unique] = decision
         self.made.append(Made(unique, False, frame.present))

@@ -14,6 +14,8 @@ from nasdsl.compiler.elaborate.expressions import as_number, evaluate, integer, 
 from nasdsl.compiler.elaborate.frame import Frame, Made, join
 from nasdsl.compiler.expr import Among, Expr, Has, Slot, Symbol, decisions_of
 
+MOST_OPTIONS = 4_096
+
 Items = list[tuple[str, Any, syntax.Expr]]
 
 
@@ -93,6 +95,11 @@ def _oneof(node: syntax.Call, frame: Frame, path: str) -> Any:
     items = _options(node, frame, path, inner)
     if not items:
         raise error("empty-choice", "`oneof` offers nothing to choose from", node.span)
+    if len(items) > MOST_OPTIONS:
+        raise error(
+            "too-large", f"`oneof` offers more than {MOST_OPTIONS:,} options", node.span, f"here are {len(items):,}"
+        )
+    seen: set[Any] = set()
     for i, (_, value, place) in enumerate(items):
         if isinstance(value, Expr):
             raise error(
@@ -101,8 +108,10 @@ def _oneof(node: syntax.Call, frame: Frame, path: str) -> Any:
                 place.span,
                 help="say what depends with `match` or `require`",
             )
-        if any(_same(value, other) for _, other, _ in items[:i]):
+        key = _key(value, i)
+        if key in seen:
             raise error("duplicate-option", f"`{v.show(value)}` stands here twice", place.span)
+        seen.add(key)
     labels = _labels(items)
     values = [value for _, value, _ in items]
     if len(items) == 1:
@@ -241,8 +250,11 @@ def _labels(items: Items) -> list[str]:
             if telling:
                 name = f"{name}({', '.join(f'{k}: {_shown(value.arguments[k])}' for k in telling)})"
         out.append(name)
+    seen: set[str] = set()
     for i, name in enumerate(out):
-        if name in out[:i]:
+        if name not in seen:
+            seen.add(name)
+        else:
             raise error(
                 "duplicate-option",
                 f"two options are named `{name}`",
@@ -254,6 +266,15 @@ def _labels(items: Items) -> list[str]:
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else v.show(value)
+
+
+def _key(value: Any, number: int) -> Any:
+    """What tells an option from others; a record or the like is told by its place."""
+    try:
+        hash(value)
+    except TypeError:
+        return number, None
+    return type(value), value
 
 
 def _same(a: Any, b: Any) -> bool:

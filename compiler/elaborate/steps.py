@@ -88,6 +88,7 @@ def _step_name(call: syntax.Call) -> str:
 def run_body(items: Iterable[syntax.Item], flow: Flow, frame: Frame) -> Flow:
     """Runs the steps of a body in order, in a scope of their own."""
     items = tuple(items)
+    frame.builder.spend(1, None)
     frame = replace(frame.nested(), names={**frame.names, **step_names(items)})
     for item in items:
         if isinstance(item, syntax.Let):
@@ -143,10 +144,10 @@ def try_let(item: syntax.Let, frame: Frame) -> None:
     try:
         run_let(item, frame)
     except CompileError as problem:
+        frame.scope.bind(item.name.name, Broken, item.name.span)
         if any(d.code in FATAL for d in problem.diagnostics):
             raise
         frame.builder.report(problem.diagnostics)
-        frame.scope.bind(item.name.name, Broken, item.name.span)
 
 
 def run_require(item: syntax.Require, frame: Frame) -> None:
@@ -285,6 +286,7 @@ def _run_repeat(node: syntax.Repeat, flow: Flow, frame: Frame, name: str) -> Flo
             raise error("too-large", "a repeat's count is at most 100,000", node.count.span, f"is {value}")
     exits: list[tuple[Value, Flow]] = [(expr.equal(count, 0), flow)] if 0 in values else []
     for i in range(max(values)):
+        frame.builder.spend(3 + len(values) // 10, node.count.span)
         inner = frame.when(expr.less(i, count)).under(f"[{i}]").nested()
         inner.scope.bind("first", i == 0)
         flow = run_body(node.body.items, flow, replace(inner, names={}, copies=True))
@@ -307,6 +309,7 @@ def _run_for(node: syntax.For, flow: Flow, frame: Frame, name: str) -> Flow:
 
 def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     """What an operator makes of its input. A tensor or a set of branches takes the input's place."""
+    frame.builder.spend(1, span)
     if isinstance(value, Tensor | Branches):
         return value
     if v.is_none(value) or value is None:
