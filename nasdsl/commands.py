@@ -81,10 +81,20 @@ def _names(source: Source) -> list[str]:
 def _say_checked(space: Space, file: str, args: Namespace) -> None:
     paint = Paint(wants_colour(sys.stdout))
     n = len(space.graph.decisions)
-    what = f"{n:,} decision{'s' if n > 1 else ''}" if n else "an architecture"
+    what = f"{n:,} decision{'s' if n > 1 else ''}, {_size(space)} architectures" if n else "an architecture"
     others = len(re.findall(r"^space\s", space.source.text, re.MULTILINE)) - 1
     more = f"; {others} more in the file, which --all checks" if others > 0 and not args.all and not args.space else ""
     print(f"{file}: {space.name}: {what}, {paint('no mistakes', 'green')}{more}")
+
+
+def _size(space: Space) -> str:
+    from nasdsl.compiler.count import brief, count
+    from nasdsl.compiler.eliminate import TooWide
+
+    try:
+        return brief(count(space.graph).total)
+    except TooWide:
+        return "uncounted"
 
 
 # --- count and cost ---------------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def test_a_closed_pipe_is_quiet(folder):
 def test_check(capsys, folder):
     assert run(capsys, "check", "good.space") == (
         0,
-        "good.space: good: 3 decisions, no mistakes; 1 more in the file, which --all checks\n",
+        "good.space: good: 3 decisions, 60 architectures, no mistakes; 1 more in the file, which --all checks\n",
         "",
     )
     _, out, _ = run(capsys, "check", "good.space", "--all")
