@@ -1,6 +1,7 @@
 """Broken files: each mistake is found where it stands, once, and nothing else is reported.
 
-A comment says what is expected on its line, `# error: code `underlined text``, several behind commas; one at the start of a
+A comment says what is expected on its line, `# error: code `underlined text``, several behind commas; one at the start
+of a
 line stands for an error without a place. `# define: name=value` sets a parameter. What is said is in `messages.txt`.
 """
 

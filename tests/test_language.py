@@ -1,6 +1,7 @@
 """One small space for each construct of the language: it parses, counts as derived by hand, and runs.
 
-Each count is compared with a number that the comment above the text derives, and with an enumeration of the graph; then the
+Each count is compared with a number that the comment above the text derives, and with an enumeration of the graph;
+then the
 supernet is built, and networks taken out of it compute the same.
 """
 
@@ -189,7 +190,7 @@ case("nested depth", 2 + 4, "network { conv(8), repeat oneof(1, 2) { repeat oneo
 # The first copy has the stride.
 case("first", 2, "network { repeat oneof(1, 2) { conv(8, kernel: 3, stride: 2 if first else 1) }, classify(10) }")
 
-# --- Conditional decisions ----------------------------------------------------------------------------------------------
+# --- Conditional decisions --------------------------------------------------------------------------------------------
 
 # TrioNet's block: conv has 2 rates and 3 kernels, the other 2 rates and 2 x 2.
 case(
@@ -334,7 +335,7 @@ case(
     """,
 )
 
-# --- Running values and lists -------------------------------------------------------------------------------------------
+# --- Running values and lists -----------------------------------------------------------------------------------------
 
 # SM-NAS: depth 1..3, each copy keeps or doubles, at most two doublings in all: 2 + 4 + (8 - 1).
 case(
@@ -400,7 +401,7 @@ case(
     """,
 )
 
-# --- Labelled tensors ---------------------------------------------------------------------------------------------------
+# --- Labelled tensors -------------------------------------------------------------------------------------------------
 
 # Each node of a cell takes two of those before it: (2 of 2) * (2 of 3) * (2 of 4).
 case(
@@ -433,9 +434,10 @@ case(
     """,
 )
 
-# --- Fusions ------------------------------------------------------------------------------------------------------------
+# --- Fusions ----------------------------------------------------------------------------------------------------------
 
-RULE = "same: conv(width, kernel: oneof(1, 3)), down: conv(width, stride: in / in * floor(at / scale)), up: conv(width) -> upsample(to: scale)"
+RULE = """same: conv(width, kernel: oneof(1, 3)), down: conv(width, stride: at / scale)
+      up: conv(width) -> upsample(to: scale)"""
 LEVELS = """
     fusion start { same: identity(), new: conv(width, stride: 2), from: neighbours, merge: sum() }
     network { conv(8), fuse(start, to: { 1: 8, 1/2: 12, 1/4: 16 }), fuse(join), concat(scale: 1), segment(5) }
@@ -462,8 +464,8 @@ case(
 case(
     "parameters of a fusion",
     3**3,
-    "fusion join(kernels) { any: conv(width) -> resize(to: scale), then: conv(width, kernel: oneof(kernels)), from: all, merge: sum() }"
-    + LEVELS.replace("fuse(join)", "fuse(join([1, 3, 5]))"),
+    "fusion join(kernels) { any: conv(width) -> resize(to: scale), then: conv(width, kernel: oneof(kernels)), "
+    "from: all, merge: sum() }" + LEVELS.replace("fuse(join)", "fuse(join([1, 3, 5]))"),
 )
 
 # `concat` as the merge, then back to the width.
@@ -494,7 +496,7 @@ case(
     """,
 )
 
-# --- Detectors ----------------------------------------------------------------------------------------------------------
+# --- Detectors --------------------------------------------------------------------------------------------------------
 
 # Two backbones, a neck or none, two heads; the first head needs the neck: 2 * (2 * 2 - 1).
 case(
@@ -514,7 +516,7 @@ case(
     """,
 )
 
-# --- Sharing ------------------------------------------------------------------------------------------------------------
+# --- Sharing ----------------------------------------------------------------------------------------------------------
 
 # One set of weights for all copies, each with its own kernel.
 case(
@@ -523,7 +525,7 @@ case(
     "network { conv(8), repeat 3 { conv(8, kernel: oneof(1, 3), share: weights) }, classify(10) }",
 )
 
-# --- with ---------------------------------------------------------------------------------------------------------------
+# --- with -------------------------------------------------------------------------------------------------------------
 
 BASE = """
 space base {
@@ -558,7 +560,7 @@ derived("with a record", 3 * (1 + 6 + 36), "stage[0].block: { kernel: 3, act: re
 derived("with an input", WHOLE, "input 3 x 24 x 24, task: large")
 
 
-# --- The tests ----------------------------------------------------------------------------------------------------------
+# --- The tests --------------------------------------------------------------------------------------------------------
 
 
 def enumerated(graph: Graph) -> Iterator[dict[str, Any]]:

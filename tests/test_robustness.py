@@ -21,11 +21,33 @@ FOLDER = Path(__file__).parent / "errors"
 SECONDS = 20  # of this process; a few on a machine of its own would be far too many
 
 TOKEN = re.compile(r'"[^"\n]*"|[A-Za-z_]\w*|\d+(?:\.\d+)?[KMG]?|->|\.\.|[<>=!]=|\s+|.', re.DOTALL)
-ABSURD = (
-    "0 -1 1G 1/0 2^64 16777216 units(1000000) oneof(1..1000) earlier unused in at none first sum() "
-    "permute(1..9) oneof(1,2,3) manyof(3,earlier) previous(w,else:1) concat(scale:1/4) repeat{} "
-    "residual{conv(8)} parallel{conv(width)} [for(a)in[1]:a] {3:units(8)}"
-).split()
+ABSURD = [
+    "0",
+    "-1",
+    "1G",
+    "1/0",
+    "2^64",
+    "16777216",
+    "units(1000000)",
+    "oneof(1..1000)",
+    "earlier",
+    "unused",
+    "in",
+    "at",
+    "none",
+    "first",
+    "sum()",
+    "permute(1..9)",
+    "oneof(1,2,3)",
+    "manyof(3,earlier)",
+    "previous(w,else:1)",
+    "concat(scale:1/4)",
+    "repeat{}",
+    "residual{conv(8)}",
+    "parallel{conv(width)}",
+    "[for(a)in[1]:a]",
+    "{3:units(8)}",
+]
 
 
 def texts() -> list[str]:

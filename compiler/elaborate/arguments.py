@@ -126,7 +126,9 @@ def bind_formals(
     home: Frame,
     positional: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Span]]:
-    """The values of the arguments of an operator, function or fusion of the file; defaults see the names of `home`, where it stands."""
+    """The values of the arguments of an operator, function or fusion of the file; defaults see the names of `home`,
+    where it stands.
+    """
     names, needed = formals_of(formals)
     given, problems = match_arguments(node, names, needed, owner, positional)
     if problems:
@@ -148,7 +150,9 @@ def bind_formals(
 def bind_arguments(
     operator: Operator, node: syntax.Call, frame: Frame, path: str, evaluate: Evaluate
 ) -> tuple[dict[str, Any], dict[str, Span]]:
-    """The values of the arguments of an operator of the catalogue, checked against its parameters' types, with defaults filled in."""
+    """The values of the arguments of an operator of the catalogue, checked against its parameters' types, with
+    defaults filled in.
+    """
     if node.body is not None:
         raise error("misplaced", f"`{operator.name}` takes no body in braces", node.body.span)
     defaults = {p.name: found for p in operator.params if (found := frame.scope.find(f"default {p.name}")) is not None}

@@ -432,7 +432,9 @@ def chosen(cases: list[tuple[Any, str, Any]], span: Span, path: str) -> Any:
 
 
 def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax.Expr]]:
-    """The alternatives of a `match` that can happen: condition, label, expression. Checks that the keys cover all, none twice."""
+    """The alternatives of a `match` that can happen: condition, label, expression. Checks that the keys cover all,
+    none twice.
+    """
     head = evaluate(node.head, frame)
     open_conditions: list[Any] = []
     out: list[tuple[Any, str, syntax.Expr]] = []

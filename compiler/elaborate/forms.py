@@ -1,4 +1,6 @@
-"""The forms of the language: operators that act on branches or on text in braces (`parallel`, `fuse`, `residual`, ...)."""
+"""The forms of the language: operators that act on branches or on text in braces (`parallel`, `fuse`, `residual`,
+...).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ from nasdsl.compiler.source import Span
 
 
 def apply_form(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
-    """Runs a form. For `parallel` and `fuse` the frame already goes by their name; the others leave the path as it is."""
+    """Runs a form. For `parallel` and `fuse` the frame goes by their name; the others leave the path."""
     if v.is_lost(flow) and value.block is None:
         return flow
     return _FORMS[value.name](value, flow, frame, name, span)
@@ -413,7 +415,8 @@ def _path(
         if entry is None:
             missing = Diagnostic(
                 "missing-entry",
-                f"the fusion `{rule.fusion.name}` has no entry `{word}`, and a path from {v.show(source)} to {v.show(scale)} needs it",
+                f"the fusion `{rule.fusion.name}` has no entry `{word}`, "
+                f"and a path from {v.show(source)} to {v.show(scale)} needs it",
                 span,
             )
             frame.builder.prove(expr.negate(expr.both(when, test)), frame, missing)
@@ -484,7 +487,8 @@ def _how_to_end(tensor: Tensor, scale: Any) -> str:
         return "bring it to `scale`"
     if source < scale:
         return "end the path with `upsample(to: scale)`"
-    return f"give an operator of the path `stride: {v.show(expr.divide(source, scale))}`, or begin with `resize(to: scale)`"
+    stride = v.show(expr.divide(source, scale))
+    return f"give an operator of the path `stride: {stride}`, or begin with `resize(to: scale)`"
 
 
 def _merge(rule: _Rule, terms: list[Term], frame: Frame, span: Span) -> Flow:

@@ -18,7 +18,9 @@ MOST_NODES = 20_000
 """A space that unrolls to more nodes than this is a mistake (`repeat 1G`), to be said before memory runs out."""
 
 MOST_WORK = 120_000
-"""Evaluated expressions, with a surcharge for what takes longer. HR-NAS needs 3,000; functions that double a list thirty times, too many."""
+"""Evaluated expressions, with a surcharge for what takes longer. HR-NAS needs 3,000; functions that double a list
+thirty times, too many.
+"""
 
 DEEPEST_CALLS = 60
 """Operators and functions of the file inside each other: what goes deeper does not end."""
@@ -34,7 +36,7 @@ FATAL = ("too-large", "too-deep", "recursion")
 
 
 class Broken:
-    """The value of a definition that has a mistake, which is reported where it stands; what uses it says nothing more."""
+    """The value of a definition with a mistake, which is reported where it stands; what uses it says nothing more."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Binding:
 
 
 class Scope:
-    """Names, with an outer scope behind them. Operators and fusions have their own tables: only a call can mean them."""
+    """Names, with an outer scope behind them. Only a call means an operator or a fusion: they have their own tables."""
 
     def __init__(self, outer: Scope | None = None):
         self.outer = outer
@@ -82,7 +84,9 @@ class Obligation:
 
 @dataclass
 class Made:
-    """One time that a decision was made: the condition under which it was there before, and under which it is there now too."""
+    """One time that a decision was made: the condition under which it was there before, and under which it is there
+    now too.
+    """
 
     path: str
     before: Value
@@ -134,14 +138,18 @@ class Builder:
         return unique
 
     def weigh(self, value: Any, parts: Iterable[Any], span: Span) -> None:
-        """Notes how much a list or record holds in all. What shares its parts takes little memory, but is not the less to go through."""
+        """Notes how much a list or record holds in all. What shares its parts takes little memory, but is not the less
+        to go through.
+        """
         weight = 1 + sum(self.weights[id(part)][0] if id(part) in self.weights else 1 for part in parts)
         if weight > MOST_HELD:
             raise error("too-large", f"this holds more than {MOST_HELD:,} values", span)
         self.weights[id(value)] = (weight, value)  # kept, so that its identity stays its own
 
     def report(self, diagnostics: Iterable[Diagnostic]) -> None:
-        """Keeps diagnostics, one of a kind at a place: a mistake in a body is one mistake, however often the body is used."""
+        """Keeps diagnostics, one of a kind at a place: a mistake in a body is one mistake, however often the body is
+        used.
+        """
         known = {(d.code, d.span) for d in self.diagnostics}
         for diagnostic in diagnostics:
             if (diagnostic.code, diagnostic.span) not in known:
@@ -262,7 +270,7 @@ class Labels:
         self.lost = False  # whether a labelled step has a mistake, so that there would be more
 
     def add(self, label: str, tensor: Tensor, copies: bool) -> Tensor:
-        """Notes a labelled tensor. In a repeated body the label stands for the list of its copies, seen from outside."""
+        """Notes a labelled tensor. In a repeated body the label stands for the list of its copies outside."""
         if not copies:
             tensor = replace(tensor, label=label)
             self.named[label] = tensor
@@ -286,7 +294,8 @@ class Frame:
         operator: name of the innermost operator of the file that is being run.
         incoming: what came into the operator, path or branch whose body is being run; `in` and `at` read it.
         names: for the calls of the body that is being run, the name of each step (by identity of its syntax).
-        functions, apply_form: the functions and forms of the language; set once, so that the files that define them may use this one's users.
+        functions, apply_form: the functions and forms of the language; set once, so that the files that define them
+        may use this one's users.
     """
 
     builder: Builder

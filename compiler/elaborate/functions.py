@@ -21,7 +21,7 @@ Items = list[tuple[str, Any, syntax.Expr]]
 
 @dataclass(frozen=True)
 class Option:
-    """Which of the builder's decisions and obligations came with which option of a `oneof`: as numbers, ends excluded."""
+    """Which of the builder's decisions and obligations came with an option of a `oneof`: as numbers, ends excluded."""
 
     number: int
     made: int
@@ -153,7 +153,9 @@ def _table(path: str, values: list[Any], items: Items) -> Any:
 
 
 def _options(node: syntax.Call, frame: Frame, path: str, inner: list[Option]) -> Items:
-    """Label, value and expression of each option; a list stands for its items where it is the only argument, a range always."""
+    """Label, value and expression of each option; a list stands for its items where it is the only argument, a range
+    always.
+    """
     given = node.arguments or ()
     if node.body is not None:
         raise error("misplaced", "`oneof` takes its options in parentheses", node.body.span)

@@ -18,7 +18,7 @@ from nasdsl.compiler.elaborate.frame import Broken, Builder, Frame, Scope
 from nasdsl.compiler.elaborate.functions import FUNCTIONS
 from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.elaborate.pins import resolve_pins
-from nasdsl.compiler.elaborate.resolve import NETWORKS, SLOTS, misspelt, resolve, unused, walk
+from nasdsl.compiler.elaborate.resolve import MOST_FOUND, NETWORKS, SLOTS, misspelt, resolve, unused, walk
 from nasdsl.compiler.elaborate.settings import expression, read_section
 from nasdsl.compiler.elaborate.steps import apply, or_else, run_body, run_let, run_require, try_labelled, try_let
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
@@ -213,8 +213,12 @@ class _Program:
         return None
 
     def _stop_on_errors(self, static: Sequence[Diagnostic] = ()) -> None:
-        """Raises what was found. Where the names alone told of a mistake, the evaluation has nothing to add at that place."""
+        """Raises what was found. Where the names alone told of a mistake, the evaluation has nothing to add at that
+        place.
+        """
         errors = [d for d in self.builder.diagnostics if d.severity == "error"]
+        if len(static) >= MOST_FOUND // 2:
+            errors = []
         found = [*static, *(d for d in errors if not any(_overlap(d.span, known.span) for known in static))]
         if found:
             raise CompileError(sorted(found, key=_place))
@@ -244,7 +248,7 @@ class _Program:
         else:
             frame.scope.fusions[name] = v.UserFusion(name, item.formals, item.body, self.frame, item.name.span)
 
-    # --- Parameters --------------------------------------------------------------------------------------------------------
+    # --- Parameters ---------------------------------------------------------------------------------------------------
 
     def _is_param(self, item: syntax.Pin) -> bool:
         return isinstance(item.place, syntax.Name) and item.place.name in self.params
@@ -304,7 +308,7 @@ class _Program:
         self.params[name] = value
         self.frame.scope.bind(name, value, item.name.span)
 
-    # --- The network -------------------------------------------------------------------------------------------------------
+    # --- The network --------------------------------------------------------------------------------------------------
 
     def _networks(self, declarations: list[syntax.Declaration], given_input: syntax.Input | None) -> None:
         """Runs `let`s, defaults and the network in the order of the text."""
@@ -382,7 +386,7 @@ class _Program:
         self.output = made.node
 
     def _detector(self, section: syntax.Section, frame: Frame) -> Flow:
-        """Slots in order: backbone -> neck; proposals from the pyramid; the head reads the pyramid and the proposals."""
+        """Slots in order: backbone -> neck; proposals from the pyramid; the head reads both."""
         flow: Flow = self.flow
         proposals: Flow = None
         for item in section.body.items:
@@ -423,7 +427,7 @@ class _Program:
             self.frame.scope.bind(slot, Broken, node.span)
             return v.LOST
 
-    # --- Proofs ------------------------------------------------------------------------------------------------------------
+    # --- Proofs -------------------------------------------------------------------------------------------------------
 
     def _prove(self, graph: Graph) -> None:
         """What has to hold for every choice: shapes that agree, items that exist."""
@@ -461,7 +465,7 @@ class _Program:
                 self._affordable(graph, requirement)
 
     def _affordable(self, graph: Graph, requirement: Requirement) -> None:
-        """A budget that the cheapest architecture meets. Only `cost <= number` can be told from the least cost alone."""
+        """A budget that the cheapest architecture meets. Only `cost <= number` can be told from the least cost."""
         limit = requirement.condition
         if not isinstance(limit, expr.Apply) or limit.function not in ("le", "lt") or isinstance(limit.args[1], Expr):
             return

@@ -1,8 +1,8 @@
 """What the names alone tell: every mistake of a name in the text, also where the current parameters don't lead.
 
 Nothing is evaluated here. A bare word that is no name is a symbol, so that only a word in the place of a number, of a
-condition's number or of a step can be wrong; scopes are taken a little too wide (a label holds in its whole body), so that
-nothing correct is reported. What needs values is left to the evaluation.
+condition's number or of a step can be wrong; scopes are taken a little too wide (a label holds in its whole body), so
+that nothing correct is reported. What needs values is left to the evaluation.
 """
 
 from __future__ import annotations
@@ -143,6 +143,8 @@ def _together(found: Iterable[Diagnostic]) -> list[Diagnostic]:
 
 
 MOST_PLACES = 3
+MOST_FOUND = 200
+"""Mistakes of names after which a file is taken for something else."""
 
 
 class _Resolver:
@@ -180,7 +182,8 @@ class _Resolver:
     def report(
         self, code: str, message: str, span: Span, label: str = "", others: tuple[Label, ...] = (), help: str = ""
     ) -> None:
-        self.found.append(Diagnostic(code, message, span, label, others, help))
+        if len(self.found) < MOST_FOUND:
+            self.found.append(Diagnostic(code, message, span, label, others, help))
 
     def run(self, changes: Iterable[syntax.Node]) -> list[Diagnostic]:
         changes = tuple(changes)
@@ -505,9 +508,9 @@ class _Resolver:
         items: tuple[syntax.Item, ...] = ()
         if isinstance(declared, syntax.Param) and declared.choices and isinstance(declared.value, syntax.List):
             items = declared.value.items
-        elif isinstance(declared, syntax.Let) and declared.formals is None and isinstance(declared.value, syntax.Call):
-            if declared.value.function.name == "oneof":
-                items = declared.value.arguments or ()
+        elif isinstance(declared, syntax.Let) and declared.formals is None:
+            value = declared.value
+            items = (value.arguments or ()) if isinstance(value, syntax.Call) and value.function.name == "oneof" else ()
         words = [item.name for item in items if isinstance(item, syntax.Name) and item.name not in self.top.names]
         return words if len(words) == len(items) > 1 else None
 
@@ -621,7 +624,7 @@ class _Resolver:
                         node.span,
                         help=f"write `{name}` alone",
                     )
-            elif not bound:
+            elif not bound and len(self.found) < MOST_FOUND:
                 functions = [
                     n
                     for n in context.names

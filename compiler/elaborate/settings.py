@@ -18,8 +18,10 @@ from nasdsl.compiler.space import SettingsSection
 
 
 def read_section(item: syntax.Section, frame: Frame) -> SettingsSection:
-    """The entries of a section. Words become strings, ratios floats, `5 epochs` becomes `{"epochs": 5}`, a cost such as `1.6e-4 * macs`
-    becomes `{"macs": 1.6e-4}`, a limit `macs <= 0.3G` `{"macs": 300000000}`, a call `sgd(0.1, momentum: 0.9)` becomes `{"name": "sgd", "args": [0.1], "momentum": 0.9}`."""
+    """The entries of a section. Words become strings, ratios floats, `5 epochs` becomes `{"epochs": 5}`, a cost such
+    as `1.6e-4 * macs`
+    becomes `{"macs": 1.6e-4}`, a limit `macs <= 0.3G` `{"macs": 300000000}`, a call
+    `sgd(0.1, momentum: 0.9)` becomes `{"name": "sgd", "args": [0.1], "momentum": 0.9}`."""
     entries: dict[str, Any] = {}
     spans: dict[str, Span] = {}
     for entry in item.body.items:

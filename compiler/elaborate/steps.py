@@ -23,7 +23,8 @@ from nasdsl.compiler.source import Span
 
 
 def step_names(body: Iterable[syntax.Item]) -> dict[int, str]:
-    """The name of each call that is a step of the body, by identity: its operator's name, numbered where there are several.
+    """The name of each call that is a step of the body, by identity: its operator's name, numbered where there are
+    several.
 
     A label takes the place of the name; `residual`, `match`, braces and the two sides of a sum belong to the same body.
     """
@@ -509,7 +510,9 @@ def merge(
     name: str,
     span: Span,
 ) -> Tensor:
-    """A merge node, or the only tensor there is. Where every input can be absent, that at least one is there becomes a requirement."""
+    """A merge node, or the only tensor there is. Where every input can be absent, that at least one is there becomes a
+    requirement.
+    """
     conditions = [expr.both(when, tensor.present) for tensor, when in tensors]
     live = expr.either(*conditions)
     if live is not True:
@@ -540,7 +543,7 @@ def _add_branches(present: Sequence[Term], frame: Frame, name: str, span: Span) 
 def check_equal(
     a: Value, b: Value, code: str, message: str, frame: Frame, place: Span, other: Span, help: str = ""
 ) -> bool:
-    """That two shapes agree for every choice: an error at once, or something to prove. False where they plainly don't."""
+    """That two shapes agree for every choice: an error at once, or something to prove. False where they don't."""
     same = expr.equal(a, b)
     label, other_label = f"this is {v.show(a)}", f"this is {v.show(b)}"
     if isinstance(a, Expr) or isinstance(b, Expr):

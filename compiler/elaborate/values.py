@@ -1,4 +1,6 @@
-"""What an expression of the language can stand for, beside plain numbers, symbols, strings, tuples (lists) and `Expr`s."""
+"""What an expression of the language can stand for, beside plain numbers, symbols, strings, tuples (lists) and
+`Expr`s.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ class Record:
 
 @dataclass(frozen=True)
 class Guarded:
-    """A list whose items are there only under a condition: a chosen subset, or the values in the copies that are present."""
+    """A list whose items are there only under a condition: a chosen subset, or the values in the copies that are
+    present.
+    """
 
     items: tuple[tuple[Any, Value], ...]
 
@@ -132,7 +136,9 @@ class UserFusion:
 
 @dataclass(frozen=True)
 class Form:
-    """An operator of the language itself (`parallel`, `fuse`, `residual`, ...): it acts on branches or on text in braces."""
+    """An operator of the language itself (`parallel`, `fuse`, `residual`, ...): it acts on branches or on text in
+    braces.
+    """
 
     name: str
     params: tuple[str, ...]
