@@ -25,8 +25,8 @@ from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.runtime import export
-from nasdsl.runtime.export import ExportError, export_python, quoted, verify_python
+from nasdsl.runtime.export import ExportError, export_python, library, verify_python
+from nasdsl.runtime.export.code import quoted
 
 SEARCHING = """
   operator searching(out, stride = 1) {
@@ -434,19 +434,19 @@ class Mine(Base):
 """
 
 
-def library_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, more: str, used: str) -> export.Library:
+def library_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, more: str, used: str) -> library.Library:
     (tmp_path / f"{name}.py").write_text(LAYER.format(more=more, used=used))
     monkeypatch.syspath_prepend(str(tmp_path))
     module = importlib.import_module(name)
-    library = export.Library()
-    library.add("Mine", module, "Mine")
-    return library
+    copies = library.Library()
+    copies.add("Mine", module, "Mine")
+    return copies
 
 
 def test_helpers_constants_and_bases_come_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    library = library_with(tmp_path, monkeypatch, "layers_one", "", "scaled(x)")
-    assert list(library.definitions) == ["RULES", "FACTOR", "scaled", "Base", "Mine"]
-    lines = export.import_lines(library.imports)
+    copies = library_with(tmp_path, monkeypatch, "layers_one", "", "scaled(x)")
+    assert list(copies.definitions) == ["RULES", "FACTOR", "scaled", "Base", "Mine"]
+    lines = library.import_lines(copies.imports)
     assert lines == [
         "",
         "import math",

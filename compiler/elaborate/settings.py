@@ -82,6 +82,8 @@ def _costs(value: Value, span: Span) -> dict[str, Any]:
         and not isinstance(value.args[1], Expr)
     ):
         ((measure, factor),) = _costs(value.args[0], span).items()
+        if factor == 2 and measure == "macs":  # as written: FLOPs, perhaps as a share of the whole
+            measure, factor = "flops", 1
         limit = value.args[1] / Fraction(factor)
         return {measure: int(limit) if limit.denominator == 1 else float(limit)}
     out: dict[str, Any] = {}

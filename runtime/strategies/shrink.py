@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import AliasChoices, BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from nasdsl.compiler import expr
 from nasdsl.compiler.cost import measure, total_cost
@@ -59,9 +59,7 @@ class Shrink(Settings):
     """
 
     penalty: dict[Literal["macs", "latency"], float] = Field(default={"macs": 1.6e-4})
-    cost_form: Literal["exact", "paper", "code", "uniform"] = Field(
-        default="exact", validation_alias=AliasChoices("cost_form", "cost")
-    )
+    cost_form: Literal["exact", "paper", "code", "uniform"] = "exact"
     normalise: bool = True
     threshold: float = Field(default=1e-3, ge=0)
     every: float = Field(default=5, gt=0)
