@@ -101,7 +101,8 @@ def _oneof(node: syntax.Call, frame: Frame, path: str) -> Any:
         )
     seen: set[Any] = set()
     for i, (_, value, place) in enumerate(items):
-        if isinstance(value, Expr):
+        parts = value.parts if isinstance(value, v.SizeValue) else value if isinstance(value, tuple) else (value,)
+        if any(isinstance(part, Expr) for part in parts):
             raise error(
                 "not-constant",
                 "a list to choose from must not depend on another decision",
