@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nasdsl.compiler.layers.activation import activation
-from nasdsl.compiler.layers.conv import SqueezeExcite
+from nasdsl.compiler.layers.conv import Depthwise, SqueezeExcite
 
 
 def norm_momentum(norm: nn.BatchNorm2d) -> float:
@@ -53,9 +53,7 @@ class MixConv(nn.Module):
         total = sum(hidden.values())
         self.expand = nn.Conv2d(inputs, total, 1, bias=False)
         self.expand_norm = nn.BatchNorm2d(total, eps, momentum)
-        self.depthwise = nn.ModuleDict(
-            {str(k): nn.Conv2d(n, n, k, stride, k // 2, groups=n, bias=False) for k, n in hidden.items()}
-        )
+        self.depthwise = nn.ModuleDict({str(k): Depthwise(n, k, stride) for k, n in hidden.items()})
         self.hidden_norm = nn.BatchNorm2d(total, eps, momentum)
         self.act = activation(act, inplace=True)
         self.squeeze = SqueezeExcite(total, squeeze, act) if squeeze else None
@@ -68,11 +66,24 @@ class MixConv(nn.Module):
             start += n
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """B C H W -> B C' H' W' with H' = ceil(H / stride).
+        """B C H W -> B C' H' W' with H' = ceil(H / stride)."""
+        if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
+            return self.together(x_BCHW)
+        pixels = x_BCHW.shape[0] * x_BCHW.shape[2] * x_BCHW.shape[3]
+        return self.together(x_BCHW) if pixels * self.parts[-1].stop < 2**18 else self.apart(x_BCHW)
 
-        Each kernel's part runs by itself with its rows and columns of the shared weights: the projection of a
-        concatenation is a sum of projections. On a CPU this is up to a quarter faster than to split and to concatenate,
-        and needs less memory.
+    def together(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Splits what was expanded and concatenates again. It has the fewest operations, which counts on small maps."""
+        y = self.act(self.expand_norm(self.expand(x_BCHW)))
+        pieces = y.split([part.stop - part.start for part in self.parts], 1)
+        parts = [depthwise(piece) for piece, depthwise in zip(pieces, self.depthwise.values(), strict=True)]
+        y = self.act(self.hidden_norm(parts[0] if len(parts) == 1 else torch.cat(parts, 1)))
+        return self.project_norm(self.project(y if self.squeeze is None else self.squeeze(y)))
+
+    def apart(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Each kernel's part runs by itself with its rows and columns of the shared weights.
+
+        The projection of a concatenation is a sum of projections. On a CPU this is up to twice as fast on large maps.
         """
         expand_momentum = norm_momentum(self.expand_norm)
         hidden_momentum = norm_momentum(self.hidden_norm)

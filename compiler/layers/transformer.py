@@ -105,6 +105,7 @@ class LightTransformer(nn.Module):
             nn.init.xavier_uniform_(self.queries)
         self.unproject = nn.Conv2d(tokens, outputs, 1, bias=False)
         self.output_norm = nn.BatchNorm2d(outputs)
+        self.other_grid: torch.Tensor | None = None  # of the size that was last seen
         self.grid: torch.Tensor | None
         self.register_buffer(
             "grid", None if position == "none" else position_map(size, size, position), persistent=False
@@ -114,9 +115,13 @@ class LightTransformer(nn.Module):
         """`x` with two more channels that hold the position: B C+2 H W."""
         if self.grid is None:
             return x_BCHW
-        grid_2HW = self.grid
-        if grid_2HW.shape[1:] != x_BCHW.shape[2:]:
-            grid_2HW = position_map(x_BCHW.shape[2], x_BCHW.shape[3], self.position).to(x_BCHW)
+        size, grid_2HW, other_2HW = x_BCHW.shape[2:], self.grid, self.other_grid
+        if grid_2HW.shape[1:] != size:
+            if other_2HW is None or other_2HW.shape[1:] != size or other_2HW.device != x_BCHW.device:
+                other_2HW = position_map(size[0], size[1], self.position).to(x_BCHW.device)
+                if not torch.compiler.is_compiling():
+                    self.other_grid = other_2HW
+            grid_2HW = other_2HW
         return torch.cat([x_BCHW, grid_2HW.to(x_BCHW.dtype).expand(x_BCHW.shape[0], -1, -1, -1)], 1)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
