@@ -1,0 +1,38 @@
+"""`python -m benchmarks NAME`: runs one benchmark, or with no name those that take minutes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+# Before torch is imported: idle threads sleep, so that other processes' figures are not disturbed, nor ours by them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+BENCHMARKS = {
+    "speed": ("training steps against hand-written and stand-alone networks", "benchmarks.speed"),
+    "check": ("time to check and compile a file, and where it goes", "benchmarks.startup"),
+    "quality": ("what searches find, against even thinning; takes hours", "benchmarks.quality"),
+}
+DEFAULT = ("check", "speed")
+
+
+def main(argv: list[str]) -> None:
+    """Runs what a command line names."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="name", metavar="NAME")
+    for name, (summary, module) in BENCHMARKS.items():
+        sub = commands.add_parser(name, help=summary)
+        if name in argv[:1]:
+            importlib.import_module(module).options(sub)
+    args = parser.parse_args(argv)
+    if args.name is not None:
+        importlib.import_module(BENCHMARKS[args.name][1]).main(args)
+        return
+    for name in DEFAULT:
+        main([name])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,121 @@
+"""How long `nasdsl check` and the stages of `nasdsl compile` take, in fresh processes, and which imports cost most.
+
+python -m benchmarks check
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.measure import RESULTS, report, table
+
+ROOT = Path(__file__).resolve().parent.parent
+GOALS = {"nasdsl check": 0.4, "compile without torch's import": 3.0}
+
+STAGES = """
+import json, time
+start = time.perf_counter()
+marks = {}
+def mark(name):
+    global start
+    now = time.perf_counter()
+    marks[name] = now - start
+    start = now
+import nasdsl.compiler.elaborate.program
+mark("import of the compiler")
+import nasdsl
+space = nasdsl.load(FILE)
+mark("load and lower")
+from nasdsl.overview import summary
+summary(space)
+mark("summary: count, costs")
+import torch
+mark("import of torch")
+import nasdsl.compiler.supernet
+mark("import of the layers")
+nasdsl.supernet(space)
+mark("build the supernet")
+print(json.dumps(marks))
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Time to check and to compile a file, start of Python included."
+    parser.add_argument("file", nargs="?", default="spaces/hrnas.space", help="default: %(default)s")
+    parser.add_argument("--repeats", type=int, default=10, help="processes of each kind (default: 10)")
+    parser.add_argument("--imports", type=int, default=20, help="how many modules to list (default: 20)")
+    parser.add_argument("--no-write", action="store_true", help="print the tables only")
+
+
+def main(args: argparse.Namespace) -> None:
+    sections = [
+        ("Commands", commands(args.file, args.repeats)),
+        ("Stages of compile", stages(args.file, max(1, args.repeats // 3))),
+        ("Imports of check", imports(args.file, args.imports)),
+    ]
+    report("check", "Time to check and compile", sections, None if args.no_write else RESULTS)
+
+
+def run(*command: str) -> tuple[float, float, subprocess.CompletedProcess[str]]:
+    """Runs Python: seconds that pass, seconds of processor time, and what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    before, start = os.times(), time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    wall, after = time.perf_counter() - start, os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return wall, used, done
+
+
+def commands(file: str, repeats: int) -> str:
+    kinds = {
+        "python -c pass": ("-c", "pass"),
+        "nasdsl check": ("-m", "nasdsl", "check", file),
+        "import torch": ("-c", "import torch"),
+        "nasdsl compile": ("-m", "nasdsl", "compile", file),
+    }
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
+    for i in range(repeats + 1):
+        for name, command in kinds.items():
+            if name == "nasdsl check" or name == "python -c pass" or i <= max(1, repeats // 3):
+                wall, used, _ = run(*command)
+                if i:  # the first may have to write byte code
+                    taken[name].append((wall, used))
+    rows = []
+    for name, pairs in taken.items():
+        walls, uses = zip(*pairs, strict=True)
+        goal = f"{GOALS[name]:.1f}" if name in GOALS else ""
+        rows.append(
+            (name, *(f"{f(walls):.3f}" for f in (statistics.median, min)), f"{statistics.median(uses):.3f}", goal)
+        )
+    return table(("command", "wall, median, s", "least", "processor, median", "goal"), rows)
+
+
+def stages(file: str, repeats: int) -> str:
+    taken = [json.loads(run("-c", STAGES.replace("FILE", repr(file)))[2].stdout) for _ in range(repeats)]
+    medians = {name: statistics.median(marks[name] for marks in taken) for name in taken[0]}
+    rows = [(name, f"{seconds:.3f}", "") for name, seconds in medians.items()]
+    own = sum(medians.values()) - medians["import of torch"]
+    name = "compile without torch's import"
+    rows.append((name, f"{own:.3f}", f"{GOALS[name]:.1f}"))
+    return table(("stage", "wall, median, s", "goal"), rows)
+
+
+def imports(file: str, most: int) -> str:
+    """The modules whose own code takes longest to import."""
+    text = run("-X", "importtime", "-m", "nasdsl", "check", file)[2].stderr
+    found = re.findall(r"import time:\s+(\d+) \|\s+(\d+) \|\s+(\S+)", text)
+    found.sort(key=lambda row: -int(row[0]))
+    rows = [(name, f"{int(own) / 1000:.1f}", f"{int(total) / 1000:.1f}") for own, total, name in found[:most]]
+    everything = sum(int(own) for own, _, _ in found)
+    rows.append((f"all {len(found)} modules", f"{everything / 1000:.1f}", ""))
+    return table(("module", "own, ms", "with its imports, ms"), rows)
