@@ -34,6 +34,8 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -60,6 +62,28 @@ from nasdsl.compiler.expr import (
 DIRECT = 128  # a factor whose table would have more entries is split by intermediates
 WIDEST = 1 << 20  # the largest table that is ever made
 MOST_PATTERNS = 40_000  # of one subset or order
+
+
+_ENTRIES_LEFT: ContextVar[list[int] | None] = ContextVar("_ENTRIES_LEFT", default=None)
+
+
+@contextmanager
+def bounded(entries: int) -> Iterator[None]:
+    """Inside, an elimination that makes more table entries than this in all is TooWide: for answers that have to come at
+    once, such as those of a check."""
+    token = _ENTRIES_LEFT.set([entries])
+    try:
+        yield
+    finally:
+        _ENTRIES_LEFT.reset(token)
+
+
+def _spend(entries: int) -> None:
+    left = _ENTRIES_LEFT.get()
+    if left is not None:
+        left[0] -= entries
+        if left[0] < 0:
+            raise TooWide("the space", entries, 0)
 
 
 class TooWide(Exception):
@@ -616,6 +640,7 @@ class Network:
         width = self._width(scope)
         if width > WIDEST:
             raise TooWide(what, width, WIDEST, [self.variables[i].name for i in scope])
+        _spend(math.prod([self.variables[i].size for i in scope]))
         return itertools.product(*[range(self.variables[i].size) for i in scope])
 
     def _narrow(self, term: Term, limit: int | None = None) -> Term:
@@ -1024,6 +1049,7 @@ def _join(
     out: dict[tuple[int, ...], Any] = {}
     times = semiring.times
     union = (*scope, *new)
+    _spend(len(table) + len(factor.table))
     for key, value in table.items():
         for rest, other in by_shared.get(tuple([key[p] for p in shared_here]), ()):
             out[key + rest] = times(value, other)
@@ -1031,4 +1057,5 @@ def _join(
             names = [network.variables[j].name for j in union]
             width = math.prod([network.variables[j].size for j in union])
             raise TooWide("the space", width, WIDEST, [name for name in names if not name.startswith("intermediate ")])
+    _spend(len(out))
     return union, out

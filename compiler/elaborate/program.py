@@ -22,7 +22,7 @@ from nasdsl.compiler.elaborate.resolve import MOST_FOUND, NETWORKS, SLOTS, missp
 from nasdsl.compiler.elaborate.settings import expression, read_section
 from nasdsl.compiler.elaborate.steps import apply, or_else, run_body, run_let, run_require, try_labelled, try_let
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
-from nasdsl.compiler.eliminate import TooWide
+from nasdsl.compiler.eliminate import TooWide, bounded
 from nasdsl.compiler.expr import Expr, Symbol
 from nasdsl.compiler.extremes import conflict, counterexample, least
 from nasdsl.compiler.graph import Edge, Graph, Requirement, Shape
@@ -175,8 +175,9 @@ class _Program:
                     sections[made.kind] = made
         self._stop_on_errors(static)
         graph = self.builder.graph((self.output or "",))
-        self._attempt(self._prove, graph)
-        self._attempt(self._agree, graph)
+        with bounded(PROOF):
+            self._attempt(self._prove, graph)
+            self._attempt(self._agree, graph)
         self._stop_on_errors()
         pins = [item for item in self.changes if isinstance(item, syntax.Pin) and not self._is_param(item)]
         whole: Graph | None = None
@@ -184,7 +185,8 @@ class _Program:
         if pins:
             values, narrowed, places = resolve_pins(pins, graph, replace(self.frame, settings=True))
             whole, graph = graph, pin(graph, values, narrowed)
-            self._attempt(self._check_pinned, whole, graph, places)
+            with bounded(PROOF):
+                self._attempt(self._check_pinned, whole, graph, places)
             self._stop_on_errors()
         trees = [file.tree for file in self.files.files]
         warnings = [d for d in self.builder.diagnostics if d.severity == "warning"]
@@ -506,6 +508,9 @@ class _Program:
         place = concerned[0] if concerned else next(iter(places.values()))
         raise error("requirement-broken", f"with these values `{blamed[0].message}` cannot hold", place, others=others)
 
+
+PROOF = 500_000
+"""Table entries that all proofs of a space may take together: about a second."""
 
 MOST_SHOWN = 6
 """Decisions of a combination that a message names."""

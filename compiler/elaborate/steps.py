@@ -19,6 +19,9 @@ from nasdsl.compiler.graph import Edge, Shape
 from nasdsl.compiler.ops.operator import Operator, ShapeProblem
 from nasdsl.compiler.source import Span
 
+DEEPEST = 128
+"""Copies under a searchable count. Each can be the last, so that the work of every analysis grows with the square."""
+
 # --- Names of steps ---------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +288,9 @@ def _run_repeat(node: syntax.Repeat, flow: Flow, frame: Frame, name: str) -> Flo
             )
         if value > 100_000:
             raise error("too-large", "a repeat's count is at most 100,000", node.count.span, f"is {value}")
+    if len(values) > 1 and max(values) > DEEPEST:
+        message = f"a searchable depth is at most {DEEPEST} copies"
+        raise error("too-large", message, node.count.span, f"up to {max(values)}", help="repeat larger blocks")
     exits: list[tuple[Value, Flow]] = [(expr.equal(count, 0), flow)] if 0 in values else []
     for i in range(max(values)):
         frame.builder.spend(3 + len(values) // 10, node.count.span)
