@@ -1,8 +1,10 @@
-"""Does the search find something? A shrunk network against the same space thinned evenly to the same MACs, trained for the same number of steps.
+"""Does the search find something? A shrunk network against the same space thinned evenly to the same MACs, trained for
+the same number of steps.
 
     python -m benchmarks quality --data ../shared/data --out benchmarks/results/quality
 
-Each run is one search (`shrink` or `thin`) with one seed on one data set, as `nasdsl search` would run it. What is done already is not done again.
+Each run is one search (`shrink` or `thin`) with one seed on one data set, as `nasdsl search` would run it. What is
+done already is not done again.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ def run(case: Case, runtime: str, seed: int, data: Path | None, work: Path, extr
 def table(rows: list[dict[str, Any]]) -> str:
     """The two columns, mean and standard deviation over seeds, for each case."""
     lines = [
-        "| data | metric | seeds | evenly thinned | shrunk | difference | MACs thinned | MACs shrunk |",
+        "| data | metric, % | seeds | evenly thinned | shrunk | difference | MACs thinned | MACs shrunk |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name in dict.fromkeys(row["case"] for row in rows):
@@ -87,9 +89,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         shown = {
             r: f"{statistics.mean(v):.2f} ± {statistics.stdev(v) if len(v) > 1 else 0:.2f}" for r, v in value.items()
         }
-        lines.append(
-            f"| {name} | {metric} | {len(seeds)} | {shown['thin']} | {shown['shrink']} | {statistics.mean(gain):+.2f} | {macs['thin']:.3f}M | {macs['shrink']:.3f}M |"
-        )
+        cells = [name, metric, str(len(seeds)), shown["thin"], shown["shrink"], f"{statistics.mean(gain):+.2f}"]
+        cells += [f"{macs[r]:.3f}M" for r in ("thin", "shrink")]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

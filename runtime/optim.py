@@ -103,6 +103,27 @@ def rate(settings: Schedule, step: int, steps: int, steps_per_epoch: int) -> flo
     return _anneal(1.0, end, (step - rise) / max(steps - 1 - rise, 1))
 
 
+def cycled_momentum(settings: Schedule, step: int, steps: int) -> float | None:
+    """The momentum (Adam's beta1) at a step of a one-cycle run; None where it stays as it is."""
+    if settings.name != "onecycle" or settings.cycle is None:
+        return None
+    high, low = settings.cycle
+    rise = settings.rise * steps - 1
+    if step <= rise:
+        return _anneal(high, low, step / max(rise, 1))
+    return _anneal(low, high, (step - rise) / max(steps - 1 - rise, 1))
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float, momentum: float | None) -> None:
+    """Sets the learning rate and, where it is cycled, the momentum of all groups."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+        if momentum is not None and "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        elif momentum is not None:
+            group["momentum"] = momentum
+
+
 def _anneal(start: float, end: float, done: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
 

@@ -12,7 +12,7 @@ from nasdsl.runtime.settings import Train, merged
 _HRNAS_DENSE: Mapping[str, Any] = {
     "batch": 32,
     "optimiser": {"name": "adamw", "lr": 0.04, "eps": 1e-3},
-    "schedule": {"name": "onecycle"},
+    "schedule": {"name": "onecycle", "cycle": (0.95, 0.85)},
     "weight_decay": 1e-5,
 }
 

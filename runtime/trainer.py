@@ -20,6 +20,7 @@ from nasdsl.runtime.data import DataSplits, Loader
 from nasdsl.runtime.optim import (
     STATISTICS,
     Average,
+    cycled_momentum,
     decayed,
     follow,
     load_optimiser_state,
@@ -27,6 +28,7 @@ from nasdsl.runtime.optim import (
     optimiser_state,
     peak_rate,
     rate,
+    set_rate,
 )
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.tasks import Task
@@ -121,8 +123,8 @@ class Trainer:
         torch.manual_seed((self.seed << 32) + (self.step << 8) + self.fabric.global_rank)
         self.network.train()
         factor = rate(settings.schedule, self.step, self.steps, self.steps_per_epoch)
-        for group in self.optimiser.param_groups:
-            group["lr"] = peak_rate(settings) * factor
+        momentum = cycled_momentum(settings.schedule, self.step, self.steps)
+        set_rate(self.optimiser, peak_rate(settings) * factor, momentum)
         with self.autocast():
             outputs = self.model(images.contiguous(memory_format=self._format))
             loss = self.task.loss(outputs, targets)

@@ -8,7 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from nasdsl.runtime.optim import Average, RMSpropInside, averaged, decayed, initialise, make_optimiser, peak_rate, rate
+from nasdsl.runtime.optim import (
+    Average,
+    RMSpropInside,
+    averaged,
+    cycled_momentum,
+    decayed,
+    initialise,
+    make_optimiser,
+    peak_rate,
+    rate,
+    set_rate,
+)
 from nasdsl.runtime.settings import Ema, Optimiser, Schedule, Train
 
 
@@ -131,6 +142,20 @@ def test_one_cycle_is_that_of_torch(steps: int, rise: float) -> None:
     settings = Schedule(name="onecycle", rise=rise)
     have = [0.04 * rate(settings, step, steps, 10) for step in range(steps)]
     assert have == pytest.approx(want, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("steps", [7, 4000])
+def test_the_cycle_of_momentum_is_that_of_torch(steps: int) -> None:
+    mine, theirs = (torch.optim.AdamW([torch.zeros(1)], 1.0, betas=(0.9, 0.999)) for _ in range(2))
+    other = torch.optim.lr_scheduler.OneCycleLR(theirs, max_lr=0.04, total_steps=steps)
+    settings = Schedule(name="onecycle", cycle=(0.95, 0.85))
+    for step in range(steps):
+        set_rate(mine, 0.04 * rate(settings, step, steps, 10), cycled_momentum(settings, step, steps))
+        for key in ("lr", "betas"):
+            assert mine.param_groups[0][key] == pytest.approx(theirs.param_groups[0][key], rel=1e-9, abs=1e-12)
+        theirs.step()
+        if step + 1 < steps:
+            other.step()
 
 
 def test_one_cycle_starts_and_ends_as_the_paper_says() -> None:
