@@ -14,6 +14,9 @@ def position_map(height: int, width: int, kind: str) -> torch.Tensor:
 
     `centred`: column, then row, each with mean 0 and variance 1. `unit`: row, then column, each from 0 to below 1.
     """
+    grid_2HW = torch.empty(2, height, width)
+    if grid_2HW.is_meta:  # arithmetic there makes torch import its compiler, which takes seconds
+        return grid_2HW
     rows = torch.arange(height, dtype=torch.float32)
     columns = torch.arange(width, dtype=torch.float32)
     if kind == "unit":
