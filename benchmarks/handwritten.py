@@ -69,7 +69,6 @@ class MixConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, layout: Layout):
         super().__init__()
         part = layout.expand * inputs
-        self.part = part
         self.expand = nn.Conv2d(inputs, 3 * part, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(3 * part, layout.eps, layout.momentum)
         self.depthwise = nn.ModuleList(
@@ -82,7 +81,7 @@ class MixConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.relu(self.norm1(self.expand(x)))
-        x = torch.cat([conv(part) for conv, part in zip(self.depthwise, x.split(self.part, 1), strict=True)], 1)
+        x = torch.cat([conv(part) for conv, part in zip(self.depthwise, x.chunk(3, 1), strict=True)], 1)
         x = self.relu(self.norm2(x))
         return self.norm3(self.project(x))
 
@@ -195,7 +194,7 @@ class Fusion(nn.Module):
     def forward(self, xs: list[torch.Tensor]) -> list[torch.Tensor]:
         ys = []
         for i in range(len(xs)):
-            y = None
+            y: torch.Tensor | None = None
             for j in range(max(i - 1, 0), min(i + 2, len(xs))):
                 x = self.paths[f"{j}{i}"](xs[j])
                 if j > i:
@@ -203,6 +202,7 @@ class Fusion(nn.Module):
                 if y is not None and x.shape != y.shape:
                     x = F.interpolate(x, y.shape[2:], mode="bilinear", align_corners=False)
                 y = x if y is None else y + x
+            assert y is not None
             ys.append(F.relu(y))
         if self.new is not None:
             ys.append(self.new(ys[-1]))

@@ -145,7 +145,7 @@ def exported(network: Supernet) -> nn.Module:
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return module.load()  # type: ignore[no-any-return]
+        return module.load()
 
 
 # --- Steps ------------------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def stepper(network: nn.Module, x_BCHW: torch.Tensor, labels: torch.Tensor, layo
     def step() -> None:
         loss = F.cross_entropy(network(x), y)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if device.type == "cuda":
             torch.cuda.synchronize()
