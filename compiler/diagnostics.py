@@ -63,7 +63,9 @@ class CompileError(Exception):
         super().__init__("\n".join(d.message for d in diagnostics))
 
 
-def error(code: str, message: str, span: Span | None, label: str = "", *, others: Iterable[Label] = (), help: str = "") -> CompileError:
+def error(
+    code: str, message: str, span: Span | None, label: str = "", *, others: Iterable[Label] = (), help: str = ""
+) -> CompileError:
     """A CompileError with one diagnostic, to raise where work cannot go on."""
     return CompileError([Diagnostic(code, message, span, label, tuple(others), help)])
 

@@ -69,8 +69,10 @@ _ENTRIES_LEFT: ContextVar[list[int] | None] = ContextVar("_ENTRIES_LEFT", defaul
 
 @contextmanager
 def bounded(entries: int) -> Iterator[None]:
-    """Inside, an elimination that makes more table entries than this in all is TooWide: for answers that have to come at
-    once, such as those of a check."""
+    """Inside, eliminations that make more table entries than this in all are TooWide.
+
+    For answers that have to come at once, such as those of a check.
+    """
     token = _ENTRIES_LEFT.set([entries])
     try:
         yield

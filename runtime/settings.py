@@ -63,6 +63,7 @@ class Schedule(Settings):
     rise: float = Field(default=0.3, gt=0, lt=1)  # onecycle: share of the run that rises
     start_div: float = Field(default=25.0, ge=1)
     final_div: float = Field(default=1e4, ge=1)
+    cycle: tuple[float, float] | None = None  # onecycle: momentum (or beta1) falls to the second as the rate rises
 
     @field_validator("warmup", "decay_every", mode="before")
     @classmethod

@@ -24,33 +24,35 @@ from nasdsl.runtime.trainer import Trainer
 
 
 def thin_evenly(graph: Graph, cost: Value, target: float) -> dict[str, Any]:
-    """Every set of units cut to the same share, the largest whose cost is at most `target`; at least one unit each.
+    """Every set of units cut to the same share, the largest that keeps the cost at most at `target`; at least one unit
+    stays in each. What whole units leave of the target is filled by one unit more where most was cut off.
 
     Raises:
         CompileError: even one unit in each costs more.
     """
+    sizes = {path: decision.n for path, decision in graph.decisions.items() if decision.kind == "units"}
+    rest = largest_values(graph)
 
-    def values(share: float) -> dict[str, Any]:
-        out = largest_values(graph)
-        for path, decision in graph.decisions.items():
-            if decision.kind == "units":
-                out[path] = tuple(range(max(1, round(share * decision.n))))
-        return out
+    def counts(share: float) -> dict[str, int]:
+        return {path: max(1, int(share * n)) for path, n in sizes.items()}
 
-    def costs(share: float) -> float:
-        return float(expr.evaluate(cost, values(share)))
+    def cost_of(kept: Mapping[str, int]) -> float:
+        return float(expr.evaluate(cost, {**rest, **{path: range(n) for path, n in kept.items()}}))
 
-    if costs(0.0) > target:
-        raise error(
-            "budget-too-small",
-            f"with one unit in each place the cost is {costs(0.0):,.0f}, above the target {target:,.0f}",
-            None,
-        )
+    least = cost_of(counts(0.0))
+    if least > target:
+        message = f"with one unit in each place the cost is {least:,.0f}, above the target {target:,.0f}"
+        raise error("budget-too-small", message, None)
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if costs(middle) <= target else (low, middle)
-    return values(low)
+        low, high = (middle, high) if cost_of(counts(middle)) <= target else (low, middle)
+    kept = counts(low)
+    for path in sorted(sizes, key=lambda path: kept[path] - low * sizes[path]):
+        more = {**kept, path: kept[path] + 1}
+        if kept[path] < sizes[path] and cost_of(more) <= target:
+            kept = more
+    return {**rest, **{path: tuple(range(n)) for path, n in kept.items()}}
 
 
 class ThinSearch:
