@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -72,5 +71,7 @@ def error(
 
 def suggest(word: str, candidates: Iterable[str]) -> str:
     """`did you mean ...?` for the nearest candidate, or the empty string."""
+    import difflib  # takes a while, and most files have no mistake
+
     near = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
     return f"did you mean `{near[0]}`?" if near else ""

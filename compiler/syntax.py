@@ -5,14 +5,13 @@ Spans do not count in equality, so that `parse(unparse(tree)) == tree` is the wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from fractions import Fraction
 
+from nasdsl.compiler.frozen import Frozen, field
 from nasdsl.compiler.source import Span
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(Frozen):
     """Any part of the tree; `span` is the text that it was read from."""
 
     span: Span = field(compare=False, repr=False, kw_only=True)
@@ -21,7 +20,6 @@ class Node:
 # --- Expressions -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Number(Node):
     """`24`, `1.6e-4`, `600M`, `5 epochs`. `text` is the number as written, without its unit; `value` is exact."""
 
@@ -30,33 +28,28 @@ class Number(Node):
     text: str = field(compare=False)
 
 
-@dataclass(frozen=True)
 class String(Node):
     """`"text"`; `value` is what stands between the quotes."""
 
     value: str
 
 
-@dataclass(frozen=True)
 class Name(Node):
     """A word that is no keyword; after a dot, any word."""
 
     name: str
 
 
-@dataclass(frozen=True)
 class Incoming(Node):
     """`in` as a value: the incoming width."""
 
 
-@dataclass(frozen=True)
 class List(Node):
     """`[a, b]`."""
 
     items: tuple[Item, ...]
 
 
-@dataclass(frozen=True)
 class Bind(Node):
     """`name in source`, of `for` and of comprehensions."""
 
@@ -64,7 +57,6 @@ class Bind(Node):
     source: Expr
 
 
-@dataclass(frozen=True)
 class Comprehension(Node):
     """`[for k in [3, 5], d in 1..3: body]`; the last bind varies fastest."""
 
@@ -72,7 +64,6 @@ class Comprehension(Node):
     body: Expr
 
 
-@dataclass(frozen=True)
 class Call(Node):
     """`function(arguments) { body }`. `arguments` is None where there were no parentheses (`residual { ... }`)."""
 
@@ -81,7 +72,6 @@ class Call(Node):
     body: Block | None
 
 
-@dataclass(frozen=True)
 class Field(Node):
     """`base.name`."""
 
@@ -89,7 +79,6 @@ class Field(Node):
     name: Name
 
 
-@dataclass(frozen=True)
 class Index(Node):
     """`base[index]`."""
 
@@ -97,7 +86,6 @@ class Index(Node):
     index: Expr
 
 
-@dataclass(frozen=True)
 class Unary(Node):
     """`-operand`, `not operand`."""
 
@@ -105,7 +93,6 @@ class Unary(Node):
     operand: Expr
 
 
-@dataclass(frozen=True)
 class Binary(Node):
     """`+ - * / ^ == != <= >= < > in and or implies`."""
 
@@ -115,14 +102,12 @@ class Binary(Node):
     operator_span: Span = field(compare=False, repr=False, kw_only=True)
 
 
-@dataclass(frozen=True)
 class Size(Node):
     """`3 x 512 x 1024` (or two parts)."""
 
     parts: tuple[Expr, ...]
 
 
-@dataclass(frozen=True)
 class Range(Node):
     """`first..last`, `first..last step step`."""
 
@@ -131,7 +116,6 @@ class Range(Node):
     step: Expr | None
 
 
-@dataclass(frozen=True)
 class If(Node):
     """`then if condition else otherwise`."""
 
@@ -140,21 +124,18 @@ class If(Node):
     otherwise: Expr
 
 
-@dataclass(frozen=True)
 class Pipe(Node):
     """`a -> b -> c`."""
 
     steps: tuple[Expr, ...]
 
 
-@dataclass(frozen=True)
 class Block(Node):
     """`{ ... }`: steps of a body, or entries of a record; the place where it stands says which."""
 
     items: tuple[Item, ...]
 
 
-@dataclass(frozen=True)
 class Match(Node):
     """`match head { a: x, else: y }`."""
 
@@ -162,7 +143,6 @@ class Match(Node):
     cases: Block
 
 
-@dataclass(frozen=True)
 class For(Node):
     """`for name in source { ... }`."""
 
@@ -170,7 +150,6 @@ class For(Node):
     body: Block
 
 
-@dataclass(frozen=True)
 class Repeat(Node):
     """`repeat count { ... }`."""
 
@@ -181,12 +160,10 @@ class Repeat(Node):
 # --- What may stand between brackets beside expressions --------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Else(Node):
     """The key `else` of a `match` or an `else:` argument."""
 
 
-@dataclass(frozen=True)
 class Named(Node):
     """`key: value`: an argument, an entry, an alternative or a labelled step."""
 
@@ -194,7 +171,6 @@ class Named(Node):
     value: Expr
 
 
-@dataclass(frozen=True)
 class Formal(Node):
     """A parameter in a declaration: `name`, or `name = default`."""
 
@@ -202,7 +178,6 @@ class Formal(Node):
     default: Expr | None
 
 
-@dataclass(frozen=True)
 class Let(Node):
     """`let name = value`, or `let name(formals) = value` for a function."""
 
@@ -211,7 +186,6 @@ class Let(Node):
     value: Expr
 
 
-@dataclass(frozen=True)
 class Require(Node):
     """`require condition`."""
 
@@ -221,7 +195,6 @@ class Require(Node):
 # --- Declarations ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Param(Node):
     """`param name = value`, or `param name in [choices]` where the first is the default."""
 
@@ -230,14 +203,12 @@ class Param(Node):
     value: Expr
 
 
-@dataclass(frozen=True)
 class Input(Node):
     """`input value`."""
 
     value: Expr
 
 
-@dataclass(frozen=True)
 class Operator(Node):
     """`operator name(formals) = expr` or `operator name(formals) { ... }` (then `body` is a Block)."""
 
@@ -246,7 +217,6 @@ class Operator(Node):
     body: Expr
 
 
-@dataclass(frozen=True)
 class Fusion(Node):
     """`fusion name { ... }`, `fusion name(formals) { ... }`."""
 
@@ -255,7 +225,6 @@ class Fusion(Node):
     body: Block
 
 
-@dataclass(frozen=True)
 class Section(Node):
     """`network { ... }`, `detector { ... }`, `search shrink { ... }`."""
 
@@ -264,7 +233,6 @@ class Section(Node):
     body: Block
 
 
-@dataclass(frozen=True)
 class Pin(Node):
     """`place: value` in a `with` block; `place` is made of Name, Field and Index."""
 
@@ -272,14 +240,12 @@ class Pin(Node):
     value: Expr
 
 
-@dataclass(frozen=True)
 class Use(Node):
     """`use "path"`."""
 
     path: String
 
 
-@dataclass(frozen=True)
 class Space(Node):
     """`space name { ... }`."""
 
@@ -287,7 +253,6 @@ class Space(Node):
     body: tuple[Declaration, ...]
 
 
-@dataclass(frozen=True)
 class Derived(Node):
     """`space name = base with { changes }`."""
 
@@ -296,14 +261,12 @@ class Derived(Node):
     changes: tuple[Pin | Input | Require | Section, ...]
 
 
-@dataclass(frozen=True)
 class Comment(Node):
     """`# text` as written. Comments stand in `File.comments`, in the order of the text, and not in the tree."""
 
     text: str
 
 
-@dataclass(frozen=True)
 class File(Node):
     """All that a file declares, and its comments."""
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from nasdsl.compiler import syntax
+from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.source import Span
 
 WIDTH = 120

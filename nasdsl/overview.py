@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -19,6 +18,7 @@ from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.eliminate import TooWide
 from nasdsl.compiler.extremes import Infeasible, greatest, least
+from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.space import Space

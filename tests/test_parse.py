@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 import re
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 
 from nasdsl.compiler import syntax
 from nasdsl.compiler.diagnostics import CompileError
+from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.parse import LARGEST_FILE, parse, read
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.tables import GRAMMAR, TABLES, build, tables
@@ -77,7 +78,7 @@ def shape(node):
 
 def walk(node):
     yield node
-    for field in dataclasses.fields(node):
+    for field in fields(node):
         part = getattr(node, field.name)
         for child in part if isinstance(part, tuple) else (part,):
             if isinstance(child, syntax.Node):
@@ -220,7 +221,7 @@ def test_lark_reads_what_is_read():
 
 def test_the_stored_tables_are_those_of_the_grammar():
     built = build(GRAMMAR.read_text(encoding="utf-8"))
-    assert json.loads(json.dumps(dataclasses.asdict(built))) == json.loads(TABLES.read_text(encoding="utf-8")), (
+    assert json.loads(json.dumps(asdict(built))) == json.loads(TABLES.read_text(encoding="utf-8")), (
         "the grammar has changed: run `python -m nasdsl.compiler.tables`"
     )
 

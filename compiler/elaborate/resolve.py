@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from nasdsl.compiler.elaborate.expressions import BUILT_IN_NAMES, FORMS
 from nasdsl.compiler.elaborate.forms import ENTRIES, SOURCES
 from nasdsl.compiler.elaborate.functions import FUNCTIONS, check_call
 from nasdsl.compiler.elaborate.habits import near, near_argument, near_operator
+from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.ops.operator import Operator
 from nasdsl.compiler.source import Span
 
