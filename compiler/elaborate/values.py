@@ -18,7 +18,6 @@ from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.source import Span
 
 if TYPE_CHECKING:
-    from nasdsl.compiler.elaborate.frame import Frame
     from nasdsl.compiler.ops.operator import Operator
 
 
@@ -106,7 +105,7 @@ class Function:
     name: str
     formals: tuple[syntax.Formal, ...]
     body: syntax.Expr
-    frame: Frame = field(compare=False, repr=False)
+    frame: Any = field(compare=False, repr=False)  # a `Frame`, whose file reads this one
 
 
 # --- Operators as values ----------------------------------------------------------------------------------------------
@@ -119,7 +118,7 @@ class UserOperator:
     name: str
     formals: tuple[syntax.Formal, ...]
     body: syntax.Expr
-    frame: Frame = field(compare=False, repr=False)
+    frame: Any = field(compare=False, repr=False)
     span: Span = field(compare=False, repr=False)
 
 
@@ -130,7 +129,7 @@ class UserFusion:
     name: str
     formals: tuple[syntax.Formal, ...]
     body: syntax.Block
-    frame: Frame = field(compare=False, repr=False)
+    frame: Any = field(compare=False, repr=False)
     span: Span = field(compare=False, repr=False)
 
 
@@ -155,7 +154,7 @@ class Invocation:
     path: str  # of its decisions
     span: Span
     block: syntax.Block | None = None
-    frame: Frame | None = None  # where the block's names are looked up
+    frame: Any = None  # where the block's names are looked up
     spans: Mapping[str, Span] = field(default_factory=dict)
     used: int = 0
 
@@ -201,7 +200,7 @@ class Text:
     """A body in braces, `repeat`, `for` or `residual` used as a value: it is decided for each use."""
 
     expr: syntax.Expr
-    frame: Frame
+    frame: Any
     path: str
     used: int = 0
 
