@@ -25,7 +25,9 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
     narrowed = narrowed or {}
 
     def replaced(leaf: Any) -> Value | None:
-        path = leaf.path if not isinstance(leaf, expr.Total) else None
+        if isinstance(leaf, expr.Total):
+            return None
+        path: str = leaf.path
         if path in values:
             value = values[path]
             return leaf.fix(value) if isinstance(leaf, Units) else leaf.evaluate(values)

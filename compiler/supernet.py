@@ -49,7 +49,7 @@ def layer_class(op: str) -> Callable[..., nn.Module]:
     operator = ops.find(op)
     assert operator is not None, op
     module, _, name = operator.module.partition(":")
-    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+    return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class Supernet(nn.Module):
         return Slice(module, setting, full.shares(setting))
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        moved = super()._apply(*args, **kwargs)
+        moved = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         self.activate(self.active)  # slices hold their indices on the weights' device
         return moved
 
@@ -196,7 +196,7 @@ class Supernet(nn.Module):
             slots[step.output] = step.layer(*[slots[i] for i in step.inputs])
             for i in step.frees:
                 slots[i] = None
-        return slots[self._output]  # type: ignore[no-any-return]
+        return slots[self._output]
 
     # --- Shrinking
     # -----------------------------------------------------------------------------------------------------------
@@ -351,4 +351,4 @@ class Slice:
                 table[name] = None
         for whole, part, index in written:  # running statistics of a copied part go back to where they came from
             whole.index_copy_(0, index[0], part)
-        return out  # type: ignore[no-any-return]
+        return out

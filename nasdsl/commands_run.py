@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.diagnostics import error
-from nasdsl.options import UsageError, add_format, add_space, defines, source_of, space_of
+from nasdsl.files import source_of
+from nasdsl.options import UsageError, add_format, add_space, defines, space_of
 
 if TYPE_CHECKING:
     from nasdsl.runtime.search import Options
@@ -278,10 +279,16 @@ def _told(act: Any) -> Any:
     from nasdsl.runtime.runs import RunError
     from nasdsl.runtime.tasks import TaskError
 
-    codes = {DataError: "data", TaskError: "task", RunError: "run", PluginError: "plugin", ExportError: "export"}
+    codes: dict[type[Exception], str] = {
+        DataError: "data",
+        TaskError: "task",
+        RunError: "run",
+        PluginError: "plugin",
+        ExportError: "export",
+    }
     try:
         return act()
-    except tuple(codes) as problem:
+    except (DataError, TaskError, RunError, PluginError, ExportError) as problem:
         code = next(code for kind, code in codes.items() if isinstance(problem, kind))
         raise error(code, str(problem), None, help=getattr(problem, "help", "") or "") from None
 

@@ -66,4 +66,4 @@ def _measured(path: str) -> dict[str, float]:
     with redirect_stdout(text):
         main(["eval", path, "--format", "json"])
     sys.stdout.flush()
-    return json.loads(text.getvalue())  # type: ignore[no-any-return]
+    return json.loads(text.getvalue())

@@ -319,7 +319,7 @@ class _Program:
         for item in declarations:
             if isinstance(item, syntax.Let):
                 self._attempt(try_let, item, self.frame)
-            elif item in defaults:
+            elif isinstance(item, syntax.Section) and item in defaults:
                 defaults.remove(item)
                 self._attempt(self._defaults, item)
             elif isinstance(item, syntax.Section) and item.kind.name in NETWORKS and not started:
