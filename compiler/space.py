@@ -13,9 +13,13 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.source import Source, Span
 
 
-def content_hash(text: str) -> str:
-    """16 hexadecimal digits that stand for a file's content, as in `use "hrnas.space#1f0a..."`."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def content_hash(*texts: str) -> str:
+    """16 hexadecimal digits that stand for the content of a file and of those that it uses, in the order in which they
+    are read; as in `use "hrnas.space#1f0a..."`."""
+    whole = hashlib.sha256()
+    for text in texts:
+        whole.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return whole.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

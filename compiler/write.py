@@ -60,7 +60,7 @@ def pinned(
             last = group
     body = "\n\n".join(parts) if groups else "\n".join(parts)
     header = "".join(f"# {line}".rstrip() + "\n" for line in note.splitlines())
-    used = f'use "{use_path}#{content_hash(space.source.text)}"\n'
+    used = f'use "{use_path}#{content_hash(*[source.text for source in space.sources])}"\n'
     block = f"{{\n{body}\n}}" if body else "{}"
     return f"{header}{used}\nspace {free_name(space, name)} = {space.name} with {block}\n"
 

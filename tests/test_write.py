@@ -166,7 +166,17 @@ def test_a_changed_file_is_told(tmp_path):
     space = elaborate(write(tmp_path, MIXED))
     found = write(tmp_path, pinned(space, {"width": 0}, "found", "base.space"), "found.space")
     write(tmp_path, MIXED.replace("classify(10)", "classify(11)"))
-    with pytest.raises(CompileError, match=r"`base\.space` has changed"):
+    with pytest.raises(CompileError, match=r"`base\.space`, or a file that it uses, has changed"):
+        elaborate(found)
+
+
+def test_a_change_in_a_file_behind_the_used_one_is_told(tmp_path):
+    write(tmp_path, MIXED, "behind.space")
+    space = elaborate(write(tmp_path, 'use "behind.space"\nspace front = mixed with { wide: 4 }\n', "front.space"))
+    found = write(tmp_path, pinned(space, {"width": 0}, "found", "front.space"), "found.space")
+    elaborate(found)
+    write(tmp_path, MIXED.replace("classify(10)", "classify(11)"), "behind.space")
+    with pytest.raises(CompileError, match="has changed"):
         elaborate(found)
 
 

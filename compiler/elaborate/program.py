@@ -79,15 +79,17 @@ class _Files:
             found = problem.diagnostics[0]
             message = f"there is no file `{name}` beside this one" if found.code == "no-such-file" else found.message
             raise error(found.code, message, item.path.span, help=found.help) from None
-        if expected and content_hash(used.text) != expected:
+        first = len(self.files)
+        self._add(used, (*chain, source.path.resolve()) if source.path is not None else chain)
+        found_hash = content_hash(*[file.source.text for file in self.files[first:]])
+        if expected and found_hash != expected:
             raise error(
                 "changed-file",
-                f"`{name}` has changed since this file was written",
+                f"`{name}`, or a file that it uses, has changed since this file was written",
                 item.path.span,
-                f"its hash is now {content_hash(used.text)}",
+                f"its hash is now {found_hash}",
                 help="take the file as it was, or take the hash out if the change does not matter",
             )
-        self._add(used, (*chain, source.path.resolve()) if source.path is not None else chain)
 
 
 def elaborate(source: Source, name: str | None = None, defines: Mapping[str, str] | None = None) -> Space:
