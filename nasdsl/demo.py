@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -60,10 +59,17 @@ def _run(command: list[str]) -> int:
 
 
 def _measured(path: str) -> dict[str, float]:
+    """The metrics of an architecture, through the command that a user would give.
+
+    Raises:
+        CompileError: it cannot be measured.
+    """
     from nasdsl.cli import main
+    from nasdsl.compiler.diagnostics import error
 
     text = StringIO()
     with redirect_stdout(text):
-        main(["eval", path, "--format", "json"])
-    sys.stdout.flush()
+        code = main(["eval", path, "--format", "json"])
+    if code:
+        raise error("demo", f"`nasdsl eval {path}` failed", None, help="run it to see why")
     return json.loads(text.getvalue())

@@ -160,7 +160,7 @@ def test_alone_beside_torch_it_gives_the_same_numbers(text: str, tmp_path: Path)
     network = network_of(space, drawn(space.graph, 3))
     network.train()
     files = export_python(network, tmp_path / "found.py", space=space)
-    assert [file.name for file in files] == ["found.py", "found.safetensors"]
+    assert [file.name for file in files] == ["found.py", "found.py.safetensors"]
     assert verify_python(files[0], network, images(*SIZES)) < 1e-6
     assert network.training  # left as it was
     lint(files[0])
@@ -385,8 +385,8 @@ def test_both_files_or_none(failing: int, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Path, "replace", fails)
     with pytest.raises(OSError, match="disk is gone"):
         export_python(network_of(space), tmp_path)
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["found.py", "found.safetensors"]
-    assert [(tmp_path / name).read_bytes() for name in ("found.py", "found.safetensors")] == before
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["found.py", "found.py.safetensors"]
+    assert [(tmp_path / name).read_bytes() for name in ("found.py", "found.py.safetensors")] == before
 
 
 def test_a_difference_is_found(tmp_path: Path) -> None:

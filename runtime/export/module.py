@@ -187,7 +187,7 @@ class Writer:
         lines += wrapped(
             f"For an input of {dimensions(images)} it takes {macs:,} multiply-accumulates and gives "
             f"{dimensions(output)}; other sizes run too. It has {params:,} parameters, which lie in "
-            f"{self.module}.safetensors. This file needs torch and nothing else."
+            f"{self.module}.py.safetensors. This file needs torch and nothing else."
         )
         prepared = "normalise(images)" if "MEAN" in self.constants else "images"
         wanted = "load, normalise" if "MEAN" in self.constants else "load"
@@ -198,7 +198,7 @@ class Writer:
         return [*lines, "", *wrapped(f"Written by nasdsl from {origin_of(graph, self.space)}.")]
 
     def _constants(self) -> list[str]:
-        lines = [f'WEIGHTS = Path(__file__).with_name("{self.module}.safetensors")']
+        lines = [f'WEIGHTS = Path(__file__).with_name("{self.module}.py.safetensors")']
         for name, values in self.constants.items():
             lines += laid_out(f"{name} = ", code_of(values), 0)
         items = tuple((f'"{key}": ', f"torch.{name}") for key, name in DTYPES.items())

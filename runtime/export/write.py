@@ -46,7 +46,7 @@ def export_python(
         raise ExportError(f"`{path.name}` cannot be imported under that name; use letters, digits and underscores")
     written = Network(network)
     text = Writer(written, path.stem, task or {}, space).text()
-    files = [path, path.with_suffix(".safetensors")]
+    files = [path, path.with_suffix(".py.safetensors")]  # `found.safetensors` may be the search's own
     write_together({files[1]: weights_bytes(written.weights), files[0]: text.encode()})
     return files
 
