@@ -457,6 +457,9 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
                 )
             if known is not None and key not in known:
                 key = bound.value
+        if not (v.is_number(key) or isinstance(key, Symbol | str | bool)):
+            message = f"an alternative is a number or a word, and this is {v.describe(key)}"
+            raise error("bad-key", message, item.key.span)
         if key in seen:
             raise error("duplicate", f"the alternative `{v.show(key)}` stands here twice", item.key.span)
         seen[key] = item.key.span
