@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nasdsl.runtime.problem import Watch
@@ -14,6 +15,33 @@ CHECKPOINT_SECONDS = 60
 
 def run_epochs(trainer: Trainer, run: RunFolder, watch: Watch, title: str) -> None:
     """Trains to the end, with a measurement and a checkpoint after each epoch, and checkpoints between."""
+
+    def measured() -> dict[str, Any]:
+        return {"step": trainer.step, "epoch": trainer.step / trainer.steps_per_epoch, **trainer.evaluate()}
+
+    def log(board: Board, row: dict[str, Any]) -> None:
+        board.scalars({key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step)
+
+    run_stages(trainer, run, watch, title, trainer.steps_per_epoch, measured, (trainer.task.headline,), log)
+
+
+def run_stages(
+    trainer: Trainer,
+    run: RunFolder,
+    watch: Watch,
+    title: str,
+    interval: int,
+    measured: Callable[[], dict[str, Any]],
+    shown: Sequence[str],
+    log: Callable[[Board, dict[str, Any]], None],
+) -> None:
+    """Trains to the end; every `interval` steps, and at the end, it measures and checkpoints, with checkpoints between.
+
+    Args:
+        measured: does what is due after an interval, and gives the row for the history.
+        shown: entries of a row that whoever watches sees.
+        log: writes a row for the eye.
+    """
     main = trainer.fabric.is_global_zero
     board = Board(run.path / "events") if main else None
     watch.start(title, trainer.steps, trainer.step)
@@ -25,24 +53,24 @@ def run_epochs(trainer: Trainer, run: RunFolder, watch: Watch, title: str) -> No
         recent = loss if not recent else 0.95 * recent + 0.05 * loss
         facts.update(epoch=trainer.step / trainer.steps_per_epoch, loss=recent)
         watch.step(trainer.step, facts)
-        measures = trainer.step % trainer.steps_per_epoch == 0 or trainer.step == trainer.steps
-        if main and time.monotonic() - saved > CHECKPOINT_SECONDS and not measures:  # a resumed run would not measure
+        due = trainer.step % interval == 0 or trainer.step == trainer.steps
+        if main and time.monotonic() - saved > CHECKPOINT_SECONDS and not due:  # a resumed run would not measure
             run.save(trainer.state())
             saved = time.monotonic()
 
     try:
         while trainer.step < trainer.steps:
-            trainer.fit((trainer.epoch + 1) * trainer.steps_per_epoch, on_step)
-            measured = trainer.evaluate()
-            trainer.rows.append({"step": trainer.step, "epoch": trainer.step / trainer.steps_per_epoch, **measured})
-            facts[trainer.task.headline] = measured[trainer.task.headline]
+            trainer.fit((trainer.step // interval + 1) * interval, on_step)
+            row = measured()
+            trainer.rows.append(row)
+            facts.update({key: row[key] for key in shown})
             watch.step(trainer.step, facts)
             if main:  # the history first: it is written anew from the checkpoint's rows where a kill comes between
                 run.write_rows(trainer.rows)
                 run.save(trainer.state())
                 saved = time.monotonic()
             if board is not None:
-                board.scalars(measured, trainer.step)
+                log(board, row)
     finally:
         watch.stop()
         if board is not None:

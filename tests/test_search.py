@@ -305,7 +305,7 @@ torch.set_num_threads(1)
 import test_search as t
 import torch.utils.tensorboard
 from nasdsl.runtime import checkpoint, search as searching
-from nasdsl.runtime.strategies import shrink
+from nasdsl.runtime import loop
 from nasdsl.runtime.problem import Silent
 searching.open_data = t.small_data
 space, kills = Path(sys.argv[2]), [kill.split(":") for kill in sys.argv[3:]]
@@ -325,7 +325,7 @@ class KillAt(Silent):
 
 
 def search(name, how, value):
-    shrink.CHECKPOINT_SECONDS = 0  # after every step
+    loop.CHECKPOINT_SECONDS = 0  # after every step
     watch = None
     if how == "step":
         watch = KillAt(int(value))

@@ -100,8 +100,7 @@ def _residual(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
         return inside if flow is None else flow
     if v.is_lost(flow) or v.is_lost(inside):
         return v.LOST
-    skip = ops.find("skip")
-    assert skip is not None and isinstance(inside, Tensor)
+    assert isinstance(inside, Tensor)
     stride = expr.divide(flow.shape.scale, inside.shape.scale)
     shortcut = _shortcut(flow, inside, stride, frame, span)
     return add_up([(shortcut, True, span), (inside, True, span)], frame, "residual", span)

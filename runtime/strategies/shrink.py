@@ -7,7 +7,6 @@ every few epochs, and what is left at the end is the architecture, usable at onc
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +24,13 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.latency import Latency
+from nasdsl.runtime.loop import run_stages
 from nasdsl.runtime.optim import initialise
 from nasdsl.runtime.penalty import Group, Penalty, units_left
 from nasdsl.runtime.problem import Problem, Result
 from nasdsl.runtime.runs import Board
 from nasdsl.runtime.settings import Settings, Train, amount
 from nasdsl.runtime.trainer import Trainer
-
-CHECKPOINT_SECONDS = 60
 
 CLOSE = 0.95
 """The share of a budget that removals should leave in use."""
@@ -183,11 +181,6 @@ class Shrinker:
     def interval(self) -> int:
         """Steps between removals."""
         return max(1, round(self.settings.every * self.trainer.steps_per_epoch))
-
-    def due(self) -> bool:
-        """Whether units are removed after the current step."""
-        step = self.trainer.step
-        return step % self.interval() == 0 or step == self.trainer.steps
 
     def remove(self) -> Removal | None:
         """Removes what is due; None where nothing is."""
@@ -386,40 +379,16 @@ class ShrinkSearch:
         return Latency.read(Path(problem.latency), network) if problem.latency is not None else None
 
     def _loop(self, problem: Problem, trainer: Trainer, shrinker: Shrinker) -> None:
-        watch, main = problem.watch, problem.fabric.is_global_zero
-        board = Board(problem.run.path / "events") if main else None
-        watch.start("shrink", trainer.steps, trainer.step)
-        saved = time.monotonic()
-        recent = 0.0
-        facts: dict[str, Any] = {}
-
-        def on_step(trainer: Trainer, loss: float) -> None:
-            nonlocal saved, recent
-            recent = loss if not recent else 0.95 * recent + 0.05 * loss
-            facts.update(epoch=trainer.step / trainer.steps_per_epoch, loss=recent)
-            watch.step(trainer.step, facts)
-            if main and time.monotonic() - saved > CHECKPOINT_SECONDS and not shrinker.due():
-                problem.run.save(trainer.state())
-                saved = time.monotonic()
-
-        try:
-            while trainer.step < trainer.steps:
-                interval = shrinker.interval()
-                trainer.fit(min((trainer.step // interval + 1) * interval, trainer.steps), on_step)
-                row = self._remove(trainer, shrinker)
-                trainer.rows.append(row)
-                facts.update({k: row[k] for k in (trainer.task.headline, "macs", "units") if k in row})
-                watch.step(trainer.step, facts)
-                if main:  # the history first: it is written anew from the checkpoint's rows where a kill comes between
-                    problem.run.write_rows(trainer.rows)
-                    problem.run.save(trainer.state())
-                    saved = time.monotonic()
-                if board is not None:
-                    self._log(board, trainer, shrinker, row)
-        finally:
-            watch.stop()
-            if board is not None:
-                board.close()
+        run_stages(
+            trainer,
+            problem.run,
+            problem.watch,
+            "shrink",
+            shrinker.interval(),
+            lambda: self._remove(trainer, shrinker),
+            (trainer.task.headline, "macs", "units"),
+            lambda board, row: self._log(board, trainer, shrinker, row),
+        )
 
     def _remove(self, trainer: Trainer, shrinker: Shrinker) -> dict[str, Any]:
         """Removes, then evaluates what is left; what was measured."""
