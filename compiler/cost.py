@@ -26,7 +26,8 @@ def node_cost(graph: Graph, node: Node) -> Cost:
         return Cost()
     operator = ops.find(node.op)
     assert operator is not None, node.op
-    return operator.cost([graph.nodes[edge.source].shape for edge in node.inputs], node.shape, node.attrs)
+    cost = operator.cost([graph.nodes[edge.source].shape for edge in node.inputs], node.shape, node.attrs)
+    return Cost(expr.multiply(cost.macs, node.shape.items), cost.params)
 
 
 def total_cost(graph: Graph) -> Cost:

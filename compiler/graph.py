@@ -27,16 +27,19 @@ class Shape:
     """Of one tensor without its batch axis: `channels` x `height` x `width` pixels at `scale` of the input's
     resolution.
 
-    A vector (after global pooling) has height and width None.
+    A vector (after global pooling) has height and width None. `items` says how many of them one image gives: 1, or the
+    number of regions that a detector's head works on.
     """
 
     channels: Value
     height: Value
     width: Value
     scale: Value
+    items: Value = 1
 
     @property
     def pixels(self) -> Value:
+        """Of one item."""
         return 1 if self.height is None else self.height * self.width
 
     def with_channels(self, channels: Value) -> Shape:

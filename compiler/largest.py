@@ -61,4 +61,4 @@ def largest_node(graph: Graph, node: Node) -> tuple[Mapping[str, Any], tuple[Sha
 
 
 def _largest_shape(shape: Shape) -> Shape:
-    return Shape(upper(shape.channels), upper(shape.height), upper(shape.width), upper(shape.scale))
+    return Shape(*[upper(part) for part in (shape.channels, shape.height, shape.width, shape.scale, shape.items)])

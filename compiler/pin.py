@@ -69,7 +69,7 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
         if only is not None:
             alias[node.name] = only
             continue
-        shape = Shape(put(node.shape.channels), put(node.shape.height), put(node.shape.width), put(node.shape.scale))
+        shape = Shape(*[put(getattr(node.shape, part)) for part in ("channels", "height", "width", "scale", "items")])
         attrs, reached = put(dict(node.attrs)), put(node.reached)
         nodes[node.name] = replace(node, attrs=attrs, inputs=edges, shape=shape, reached=reached, present=present)
 

@@ -597,6 +597,7 @@ def choose_shape(test: Value, then: Shape, otherwise: Shape) -> Shape:
         None if then.height is None else expr.choose(test, then.height, otherwise.height),
         None if then.width is None else expr.choose(test, then.width, otherwise.width),
         expr.choose(test, then.scale, otherwise.scale),
+        expr.choose(test, then.items, otherwise.items),
     )
 
 

@@ -12,7 +12,7 @@ from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, Sh
 
 
 def _vector(channels: Value, x: Shape) -> Shape:
-    return Shape(channels, None, None, x.scale)
+    return Shape(channels, None, None, x.scale, x.items)
 
 
 # --- linear -----------------------------------------------------------------------------------------------------------

@@ -68,8 +68,8 @@ def _concat_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
     if is_plain(target):
         for x in inputs:
             if is_plain(x.scale) and x.scale == target:
-                return Shape(channels, x.height, x.width, target)
-    return Shape(channels, height, width, target)
+                return Shape(channels, x.height, x.width, target, x.items)
+    return Shape(channels, height, width, target, inputs[0].items)
 
 
 def _concat_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def _factor(x: Shape, attrs: Attrs) -> Value:
 
 def _resized(x: Shape, factor: Value) -> Shape:
     height, width = (apply("ceil", multiply(n, factor)) for n in (x.height, x.width))
-    return Shape(x.channels, height, width, multiply(x.scale, factor))
+    return Shape(x.channels, height, width, multiply(x.scale, factor), x.items)
 
 
 def _upsample_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
@@ -126,7 +126,7 @@ def _pool(kind: str, doc: str) -> Operator:
 
 def _global_pool_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
     x = a_map(inputs[0], "global_pool")
-    return Shape(x.channels, None, None, x.scale)
+    return Shape(x.channels, None, None, x.scale, x.items)
 
 
 GLOBAL_POOL = Operator(
