@@ -7,7 +7,8 @@ from typing import Any
 
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.eliminate import EXISTS, GREATEST, LEAST, Constraint, Network, Semiring, eliminate
+from nasdsl.compiler.engine.eliminate import EXISTS, GREATEST, LEAST, Semiring, eliminate
+from nasdsl.compiler.engine.network import Constraint, Network
 from nasdsl.compiler.expr import Value, decisions_of
 from nasdsl.compiler.graph import Graph, Requirement
 

@@ -15,18 +15,9 @@ from typing import Any
 
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.eliminate import (
-    ABSENT,
-    COUNT,
-    Cell,
-    Constraint,
-    Network,
-    Patterns,
-    Step,
-    completions,
-    eliminate,
-    words_of,
-)
+from nasdsl.compiler.engine.cells import ABSENT, Cell, Patterns, completions, words_of
+from nasdsl.compiler.engine.eliminate import COUNT, Step, eliminate
+from nasdsl.compiler.engine.network import Constraint, Network
 from nasdsl.compiler.extremes import Infeasible, structural
 from nasdsl.compiler.graph import Graph
 

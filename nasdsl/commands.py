@@ -89,7 +89,7 @@ def _say_checked(space: Space, file: str, args: Namespace) -> None:
 
 def _size(space: Space) -> str:
     from nasdsl.compiler.count import brief, count
-    from nasdsl.compiler.eliminate import TooWide, bounded
+    from nasdsl.compiler.engine.limits import TooWide, bounded
 
     try:
         with bounded(500_000):  # a check answers at once; `count` takes its time

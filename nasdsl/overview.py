@@ -16,7 +16,7 @@ from nasdsl.compiler.count import count as count_exactly
 from nasdsl.compiler.decision import Decision, FixedUnits, Units
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate.values import show
-from nasdsl.compiler.eliminate import TooWide
+from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.extremes import Infeasible, greatest, least
 from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.graph import Graph, Node, Shape

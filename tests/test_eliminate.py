@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from nasdsl.compiler import eliminate
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.count import brief, count, decimal, scientific
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.eliminate import TooWide
+from nasdsl.compiler.engine import network
+from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.expr import (
     Among,
     Apply,
@@ -213,9 +213,9 @@ def graphs(draw: st.DrawFn) -> Graph:
 @pytest.fixture(params=[2, 128], ids=["split", "direct"], autouse=True, scope="module")
 def direct(request: pytest.FixtureRequest) -> Iterator[None]:
     """Everything once with tables as they are, once with all that can be split into intermediates."""
-    before, eliminate.DIRECT = eliminate.DIRECT, request.param
+    before, network.DIRECT = network.DIRECT, request.param
     yield
-    eliminate.DIRECT = before
+    network.DIRECT = before
 
 
 thorough = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

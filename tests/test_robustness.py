@@ -14,7 +14,7 @@ from nasdsl.compiler.cost import total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.eliminate import TooWide
+from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.source import Source
 
 FOLDER = Path(__file__).parent / "errors"

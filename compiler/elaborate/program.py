@@ -22,7 +22,7 @@ from nasdsl.compiler.elaborate.resolve import MOST_FOUND, NETWORKS, SLOTS, missp
 from nasdsl.compiler.elaborate.settings import expression, read_section
 from nasdsl.compiler.elaborate.steps import apply, or_else, run_body, run_let, run_require, try_labelled, try_let
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
-from nasdsl.compiler.eliminate import TooWide, bounded
+from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.expr import Expr, Symbol
 from nasdsl.compiler.extremes import conflict, counterexample, least
 from nasdsl.compiler.graph import Edge, Graph, Requirement, Shape

@@ -1,0 +1,363 @@
+"""Cells: classes of values of one decision that no factor tells apart, each with its exact size."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.engine.limits import TooWide
+from nasdsl.compiler.expr import (
+    FAULTS,
+    Absent,
+    Among,
+    Apply,
+    Case,
+    Expr,
+    Has,
+    Kept,
+    Slot,
+    Symbol,
+    Value,
+    decisions_of,
+    evaluate,
+)
+
+MOST_PATTERNS = 40_000  # of one subset or order
+
+
+class _Nothing:
+    """What a value is where it has none."""
+
+    def __init__(self, word: str):
+        self.word = word
+
+    def __repr__(self) -> str:
+        return self.word
+
+
+ABSENT = _Nothing("absent")  # the value hangs on a decision that does not exist
+FAULT = _Nothing("fault")  # a function outside its domain, such as a division by zero
+
+
+def value_at(value: Value, values: Mapping[str, Any]) -> Any:
+    """As `expr.evaluate`, with ABSENT and FAULT in place of exceptions."""
+    try:
+        return evaluate(value, values)
+    except Absent:
+        return ABSENT
+    except FAULTS:
+        return FAULT
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Values of a subset or an order, described by the part that factors mention.
+
+    Subset: `mentioned` items, and for each pattern those of them that are in. Order: `mentioned` positions, `kinds[i]`
+    of each item (items of one kind look alike to all factors), and for each pattern the kinds at these positions.
+    """
+
+    mentioned: tuple[int, ...]
+    kinds: tuple[int, ...]
+    patterns: tuple[tuple[int, ...], ...]
+
+
+@dataclass
+class Cell:
+    """Values of one decision that no factor tells apart.
+
+    Attributes:
+        count: how many.
+        value: one of them, the best where there is a cost; ABSENT in the cell of absence.
+        members: options of a choice, intervals (first, last) of kept counts of units, or Patterns.
+        cost: of the best value.
+    """
+
+    count: int
+    value: Any
+    members: Any
+    cost: Any = 0
+
+
+def _mentioned(values: Iterable[Value], kind: type[Expr]) -> list[Any]:
+    found: dict[Expr, None] = {}
+    stack = list(values)
+    seen: set[int] = set()
+    while stack:
+        value = stack.pop()
+        if isinstance(value, kind):
+            found.setdefault(value)
+        elif isinstance(value, Expr) and id(value) not in seen:
+            seen.add(id(value))
+            stack.extend(value.children())
+    return list(found)
+
+
+def _units_intervals(n: int, atoms: Iterable[Value]) -> Iterator[tuple[int, int]]:
+    """Intervals of kept counts on which all atoms are constant; single counts where their form does not tell."""
+    cuts = {0}
+    for atom in atoms:
+        bound = None
+        if isinstance(atom, Apply) and atom.function in ("lt", "le", "eq") and len(atom.args) == 2:
+            a, b = atom.args
+            bound = b if isinstance(a, Kept) else a if isinstance(b, Kept) else None
+        if not isinstance(bound, int):
+            yield from ((k, k) for k in range(n + 1))
+            return
+        cuts |= {k for k in (bound, bound + 1) if 0 < k <= n}
+    firsts = sorted(cuts)
+    yield from zip(firsts, [first - 1 for first in firsts[1:]] + [n], strict=True)
+
+
+def _slope(term: Value) -> Any:
+    """The factor a of a term a * kept, or None for a term of another form."""
+    if isinstance(term, Kept):
+        return 1
+    if isinstance(term, Apply) and term.function == "mul" and len(term.args) == 2 and isinstance(term.args[1], Kept):
+        return None if isinstance(term.args[0], Expr) else term.args[0]
+    return None
+
+
+def completions(remaining: Mapping[Any, int], kinds: Mapping[Any, int], pattern: Sequence[int]) -> int:
+    """In how many orders of words (each `remaining` times) the next positions show the kinds of `pattern`."""
+    free = sum(remaining.values()) - len(pattern)
+    total = math.factorial(free)
+    left: dict[int, int] = {}
+    for word, times in remaining.items():
+        left[kinds[word]] = left.get(kinds[word], 0) + times
+    for kind in pattern:
+        total *= left.get(kind, 0)
+        if not total:
+            return 0
+        left[kind] -= 1
+    for times in remaining.values():
+        total //= math.factorial(times)
+    return total
+
+
+def words_of(decision: Decision, kinds: Sequence[int]) -> tuple[dict[Any, int], dict[Any, int], dict[Any, list[int]]]:
+    """Of an order: how often each different item stands in it, its kind, and its indices."""
+    times: dict[Any, int] = {}
+    kind: dict[Any, int] = {}
+    indices: dict[Any, list[int]] = {}
+    for i, item in enumerate(decision.items):
+        times[item] = times.get(item, 0) + 1
+        kind.setdefault(item, kinds[i] if kinds else 0)
+        indices.setdefault(item, []).append(i)
+    return times, kind, indices
+
+
+def first_order(decision: Decision, members: Patterns, pattern: tuple[int, ...]) -> tuple[int, ...]:
+    """An order that shows the pattern."""
+    at: dict[int, int] = {}
+    left = list(range(decision.n))
+    for position, kind in zip(members.mentioned, pattern, strict=True):
+        at[position] = next(i for i in left if members.kinds[i] == kind)
+        left.remove(at[position])
+    return tuple(at[p] if p in at else left.pop(0) for p in range(decision.n))
+
+
+def first_subset(decision: Decision, members: Patterns, pattern: tuple[int, ...]) -> tuple[int, ...]:
+    """A subset that contains of the mentioned items those of the pattern."""
+    others = [i for i in range(decision.n) if i not in members.mentioned]
+    return tuple(sorted((*pattern, *others[: decision.size - len(pattern)])))
+
+
+def _subset_patterns(decision: Decision, mentioned: tuple[int, ...]) -> list[tuple[tuple[int, ...], int]]:
+    others = decision.n - len(mentioned)
+    sizes = range(max(0, decision.size - others), min(decision.size, len(mentioned)) + 1)
+    width = sum(math.comb(len(mentioned), j) for j in sizes)
+    if width > MOST_PATTERNS:
+        raise TooWide(f"the subset `{decision.path}`", width, MOST_PATTERNS, (decision.path,))
+    return [(p, math.comb(others, decision.size - j)) for j in sizes for p in itertools.combinations(mentioned, j)]
+
+
+def _order_patterns(
+    decision: Decision, kinds: tuple[int, ...], mentioned: tuple[int, ...]
+) -> list[tuple[tuple[int, ...], int]]:
+    times, kind, _ = words_of(decision, kinds)
+    left: dict[int, int] = {}
+    for word, number in times.items():
+        left[kind[word]] = left.get(kind[word], 0) + number
+    found: list[tuple[int, ...]] = [()]
+    for _ in mentioned:
+        found = [(*p, k) for p in found for k in left if p.count(k) < left[k]]
+        if len(found) > MOST_PATTERNS:
+            bound = math.perm(decision.n, len(mentioned))
+            raise TooWide(f"the order `{decision.path}`", bound, MOST_PATTERNS, (decision.path,))
+    return [(p, completions(times, kind, p)) for p in found]
+
+
+def _candidates(
+    decision: Decision, atoms: Sequence[Value], costs: Sequence[Value], whole: Patterns
+) -> Iterator[tuple[Any, Any, int]]:
+    """(value, member, how many values it stands for), fine enough for atoms and costs to be constant on each."""
+    if decision.kind == "choice":
+        yield from ((option, option, 1) for option in range(decision.n))
+    elif decision.kind == "units":
+        if costs and not all(_slope(term) is not None for term in costs):
+            intervals: Iterable[tuple[int, int]] = ((k, k) for k in range(decision.n + 1))
+        else:
+            intervals = _units_intervals(decision.n, atoms)
+        for first, last in intervals:
+            yield range(first), (first, last), 0  # counted when the cell is complete
+            if costs and last > first:  # a linear cost is extreme at an end
+                yield range(last), None, 0
+    elif decision.kind == "subset":
+        for pattern, number in _subset_patterns(decision, whole.mentioned):
+            yield first_subset(decision, whole, pattern), pattern, number
+    else:
+        for pattern, number in _order_patterns(decision, whole.kinds, whole.mentioned):
+            yield first_order(decision, whole, pattern), pattern, number
+
+
+def _template(decision: Decision, expressions: Sequence[Value]) -> Patterns:
+    """What the expressions mention of a subset or an order, without any pattern yet."""
+    if decision.kind not in ("subset", "order"):
+        return Patterns((), (), ())
+    if decision.kind == "subset":
+        return Patterns(tuple(sorted({leaf.item for leaf in _mentioned(expressions, Has)})), (), ())
+    slots = _mentioned(expressions, Slot)
+    looks = [tuple(leaf.values[i] for leaf in slots) for i in range(decision.n)]
+    return Patterns(tuple(sorted({leaf.position for leaf in slots})), tuple(looks.index(look) for look in looks), ())
+
+
+def cells_of(
+    decision: Decision,
+    atoms: Sequence[Value],
+    costs: Sequence[Value] = (),
+    better: Callable[[Any, Any], Any] | None = None,
+) -> tuple[list[Cell], list[list[Any]]]:
+    """The cells of a decision, that of absence last where it can be absent, and the value of each atom in each cell."""
+    found: dict[tuple[Any, ...], Cell] = {}
+    whole = _template(decision, (*atoms, *costs))
+    for value, member, count in _candidates(decision, atoms, costs, whole):
+        here = {decision.path: value}
+        key = tuple([value_at(atom, here) for atom in atoms])
+        cost = _cost_of(costs, here)
+        cell = found.get(key)
+        if cell is None:
+            cell = found[key] = Cell(0, value, [], cost)
+        elif better is not None and _improves(cost, cell.cost, better):
+            cell.value, cell.cost = value, cost
+        cell.count += count
+        if member is not None:
+            cell.members.append(member)
+    out = list(found.values())
+    if decision.kind == "units":
+        _count_units(decision.n, out)
+    elif decision.kind in ("subset", "order"):
+        for cell in out:
+            cell.members = Patterns(whole.mentioned, whole.kinds, tuple(cell.members))
+    table = [list(column) for column in zip(*found, strict=True)] if atoms else []
+    if decision.present is not True:
+        out.append(Cell(1, ABSENT, ()))
+        for column, atom in zip(table, atoms, strict=True):
+            column.append(value_at(atom, {}))
+        out[-1].cost = _cost_of(costs, {})
+    return out, table
+
+
+def _improves(cost: Any, known: Any, better: Callable[[Any, Any], Any]) -> bool:
+    return cost is not FAULT and (known is FAULT or bool(better(cost, known) == cost != known))
+
+
+def _cost_of(costs: Sequence[Value], here: Mapping[str, Any]) -> Any:
+    total: Any = 0
+    for term in costs:
+        value = value_at(term, here)
+        if value is FAULT:
+            return FAULT
+        if value is not ABSENT:
+            total = total + value
+    return total
+
+
+def ends_of_cells(
+    decision: Decision,
+    asked: Sequence[Value],
+    charged: Sequence[Value],
+    costs: Sequence[Value],
+    end: Callable[[Iterable[int]], int],
+) -> tuple[list[Cell], list[list[Any]]]:
+    """The cells of units by the atoms of requirements alone, each represented by its least or greatest width."""
+    cells, table = cells_of(decision, asked)
+    values: list[dict[str, Any]] = []
+    for cell in cells:
+        if cell.value is not ABSENT:
+            cell.value = tuple(range(end(k for interval in cell.members for k in interval)))
+        values.append({} if cell.value is ABSENT else {decision.path: cell.value})
+        cell.cost = _cost_of(costs, values[-1])
+    return cells, table + [[value_at(atom, here) for here in values] for atom in charged]
+
+
+def direction(value: Value, path: str) -> int | None:
+    """1 where a value never falls as more units are kept at `path`, -1 where it never rises, 0 where both."""
+    if path not in decisions_of(value):
+        return 0
+    if isinstance(value, Kept):
+        return 1
+    if not isinstance(value, Apply):
+        return None
+    function, args = value.function, value.args
+    if function == "if":
+        if path in decisions_of(args[0]):
+            return None
+        args = args[1:]
+    elif function in ("floordiv", "ceildiv", "div"):
+        if path in decisions_of(args[1]) or not _never_negative(args[1]):
+            return None
+        args = args[:1]
+    elif function == "mul":
+        negative = not isinstance(args[0], Expr) and args[0] < 0
+        if not all(map(_never_negative, args[1:] if negative else args)):
+            return None
+        inner = _common([direction(a, path) for a in args])
+        return -inner if negative and inner is not None else inner
+    elif function not in ("add", "min", "max", "floor", "ceil", "round"):
+        return None
+    return _common([direction(a, path) for a in args])
+
+
+def _common(signs: Iterable[int | None]) -> int | None:
+    found = set(signs) - {0}
+    return 0 if not found else found.pop() if len(found) == 1 else None
+
+
+def _never_negative(value: Value) -> bool:
+    if isinstance(value, Case | Slot):
+        return all(not isinstance(v, str | Symbol | tuple) and v >= 0 for v in value.values)
+    if isinstance(value, Kept | Among | Has):
+        return True
+    if isinstance(value, Apply):
+        if value.function == "if":
+            return all(map(_never_negative, value.args[1:]))
+        rising = ("add", "mul", "min", "max", "div", "floordiv", "ceildiv", "floor", "ceil", "round")
+        return value.function in rising and all(map(_never_negative, value.args))
+    return isinstance(value, int | float | Fraction) and value >= 0
+
+
+def _count_units(n: int, cells: list[Cell]) -> None:
+    """Sizes of the cells; that of the widest one is what the others leave of 2^n."""
+    widest = max(cells, key=lambda cell: sum(last - first for first, last in cell.members) + len(cell.members))
+    rest = 1 << n
+    for cell in cells:
+        cell.value = tuple(cell.value)
+        if cell is not widest:
+            cell.count = sum(math.comb(n, k) for first, last in cell.members for k in range(first, last + 1))
+            rest -= cell.count
+    widest.count = rest
+
+
+def structure(value: Value) -> Any:
+    """The structure of an expression over one decision, whatever the decision is called."""
+    if isinstance(value, Apply):
+        return (value.function, *map(structure, value.args))
+    if isinstance(value, Expr):
+        return (type(value).__name__, *[getattr(value, name) for name in value.__match_args__ if name != "path"])
+    return (type(value).__name__, value)

@@ -1,0 +1,43 @@
+"""How large a table may grow, and the error that says that one would grow larger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+WIDEST = 1 << 20  # the largest table that is ever made
+
+
+_ENTRIES_LEFT: ContextVar[list[int] | None] = ContextVar("_ENTRIES_LEFT", default=None)
+
+
+@contextmanager
+def bounded(entries: int) -> Iterator[None]:
+    """Inside, eliminations that make more table entries than this in all are TooWide.
+
+    For answers that have to come at once, such as those of a check.
+    """
+    token = _ENTRIES_LEFT.set([entries])
+    try:
+        yield
+    finally:
+        _ENTRIES_LEFT.reset(token)
+
+
+def spend(entries: int) -> None:
+    """Table entries about to be made; TooWide where `bounded` does not allow so many."""
+    left = _ENTRIES_LEFT.get()
+    if left is not None:
+        left[0] -= entries
+        if left[0] < 0:
+            raise TooWide("the space", entries, 0)
+
+
+class TooWide(Exception):
+    """The exact answer needs a table of more than `limit` entries: up to `width`, over the decisions at `paths`."""
+
+    def __init__(self, what: str, width: int, limit: int, paths: Sequence[str] = ()):
+        self.width, self.limit, self.paths = width, limit, tuple(paths)
+        size = f"{width:,}" if width < 10**18 else f"2^{width.bit_length() - 1}"
+        super().__init__(f"{what} is too tangled for the exact answer: a table of {size} entries, more than {limit:,}")
