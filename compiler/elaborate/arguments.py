@@ -24,6 +24,25 @@ SHARED_ARGUMENTS = ("share",)
 """Arguments that every operator takes."""
 
 
+BODY = "body"
+"""The parameter of an operator that text in braces after a call goes to."""
+
+
+def body_problems(node: syntax.Call, names: Container[str], given: Container[str], owner: str) -> list[Diagnostic]:
+    """What is wrong with text in braces after a call."""
+    assert node.body is not None
+    if BODY not in names:
+        return [Diagnostic("misplaced", f"{owner} takes no body in braces", node.body.span)]
+    if BODY in given:
+        return [Diagnostic("duplicate", f"the argument `{BODY}` stands here twice", node.body.span)]
+    return []
+
+
+def without_body(needed: tuple[str, ...], node: syntax.Call) -> tuple[str, ...]:
+    """The parameters that arguments have to fill: text in braces fills one."""
+    return needed if node.body is None else tuple(name for name in needed if name != BODY)
+
+
 def match_arguments(
     node: syntax.Call, names: tuple[str, ...], needed: tuple[str, ...], owner: str, positional: bool = False
 ) -> tuple[dict[str, syntax.Expr], list[Diagnostic]]:
@@ -130,11 +149,15 @@ def bind_formals(
     where it stands.
     """
     names, needed = formals_of(formals)
-    given, problems = match_arguments(node, names, needed, owner, positional)
+    given, problems = match_arguments(node, names, without_body(needed, node), owner, positional)
+    if node.body is not None:
+        problems += body_problems(node, names, given, owner)
     if problems:
         raise CompileError(problems)
     made = each([partial(evaluate, value, frame, join(path, name)) for name, value in given.items()])
     values = dict(zip(given, made, strict=True))
+    if node.body is not None:
+        values[BODY] = v.Text(node.body, frame, join(path, BODY), own_input=True)
     if len(values) < len(formals):
         own = replace(frame, scope=Scope(home.scope))
         for name, value in values.items():
@@ -155,7 +178,7 @@ def bind_arguments(
     """
     if node.body is not None:
         raise error("misplaced", f"`{operator.name}` takes no body in braces", node.body.span)
-    defaults = {p.name: found for p in operator.params if (found := frame.scope.find(f"default {p.name}")) is not None}
+    defaults = {p.name: found for p in operator.params if (found := frame.builder.defaults.get(p.name)) is not None}
     given, problems = match_arguments(node, *parameters_of(operator, defaults), f"`{operator.name}`")
     if problems:
         raise CompileError(problems)

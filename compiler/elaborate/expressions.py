@@ -10,6 +10,7 @@ from typing import Any
 
 from nasdsl.compiler import expr, ops, syntax
 from nasdsl.compiler.diagnostics import CompileError, error
+from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.arguments import bind_arguments, bind_formals
 from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, Broken, Frame, Scope, each, join
@@ -23,10 +24,11 @@ MOST_LISTED = 20_000  # of a list
 FORMS: Mapping[str, v.Form] = {
     form.name: form
     for form in (
-        v.Form("parallel", ("operator",), True, "applies a body to every branch"),
+        v.Form("parallel", ("operator", "share"), True, "applies a body to every branch"),
         v.Form("residual", ("operator",), True, "adds its input to what its body makes of it"),
         v.Form("fuse", ("rule", "to", "from", "also"), False, "brings branches together by a fusion rule"),
         v.Form("branches", ("*",), False, "a set of branches made of labelled tensors"),
+        v.Form("extend", ("levels", "operator"), False, "adds coarser branches"),
         v.Form("pick", ("scale",), False, "takes one branch out"),
         v.Form("concat", ("*", "scale", "from", "mode"), False, "joins tensors along the channels"),
         v.Form("sum", ("from",), False, "adds tensors"),
@@ -136,11 +138,30 @@ def _name(node: syntax.Name, frame: Frame, path: str) -> Any:
                 for tensor in frame.labels.tensors
             )
         )
+    if node.name == "regions":
+        return _regions(node, frame)
     if node.name == "at":
         return _incoming_tensor(node.span, frame).shape.scale
     if node.name in BUILT_IN_NAMES:
         return BUILT_IN_NAMES[node.name]
     return Symbol(node.name, node.span)
+
+
+def _regions(node: syntax.Name, frame: Frame) -> Any:
+    """What a detector's proposals gave. Where some choice leaves them out, that the head is not used then is proven."""
+    regions = frame.regions
+    if v.is_lost(regions):
+        raise CompileError([])
+    missing = error(
+        "no-regions",
+        "this needs regions, and the detector proposes none",
+        node.span,
+        help="fill the slot `proposals`, for example with `proposals: rpn()`",
+    )
+    if not isinstance(regions, v.Tensor):
+        raise missing
+    frame.builder.prove(regions.present, frame, missing.diagnostics[0])
+    return replace(regions, present=True)
 
 
 def _incoming(node: syntax.Incoming, frame: Frame, path: str) -> Any:
@@ -177,9 +198,12 @@ def _list(node: syntax.List, frame: Frame, path: str) -> tuple[Any, ...]:
     return made
 
 
-def _range(node: syntax.Range, frame: Frame, path: str) -> tuple[Any, ...]:
-    first = constant(number(node.first, frame), node.first.span, "the start of a range")
-    last = constant(number(node.last, frame), node.last.span, "the end of a range")
+def _range(node: syntax.Range, frame: Frame, path: str) -> Any:
+    first, last = number(node.first, frame, join(path, "first")), number(node.last, frame, join(path, "last"))
+    if node.step is None and (isinstance(first, expr.Case) or isinstance(last, expr.Case)):
+        return _open_range(first, last, node)
+    first = constant(first, node.first.span, "the start of a range")
+    last = constant(last, node.last.span, "the end of a range")
     step = 1 if node.step is None else constant(number(node.step, frame), node.step.span, "the step of a range")
     if step <= 0:
         raise error("bad-range", "the step of a range must be positive", node.step.span if node.step else node.span)
@@ -189,6 +213,18 @@ def _range(node: syntax.Range, frame: Frame, path: str) -> tuple[Any, ...]:
         raise error("too-large", f"the range has more than {MOST_LISTED:,} items", node.span)
     frame.builder.spend(int((last - first) / step) // 50, node.span)
     return tuple(first + i * step for i in range(int((last - first) // step) + 1))
+
+
+def _open_range(first: Any, last: Any, node: syntax.Range) -> v.Guarded:
+    """The whole numbers that a range may hold, each where the decisions at its ends put it inside."""
+    ends = []
+    for end, place in ((first, node.first.span), (last, node.last.span)):
+        values = end.values if isinstance(end, expr.Case) else (constant(end, place, "the end of a range"),)
+        if not all(isinstance(value, int) and abs(value) <= MOST_LISTED for value in values):
+            raise error("not-an-integer", "a range that depends on decisions runs over whole numbers", place)
+        ends.append(values)
+    possible = range(min(ends[0]), max(ends[1]) + 1)
+    return v.Guarded(tuple((i, expr.both(expr.at_most(first, i), expr.at_most(i, last))) for i in possible))
 
 
 def _size(node: syntax.Size, frame: Frame, path: str) -> v.SizeValue:
@@ -338,6 +374,10 @@ def _logic(node: syntax.Binary, frame: Frame) -> Any:
 
 def _membership(node: syntax.Binary, frame: Frame) -> Any:
     left = evaluate(node.left, frame)
+    if isinstance(node.right, syntax.Name | syntax.Range):
+        listed = evaluate(node.right, frame)
+        if isinstance(listed, v.Guarded):
+            return expr.either(*[expr.both(there, _equality(left, item, node, frame)) for item, there in listed.items])
     right = items_of(node.right, frame)
     return expr.either(*[_equality(left, item, node, frame) for item in right])
 
@@ -631,10 +671,10 @@ def _call(node: syntax.Call, frame: Frame, path: str) -> Any:
     bound = frame.scope.find(name)
     if bound is not None and isinstance(bound.value, v.Function):
         return _call_function(bound.value, node, frame, path)
-    if name in frame.scope.operators:
-        operator = frame.scope.operators[name]
+    operator = frame.scope.operators.get(name) or library.find(name, frame)
+    if operator is not None:
         arguments, spans = bind_formals(operator.formals, node, frame, path, evaluate, f"`{name}`", operator.frame)
-        return v.Invocation(operator, arguments, path, node.span, node.body, frame, spans)
+        return v.Invocation(operator, arguments, path, node.span, None, frame, spans)
     if name in frame.functions and not (
         name in FORMS and all(isinstance(a, syntax.Named) for a in node.arguments or ())
     ):
@@ -663,6 +703,7 @@ def _call(node: syntax.Call, frame: Frame, path: str) -> Any:
         *frame.functions,
         *FORMS,
         *ops.CATALOGUE,
+        *library.OPERATORS,
         *(n for n in frame.scope if isinstance(_value(frame, n), v.Function)),
     ]
     raise error(

@@ -50,9 +50,14 @@ def bundle(flow: Flow) -> tuple[Tensor, ...]:
 
 def _parallel(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     out: list[Tensor] = []
+    shared = "share" in value.arguments
+    if shared and value.arguments["share"] != Symbol("weights"):
+        raise error("bad-argument", "branches share weights or nothing", value.spans["share"], help="write `weights`")
     for tensor in bundle(flow):
         step = f"[{v.show(tensor.shape.scale)}]"
         inner = replace(frame.under(step), incoming=tensor, names={})
+        if shared:
+            inner = replace(inner, cuts=(*frame.cuts, (len(frame.path), len(inner.path))))
         if value.block is None:
             result = apply(value.arguments["operator"], tensor, inner, "", span)
         else:
@@ -68,6 +73,7 @@ def _parallel(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
                 tied=inner.tied,
                 present=inner.present,
                 incoming=tensor,
+                cuts=inner.cuts,
                 names={},
             )
             result = run_body(value.block.items, tensor, inner)
@@ -93,6 +99,7 @@ def _residual(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
             decisions=frame.decisions,
             tied=frame.tied,
             present=frame.present,
+            cuts=frame.cuts,
             names=frame.names,
         )
         inside = run_body(value.block.items, flow, body)
@@ -129,17 +136,82 @@ def _shortcut(flow: Tensor, inside: Tensor, stride: Value, frame: Frame, span: S
 
 
 def _branches(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    """Labelled tensors and sets of branches as one set; without any, what comes in."""
+    if "*" not in value.arguments:
+        return flow
     out: list[Tensor] = []
-    for item in value.arguments.get("*", ()):
-        for tensor in item if isinstance(item, tuple) else (item,):
-            if not isinstance(tensor, Tensor):
-                raise error(
-                    "not-a-tensor", f"`branches` takes labelled tensors, and this is {v.describe(tensor)}", span
-                )
-            out.append(tensor)
-    if not out:
-        raise error("missing-argument", "`branches` needs labelled tensors", span, help="write `branches(c2, c3, c4)`")
-    return Branches(tuple(out))
+    for item in value.arguments["*"]:
+        for part in item if isinstance(item, tuple) else (item,):
+            if not isinstance(part, Tensor | Branches):
+                raise error("not-a-tensor", f"`branches` takes labelled tensors, and this is {v.describe(part)}", span)
+            out.extend(bundle(part))
+    return v.LOST if any(tensor.lost for tensor in out) else Branches(tuple(out))
+
+
+def _extend(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    """Coarser levels behind those that come in: the operator is applied to the coarsest one, again and again.
+
+    Without an operator every second pixel is taken.
+    """
+    levels = value.arguments.get("levels")
+    if levels is None:
+        raise error("missing-argument", "`extend` needs levels", span, help="write `extend(1)` for one more level")
+    place = value.spans["levels"]
+    operator = value.arguments.get("operator", _every_second(value, frame))
+    tensors = list(bundle(flow))
+    if not tensors or any(tensor.lost for tensor in tensors):
+        return v.LOST
+    if any(isinstance(tensor.shape.scale, Expr) for tensor in tensors):
+        raise error("not-constant", "`extend` needs branches whose scales no choice changes", span)
+    coarsest = min(tensors, key=lambda tensor: tensor.shape.scale)
+    try:
+        deepest = expr.FUNCTIONS["level"](coarsest.shape.scale)
+    except ValueError:
+        raise error("bad-scale", "`extend` needs scales that are powers of 1/2", span) from None
+    if isinstance(levels, int) and not isinstance(levels, bool):
+        levels = tuple(range(deepest + 1, deepest + levels + 1))
+    wanted = (
+        levels.items
+        if isinstance(levels, v.Guarded)
+        else [(n, True) for n in levels]
+        if isinstance(levels, tuple)
+        else None
+    )
+    if wanted is None or not all(isinstance(n, int) and n <= MOST_LEVELS for n, _ in wanted):
+        raise error("bad-argument", "the levels are a number, or a list or range of levels", place)
+    conditions = {n: expr.either(*[there for m, there in wanted if m == n]) for n, _ in wanted}
+    last = coarsest
+    for level in range(deepest + 1, max(conditions, default=0) + 1):
+        needed = expr.either(*[there for n, there in conditions.items() if n >= level])
+        inner = replace(frame.when(needed).under(f"{name}[{v.show(Fraction(1, 2**level))}]"), incoming=last)
+        made = apply(operator, last, inner, "", span)
+        if made is None or v.is_lost(made):
+            return v.LOST
+        assert isinstance(made, Tensor)
+        check_equal(
+            made.shape.scale,
+            Fraction(1, 2**level),
+            "scale-mismatch",
+            "the operator of `extend` does not halve the scale",
+            inner,
+            value.spans.get("operator", span),
+            span,
+        )
+        last = replace(made, present=expr.both(made.present, needed))
+        there = conditions.get(level, False)
+        if there is not False:
+            tensors.append(replace(made, present=expr.both(made.present, there)))
+    return Branches(tuple(tensors))
+
+
+MOST_LEVELS = 30
+
+
+def _every_second(value: v.Invocation, frame: Frame) -> v.Invocation:
+    pool = ops.find("max_pool")
+    assert pool is not None
+    arguments = {p.name: p.default for p in pool.params} | {"kernel": 1, "stride": 2}
+    return v.Invocation(pool, arguments, value.path, value.span, None, frame)
 
 
 def _pick(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
@@ -277,11 +349,18 @@ def _fuse(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) 
     out: list[Tensor] = []
     for scale, width in targets:
         levelled = len(targets) > 1 or (named and not isinstance(scale, Expr))
-        step = frame.under(f"[{v.show(scale)}]") if levelled else frame
-        made = _level(rule, inputs, out, scale, width, listed, frame, step, span, also)
+        there = True if named or listed else _there(inputs, scale)
+        here = frame.when(there)
+        step = here.under(f"[{v.show(scale)}]") if levelled else here
+        made = _level(rule, inputs, out, scale, width, listed, here, step, span, also)
         if made is not None:
-            out.append(made)
+            out.append(replace(made, present=expr.both(made.present, there)))
     return out[0] if listed and len(out) == 1 else Branches(tuple(out))
+
+
+def _there(inputs: list[tuple[Tensor, Value]], scale: Any) -> Value:
+    """Under which choices a level comes in: without `to`, those that come in go out."""
+    return expr.either(*[tensor.present for tensor, _ in inputs if tensor.shape.scale == scale])
 
 
 def _targets(value: v.Invocation, inputs: list[tuple[Tensor, Value]], span: Span) -> list[tuple[Any, Any]]:
@@ -530,6 +609,7 @@ _FORMS: Mapping[str, Callable[..., Flow]] = {
     "residual": _residual,
     "fuse": _fuse,
     "branches": _branches,
+    "extend": _extend,
     "pick": _pick,
     "concat": _concat,
     "sum": _sum,

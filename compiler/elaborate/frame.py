@@ -113,6 +113,10 @@ class Builder:
         self.copies: dict[str, int] = {}
         self.units = 0
         self.weights: dict[int, tuple[int, Any]] = {}
+        self.defaults: dict[str, Binding] = {}  # of parameters, as a section `defaults` sets them
+        self.library: Scope | None = None
+        self.library_calls: list[Span] = []  # where the file led into the library: its mistakes are told there
+        self.bring_out: Callable[[Iterable[Diagnostic], Span], list[Diagnostic]] | None = None
 
     def spend(self, amount: int, span: Span | None) -> None:
         """Notes work; text that asks for too much of it is a mistake."""
@@ -150,6 +154,8 @@ class Builder:
         """Keeps diagnostics, one of a kind at a place: a mistake in a body is one mistake, however often the body is
         used.
         """
+        if self.library_calls and self.bring_out is not None:
+            diagnostics = self.bring_out(diagnostics, self.library_calls[-1])
         known = {(d.code, d.span) for d in self.diagnostics}
         for diagnostic in diagnostics:
             if (diagnostic.code, diagnostic.span) not in known:
@@ -236,6 +242,7 @@ class Builder:
         condition = expr.either(expr.negate(frame.present), condition)
         if condition is True:
             return
+        span = self.library_calls[-1] if self.library_calls else span
         self.requirements.append(Requirement(condition, message, origin, span))
 
     def prove(self, condition: Value, frame: Frame, diagnostic: Diagnostic) -> bool:
@@ -247,6 +254,8 @@ class Builder:
             self.report([diagnostic])
             return False
         if condition is not True:
+            if self.library_calls and self.bring_out is not None:
+                (diagnostic,) = self.bring_out((diagnostic,), self.library_calls[-1])
             self.obligations.append(Obligation(expr.either(expr.negate(frame.present), condition), diagnostic))
         return True
 
@@ -293,6 +302,8 @@ class Frame:
         tied: whether an enclosing operator is being used for a second time, so that its decisions are already made.
         operator: name of the innermost operator of the file that is being run.
         incoming: what came into the operator, path or branch whose body is being run; `in` and `at` read it.
+        regions: in a detector's head, what its proposals gave.
+        cuts: the parts of `path` that the names of weights leave out, where branches share them.
         names: for the calls of the body that is being run, the name of each step (by identity of its syntax).
         functions, apply_form: the functions and forms of the language; set once, so that the files that define them
         may use this one's users.
@@ -306,6 +317,8 @@ class Frame:
     present: Value = True
     operator: str = ""
     incoming: Flow = None
+    regions: Flow = None
+    cuts: tuple[tuple[int, int], ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
     labels: Labels = field(default_factory=Labels)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
@@ -317,6 +330,15 @@ class Frame:
     def under(self, step: str) -> Frame:
         """The frame with both paths extended by a step."""
         return replace(self, path=join(self.path, step), decisions=join(self.decisions, step))
+
+    @property
+    def weight(self) -> str:
+        """The name of the weights of a node at `path`; empty where it has its own."""
+        if not self.cuts:
+            return ""
+        ends = [0, *[end for _, end in self.cuts]]
+        starts = [*[start for start, _ in self.cuts], len(self.path)]
+        return "".join(self.path[end:start] for end, start in zip(ends, starts, strict=True))
 
     def nested(self) -> Frame:
         """The frame with a fresh scope inside this one."""

@@ -11,10 +11,11 @@ from nasdsl.compiler import expr, syntax
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import total_cost
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
+from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import constant, evaluate
 from nasdsl.compiler.elaborate.forms import apply_form
-from nasdsl.compiler.elaborate.frame import Broken, Builder, Frame, Scope
+from nasdsl.compiler.elaborate.frame import Binding, Broken, Builder, Frame, Scope
 from nasdsl.compiler.elaborate.functions import FUNCTIONS
 from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.elaborate.pins import resolve_pins
@@ -144,6 +145,7 @@ class _Program:
     ):
         self.files, self.base, self.changes, self.name, self.defines = files, base, changes, name, defines
         self.builder = Builder()
+        self.builder.bring_out = library.brought_out
         self.root = Frame(self.builder, Scope(), functions=FUNCTIONS, apply_form=apply_form)
         self.frame = self.root.nested()
         self.params: dict[str, Any] = {}
@@ -342,7 +344,7 @@ class _Program:
         for entry in item.body.items:
             assert isinstance(entry, syntax.Named) and isinstance(entry.key, syntax.Name)
             value = evaluate(entry.value, self.frame, f"defaults.{entry.key.name}")
-            self.frame.scope.bind(f"default {entry.key.name}", value, section.spans[entry.key.name])
+            self.builder.defaults[entry.key.name] = Binding(value, section.spans[entry.key.name])
 
     def _start(self, item: syntax.Input | None, section: syntax.Section) -> None:
         if item is None:
@@ -402,14 +404,8 @@ class _Program:
                 flow = v.LOST  # as `resolve` says
                 continue
             slot = item.key.name
-            incoming = flow
-            if slot == "head" and proposals is not None:
-                pyramid = flow.tensors if isinstance(flow, Branches) else (flow,) if flow is not None else ()
-                extra = proposals.tensors if isinstance(proposals, Branches) else (proposals,)
-                incoming = Branches((*pyramid, *extra))
-            if v.is_lost(flow) or v.is_lost(proposals):
-                incoming = v.LOST
-            made = self._slot(slot, item.value, incoming, replace(frame, incoming=incoming))
+            regions = proposals if slot == "head" else None
+            made = self._slot(slot, item.value, flow, replace(frame, incoming=flow, regions=regions))
             if slot == "proposals":
                 proposals = made
             elif slot == "neck" and made is not None:

@@ -15,7 +15,8 @@ from typing import Any, cast
 
 from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.diagnostics import Diagnostic, Label
-from nasdsl.compiler.elaborate.arguments import formals_of, match_arguments, parameters_of
+from nasdsl.compiler.elaborate import library
+from nasdsl.compiler.elaborate.arguments import body_problems, formals_of, match_arguments, parameters_of, without_body
 from nasdsl.compiler.elaborate.expressions import BUILT_IN_NAMES, FORMS
 from nasdsl.compiler.elaborate.forms import ENTRIES, SOURCES
 from nasdsl.compiler.elaborate.functions import FUNCTIONS, check_call
@@ -29,7 +30,7 @@ NETWORKS = ("network", "detector")
 SECTIONS = (*NETWORKS, "defaults", "search", "train")
 """Sections with a known reader. Others are kept for whoever wants them, unless they look like one of these."""
 
-WORDS_OF_A_BODY = ("earlier", "unused", "at", "none", *BUILT_IN_NAMES)
+WORDS_OF_A_BODY = ("earlier", "unused", "at", "none", "regions", *BUILT_IN_NAMES)
 _NUMBERS = ("int", "positive", "odd", "number", "bool", "width", "scale", "widths", "list")
 """Types of parameters for which a symbol will not do."""
 
@@ -404,7 +405,7 @@ class _Resolver:
 
     def unknown_step(self, node: syntax.Name, context: _Context) -> None:
         word = node.name
-        callable_names = (*self.operators, *FORMS, *ops.CATALOGUE)
+        callable_names = (*self.operators, *FORMS, *ops.CATALOGUE, *library.OPERATORS)
         if word in callable_names:
             help = f"write `{word} {{ ... }}`" if word in FORMS and FORMS[word].takes_block else f"write `{word}()`"
             self.report(
@@ -596,8 +597,12 @@ class _Resolver:
             if node.body is not None:
                 self.report("misplaced", "a function takes no body in braces", node.body.span)
             self.found += match_arguments(node, *formals_of(declared.formals), f"`{name}`", positional=True)[1]
-        elif name in self.operators:
-            self.found += match_arguments(node, *formals_of(self.operators[name].formals), f"`{name}`")[1]
+        elif (item := self.operators.get(name) or library.declaration(name)) is not None:
+            names, needed = formals_of(item.formals)
+            given, problems = match_arguments(node, names, without_body(needed, node), f"`{name}`")
+            self.found += problems
+            if node.body is not None:
+                self.found += body_problems(node, names, given, f"`{name}`")
         elif name in FUNCTIONS and not (
             name in FORMS and all(isinstance(a, syntax.Named) for a in node.arguments or ())
         ):
@@ -631,7 +636,7 @@ class _Resolver:
                     for n in context.names
                     if isinstance(let := context.names.find(n)[1], syntax.Let) and let.formals is not None
                 ]
-                candidates = [*self.operators, *FUNCTIONS, *FORMS, *ops.CATALOGUE, *functions]
+                candidates = [*self.operators, *FUNCTIONS, *FORMS, *ops.CATALOGUE, *library.OPERATORS, *functions]
                 self.report(
                     "unknown-operator",
                     f"no operator or function named `{name}`",
@@ -736,7 +741,7 @@ class _Resolver:
                 )
             return
         help = near(name, self.fusions)
-        if name in self.operators or name in ops.CATALOGUE:
+        if name in self.operators or name in ops.CATALOGUE or name in library.OPERATORS:
             help = f"`{name}` is an operator; a rule is declared with `fusion name {{ same: ..., merge: sum() }}`"
         elif not help:
             help = (

@@ -9,6 +9,7 @@ from typing import Any
 
 from nasdsl.compiler import expr, ops, syntax
 from nasdsl.compiler.diagnostics import CompileError, error
+from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import condition, evaluate, items_of, match_cases
 from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, FATAL, Broken, Frame, Labels, Scope, each, join, mismatch
@@ -353,16 +354,16 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
             decisions=value.path,
             present=frame.present,
             tied=frame.tied or value.used > 0,
+            incoming=flow if value.own_input else value.frame.incoming,
+            regions=frame.regions,
+            cuts=frame.cuts,
         )
         value.used += 1
         return run_step(value.expr, flow, replace(inner, names=step_names([value.expr])))
     if isinstance(value, Symbol):
-        known = [*frame.scope, *frame.scope.operators, *ops.CATALOGUE]
-        help = (
-            f"write `{value.word}()`"
-            if value.word in (*frame.scope.operators, *ops.CATALOGUE)
-            else near(value.word, known)
-        )
+        callable_names = (*frame.scope.operators, *ops.CATALOGUE, *library.OPERATORS)
+        known = [*frame.scope, *callable_names]
+        help = f"write `{value.word}()`" if value.word in callable_names else near(value.word, known)
         raise error(
             "unknown-name", f"no operator or tensor named `{value.word}`", value.span or span, "not found", help=help
         )
@@ -389,6 +390,19 @@ def _apply_user(value: v.Invocation, operator: v.UserOperator, flow: Flow, frame
     for name, argument in value.arguments.items():
         inner.scope.bind(name, argument, value.spans.get(name))
     frame.builder.instances[frame.path] = operator.name
+    if not library.inside(operator.span) or library.inside(value.span):
+        return _run_user(value, operator, flow, inner, frame)
+    calls = frame.builder.library_calls
+    calls.append(value.span)
+    try:
+        return _run_user(value, operator, flow, inner, frame)
+    except CompileError as problem:
+        raise CompileError(library.brought_out(problem.diagnostics, value.span)) from None
+    finally:
+        calls.pop()
+
+
+def _run_user(value: v.Invocation, operator: v.UserOperator, flow: Flow, inner: Frame, frame: Frame) -> Flow:
     body = operator.body
     try:
         if isinstance(body, syntax.Block):
@@ -443,9 +457,9 @@ def node_for(
     alive = expr.both(arrives, operator.alive(arguments))
     edges = tuple(Edge(tensor.node, tensor.present) for tensor in tensors)
     share = arguments.get("share")
-    weight = ""
-    if isinstance(share, Symbol):  # with its other copies, or with all steps that say the same word
-        weight = _shared_name(frame.path) if share.word == "weights" else f"shared {share.word}"
+    weight = frame.weight
+    if isinstance(share, Symbol):  # with its other copies, with all steps that say the same word, or with none
+        weight = {"weights": _shared_name(frame.path), "none": ""}.get(share.word, f"shared {share.word}")
     attrs = {name: value for name, value in arguments.items() if name != "share" or not isinstance(share, Symbol)}
     reached, present = expr.both(frame.present, arrives), expr.both(frame.present, alive)
     tensor = frame.builder.node(

@@ -197,12 +197,16 @@ class Alternatives:
 
 @dataclass(eq=False)
 class Text:
-    """A body in braces, `repeat`, `for` or `residual` used as a value: it is decided for each use."""
+    """A body in braces, `repeat`, `for` or `residual` used as a value: it is decided for each use.
+
+    With `own_input`, the body of an operator's call, `in` and `at` mean what comes in where the operator uses it.
+    """
 
     expr: syntax.Expr
     frame: Any
     path: str
     used: int = 0
+    own_input: bool = False
 
 
 OPERATOR_VALUES = (Invocation, Sequence, Sum, Alternatives, Text)
