@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -159,7 +158,7 @@ def bind_formals(
     if node.body is not None:
         values[BODY] = v.Text(node.body, frame, join(path, BODY), own_input=True)
     if len(values) < len(formals):
-        own = replace(frame, scope=Scope(home.scope))
+        own = frame.but(scope=Scope(home.scope))
         for name, value in values.items():
             own.scope.bind(name, value)
         for formal in formals:

@@ -728,8 +728,7 @@ def _call_function(function: v.Function, node: syntax.Call, frame: Frame, path: 
     arguments, spans = bind_formals(
         function.formals, node, frame, path, evaluate, f"`{function.name}`", function.frame, positional=True
     )
-    inner = replace(
-        function.frame,
+    inner = function.frame.but(
         scope=Scope(function.frame.scope),
         decisions=frame.decisions,
         present=frame.present,
@@ -809,7 +808,7 @@ def _fusion(node: syntax.Expr, frame: Frame, path: str) -> v.UserFusion:
         scope = Scope(rule.frame.scope)
         for name, value in arguments.items():
             scope.bind(name, value, spans.get(name))
-        return replace(rule, frame=replace(rule.frame, scope=scope))
+        return replace(rule, frame=rule.frame.but(scope=scope))
     if isinstance(node, syntax.Name):
         found = frame.scope.fusions.get(node.name)
         if found is not None:

@@ -55,9 +55,9 @@ def _parallel(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
         raise error("bad-argument", "branches share weights or nothing", value.spans["share"], help="write `weights`")
     for tensor in bundle(flow):
         step = f"[{v.show(tensor.shape.scale)}]"
-        inner = replace(frame.under(step), incoming=tensor, names={})
+        inner = frame.under(step).but(incoming=tensor, names={})
         if shared:
-            inner = replace(inner, cuts=(*frame.cuts, (len(frame.path), len(inner.path))))
+            inner = inner.but(cuts=(*frame.cuts, (len(frame.path), len(inner.path))))
         if value.block is None:
             result = apply(value.arguments["operator"], tensor, inner, "", span)
         else:
@@ -65,8 +65,7 @@ def _parallel(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
             scope = Scope(value.frame.scope)
             scope.bind("width", Broken if tensor.lost else tensor.shape.channels)
             scope.bind("scale", Broken if tensor.lost else tensor.shape.scale)
-            inner = replace(
-                value.frame,
+            inner = value.frame.but(
                 scope=scope,
                 path=inner.path,
                 decisions=inner.decisions,
@@ -93,8 +92,7 @@ def _residual(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
         inside = apply(value.arguments["operator"], flow, frame, "", span)
     else:
         assert value.frame is not None
-        body = replace(
-            value.frame,
+        body = value.frame.but(
             path=frame.path,
             decisions=frame.decisions,
             tied=frame.tied,
@@ -125,7 +123,7 @@ def _shortcut(flow: Tensor, inside: Tensor, stride: Value, frame: Frame, span: S
         "stride": stride,
         "act": Symbol("none"),
     }
-    made = node_for(conv, arguments, (flow,), replace(frame, path=join(frame.path, "shortcut")), span, {})
+    made = node_for(conv, arguments, (flow,), frame.but(path=join(frame.path, "shortcut")), span, {})
     if same is False:
         return made
     shape = choose_shape(same, flow.shape, made.shape)
@@ -183,7 +181,7 @@ def _extend(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
     last = coarsest
     for level in range(deepest + 1, max(conditions, default=0) + 1):
         needed = expr.either(*[there for n, there in conditions.items() if n >= level])
-        inner = replace(frame.when(needed).under(f"{name}[{v.show(Fraction(1, 2**level))}]"), incoming=last)
+        inner = frame.when(needed).under(f"{name}[{v.show(Fraction(1, 2**level))}]").but(incoming=last)
         made = apply(operator, last, inner, "", span)
         if made is None or v.is_lost(made):
             return v.LOST
@@ -424,7 +422,7 @@ def _level(
     then = rule.entries.get("then")
     if then is not None and isinstance(merged, Tensor):
         merged = run_step(
-            then.value, merged, replace(_context(rule, step, merged, scale, width), names=step_names([then.value]))
+            then.value, merged, _context(rule, step, merged, scale, width).but(names=step_names([then.value]))
         )
     if merged is not None and not isinstance(merged, Tensor):
         raise error("several-branches", "a fusion's output is one tensor a level", span)
@@ -519,7 +517,7 @@ def _context(rule: _Rule, frame: Frame, tensor: Tensor, scale: Any, width: Any) 
     scope = Scope(rule.fusion.frame.scope)
     scope.bind("width", width)
     scope.bind("scale", scale)
-    return replace(frame, scope=scope, incoming=tensor, operator=rule.fusion.name, names={})
+    return frame.but(scope=scope, incoming=tensor, operator=rule.fusion.name, names={})
 
 
 def _run_path(
@@ -528,7 +526,7 @@ def _run_path(
     inner = _context(rule, frame, tensor, scale, width)
     for item in rule.lets:
         run_let(item, inner)
-    made = run_step(entry.value, tensor, replace(inner, names=step_names([entry.value])))
+    made = run_step(entry.value, tensor, inner.but(names=step_names([entry.value])))
     if made is None:
         return None
     if not isinstance(made, Tensor):
@@ -594,7 +592,7 @@ def _merge(rule: _Rule, terms: list[Term], frame: Frame, span: Span) -> Flow:
     for step in steps[1:]:
         assert isinstance(merged, Tensor)
         inner = _context(rule, frame, merged, merged.shape.scale, merged.shape.channels)
-        merged = run_step(step, merged, replace(inner, names=step_names(steps[1:])))
+        merged = run_step(step, merged, inner.but(names=step_names(steps[1:])))
     return merged
 
 

@@ -327,9 +327,16 @@ class Frame:
     copies: bool = False
     depth: int = 0
 
+    def but(self, **changes: Any) -> Frame:
+        """The frame with some parts replaced. As `dataclasses.replace`, which takes three times as long."""
+        made: Frame = object.__new__(Frame)
+        made.__dict__.update(self.__dict__)
+        made.__dict__.update(changes)
+        return made
+
     def under(self, step: str) -> Frame:
         """The frame with both paths extended by a step."""
-        return replace(self, path=join(self.path, step), decisions=join(self.decisions, step))
+        return self.but(path=join(self.path, step), decisions=join(self.decisions, step))
 
     @property
     def weight(self) -> str:
@@ -342,10 +349,10 @@ class Frame:
 
     def nested(self) -> Frame:
         """The frame with a fresh scope inside this one."""
-        return replace(self, scope=Scope(self.scope))
+        return self.but(scope=Scope(self.scope))
 
     def when(self, condition: Value) -> Frame:
-        return replace(self, present=expr.both(self.present, condition))
+        return self.but(present=expr.both(self.present, condition))
 
 
 T = TypeVar("T")

@@ -174,7 +174,7 @@ class _Program:
                 and part.kind.name not in (*NETWORKS, "defaults")
                 and not misspelt(part)
             ):
-                made = self._attempt(read_section, part, replace(self.frame, settings=True))
+                made = self._attempt(read_section, part, self.frame.but(settings=True))
                 if made is not None:
                     sections[made.kind] = made
         self._stop_on_errors(static)
@@ -187,7 +187,7 @@ class _Program:
         whole: Graph | None = None
         values: dict[str, Any] = {}
         if pins:
-            values, narrowed, places = resolve_pins(pins, graph, replace(self.frame, settings=True))
+            values, narrowed, places = resolve_pins(pins, graph, self.frame.but(settings=True))
             whole, graph = graph, pin(graph, values, narrowed)
             with bounded(PROOF):
                 self._attempt(self._check_pinned, whole, graph, places)
@@ -367,7 +367,7 @@ class _Program:
         self.flow = self.builder.node("input", "input", "input", {}, (), shape, True, item.value.span)
 
     def _network(self, section: syntax.Section) -> None:
-        frame = replace(self.frame, incoming=self.flow)
+        frame = self.frame.but(incoming=self.flow)
         if section.kind.name == "detector":
             flow = self._detector(section, frame)
         else:
@@ -405,7 +405,7 @@ class _Program:
                 continue
             slot = item.key.name
             regions = proposals if slot == "head" else None
-            made = self._slot(slot, item.value, flow, replace(frame, incoming=flow, regions=regions))
+            made = self._slot(slot, item.value, flow, frame.but(incoming=flow, regions=regions))
             if slot == "proposals":
                 proposals = made
             elif slot == "neck" and made is not None:

@@ -94,7 +94,7 @@ def run_body(items: Iterable[syntax.Item], flow: Flow, frame: Frame) -> Flow:
     """Runs the steps of a body in order, in a scope of their own."""
     items = tuple(items)
     frame.builder.spend(1, None)
-    frame = replace(frame.nested(), names={**frame.names, **step_names(items)})
+    frame = frame.nested().but(names={**frame.names, **step_names(items)})
     for item in items:
         if isinstance(item, syntax.Let):
             try_let(item, frame)
@@ -201,9 +201,9 @@ def try_labelled(label: str, value: syntax.Expr, flow: Flow, frame: Frame) -> Fl
 def run_labelled(label: str, value: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
     """Runs a step that goes by a label: a single call takes it as its name, anything else as a prefix."""
     if isinstance(value, syntax.Call | syntax.Repeat | syntax.For):
-        return run_step(value, flow, replace(frame, names={**frame.names, id(value): label}))
+        return run_step(value, flow, frame.but(names={**frame.names, id(value): label}))
     inner = frame.under(label)
-    return run_step(value, flow, replace(inner, names=step_names([value])))
+    return run_step(value, flow, inner.but(names=step_names([value])))
 
 
 def run_step(node: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
@@ -297,7 +297,7 @@ def _run_repeat(node: syntax.Repeat, flow: Flow, frame: Frame, name: str) -> Flo
         frame.builder.spend(3 + len(values) // 10, node.count.span)
         inner = frame.when(expr.less(i, count)).under(f"[{i}]").nested()
         inner.scope.bind("first", i == 0)
-        flow = run_body(node.body.items, flow, replace(inner, names={}, copies=True))
+        flow = run_body(node.body.items, flow, inner.but(names={}, copies=True))
         if i + 1 in values:
             exits.append((expr.equal(count, i + 1), flow))
     return exits[0][1] if len(exits) == 1 else _select(exits, frame.under("exit"), node.span)
@@ -308,7 +308,7 @@ def _run_for(node: syntax.For, flow: Flow, frame: Frame, name: str) -> Flow:
     for i, item in enumerate(items):
         inner = frame.under(f"{name}[{i}]").nested()
         inner.scope.bind(node.bind.name, item, node.bind.span)
-        flow = run_body(node.body.items, flow, replace(inner, names={}, copies=True))
+        flow = run_body(node.body.items, flow, inner.but(names={}, copies=True))
     return flow
 
 
@@ -325,14 +325,14 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     if isinstance(value, v.Invocation):
         tied = frame.tied or value.used > 0
         value.used += 1
-        inner = replace(frame, path=join(frame.path, name), decisions=value.path, tied=tied)
+        inner = frame.but(path=join(frame.path, name), decisions=value.path, tied=tied)
         if isinstance(value.definition, v.UserOperator):
             return _apply_user(value, value.definition, flow, inner)
         if isinstance(value.definition, Operator):
             return apply_operator(value.definition, value.arguments, flow, inner, span, value.spans)
         assert frame.apply_form is not None
         return frame.apply_form(
-            value, flow, inner if value.name in ("parallel", "fuse") else replace(frame, tied=tied), name, span
+            value, flow, inner if value.name in ("parallel", "fuse") else frame.but(tied=tied), name, span
         )
     if isinstance(value, v.Sequence):
         for step in value.steps:
@@ -348,8 +348,7 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
         )
         return _select([(case.condition, made) for case, made in zip(value.cases, flows, strict=True)], site, span)
     if isinstance(value, v.Text):
-        inner = replace(
-            value.frame,
+        inner = value.frame.but(
             path=join(frame.path, name),
             decisions=value.path,
             present=frame.present,
@@ -359,7 +358,7 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
             cuts=frame.cuts,
         )
         value.used += 1
-        return run_step(value.expr, flow, replace(inner, names=step_names([value.expr])))
+        return run_step(value.expr, flow, inner.but(names=step_names([value.expr])))
     if isinstance(value, Symbol):
         callable_names = (*frame.scope.operators, *ops.CATALOGUE, *library.OPERATORS)
         known = [*frame.scope, *callable_names]
@@ -377,8 +376,7 @@ def _site(value: Any, name: str) -> str:
 def _apply_user(value: v.Invocation, operator: v.UserOperator, flow: Flow, frame: Frame) -> Flow:
     if frame.depth > DEEPEST_CALLS:
         raise error("recursion", f"the operator `{operator.name}` uses itself without end", value.span)
-    inner = replace(
-        frame,
+    inner = frame.but(
         depth=frame.depth + 1,
         scope=Scope(operator.frame.scope),
         incoming=flow,
@@ -412,7 +410,7 @@ def _run_user(value: v.Invocation, operator: v.UserOperator, flow: Flow, inner: 
         names = step_names([body])
         if isinstance(body, syntax.Call) and body.function.name in inner.functions:
             return apply(evaluate(body, inner, inner.decisions), flow, inner, "", body.span)
-        return run_step(body, flow, replace(inner, names=names))
+        return run_step(body, flow, inner.but(names=names))
     except RecursionError:
         raise error("recursion", f"the operator `{operator.name}` uses itself without end", value.span) from None
 
