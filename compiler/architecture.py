@@ -94,7 +94,7 @@ class Architecture(Mapping[str, Any]):
 
     def to_json(self, graph: Graph) -> dict[str, Any]:
         """Items in place of indices: `{"op": "conv", "kernel": 5, "inputs": ["a", "b"], "hidden": "0..11, 14"}`."""
-        return {path: _write(graph.decisions[path], value) for path, value in self.items_in_order}
+        return {path: value_to_json(graph.decisions[path], value) for path, value in self.items_in_order}
 
     @classmethod
     def from_json(cls, graph: Graph, data: Mapping[str, Any]) -> Architecture:
@@ -104,7 +104,8 @@ class Architecture(Mapping[str, Any]):
             ArchitectureError: as `of`, or an item that a decision does not have.
         """
         known = graph.decisions
-        return cls.of(graph, {path: _read(known[path], word) if path in known else word for path, word in data.items()})
+        values = {path: value_from_json(known[path], x) if path in known else x for path, x in data.items()}
+        return cls.of(graph, values)
 
 
 def is_present(decision: Decision, values: Mapping[str, Any]) -> bool:
@@ -157,14 +158,20 @@ def _words(decision: Decision) -> list[Any]:
     return words
 
 
-def _write(decision: Decision, value: Any) -> Any:
+def value_to_json(decision: Decision, value: Any) -> Any:
+    """A value with items in place of indices: a word or number, a list of these, or `"0..11, 14"` for units."""
     if decision.kind == "units":
         return runs(value)[1:-1]
     words = _words(decision)
     return words[value] if decision.kind == "choice" else [words[i] for i in value]
 
 
-def _read(decision: Decision, data: Any) -> Any:
+def value_from_json(decision: Decision, data: Any) -> Any:
+    """What `value_to_json` wrote.
+
+    Raises:
+        ArchitectureError: an item that the decision does not have.
+    """
     if decision.kind == "units":
         return _read_runs(decision, data)
     words = _words(decision)
