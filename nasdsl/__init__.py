@@ -128,13 +128,14 @@ def save(space: Space, values: _Mapping[str, _Any], path: str | _Path, name: str
     """
     import os
 
+    from nasdsl.compiler.files import write_text as _write_text
     from nasdsl.compiler.write import pinned as _pinned
 
     out, source = _Path(path), space.source.path
     if source is None:
         raise ValueError("a result file names the file of its space, and this space was made from a text")
     used = os.path.relpath(source.resolve(), out.resolve().parent).replace(os.sep, "/")
-    out.write_text(_pinned(space, values, name, used, note), encoding="utf-8", newline="\n")
+    _write_text(out, _pinned(space, values, name, used, note))
 
 
 def expand(space: Space) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
+from nasdsl.compiler.files import write_text
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_defines, add_file, add_format, add_space, defines, space_of
 from nasdsl.report import Paint, show_diagnostics, table, thousands, wants_colour
@@ -205,7 +206,7 @@ def write_result(space: Space, values: Any, out: Path, note: str = "", name: str
     if path is None:
         raise UsageError("a result file names the file of its space, and standard input has no name")
     used = os.path.relpath(path.resolve(), out.resolve().parent).replace(os.sep, "/")
-    out.write_text(pinned(space, values, name, used, note), encoding="utf-8", newline="\n")
+    write_text(out, pinned(space, values, name, used, note))
 
 
 # --- compile ----------------------------------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ def compile(args: Namespace) -> None:
         show_diagnostics(space.warnings)
     if args.graph is not None:
         text = json.dumps(overview.graph_to_json(space), indent=1)
-        Path(args.graph).write_text(text + "\n", encoding="utf-8")
+        write_text(Path(args.graph), text + "\n")
     if args.stage == "graph":
         if args.format == "json":
             as_json(overview.graph_to_json(space))
@@ -329,7 +330,7 @@ def expand(args: Namespace) -> None:
     if args.out is None:
         sys.stdout.write(text)
     else:
-        Path(args.out).write_text(text, encoding="utf-8", newline="\n")
+        write_text(Path(args.out), text)
 
 
 def fmt_options(parser: ArgumentParser) -> None:
@@ -365,7 +366,7 @@ def fmt(args: Namespace) -> int:
             changed += 1
             print(f"would change {file}" if args.check else f"changed {file}")
             if not args.check and source.path is not None:
-                source.path.write_text(text, encoding="utf-8", newline="\n")
+                write_text(source.path, text)
     if found:
         show_diagnostics(found)
     return int(bool(found) or (args.check and changed > 0))

@@ -21,11 +21,11 @@ from nasdsl.compiler import expr, ops
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import Units
 from nasdsl.compiler.diagnostics import CompileError, error
+from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Node
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.supernet import Setting, Supernet, setting_of
-from nasdsl.runtime.checkpoint import write_text
 
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
 """The shares of its units at which an operator is measured; without units once."""

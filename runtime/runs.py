@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nasdsl.runtime.checkpoint import PART, load_checkpoint, save_checkpoint, write_text
+from nasdsl.compiler.files import PART, write_text
+from nasdsl.runtime.checkpoint import load_checkpoint, save_checkpoint
 
 ABOUT = "run.json"
 """The file that makes a folder a run: what the run was started with."""

@@ -13,11 +13,12 @@ from lightning_fabric import Fabric
 
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.files import write_text
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.write import pinned
-from nasdsl.runtime.checkpoint import load_weights, save_weights, write_text
+from nasdsl.runtime.checkpoint import load_weights, save_weights
 from nasdsl.runtime.data import DataSplits, open_data
 from nasdsl.runtime.problem import Problem, Result, Silent, Watch, check_decisions, task_of
 from nasdsl.runtime.recipes import with_recipe

@@ -67,7 +67,8 @@ def strided(x: Shape, channels: Value, stride: Value) -> Shape:
     """The shape after a step of `stride` pixels. A vector is one pixel, and stays a vector."""
     if x.height is None:
         return x.with_channels(channels)
-    return Shape(channels, ceil_divide(x.height, stride), ceil_divide(x.width, stride), divide(x.scale, stride), x.items)
+    height, width = ceil_divide(x.height, stride), ceil_divide(x.width, stride)
+    return Shape(channels, height, width, divide(x.scale, stride), x.items)
 
 
 def same(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
