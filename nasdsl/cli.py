@@ -44,6 +44,8 @@ COMMANDS = (
     Command("draw", "a picture of a space or of an architecture", "nasdsl.commands"),
     Command("fmt", "bring files into the canonical layout", "nasdsl.commands"),
     Command("expand", "write an architecture out in full", "nasdsl.commands"),
+    Command("pin", "write a smaller space: decisions get values, or fewer alternatives", "nasdsl.commands_pin"),
+    Command("diff", "what tells two spaces or architectures apart", "nasdsl.commands_pin"),
     Command("search", "search a space on data, and write what is found", "nasdsl.commands_run"),
     Command("train", "train an architecture", "nasdsl.commands_run"),
     Command("eval", "measure an architecture", "nasdsl.commands_run"),

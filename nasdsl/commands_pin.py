@@ -1,0 +1,246 @@
+"""The commands that make spaces smaller and compare them: pin, diff."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasdsl.commands import as_json, describe
+from nasdsl.compiler.diagnostics import CompileError, error
+from nasdsl.compiler.files import write_text
+from nasdsl.files import source_of
+from nasdsl.options import UsageError, add_format, add_space, space_of
+from nasdsl.report import table, thousands
+
+if TYPE_CHECKING:
+    from nasdsl.compiler.decision import Decision
+    from nasdsl.compiler.graph import Graph
+    from nasdsl.compiler.space import Space
+
+# --- pin --------------------------------------------------------------------------------------------------------------
+
+
+def pin_options(parser: ArgumentParser) -> None:
+    describe(
+        parser,
+        "Writes a smaller space: decisions get values, or fewer alternatives. A place is a decision's path, or a part\n"
+        "that several have in common; `nasdsl compile` lists them. With --number, the architecture of that rank.",
+        "pin spaces/tiny.space stage.depth=2 -o smaller.space",
+        "pin spaces/trionet.space 'trio.op=oneof(conv, axial)' -o two.space",
+        "pin tiny --number 100",
+    )
+    add_space(parser)
+    parser.add_argument("pins", metavar="PLACE=VALUE", nargs="*", help="what to set, in the words of the language")
+    parser.add_argument("--number", metavar="N", help="the architecture with this number, from 0 to the size less 1")
+    parser.add_argument("--name", default="pinned", help="name of the new space (default: pinned)")
+    parser.add_argument("-o", "--out", metavar="OUT", help="the file to write; by default standard output")
+
+
+def pin(args: Namespace) -> None:
+    from nasdsl.compiler.write import pinned
+
+    space = space_of(args)
+    narrowed: dict[str, tuple[int, ...]] = {}
+    if (args.number is None) == (not args.pins):
+        raise UsageError("pin takes either PLACE=VALUE, once or more, or --number N")
+    if args.number is not None:
+        values = _by_number(space, args.number)
+        note = f"Architecture {args.number} of {space.name}."
+    else:
+        values, narrowed = _by_place(space, args)
+        note = ""
+    if not args.name.isidentifier():
+        raise UsageError(f"a space's name is a word, and `{args.name}` is none")
+    path = space.source.path
+    if path is None:
+        raise UsageError("a smaller space names the file that it comes from, and standard input has no name")
+    beside = Path(args.out).resolve().parent if args.out else Path.cwd()
+    used = os.path.relpath(path.resolve(), beside).replace(os.sep, "/")
+    text = pinned(space, {**space.pins, **values}, args.name, used, note, narrowed)
+    if args.out is None:
+        sys.stdout.write(text)
+    else:
+        write_text(Path(args.out), text)
+        print(args.out)
+
+
+def _by_number(space: Space, text: str) -> dict[str, Any]:
+    from nasdsl.compiler.engine.limits import Infeasible, TooWide
+    from nasdsl.compiler.sample import Numbering
+
+    try:
+        number = int(text.replace(",", "").replace("_", ""))
+    except ValueError:
+        raise UsageError(f"--number takes a whole number, and not `{text}`") from None
+    try:
+        return dict(Numbering(space.graph).unrank(number))
+    except IndexError as problem:
+        raise UsageError(str(problem)) from None
+    except (TooWide, Infeasible) as problem:
+        raise error("no-numbers", f"the architectures of `{space.name}` have no numbers: {problem}", None) from None
+
+
+def _by_place(space: Space, args: Namespace) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """The values and the narrowed choices that a space made in the language has."""
+    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.source import Source
+
+    lines = []
+    for text in args.pins:
+        place, equals, value = text.partition("=")
+        if not equals or not place.strip() or not value.strip():
+            raise UsageError(f"a pin is written PLACE=VALUE, such as stage.depth=2, and not `{text}`")
+        lines.append(f"  {place.strip()}: {value.strip()}\n")
+    path = space.source.path
+    if path is None:
+        raise UsageError("standard input has no name that a smaller space could use")
+    name = "pinned_here"
+    text = f'use "{path.name}"\nspace {name} = {space.name} with {{\n{"".join(lines)}}}\n'
+    made = elaborate(Source(text, "<command line>", path.parent / "<command line>"), name, space.overrides)
+    before = space.graph.decisions
+    narrowed = {
+        path: tuple(before[path].labels.index(label) for label in decision.labels)
+        for path, decision in made.graph.decisions.items()
+        if path in before and decision.kind == "choice" and len(decision.items) < len(before[path].items)
+    }
+    return {path: value for path, value in made.pins.items() if path in before}, narrowed
+
+
+# --- diff -------------------------------------------------------------------------------------------------------------
+
+MOST_ROWS = 40
+
+
+def diff_options(parser: ArgumentParser) -> None:
+    describe(
+        parser,
+        "What tells two spaces or architectures apart: size, costs, and each decision that is open in one and decided\n"
+        "in the other, or decided otherwise. FILE:NAME takes a certain space of a file.",
+        "diff spaces/trionet.space:axial26 spaces/trionet.space:axial38",
+        "diff found.space best.space --all",
+    )
+    parser.add_argument("one", metavar="FILE[:NAME]")
+    parser.add_argument("other", metavar="FILE[:NAME]")
+    parser.add_argument("--all", action="store_true", help=f"list all differences, not the first {MOST_ROWS}")
+    add_format(parser)
+
+
+def diff(args: Namespace) -> None:
+    one, other = _named(args.one), _named(args.other)
+    figures = [_figures(space) for space in (one, other)]
+    rows = _differences(one, other)
+    if args.format == "json":
+        as_json(
+            {
+                "spaces": [one.name, other.name],
+                "figures": {word: [a, b] for (word, a), (_, b) in zip(*figures, strict=True)},
+                "decisions": {path: [a, b] for path, a, b in rows},
+            }
+        )
+        return
+    head = ("", *_titles(args, one, other))
+    lines = [(word, a, b) for (word, a), (_, b) in zip(*figures, strict=True)]
+    print(table(lines, head, right="12", indent=0))
+    print()
+    if not rows:
+        print("no decision differs")
+        return
+    shown = rows if args.all else rows[:MOST_ROWS]
+    print(table(shown, ("decision", *head[1:]), indent=0))
+    if len(shown) < len(rows):
+        print(f"… and {len(rows) - len(shown):,} more, which --all lists")
+
+
+def _titles(args: Namespace, one: Space, other: Space) -> tuple[str, str]:
+    return (one.name, other.name) if one.name != other.name else (args.one, args.other)
+
+
+def _named(text: str) -> Space:
+    """FILE or FILE:NAME."""
+    from nasdsl.compiler.elaborate.program import elaborate
+
+    file, colon, name = text.rpartition(":")
+    if not colon or not name.isidentifier() or Path(text).exists():
+        file, name = text, ""
+    return elaborate(source_of(file), name or None)
+
+
+def _figures(space: Space) -> list[tuple[str, str]]:
+    """Size and costs as far as they are known exactly."""
+    from nasdsl.compiler.count import brief, count
+    from nasdsl.compiler.engine.limits import TooWide
+    from nasdsl.overview import extremes_of
+
+    try:
+        size = brief(count(space.graph).total)
+    except TooWide:
+        size = "too tangled"
+    rows = [("architectures", size), ("decisions", thousands(len(space.graph.decisions)))]
+    try:
+        found = extremes_of(space.graph)
+        costs = {name: (low, high) for name, ((low, _), (high, _)) in found.items()}
+    except CompileError:
+        costs = {}
+    for measure, word in (("macs", "MACs"), ("params", "parameters")):
+        low, high = costs.get(measure, (None, None))
+        if low is None or high is None:
+            rows.append((word, "too tangled"))
+        else:
+            rows.append((word, thousands(low) if low == high else f"{thousands(low)} to {thousands(high)}"))
+    return rows
+
+
+def _differences(one: Space, other: Space) -> list[tuple[str, str, str]]:
+    """Each decision that does not stand alike in both, with what it is in each."""
+    states = [_states(space) for space in (one, other)]
+    paths = dict.fromkeys([*states[0], *states[1]])
+    rows = [(path, states[0].get(path, "-"), states[1].get(path, "-")) for path in paths]
+    params = [
+        (name, _param(one, name), _param(other, name))
+        for name in dict.fromkeys([*one.params, *other.params])
+        if _param(one, name) != _param(other, name)
+    ]
+    return params + [row for row in rows if row[1] != row[2]]
+
+
+def _param(space: Space, name: str) -> str:
+    from nasdsl.compiler.elaborate.values import show
+
+    return show(space.params[name]) if name in space.params else "-"
+
+
+def _states(space: Space) -> dict[str, str]:
+    """Of each decision: its value where it is decided, else what it is open to; what cannot exist is left out."""
+    whole: Graph = space.graph if space.whole is None else space.whole
+    out = {}
+    for path, decision in whole.decisions.items():
+        if path in space.graph.decisions:
+            out[path] = _open(space.graph.decisions[path])
+        elif path in space.pins and _there(decision, space.pins):
+            out[path] = _short(decision.describe(space.pins[path]))
+    return out
+
+
+def _there(decision: Decision, values: Any) -> bool:
+    from nasdsl.compiler.expr import FAULTS, evaluate
+
+    try:
+        return evaluate(decision.present, values) is not False
+    except FAULTS:
+        return False
+
+
+def _open(decision: Decision) -> str:
+    if decision.kind == "units":
+        return f"units({decision.n})"
+    words = ", ".join(decision.labels) or ", ".join(str(item) for item in decision.items)
+    kind = {"choice": "oneof", "subset": "manyof", "order": "permute"}[decision.kind]
+    size = f"{decision.size}, " if decision.kind == "subset" else ""
+    return _short(f"{kind}({size}{words})")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:59] + "…"

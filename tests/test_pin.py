@@ -1,0 +1,106 @@
+"""The commands `pin` and `diff`: what they write is the smaller space, what they say is what differs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nasdsl.cli import main
+from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.parse import read
+from nasdsl.compiler.sample import Numbering
+
+TEXT = """\
+space small {
+  param classes = 10
+
+  input 3 x 16 x 16
+
+  operator block(out) {
+    let op = oneof(wide, deep)
+    match op { wide: conv(out, kernel: oneof(3, 5)), deep: repeat oneof(1..3) { conv(out, kernel: 3) } }
+  }
+
+  network {
+    stage: repeat oneof(1..2) { block(8) }
+    classify(classes)
+  }
+}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.space"
+    path.write_text(TEXT)
+    return path
+
+
+def test_a_number_names_the_architecture_of_that_rank(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    numbering = Numbering(elaborate(read(file)).graph)
+    assert numbering.total == 5 + 25
+    for number in (0, 7, numbering.total - 1):
+        out = file.parent / f"n{number}.space"
+        assert main(["pin", str(file), "--number", str(number), "-o", str(out), "--name", "mine"]) == 0
+        made = elaborate(read(out))
+        assert made.name == "mine"
+        assert not made.graph.decisions
+        assert numbering.rank(numbering.unrank(number)) == number
+        assert dict(numbering.unrank(number)) == dict(made.pins)
+    assert main(["pin", str(file), "--number", "30"]) == 2
+    assert "30" in capsys.readouterr().err
+
+
+def test_values_and_fewer_alternatives(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = file.parent / "half.space"
+    pins = ["stage.depth=2", "stage[0].block.op=oneof(wide)", "stage[1].block.wide.kernel=5"]
+    assert main(["pin", str(file), *pins, "-D", "classes=3", "-o", str(out)]) == 0
+    made = elaborate(read(out))
+    assert made.params["classes"] == 3
+    assert "stage.depth" not in made.graph.decisions
+    capsys.readouterr()
+    assert main(["count", str(out), "--digits"]) == 0
+    assert capsys.readouterr().out.strip() == str(2 * (1 + 3))  # the kernel of the first; wide with 5, or deep
+    again = file.parent / "less.space"
+    assert main(["pin", str(out), "stage[0].block.wide.kernel=3", "-o", str(again)]) == 0
+    capsys.readouterr()
+    assert main(["count", str(again), "--digits"]) == 0
+    assert capsys.readouterr().out.strip() == "4"
+
+
+@pytest.mark.parametrize(
+    ("pins", "code", "said"),
+    [
+        (["stage.depth"], 2, "PLACE=VALUE"),
+        ([], 2, "PLACE=VALUE"),
+        (["stage.depth=7"], 1, "7"),
+        (["stage.width=7"], 1, "stage.width"),
+        (["--number", "x"], 2, "x"),
+        (["stage.depth=2", "--name", "a b"], 2, "a b"),
+    ],
+)
+def test_what_cannot_be_pinned(
+    file: Path, pins: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pin", str(file), *pins]) == code
+    told = capsys.readouterr()
+    assert said in told.err
+    assert told.out == ""
+
+
+def test_what_differs_is_told(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, pins in (("a", ["stage.depth=1"]), ("b", ["stage.depth=2", "stage[0].block.op=deep"])):
+        assert main(["pin", str(file), *pins, "-o", str(file.parent / f"{name}.space"), "--name", name]) == 0
+    capsys.readouterr()
+    a, b = (str(file.parent / f"{name}.space") for name in "ab")
+    assert main(["diff", a, b, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["figures"]["architectures"] == ["5", "15"]
+    assert told["decisions"]["stage.depth"] == ["1", "2"]
+    assert told["decisions"]["stage[0].block.op"] == ["oneof(wide, deep)", "deep"]
+    assert "stage[0].block.deep.depth" not in told["decisions"]  # open in both alike
+    assert main(["diff", a, f"{a}:a"]) == 0
+    assert "no decision differs" in capsys.readouterr().out
+    assert main(["diff", a, f"{file}:nothing"]) == 1
