@@ -34,6 +34,8 @@ MAP = Shape(12, 13, 18, Fraction(1, 4))
 SMALL = Shape(12, 7, 9, Fraction(1, 8))
 TINY = Shape(8, 1, 2, Fraction(1, 8))
 VECTOR = Shape(12, None, None, Fraction(1, 32))
+BOXES = Shape(4, None, None, 1, items=6)
+REGIONS = Shape(12, 7, 7, 1, items=6)
 S = Symbol
 
 
@@ -55,7 +57,7 @@ def sizes_of(shape: Shape) -> tuple[int, ...]:
 
 
 def random_input(shape: Shape, batch: int = 1) -> torch.Tensor:
-    return torch.randn(batch, *sizes_of(shape))
+    return torch.randn(batch * shape.items, *sizes_of(shape))
 
 
 def unsettle(module: nn.Module) -> nn.Module:
@@ -75,10 +77,10 @@ def check_against_torch(name: str, inputs: Sequence[Shape], given: Mapping[str, 
     module = build(op, inputs, attrs).eval()
     with FlopCounterMode(display=False) as counter:
         output = module(*[random_input(x) for x in inputs])
-    assert tuple(output.shape[1:]) == sizes_of(predicted)
+    assert tuple(output.shape) == (predicted.items, *sizes_of(predicted))
     assert cost.params == sum(p.numel() for p in module.parameters())
-    assert 2 * cost.macs == counter.get_total_flops()
-    assert all(type(n) is int for n in (*cost, *sizes_of(predicted)))
+    assert 2 * cost.macs * predicted.items == counter.get_total_flops()
+    assert all(type(n) is int for n in (*cost, *sizes_of(predicted), predicted.items))
     module.train()
     if all(n > 1 for n in sizes_of(inputs[0])):
         module(*[random_input(x, batch=2) for x in inputs])
@@ -139,6 +141,8 @@ SETTINGS: list[Setting] = [
     ("concat", (SMALL, MAP), {}),
     ("concat", (MAP, TINY, SMALL), {"scale": Fraction(1, 8), "mode": S("nearest")}),
     ("concat", (VECTOR, VECTOR), {}),
+    ("mean", (MAP, SMALL), {}),
+    ("mean", (BOXES, BOXES, BOXES), {}),
     ("linear", (VECTOR,), {"out": 5}),
     ("linear", (VECTOR,), {"out": 5, "act": S("relu"), "bias": False}),
     ("classify", (MAP,), {"classes": 10}),
@@ -146,6 +150,26 @@ SETTINGS: list[Setting] = [
     ("segment", (MAP,), {"classes": 19}),
     ("keypoints", (MAP,), {"joints": 17}),
     ("detect3d", (MAP,), {"classes": 3}),
+    ("conv", (REGIONS,), {"out": 5, "kernel": 3, "stride": 2}),
+    ("linear", (BOXES,), {"out": 5}),
+    ("propose", (MAP.with_channels(15), SMALL.with_channels(15)), {"rois": 9}),
+    ("propose", (MAP.with_channels(40),), {"scales": (2, Fraction(5, 2)), "ratios": (1, 2, 3, 4), "across": True}),
+    ("guided_propose", (MAP.with_channels(8), TINY), {"rois": 400}),
+    ("roi_align", (MAP, SMALL, BOXES), {"size": 3}),
+    ("refine", (BOXES, BOXES), {}),
+    ("refine", (SMALL, MAP, BOXES, BOXES), {"stds": (1, 1, 1, 1)}),
+    ("dense_detections", (MAP, SMALL.with_channels(8)), {"each": 4}),
+    ("dense_detections", (REGIONS,), {"each": 3}),
+    ("flatten", (REGIONS,), {}),
+    ("detach", (VECTOR,), {}),
+    ("deform_conv", (MAP, MAP.with_channels(18)), {"out": 5}),
+    (
+        "deform_conv",
+        (MAP, SMALL.with_channels(100)),
+        {"out": 8, "kernel": 5, "stride": 2, "groups": 4, "bias": True}
+        | {"offset_groups": 2, "dilation": 2, "act": S("relu")},
+    ),
+    ("deform_conv", (REGIONS, REGIONS.with_channels(18)), {"out": 5}),
     *[(name, (MAP,), {}) for name in ops.activation.FORMULAS],
 ]
 

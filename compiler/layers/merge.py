@@ -21,6 +21,13 @@ class Sum(nn.Module):
         return total
 
 
+class Mean(Sum):
+    """The mean of its inputs; a later one of another size is first brought to the size of the first."""
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(*inputs) / len(inputs)
+
+
 class Concat(nn.Module):
     """Brings its inputs to the size of input number `target`, then joins their channels."""
 

@@ -24,27 +24,30 @@ def _check_kinds(inputs: Sequence[Shape], name: str) -> bool:
     return vectors[0]
 
 
-def _sum_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    _check_kinds(inputs, "sum")
-    first = inputs[0]
-    for number, x in enumerate(inputs[1:], 2):
-        if is_plain(first.channels, x.channels) and first.channels != x.channels:
-            raise ShapeProblem(
-                f"sum needs equal widths, but input 1 has {first.channels} channels and input {number} {x.channels}"
-            )
-    return first
+def _adding(name: str, doc: str) -> Operator:
+    def shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+        _check_kinds(inputs, name)
+        first = inputs[0]
+        for number, x in enumerate(inputs[1:], 2):
+            if is_plain(first.channels, x.channels) and first.channels != x.channels:
+                there = f"input 1 has {first.channels} channels and input {number} {x.channels}"
+                raise ShapeProblem(f"{name} needs equal widths, but {there}")
+        return first
+
+    return Operator(
+        name=name,
+        params=(),
+        shape=shape,
+        cost=lambda inputs, output, attrs: Cost(),
+        module=f"{LAYERS}.merge:{name.capitalize()}",
+        arguments=lambda inputs, output, attrs: {},
+        inputs=-1,
+        doc=f"{doc}; later ones are resized to the first where they differ in size",
+    )
 
 
-SUM = Operator(
-    name="sum",
-    params=(),
-    shape=_sum_shape,
-    cost=lambda inputs, output, attrs: Cost(),
-    module=f"{LAYERS}.merge:Sum",
-    arguments=lambda inputs, output, attrs: {},
-    inputs=-1,
-    doc="adds its inputs; later ones are resized to the first where they differ in size",
-)
+SUM = _adding("sum", "adds its inputs")
+MEAN = _adding("mean", "the mean of its inputs")
 
 
 def _target(inputs: Sequence[Shape], attrs: Attrs) -> Value:
@@ -98,4 +101,4 @@ CONCAT = Operator(
     doc="brings its inputs to one scale and joins their channels",
 )
 
-OPERATORS = (SUM, CONCAT)
+OPERATORS = (SUM, MEAN, CONCAT)
