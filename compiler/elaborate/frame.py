@@ -76,10 +76,15 @@ class Scope:
 
 @dataclass
 class Obligation:
-    """Something that must hold in every architecture, to be proven when the whole space is known."""
+    """Something that must hold in every architecture, to be proven when the whole space is known.
+
+    `compared` are the two values that have to agree, at the diagnostic's place and at its first other one: what they
+    are in the architecture that is found stands there.
+    """
 
     condition: Value
     diagnostic: Diagnostic
+    compared: tuple[Value, ...] = ()
 
 
 @dataclass
@@ -245,7 +250,7 @@ class Builder:
         span = self.library_calls[-1] if self.library_calls else span
         self.requirements.append(Requirement(condition, message, origin, span))
 
-    def prove(self, condition: Value, frame: Frame, diagnostic: Diagnostic) -> bool:
+    def prove(self, condition: Value, frame: Frame, diagnostic: Diagnostic, compared: tuple[Value, ...] = ()) -> bool:
         """An error if the condition plainly fails, something to prove later if a choice can break it.
 
         Work goes on after the error; the answer is whether the condition may hold.
@@ -256,7 +261,8 @@ class Builder:
         if condition is not True:
             if self.library_calls and self.bring_out is not None:
                 (diagnostic,) = self.bring_out((diagnostic,), self.library_calls[-1])
-            self.obligations.append(Obligation(expr.either(expr.negate(frame.present), condition), diagnostic))
+            held = expr.either(expr.negate(frame.present), condition)
+            self.obligations.append(Obligation(held, diagnostic, compared))
         return True
 
     def record(self, frame: Frame, name: str, value: Any) -> None:
@@ -267,7 +273,13 @@ class Builder:
             self.histories[key] = expr.choose(frame.present, value, self.histories[key])
 
     def graph(self, outputs: tuple[str, ...]) -> Graph:
-        return Graph(self.nodes, self.decisions, tuple(self.requirements), outputs, self.instances)
+        """Without the nodes that no choice leads to an output: nothing would be computed there."""
+        used = set(outputs) | {node.name for node in self.nodes.values() if node.kind == "input"}
+        for name, node in reversed(self.nodes.items()):
+            if name in used:
+                used.update(edge.source for edge in node.inputs)
+        nodes = {name: node for name, node in self.nodes.items() if name in used}
+        return Graph(nodes, self.decisions, tuple(self.requirements), outputs, self.instances)
 
 
 class Labels:
