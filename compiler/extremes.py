@@ -8,13 +8,10 @@ from typing import Any
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.eliminate import EXISTS, GREATEST, LEAST, Semiring, eliminate
+from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.engine.network import Constraint, Network
 from nasdsl.compiler.expr import Value, decisions_of
 from nasdsl.compiler.graph import Graph, Requirement
-
-
-class Infeasible(ValueError):
-    """No architecture meets all requirements. `conflict` tells which of them contradict each other."""
 
 
 def structural(graph: Graph) -> tuple[Requirement, ...]:

@@ -16,8 +16,8 @@ from nasdsl.compiler.count import count as count_exactly
 from nasdsl.compiler.decision import Decision, FixedUnits, Units
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate.values import show
-from nasdsl.compiler.engine.limits import TooWide
-from nasdsl.compiler.extremes import Infeasible, greatest, least
+from nasdsl.compiler.engine.limits import Infeasible, TooWide
+from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.source import Span

@@ -17,7 +17,7 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.count import brief, count, decimal, scientific
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine import network
-from nasdsl.compiler.engine.limits import TooWide
+from nasdsl.compiler.engine.limits import Infeasible, TooWide
 from nasdsl.compiler.expr import (
     Among,
     Apply,
@@ -38,7 +38,7 @@ from nasdsl.compiler.expr import (
     multiply,
     negate,
 )
-from nasdsl.compiler.extremes import Infeasible, conflict, counterexample, feasible, greatest, least
+from nasdsl.compiler.extremes import conflict, counterexample, feasible, greatest, least
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.sample import Numbering, rank, sample, unrank
 

@@ -122,7 +122,7 @@ def eliminate(network: Network, semiring: Semiring, last: Iterable[int] = ()) ->
     for number, factor in enumerate(factors):
         for i in factor.scope:
             touching[i].add(number)
-    for i in _order(network, factors, frozenset(last)):
+    for i in elimination_order(network, factors, frozenset(last)):
         mine = sorted(touching[i])
         bucket = sorted([factors[number] for number in mine], key=lambda f: len(f.table))
         for number in mine:
@@ -164,7 +164,7 @@ def _weights(variable: Variable, semiring: Semiring) -> list[Any]:
     return [None if cell.cost is FAULT else cell.cost for cell in variable.cells]
 
 
-def _order(network: Network, factors: list[Factor], last: frozenset[int]) -> Iterator[int]:
+def elimination_order(network: Network, factors: list[Factor], last: frozenset[int]) -> Iterator[int]:
     """Always the variable that leaves the smallest table; of equals the latest: a block goes before what governs it."""
     count = len(network.variables)
     size = [variable.size for variable in network.variables]

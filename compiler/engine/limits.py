@@ -1,4 +1,4 @@
-"""How large a table may grow, and the error that says that one would grow larger."""
+"""How large a table may grow, and why there is no answer."""
 
 from __future__ import annotations
 
@@ -41,3 +41,7 @@ class TooWide(Exception):
         self.width, self.limit, self.paths = width, limit, tuple(paths)
         size = f"{width:,}" if width < 10**18 else f"2^{width.bit_length() - 1}"
         super().__init__(f"{what} is too tangled for the exact answer: a table of {size} entries, more than {limit:,}")
+
+
+class Infeasible(ValueError):
+    """No architecture meets all requirements."""

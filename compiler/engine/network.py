@@ -11,7 +11,7 @@ from typing import Any
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.cells import ABSENT, FAULT, Cell, cells_of, direction, ends_of_cells, structure, value_at
 from nasdsl.compiler.engine.limits import WIDEST, TooWide, spend
-from nasdsl.compiler.expr import FAULTS, FUNCTIONS, Apply, Expr, Value, multiply
+from nasdsl.compiler.expr import FAULTS, FUNCTIONS, Apply, Case, Expr, Value, multiply
 
 DIRECT = 128  # a factor whose table would have more entries is split by intermediates
 
@@ -55,8 +55,22 @@ class Factor:
 ASSOCIATIVE = frozenset(("and", "or", "add", "mul", "min", "max"))
 
 
+@dataclass
+class Charge:
+    """A cost told apart exactly: a constant, and factors (a key that is missing has no cost, it is a FAULT)."""
+
+    constant: Any
+    factors: list[Factor]
+
+
 class Network:
     """Decisions, constraints and a cost as variables and factors, ready to be eliminated in a semiring.
+
+    Args:
+        cost: of which the best alone is asked: cells are only as fine as its terms over several decisions need.
+        better: min or max, which of two costs is the better one.
+        exact: costs of which every value is asked (see `charges`). Each option of a choice is then a cell of its own,
+            numbered as the option is.
 
     Raises:
         TooWide: a single factor has too large a table, however it is split.
@@ -68,6 +82,7 @@ class Network:
         constraints: Iterable[Constraint] = (),
         cost: Value = 0,
         better: Callable[[Any, Any], Any] | None = None,
+        exact: Sequence[Value] | None = None,
     ):
         self.better = better
         self.index = {path: i for i, path in enumerate(decisions)}
@@ -76,6 +91,7 @@ class Network:
         self.defined: dict[int, int] = {}  # each intermediate and the relation that it follows from, in order
         self.costs: list[Factor] = []
         self.constant: Any = 0
+        self.charges: list[Charge] = []
         self.possible = True
         self._atoms: list[dict[Value, Term]] = [{} for _ in decisions]
         self._single: list[list[Value]] = [[] for _ in decisions]
@@ -92,6 +108,7 @@ class Network:
         self._asked = [len(atoms) for atoms in self._atoms]  # atoms after these are asked by the cost alone
         self._charging: list[list[Value]] = [[] for _ in decisions]
         shared = self._read_cost(cost)
+        read = [] if exact is None else self._read_exact(exact)
         self._make_cells()
         if not all(variable.size for variable in self.variables):  # a decision without any value
             self.possible = False
@@ -100,7 +117,8 @@ class Network:
             self._relate_presence(i, term)
         for term, want in wanted:
             self._relate(term, want)
-        self._charge(shared)
+        self.costs = self._charge(shared)
+        self.charges = [Charge(constant, self._charge(terms)) for constant, terms in read]
 
     # reading expressions
 
@@ -148,6 +166,21 @@ class Network:
                     self._charging[self.index[path]].append(part)
         return shared
 
+    def _read_exact(self, costs: Sequence[Value]) -> list[tuple[Any, list[Term]]]:
+        """Of each cost its constant and its other terms, those over one decision as atoms, so that cells tell them
+        apart."""
+        for i, variable in enumerate(self.variables):
+            decision = variable.decision
+            if decision is not None and decision.kind == "choice":
+                self._atoms[i].setdefault(Case(variable.name, tuple(range(decision.n))), Term("", (), (i,), []))
+        found = []
+        for cost in costs:
+            parts = cost_terms(cost)
+            constant: Any = sum(part for part in parts if not isinstance(part, Expr))
+            moving = [part for part in parts if isinstance(part, Expr)]
+            found.append((constant, [self.term(part) for part in _grouped("add", moving)]))
+        return found
+
     def _make_cells(self) -> None:
         like: dict[Any, tuple[list[Cell], list[list[Any]]]] = {}
         for i, (variable, atoms, costs) in enumerate(zip(self.variables, self._atoms, self._single, strict=True)):
@@ -190,7 +223,8 @@ class Network:
                 chief[i] = i = chief[chief[i]]
             return i
 
-        for scope in [*(scope for scope, _ in self.relations), *(factor.scope for factor in self.costs)]:
+        charged = [*self.costs, *(factor for charge in self.charges for factor in charge.factors)]
+        for scope in [*(scope for scope, _ in self.relations), *(factor.scope for factor in charged)]:
             for i in scope[1:]:
                 a, b = find(scope[0]), find(i)
                 chief[max(a, b)] = min(a, b)
@@ -288,15 +322,17 @@ class Network:
                 keys.extend([(*key, cell) for cell in range(absent)])
         self.relations.append(((*term.scope, i), keys))
 
-    def _charge(self, terms: Iterable[Term]) -> None:
+    def _charge(self, terms: Iterable[Term]) -> list[Factor]:
         alike: dict[tuple[int, ...], list[Term]] = {}
         for term in terms:
             term = self._narrow(term)
             alike.setdefault(term.scope, []).append(term)
+        factors = []
         for scope, group in alike.items():
             of = _total([self._closure(term, {i: place for place, i in enumerate(scope)}) for term in group])
             table = {key: value for key in self._keys(scope, "a cost") if (value := of(key)) is not FAULT}
-            self.costs.append(Factor(scope, table))
+            factors.append(Factor(scope, table))
+        return factors
 
 
 def _met(value: Any) -> bool:
