@@ -556,8 +556,44 @@ derived("with all copies", 3 * (2 + 4 + 8), "stage.block.kernel: 3")
 derived("with a list of copies", 3 * (2 + 4 + 8), "stage.block.kernel: [1, 3, 5]")
 # A record prefixes; `[0]` is the first copy alone.
 derived("with a record", 3 * (1 + 6 + 36), "stage[0].block: { kernel: 3, act: relu }")
+# What is left of a choice is chosen from again.
+derived("with a smaller choice of all", 3 * (4 + 16 + 64), "stage.block.kernel: oneof(1, 5)")
+case(
+    "with a smaller choice made smaller",
+    3 * (2 + 4 + 8),
+    f"""
+    space test = some with {{ stage.block.kernel: 5 }}
+    space some = base with {{ stage.block.kernel: oneof(1, 5) }}
+    {BASE}
+    """,
+    wrap=False,
+)
 # Another input, a parameter of a list.
 derived("with an input", WHOLE, "input 3 x 24 x 24, task: large")
+
+# Options that are operators go by the arguments that tell them apart; of two indices in a row, one alone is the outer.
+case(
+    "with operators for values",
+    3 * 3 * 2 * 2,
+    """
+    space test = whole with {
+      stage.twice[0].block: [filter(k: 3, d: 1), filter(k: 3, d: 2)]
+      stage.twice[1].block: oneof(filter(k: 3, d: 1), filter(k: 5, d: 2))
+    }
+    space whole {
+      input 3 x 16 x 16
+      operator filter(out, k, d) = conv(out, kernel: k, dilation: d)
+      operator block(out) = oneof([for k in [3, 5], d in 1..2: filter(out, k, d)])
+      operator twice(out) = repeat 2 { block(out) }
+      network {
+        conv(8, kernel: oneof(1, 3, 5), act: oneof(relu, none, gelu))
+        stage: twice(8) -> twice(8)
+        classify(5)
+      }
+    }
+    """,
+    wrap=False,
+)
 
 
 # --- The tests --------------------------------------------------------------------------------------------------------

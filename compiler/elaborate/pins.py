@@ -143,13 +143,17 @@ def _tail(steps: list[str], names: tuple[str, ...]) -> int:
 
 
 def _covers(steps: list[str], wanted: list[str]) -> bool:
-    """Whether the path is the wanted one with some indices added."""
-    position = 0
+    """Whether the path is the wanted one with some indices added: of several in a row, the inner ones."""
+    position, skipped = 0, False
     for step in steps:
-        if position < len(wanted) and step == wanted[position]:
+        index = step.startswith("[")
+        skipped = skipped and index
+        if position < len(wanted) and step == wanted[position] and not skipped:
             position += 1
-        elif not step.startswith("["):
+        elif not index:
             return False
+        else:
+            skipped = True
     return position == len(wanted)
 
 
@@ -187,14 +191,15 @@ def _set(
     narrowed: dict[str, tuple[int, ...]],
 ) -> None:
     if isinstance(node, syntax.Call) and node.function.name == "oneof" and decision.kind == "choice":
-        options = tuple(_option(decision, item, entry, frame) for item in node.arguments or ())
+        left = narrowed.get(decision.path)
+        options = sorted({_option(decision, item, entry, frame, left) for item in node.arguments or ()})
         if len(options) == 1:
             values[decision.path] = options[0]
-        elif sorted(set(options)) != list(range(decision.n)):
-            narrowed[decision.path] = tuple(sorted(set(options)))
+        elif len(options) < decision.n:
+            narrowed[decision.path] = tuple(options)
         return
     if decision.kind == "choice":
-        values[decision.path] = _option(decision, node, entry, frame)
+        values[decision.path] = _option(decision, node, entry, frame, narrowed.get(decision.path))
     elif decision.kind == "units":
         values[decision.path] = _kept(decision, node, frame)
     elif decision.kind == "subset":
@@ -212,8 +217,19 @@ def _items(node: syntax.Expr) -> list[syntax.Expr]:
     raise error("not-a-list", "a list is needed here", node.span)
 
 
-def _option(decision: Decision, node: syntax.Item, entry: _Entry, frame: Frame) -> int:
-    """The index of the option that a value names."""
+def _option(
+    decision: Decision, node: syntax.Item, entry: _Entry, frame: Frame, left: tuple[int, ...] | None = None
+) -> int:
+    """The index of the option that a value names, one of those that are left."""
+    found = _named_option(decision, node, entry, frame)
+    if left is not None and found not in left:
+        shown = ", ".join(f"`{decision.labels[i]}`" for i in left[:12])
+        message = f"`{decision.labels[found]}` is no longer an option of `{decision.path}`"
+        raise error("unknown-option", message, node.span, help=f"left are {shown}")
+    return found
+
+
+def _named_option(decision: Decision, node: syntax.Item, entry: _Entry, frame: Frame) -> int:
     if isinstance(node, syntax.Name) and node.name in decision.labels:
         return decision.labels.index(node.name)
     word = " ".join(node.span.text.split()) if isinstance(node, syntax.Call) else None

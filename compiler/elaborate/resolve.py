@@ -230,9 +230,23 @@ class _Resolver:
         elif isinstance(item, syntax.Require):
             self.value(item.condition, self.top)
         elif isinstance(item, syntax.Pin):
-            self.value(item.value, _Context(self.top.names, settings=True))
+            self.pinned(item.value, _Context(self.top.names, settings=True))
         elif isinstance(item, syntax.Section):
             self.section(item)
+
+    def pinned(self, node: syntax.Item, context: _Context) -> None:
+        """The value of a pin. The name of an option, `ir(k: 3, e: 6)`, only has the arguments that tell it apart."""
+        if isinstance(node, syntax.Block | syntax.List):
+            for item in node.items:
+                self.pinned(item.value if isinstance(item, syntax.Named) else item, context)
+        elif isinstance(node, syntax.Call) and node.function.name == "oneof":
+            for item in node.arguments or ():
+                self.pinned(item, context)
+        elif not (isinstance(node, syntax.Call) and self.is_operator(node.function.name)):
+            self.value(node, context)
+
+    def is_operator(self, name: str) -> bool:
+        return name in self.operators or name in library.OPERATORS or name in FORMS or ops.find(name) is not None
 
     def section(self, item: syntax.Section) -> None:
         kind = item.kind.name
