@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from nasdsl.compiler import expr, syntax
@@ -47,6 +48,7 @@ SIGNATURES: Mapping[str, Signature] = {
     "ceil": Signature(1, 1, "ceil(x)"),
     "round": Signature(1, 1, "round(x)"),
     "level_of": Signature(1, 1, "level_of(at)"),
+    "divisible": Signature(2, 2, "divisible(in * 6, 8)"),
     "min": Signature(1, 100, "min(a, b)"),
     "max": Signature(1, 100, "max(a, b)"),
     "sum": Signature(1, 1, "sum(segment.depth)"),
@@ -349,6 +351,18 @@ def _level_of(node: syntax.Call, frame: Frame, path: str) -> Any:
         raise error("bad-scale", f"{v.show(scale)} is not 1/2^n", given.span) from None
 
 
+def _divisible(node: syntax.Call, frame: Frame, path: str) -> Any:
+    """The multiple of `d` nearest to a width, halves up; the next one where that would take off more than a tenth.
+
+    Both are positive. MobileNet code rounds its widths so.
+    """
+    width_node, d_node = _arguments(node)
+    width, d = number(width_node, frame, path), integer(d_node, frame, "what to be divisible by", least=1)
+    nearest = expr.multiply(d, expr.apply("floor", expr.add(expr.divide(width, d), Fraction(1, 2))))
+    short = expr.less(expr.multiply(10, nearest), expr.multiply(9, width))
+    return expr.choose(short, expr.add(nearest, d), nearest)
+
+
 def _extreme(function: str) -> Callable[[syntax.Call, Frame, str], Any]:
     def run(node: syntax.Call, frame: Frame, path: str) -> Any:
         given = _arguments(node)
@@ -445,6 +459,7 @@ FUNCTIONS: Mapping[str, Callable[[syntax.Call, Frame, str], Any]] = {
     "ceil": _on_number("ceil"),
     "round": _on_number("round"),
     "level_of": _level_of,
+    "divisible": _divisible,
     "min": _extreme("min"),
     "max": _extreme("max"),
     "sum": _sum,
