@@ -105,15 +105,20 @@ def _covering(a: Setting, b: Setting) -> Setting:
     """A setting that neither exceeds."""
     if a == b:
         return a
-    attrs = {name: _larger(value, b.attrs.get(name, value)) for name, value in a.attrs.items()}
+    operator = ops.find(a.op)
+    assert operator is not None
+    attrs = {
+        name: _larger(value, b.attrs.get(name, value), min if name in operator.least else max)
+        for name, value in a.attrs.items()
+    }
     inputs = tuple(x.with_channels(_larger(x.channels, y.channels)) for x, y in zip(a.inputs, b.inputs, strict=True))
     return Setting(a.op, attrs, inputs, a.output.with_channels(_larger(a.output.channels, b.output.channels)))
 
 
-def _larger(a: Any, b: Any) -> Any:
+def _larger(a: Any, b: Any, pick: Callable[..., Any] = max) -> Any:
     if isinstance(a, dict) and isinstance(b, dict):
-        return {key: _larger(a.get(key, b.get(key)), b.get(key, a.get(key))) for key in {**a, **b}}
-    return max(a, b) if expr.is_number(a) and expr.is_number(b) else a
+        return {key: _larger(a.get(key, b.get(key)), b.get(key, a.get(key)), pick) for key in {**a, **b}}
+    return pick(a, b) if expr.is_number(a) and expr.is_number(b) else a
 
 
 class Supernet(nn.Module):

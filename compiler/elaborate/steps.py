@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from nasdsl.compiler import expr, ops, syntax
-from nasdsl.compiler.diagnostics import CompileError, error
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import condition, evaluate, items_of, match_cases
@@ -444,13 +444,20 @@ def node_for(
 ) -> Tensor:
     if any(tensor.lost for tensor in tensors):
         return v.LOST
-    try:
-        shape = operator.shape([tensor.shape for tensor in tensors], arguments)
-    except ShapeProblem as problem:
-        place = spans.get(problem.param, span)
+    shapes = [tensor.shape for tensor in tensors]
+
+    def told(problem: ShapeProblem) -> Diagnostic:
         text = str(problem)
         message = text if text.startswith(operator.name) else f"`{operator.name}`: {text}"
-        raise error("bad-shape", message, place, help=problem.help) from None
+        return Diagnostic("bad-shape", message, spans.get(problem.param, span), help=problem.help)
+
+    try:
+        shape = operator.shape(shapes, arguments)
+    except ShapeProblem as problem:
+        raise CompileError([told(problem)]) from None
+    proven = [frame.builder.prove(held, frame, told(problem)) for held, problem in operator.must(shapes, arguments)]
+    if not all(proven):
+        return v.LOST
     arrives = expr.both(*[tensor.present for tensor in tensors])
     alive = expr.both(arrives, operator.alive(arguments))
     edges = tuple(Edge(tensor.node, tensor.present) for tensor in tensors)

@@ -13,11 +13,11 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from nasdsl.compiler.ops import activation, conv, detection, head, merge, mixconv, resample, transformer
+from nasdsl.compiler.ops import activation, attention, conv, detection, head, merge, mixconv, resample, transformer
 from nasdsl.compiler.ops.operator import REQUIRED, Operator
 
 GROUP = "nasdsl.operators"
-FAMILIES = (conv, mixconv, transformer, resample, merge, head, detection, activation)
+FAMILIES = (conv, mixconv, transformer, attention, resample, merge, head, detection, activation)
 
 
 class PluginError(Exception):

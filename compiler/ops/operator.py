@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -91,6 +91,10 @@ def _always(attrs: Attrs) -> Value:
     return True
 
 
+def _nothing(inputs: Sequence[Shape], attrs: Attrs) -> tuple[tuple[Value, ShapeProblem], ...]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Operator:
     """One entry of the catalogue. The rules are plain functions; only `module` needs torch, and is imported when a
@@ -107,6 +111,8 @@ class Operator:
             arguments are the larger attrs and input
             shapes and the smaller ones, all plain.
         units: search units that the setting has.
+        must: (input shapes, attrs) -> what has to hold for every choice, each with what to say where it does not.
+        least: parameters that need the more weights the smaller they are.
         alive: condition under which the operator has an output at all (a MixConv without a channel has none).
         inputs: how many tensors it reads; -1 for any number (a branch bundle).
     """
@@ -119,6 +125,8 @@ class Operator:
     arguments: Callable[[Sequence[Shape], Shape, Attrs], dict[str, Any]]
     shares: Callable[[Attrs, Attrs, Sequence[Shape], Sequence[Shape]], dict[str, tuple[Index, ...]]] = _no_sharing
     units: Callable[[Attrs], tuple[UnitGroup, ...]] = _no_units
+    must: Callable[[Sequence[Shape], Attrs], Iterable[tuple[Value, ShapeProblem]]] = _nothing
+    least: tuple[str, ...] = ()
     alive: Callable[[Attrs], Value] = _always
     inputs: int = 1
     doc: str = ""

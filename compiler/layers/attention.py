@@ -1,0 +1,174 @@
+"""Self-attention of a feature map over windows, or over columns and then rows. TrioNet paper, operators."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nasdsl.compiler.layers.resample import Pool
+
+
+class RelativeAttention(nn.Module):
+    """Queries, keys and values of a map, and a vector for each relative offset; no biases, no 1/sqrt(d).
+
+    Channels stand head by head: with n heads and d channels for each, head h has channels h * d to h * d + d - 1, in
+    the queries, keys, values and the output.
+
+    The logits are not divided by sqrt(d), d being the query channels of a head. Instead the first weights are that much
+    smaller: uniform, queries and keys with variance 1 / (inputs * sqrt(d)), offsets with variance 1 / sqrt(d), values
+    with variance 1 / inputs. Where the input has variance 1, so has each of the two products in a logit.
+
+    Args:
+        inputs: channels of the input.
+        query, value: channels of queries (and as many keys), and of values, over all heads.
+        heads: into how many parts these are divided; attention works in each by itself.
+        offsets: how many offsets there are along each axis.
+        position: whether all heads have one vector for an offset (`shared`), each its own (`per_head`), or there are no
+            such vectors and position does not count (`none`).
+
+    A module of which smaller ones take their weights may have channels that its heads do not divide; it cannot run.
+    """
+
+    def __init__(
+        self, inputs: int, query: int, value: int, heads: int, offsets: tuple[int, ...], position: str = "shared"
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.tables = heads if position == "per_head" else 1
+        self.query = nn.Conv2d(inputs, query, 1, bias=False)
+        self.key = nn.Conv2d(inputs, query, 1, bias=False)
+        self.value = nn.Conv2d(inputs, value, 1, bias=False)
+        width = -(-query // heads)
+        for conv, variance in ((self.query, width**-0.5), (self.key, width**-0.5), (self.value, 1.0)):
+            bound = (3 * variance / inputs) ** 0.5
+            nn.init.uniform_(conv.weight, -bound, bound)
+        self.offsets: nn.Parameter | None = None
+        if position != "none":
+            self.offsets = nn.Parameter(torch.empty(query if position == "per_head" else width, *offsets))
+            bound = (3 * width**-0.5) ** 0.5
+            nn.init.uniform_(self.offsets, -bound, bound)
+
+    def split(self, x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries, keys (B n D H W) and values (B n E H W) of n heads."""
+        q_BnDHW, k_BnDHW, v_BnEHW = (
+            project(x_BCHW).unflatten(1, (self.heads, -1)) for project in (self.query, self.key, self.value)
+        )
+        return q_BnDHW, k_BnDHW, v_BnEHW
+
+
+def neighbours(x: torch.Tensor, window: int) -> list[torch.Tensor]:
+    """Views of a map (... H W) shifted by each offset of a window, row by row: at a pixel, what stands there from it.
+
+    Zeros stand beyond the border.
+    """
+    height, width = x.shape[-2:]
+    margin = window // 2
+    padded = F.pad(x, (margin, margin, margin, margin))
+    rows = [padded[..., row : row + height, :] for row in range(window)]
+    return [shifted[..., column : column + width] for shifted in rows for column in range(window)]
+
+
+def outside(size: int, window: int, device: torch.device) -> torch.Tensor:
+    """Of each offset of a window (along one axis) and each pixel, whether it leads beyond the border: K L."""
+    place_KL = torch.arange(window, device=device)[:, None] + torch.arange(size, device=device) - window // 2
+    return (place_KL < 0) | (place_KL >= size)
+
+
+class LocalAttention(RelativeAttention):
+    """Each pixel attends to the window around it: y_o = sum over p of softmax_p(q_o k_p + q_o r_(p - o)) v_p.
+
+    What a window has beyond the border of the map takes no part in the softmax. The output, at the input's resolution,
+    is averaged over `stride` x `stride` pixels and has ceil(size / stride) of them. Keys and values are read where they
+    stand, once for each offset: the largest tensor is the weights, window^2 for each head and pixel.
+
+    TrioNet paper, local self-attention.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        query: int,
+        value: int,
+        heads: int,
+        window: int = 7,
+        stride: int = 1,
+        position: str = "shared",
+    ) -> None:
+        super().__init__(inputs, query, value, heads, (window, window), position)
+        self.window = window
+        self.pool = Pool("avg", stride, stride)
+
+    def weights(self, q_BnDHW: torch.Tensor, k_BnDHW: torch.Tensor) -> torch.Tensor:
+        """How much each pixel takes of each offset, row by row: B n K*K H W, the sum over K*K is 1."""
+        height, width = q_BnDHW.shape[3:]
+        logits_BnKHW = torch.stack([(q_BnDHW * near).sum(2) for near in neighbours(k_BnDHW, self.window)], 2)
+        if self.offsets is not None:
+            r_nKD = self.offsets.reshape(self.tables, -1, self.window**2).mT
+            logits_BnKHW = logits_BnKHW + (r_nKD @ q_BnDHW.flatten(3)).reshape(logits_BnKHW.shape)
+        rows_K1H1 = outside(height, self.window, q_BnDHW.device)[:, None, :, None]
+        columns_1K1W = outside(width, self.window, q_BnDHW.device)[None, :, None, :]
+        return logits_BnKHW.masked_fill((rows_K1H1 | columns_1K1W).flatten(0, 1), float("-inf")).softmax(2)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        q_BnDHW, k_BnDHW, v_BnEHW = self.split(x_BCHW)
+        weights_BnKHW = self.weights(q_BnDHW, k_BnDHW)
+        y_BnEHW = torch.zeros_like(v_BnEHW, dtype=weights_BnKHW.dtype)
+        for weight_BnHW, near_BnEHW in zip(weights_BnKHW.unbind(2), neighbours(v_BnEHW, self.window), strict=True):
+            y_BnEHW = y_BnEHW.add_(weight_BnHW[:, :, None] * near_BnEHW)
+        return self.pool(y_BnEHW.flatten(1, 2))
+
+
+class AxisAttention(RelativeAttention):
+    """Each pixel attends to its whole column (`height`) or row (`width`).
+
+    There are vectors for the offsets up to span - 1 either way; a farther one has that of the farthest. So a map that
+    is smaller than `span` uses the middle of the vectors, and one that is larger runs too.
+    """
+
+    def __init__(
+        self, inputs: int, query: int, value: int, heads: int, span: int, axis: str, position: str = "shared"
+    ) -> None:
+        super().__init__(inputs, query, value, heads, (2 * span - 1,), position)
+        self.span = span
+        self.vertical = axis == "height"
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        x_BCML = x_BCHW.mT if self.vertical else x_BCHW  # lines of L pixels
+        q_BnMLD, k_BnMLD, v_BnMLE = (part.permute(0, 1, 3, 4, 2) for part in self.split(x_BCML))
+        logits_BnMLL = q_BnMLD @ k_BnMLD.mT
+        if self.offsets is not None:
+            place_L = torch.arange(x_BCML.shape[3], device=x_BCHW.device)
+            offset_LL = (place_L - place_L[:, None]).clamp(1 - self.span, self.span - 1)
+            r_nDLL = self.offsets.reshape(self.tables, -1, 2 * self.span - 1)[:, :, offset_LL + self.span - 1]
+            logits_BnMLL = logits_BnMLL + torch.einsum("bnmod,ndop->bnmop", q_BnMLD, r_nDLL)
+        y_BCML = (logits_BnMLL.softmax(-1) @ v_BnMLE).permute(0, 1, 4, 2, 3).flatten(1, 2)
+        return y_BCML.mT if self.vertical else y_BCML
+
+
+class AxialAttention(nn.Module):
+    """Attention along the columns, then along the rows, with nothing in between; then an average over
+    `stride` x `stride` pixels, which leaves ceil(size / stride) of them.
+
+    The first part makes `value` channels of the input's, the second as many of those. `height` and `width` are the size
+    of map that there are offset vectors for; any other runs too. TrioNet paper, axial self-attention.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        query: int,
+        value: int,
+        heads: int,
+        height: int,
+        width: int,
+        stride: int = 1,
+        position: str = "shared",
+    ) -> None:
+        super().__init__()
+        self.height = AxisAttention(inputs, query, value, heads, height, "height", position)
+        self.width = AxisAttention(value, query, value, heads, width, "width", position)
+        self.pool = Pool("avg", stride, stride)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.pool(self.width(self.height(x_BCHW)))

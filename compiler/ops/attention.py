@@ -1,0 +1,209 @@
+"""Local and axial self-attention. TrioNet paper, operators, cost of the stand-alone models, Multi-Head Sharing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from nasdsl.compiler.expr import Symbol, Value, add, apply, choose, equal, floor_divide, less, multiply
+from nasdsl.compiler.graph import Shape
+from nasdsl.compiler.ops.common import (
+    LAYERS,
+    NONE,
+    STRIDE,
+    a_map,
+    centre,
+    is_plain,
+    leading,
+    positions,
+    strided,
+    trimmed,
+    within,
+    word,
+)
+from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, ShapeProblem
+
+OUT = Param("out", "positive", doc="width that qk and value are shares of; the output has value * out channels")
+QK = Param("qk", "number", 1, doc="channels of the queries, and of the keys, as a share of out")
+VALUE = Param("value", "number", 1, doc="channels of the values, and so of the output, as a share of out")
+HEADS = Param("heads", "positive", 8, doc="parts of the channels that attend by themselves")
+POSITION = Param(
+    "position",
+    "symbol",
+    Symbol("shared"),
+    ("shared", "per_head", "none"),
+    doc="learned vectors for relative offsets, which meet the queries: one set for all heads, one for each, or none",
+)
+WINDOW = Param("window", "odd", 7, doc="side of the square of pixels that a pixel attends to")
+
+
+def _query(attrs: Attrs) -> Value:
+    """Channels of the queries over all heads; the keys have as many."""
+    return multiply(attrs["qk"], attrs["out"])
+
+
+def _value(attrs: Attrs) -> Value:
+    return multiply(attrs["value"], attrs["out"])
+
+
+def _shape(inputs: Sequence[Shape], attrs: Attrs, name: str) -> Shape:
+    within(attrs, "qk", 0, 64)
+    within(attrs, "value", 0, 64)
+    if not is_plain(attrs["position"]):
+        raise ShapeProblem("position is the same for all choices", "position", "write oneof over two whole operators")
+    return strided(a_map(inputs[0], name), _value(attrs), attrs["stride"])
+
+
+def _must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    heads = attrs["heads"]
+    for name, width, whose in (("qk", _query(attrs), "query"), ("value", _value(attrs), "value")):
+        yield less(0, attrs[name]), ShapeProblem(f"{name} lies above 0", name)
+        message = f"the heads do not divide the {whose} channels for every choice"
+        if is_plain(heads, width):
+            message = f"{heads} heads do not divide {width} {whose} channels"
+        yield apply("divides", heads, width), ShapeProblem(message, "heads", f"there are {name} * out of them")
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------
+
+
+def _located(attrs: Attrs) -> Value:
+    """How many products of queries there are in a logit: with the key, and with the offset's vector."""
+    return choose(equal(attrs["position"], NONE), 1, 2)
+
+
+def _vectors(attrs: Attrs) -> Value:
+    """Weights for each offset."""
+    own = choose(
+        equal(attrs["position"], Symbol("per_head")), _query(attrs), floor_divide(_query(attrs), attrs["heads"])
+    )
+    return choose(equal(attrs["position"], NONE), 0, own)
+
+
+def _projections(inputs: Value, attrs: Attrs) -> Value:
+    return add(multiply(2, inputs, _query(attrs)), multiply(inputs, _value(attrs)))
+
+
+def _attention(seen: Value, attrs: Attrs) -> Value:
+    """MACs of a pixel that attends to `seen` pixels: queries by keys and offsets, weights by values."""
+    return add(multiply(_located(attrs), seen, _query(attrs)), multiply(seen, _value(attrs)))
+
+
+def _local_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
+    """At the input's resolution. Pixels beyond the border count as if they were there."""
+    x = inputs[0]
+    weights, offsets = _projections(x.channels, attrs), multiply(attrs["window"], attrs["window"])
+    macs = add(multiply(x.pixels, weights), multiply(x.pixels, _attention(offsets, attrs)))
+    return Cost(macs, add(weights, multiply(offsets, _vectors(attrs))))
+
+
+def _axial_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
+    x = inputs[0]
+    weights = add(_projections(x.channels, attrs), _projections(_value(attrs), attrs))
+    offsets = add(multiply(2, x.height), multiply(2, x.width), -2)  # 2 * span - 1 of each axis
+    seen = add(x.height, x.width)
+    macs = add(multiply(x.pixels, weights), multiply(x.pixels, _attention(seen, attrs)))
+    return Cost(macs, add(weights, multiply(offsets, _vectors(attrs))))
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+
+def _arguments(inputs: Sequence[Shape], attrs: Attrs) -> dict[str, Any]:
+    return {
+        "inputs": inputs[0].channels,
+        "query": _query(attrs),
+        "value": _value(attrs),
+        "heads": attrs["heads"],
+        "stride": attrs["stride"],
+        "position": word(attrs["position"]),
+    }
+
+
+def _local_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
+    return {**_arguments(inputs, attrs), "window": attrs["window"]}
+
+
+def _axial_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
+    return {**_arguments(inputs, attrs), "height": inputs[0].height, "width": inputs[0].width}
+
+
+# --- sharing ----------------------------------------------------------------------------------------------------------
+
+
+def by_head(full: int, small: int, heads: int) -> Index:
+    """Multi-Head Sharing (TrioNet paper): of `full` channels in as many equal groups as there are heads, the first
+    `small / heads` of each. So a channel stays in its head when heads get narrower.
+
+    Heads that do not divide `full`, which comes from another choice, get groups that are equal up to one channel.
+    """
+    if small > full:
+        raise ValueError(f"{small} of {full} entries")
+    return positions([head * full // heads + i for head in range(heads) for i in range(small // heads)], full)
+
+
+def _index(
+    prefix: str, columns: Index, crop: tuple[Index, ...], full: Attrs, small: Attrs
+) -> dict[str, tuple[Index, ...]]:
+    """Of one attention's projections and vectors; `crop` holds what of each axis of offsets."""
+    heads = small["heads"]
+    query, value = (by_head(width(full), width(small), heads) for width in (_query, _value))
+    index: dict[str, tuple[Index, ...]] = {
+        f"{prefix}query.weight": (query, columns, None, None),
+        f"{prefix}key.weight": (query, columns, None, None),
+        f"{prefix}value.weight": (value, columns, None, None),
+    }
+    if word(small["position"]) == "per_head":
+        index[f"{prefix}offsets"] = (query, *crop)
+    elif word(small["position"]) == "shared":
+        index[f"{prefix}offsets"] = (leading(-(-_query(full) // full["heads"]), _query(small) // heads), *crop)
+    return index
+
+
+def _local_shares(
+    full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
+) -> dict[str, tuple[Index, ...]]:
+    columns = leading(inputs[0].channels, small_inputs[0].channels)
+    crop = centre(full["window"], small["window"])
+    return trimmed(_index("", columns, (crop, crop), full, small))
+
+
+def _axial_shares(
+    full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
+) -> dict[str, tuple[Index, ...]]:
+    (x,), (y,) = inputs, small_inputs
+    height, width = (centre(2 * a - 1, 2 * b - 1) for a, b in ((x.height, y.height), (x.width, y.width)))
+    columns = leading(x.channels, y.channels), leading(_value(full), _value(small))
+    first = _index("height.", columns[0], (height,), full, small)
+    return trimmed(first | _index("width.", columns[1], (width,), full, small))
+
+
+# --- operators --------------------------------------------------------------------------------------------------------
+
+LOCAL_ATTENTION = Operator(
+    name="local_attention",
+    params=(OUT, WINDOW, QK, VALUE, HEADS, STRIDE, POSITION),
+    shape=lambda inputs, attrs: _shape(inputs, attrs, "local_attention"),
+    cost=_local_cost,
+    module=f"{LAYERS}.attention:LocalAttention",
+    arguments=_local_arguments,
+    shares=_local_shares,
+    must=_must,
+    least=("heads",),
+    doc="self-attention of each pixel to the window around it; no norm, no activation, no bias",
+)
+
+AXIAL_ATTENTION = Operator(
+    name="axial_attention",
+    params=(OUT, QK, VALUE, HEADS, STRIDE, POSITION),
+    shape=lambda inputs, attrs: _shape(inputs, attrs, "axial_attention"),
+    cost=_axial_cost,
+    module=f"{LAYERS}.attention:AxialAttention",
+    arguments=_axial_arguments,
+    shares=_axial_shares,
+    must=_must,
+    least=("heads",),
+    doc="self-attention of each pixel to its column, then to its row; no norm, no activation, no bias",
+)
+
+OPERATORS = (LOCAL_ATTENTION, AXIAL_ATTENTION)
