@@ -129,6 +129,7 @@ SETTINGS: list[Setting] = [
     ("skip", (MAP,), {"out": 5, "stride": 3}),
     ("skip", (VECTOR,), {"out": 12}),
     ("se", (MAP,), {}),
+    ("se", (MAP,), {"hidden": 5}),
     ("se", (MAP,), {"ratio": Fraction(1, 100), "act": S("swish"), "gate": S("h_sigmoid")}),
     ("norm", (MAP,), {}),
     ("norm", (VECTOR,), {"scale_init": 0}),
@@ -312,6 +313,11 @@ def cost_of(name: str, x: Shape, **given_attrs: Any) -> Cost:
     op = CATALOGUE[name]
     attrs = attrs_of(op, given_attrs)
     return op.cost((x,), op.shape((x,), attrs), attrs)
+
+
+def test_the_hidden_width_of_a_squeeze_excite_may_be_said_by_itself() -> None:
+    assert cost_of("se", MAP, hidden=5) == cost_of("se", MAP, ratio=Fraction(5, MAP.channels))
+    assert cost_of("se", MAP, hidden=5) == (10 * MAP.channels, 11 * MAP.channels + 5)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), side, side, stride, st.lists(st.integers(0, 30), min_size=3, max_size=3))

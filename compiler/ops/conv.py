@@ -233,7 +233,7 @@ def _se_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 
 def _se_hidden(x: Shape, attrs: Attrs) -> Value:
-    return rounded(multiply(attrs["ratio"], x.channels))
+    return rounded(multiply(attrs["ratio"], x.channels)) if attrs["hidden"] is None else attrs["hidden"]
 
 
 def _se_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
@@ -261,6 +261,7 @@ SE = Operator(
     name="se",
     params=(
         Param("ratio", "number", Fraction(1, 4), doc="hidden width as a share of the channels"),
+        Param("hidden", "positive", None, doc="hidden width, in place of a share"),
         Param("act", "symbol", Symbol("relu"), ACTIVATIONS, doc="activation of the hidden layer"),
         Param("gate", "symbol", Symbol("sigmoid"), ("sigmoid", "h_sigmoid"), doc="function that makes the factors"),
     ),
