@@ -46,6 +46,7 @@ COMMANDS = (
     Command("expand", "write an architecture out in full", "nasdsl.commands"),
     Command("pin", "write a smaller space: decisions get values, or fewer alternatives", "nasdsl.commands_pin"),
     Command("diff", "what tells two spaces or architectures apart", "nasdsl.commands_pin"),
+    Command("operators", "what a space can be built from", "nasdsl.commands_operators"),
     Command("search", "search a space on data, and write what is found", "nasdsl.commands_run"),
     Command("train", "train an architecture", "nasdsl.commands_run"),
     Command("eval", "measure an architecture", "nasdsl.commands_run"),
