@@ -687,7 +687,7 @@ def test_every_operator_and_parameter_says_what_it_is() -> None:
 
 def test_signature_reads_like_a_call() -> None:
     assert signature(CATALOGUE["skip"]) == "skip(out, stride = 1)"
-    assert signature(CATALOGUE["se"]) == "se(ratio = 1/4, act = relu, gate = sigmoid)"
+    assert signature(CATALOGUE["se"]) == "se(ratio = 1/4, hidden = auto, act = relu, gate = sigmoid)"
     assert "order = [conv, norm, act]" in signature(CATALOGUE["conv"])
     assert "bias = false, decoder = true" in signature(CATALOGUE["transformer"])
 
