@@ -1,11 +1,17 @@
-"""Every space that ships is sound: it checks, counts, costs, builds, runs, and is written as `nasdsl fmt` would."""
+"""Every space that ships is sound: it checks, counts, costs, builds, runs, and is written as `nasdsl fmt` would.
+
+A few random networks of each are checked against torch here; NASDSL_NETWORKS=500 checks so many.
+"""
 
 from __future__ import annotations
 
+import math
+import os
 from functools import cache
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from nasdsl import spaces
 from nasdsl.compiler import syntax
@@ -13,6 +19,7 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
@@ -27,8 +34,13 @@ from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.settings import read_settings
 from nasdsl.runtime.strategies import STRATEGIES
 
-HEAVY = 3e7
-"""Supernets of more parameters are not built here."""
+NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
+HEAVY = 3e7 if NETWORKS < 10 else math.inf
+"""Supernets of more parameters are not built in a short run."""
+TANGLED: set[str] = set()
+"""Whose extremes are estimated."""
+REGIONS = 8
+"""Of a detector's proposals: the heads work on each."""
 
 
 def defined(file: str) -> list[str]:
@@ -48,11 +60,17 @@ def space(file: str, name: str) -> Space:
 
 @cache
 def small(file: str, name: str) -> Graph:
-    """The space at an input that runs in no time, where it has only one size."""
-    x = space(file, name).graph.input.shape
-    if not all(isinstance(n, int) and n > 64 for n in (x.height, x.width)):
-        return space(file, name).graph
-    text = f'use "{file}.space"\nspace small = {name} with {{ input {x.channels} x 64 x 64 }}\n'
+    """The space at an input that runs in no time, where it has only one size, and with few regions."""
+    made = space(file, name)
+    x = made.graph.input.shape
+    changes = []
+    if all(isinstance(n, int) and n > 64 for n in (x.height, x.width)):
+        changes.append(f"input {x.channels} x 64 x 64")
+    if "rois" in made.params:
+        changes.append(f"rois: {REGIONS}")
+    if not changes:
+        return made.graph
+    text = f'use "{file}.space"\nspace small = {name} with {{ {", ".join(changes)} }}\n'
     return elaborate(Source(text, "small", spaces.path(file).parent / "small.space"), "small").graph
 
 
@@ -79,33 +97,44 @@ def test_the_first_space_goes_by_the_name_of_its_file(file: str) -> None:
 
 
 @pytest.mark.parametrize(("file", "name"), EVERY)
-def test_it_checks_and_has_a_search(file: str, name: str) -> None:
+def test_it_checks(file: str, name: str) -> None:
     made = space(file, name)
     assert made.name == name
     assert not made.warnings
-    assert "search" in made.sections
-    assert made.graph.decisions
+    assert bool(made.graph.decisions) == (name == file or not made.pins.keys() >= made.graph.decisions.keys())
 
 
 @pytest.mark.parametrize(("file", "name"), EVERY)
 def test_settings_of_its_search_are_understood(file: str, name: str) -> None:
-    section = space(file, name).sections["search"]
+    section = space(file, name).sections.get("search")
+    if section is None:
+        return
     entries = dict(section.entries)
-    if section.name not in STRATEGIES:
-        pytest.skip(f"no search is named {section.name}")
+    assert section.name in STRATEGIES
     if "train" in entries:
         entries["train"] = with_recipe(entries["train"])
     read_settings(STRATEGIES[section.name].settings, entries, section.spans, section.name)
 
 
 @pytest.mark.parametrize(("file", "name"), EVERY)
-def test_it_counts_and_costs(file: str, name: str) -> None:
+def test_it_counts(file: str, name: str) -> None:
     graph = space(file, name).graph
-    assert count(graph).total > 1
+    assert (count(graph).total > 1) == bool(graph.decisions)
+
+
+@pytest.mark.parametrize(("file", "name"), EVERY)
+def test_its_extremes_are_attained(file: str, name: str) -> None:
+    graph = space(file, name).graph
     cost = total_cost(graph)
-    low, cheapest = least(graph, cost.macs)
-    high, dearest = greatest(graph, cost.macs)
-    assert 0 < low < high
+    try:
+        low, cheapest = least(graph, cost.macs)
+        high, dearest = greatest(graph, cost.macs)
+    except TooWide:
+        assert file in TANGLED
+        return
+    assert file not in TANGLED
+    assert 0 < low <= high
+    assert (low < high) == bool(graph.decisions)
     assert cost_of(graph, cheapest)["macs"] == low
     assert cost_of(graph, dearest)["macs"] == high
 
@@ -128,25 +157,51 @@ def test_a_random_architecture_written_as_text_is_the_same(file: str, name: str)
     graph = space(file, name).graph
     (found,) = Numbering(graph).draws(1, seed=2)
     pins = "\n".join(f"  {path}: {graph.decisions[path].describe(value)}" for path, value in found.items())
-    text = f'use "{file}.space"\nspace found = {name} with {{\n{pins}\n}}\n'
-    made = elaborate(Source(text, "found", spaces.path(file).parent / "found.space")).graph
+    text = f'use "{file}.space"\nspace written = {name} with {{\n{pins}\n}}\n'
+    made = elaborate(Source(text, "written", spaces.path(file).parent / "written.space")).graph
     assert not made.decisions
     assert made.nodes == pin(graph, found).nodes
 
 
 @pytest.mark.parametrize(("file", "name"), FIRST)
-def test_its_supernet_runs(file: str, name: str) -> None:
+def test_networks_are_what_was_predicted(file: str, name: str) -> None:
+    """Shape, parameters and MACs of random architectures are those that torch counts on the network taken out of the
+    supernet, which computes what the supernet does."""
     graph = small(file, name)
-    if cost_of(graph, largest_values(graph))["params"] > HEAVY:
-        pytest.skip("too large to build for a test")
-    supernet = Supernet(graph).eval()
-    x = graph.input.shape
-    image = torch.randn(1, int(x.channels), int(x.height), int(x.width))
-    (found,) = Numbering(graph).draws(1, seed=3)
+    supernet = None
+    if cost_of(graph, largest_values(graph))["params"] < HEAVY:
+        supernet = unsettled(Supernet(graph)).eval()
+    for found in Numbering(graph).draws(NETWORKS, seed=3):
+        pinned = pin(graph, found)
+        network = Supernet(pinned).eval() if supernet is None else supernet.extract(found)
+        x = pinned.input.shape
+        image = torch.rand(1, x.channels, x.height, x.width, generator=torch.Generator().manual_seed(1))
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            out = network(image)
+        assert cost_of(graph, found) == {
+            "macs": counter.get_total_flops() // 2,
+            "params": sum(parameter.numel() for parameter in network.parameters()),
+        }
+        y = pinned.nodes[pinned.outputs[0]].shape
+        size = (y.channels,) if y.height is None else (y.channels, y.height, y.width)
+        assert tuple(out.shape) == (y.items, *size)
+        if supernet is not None:
+            supernet.activate(found)
+            with torch.no_grad():
+                whole = supernet(image)
+            assert (whole - out).abs().max() <= 1e-5 * max(1.0, out.abs().max().item())
+
+
+def unsettled(network: Supernet) -> Supernet:
+    """Norms as they are after training, so that a wrong slice shows, and scales that keep deep networks in range."""
+    generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
-        assert supernet(image).isfinite().all()
-        supernet.activate(found)
-        assert (supernet(image) - supernet.extract()(image)).abs().max() < 1e-5
+        for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+            if tensor.dim() == 1 and tensor.dtype == torch.float32:
+                tensor.uniform_(0.7, 1.3, generator=generator)
+                if name.endswith(("bias", "running_mean")):
+                    tensor.sub_(1)
+    return network
 
 
 def test_tiny_is_small_and_learns() -> None:
