@@ -6,7 +6,7 @@ coordinates and for the order of channels and items. Regions count as images of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -47,10 +47,8 @@ from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, Sh
 
 FUNCTIONS.setdefault("len", len)
 
-Condition = tuple[Value, str, str]
-"""What must hold for every choice, what to say where it does not, and the parameter at fault."""
-
-Conditions = Callable[[Sequence[Shape], Attrs], Iterator[Condition]]
+Condition = tuple[Value, ShapeProblem]
+"""What has to hold for every choice, and what to say where it does not."""
 
 ROIS = Param("rois", "positive", doc="how many boxes each image gets")
 PER_LEVEL = Param("per_level", "positive", 2000, doc="how many boxes of each level enter the suppression, by score")
@@ -74,9 +72,9 @@ def _demand(conditions: Iterator[Condition]) -> None:
     Raises:
         ShapeProblem: a condition does not hold, whatever is chosen.
     """
-    for condition, message, param in conditions:
+    for condition, problem in conditions:
         if condition is False:
-            raise ShapeProblem(message, param)
+            raise problem
 
 
 def _options(value: Any) -> tuple[Any, ...]:
@@ -123,13 +121,13 @@ def _maps(inputs: Sequence[Shape], name: str, least: int = 1) -> Sequence[Shape]
 
 def _whole_images(maps: Sequence[Shape], name: str) -> Iterator[Condition]:
     for x in maps:
-        yield equal(x.items, 1), f"{name} reads maps of whole images, and this is one of regions", ""
+        yield equal(x.items, 1), ShapeProblem(f"{name} reads maps of whole images, and this is one of regions")
 
 
 def _boxes(x: Shape, name: str) -> Iterator[Condition]:
     if x.height is not None:
         raise ShapeProblem(f"{name} reads boxes, but here it gets a feature map", help="boxes come from propose()")
-    yield equal(x.channels, 4), f"{name} reads boxes of 4 numbers{_here(x.channels)}", ""
+    yield equal(x.channels, 4), ShapeProblem(f"{name} reads boxes of 4 numbers{_here(x.channels)}")
 
 
 def _strides(maps: Sequence[Shape]) -> tuple[float, ...]:
@@ -156,7 +154,7 @@ def _propose_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condi
     if is_plain(anchors):
         message += f": {anchors} anchors take {5 * anchors} channels"
     for x in inputs:
-        yield equal(x.channels, multiply(5, anchors)), message + _here(x.channels), ""
+        yield equal(x.channels, multiply(5, anchors)), ShapeProblem(message + _here(x.channels))
 
 
 def _propose_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
@@ -191,6 +189,7 @@ PROPOSE = Operator(
         Param("stds", "list", (1, 1, 1, 1), doc="what dx, dy, dw, dh are multiplied by"),
     ),
     shape=_propose_shape,
+    must=_propose_conditions,
     cost=_free,
     module=f"{LAYERS}.detection:Propose",
     arguments=lambda inputs, output, attrs: {
@@ -207,7 +206,7 @@ def _guided_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condit
     yield from _whole_images(inputs, "guided_propose")
     message = "guided_propose reads 8 channels: location (1), shape (2), logit (1) and deltas (4)"
     for x in inputs:
-        yield equal(x.channels, 8), message + _here(x.channels), ""
+        yield equal(x.channels, 8), ShapeProblem(message + _here(x.channels))
 
 
 def _guided_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
@@ -238,6 +237,7 @@ GUIDED_PROPOSE = Operator(
         ),
     ),
     shape=_guided_shape,
+    must=_guided_conditions,
     cost=_free,
     module=f"{LAYERS}.detection:GuidedPropose",
     arguments=lambda inputs, output, attrs: {
@@ -260,9 +260,9 @@ def _roi_align_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Con
     yield from _boxes(boxes, "roi_align")
     for fine, coarse in pairwise(maps):
         message = f"roi_align reads maps of one width{_here(fine.channels, coarse.channels)}"
-        yield equal(fine.channels, coarse.channels), message, ""
+        yield equal(fine.channels, coarse.channels), ShapeProblem(message)
         message = f"roi_align reads maps from fine to coarse{_here(fine.scale, coarse.scale)}"
-        yield less(coarse.scale, fine.scale), message, ""
+        yield less(coarse.scale, fine.scale), ShapeProblem(message)
 
 
 def _roi_align_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
@@ -282,6 +282,7 @@ ROI_ALIGN = Operator(
         Param("finest", "number", 56, doc="side from which, doubled again and again, boxes read the next coarser map"),
     ),
     shape=_roi_align_shape,
+    must=_roi_align_conditions,
     cost=_free,
     module=f"{LAYERS}.detection:RoiAlign",
     arguments=lambda inputs, output, attrs: {
@@ -300,9 +301,9 @@ def _refine_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condit
     yield from _whole_images(maps, "refine")
     yield from _boxes(boxes, "refine")
     message = "refine reads 4 deltas for each box, the same for all classes"
-    yield equal(deltas.channels, 4), message + _here(deltas.channels), ""
+    yield equal(deltas.channels, 4), ShapeProblem(message + _here(deltas.channels))
     message = "refine reads as many boxes as deltas"
-    yield equal(boxes.items, deltas.items), message + _here(boxes.items, deltas.items), ""
+    yield equal(boxes.items, deltas.items), ShapeProblem(message + _here(boxes.items, deltas.items))
 
 
 def _refine_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
@@ -327,6 +328,7 @@ REFINE = Operator(
         ),
     ),
     shape=_refine_shape,
+    must=_refine_conditions,
     cost=_free,
     module=f"{LAYERS}.detection:Refine",
     arguments=lambda inputs, output, attrs: {"stds": _floats(attrs["stds"]), "strides": _strides(inputs[:-2])},
@@ -343,8 +345,8 @@ def _dense_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Conditi
     for x in inputs:
         message = f"dense_detections reads so many channels for each anchor{_here(each)}"
         message += f" for {x.channels}" if is_plain(each, x.channels) else ""
-        yield apply("divides", each, x.channels), message, "each"
-        yield equal(x.items, inputs[0].items), "dense_detections reads maps of the same regions", ""
+        yield apply("divides", each, x.channels), ShapeProblem(message, "each")
+        yield equal(x.items, inputs[0].items), ShapeProblem("dense_detections reads maps of the same regions")
 
 
 def _dense_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
@@ -358,6 +360,7 @@ DENSE_DETECTIONS = Operator(
     name="dense_detections",
     params=(Param("each", "positive", doc="values for each anchor, such as the number of classes"),),
     shape=_dense_shape,
+    must=_dense_conditions,
     cost=_free,
     module=f"{LAYERS}.detection:DenseDetections",
     arguments=lambda inputs, output, attrs: {"each": attrs["each"]},
@@ -399,18 +402,18 @@ def _deform_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condit
     x, offsets = inputs
     for param in ("groups", "offset_groups"):
         message = f"the {param.replace('_', ' ')} have to divide the channels of the input"
-        yield apply("divides", attrs[param], x.channels), message + _here(attrs[param], x.channels), param
+        yield apply("divides", attrs[param], x.channels), ShapeProblem(message + _here(attrs[param], x.channels), param)
     message = "the groups have to divide the channels of the output" + _here(attrs["groups"], attrs["out"])
-    yield apply("divides", attrs["groups"], attrs["out"]), message, "groups"
+    yield apply("divides", attrs["groups"], attrs["out"]), ShapeProblem(message, "groups")
     wanted = multiply(2, attrs["kernel"], attrs["kernel"], attrs["offset_groups"])
     message = "deform_conv needs two offsets for each place under the kernel, in each offset group"
     if is_plain(wanted):
         message += f": {wanted} channels"
-    yield equal(offsets.channels, wanted), message + _here(offsets.channels), ""
+    yield equal(offsets.channels, wanted), ShapeProblem(message + _here(offsets.channels))
     y = strided(x, attrs["out"], attrs["stride"])
     fits = both(equal(offsets.height, y.height), equal(offsets.width, y.width))
-    yield fits, "deform_conv needs offsets for each pixel of its output, and theirs is another size", ""
-    yield equal(offsets.items, x.items), "deform_conv needs features and offsets of the same regions", ""
+    yield fits, ShapeProblem("deform_conv needs offsets for each pixel of its output, and theirs is another size")
+    yield equal(offsets.items, x.items), ShapeProblem("deform_conv needs features and offsets of the same regions")
 
 
 def _deform_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
@@ -465,10 +468,12 @@ DEFORM_CONV = Operator(
         Param("bias", "bool", False, doc="whether there is a bias"),
     ),
     shape=_deform_shape,
+    must=_deform_conditions,
     cost=_deform_cost,
     module=f"{LAYERS}.detection:DeformConv",
     arguments=_deform_arguments,
     shares=_deform_shares,
+    least=("groups",),
     inputs=2,
     doc="deformable convolution of features at offsets, which come second: down, right for each place under the kernel",
 )
