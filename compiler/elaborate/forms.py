@@ -13,19 +13,22 @@ from nasdsl.compiler import expr, ops, syntax
 from nasdsl.compiler.diagnostics import Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate
-from nasdsl.compiler.elaborate.frame import Broken, Frame, Scope, join
+from nasdsl.compiler.elaborate.frame import Broken, Frame, Scope, join, mismatch
 from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.elaborate.steps import (
     Term,
     add_up,
+    alike,
     apply,
     check_equal,
     choose_shape,
+    kind_of,
     merge,
     node_for,
     run_body,
     run_let,
     run_step,
+    select,
     step_names,
 )
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
@@ -42,6 +45,11 @@ def apply_form(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: S
     return _FORMS[value.name](value, flow, frame, name, span)
 
 
+def branch_name(scale: Value, label: str = "", number: int = 0) -> str:
+    """How a path names a branch: by its scale, or where that is searched by its label, or by its number."""
+    return (label or str(number)) if isinstance(scale, Expr) else v.show(scale)
+
+
 def bundle(flow: Flow) -> tuple[Tensor, ...]:
     if flow is None:
         return ()
@@ -53,8 +61,8 @@ def _parallel(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
     shared = "share" in value.arguments
     if shared and value.arguments["share"] != Symbol("weights"):
         raise error("bad-argument", "branches share weights or nothing", value.spans["share"], help="write `weights`")
-    for tensor in bundle(flow):
-        step = f"[{v.show(tensor.shape.scale)}]"
+    for number, tensor in enumerate(bundle(flow)):
+        step = f"[{branch_name(tensor.shape.scale, tensor.label, number)}]"
         inner = frame.under(step).but(incoming=tensor, names={})
         if shared:
             inner = inner.but(cuts=(*frame.cuts, (len(frame.path), len(inner.path))))
@@ -106,7 +114,26 @@ def _residual(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
     if v.is_lost(flow) or v.is_lost(inside):
         return v.LOST
     assert isinstance(inside, Tensor)
+    if (flow.shape.height is None) != (inside.shape.height is None):
+        raise error(
+            "kind-mismatch",
+            f"`residual` gets {kind_of(flow)}, and its body ends in {kind_of(inside)}: they cannot be added",
+            span,
+            help="leave out of the body what takes the mean over all pixels",
+        )
     stride = expr.divide(flow.shape.scale, inside.shape.scale)
+    finer = mismatch(
+        "scale-mismatch",
+        "the body of `residual` ends at a scale that no stride leads to from its input",
+        span,
+        f"this is {v.show(inside.shape.scale)}",
+        flow.span,
+        f"this is {v.show(flow.shape.scale)}",
+        "end the body at the scale that comes in, or at one that a stride leads to",
+    )
+    whole = expr.equal(stride, expr.apply("max", 1, expr.apply("floor", stride)))
+    if not frame.builder.prove(whole, frame, finer, (inside.shape.scale, flow.shape.scale)):
+        return v.LOST
     shortcut = _shortcut(flow, inside, stride, frame, span)
     return add_up([(shortcut, True, span), (inside, True, span)], frame, "residual", span)
 
@@ -126,7 +153,10 @@ def _shortcut(flow: Tensor, inside: Tensor, stride: Value, frame: Frame, span: S
     made = node_for(conv, arguments, (flow,), frame.but(path=join(frame.path, "shortcut")), span, {})
     if same is False:
         return made
-    shape = choose_shape(same, flow.shape, made.shape)
+    # in width and scale both are as the body is, which need not be proven again
+    shape = replace(
+        choose_shape(same, flow.shape, made.shape), channels=inside.shape.channels, scale=inside.shape.scale
+    )
     edges = (Edge(flow.node, same), Edge(made.node, expr.negate(same)))
     return frame.builder.node(
         join(frame.path, "shortcut.select"), "select", "select", {}, edges, shape, frame.present, span
@@ -217,16 +247,45 @@ def _pick(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) 
     if scale is None:
         raise error("missing-argument", "`pick` needs a scale", span, help="write `pick(1/32)`")
     tensors = bundle(flow)
-    for tensor in tensors:
-        if tensor.shape.scale == scale:
-            return tensor
-    there = ", ".join(v.show(tensor.shape.scale) for tensor in tensors)
-    raise error(
-        "no-such-branch",
-        f"there is no branch at scale {v.show(scale)}",
-        value.spans.get("scale", span),
-        help=f"there are {there}",
-    )
+    if any(tensor.lost for tensor in tensors):
+        return v.LOST
+    cases, anything = _at_scale([(tensor, True) for tensor in tensors], scale, value.spans.get("scale", span), frame)
+    if len(cases) == 1 and cases[0][0].shape.scale == scale:
+        return replace(cases[0][0], present=anything)
+    if len(cases) > 1 and expr.both(*[there for _, there in cases[:2]]) is True:
+        raise error("several-branches", f"there are two branches at scale {v.show(scale)}", span)
+    picked: list[tuple[Value, Flow]] = []
+    for i, (tensor, there) in enumerate(cases):
+        earlier = expr.either(*[other for _, other in cases[:i]])
+        picked.append((expr.both(there, expr.negate(earlier)), tensor))
+    chosen = select(picked, frame.under(name), span)
+    assert isinstance(chosen, Tensor)
+    return replace(chosen, shape=replace(chosen.shape, scale=scale), present=anything)
+
+
+def _at_scale(
+    tensors: list[tuple[Tensor, Value]], scale: Value, place: Span, frame: Frame
+) -> tuple[list[tuple[Tensor, Value]], Value]:
+    """The tensors that may have a scale, each with the condition under which it is there and has it.
+
+    With them the condition under which any tensor is there: that one of that scale is there too is proven.
+
+    Raises:
+        CompileError: none has this scale, whatever is chosen.
+    """
+    cases = [(t, expr.both(when, t.present, expr.equal(t.shape.scale, scale))) for t, when in tensors]
+    cases = [(tensor, there) for tensor, there in cases if there is not False]
+    known = sorted({t.shape.scale for t, _ in tensors if not isinstance(t.shape.scale, Expr)}, reverse=True)
+    help = f"there are {', '.join(map(v.show, known))}" if known else ""
+    if not cases:
+        raise error("no-such-branch", f"there is no branch at scale {v.show(scale)}", place, help=help)
+    anything = expr.either(*[expr.both(when, t.present) for t, when in tensors])
+    always = [v.show(s) for s in known if expr.either(*[t.present for t, _ in tensors if t.shape.scale == s]) is True]
+    message = f"for some choices there is no branch at scale {v.show(scale)}"
+    usage = f"whatever is chosen there are {', '.join(always)}" if always else ""
+    missing = Diagnostic("no-such-branch", message, place, help=usage)
+    frame.builder.prove(expr.either(*[there for _, there in cases]), frame.when(anything), missing)
+    return cases, anything
 
 
 def _concat(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
@@ -241,20 +300,17 @@ def _concat(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
         tensors = [(tensor, True) for tensor in bundle(flow)]
     if not tensors:
         return None
-    scale = value.arguments.get(
-        "scale", tensors[0][0].shape.scale if "*" in value.arguments or "from" in value.arguments else None
-    )
+    if any(t.lost for t, _ in tensors):
+        return v.LOST
+    alike("concatenated", [(t, when, t.span or span) for t, when in tensors], frame)
+    if "*" in value.arguments or "from" in value.arguments or len(tensors) == 1:
+        default = tensors[0][0].shape.scale
+    else:  # the finest that is there
+        default = expr.apply("max", *[expr.choose(t.present, t.shape.scale, 0) for t, _ in tensors])
+    scale = value.arguments.get("scale", default)
     attrs = {"scale": scale, "mode": value.arguments.get("mode", Symbol("bilinear"))}
-    if attrs["scale"] is None:
-        attrs["scale"] = max(t.shape.scale for t, _ in tensors)
-    if all(t.shape.scale != attrs["scale"] for t, _ in tensors):
-        there = ", ".join(v.show(t.shape.scale) for t, _ in tensors)
-        raise error(
-            "no-such-branch",
-            f"there is no branch at scale {v.show(attrs['scale'])}",
-            value.spans.get("scale", span),
-            help=f"there are {there}",
-        )
+    if tensors[0][0].shape.height is not None:
+        _at_scale(tensors, scale, value.spans.get("scale", span), frame)
     try:
         shape = operator.shape([tensor.shape for tensor, _ in tensors], attrs)
     except ShapeProblem as problem:
@@ -278,8 +334,9 @@ def _guarded(value: Any, span: Span) -> list[tuple[Tensor, Value]]:
 def _sum(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     if "from" in value.arguments:
         tensors = _guarded(value.arguments["from"], value.spans.get("from", span))
-        return add_up([(tensor, when, span) for tensor, when in tensors], frame, name, span)
-    return add_up([(tensor, True, span) for tensor in bundle(flow)], frame, name, span)
+    else:
+        tensors = [(tensor, True) for tensor in bundle(flow)]
+    return add_up([(tensor, when, tensor.span or span) for tensor, when in tensors], frame, name, span)
 
 
 # --- Fusion -----------------------------------------------------------------------------------------------------------
@@ -344,16 +401,26 @@ def _fuse(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) 
     if not inputs:
         return None
     named = "to" in value.arguments
-    out: list[Tensor] = []
-    for scale, width in targets:
+    done: dict[int, Tensor] = {}
+    for number in _order(rule, targets):
+        scale, width = targets[number]
         levelled = len(targets) > 1 or (named and not isinstance(scale, Expr))
         there = True if named or listed else _there(inputs, scale)
         here = frame.when(there)
-        step = here.under(f"[{v.show(scale)}]") if levelled else here
-        made = _level(rule, inputs, out, scale, width, listed, here, step, span, also)
+        step = here.under(f"[{branch_name(scale, '', number)}]") if levelled else here
+        made = _level(rule, inputs, list(done.values()), scale, width, listed, here, step, span, also)
         if made is not None:
-            out.append(replace(made, present=expr.both(made.present, there)))
+            done[number] = replace(made, present=expr.both(made.present, there))
+    out = [done[number] for number in sorted(done)]
     return out[0] if listed and len(out) == 1 else Branches(tuple(out))
+
+
+def _order(rule: _Rule, targets: list[tuple[Any, Any]]) -> list[int]:
+    """The outputs by number, each behind the one that it reads."""
+    order = list(range(len(targets)))
+    if rule.sources in ("finer", "coarser") and not any(isinstance(scale, Expr) for scale, _ in targets):
+        order.sort(key=lambda number: targets[number][0], reverse=rule.sources == "finer")
+    return order
 
 
 def _there(inputs: list[tuple[Tensor, Value]], scale: Any) -> Value:
@@ -415,7 +482,8 @@ def _level(
         made = _path(rule, tensor, when, scale, width, frame, listed, span)
         if made is not None:
             terms.append((made, when, span))
-    terms.extend((tensor, expr.both(when, expr.equal(tensor.shape.scale, scale)), span) for tensor, when in also)
+    for tensor, when in also:
+        terms.append((tensor, expr.both(when, expr.equal(tensor.shape.scale, scale)), tensor.span or span))
     if not terms:
         return None
     merged = _merge(rule, terms, step, span)
@@ -467,9 +535,11 @@ def _new_level(rule: _Rule, done: list[Tensor], scale: Any, width: Any, frame: F
     if not done:
         raise error("no-such-branch", "a new level is made from the coarsest output, and there is none yet", span)
     source = min(done, key=lambda tensor: tensor.shape.scale)
-    return _run_path(
-        rule, entry, source, scale, width, frame.under(f"[{v.show(source.shape.scale)} -> {v.show(scale)}]"), span
-    )
+    return _run_path(rule, entry, source, scale, width, frame.under(_path_name(source, scale)), span)
+
+
+def _path_name(source: Tensor, scale: Value) -> str:
+    return f"[{branch_name(source.shape.scale, source.label)} -> {branch_name(scale)}]"
 
 
 def _path(
@@ -483,19 +553,18 @@ def _path(
         ("up", expr.less(source, scale)),
     )
     possible = [(word, test) for word, test in relations if test is not False]
-    label = f"[{tensor.label}]" if listed and tensor.label else f"[{v.show(source)} -> {v.show(scale)}]"
+    label = f"[{tensor.label}]" if listed and tensor.label else _path_name(tensor, scale)
     results: list[tuple[Value, Tensor]] = []
     for word, test in possible:
         entry = rule.entries.get(word) or rule.entries.get("any")
         here = frame.when(expr.both(when, test, tensor.present)).under(label)
         if entry is None:
-            missing = Diagnostic(
-                "missing-entry",
-                f"the fusion `{rule.fusion.name}` has no entry `{word}`, "
-                f"and a path from {v.show(source)} to {v.show(scale)} needs it",
-                span,
+            message = (
+                f"the fusion `{rule.fusion.name}` has no entry `{word}`, and a path{_from_to(source, scale)} needs it"
             )
-            frame.builder.prove(expr.negate(expr.both(when, test)), frame, missing)
+            usage = f"write `{word}: ...` in the fusion, with what ends at `scale` and `width`"
+            missing = mismatch("missing-entry", message, span, "", rule.fusion.span, "has no such entry", usage)
+            frame.builder.prove(expr.negate(test), here, missing)
             continue
         made = _run_path(rule, entry, tensor, scale, width, here if len(possible) == 1 else here.under(word), span)
         if made is not None:
@@ -531,36 +600,42 @@ def _run_path(
         return None
     if not isinstance(made, Tensor):
         raise error("several-branches", "a path of a fusion ends in one tensor", entry.value.span)
-    from_to = f"the path from {v.show(tensor.shape.scale)} to {v.show(scale)}"
-    wide = check_equal(
+    if v.is_lost(made):
+        return made
+    path = f"the path{_from_to(tensor.shape.scale, scale) or f' of `{rule.fusion.name}`'}"
+    check_equal(
         made.shape.channels,
         width,
         "width-mismatch",
-        f"{from_to} does not end at the width of its target",
+        f"{path} does not end at the width of its target",
         inner,
         entry.value.span,
         span,
         "the last operator of a path takes `width`",
     )
-    scaled = check_equal(
+    check_equal(
         made.shape.scale,
         scale,
         "scale-mismatch",
-        f"{from_to} does not end at the scale of its target",
+        f"{path} does not end at the scale of its target",
         inner,
         entry.value.span,
         span,
         _how_to_end(tensor, scale),
     )
-    if wide and scaled:
-        return made
-    return replace(made, shape=replace(made.shape, channels=width, scale=scale))  # reported once, here
+    return replace(made, shape=replace(made.shape, channels=width, scale=scale))  # what differs is told here, once
+
+
+def _from_to(source: Value, scale: Value) -> str:
+    """The two scales in words, where no choice changes them."""
+    known = not isinstance(source, Expr) and not isinstance(scale, Expr)
+    return f" from {v.show(source)} to {v.show(scale)}" if known else ""
 
 
 def _how_to_end(tensor: Tensor, scale: Any) -> str:
     source = tensor.shape.scale
     if isinstance(source, Expr) or isinstance(scale, Expr) or source == scale:
-        return "bring it to `scale`"
+        return "end the path with `resize(to: scale)`"
     if source < scale:
         return "end the path with `upsample(to: scale)`"
     stride = v.show(expr.divide(source, scale))

@@ -15,7 +15,7 @@ from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import constant, evaluate
 from nasdsl.compiler.elaborate.forms import apply_form
-from nasdsl.compiler.elaborate.frame import Binding, Broken, Builder, Frame, Scope
+from nasdsl.compiler.elaborate.frame import Binding, Broken, Builder, Frame, Obligation, Scope
 from nasdsl.compiler.elaborate.functions import FUNCTIONS
 from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.elaborate.pins import resolve_pins
@@ -23,6 +23,7 @@ from nasdsl.compiler.elaborate.resolve import MOST_FOUND, NETWORKS, SLOTS, missp
 from nasdsl.compiler.elaborate.settings import expression, read_section
 from nasdsl.compiler.elaborate.steps import apply, or_else, run_body, run_let, run_require, try_labelled, try_let
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
+from nasdsl.compiler.engine.cells import value_at
 from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.expr import Expr, Symbol
 from nasdsl.compiler.extremes import conflict, counterexample, least
@@ -432,8 +433,11 @@ class _Program:
     def _prove(self, graph: Graph) -> None:
         """What has to hold for every choice: shapes that agree, items that exist."""
         proved: dict[Any, Architecture | None] = {}
+        told: set[tuple[str, Span | None]] = set()
         for obligation in self.builder.obligations:
             old = obligation.diagnostic
+            if (old.code, old.span) in told:
+                continue
             if obligation.condition not in proved:
                 try:
                     proved[obligation.condition] = counterexample(graph, obligation.condition)
@@ -442,13 +446,9 @@ class _Program:
                     self.builder.report([replace(old, code="unproven", message=message, severity="warning")])
                     proved[obligation.condition] = None
             found = proved[obligation.condition]
-            if found is None:
-                continue
-            own = sorted(path for path in expr.decisions_of(obligation.condition) if path in found)
-            shown = ", ".join(f"`{path}: {graph.decisions[path].describe(found[path])}`" for path in own[:MOST_SHOWN])
-            more = f" and {len(own) - MOST_SHOWN} more" if len(own) > MOST_SHOWN else ""
-            with_choice = f"for example with {shown}{more}" if shown else ""
-            self.builder.report([replace(old, help="\n".join(part for part in (with_choice, old.help) if part))])
+            if found is not None:
+                told.add((old.code, old.span))
+                self.builder.report([_shown_by(found, obligation, graph)])
 
     def _agree(self, graph: Graph) -> None:
         """Requirements that leave at least one architecture."""
@@ -512,6 +512,20 @@ PROOF = 500_000
 
 MOST_SHOWN = 6
 """Decisions of a combination that a message names."""
+
+
+def _shown_by(found: Architecture, obligation: Obligation, graph: Graph) -> Diagnostic:
+    """The diagnostic of an obligation that an architecture breaks, with the decisions that show it."""
+    diagnostic = obligation.diagnostic
+    own = [path for path in graph.decisions if path in found and path in expr.decisions_of(obligation.condition)]
+    shown = ", ".join(f"`{path}: {graph.decisions[path].describe(found[path])}`" for path in own[:MOST_SHOWN])
+    more = f" and {len(own) - MOST_SHOWN} more" if len(own) > MOST_SHOWN else ""
+    if obligation.compared:
+        here, *there = [f"here this is {v.show(value_at(value, found))}" for value in obligation.compared]
+        others = tuple(Label(o.span, text) for o, text in zip(diagnostic.others, there, strict=False))
+        diagnostic = replace(diagnostic, label=here, others=(*others, *diagnostic.others[len(others) :]))
+    example = f"for example with {shown}{more}" if shown else ""
+    return replace(diagnostic, help="\n".join(part for part in (example, diagnostic.help) if part))
 
 
 def _place(diagnostic: Diagnostic) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from nasdsl.compiler import expr, ops, syntax
-from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import condition, evaluate, items_of, match_cases
@@ -220,7 +220,7 @@ def run_step(node: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
             return run_step(node.then if test else node.otherwise, flow, frame)
         cases = [(test, "then", node.then), (expr.negate(test), "else", node.otherwise)]
         outcomes = each([partial(run_step, body, flow, frame.when(c)) for c, _, body in cases])
-        return _select(
+        return select(
             [(c, flow) for (c, _, _), flow in zip(cases, outcomes, strict=True)], frame.under("if"), node.span
         )
     if isinstance(node, syntax.Match):
@@ -251,7 +251,7 @@ def _run_match(node: syntax.Match, flow: Flow, frame: Frame) -> Flow:
         )
     flows = each([partial(run_labelled, label, body, flow, frame.when(test)) for test, label, body in cases])
     outcomes = [(test, made) for (test, _, _), made in zip(cases, flows, strict=True)]
-    return _select(outcomes, frame.under("match"), node.span)
+    return select(outcomes, frame.under("match"), node.span)
 
 
 def _terms(node: syntax.Expr) -> list[syntax.Expr]:
@@ -300,7 +300,7 @@ def _run_repeat(node: syntax.Repeat, flow: Flow, frame: Frame, name: str) -> Flo
         flow = run_body(node.body.items, flow, inner.but(names={}, copies=True))
         if i + 1 in values:
             exits.append((expr.equal(count, i + 1), flow))
-    return exits[0][1] if len(exits) == 1 else _select(exits, frame.under("exit"), node.span)
+    return exits[0][1] if len(exits) == 1 else select(exits, frame.under("exit"), node.span)
 
 
 def _run_for(node: syntax.For, flow: Flow, frame: Frame, name: str) -> Flow:
@@ -346,7 +346,7 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
         flows = each(
             [partial(apply, case.value, flow, site.when(case.condition), case.label, span) for case in value.cases]
         )
-        return _select([(case.condition, made) for case, made in zip(value.cases, flows, strict=True)], site, span)
+        return select([(case.condition, made) for case, made in zip(value.cases, flows, strict=True)], site, span)
     if isinstance(value, v.Text):
         inner = value.frame.but(
             path=join(frame.path, name),
@@ -502,28 +502,39 @@ def add_up(terms: list[Term], frame: Frame, name: str, span: Span) -> Flow:
     ]
     if not tensors:
         return None
+    alike("added", tensors, frame)
     first, _, first_place = tensors[0]
     for tensor, when, place in tensors[1:]:
         inner = frame.when(expr.both(when, tensor.present))
-        check_equal(
-            tensor.shape.channels,
-            first.shape.channels,
-            "width-mismatch",
-            "these cannot be added: their widths differ",
-            inner,
-            place,
-            first_place,
-        )
-        check_equal(
-            tensor.shape.scale,
-            first.shape.scale,
-            "scale-mismatch",
-            "these cannot be added: their scales differ",
-            inner,
-            place,
-            first_place,
-        )
+        for code, here, there, what in (
+            ("width-mismatch", tensor.shape.channels, first.shape.channels, "widths"),
+            ("scale-mismatch", tensor.shape.scale, first.shape.scale, "scales"),
+        ):
+            message = f"these cannot be added: their {what} differ"
+            check_equal(here, there, code, message, inner, place, first_place)
     return merge("sum", {}, [(tensor, when) for tensor, when, _ in tensors], first.shape, frame, name, span)
+
+
+def kind_of(tensor: Tensor) -> str:
+    return "a vector" if tensor.shape.height is None else "a feature map"
+
+
+def alike(joined: str, terms: Sequence[tuple[Tensor, Value, Span]], frame: Frame) -> None:
+    """That tensors which are to be `joined` are all maps or all vectors, and as many of them for each image.
+
+    Raises:
+        CompileError: a map and a vector are to be joined.
+    """
+    (first, first_when, first_place), *others = terms
+    for tensor, when, place in others:
+        if (tensor.shape.height is None) != (first.shape.height is None):
+            message = f"these cannot be {joined}: one is a feature map, the other a vector"
+            where = (Label(first_place, f"this is {kind_of(first)}"),)
+            usage = "`global_pool()` makes a vector of a map"
+            raise error("kind-mismatch", message, place, f"this is {kind_of(tensor)}", others=where, help=usage)
+        inner = frame.when(expr.both(first_when, first.present, when, tensor.present))
+        message = f"these cannot be {joined}: an image gives more of one than of the other"
+        check_equal(tensor.shape.items, first.shape.items, "items-mismatch", message, inner, place, first_place)
 
 
 def merge(
@@ -570,13 +581,13 @@ def check_equal(
 ) -> bool:
     """That two shapes agree for every choice: an error at once, or something to prove. False where they don't."""
     same = expr.equal(a, b)
-    label, other_label = f"this is {v.show(a)}", f"this is {v.show(b)}"
-    if isinstance(a, Expr) or isinstance(b, Expr):
-        label, other_label = "this one", "this one"
-    return frame.builder.prove(same, frame, mismatch(code, message, place, label, other, other_label, help))
+    if same is True:
+        return True
+    diagnostic = mismatch(code, message, place, f"this is {v.show(a)}", other, f"this is {v.show(b)}", help)
+    return frame.builder.prove(same, frame, diagnostic, (a, b))
 
 
-def _select(outcomes: list[tuple[Value, Flow]], frame: Frame, span: Span) -> Flow:
+def select(outcomes: list[tuple[Value, Flow]], frame: Frame, span: Span) -> Flow:
     """The one outcome whose condition holds. The conditions exclude each other."""
     there = [(test, flow) for test, flow in outcomes if test is not False and flow is not None]
     if not there:
@@ -588,6 +599,17 @@ def _select(outcomes: list[tuple[Value, Flow]], frame: Frame, span: Span) -> Flo
     if any(isinstance(flow, Branches) for _, flow in there):
         return _select_branches(there, frame, span)
     tensors: list[tuple[Value, Tensor]] = [(test, flow) for test, flow in there if isinstance(flow, Tensor)]
+    for _, tensor in tensors[1:]:
+        if (tensor.shape.height is None) != (tensors[0][1].shape.height is None):
+            first = tensors[0][1]
+            raise error(
+                "kind-mismatch",
+                "some alternatives give a feature map and some a vector",
+                tensor.span or span,
+                f"this gives {kind_of(tensor)}",
+                others=(Label(first.span or span, f"this gives {kind_of(first)}"),),
+                help="end all alternatives alike: `global_pool()` makes a vector of a map",
+            )
     present = expr.either(*[expr.both(test, tensor.present) for test, tensor in tensors])
     if len(outcomes) == len(there) and all(tensor.present is True for _, tensor in tensors):
         present = True
@@ -605,12 +627,11 @@ def or_else(flow: Flow, otherwise: Flow, frame: Frame, span: Span) -> Flow:
     present = expr.either(*[tensor.present for tensor in parts])
     if present is True or v.is_lost(flow) or v.is_lost(otherwise):
         return flow
-    return _select([(present, flow), (expr.negate(present), otherwise)], frame, span)
+    return select([(present, flow), (expr.negate(present), otherwise)], frame, span)
 
 
 def choose_shape(test: Value, then: Shape, otherwise: Shape) -> Shape:
-    if (then.height is None) != (otherwise.height is None):
-        raise ShapeProblem("some alternatives give a vector and some a map")
+    """Of two maps, or of two vectors."""
     return Shape(
         expr.choose(test, then.channels, otherwise.channels),
         None if then.height is None else expr.choose(test, then.height, otherwise.height),
@@ -630,7 +651,7 @@ def _select_branches(there: Sequence[tuple[Value, Flow]], frame: Frame, span: Sp
     out: list[Tensor] = []
     for scale, cases in by_scale.items():
         missing = [(test, None) for test, _ in there if all(test != other for other, _ in cases)]
-        chosen = _select([*cases, *missing], frame.under(f"[{v.show(scale)}]"), span)
+        chosen = select([*cases, *missing], frame.under(f"[{v.show(scale)}]"), span)
         assert isinstance(chosen, Tensor)
         out.append(chosen)
     return Branches(tuple(out))

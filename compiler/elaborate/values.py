@@ -261,7 +261,7 @@ def describe(value: Any) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as a file would write it."""
+    """A value as a file would write it. What hangs on several decisions has no short form: they are named."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Fraction):
@@ -285,4 +285,7 @@ def show(value: Any) -> str:
         return f"{show(value.value)} {value.unit}"
     if isinstance(value, Case | Slot):
         return f"oneof({', '.join(show(v) for v in value.values)})"
+    if isinstance(value, Expr):
+        paths = sorted(value.decisions)
+        return f"what {', '.join(paths[:2])}{' and others' if len(paths) > 2 else ''} decide"
     return str(value)
