@@ -374,12 +374,19 @@ def _logic(node: syntax.Binary, frame: Frame) -> Any:
 
 def _membership(node: syntax.Binary, frame: Frame) -> Any:
     left = evaluate(node.left, frame)
+    if isinstance(node.right, syntax.Range) and node.right.step is None and _is_cost(left):  # far too many to list
+        first, last = number(node.right.first, frame), number(node.right.last, frame)
+        return expr.both(expr.at_most(first, left), expr.at_most(left, last))
     if isinstance(node.right, syntax.Name | syntax.Range):
         listed = evaluate(node.right, frame)
         if isinstance(listed, v.Guarded):
             return expr.either(*[expr.both(there, _equality(left, item, node, frame)) for item, there in listed.items])
     right = items_of(node.right, frame)
     return expr.either(*[_equality(left, item, node, frame) for item in right])
+
+
+def _is_cost(value: Any) -> bool:
+    return isinstance(value, Total) or (isinstance(value, Expr) and any(map(_is_cost, value.children())))
 
 
 def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
