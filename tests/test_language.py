@@ -460,6 +460,21 @@ case(
     "fusion join { any: conv(width, act: oneof(relu, none)) -> resize(to: scale), from: all, merge: sum() }" + LEVELS,
 )
 
+# Along the levels, with a decision in each path: 3 same and 2 between, from each output to the next.
+for way in ("finer", "coarser"):
+    case(
+        f"paths of {way}",
+        2**5,
+        f"""
+        fusion join {{
+          any: conv(width, act: oneof(relu, none)) -> resize(to: scale)
+          from: {way}
+          merge: sum()
+        }}
+        """
+        + LEVELS,
+    )
+
 # A fusion with a parameter.
 case(
     "parameters of a fusion",

@@ -179,57 +179,75 @@ def _branches(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
 def _extend(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     """Coarser levels behind those that come in: the operator is applied to the coarsest one, again and again.
 
-    Without an operator every second pixel is taken.
+    Without an operator every second pixel is taken. Where choices decide which levels come in, the coarsest is the
+    coarsest one that is there.
     """
-    levels = value.arguments.get("levels")
-    if levels is None:
+    if "levels" not in value.arguments:
         raise error("missing-argument", "`extend` needs levels", span, help="write `extend(1)` for one more level")
-    place = value.spans["levels"]
     operator = value.arguments.get("operator", _every_second(value, frame))
     tensors = list(bundle(flow))
     if not tensors or any(tensor.lost for tensor in tensors):
         return v.LOST
     if any(isinstance(tensor.shape.scale, Expr) for tensor in tensors):
         raise error("not-constant", "`extend` needs branches whose scales no choice changes", span)
-    coarsest = min(tensors, key=lambda tensor: tensor.shape.scale)
     try:
-        deepest = expr.FUNCTIONS["level"](coarsest.shape.scale)
+        place_of = {expr.FUNCTIONS["level"](tensor.shape.scale): i for i, tensor in enumerate(tensors)}
     except ValueError:
         raise error("bad-scale", "`extend` needs scales that are powers of 1/2", span) from None
-    if isinstance(levels, int) and not isinstance(levels, bool):
-        levels = tuple(range(deepest + 1, deepest + levels + 1))
-    wanted = (
+    there = {level: tensors[i].present for level, i in place_of.items()}
+    wanted = _levels_wanted(value, there)
+    last: Tensor | None = None
+    for level in range(min(there), max((*wanted, *there)) + 1):
+        own = tensors[place_of[level]] if level in there else None
+        behind = expr.negate(expr.either(*[present for other, present in there.items() if other >= level]))
+        needed = expr.both(behind, expr.either(*[asked for n, asked in wanted.items() if n >= level]))
+        if last is not None and frame.builder.possible(needed):
+            inner = frame.when(needed).under(f"{name}[{v.show(Fraction(1, 2**level))}]").but(incoming=last)
+            made = apply(operator, last, inner, "", span)
+            if made is None or v.is_lost(made):
+                return v.LOST
+            assert isinstance(made, Tensor)
+            message = "the operator of `extend` does not halve the scale"
+            place, scale = value.spans.get("operator", span), Fraction(1, 2**level)
+            check_equal(made.shape.scale, scale, "scale-mismatch", message, inner, place, span)
+            made = replace(made, present=expr.both(made.present, needed))
+            if own is None:
+                last = made
+                if level in wanted:
+                    tensors.append(replace(made, present=expr.both(made.present, wanted[level])))
+            else:
+                both = select([(own.present, own), (made.present, made)], inner.under("select"), span)
+                assert isinstance(both, Tensor)
+                last = tensors[place_of[level]] = both
+            there[level] = last.present
+        elif own is not None:
+            last = own
+    return Branches(tuple(tensors))
+
+
+def _levels_wanted(value: v.Invocation, there: Mapping[int, Value]) -> dict[int, Value]:
+    """The levels that `extend` is asked for, each with the condition under which it is."""
+    levels, place = value.arguments["levels"], value.spans["levels"]
+    if isinstance(levels, int) and not isinstance(levels, bool) and 0 < levels <= MOST_LEVELS:
+        out: dict[int, Value] = {}
+        for level, present in there.items():  # so many behind the coarsest one
+            coarsest = expr.both(present, expr.negate(expr.either(*[p for n, p in there.items() if n > level])))
+            for n in range(level + 1, level + levels + 1):
+                out[n] = expr.either(out.get(n, False), coarsest)
+        return out
+    items = (
         levels.items
         if isinstance(levels, v.Guarded)
         else [(n, True) for n in levels]
         if isinstance(levels, tuple)
-        else None
+        else ()
     )
-    if wanted is None or not all(isinstance(n, int) and n <= MOST_LEVELS for n, _ in wanted):
-        raise error("bad-argument", "the levels are a number, or a list or range of levels", place)
-    conditions = {n: expr.either(*[there for m, there in wanted if m == n]) for n, _ in wanted}
-    last = coarsest
-    for level in range(deepest + 1, max(conditions, default=0) + 1):
-        needed = expr.either(*[there for n, there in conditions.items() if n >= level])
-        inner = frame.when(needed).under(f"{name}[{v.show(Fraction(1, 2**level))}]").but(incoming=last)
-        made = apply(operator, last, inner, "", span)
-        if made is None or v.is_lost(made):
-            return v.LOST
-        assert isinstance(made, Tensor)
-        check_equal(
-            made.shape.scale,
-            Fraction(1, 2**level),
-            "scale-mismatch",
-            "the operator of `extend` does not halve the scale",
-            inner,
-            value.spans.get("operator", span),
-            span,
+    if not items or not all(isinstance(n, int) and 0 <= n <= MOST_LEVELS for n, _ in items):
+        message = f"`extend` takes how many levels to add, or a list of levels, up to {MOST_LEVELS}"
+        raise error(
+            "bad-argument", message, place, f"this is {v.describe(levels)}", help="write `extend(1)` or `extend(2..6)`"
         )
-        last = replace(made, present=expr.both(made.present, needed))
-        there = conditions.get(level, False)
-        if there is not False:
-            tensors.append(replace(made, present=expr.both(made.present, there)))
-    return Branches(tuple(tensors))
+    return {n: expr.either(*[asked for m, asked in items if m == n]) for n, _ in items}
 
 
 MOST_LEVELS = 30
