@@ -30,13 +30,17 @@ def node_cost(graph: Graph, node: Node) -> Cost:
     return Cost(expr.multiply(cost.macs, node.shape.items), cost.params)
 
 
-def total_cost(graph: Graph) -> Cost:
-    """Of the whole network, as sums of terms over few decisions each. Shared weights count once, their work each
-    time."""
+def total_cost(graph: Graph, under: str = "") -> Cost:
+    """Of the whole network, or of its nodes under a path such as `backbone`, as sums of terms over few decisions each.
+
+    Shared weights count once, their work each time.
+    """
     macs: list[Value] = []
     params: list[Value] = []
     shared: dict[str, list[tuple[Value, Value]]] = {}
     for node in graph.operators():
+        if under and not lies_under(node.name, under):
+            continue
         cost = node_cost(graph, node)
         macs.append(expr.choose(node.reached, cost.macs, 0))
         if node.weight == node.name and node.weight not in shared:
@@ -52,12 +56,17 @@ def total_cost(graph: Graph) -> Cost:
     return Cost(expr.add(*macs), expr.add(*params))
 
 
+def lies_under(name: str, path: str) -> bool:
+    """Whether a node or decision goes by a path or lies inside it: `backbone.c1[0].conv` lies under `backbone.c1`."""
+    return name.startswith(path) and name[len(path) : len(path) + 1] in ("", ".", "[")
+
+
 def measure(cost: Cost, name: str) -> Value:
     """One of MEASURES from a cost."""
     return {"macs": cost.macs, "flops": expr.multiply(2, cost.macs), "params": cost.params}[name]
 
 
-def cost_of(graph: Graph, values: Mapping[str, Any]) -> dict[str, int]:
-    """MACs and parameters of one architecture."""
-    cost = total_cost(graph)
+def cost_of(graph: Graph, values: Mapping[str, Any], under: str = "") -> dict[str, int]:
+    """MACs and parameters of one architecture, or of its nodes under a path."""
+    cost = total_cost(graph, under)
     return {"macs": int(expr.evaluate(cost.macs, values)), "params": int(expr.evaluate(cost.params, values))}
