@@ -1,0 +1,68 @@
+"""What tests of spaces share: networks built and run, against what was predicted of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from nasdsl.compiler.cost import cost_of
+from nasdsl.compiler.graph import Graph, Shape
+from nasdsl.compiler.pin import pin
+from nasdsl.compiler.supernet import Supernet
+
+
+def unsettle(network: torch.nn.Module, seed: int = 7) -> None:
+    """Norms as they are after training, so that a wrong slice shows."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d | torch.nn.LayerNorm):
+                for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+                    if tensor.dtype == torch.float32:
+                        low, high = (-0.2, 0.2) if name in ("bias", "running_mean") else (0.7, 1.3)
+                        tensor.uniform_(low, high, generator=generator)
+
+
+def image_for(graph: Graph, batch: int = 1, seed: int = 0) -> torch.Tensor:
+    """An image of the declared size."""
+    x = graph.input.shape
+    return torch.randn(batch, x.channels, x.height, x.width, generator=torch.Generator().manual_seed(seed))
+
+
+def output_size(shape: Shape, batch: int) -> tuple[int, ...]:
+    """What torch calls the size of a tensor of that shape."""
+    pixels = () if shape.height is None else (int(shape.height), int(shape.width))
+    return (batch * int(shape.items), int(shape.channels), *pixels)
+
+
+def check_predictions(graph: Graph, values: Mapping[str, Any]) -> None:
+    """One architecture alone has the parameters, MACs and output size that its graph predicts."""
+    pinned = pin(graph, values)
+    assert not pinned.decisions
+    predicted = cost_of(graph, values)
+    assert cost_of(pinned, {}) == predicted
+    network = Supernet(pinned).eval()
+    assert sum(p.numel() for p in network.parameters()) == predicted["params"]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        out = network(image_for(pinned))
+    assert counter.get_total_flops() == 2 * predicted["macs"]
+    assert tuple(out.shape) == output_size(pinned.nodes[pinned.outputs[0]].shape, 1)
+    assert out.isfinite().all()
+
+
+def check_extraction(graph: Graph, *architectures: Mapping[str, Any], batch: int = 2) -> None:
+    """A network taken out of the supernet computes what the supernet computes when it is set to it."""
+    supernet = Supernet(graph).eval()
+    unsettle(supernet)
+    for values in architectures:
+        supernet.activate(values)
+        network = supernet.extract()
+        image = image_for(pin(graph, values), batch)
+        with torch.no_grad():
+            whole, alone = supernet(image), network(image)
+        assert whole.shape == alone.shape
+        assert alone.isfinite().all()
+        assert (whole - alone).abs().max() <= 1e-5 * max(1.0, float(whole.abs().max()))
