@@ -129,7 +129,7 @@ class Encoding:
             out = block[:, 0].tolist()
         elif decision.kind == "units":
             out = [tuple(np.flatnonzero(row).tolist()) if decision.n else () for row in block]
-        elif _is_empty(decision):
+        elif is_empty(decision):
             out = [()] * len(block)
         else:
             out = list(map(tuple, block.tolist()))
@@ -179,7 +179,7 @@ def columns_of(decision: Decision) -> int:
     return max(1, own)
 
 
-def _is_empty(decision: Decision) -> bool:
+def is_empty(decision: Decision) -> bool:
     """Whether the one column of the decision only says that it is there."""
     return decision.kind != "choice" and (decision.size if decision.kind == "subset" else decision.n) == 0
 
@@ -195,10 +195,10 @@ def absent(block: Matrix) -> NDArray[np.bool_]:
 
 def within(decision: Decision, block: Matrix) -> NDArray[np.bool_]:
     """[n]: rows whose columns hold a value of the decision, in its one form."""
-    if _is_empty(decision):
+    if is_empty(decision):
         return block[:, 0] == 0
-    top = 1 if decision.kind == "units" else decision.n - 1
-    inside: NDArray[np.bool_] = np.logical_and.reduce((block >= 0) & (block <= top), axis=1)
+    unsigned = block.view(f"u{block.itemsize}")  # in which -1 is the largest of all
+    inside: NDArray[np.bool_] = np.logical_and.reduce(unsigned <= _highest(decision), axis=1)
     if decision.kind == "subset":
         inside &= (block[:, 1:] > block[:, :-1]).all(axis=1)
     elif decision.kind == "order":
@@ -284,7 +284,7 @@ class Inside:
 
     def _values(self, number: int, n: int, rng: np.random.Generator) -> Matrix:
         decision = self.decision
-        if _is_empty(decision):
+        if is_empty(decision):
             return np.zeros((n, 1), self.dtype)
         if number in self._every and decision.kind == "units":
             return rng.integers(0, 2, (n, decision.n), self.dtype)
@@ -386,7 +386,7 @@ class Inside:
         return cell[values]
 
     def _by_pattern(self, block: Matrix) -> NDArray[np.int32]:
-        if self.decision.kind == "subset" and not _is_empty(self.decision):
+        if self.decision.kind == "subset" and not is_empty(self.decision):
             taken = np.zeros((len(block), self.decision.n), np.bool_)
             np.put_along_axis(taken, block.astype(np.intp), True, axis=1)
             shown = taken[:, list(self.mentioned)].astype(np.intp)

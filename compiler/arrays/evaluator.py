@@ -1,0 +1,196 @@
+"""Costs, requirements and presence of whole matrices of architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasdsl.compiler import cost, expr
+from nasdsl.compiler.architecture import ArchitectureError
+from nasdsl.compiler.arrays.encoding import ABSENT, Encoding, Matrix, tidy, within
+from nasdsl.compiler.arrays.series import MISSING, Series
+from nasdsl.compiler.arrays.vector import ROWS, Program, assignment
+from nasdsl.compiler.engine.network import cost_terms
+from nasdsl.compiler.expr import Apply, Total, Value
+from nasdsl.compiler.extremes import structural
+from nasdsl.compiler.graph import Graph
+
+
+class Evaluator:
+    """What a graph says of architectures that are rows of a matrix. Everything is compiled once, on first use.
+
+    Args:
+        totals: values of costs that the compiler does not know by itself, such as `latency`, over the decisions.
+
+    Attributes:
+        encoding: of the matrices.
+    """
+
+    def __init__(self, graph: Graph, totals: Mapping[str, Value] | None = None):
+        self.graph = graph
+        self.encoding = Encoding(graph.decisions)
+        self._given = dict(totals or {})
+        self._costs: dict[tuple[str, ...], Program] = {}
+
+    @cached_property
+    def _totals(self) -> dict[str, Value]:
+        """Costs as flat sums of terms over few decisions."""
+        whole = cost.total_cost(self.graph)
+        known = {name: cost.measure(whole, name) for name in cost.MEASURES} | self._given
+        return {name: _flat(value) for name, value in known.items()}
+
+    def costs(self, matrix: Matrix, measures: Sequence[str] = ("macs", "params")) -> NDArray[Any]:
+        """Costs of the whole network [n, measures]: int64, equal to those of `cost.cost_of`.
+
+        float64 where a measure given as `totals` has fractions.
+
+        Raises:
+            KeyError: a measure that nobody knows.
+            ArchitectureError: a row lacks a decision that its cost depends on.
+            OverflowError: a cost of 2^63 or more.
+            ValueError: a cost without a value, not a matrix of the encoding, or entries outside a decision's domain.
+        """
+        program = self._costs.get(tuple(measures))
+        if program is None:
+            program = self._costs[tuple(measures)] = Program([self._totals[m] for m in measures], self.encoding)
+        columns = []
+        for name, one in zip(measures, program(matrix), strict=True):
+            if one.state is not None and one.state.any():
+                self._explain(name, matrix, int((one.state != 0).argmax()))
+            columns.append(_amounts(one, name, exact=name not in self._given))
+        return np.stack(columns, axis=1) if columns else np.zeros((len(matrix), 0), np.int64)
+
+    def _explain(self, name: str, matrix: Matrix, row: int) -> None:
+        """Raises the error that tells why a row has no cost."""
+        try:
+            expr.evaluate(self._totals[name], assignment(self.encoding, matrix[row]))
+        except expr.Absent as missing:
+            path = str(missing.args[0])
+            raise ArchitectureError(path, f"row {row}: `{path}` is absent, but {name} depends on it") from None
+        except expr.FAULTS as fault:
+            raise ValueError(f"row {row}: {name} has no value ({type(fault).__name__}: {fault})") from None
+
+    # form
+
+    @cached_property
+    def _levels(self) -> list[tuple[Program, list[list[str]]]]:
+        """Conditions of presence, each with the decisions that it governs; first those that mention none."""
+        depth: dict[str, int] = {}
+        levels: list[dict[Value, list[str]]] = []
+        for path, decision in self.graph.decisions.items():
+            level = depth[path] = 1 + max((depth[other] for other in expr.decisions_of(decision.present)), default=-1)
+            if level == len(levels):
+                levels.append({})
+            levels[level].setdefault(decision.present, []).append(path)
+        return [(Program(list(level), self.encoding), list(level.values())) for level in levels]
+
+    def _settle(self, chunk: Matrix) -> dict[str, NDArray[np.bool_]]:
+        """Brings rows into their one form, in place; returns in which rows a present decision has no proper value."""
+        wrong: dict[str, NDArray[np.bool_]] = {}
+        for program, governed in self._levels:
+            for one, paths in zip(program(chunk), governed, strict=True):
+                present = _met(one.spread(len(chunk)), absent=False)
+                for path in paths:
+                    decision, columns = self.graph.decisions[path], self.encoding.columns[path]
+                    block = tidy(decision, chunk[:, columns])
+                    proper = present & within(decision, block)
+                    if not proper.all():
+                        chunk[:, columns] = np.where(proper[:, None], block, ABSENT)
+                    elif decision.kind in ("subset", "order"):
+                        chunk[:, columns] = block
+                    wrong[path] = present & ~proper
+        return wrong
+
+    def canonical(self, matrix: Matrix) -> Matrix:
+        """Each architecture in its one form: decisions that are absent under the others at -1, subsets sorted, equal
+        items of an order by rising index.
+
+        Raises:
+            ArchitectureError: a decision is present, but has no value of its domain.
+            ValueError: not a matrix of the encoding.
+        """
+        self.encoding.check(matrix)
+        out = matrix.copy()
+        for start in range(0, len(out), ROWS):
+            for path, wrong in self._settle(out[start : start + ROWS]).items():
+                if wrong.any():
+                    row = start + int(wrong.argmax())
+                    raise ArchitectureError(path, f"row {row}: `{path}` is present, but has no value of its own")
+        return out.astype(self.encoding.dtype, copy=False)
+
+    def valid(self, matrix: Matrix) -> NDArray[np.bool_]:
+        """[n]: rows that are architectures in their one form and meet all requirements but budgets.
+
+        Raises:
+            ValueError: not a matrix of the encoding.
+        """
+        self.encoding.check(matrix)
+        out = np.empty(len(matrix), np.bool_)
+        for start in range(0, len(matrix), ROWS):
+            chunk = matrix[start : start + ROWS]
+            settled = chunk.copy()
+            fine = ~np.logical_or.reduce([*self._settle(settled).values(), np.zeros(len(chunk), np.bool_)])
+            fine &= np.logical_and.reduce(settled == chunk, axis=1)
+            for one in self._structural(settled):
+                fine &= _met(one.spread(len(chunk)), absent=True)
+            out[start : start + ROWS] = fine
+        return out
+
+    # requirements
+
+    @cached_property
+    def _structural(self) -> Program:
+        return Program([r.condition for r in structural(self.graph)], self.encoding)
+
+    @cached_property
+    def _requirements(self) -> Program:
+        def known(leaf: Any) -> Value | None:
+            if not isinstance(leaf, Total):
+                return None
+            if leaf.measure not in self._totals:
+                raise ValueError(f"a requirement speaks of {leaf.measure}, whose value for this space is not given")
+            return self._totals[leaf.measure]
+
+        conditions = [expr.substitute(r.condition, known) for r in self.graph.requirements]
+        return Program(conditions, self.encoding)
+
+    def violations(self, matrix: Matrix) -> NDArray[np.bool_]:
+        """[n, requirements]: which of the graph's requirements, budgets among them, each architecture breaks.
+
+        Raises:
+            ValueError: a budget on a measure that is neither the compiler's nor in `totals`; or as `Program`.
+        """
+        broken = [~_met(one.spread(len(matrix)), absent=True) for one in self._requirements(matrix)]
+        return np.stack(broken, axis=1) if broken else np.zeros((len(matrix), 0), np.bool_)
+
+
+def _flat(value: Value) -> Value:
+    terms = cost_terms(value)
+    return Apply("add", terms) if len(terms) > 1 else value
+
+
+def _met(one: Series, absent: bool) -> NDArray[np.bool_]:
+    """Where a condition holds: not where it is a fault, and as told where it hangs on an absent decision."""
+    if one.state is None:
+        return one.truth()
+    met: NDArray[np.bool_] = np.where(one.state == 0, one.truth(), (one.state == MISSING) & absent)
+    return met
+
+
+def _amounts(one: Series, name: str, exact: bool) -> NDArray[Any]:
+    if one.kind == "item":
+        raise ValueError(f"{name} is no number in every row")
+    if one.kind != "number" or (one.scale != 1 and not exact):
+        return one.values.astype(np.int64 if one.kind == "bool" else np.float64) / (1 if one.scale == 1 else one.scale)
+    values = one.values
+    if one.scale != 1:  # towards zero, as int() takes a fraction
+        values = np.asarray([int(Fraction(v, one.scale)) for v in values.tolist()], object)
+    try:
+        return values.astype(np.int64)
+    except OverflowError:
+        raise OverflowError(f"{name} exceeds 64 bits") from None

@@ -1,0 +1,392 @@
+"""Expressions over decisions, evaluated for all rows of a matrix together, exactly as `expr.evaluate` does one by one.
+
+**Digits.** An expression reads a decision through few small numbers: which option, how many units are kept, whether an
+item is in, what stands at a position. A largest subexpression whose digits have few joint values is tabulated once, and
+then costs a row one look-up, at the mixed-radix number of its digits; what is left above (the sum of a network's costs,
+a running width) is arithmetic on whole arrays. Summands are brought together in such tables, so that a sum over a
+network takes few look-ups.
+
+**No value.** Rows may have none: a decision is absent, or a function outside its domain. Series say which, and `and`,
+`or` and `if` treat these rows as the scalar code does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasdsl.compiler.arrays import series
+from nasdsl.compiler.arrays.encoding import ABSENT, Encoding, Matrix, is_empty
+from nasdsl.compiler.arrays.series import UNCLEAR, Series
+from nasdsl.compiler.engine.cells import ABSENT as NO_VALUE
+from nasdsl.compiler.engine.cells import value_at
+from nasdsl.compiler.expr import Apply, Expr, Has, Slot, Value
+
+LARGEST = 1 << 16  # entries of a table
+SHARED = 1 << 12  # entries of a table that brings summands over different decisions together
+ENTRIES = 1 << 22  # of all tables of a program
+ROWS = 1 << 14  # of a chunk
+CELLS = 1 << 24  # of a chunk of a wide matrix
+
+Digit: TypeAlias = tuple[str, int]
+"""A decision's path, and an item of a subset or a position of an order (0 for a choice or units). Digit 0: absent."""
+
+ASSOCIATIVE = frozenset(("add", "mul", "and", "or", "min", "max"))
+
+
+def evaluate_rows(value: Value, encoding: Encoding, matrix: Matrix) -> Series:
+    """The value of an expression in every row: `expr.evaluate` of each architecture.
+
+    Raises:
+        ValueError: a decision or an entry that the encoding does not have.
+    """
+    most = max(64, min(LARGEST, len(matrix)))  # no larger table than the work it saves
+    return Program([value], encoding, most)(matrix)[0]
+
+
+class Program:
+    """Values over decisions, compiled once for many matrices.
+
+    Args:
+        values: numbers, conditions, symbols, tuples or records of these, over decisions of the encoding.
+        largest: the most entries of one table.
+
+    Raises:
+        ValueError: a value over a decision that the encoding does not have.
+    """
+
+    def __init__(self, values: Sequence[Value], encoding: Encoding, largest: int = LARGEST):
+        self.encoding = encoding
+        self.values = tuple(values)
+        self._digits: dict[Value, frozenset[Digit]] = {}
+        while True:  # tables shrink until all of them together are small
+            plan = _Plan(self, largest)
+            plan.outputs = [plan.step(value) for value in self.values]
+            if plan.entries <= ENTRIES or largest <= 16:
+                break
+            largest //= 4
+        plan.tabulate()
+        self._plan = plan
+        self.rows = max(1, min(ROWS, CELLS // max(1, encoding.width)))
+
+    def __call__(self, matrix: Matrix) -> list[Series]:
+        """Each value in every row of a matrix [n, width].
+
+        Raises:
+            ValueError: entries outside the domain of their decision, or not a matrix of the encoding.
+        """
+        self.encoding.check(matrix)
+        parts = [
+            [(one, len(chunk)) for one in self._run(chunk)]
+            for chunk in (matrix[start : start + self.rows] for start in range(0, len(matrix), self.rows))
+        ] or [[(one, 0) for one in self._run(matrix)]]
+        return [series.joined(column) for column in zip(*parts, strict=True)]
+
+    def _run(self, chunk: Matrix) -> list[Series]:
+        run = _Run(self._plan, chunk)
+        out = [run.value(step) for step in self._plan.outputs]
+        return [self._settled(value, one, chunk) for value, one in zip(self.values, out, strict=True)]
+
+    def _settled(self, value: Value, one: Series, chunk: Matrix) -> Series:
+        """Rows in which something is absent and something else a fault: the scalar code tells which comes first."""
+        if one.state is None or not (one.state == UNCLEAR).any():
+            return one
+        one = one.spread(len(chunk))
+        assert one.state is not None
+        rows = np.flatnonzero(one.state == UNCLEAR)
+        state = one.state.copy()
+        for row in rows.tolist():
+            here = value_at(value, assignment(self.encoding, chunk[row]))
+            state[row] = series.MISSING if here is NO_VALUE else series.FAULTY
+        return replace(one, state=state)
+
+    # what expressions read
+
+    def digits(self, value: Value) -> frozenset[Digit]:
+        """What an expression reads of the decisions."""
+        if not isinstance(value, Expr):
+            return frozenset().union(*map(self.digits, parts)) if (parts := _inside(value)) else frozenset()
+        found = self._digits.get(value)
+        if found is None:
+            if isinstance(value, Apply):
+                found = frozenset().union(*map(self.digits, value.args))
+            else:
+                found = frozenset((path, _part(value)) for path in value.decisions)
+                for path, _ in found:
+                    if path not in self.encoding.decisions:
+                        raise ValueError(f"a value hangs on `{path}`, which is no decision of the space")
+            self._digits[value] = found
+        return found
+
+    def size(self, digit: Digit) -> int:
+        """How many values a digit has."""
+        decision = self.encoding.decisions[digit[0]]
+        return {"units": decision.n + 2, "subset": 3}.get(decision.kind, decision.n + 1)
+
+
+def _part(leaf: Expr) -> int:
+    return leaf.item if isinstance(leaf, Has) else leaf.position if isinstance(leaf, Slot) else 0
+
+
+def _inside(value: Value) -> tuple[Value, ...]:
+    """What a tuple or record holds."""
+    return value if isinstance(value, tuple) else tuple(value.values()) if isinstance(value, dict) else ()
+
+
+def _reading(encoding: Encoding, digit: Digit, number: int) -> dict[str, Any]:
+    """An assignment that reads like a decision with this digit."""
+    if number == 0:
+        return {}
+    path, part = digit
+    kind = encoding.decisions[path].kind
+    if kind == "units":
+        return {path: range(number - 1)}
+    if kind == "subset":
+        return {path: (part,) if number == 2 else ()}
+    return {path: {part: number - 1} if kind == "order" else number - 1}
+
+
+def assignment(encoding: Encoding, row: Matrix) -> dict[str, Any]:
+    """One row as the scalar code takes it."""
+    values: dict[str, Any] = {}
+    for path, decision in encoding.decisions.items():
+        own = row[encoding.columns[path]].tolist()
+        if own[0] == ABSENT:
+            continue
+        if decision.kind == "choice":
+            values[path] = own[0]
+        elif decision.kind == "units":
+            values[path] = tuple(i for i, kept in enumerate(own[: decision.n]) if kept)
+        else:
+            values[path] = tuple(own[: decision.size if decision.kind == "subset" else decision.n])
+    return values
+
+
+class _Step:
+    """One line of a program: a constant, a look-up in a table over digits, or a function of other steps."""
+
+    __slots__ = ("args", "function", "result", "scope", "value")
+
+    def __init__(self, value: Value, scope: tuple[Digit, ...], function: Any, args: tuple[int, ...]):
+        self.value, self.scope, self.function, self.args = value, scope, function, args
+        self.result: Series | None = None  # of a constant, or the table
+
+
+class _Plan:
+    """The steps of a program."""
+
+    def __init__(self, program: Program, largest: int):
+        self.program, self.largest = program, largest
+        self.steps: list[_Step] = []
+        self.outputs: list[int] = []
+        self._known: dict[Any, int] = {}
+        self._width: dict[frozenset[Digit], int] = {}
+        self.entries = 0
+
+    def width(self, digits: frozenset[Digit]) -> int:
+        """How many joint values some digits have."""
+        known = self._width.get(digits)
+        if known is None:
+            known = self._width[digits] = math.prod(map(self.program.size, digits))
+        return known
+
+    def step(self, value: Value) -> int:
+        """The number of the step that computes a value."""
+        key = (type(value), value) if isinstance(value, Expr) else id(value)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._new(value)
+        return known
+
+    def _new(self, value: Value) -> int:
+        digits = self.program.digits(value)
+        if not digits:
+            return self._append(_Step(value, (), None, ()))
+        if self.width(digits) <= self.largest or not (isinstance(value, Apply) or _inside(value)):
+            return self._table(value, digits)
+        if not isinstance(value, Apply):
+            return self._append(_Step(value, (), _gatherer(value), tuple(map(self.step, _inside(value)))))
+        args: Sequence[Value] = value.args
+        if value.function in ASSOCIATIVE and len(args) > 2:
+            return self._append(_Step(value, (), value.function, tuple(self._bundled(value.function, args))))
+        return self._append(_Step(value, (), value.function, tuple(map(self.step, args))))
+
+    def _append(self, step: _Step) -> int:
+        self.steps.append(step)
+        return len(self.steps) - 1
+
+    def _table(self, value: Value, digits: frozenset[Digit]) -> int:
+        self.entries += self.width(digits)
+        return self._append(_Step(value, tuple(sorted(digits)), None, ()))
+
+    def _bundled(self, function: str, args: Sequence[Value]) -> Iterator[int]:
+        """Arguments over decisions of the same table taken together."""
+        small = [arg for arg in args if self.width(self.program.digits(arg)) <= self.largest]
+        homes = self._place({self.program.digits(arg) for arg in small})
+        groups: dict[frozenset[Digit], list[Value]] = {}
+        for arg in small:
+            groups.setdefault(homes[self.program.digits(arg)], []).append(arg)
+        for home, group in groups.items():
+            yield self._table(Apply(function, tuple(group)) if len(group) > 1 else group[0], home)
+        for arg in args:
+            if self.width(self.program.digits(arg)) > self.largest:
+                yield self.step(arg)
+
+    def _place(self, scopes: set[frozenset[Digit]]) -> dict[frozenset[Digit], frozenset[Digit]]:
+        """A table's digits for each set of digits, few tables for all."""
+        homes: list[frozenset[Digit]] = []
+        of: dict[frozenset[Digit], int] = {}
+        for scope in sorted(scopes, key=lambda s: (-self.width(s), sorted(s))):
+            best, size = -1, min(SHARED, self.largest) + 1
+            own = self.width(scope)
+            for number, home in enumerate(homes):
+                if scope <= home:
+                    best = number
+                    break
+                if own < size and (union := self.width(home | scope)) < size:
+                    best, size = number, union
+            if best < 0:
+                best = len(homes)
+                homes.append(scope)
+            homes[best] |= scope
+            of[scope] = best
+        return {scope: homes[number] for scope, number in of.items()}
+
+    def tabulate(self) -> None:
+        """Computes constants and tables, each as a program of its own over all combinations of its digits."""
+        tables: dict[tuple[Digit, ...], _Grid] = {}
+        for step in self.steps:
+            if step.function is not None:
+                continue
+            if not step.scope:
+                step.result = series.constant(value_at(step.value, {}))
+                continue
+            grid = tables.get(step.scope)
+            if grid is None:
+                grid = tables[step.scope] = _Grid(self.program, step.scope)
+            step.result = _trimmed(grid.value(step.value).spread(grid.size))
+
+
+def _gatherer(value: Value) -> Any:
+    if isinstance(value, tuple):
+        return lambda *parts: parts
+    keys = tuple(value)
+    return lambda *parts: dict(zip(keys, parts, strict=True))
+
+
+def _trimmed(table: Series) -> Series:
+    """Writable arrays of the bounds that occur, without a state where all entries have a value."""
+    state = table.state if table.state is not None and table.state.any() else None
+    values = np.array(table.values)
+    low, high = table.low, table.high
+    if table.kind == "number" and len(values):
+        low, high = int(values.min()), int(values.max())
+    return replace(table, values=values, low=low, high=high, state=None if state is None else np.array(state))
+
+
+def _applied(function: Any, args: Sequence[Series]) -> Series:
+    return series.apply(function, args) if isinstance(function, str) else series.by_cases(function, args)
+
+
+class _Grid:
+    """All combinations of some digits, one row each."""
+
+    def __init__(self, program: Program, scope: tuple[Digit, ...]):
+        self.program = program
+        sizes = [program.size(digit) for digit in scope]
+        self.size = math.prod(sizes)
+        self._numbers = dict(zip(scope, (axis.ravel() for axis in np.indices(sizes)), strict=True))
+        self._known: dict[Any, Series] = {}
+
+    def value(self, value: Value) -> Series:
+        key = (type(value), value) if isinstance(value, Expr) else id(value)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._new(value)
+        return known
+
+    def _new(self, value: Value) -> Series:
+        digits = self.program.digits(value)
+        if not digits:
+            return series.constant(value_at(value, {}))
+        if isinstance(value, Apply):
+            return _applied(value.function, [self.value(arg) for arg in value.args])
+        if not isinstance(value, Expr):
+            return _applied(_gatherer(value), [self.value(part) for part in _inside(value)])
+        (digit,) = digits
+        numbers = range(self.program.size(digit))
+        readings = [value_at(value, _reading(self.program.encoding, digit, number)) for number in numbers]
+        return series.series(readings).take(self._numbers[digit])
+
+
+class _Run:
+    """A program at work on one chunk of rows."""
+
+    def __init__(self, plan: _Plan, chunk: Matrix):
+        self.plan, self.chunk = plan, chunk
+        self._digits: dict[Digit, NDArray[np.intp]] = {}
+        self._codes: dict[tuple[Digit, ...], NDArray[np.intp]] = {}
+        self._done: dict[int, Series] = {}
+        self._uses = Counter(plan.outputs)
+        for step in plan.steps:
+            self._uses.update(step.args)
+
+    def value(self, number: int) -> Series:
+        known = self._done.get(number)
+        if known is None:
+            step = self.plan.steps[number]
+            if step.function is not None:
+                known = _applied(step.function, [self.value(arg) for arg in step.args])
+            else:
+                assert step.result is not None
+                known = step.result.take(self.codes(step.scope)) if step.scope else step.result
+            if self._uses[number] > 1:
+                self._done[number] = known
+        self._uses[number] -= 1
+        if self._uses[number] == 0:
+            self._done.pop(number, None)
+        return known
+
+    def codes(self, scope: tuple[Digit, ...]) -> NDArray[np.intp]:
+        """The mixed-radix number of some digits in every row."""
+        known = self._codes.get(scope)
+        if known is None:
+            known = self.digit(scope[0])
+            for place, digit in enumerate(scope[1:]):
+                known = np.multiply(known, self.plan.program.size(digit), out=known if place else None)
+                known += self.digit(digit)
+            self._codes[scope] = known
+        return known
+
+    def digit(self, digit: Digit) -> NDArray[np.intp]:
+        known = self._digits.get(digit)
+        if known is None:
+            known = self._digits[digit] = self._read(digit)
+        return known
+
+    def _read(self, digit: Digit) -> NDArray[np.intp]:
+        path, part = digit
+        encoding = self.plan.program.encoding
+        decision, columns = encoding.decisions[path], encoding.columns[path]
+        first = self.chunk[:, columns.start]
+        if decision.kind in ("choice", "order"):
+            numbers = self.chunk[:, columns.start + part].astype(np.intp) + 1
+        elif decision.kind == "units":
+            numbers = np.where(first == ABSENT, 0, kept(self.chunk[:, columns]) + 1)
+        else:
+            has = (self.chunk[:, columns] == part).any(axis=1) & (not is_empty(decision))
+            numbers = np.where(first == ABSENT, 0, has + np.intp(1))
+        if len(numbers) and (numbers.min() < 0 or numbers.max() >= self.plan.program.size(digit)):
+            raise ValueError(f"the matrix has entries that are no value of `{path}`")
+        return numbers
+
+
+def kept(block: Matrix) -> NDArray[np.intp]:
+    """[n]: how many units are kept, of columns [n, units] of 0 and 1."""
+    return np.add.reduce(block, axis=1, dtype=np.int32).astype(np.intp)  # twice as fast as with 64 bits
