@@ -159,7 +159,7 @@ def segments(layers: Sequence[Layer], limit: int, price: Callable[[float], float
             total = best[first][0] + price(number)
             if total < best[last + 1][0]:
                 best[last + 1] = (total, first)
-            ways = np.bincount(layer.target, arcs, layer.after)
+            ways = np.bincount(layer.target, arcs, layer.after).astype(np.float64)
     out: list[range] = []
     end = len(layers)
     while end:

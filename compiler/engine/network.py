@@ -93,6 +93,7 @@ class Network:
         self.constant: Any = 0
         self.charges: list[Charge] = []
         self.possible = True
+        self._exact = exact is not None
         self._atoms: list[dict[Value, Term]] = [{} for _ in decisions]
         self._single: list[list[Value]] = [[] for _ in decisions]
         self._terms: dict[Value, Term] = {}
@@ -257,7 +258,7 @@ class Network:
 
     def _split(self, term: Term, limit: int) -> Term:
         args = [self._narrow(a, limit) for a in term.args]
-        args = [self._intermediate(a) if len(a.scope) > 1 else a for a in args]
+        args = [self._intermediate(a) if len(a.scope) > 1 or self._finer(a) else a for a in args]
         if term.function in ASSOCIATIVE:
             fixed = [a for a in args if not a.scope]
             moving = [a for a in args if a.scope]
@@ -265,6 +266,10 @@ class Network:
                 moving[:2] = [self._intermediate(self._apply(term.function, (moving[0], moving[1])))]
             args = moving + fixed
         return self._apply(term.function, tuple(args))
+
+    def _finer(self, atom: Term) -> bool:
+        """Whether exact costs cut a decision into many more cells than this atom has values."""
+        return self._exact and bool(atom.scope) and 2 * len(set(atom.values)) <= self.variables[atom.scope[0]].size
 
     def _intermediate(self, term: Term) -> Term:
         """A variable of its own that takes the value of the term."""

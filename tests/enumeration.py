@@ -1,0 +1,225 @@
+"""Random small spaces and their plain enumeration, to hold the engine against."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.expr import (
+    Among,
+    Apply,
+    Case,
+    Has,
+    Kept,
+    Slot,
+    Value,
+    add,
+    apply,
+    at_most,
+    both,
+    case,
+    choose,
+    decisions_of,
+    either,
+    equal,
+    less,
+    multiply,
+    negate,
+)
+from nasdsl.compiler.graph import Graph, Requirement
+
+
+def space(decisions: list[Decision], *conditions: Value) -> Graph:
+    requirements = tuple(Requirement(c, f"condition {i}") for i, c in enumerate(conditions))
+    return Graph({}, {d.path: d for d in decisions}, requirements, ())
+
+
+# --- plain enumeration ------------------------------------------------------------------------------------------------
+
+
+class Missing(Exception):
+    pass
+
+
+def meaning(value: Value, values: dict[str, Any]) -> Any:
+    """What an expression is worth, written once more to share nothing with the engine."""
+    if isinstance(value, Apply):
+        if value.function == "if":
+            return meaning(value.args[1] if meaning(value.args[0], values) else value.args[2], values)
+        if value.function in ("and", "or"):
+            seen: list[bool | None] = []
+            for arg in value.args:
+                try:
+                    seen.append(bool(meaning(arg, values)))
+                except Missing:
+                    seen.append(None)
+            decided = value.function == "or"
+            if decided in seen:
+                return decided
+            if None in seen:
+                raise Missing
+            return not decided
+        args = [meaning(a, values) for a in value.args]
+        plain: dict[str, Any] = {
+            "add": lambda *a: sum(a),
+            "mul": lambda *a: math.prod(a),
+            "eq": lambda a, b: a == b,
+            "lt": lambda a, b: a < b,
+            "le": lambda a, b: a <= b,
+            "not": lambda a: not a,
+            "min": min,
+            "max": max,
+        }
+        return plain[value.function](*args)
+    if not hasattr(value, "path"):
+        return value
+    if value.path not in values:
+        raise Missing
+    here = values[value.path]
+    if isinstance(value, Case):
+        return value.values[here]
+    if isinstance(value, Among):
+        return here in value.options
+    if isinstance(value, Kept):
+        return len(here)
+    if isinstance(value, Has):
+        return value.item in here
+    assert isinstance(value, Slot)
+    return value.values[here[value.position]]
+
+
+def worth(value: Value, values: dict[str, Any], missing: Any) -> Any:
+    try:
+        return meaning(value, values)
+    except Missing:
+        return missing
+
+
+def enumerate_all(graph: Graph) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [{}]
+    for path, decision in graph.decisions.items():
+        longer = []
+        for values in found:
+            if worth(decision.present, values, False):
+                longer += [{**values, path: v} for v in decision.values()]
+            else:
+                longer.append(values)
+        found = longer
+    return [v for v in found if all(worth(r.condition, v, True) for r in graph.requirements)]
+
+
+def frozen(values: Any) -> frozenset[tuple[str, Any]]:
+    return frozenset(values.items())
+
+
+# --- random spaces ----------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def decisions(draw: Any) -> list[Decision]:
+    made: list[Decision] = []
+    total = 1
+    for i in range(draw(st.integers(1, 5))):
+        present: Value = True
+        if made and draw(st.booleans()):
+            present = draw(conditions(made, 1))
+        kind = draw(st.sampled_from(["choice", "choice", "units", "subset", "order"]))
+        if kind == "choice":
+            n = draw(st.integers(1, 4))
+            d = Decision(f"d{i}", "choice", tuple(range(n)), present=present)
+        elif kind == "units":
+            d = Decision(f"d{i}", "units", range(draw(st.integers(1, 4))), present=present)
+        elif kind == "subset":
+            n = draw(st.integers(1, 4))
+            d = Decision(f"d{i}", "subset", tuple("abcd"[:n]), size=draw(st.integers(0, n)), present=present)
+        else:
+            items = draw(st.sampled_from(["a", "ab", "abc", "aab", "aabb", "abcd", "abac"]))
+            d = Decision(f"d{i}", "order", tuple(items), present=present)
+        total *= d.cardinality() + 1
+        if total > 20_000:
+            break
+        made.append(d)
+    return made
+
+
+@st.composite
+def numbers(draw: st.DrawFn, made: list[Decision], depth: int) -> Value:
+    if depth and draw(st.booleans()):
+        a, b = draw(numbers(made, depth - 1)), draw(numbers(made, depth - 1))
+        kind = draw(st.sampled_from(["add", "mul", "if", "min", "max"]))
+        if kind == "add":
+            return add(a, b)
+        if kind == "mul":
+            return multiply(a, b)
+        if kind == "if":
+            return choose(draw(conditions(made, 0)), a, b)
+        return apply(kind, a, b)
+    d = draw(st.sampled_from(made))
+    small = st.integers(-3, 3)
+    if d.kind == "choice":
+        return case(d.path, tuple(draw(st.lists(small, min_size=d.n, max_size=d.n))))
+    if d.kind == "units":
+        return Kept(d.path, d.n)
+    if d.kind == "subset":
+        return choose(Has(d.path, draw(st.integers(0, d.n - 1))), draw(small), draw(small))
+    weights = {item: draw(small) for item in dict.fromkeys(d.items)}
+    return Slot(d.path, draw(st.integers(0, d.n - 1)), tuple(weights[item] for item in d.items))
+
+
+@st.composite
+def conditions(draw: Any, made: list[Decision], depth: int) -> Value:
+    kind = draw(st.sampled_from(["leaf", "leaf", "both", "either", "not", "compare"] if depth else ["leaf", "compare"]))
+    if kind == "both":
+        return both(draw(conditions(made, depth - 1)), draw(conditions(made, depth - 1)))
+    if kind == "either":
+        return either(draw(conditions(made, depth - 1)), draw(conditions(made, depth - 1)))
+    if kind == "not":
+        return negate(draw(conditions(made, depth - 1)))
+    if kind == "compare":
+        a, b = draw(numbers(made, depth)), draw(st.one_of(st.integers(-2, 4), numbers(made, 0)))
+        return draw(st.sampled_from([less, at_most, equal]))(a, b)
+    d = draw(st.sampled_from(made))
+    if d.kind == "choice":
+        return case(d.path, tuple(draw(st.lists(st.booleans(), min_size=d.n, max_size=d.n))))
+    if d.kind == "units":
+        return less(draw(st.integers(0, d.n)), Kept(d.path, d.n))
+    if d.kind == "subset":
+        return Has(d.path, draw(st.integers(0, d.n - 1)))
+    item = draw(st.sampled_from(d.items))
+    return Slot(d.path, draw(st.integers(0, d.n - 1)), tuple(other == item for other in d.items))
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    made = draw(decisions())
+    assume(made)
+    return space(made, *draw(st.lists(conditions(made, 2), max_size=3)))
+
+
+@st.composite
+def measured(draw: st.DrawFn, measures: tuple[str, ...] = ("macs", "params")) -> tuple[Graph, dict[str, Value]]:
+    """A space and costs, each a sum of terms that ask for nothing absent."""
+    graph = draw(graphs())
+    made = list(graph.decisions.values())
+    costs: dict[str, Value] = {}
+    for measure in measures:
+        parts = draw(st.lists(numbers(made, 2), min_size=1, max_size=4))
+        costs[measure] = add(
+            *[choose(both(*_presence(graph, part)), part, 0) for part in parts], draw(st.integers(0, 9))
+        )
+    return graph, costs
+
+
+def _presence(graph: Graph, value: Value) -> list[Value]:
+    """Conditions under which all decisions that a value mentions are there."""
+    return [graph.decisions[path].present for path in sorted(decisions_of(value))]
+
+
+def cost_of(cost: Value, values: dict[str, Any]) -> int:
+    """A cost of that kind, term by term."""
+    parts = cost.args if isinstance(cost, Apply) and cost.function == "add" else (cost,)
+    return sum(worth(part, values, 0) for part in parts)

@@ -1,0 +1,208 @@
+"""The layered diagram: small random spaces against enumeration, published ones against closed forms."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.engine.diagram import Diagram
+from nasdsl.compiler.engine.limits import Infeasible, TooWide
+from nasdsl.compiler.expr import Case, Kept, Slot, Value, add, either, equal, less, multiply
+from nasdsl.compiler.graph import Graph
+from tests.enumeration import cost_of, enumerate_all, frozen, measured, space
+from tests.known_spaces import once_for_all, trionet
+
+thorough = settings(max_examples=70, deadline=None, suppress_health_check=list(HealthCheck))
+
+Row = frozenset[tuple[str, Any]]
+
+
+def generator(seed: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def known(graph: Graph, costs: dict[str, Value]) -> dict[Row, tuple[int, ...]]:
+    """Every architecture and its costs, by enumeration."""
+    everything = enumerate_all(graph)
+    return {frozen(values): tuple(cost_of(cost, values) for cost in costs.values()) for values in everything}
+
+
+def decoded(diagram: Diagram, matrix: Any) -> list[Row]:
+    return list(map(frozen, diagram.encoding.decode(matrix)))
+
+
+def even(seen: Counter[Row], everything: set[Row]) -> None:
+    """Each is drawn, and as often as every other: chi-squared within five standard deviations."""
+    assert set(seen) <= everything
+    mean = seen.total() / len(everything)
+    assert mean >= 20
+    distance = sum((seen[row] - mean) ** 2 / mean for row in everything)
+    free = len(everything) - 1
+    assert distance <= free + 5 * math.sqrt(2 * free) + 5
+
+
+@thorough
+@given(measured())
+def test_counts_costs_extremes_and_draws_agree_with_enumeration(made: tuple[Graph, dict[str, Value]]) -> None:
+    graph, costs = made
+    expected = known(graph, costs)
+    if not expected:
+        with pytest.raises(Infeasible):
+            Diagram(graph, costs)
+        return
+    for widest in (1 << 16, 4):
+        diagram = Diagram(graph, costs, widest)
+        assert diagram.total == len(expected)
+        n = min(40 * len(expected), 20_000)
+        paths = diagram.draw(n, generator(3))
+        matrix = diagram.matrix(paths, generator(4))
+        rows = decoded(diagram, matrix)
+        assert [tuple(row) for row in diagram.costs(paths).tolist()] == [expected[row] for row in rows]
+        assert (diagram.find(matrix) == paths).all()
+        if n == 40 * len(expected):
+            even(Counter(rows), set(expected))
+        for i, measure in enumerate(costs):
+            values = sorted(cost[i] for cost in expected.values())
+            for find, extreme in ((diagram.least, values[0]), (diagram.greatest, values[-1])):
+                cost, path = find(measure)
+                assert cost == extreme == diagram.costs(path[None])[0, i]
+            k = min(len(values), 300)
+            cheapest, matrix = diagram.cheapest(k, measure)
+            assert cheapest.tolist() == values[:k]
+            assert [expected[row][i] for row in decoded(diagram, matrix)] == values[:k]
+            assert len(set(decoded(diagram, matrix))) == k
+
+
+@thorough
+@given(measured())
+def test_only_architectures_have_a_path(made: tuple[Graph, dict[str, Value]]) -> None:
+    graph, costs = made
+    expected = known(graph, costs)
+    assume(expected)
+    diagram = Diagram(graph, costs)
+    loose = Diagram(Graph({}, graph.decisions, (), ()))
+    matrix = loose.matrix(loose.draw(200, generator(0)), generator(1))
+    paths = diagram.find(matrix)
+    assert ((paths >= 0).all(axis=1) == [row in expected for row in decoded(loose, matrix)]).all()
+    assert ((paths >= 0).all(axis=1) == (paths >= 0).any(axis=1)).all() or not diagram.size
+    noise = generator(2).integers(-2, 5, matrix.shape).astype(matrix.dtype)
+    for row, path in zip(noise, diagram.find(noise), strict=True):
+        if diagram.size and (path >= 0).all():
+            assert decoded(diagram, row[None])[0] in expected
+
+
+def test_a_space_without_decisions() -> None:
+    diagram = Diagram(space([]), {"macs": 7})
+    assert diagram.total == 1
+    paths = diagram.draw(3, generator(0))
+    assert paths.shape == (3, 0)
+    assert diagram.costs(paths).tolist() == [[7]] * 3
+    assert diagram.matrix(paths).shape == (3, 0)
+    assert diagram.least("macs")[0] == diagram.greatest("macs")[0] == 7
+    assert diagram.cheapest(5, "macs")[0].tolist() == [7]
+    with pytest.raises(Infeasible):
+        Diagram(space([], False))
+
+
+def test_a_stage_of_once_for_all_is_one_layer() -> None:
+    graph, costs = once_for_all()
+    diagram = Diagram(graph, costs)
+    assert diagram.total == 7371**5 == 21_758_655_492_572_485_851
+    assert [(len(layer), layer.before) for layer in diagram.layers] == [(7371, 1)] * 5
+    assert all(diagram.costs(diagram.least(measure)[1][None])[0, 0] > 0 for measure in costs)
+
+
+def test_trionet_is_counted_by_its_closed_form() -> None:
+    diagram = Diagram(*trionet())
+    b = 70
+    stages = [b + b**2, b**2 + b**3, b**3 + b**4 + b**5 + b**6, b + b**2 + b**3]
+    assert diagram.total == math.prod(stages)
+    paths = diagram.draw(1000, generator(1))
+    assert (diagram.find(diagram.matrix(paths)) == paths).all()
+
+
+def test_units_by_the_thousand() -> None:
+    """Blocks of which some unit must remain: the weights of arcs are far beyond floating point."""
+    made, kept = [], []
+    costs: dict[str, list[Value]] = {"macs": [], "params": []}
+    for block in range(12):
+        paths = [f"b{block}.{name}" for name in ("k3", "k5")]
+        made += [Decision(path, "units", range(1152)) for path in paths]
+        kept.append(either(*[less(0, Kept(path, 1152)) for path in paths]))
+        costs["macs"] += [multiply(weight, Kept(path, 1152)) for path, weight in zip(paths, (9, 25), strict=True)]
+        costs["params"] += [Kept(path, 1152) for path in paths]
+    graph = space(made, *kept)
+    diagram = Diagram(graph, {name: add(*terms) for name, terms in costs.items()})
+    assert diagram.total == (2**2304 - 1) ** 12
+    assert diagram.least("macs")[0] == 9 * 12
+    assert diagram.greatest("macs")[0] == 12 * 34 * 1152
+    drawn = diagram.draw(4000, generator(0))
+    params = diagram.costs(drawn)[:, 1]
+    assert abs(params.mean() - 12 * 1152) < 5 * math.sqrt(24 * 1152 / 4) / math.sqrt(4000)
+    assert abs(params.var() / (24 * 1152 / 4) - 1) < 5 * math.sqrt(2 / 4000)
+    matrix = diagram.matrix(drawn[:20], generator(1))
+    assert (matrix.sum(axis=1) == params[:20]).all()
+    assert (diagram.find(matrix) == drawn[:20]).all()
+    cheapest, matrix = diagram.cheapest(100, "macs")
+    assert cheapest.tolist() == [108] * 100
+    assert len(np.unique(matrix, axis=0)) == 100
+
+
+def test_seeds_give_the_same_draws_and_others_do_not() -> None:
+    diagram = Diagram(*once_for_all())
+    one, same, other = (diagram.draw(100, generator(seed)) for seed in (5, 5, 6))
+    assert (one == same).all()
+    assert (one != other).any()
+    assert one[0].tolist() == [4944, 6422, 1402, 765, 7103]  # on every machine
+
+
+def test_the_k_cheapest_of_a_large_space_come_in_order() -> None:
+    graph, costs = once_for_all()
+    diagram = Diagram(graph, costs)
+    cheapest, matrix = diagram.cheapest(500, "macs")
+    assert (np.diff(cheapest) >= 0).all()
+    assert len(np.unique(matrix, axis=0)) == 500
+    assert (diagram.costs(diagram.find(matrix))[:, 0] == cheapest).all()
+    depths = [architecture["stage1.depth"] for architecture in diagram.encoding.decode(matrix[:5])]
+    assert depths == [0] * 5
+
+
+def test_what_hangs_together_too_much_is_refused_by_name() -> None:
+    made = [Decision(f"d{i}", "choice", tuple(range(40))) for i in range(8)]
+    tangled = [equal(Case(f"d{i}", tuple(range(40))), Case(f"d{7 - i}", tuple(range(40)))) for i in range(4)]
+    order = Decision("order", "order", tuple("abcdefghij"))
+    wide = less(add(*[Slot("order", i, tuple(range(10))) for i in range(7)]), 20)
+    with pytest.raises(TooWide) as caught:
+        Diagram(space([order], wide))
+    assert caught.value.paths == ("order",)
+    assert Diagram(space(made, *tangled)).total == 40**4  # the order of elimination brings the pairs together
+
+
+def test_costs_must_be_whole_numbers() -> None:
+    graph = space([Decision("a", "choice", (1, 2))])
+    with pytest.raises(ValueError, match="no whole number"):
+        Diagram(graph, {"macs": Case("a", (1, 0.5))})
+    with pytest.raises(ValueError, match="no measure"):
+        Diagram(graph, {"macs": Case("a", (1, 2))}).least("params")
+
+
+def test_values_left_open_need_a_generator() -> None:
+    diagram = Diagram(space([Decision("u", "units", range(5))]), {"macs": Kept("u", 5)})
+    with pytest.raises(ValueError, match="`u`"):
+        diagram.matrix(diagram.draw(3, generator(0)))
+
+
+def test_a_path_decodes_to_an_architecture() -> None:
+    graph, costs = once_for_all()
+    diagram = Diagram(graph, costs)
+    cost, path = diagram.least("macs")
+    (architecture,) = diagram.encoding.decode(diagram.matrix(path[None]))
+    assert architecture == Architecture.of(graph, dict(architecture))
+    assert cost_of(costs["macs"], dict(architecture)) == cost
