@@ -7,7 +7,7 @@ from typing import Any
 
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import ACTIVATIONS, LAYERS, same
-from nasdsl.compiler.ops.operator import Attrs, Cost, Operator
+from nasdsl.compiler.ops.operator import KEEPS_ZERO, NONE_KNOWN, Attrs, Cost, Operator
 
 FORMULAS = {
     "relu": "max(x, 0)",
@@ -34,6 +34,7 @@ def _activation(name: str) -> Operator:
         cost=lambda inputs, output, attrs: Cost(),
         module=f"{LAYERS}.activation:Activation",
         arguments=partial(_arguments, name),
+        identities=NONE_KNOWN if name in ("sigmoid", "h_sigmoid") else KEEPS_ZERO,
         doc=f"activation: {FORMULAS[name]}",
     )
 

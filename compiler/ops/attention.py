@@ -21,7 +21,7 @@ from nasdsl.compiler.ops.common import (
     within,
     word,
 )
-from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Index, Operator, Param, ShapeProblem
 
 OUT = Param("out", "positive", doc="width that qk and value are shares of; the output has value * out channels")
 QK = Param("qk", "number", 1, doc="channels of the queries, and of the keys, as a share of out")
@@ -190,6 +190,7 @@ LOCAL_ATTENTION = Operator(
     shares=_local_shares,
     must=_must,
     least=("heads",),
+    identities=KEEPS_ZERO,
     doc="self-attention of each pixel to the window around it; no norm, no activation, no bias",
 )
 
@@ -203,6 +204,7 @@ AXIAL_ATTENTION = Operator(
     shares=_axial_shares,
     must=_must,
     least=("heads",),
+    identities=KEEPS_ZERO,
     doc="self-attention of each pixel to its column, then to its row; no norm, no activation, no bias",
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasdsl.compiler.decision import Units, count_of, kept_of
-from nasdsl.compiler.expr import FUNCTIONS, Case, Expr, Symbol, Value, apply, ceil_divide, divide
+from nasdsl.compiler.expr import FUNCTIONS, Case, Expr, Symbol, Value, apply, ceil_divide, divide, either, equal, negate
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.operator import Attrs, Index, Param, ShapeProblem
 
@@ -39,6 +39,11 @@ SCALE_INIT = Param(
 
 def act_param(default: str) -> Param:
     return Param("act", "symbol", Symbol(default), (*ACTIVATIONS, "none"), doc="activation")
+
+
+def rests_at_zero(attrs: Attrs) -> Value:
+    """Whether the activation of zero is zero."""
+    return negate(either(*[equal(attrs["act"], Symbol(name)) for name in ("sigmoid", "h_sigmoid")]))
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

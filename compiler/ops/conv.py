@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler.expr import Symbol, Value, add, both, choose, equal, floor_divide, multiply
+from nasdsl.compiler.expr import Symbol, Value, add, both, choose, equal, floor_divide, multiply, negate
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     ACTIVATIONS,
@@ -28,6 +28,7 @@ from nasdsl.compiler.ops.common import (
     leading,
     norm_arguments,
     norm_shares,
+    rests_at_zero,
     rounded,
     strided,
     trimmed,
@@ -35,7 +36,7 @@ from nasdsl.compiler.ops.common import (
     word,
     words,
 )
-from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
 
 STEPS = ("conv", "norm", "act")
 DILATION = Param("dilation", "positive", 1, doc="distance between the pixels under the kernel")
@@ -47,6 +48,11 @@ ORDER = Param(
 
 def _has_bias(attrs: Attrs) -> Value:
     return equal(attrs["norm"], NONE) if attrs["bias"] is None else attrs["bias"]
+
+
+def _keeps_zero(attrs: Attrs, shift: bool) -> Value:
+    unshifted = equal(attrs["norm"], NONE) if shift else True
+    return both(negate(_has_bias(attrs)), unshifted, rests_at_zero(attrs))
 
 
 def _norm_follows(attrs: Attrs) -> bool:
@@ -141,6 +147,7 @@ CONV = Operator(
     module=f"{LAYERS}.conv:Conv",
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, attrs["groups"], attrs),
     shares=_conv_shares,
+    identities=Identities(keeps_zero=_keeps_zero),
     doc="convolution, batch norm, activation",
 )
 
@@ -176,6 +183,7 @@ DEPTHWISE = Operator(
     module=f"{LAYERS}.conv:Conv",
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, inputs[0].channels, attrs),
     shares=_depthwise_shares,
+    identities=Identities(keeps_zero=_keeps_zero),
     doc="one convolution for each channel by itself, batch norm, activation",
 )
 
@@ -190,10 +198,13 @@ def _skip_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
     return strided(x, attrs["out"], attrs["stride"])
 
 
+def _unchanged(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Value:
+    return both(equal(attrs["stride"], 1), equal(inputs[0].channels, output.channels))
+
+
 def _skip_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
     c, d = inputs[0].channels, output.channels
-    unchanged = both(equal(attrs["stride"], 1), equal(c, d))
-    weights = choose(unchanged, 0, multiply(floor_divide(c, gcd(c, d)), d))
+    weights = choose(_unchanged(inputs, output, attrs), 0, multiply(floor_divide(c, gcd(c, d)), d))
     return Cost(multiply(weights, output.pixels), weights)
 
 
@@ -220,6 +231,7 @@ SKIP = Operator(
         "groups": gcd(inputs[0].channels, output.channels),
     },
     shares=_skip_shares,
+    identities=KEEPS_ZERO._replace(passes=_unchanged),
     doc="the input itself, or where stride or width change a grouped 1x1 convolution without norm",
 )
 
@@ -275,6 +287,7 @@ SE = Operator(
         "gate": word(attrs["gate"]),
     },
     shares=_se_shares,
+    identities=KEEPS_ZERO,
     doc="squeeze-excite: scales every channel by a factor that sees the mean of all channels",
 )
 
@@ -299,6 +312,7 @@ NORM_ALONE = Operator(
     shares=lambda full, small, inputs, small_inputs: trimmed(
         norm_shares("norm", leading(inputs[0].channels, small_inputs[0].channels))
     ),
+    identities=Identities(keeps_zero=lambda attrs, shift: not shift),
     doc="batch norm by itself",
 )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nasdsl.compiler.expr import Value, add, choose, multiply
+from nasdsl.compiler.expr import Value, add, both, choose, multiply, negate
 from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.ops.common import LAYERS, OUT, a_map, act_param, leading, trimmed, within, word
-from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.common import LAYERS, OUT, a_map, act_param, leading, rests_at_zero, trimmed, within, word
+from nasdsl.compiler.ops.operator import Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
 
 
 def _vector(channels: Value, x: Shape) -> Shape:
@@ -55,6 +55,7 @@ LINEAR = Operator(
         "bias": bool(attrs["bias"]),
     },
     shares=_linear_shares,
+    identities=Identities(keeps_zero=lambda attrs, shift: both(negate(attrs["bias"]), rests_at_zero(attrs))),
     doc="fully connected layer on a vector",
 )
 

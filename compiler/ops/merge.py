@@ -8,7 +8,7 @@ from typing import Any
 from nasdsl.compiler.expr import Expr, Symbol, Value, add, apply, choose, equal
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, is_plain
-from nasdsl.compiler.ops.operator import Attrs, Cost, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Operator, Param, ShapeProblem
 from nasdsl.compiler.ops.resample import MODES
 
 FINEST = Symbol("finest")
@@ -42,6 +42,7 @@ def _adding(name: str, doc: str) -> Operator:
         module=f"{LAYERS}.merge:{name.capitalize()}",
         arguments=lambda inputs, output, attrs: {},
         inputs=-1,
+        identities=KEEPS_ZERO._replace(commutes=True),
         doc=f"{doc}; later ones are resized to the first where they differ in size",
     )
 
@@ -98,6 +99,7 @@ CONCAT = Operator(
     module=f"{LAYERS}.merge:Concat",
     arguments=_concat_arguments,
     inputs=-1,
+    identities=KEEPS_ZERO,
     doc="brings its inputs to one scale and joins their channels",
 )
 

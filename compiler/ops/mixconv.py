@@ -23,13 +23,14 @@ from nasdsl.compiler.ops.common import (
     norm_shares,
     plain_width,
     positions,
+    rests_at_zero,
     rounded,
     strided,
     trimmed,
     within,
     word,
 )
-from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, ShapeProblem, UnitGroup
+from nasdsl.compiler.ops.operator import Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem, UnitGroup
 
 
 def _counts(attrs: Attrs) -> dict[int, Value]:
@@ -153,6 +154,7 @@ MIXCONV = Operator(
     shares=_shares,
     units=_units,
     alive=_alive,
+    identities=Identities(keeps_zero=lambda attrs, shift: False if shift else rests_at_zero(attrs)),
     doc="1x1 expansion, depthwise convolutions of several kernel sizes, 1x1 projection; no activation at the end",
 )
 

@@ -95,6 +95,32 @@ def _nothing(inputs: Sequence[Shape], attrs: Attrs) -> tuple[tuple[Value, ShapeP
     return ()
 
 
+def _never(*rule: Any) -> Value:
+    return False
+
+
+class Identities(NamedTuple):
+    """What is known of an operator's output without its weights, so that equal functions are seen to be equal.
+
+    Attributes:
+        passes: (input shapes, output shape, attrs) -> condition under which the output is the first input itself.
+        keeps_zero: (attrs, shift) -> condition under which inputs of zeros give zeros, whatever the weights. `shift`
+            says whether the learned shift of a batch norm counts, which makes something of zeros.
+        zero: the output is zeros, whatever comes in.
+        commutes: the inputs may change places, but for the size of the output, which is that of the first.
+    """
+
+    passes: Callable[[Sequence[Shape], Shape, Attrs], Value] = _never
+    keeps_zero: Callable[[Attrs, bool], Value] = _never
+    zero: bool = False
+    commutes: bool = False
+
+
+NONE_KNOWN = Identities()
+KEEPS_ZERO = Identities(keeps_zero=lambda attrs, shift: True)
+"""Of an operator that adds nothing, such as a pooling."""
+
+
 @dataclass(frozen=True)
 class Operator:
     """One entry of the catalogue. The rules are plain functions; only `module` needs torch, and is imported when a
@@ -115,6 +141,7 @@ class Operator:
         least: parameters that need the more weights the smaller they are.
         alive: condition under which the operator has an output at all (a MixConv without a channel has none).
         inputs: how many tensors it reads; -1 for any number (a branch bundle).
+        identities: what is known of the output without the weights.
     """
 
     name: str
@@ -129,6 +156,7 @@ class Operator:
     least: tuple[str, ...] = ()
     alive: Callable[[Attrs], Value] = _always
     inputs: int = 1
+    identities: Identities = NONE_KNOWN
     doc: str = ""
     where: str = field(default="built-in")
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler.expr import Symbol, Value, apply, choose, divide, less, multiply
+from nasdsl.compiler.expr import Symbol, Value, apply, both, choose, divide, equal, less, multiply
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, STRIDE, a_map, is_plain, same, strided, within, word
-from nasdsl.compiler.ops.operator import Attrs, Cost, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Operator, Param, ShapeProblem
 
 MODES = ("nearest", "bilinear")
 
@@ -70,6 +70,7 @@ def _resizing(name: str, mode: str, shape: Callable[[Sequence[Shape], Attrs], Sh
         cost=_free,
         module=f"{LAYERS}.resample:Resize",
         arguments=_resize_arguments,
+        identities=KEEPS_ZERO._replace(passes=lambda inputs, output, attrs: equal(_factor(inputs[0], attrs), 1)),
         doc=doc,
     )
 
@@ -105,6 +106,12 @@ def _pool_arguments(kind: str) -> Callable[[Sequence[Shape], Shape, Attrs], dict
     return arguments
 
 
+def _pool_passes(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Value:
+    stride = _pool_stride(inputs[0], attrs)
+    kernel = attrs["kernel"] if attrs["kernel"] is not None else 3 if attrs["to"] is None else stride
+    return both(equal(kernel, 1), equal(stride, 1))
+
+
 def _pool(kind: str, doc: str) -> Operator:
     name = f"{kind}_pool"
     return Operator(
@@ -120,6 +127,7 @@ def _pool(kind: str, doc: str) -> Operator:
         cost=_free,
         module=f"{LAYERS}.resample:Pool",
         arguments=_pool_arguments(kind),
+        identities=KEEPS_ZERO._replace(passes=_pool_passes),
         doc=doc,
     )
 
@@ -136,6 +144,7 @@ GLOBAL_POOL = Operator(
     cost=_free,
     module=f"{LAYERS}.resample:GlobalPool",
     arguments=_no_arguments,
+    identities=KEEPS_ZERO,
     doc="mean over all pixels; gives a vector",
 )
 
@@ -149,6 +158,7 @@ IDENTITY = Operator(
     cost=_free,
     module=f"{LAYERS}.activation:Activation",
     arguments=lambda inputs, output, attrs: {"name": "none"},
+    identities=KEEPS_ZERO._replace(passes=lambda inputs, output, attrs: True),
     doc="the input itself",
 )
 
@@ -159,6 +169,7 @@ ZERO = Operator(
     cost=_free,
     module=f"{LAYERS}.resample:Zero",
     arguments=lambda inputs, output, attrs: {"stride": 1 if inputs[0].height is None else attrs["stride"]},
+    identities=Identities(zero=True),
     doc="a tensor of zeros, which unlike `none` is there",
 )
 
@@ -175,6 +186,7 @@ DROPOUT = Operator(
     cost=_free,
     module=f"{LAYERS}.activation:Dropout",
     arguments=lambda inputs, output, attrs: {"p": float(attrs["p"])},
+    identities=KEEPS_ZERO,
     doc="sets values to zero at random in training",
 )
 
