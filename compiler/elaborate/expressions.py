@@ -276,7 +276,10 @@ def _block(node: syntax.Block, frame: Frame, path: str) -> Any:
         assert isinstance(item, syntax.Named)
         if isinstance(item.key, syntax.Else):
             raise error("misplaced", "`else` belongs to `match`", item.key.span)
-        key = Symbol(item.key.name, item.key.span) if isinstance(item.key, syntax.Name) else evaluate(item.key, frame)
+        if isinstance(item.key, syntax.Name):
+            key: Any = Symbol(item.key.name, item.key.span)
+        else:
+            key = evaluate(item.key, frame, path)
         if not isinstance(key, Symbol | int | Fraction | str | Expr):
             raise error("bad-key", f"a key is a number or a word, and this is {v.describe(key)}", item.key.span)
         if key in entries:

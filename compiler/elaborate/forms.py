@@ -222,6 +222,13 @@ def _extend(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
             there[level] = last.present
         elif own is not None:
             last = own
+    for level, asked in wanted.items():
+        scale = Fraction(1, 2**level)
+        message = f"no branch comes in at level {level} (scale {v.show(scale)}), and one that is coarser does"
+        usage = "`extend` makes the levels behind the coarsest one"
+        missing = Diagnostic("no-such-branch", message, value.spans["levels"], help=usage)
+        found = expr.either(*[tensor.present for tensor in tensors if tensor.shape.scale == scale])
+        frame.builder.prove(found, frame.when(asked), missing)
     return Branches(tuple(tensors))
 
 
@@ -577,9 +584,8 @@ def _path(
         entry = rule.entries.get(word) or rule.entries.get("any")
         here = frame.when(expr.both(when, test, tensor.present)).under(label)
         if entry is None:
-            message = (
-                f"the fusion `{rule.fusion.name}` has no entry `{word}`, and a path{_from_to(source, scale)} needs it"
-            )
+            whose = f"a path{_from_to(source, scale)}" if test is True else "for some choices a path"
+            message = f"the fusion `{rule.fusion.name}` has no entry `{word}`, and {whose} needs it"
             usage = f"write `{word}: ...` in the fusion, with what ends at `scale` and `width`"
             missing = mismatch("missing-entry", message, span, "", rule.fusion.span, "has no such entry", usage)
             frame.builder.prove(expr.negate(test), here, missing)

@@ -10,7 +10,9 @@ from nasdsl.compiler import expr
 from nasdsl.compiler.decision import Decision, Kind
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate.values import Flow, Tensor, UserFusion, UserOperator
+from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.expr import Value
+from nasdsl.compiler.extremes import counterexample
 from nasdsl.compiler.graph import Edge, Graph, Node, NodeKind, Requirement, Shape
 from nasdsl.compiler.source import Span
 
@@ -210,6 +212,7 @@ class Builder:
         self, path: str, kind: Kind, items: Any, labels: tuple[str, ...], size: int, frame: Frame, span: Span
     ) -> Decision:
         """A new decision, or the one already made where a tied operator is used again."""
+        path = path or {"choice": "oneof", "units": "units", "subset": "manyof", "order": "permute"}[kind]
         line, column = span.source.position(span.start)
         declaration = f"{span.source.name}:{line}:{column}"
         made = self.decisions.get(path)
@@ -264,6 +267,17 @@ class Builder:
             held = expr.either(expr.negate(frame.present), condition)
             self.obligations.append(Obligation(held, diagnostic, compared))
         return True
+
+    def possible(self, condition: Value) -> bool:
+        """Whether some values of the decisions so far meet a condition, requirements aside; True where that is hard to
+        tell.
+        """
+        if not isinstance(condition, expr.Expr):
+            return bool(condition)
+        try:
+            return counterexample(self.graph(()), expr.negate(condition), ()) is not None
+        except TooWide:
+            return True
 
     def record(self, frame: Frame, name: str, value: Any) -> None:
         key = (frame.operator, name)
