@@ -525,14 +525,21 @@ def _level(
 def _sources(
     rule: _Rule, inputs: list[tuple[Tensor, Value]], done: list[Tensor], scale: Any, span: Span
 ) -> list[tuple[Tensor, Value]]:
-    order = sorted(range(len(inputs)), key=lambda i: -inputs[i][0].shape.scale)
-    ranked = [inputs[i] for i in order]
-    position = next(i for i, (tensor, _) in enumerate(ranked) if tensor.shape.scale == scale)
     how = rule.sources
+    if how == "all":
+        return inputs
+    if any(isinstance(tensor.shape.scale, Expr) for tensor, _ in inputs):
+        raise error(
+            "not-constant",
+            f"which branches are {how or 'neighbours'} must not depend on a decision",
+            span,
+            "the scales of these do",
+            help="let the fusion read `all`, or list what it reads: `fuse(rule, to: ..., from: ...)`",
+        )
+    ranked = sorted(inputs, key=lambda item: item[0].shape.scale, reverse=True)
+    position = next(i for i, (tensor, _) in enumerate(ranked) if tensor.shape.scale == scale)
     if how == "neighbours":
         return ranked[max(position - 1, 0) : position + 2]
-    if how == "all":
-        return ranked
     own = ranked[position]
     if how == "finer":
         before = [(tensor, True) for tensor in done if tensor.shape.scale > scale]
@@ -559,6 +566,8 @@ def _new_level(rule: _Rule, done: list[Tensor], scale: Any, width: Any, frame: F
         )
     if not done:
         raise error("no-such-branch", "a new level is made from the coarsest output, and there is none yet", span)
+    if any(isinstance(tensor.shape.scale, Expr) for tensor in done):
+        raise error("not-constant", "which output is the coarsest must not depend on a decision", span)
     source = min(done, key=lambda tensor: tensor.shape.scale)
     return _run_path(rule, entry, source, scale, width, frame.under(_path_name(source, scale)), span)
 
