@@ -1,0 +1,195 @@
+"""NAS-Bench-201 and NAS-Bench-MR: the spaces against the published tables, closed forms and plain torch networks."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+import random
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from nasdsl import spaces
+from nasdsl.compiler import expr
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.cost import cost_of, total_cost
+from nasdsl.compiler.count import count
+from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.parse import read
+from nasdsl.compiler.pin import pin
+from nasdsl.compiler.supernet import Supernet
+
+NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
+
+# --- NAS-Bench-201 ----------------------------------------------------------------------------------------------------
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+SIZES = {
+    "nasbench201": (32, 10),
+    "nasbench201_cifar100": (32, 100),
+    "nasbench201_imagenet16": (16, 120),
+}
+
+
+@cache
+def cells(name: str = "nasbench201") -> Graph:
+    return elaborate(read(spaces.path("nasbench201")), name).graph
+
+
+def edges_of(cell: str) -> dict[tuple[int, int], str]:
+    """The operation of each edge of a cell that is written `|a~0|+|b~0|c~1|+|d~0|e~1|f~2|`."""
+    nodes = [[edge.split("~") for edge in node.strip("|").split("|")] for node in cell.split("+")]
+    return {(target, int(source)): op for target, edges in enumerate(nodes, 1) for op, source in edges}
+
+
+def values_of(cell: str, graph: Graph) -> dict[str, int]:
+    chosen = {f"cell.n{target}[n{source}].edge": op for (target, source), op in edges_of(cell).items()}
+    return {path: graph.decisions[path].labels.index(op) for path, op in chosen.items()}
+
+
+def random_cell(rng: random.Random) -> str:
+    return "+".join("|" + "|".join(f"{rng.choice(OPERATIONS)}~{i}" for i in range(n)) + "|" for n in (1, 2, 3))
+
+
+def closed_form(cell: str, side: int, classes: int) -> dict[str, int]:
+    """Of 3x3 and 1x1 convolutions in fifteen cells, two residual blocks, stem, last norm and classifier."""
+    filters = sum({"nor_conv_1x1": 1, "nor_conv_3x3": 9}.get(op, 0) for op in edges_of(cell).values())
+    norms = sum(op.startswith("nor_conv") for op in edges_of(cell).values())
+    macs, params = 27 * 16 * side**2 + 64 * classes, 27 * 16 + 2 * 16 + 2 * 64 + 65 * classes
+    for width, pixels in ((16, side**2), (32, side**2 // 4), (64, side**2 // 16)):
+        macs += 5 * filters * width**2 * pixels
+        params += 5 * (filters * width**2 + norms * 2 * width)
+        if width > 16:
+            block = (9 / 2 + 9 + 1 / 2) * width**2  # from half as many channels, then as wide; the shortcut
+            macs, params = macs + int(block * pixels), params + int(block) + 4 * width
+    return {"macs": macs, "params": params}
+
+
+def test_it_has_as_many_cells_as_published() -> None:
+    for name in SIZES:
+        assert count(cells(name)).total == 5**6 == 15_625
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_costs_are_the_closed_form(name: str) -> None:
+    rng = random.Random(name)
+    for _ in range(100):
+        cell = random_cell(rng)
+        assert cost_of(cells(name), values_of(cell, cells(name))) == closed_form(cell, *SIZES[name])
+
+
+def test_the_largest_cell() -> None:
+    """The published figures of the cell of six 3x3 convolutions on CIFAR-10: 220.12M MACs and 1.531546M parameters."""
+    cell = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+    assert cost_of(cells(), values_of(cell, cells())) == {"macs": 220_119_680, "params": 1_531_546}
+
+
+def test_every_cell_costs_what_the_table_says(shared_data: Path) -> None:
+    """MACs (the table's FLOPs) and parameters on CIFAR-100 to the table's precision, two and three places of millions.
+
+    150 rows have the size of another cell, with one convolution more or less, that computes the same function. Row 737
+    is one: its cell has four 1x1 convolutions, and the row the MACs of three.
+    """
+    graph = cells("nasbench201_cifar100")
+    with gzip.open(shared_data / "nasbench201.csv.gz", "rt") as file:
+        rows = list(csv.DictReader(file))
+    costs = total_cost(graph)._asdict()
+    found = []
+    for row in rows:
+        values = values_of(row["arch"], graph)
+        found.append({measure: expr.evaluate(cost, values) for measure, cost in costs.items()})
+    assert len({row["arch"] for row in rows}) == len(rows) == 15_625
+    alike: dict[str, list[dict[str, int]]] = defaultdict(list)
+    for row, cost in zip(rows, found, strict=True):
+        alike[row["canonical"]].append(cost)
+
+    def fits(row: dict[str, str], cost: dict[str, int]) -> bool:
+        macs, params = float(row["flops_m"]) - cost["macs"] / 1e6, float(row["params_m"]) - cost["params"] / 1e6
+        return abs(macs) < 0.0051 and abs(params) < 0.00051
+
+    others = [row for row, cost in zip(rows, found, strict=True) if not fits(row, cost)]
+    assert len(others) == 150
+    for row in others:
+        assert any(fits(row, cost) for cost in alike[row["canonical"]])
+
+
+class Operation(nn.Module):
+    def __init__(self, op: str, width: int) -> None:
+        super().__init__()
+        self.op = op
+        if op.startswith("nor_conv"):
+            kernel = int(op[-1])
+            self.conv, self.norm = nn.Conv2d(width, width, kernel, 1, kernel // 2, bias=False), nn.BatchNorm2d(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.op == "none":
+            return x * 0
+        if self.op == "skip_connect":
+            return x
+        if self.op == "avg_pool_3x3":
+            return nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+        out: torch.Tensor = self.norm(self.conv(x.relu()))
+        return out
+
+
+class Cell(nn.Module):
+    def __init__(self, cell: str, width: int) -> None:
+        super().__init__()
+        self.edges = nn.ModuleDict({f"{t}{s}": Operation(op, width) for (t, s), op in edges_of(cell).items()})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        nodes = [x]
+        for target in (1, 2, 3):
+            nodes.append(sum(self.edges[f"{target}{source}"](nodes[source]) for source in range(target)))
+        return nodes[3]
+
+
+class Reduction(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.norm1 = nn.Conv2d(width // 2, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width)
+        self.second, self.norm2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+        self.shortcut = nn.Conv2d(width // 2, width, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inside: torch.Tensor = self.norm2(self.second(self.norm1(self.first(x.relu())).relu()))
+        outside: torch.Tensor = self.shortcut(nn.functional.avg_pool2d(x, 2))
+        return inside + outside
+
+
+def plain(cell: str) -> nn.Sequential:
+    """The network of a cell on CIFAR-10, from the paper's text and figure alone."""
+    stages: list[nn.Module] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)]
+    for width in (16, 32, 64):
+        stages += [Reduction(width)] if width > 16 else []
+        stages += [Cell(cell, width) for _ in range(5)]
+    ending = (nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    return nn.Sequential(*stages, *ending)
+
+
+def test_a_network_computes_what_the_plain_one_does() -> None:
+    rng = random.Random(2)
+    for _ in range(NETWORKS):
+        cell = random_cell(rng)
+        reference = plain(cell).eval()
+        network = Supernet(pin(cells(), Architecture.of(cells(), values_of(cell, cells())))).eval()
+        check_same(network, reference, torch.rand(2, 3, 32, 32))
+
+
+def check_same(network: nn.Module, reference: nn.Module, image: torch.Tensor) -> None:
+    """Two networks with their tensors in the same order give the same output with the same values in them."""
+    for (name, ours), theirs in zip(network.state_dict().items(), reference.state_dict().values(), strict=True):
+        assert ours.shape == theirs.shape, name
+        if theirs.dim() == 1:
+            theirs.uniform_(0.7, 1.3)
+        ours.copy_(theirs)
+    with torch.no_grad():
+        expected: Any = reference(image)
+        assert (network(image) - expected).abs().max() < 1e-5 * expected.abs().max().clamp(min=1)
