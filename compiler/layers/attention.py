@@ -12,8 +12,8 @@ from nasdsl.compiler.layers.resample import Pool
 class RelativeAttention(nn.Module):
     """Queries, keys and values of a map, and a vector for each relative offset; no biases, no 1/sqrt(d).
 
-    Channels stand head by head: with n heads and d channels for each, head h has channels h * d to h * d + d - 1, in
-    the queries, keys, values and the output.
+    The channels of queries, keys, values and the output stand head by head: of n heads with d channels each, head h has
+    h * d to h * d + d - 1. Where they are `interleaved` it has h, h + n, h + 2 * n and so on.
 
     The logits are not divided by sqrt(d), d being the query channels of a head. Instead the first weights are that much
     smaller: uniform, queries and keys with variance 1 / (inputs * sqrt(d)), offsets with variance 1 / sqrt(d), values
@@ -26,15 +26,24 @@ class RelativeAttention(nn.Module):
         offsets: how many offsets there are along each axis.
         position: whether all heads have one vector for an offset (`shared`), each its own (`per_head`), or there are no
             such vectors and position does not count (`none`).
+        interleaved: whether the heads take turns.
 
     A module of which smaller ones take their weights may have channels that its heads do not divide; it cannot run.
     """
 
     def __init__(
-        self, inputs: int, query: int, value: int, heads: int, offsets: tuple[int, ...], position: str = "shared"
+        self,
+        inputs: int,
+        query: int,
+        value: int,
+        heads: int,
+        offsets: tuple[int, ...],
+        position: str = "shared",
+        interleaved: bool = False,
     ) -> None:
         super().__init__()
         self.heads = heads
+        self.interleaved = interleaved
         self.tables = heads if position == "per_head" else 1
         self.query = nn.Conv2d(inputs, query, 1, bias=False)
         self.key = nn.Conv2d(inputs, query, 1, bias=False)
@@ -49,30 +58,62 @@ class RelativeAttention(nn.Module):
             bound = (3 * width**-0.5) ** 0.5
             nn.init.uniform_(self.offsets, -bound, bound)
 
+    def apart(self, x: torch.Tensor, axis: int, heads: int) -> torch.Tensor:
+        """The axis of channels as two: heads, and channels of each."""
+        if self.interleaved:
+            return torch.unflatten(x, axis, (-1, heads)).transpose(axis, axis + 1)
+        return torch.unflatten(x, axis, (heads, -1))
+
     def split(self, x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries, keys (B n D H W) and values (B n E H W) of n heads."""
         q_BnDHW, k_BnDHW, v_BnEHW = (
-            project(x_BCHW).unflatten(1, (self.heads, -1)) for project in (self.query, self.key, self.value)
+            self.apart(project(x_BCHW), 1, self.heads) for project in (self.query, self.key, self.value)
         )
         return q_BnDHW, k_BnDHW, v_BnEHW
 
+    def join(self, y_BnEHW: torch.Tensor) -> torch.Tensor:
+        """The output's channels in their order: B C H W."""
+        return (y_BnEHW.transpose(1, 2) if self.interleaved else y_BnEHW).flatten(1, 2)
 
-def neighbours(x: torch.Tensor, window: int) -> list[torch.Tensor]:
-    """Views of a map (... H W) shifted by each offset of a window, row by row: at a pixel, what stands there from it.
 
-    Zeros stand beyond the border.
-    """
-    height, width = x.shape[-2:]
+def padded(x: torch.Tensor, window: int) -> torch.Tensor:
+    """A map (... H W) with zeros around it, so that a window around each pixel is there."""
     margin = window // 2
-    padded = F.pad(x, (margin, margin, margin, margin))
-    rows = [padded[..., row : row + height, :] for row in range(window)]
-    return [shifted[..., column : column + width] for shifted in rows for column in range(window)]
+    return F.pad(x, (margin, margin, margin, margin))
+
+
+def shifted(x: torch.Tensor, window: int) -> list[torch.Tensor]:
+    """Views of a padded map for the offsets of a window, row by row: at each pixel, what stands there from it."""
+    height, width = x.shape[-2] - window + 1, x.shape[-1] - window + 1
+    rows = [x[..., row : row + height, :] for row in range(window)]
+    return [part[..., column : column + width] for part in rows for column in range(window)]
 
 
 def outside(size: int, window: int, device: torch.device) -> torch.Tensor:
     """Of each offset of a window (along one axis) and each pixel, whether it leads beyond the border: K L."""
     place_KL = torch.arange(window, device=device)[:, None] + torch.arange(size, device=device) - window // 2
     return (place_KL < 0) | (place_KL >= size)
+
+
+def window_weights(
+    q_BnDHW: torch.Tensor, k_BnDHW: torch.Tensor, r_nKD: torch.Tensor | None, window: int
+) -> torch.Tensor:
+    """How much each pixel takes of what stands at each offset, row by row: B n K H W, the sum over K is 1."""
+    near = shifted(padded(k_BnDHW, window), window)
+    logits_BnKHW = torch.stack([(q_BnDHW * k).sum(2) for k in near], 2)
+    if r_nKD is not None:
+        logits_BnKHW = logits_BnKHW + (r_nKD @ q_BnDHW.flatten(3)).reshape(logits_BnKHW.shape)
+    rows_KH, columns_KW = (outside(size, window, q_BnDHW.device) for size in q_BnDHW.shape[3:])
+    mask_KHW = (rows_KH[:, None, :, None] | columns_KW[None, :, None, :]).flatten(0, 1)
+    return logits_BnKHW.masked_fill(mask_KHW, float("-inf")).softmax(2)
+
+
+def window_sum(weights_BnKHW: torch.Tensor, v_BnEHW: torch.Tensor, window: int) -> torch.Tensor:
+    """The sum of the values around each pixel, by their weights: B n E H W."""
+    y_BnEHW = torch.zeros_like(v_BnEHW, dtype=weights_BnKHW.dtype)
+    for weight, v in zip(weights_BnKHW.unbind(2), shifted(padded(v_BnEHW, window), window), strict=True):
+        y_BnEHW = y_BnEHW.add_(weight[:, :, None] * v)
+    return y_BnEHW
 
 
 class LocalAttention(RelativeAttention):
@@ -94,29 +135,20 @@ class LocalAttention(RelativeAttention):
         window: int = 7,
         stride: int = 1,
         position: str = "shared",
+        interleaved: bool = False,
     ) -> None:
-        super().__init__(inputs, query, value, heads, (window, window), position)
+        super().__init__(inputs, query, value, heads, (window, window), position, interleaved)
         self.window = window
         self.pool = Pool("avg", stride, stride)
 
-    def weights(self, q_BnDHW: torch.Tensor, k_BnDHW: torch.Tensor) -> torch.Tensor:
-        """How much each pixel takes of each offset, row by row: B n K*K H W, the sum over K*K is 1."""
-        height, width = q_BnDHW.shape[3:]
-        logits_BnKHW = torch.stack([(q_BnDHW * near).sum(2) for near in neighbours(k_BnDHW, self.window)], 2)
-        if self.offsets is not None:
-            r_nKD = self.offsets.reshape(self.tables, -1, self.window**2).mT
-            logits_BnKHW = logits_BnKHW + (r_nKD @ q_BnDHW.flatten(3)).reshape(logits_BnKHW.shape)
-        rows_K1H1 = outside(height, self.window, q_BnDHW.device)[:, None, :, None]
-        columns_1K1W = outside(width, self.window, q_BnDHW.device)[None, :, None, :]
-        return logits_BnKHW.masked_fill((rows_K1H1 | columns_1K1W).flatten(0, 1), float("-inf")).softmax(2)
-
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        q_BnDHW, k_BnDHW, v_BnEHW = self.split(x_BCHW)
-        weights_BnKHW = self.weights(q_BnDHW, k_BnDHW)
-        y_BnEHW = torch.zeros_like(v_BnEHW, dtype=weights_BnKHW.dtype)
-        for weight_BnHW, near_BnEHW in zip(weights_BnKHW.unbind(2), neighbours(v_BnEHW, self.window), strict=True):
-            y_BnEHW = y_BnEHW.add_(weight_BnHW[:, :, None] * near_BnEHW)
-        return self.pool(y_BnEHW.flatten(1, 2))
+        # Rows of pixels have to lie together, or sums over shifted maps take twice as long: here, and of the gradients.
+        q_BnDHW, k_BnDHW, v_BnEHW = (part.contiguous() for part in self.split(x_BCHW))
+        r_nKD = None if self.offsets is None else self.apart(self.offsets.flatten(1), 0, self.tables).mT
+        y_BnEHW = window_sum(window_weights(q_BnDHW, k_BnDHW, r_nKD, self.window), v_BnEHW, self.window)
+        if y_BnEHW.requires_grad and not torch.compiler.is_compiling():
+            y_BnEHW.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
+        return self.pool(self.join(y_BnEHW))
 
 
 class AxisAttention(RelativeAttention):
@@ -127,9 +159,17 @@ class AxisAttention(RelativeAttention):
     """
 
     def __init__(
-        self, inputs: int, query: int, value: int, heads: int, span: int, axis: str, position: str = "shared"
+        self,
+        inputs: int,
+        query: int,
+        value: int,
+        heads: int,
+        span: int,
+        axis: str,
+        position: str = "shared",
+        interleaved: bool = False,
     ) -> None:
-        super().__init__(inputs, query, value, heads, (2 * span - 1,), position)
+        super().__init__(inputs, query, value, heads, (2 * span - 1,), position, interleaved)
         self.span = span
         self.vertical = axis == "height"
 
@@ -140,9 +180,9 @@ class AxisAttention(RelativeAttention):
         if self.offsets is not None:
             place_L = torch.arange(x_BCML.shape[3], device=x_BCHW.device)
             offset_LL = (place_L - place_L[:, None]).clamp(1 - self.span, self.span - 1)
-            r_nDLL = self.offsets.reshape(self.tables, -1, 2 * self.span - 1)[:, :, offset_LL + self.span - 1]
+            r_nDLL = self.apart(self.offsets, 0, self.tables)[:, :, offset_LL + self.span - 1]
             logits_BnMLL = logits_BnMLL + torch.einsum("bnmod,ndop->bnmop", q_BnMLD, r_nDLL)
-        y_BCML = (logits_BnMLL.softmax(-1) @ v_BnMLE).permute(0, 1, 4, 2, 3).flatten(1, 2)
+        y_BCML = self.join((logits_BnMLL.softmax(-1) @ v_BnMLE).permute(0, 1, 4, 2, 3))
         return y_BCML.mT if self.vertical else y_BCML
 
 
@@ -164,10 +204,11 @@ class AxialAttention(nn.Module):
         width: int,
         stride: int = 1,
         position: str = "shared",
+        interleaved: bool = False,
     ) -> None:
         super().__init__()
-        self.height = AxisAttention(inputs, query, value, heads, height, "height", position)
-        self.width = AxisAttention(value, query, value, heads, width, "width", position)
+        self.height = AxisAttention(inputs, query, value, heads, height, "height", position, interleaved)
+        self.width = AxisAttention(value, query, value, heads, width, "width", position, interleaved)
         self.pool = Pool("avg", stride, stride)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:

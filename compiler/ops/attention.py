@@ -34,6 +34,14 @@ POSITION = Param(
     ("shared", "per_head", "none"),
     doc="learned vectors for relative offsets, which meet the queries: one set for all heads, one for each, or none",
 )
+SHARING = Param(
+    "sharing",
+    "symbol",
+    Symbol("by_head"),
+    ("by_head", "interleaved", "prefix"),
+    doc="which channels of wider attention narrower attention has: of each head's part the first (the paper's "
+    "Multi-Head Sharing), the first with heads that take turns, or the first whatever their head",
+)
 WINDOW = Param("window", "odd", 7, doc="side of the square of pixels that a pixel attends to")
 
 
@@ -49,8 +57,9 @@ def _value(attrs: Attrs) -> Value:
 def _shape(inputs: Sequence[Shape], attrs: Attrs, name: str) -> Shape:
     within(attrs, "qk", 0, 64)
     within(attrs, "value", 0, 64)
-    if not is_plain(attrs["position"]):
-        raise ShapeProblem("position is the same for all choices", "position", "write oneof over two whole operators")
+    for param in ("position", "sharing"):
+        if not is_plain(attrs[param]):
+            raise ShapeProblem(f"{param} cannot be chosen", param, "let oneof choose between whole operators")
     return strided(a_map(inputs[0], name), _value(attrs), attrs["stride"])
 
 
@@ -61,7 +70,8 @@ def _must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeP
         message = f"the heads do not divide the {whose} channels for every choice"
         if is_plain(heads, width):
             message = f"{heads} heads do not divide {width} {whose} channels"
-        yield apply("divides", heads, width), ShapeProblem(message, "heads", f"there are {name} * out of them")
+        help = f"there are {name} * out {whose} channels"
+        yield apply("divides", heads, width), ShapeProblem(message, "heads", help)
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------
@@ -117,6 +127,7 @@ def _arguments(inputs: Sequence[Shape], attrs: Attrs) -> dict[str, Any]:
         "heads": attrs["heads"],
         "stride": attrs["stride"],
         "position": word(attrs["position"]),
+        "interleaved": word(attrs["sharing"]) == "interleaved",
     }
 
 
@@ -131,7 +142,7 @@ def _axial_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> di
 # --- sharing ----------------------------------------------------------------------------------------------------------
 
 
-def by_head(full: int, small: int, heads: int) -> Index:
+def of_each_head(full: int, small: int, heads: int) -> Index:
     """Multi-Head Sharing (TrioNet paper): of `full` channels in as many equal groups as there are heads, the first
     `small / heads` of each. So a channel stays in its head when heads get narrower.
 
@@ -145,9 +156,16 @@ def by_head(full: int, small: int, heads: int) -> Index:
 def _index(
     prefix: str, columns: Index, crop: tuple[Index, ...], full: Attrs, small: Attrs
 ) -> dict[str, tuple[Index, ...]]:
-    """Of one attention's projections and vectors; `crop` holds what of each axis of offsets."""
+    """What a narrower attention has of the projections and of the vectors, of whose offsets `crop` says which.
+
+    Whatever reads the output has leading columns. With interleaved heads the picked rows lead too, so that a channel
+    meets one and the same column under every choice; by head, the d channels of head h meet the columns from h * d, and
+    these move with d. The paper leaves open which columns it means.
+    """
     heads = small["heads"]
-    query, value = (by_head(width(full), width(small), heads) for width in (_query, _value))
+    widths = ((width(full), width(small)) for width in (_query, _value))
+    by_head = word(small["sharing"]) == "by_head"
+    query, value = (of_each_head(*pair, heads) if by_head else leading(*pair) for pair in widths)
     index: dict[str, tuple[Index, ...]] = {
         f"{prefix}query.weight": (query, columns, None, None),
         f"{prefix}key.weight": (query, columns, None, None),
@@ -182,7 +200,7 @@ def _axial_shares(
 
 LOCAL_ATTENTION = Operator(
     name="local_attention",
-    params=(OUT, WINDOW, QK, VALUE, HEADS, STRIDE, POSITION),
+    params=(OUT, WINDOW, QK, VALUE, HEADS, STRIDE, POSITION, SHARING),
     shape=lambda inputs, attrs: _shape(inputs, attrs, "local_attention"),
     cost=_local_cost,
     module=f"{LAYERS}.attention:LocalAttention",
@@ -196,7 +214,7 @@ LOCAL_ATTENTION = Operator(
 
 AXIAL_ATTENTION = Operator(
     name="axial_attention",
-    params=(OUT, QK, VALUE, HEADS, STRIDE, POSITION),
+    params=(OUT, QK, VALUE, HEADS, STRIDE, POSITION, SHARING),
     shape=lambda inputs, attrs: _shape(inputs, attrs, "axial_attention"),
     cost=_axial_cost,
     module=f"{LAYERS}.attention:AxialAttention",
