@@ -444,7 +444,7 @@ def node_for(
 ) -> Tensor:
     if any(tensor.lost for tensor in tensors):
         return v.LOST
-    shapes = [tensor.shape for tensor in tensors]
+    shapes, arrives = _read(operator, tensors)
 
     def told(problem: ShapeProblem) -> Diagnostic:
         text = str(problem)
@@ -458,7 +458,6 @@ def node_for(
     proven = [frame.builder.prove(held, frame, told(problem)) for held, problem in operator.must(shapes, arguments)]
     if not all(proven):
         return v.LOST
-    arrives = expr.both(*[tensor.present for tensor in tensors])
     alive = expr.both(arrives, operator.alive(arguments))
     edges = tuple(Edge(tensor.node, tensor.present) for tensor in tensors)
     share = arguments.get("share")
@@ -471,6 +470,36 @@ def node_for(
         frame.path, "operator", operator.name, attrs, edges, shape, present, span, weight, reached
     )
     return replace(tensor, present=alive)
+
+
+def _read(operator: Operator, tensors: tuple[Tensor, ...]) -> tuple[list[Shape], Value]:
+    """The shapes that an operator's rules see, and the condition under which it has what it reads.
+
+    Of any number of inputs it reads those that are there. One that is not there counts as a map without pixels, for the
+    rest like one that is, so that what must hold of those that are there can be asked of all.
+    """
+    shapes = [tensor.shape for tensor in tensors]
+    last = len(tensors) - operator.needs if operator.inputs < 0 else 0
+    needed = expr.both(*[tensor.present for tensor in tensors[last:]])
+    there = [tensor.present for tensor in tensors[:last]]
+    if all(present is True for present in there):
+        return shapes, needed
+    like = shapes[last - 1]
+    for present, shape in reversed(list(zip(there, shapes[:last], strict=True))[:-1]):
+        like = replace(
+            like,
+            channels=expr.choose(present, shape.channels, like.channels),
+            items=expr.choose(present, shape.items, like.items),
+        )
+    for i, (present, shape) in enumerate(zip(there, shapes[:last], strict=True)):
+        shapes[i] = replace(
+            shape,
+            channels=expr.choose(present, shape.channels, like.channels),
+            height=None if shape.height is None else expr.choose(present, shape.height, 0),
+            width=None if shape.width is None else expr.choose(present, shape.width, 0),
+            items=expr.choose(present, shape.items, like.items),
+        )
+    return shapes, expr.both(needed, expr.either(*there))
 
 
 def _shared_name(path: str) -> str:

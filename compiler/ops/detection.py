@@ -292,6 +292,7 @@ ROI_ALIGN = Operator(
         "finest": float(attrs["finest"]),
     },
     inputs=-1,
+    needs=1,
     doc="features of regions, from the maps of a pyramid, fine to coarse, and boxes behind them",
 )
 
@@ -333,6 +334,7 @@ REFINE = Operator(
     module=f"{LAYERS}.detection:Refine",
     arguments=lambda inputs, output, attrs: {"stds": _floats(attrs["stds"]), "strides": _strides(inputs[:-2])},
     inputs=-1,
+    needs=2,
     doc="boxes moved and scaled by deltas, without gradient; maps before the two tell where the image ends",
 )
 

@@ -140,7 +140,8 @@ class Operator:
         must: (input shapes, attrs) -> what has to hold for every choice, each with what to say where it does not.
         least: parameters that need the more weights the smaller they are.
         alive: condition under which the operator has an output at all (a MixConv without a channel has none).
-        inputs: how many tensors it reads; -1 for any number (a branch bundle).
+        inputs: how many tensors it reads; -1 for any number (a branch bundle), of which it reads those that are there.
+        needs: of any number of inputs, how many at the end have to be there: the boxes behind a pyramid's maps.
         identities: what is known of the output without the weights.
     """
 
@@ -156,6 +157,7 @@ class Operator:
     least: tuple[str, ...] = ()
     alive: Callable[[Attrs], Value] = _always
     inputs: int = 1
+    needs: int = 0
     identities: Identities = NONE_KNOWN
     doc: str = ""
     where: str = field(default="built-in")
