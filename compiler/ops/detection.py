@@ -26,6 +26,7 @@ from nasdsl.compiler.expr import (
     is_number,
     less,
     multiply,
+    negate,
 )
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
@@ -37,13 +38,23 @@ from nasdsl.compiler.ops.common import (
     centre,
     is_plain,
     leading,
+    rests_at_zero,
     same,
     strided,
     trimmed,
     within,
     word,
 )
-from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import (
+    KEEPS_ZERO,
+    Attrs,
+    Cost,
+    Identities,
+    Index,
+    Operator,
+    Param,
+    ShapeProblem,
+)
 
 FUNCTIONS.setdefault("len", len)
 
@@ -292,6 +303,7 @@ ROI_ALIGN = Operator(
         "finest": float(attrs["finest"]),
     },
     inputs=-1,
+    identities=KEEPS_ZERO,
     needs=1,
     doc="features of regions, from the maps of a pyramid, fine to coarse, and boxes behind them",
 )
@@ -334,6 +346,7 @@ REFINE = Operator(
     module=f"{LAYERS}.detection:Refine",
     arguments=lambda inputs, output, attrs: {"stds": _floats(attrs["stds"]), "strides": _strides(inputs[:-2])},
     inputs=-1,
+    identities=KEEPS_ZERO,
     needs=2,
     doc="boxes moved and scaled by deltas, without gradient; maps before the two tell where the image ends",
 )
@@ -366,6 +379,7 @@ DENSE_DETECTIONS = Operator(
     cost=_free,
     module=f"{LAYERS}.detection:DenseDetections",
     arguments=lambda inputs, output, attrs: {"each": attrs["each"]},
+    identities=KEEPS_ZERO,
     inputs=-1,
     doc="the predictions of all levels in one list, from maps that have so many channels for each anchor in turn",
 )
@@ -383,6 +397,7 @@ FLATTEN = Operator(
     cost=_free,
     module=f"{LAYERS}.detection:Flatten",
     arguments=_no_arguments,
+    identities=KEEPS_ZERO,
     doc="a map as a vector, channel by channel",
 )
 
@@ -393,6 +408,7 @@ DETACH = Operator(
     cost=_free,
     module=f"{LAYERS}.detection:Detach",
     arguments=_no_arguments,
+    identities=KEEPS_ZERO._replace(passes=lambda inputs, output, attrs: True),
     doc="the input itself, which gets no gradient through here",
 )
 
@@ -476,6 +492,7 @@ DEFORM_CONV = Operator(
     arguments=_deform_arguments,
     shares=_deform_shares,
     least=("groups",),
+    identities=Identities(keeps_zero=lambda attrs, shift: both(negate(attrs["bias"]), rests_at_zero(attrs))),
     inputs=2,
     doc="deformable convolution of features at offsets, which come second: down, right for each place under the kernel",
 )
