@@ -80,8 +80,8 @@ class Scope:
 class Obligation:
     """Something that must hold in every architecture, to be proven when the whole space is known.
 
-    `compared` are the two values that have to agree, at the diagnostic's place and at its first other one: what they
-    are in the architecture that is found stands there.
+    `compared` are two values that have to agree or to fit, at the diagnostic's place and at its first other one, if it
+    has one: what they are in the architecture that is found stands there.
     """
 
     condition: Value

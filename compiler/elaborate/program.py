@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 from nasdsl.compiler import expr, syntax
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import total_cost
+from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
@@ -25,7 +28,7 @@ from nasdsl.compiler.elaborate.steps import apply, or_else, run_body, run_let, r
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.engine.cells import value_at
 from nasdsl.compiler.engine.limits import TooWide, bounded
-from nasdsl.compiler.expr import Expr, Symbol
+from nasdsl.compiler.expr import Expr, Symbol, Value
 from nasdsl.compiler.extremes import conflict, counterexample, least
 from nasdsl.compiler.graph import Edge, Graph, Requirement, Shape
 from nasdsl.compiler.parse import parse, read
@@ -510,6 +513,9 @@ class _Program:
 PROOF = 500_000
 """Table entries that all proofs of a space may take together: about a second."""
 
+MOST_TRIED = 1_000
+"""Combinations that are tried to leave decisions out of a message."""
+
 MOST_SHOWN = 6
 """Decisions of a combination that a message names."""
 
@@ -517,15 +523,37 @@ MOST_SHOWN = 6
 def _shown_by(found: Architecture, obligation: Obligation, graph: Graph) -> Diagnostic:
     """The diagnostic of an obligation that an architecture breaks, with the decisions that show it."""
     diagnostic = obligation.diagnostic
-    own = [path for path in graph.decisions if path in found and path in expr.decisions_of(obligation.condition)]
+    own = _telling(obligation.condition, found, graph)
     shown = ", ".join(f"`{path}: {graph.decisions[path].describe(found[path])}`" for path in own[:MOST_SHOWN])
     more = f" and {len(own) - MOST_SHOWN} more" if len(own) > MOST_SHOWN else ""
-    if obligation.compared:
-        here, *there = [f"here this is {v.show(value_at(value, found))}" for value in obligation.compared]
-        others = tuple(Label(o.span, text) for o, text in zip(diagnostic.others, there, strict=False))
-        diagnostic = replace(diagnostic, label=here, others=(*others, *diagnostic.others[len(others) :]))
+    values = [v.show(value_at(value, found)) for value in obligation.compared]
+    if values and diagnostic.others:
+        told = Label(diagnostic.others[0].span, f"here this is {values[1]}")
+        diagnostic = replace(diagnostic, label=f"here this is {values[0]}", others=(told, *diagnostic.others[1:]))
+    elif values:
+        diagnostic = replace(diagnostic, label=f"here {' and '.join(values)}")
     example = f"for example with {shown}{more}" if shown else ""
     return replace(diagnostic, help="\n".join(part for part in (example, diagnostic.help) if part))
+
+
+def _telling(condition: Value, found: Architecture, graph: Graph) -> list[str]:
+    """The decisions because of which an architecture breaks a condition: without those it breaks whatever they are."""
+    own = [path for path in graph.decisions if path in found and path in expr.decisions_of(condition)]
+    free: list[str] = []
+    for path in own:
+        domains = [_alternatives(graph.decisions[other]) for other in (*free, path)]
+        if all(domains) and math.prod(map(len, domains)) <= MOST_TRIED:
+            others = (dict(zip((*free, path), values, strict=True)) for values in itertools.product(*domains))
+            if not any(expr.holds(condition, {**found, **values}) for values in others):
+                free.append(path)
+    return [path for path in own if path not in free]
+
+
+def _alternatives(decision: Decision) -> list[Any]:
+    """The values of a choice. Of units all: a reader takes them for kept where nothing else is said."""
+    if decision.kind == "units":
+        return [tuple(range(decision.n))]
+    return list(range(decision.n)) if decision.kind == "choice" else []
 
 
 def _place(diagnostic: Diagnostic) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from nasdsl.compiler.elaborate.expressions import condition, evaluate, items_of,
 from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, FATAL, Broken, Frame, Labels, Scope, each, join, mismatch
 from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
-from nasdsl.compiler.expr import Case, Expr, Symbol, Value
+from nasdsl.compiler.expr import Among, Apply, Case, Expr, Symbol, Value
 from nasdsl.compiler.graph import Edge, Shape
 from nasdsl.compiler.ops.operator import Operator, ShapeProblem
 from nasdsl.compiler.source import Span
@@ -455,8 +455,11 @@ def node_for(
         shape = operator.shape(shapes, arguments)
     except ShapeProblem as problem:
         raise CompileError([told(problem)]) from None
-    proven = [frame.builder.prove(held, frame, told(problem)) for held, problem in operator.must(shapes, arguments)]
-    if not all(proven):
+    possible = True
+    for held, what in operator.must(shapes, arguments):
+        compared = held.args if isinstance(held, Apply) and held.function in ("divides", "eq") else ()
+        possible = frame.builder.prove(held, frame.when(arrives), told(what), compared) and possible
+    if not possible:
         return v.LOST
     alive = expr.both(arrives, operator.alive(arguments))
     edges = tuple(Edge(tensor.node, tensor.present) for tensor in tensors)

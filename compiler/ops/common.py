@@ -85,11 +85,6 @@ def gcd(a: Value, b: Value) -> Value:
     return apply("gcd", a, b)
 
 
-def divides(part: Value, whole: Value) -> bool:
-    """False where a plain number does not divide a plain number; what is open is for the compiler to require."""
-    return not is_plain(part, whole) or whole % part == 0
-
-
 def within(attrs: Attrs, name: str, low: float, high: float) -> None:
     """Checks a number, or each option of a choice of numbers.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler.expr import Symbol, Value, add, both, choose, equal, floor_divide, multiply, negate
+from nasdsl.compiler.expr import Symbol, Value, add, apply, both, choose, equal, floor_divide, multiply, negate
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     ACTIVATIONS,
@@ -22,7 +22,6 @@ from nasdsl.compiler.ops.common import (
     act_param,
     centre,
     check_norm,
-    divides,
     gcd,
     is_plain,
     leading,
@@ -108,15 +107,18 @@ def _conv_index(
 
 def _conv_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
     _check(attrs)
-    x, groups = inputs[0], attrs["groups"]
-    for whose, width in (("input", x.channels), ("output", attrs["out"])):
-        if not divides(groups, width):
-            raise ShapeProblem(
-                f"{groups} groups do not divide the {width} channels of the {whose}",
-                "groups",
-                "choose a common divisor",
-            )
-    return strided(x, attrs["out"], attrs["stride"])
+    return strided(inputs[0], attrs["out"], attrs["stride"])
+
+
+def _conv_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    groups = attrs["groups"]
+    if groups == 1:
+        return
+    for whose, width in (("input", inputs[0].channels), ("output", attrs["out"])):
+        message = f"the groups do not divide the channels of the {whose} for every choice"
+        if is_plain(groups, width):
+            message = f"{groups} groups do not divide the {width} channels of the {whose}"
+        yield apply("divides", groups, width), ShapeProblem(message, "groups", "choose a common divisor")
 
 
 def _conv_shares(
@@ -143,6 +145,7 @@ CONV = Operator(
         MOMENTUM,
     ),
     shape=_conv_shape,
+    must=_conv_must,
     cost=lambda inputs, output, attrs: _conv_cost(inputs[0], output, attrs["groups"], attrs),
     module=f"{LAYERS}.conv:Conv",
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, attrs["groups"], attrs),
