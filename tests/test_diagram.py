@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.engine import histogram
 from nasdsl.compiler.engine.diagram import Diagram
+from nasdsl.compiler.engine.histogram import Window, count_within, distribution
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
-from nasdsl.compiler.expr import Case, Kept, Slot, Value, add, either, equal, less, multiply
+from nasdsl.compiler.expr import Case, Kept, Slot, Value, add, decisions_of, either, equal, less, multiply, terms
 from nasdsl.compiler.graph import Graph
 from tests.enumeration import cost_of, enumerate_all, frozen, measured, space
 from tests.known_spaces import once_for_all, trionet
@@ -206,3 +209,112 @@ def test_a_path_decodes_to_an_architecture() -> None:
     (architecture,) = diagram.encoding.decode(diagram.matrix(path[None]))
     assert architecture == Architecture.of(graph, dict(architecture))
     assert cost_of(costs["macs"], dict(architecture)) == cost
+
+
+# --- distributions ----------------------------------------------------------------------------------------------------
+
+
+@thorough
+@given(measured())
+def test_distributions_agree_with_enumeration(made: tuple[Graph, dict[str, Value]]) -> None:
+    graph, costs = made
+    expected = known(graph, costs)
+    assume(expected)
+    diagram = Diagram(graph, costs)
+    for i, measure in enumerate(costs):
+        values = np.array([cost[i] for cost in expected.values()])
+        found = distribution(diagram, measure)
+        assert found.exact and found.error == 0
+        counts = Counter(values.tolist())
+        assert found.values.tolist() == sorted(counts)
+        assert [found.count(j) for j in range(len(found.values))] == [counts[value] for value in sorted(counts)]
+        assert (found.least, found.greatest) == (values.min(), values.max())
+        assert found.mean == pytest.approx(values.mean(), abs=1e-9)
+        assert found.std == pytest.approx(values.std(), abs=1e-6)
+        for share in (0.0, 0.1, 0.5, 0.9, 1.0):
+            assert found.quantile(share) == np.quantile(values, share, method="inverted_cdf")
+        for cost in range(values.min() - 1, values.max() + 2):
+            assert found.share_at_most(cost) == pytest.approx((values <= cost).mean())
+        edges, shares = found.histogram(3)
+        assert len(edges) == 4 and shares.sum() == pytest.approx(1)
+
+
+@thorough
+@given(measured(), st.data())
+def test_counts_within_windows_agree_with_enumeration(
+    made: tuple[Graph, dict[str, Value]], data: st.DataObject
+) -> None:
+    graph, costs = made
+    expected = known(graph, costs)
+    assume(expected)
+    diagram = Diagram(graph, costs)
+    window = data.draw(windows(list(expected.values())))
+    inside = [cost for cost in expected.values() if within(window, cost)]
+    try:
+        found = count_within(diagram, window)
+    except Infeasible:
+        assert not inside
+        return
+    assert found.exact
+    assert found.number == len(inside)
+    assert found.share == pytest.approx(len(inside) / len(expected))
+
+
+@st.composite
+def windows(draw: st.DrawFn, costs: list[tuple[int, ...]]) -> Window:
+    """Bounds around the costs of some architecture, so that there is something inside."""
+    middle = draw(st.sampled_from(costs))
+    near = st.one_of(st.none(), st.integers(0, 6))
+    window = {}
+    for measure, cost in zip(("macs", "params"), middle, strict=True):
+        below, above = draw(near), draw(near)
+        window[measure] = (None if below is None else cost - below, None if above is None else cost + above)
+    return window
+
+
+def within(window: Window, cost: tuple[int, ...]) -> bool:
+    pairs = zip(window.values(), cost, strict=True)
+    return all((low is None or low <= c) and (high is None or c <= high) for (low, high), c in pairs)
+
+
+def test_the_distribution_of_two_stages_is_that_of_a_sum() -> None:
+    graph, costs = once_for_all()
+    stages = []
+    for stage in ("stage1", "stage2"):
+        made = [d for path, d in graph.decisions.items() if path.startswith(stage)]
+        mine = {d.path for d in made}
+        parts = [part for part in terms(costs["macs"]) if len(decisions_of(part)) > 0 and decisions_of(part) <= mine]
+        stages.append((made, add(*parts)))
+    found = distribution(
+        Diagram(space([*stages[0][0], *stages[1][0]]), {"macs": add(*[cost for _, cost in stages])}), "macs"
+    )
+    sums = [np.array([cost_of(cost, values) for values in enumerate_all(space(made))]) for made, cost in stages]
+    values, counts = np.unique(np.add.outer(*sums), return_counts=True)
+    assert found.values.tolist() == values.tolist()
+    assert [found.count(i) for i in range(len(values))] == counts.tolist()
+
+
+def test_the_distribution_of_a_large_space_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    diagram = Diagram(*once_for_all())
+    found = distribution(diagram, "macs")
+    assert found.exact
+    assert sum(found.count(i) for i in range(len(found.values))) == diagram.total
+    third = int(found.quantile(0.3))
+    tally = count_within(diagram, {"macs": (None, third)})
+    assert tally.exact
+    below = [found.count(i) for i in range(int(np.searchsorted(found.values, third, side="right")))]
+    assert tally.number == sum(below)
+
+    monkeypatch.setattr(histogram, "MOST_POINTS", 10_000)
+    rounded = distribution(diagram, "macs")
+    assert not rounded.exact and 0 < rounded.error < 0.01 * (found.greatest - found.least)
+    assert (rounded.mean, rounded.std) == (found.mean, found.std)
+    assert rounded.shares.sum() == pytest.approx(1)
+    for share in (0.001, 0.01, 0.5, 0.9, 1.0):
+        cost = found.quantile(share)
+        assert rounded.share_at_most(cost) <= found.share_at_most(cost) + 1e-12
+        assert rounded.share_at_most(cost + rounded.error) >= found.share_at_most(cost) - 1e-12
+    fewer = count_within(diagram, {"macs": (found.quantile(0.1), third)})
+    assert not fewer.exact
+    inside = found.share_at_most(third) - found.share_at_most(found.quantile(0.1) - 1)
+    assert 0.95 * inside < fewer.share <= inside

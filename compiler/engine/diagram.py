@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,7 +31,7 @@ from nasdsl.compiler.engine.alias import Alias
 from nasdsl.compiler.engine.cells import ABSENT, Cell
 from nasdsl.compiler.engine.chain import chain, whole
 from nasdsl.compiler.engine.cheapest import best_behind, paths_in_order
-from nasdsl.compiler.engine.layers import Ints, Layer, Weights, join, segments
+from nasdsl.compiler.engine.layers import Ints, Layer, Layering, Weights, join, segments
 from nasdsl.compiler.engine.lookup import Lookup
 from nasdsl.compiler.engine.members import Members
 from nasdsl.compiler.engine.network import Constraint, Network
@@ -57,7 +58,7 @@ class Diagram:
         total: how many architectures there are, exactly.
         measures: the names of the costs, in the order of their columns.
         encoding: of the decisions as columns of a matrix.
-        layers, blocks: the two layerings.
+        layers: those that paths refer to.
         network: of cells, to which the numbers in the layers refer.
 
     Raises:
@@ -73,13 +74,13 @@ class Diagram:
         self.measures = tuple(costs)
         self.encoding = Encoding(graph.decisions)
         self.constants: Ints = np.array([whole(charge.constant) for charge in self.network.charges], np.int64)
-        self._chain = chain(self.network)
-        self._ranges = segments(self._chain, widest, lambda arcs: 1 + arcs / (1 << 15))
-        self.layers = [join([self._chain[i] for i in part]) for part in self._ranges]
-        behind = _architectures_behind(self._chain, self.network)
+        links = chain(self.network)
+        behind = _architectures_behind(links, self.network)
         self.total = behind[0][0]
-        ends = [part.start for part in self._ranges] + [len(self._chain)]
-        self.behind = [Weights.of(behind[end]) for end in ends]
+        self._chain = Layering(links, [Weights.of(numbers) for numbers in behind])
+        self._ranges = segments(links, widest, lambda arcs: 1 + arcs / (1 << 15))
+        self.layering = _joined(self._chain, self._ranges)
+        self.layers = self.layering.layers
 
     @property
     def size(self) -> int:
@@ -97,19 +98,22 @@ class Diagram:
         return self.measures.index(name)
 
     @cached_property
-    def blocks(self) -> list[Layer]:
-        """The finer layering, for sums over the whole space."""
-        return [block for blocks in self.blocks_of for block in blocks]
+    def blocks(self) -> Layering:
+        """The finer layering, for sums over the whole space. Boundaries of layers are boundaries of blocks."""
+        ranges = []
+        for part in self._ranges:
+            inner = segments(self._chain.layers[part.start : part.stop], WIDEST_BLOCK, lambda arcs: 8 + arcs)
+            ranges += [range(part.start + r.start, part.start + r.stop) for r in inner]
+        return _joined(self._chain, ranges)
 
     @cached_property
-    def blocks_of(self) -> list[list[Layer]]:
-        """The blocks of each layer."""
-        found = []
-        for part in self._ranges:
-            chained = [self._chain[i] for i in part]
-            parts = segments(chained, WIDEST_BLOCK, lambda arcs: 8 + arcs)
-            found.append([join([chained[i] for i in inner]) for inner in parts])
-        return found
+    def blocks_in(self) -> list[range]:
+        """The numbers of the blocks of each layer."""
+        decisions = [len(layer.decisions) for layer in self.layers]
+        blocks = [len(block.decisions) for block in self.blocks.layers]
+        ends = {end: number for number, end in enumerate(accumulate(blocks, initial=0))}
+        bounds = [ends[end] for end in accumulate(decisions, initial=0)]
+        return [range(first, last) for first, last in pairwise(bounds)]
 
     def _decision(self, number: int) -> Decision:
         decision = self.network.variables[number].decision
@@ -146,15 +150,9 @@ class Diagram:
         found: list[tuple[Ints, Alias | None]] = []
         for number, layer in enumerate(self.layers):
             count = np.diff(layer.start)
-            share = self.shares(number)
+            share = self.layering.shares(number)
             found.append((count, None if _even(share, layer) else Alias(share, layer.start)))
         return found
-
-    def shares(self, number: int) -> NDArray[np.float64]:
-        """Of the architectures behind a state, the part behind each arc of layer `number` that leaves it."""
-        layer = self.layers[number]
-        behind = layer.weights * self.behind[number + 1][layer.target]
-        return behind.over(self.behind[number][layer.source])
 
     def costs(self, paths: Paths) -> Ints:
         """[n, measures]: all costs of each architecture."""
@@ -345,6 +343,11 @@ class Diagram:
 def chunks(n: int, rows: int = ROWS) -> Iterator[slice]:
     """0 to n - 1 in parts of so many rows."""
     return (slice(first, min(first + rows, n)) for first in range(0, n, rows))
+
+
+def _joined(links: Layering, ranges: Sequence[range]) -> Layering:
+    joined = [join(links.layers[part.start : part.stop]) for part in ranges]
+    return Layering(joined, [links.behind[part.start] for part in ranges] + links.behind[-1:])
 
 
 def _architectures_behind(layers: Sequence[Layer], network: Network) -> list[list[int]]:

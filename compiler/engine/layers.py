@@ -112,6 +112,21 @@ class Layer:
         return Layer(self.decisions, *arcs, self.before, self.after)
 
 
+@dataclass(frozen=True)
+class Layering:
+    """Layers from a single state to a single state, and `behind` each state, boundary by boundary, the number of ways
+    to complete an architecture."""
+
+    layers: list[Layer]
+    behind: list[Weights]
+
+    def shares(self, number: int) -> Floats:
+        """Of the architectures behind a state, the part behind each arc of layer `number` that leaves it."""
+        layer = self.layers[number]
+        behind = layer.weights * self.behind[number + 1][layer.target]
+        return behind.over(self.behind[number][layer.source])
+
+
 def spread(first: NDArray[Any], count: NDArray[Any]) -> tuple[Ints, Ints]:
     """Ranges one after the other: for each of their entries the number of its range, and the entry.
 
