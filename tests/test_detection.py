@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,7 @@ from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.runtime.export import export_python, verify_python
 
 Box = Sequence[float]
 PYRAMID = ((4, 12, 17), (8, 6, 9), (16, 3, 5), (32, 1, 1))
@@ -730,3 +732,15 @@ def test_norms_of_shared_convolutions_are_each_level_s_own() -> None:
     }
     assert len(weights["conv"]) == 1
     assert len(weights["norm"]) == 4
+
+
+def test_an_exported_detector_computes_the_same(tmp_path: Path) -> None:
+    """Beside torch alone; the head of the file says that an image gives several of what comes out."""
+    graph = graph_of("two_stages")
+    network = settled(Supernet(graph).extract(largest_values(graph)))
+    path = tmp_path / "found.py"
+    export_python(network, path)
+    assert verify_python(path, network, torch.randn(2, 3, 51, 77)) == 0
+    text = path.read_text()
+    assert "gives 20 x 9;" in text.replace("\n", " ")
+    assert '"""B 3 H W -> B*N 9."""' in text

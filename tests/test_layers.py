@@ -16,7 +16,7 @@ from torch import nn
 
 from nasdsl.compiler.layers.conv import Conv, Norm, Shortcut, SqueezeExcite
 from nasdsl.compiler.layers.head import Classify, Detect3d
-from nasdsl.compiler.layers.merge import Concat, Sum
+from nasdsl.compiler.layers.merge import Concat, Mean, Sum
 from nasdsl.compiler.layers.mixconv import MixConv
 from nasdsl.compiler.layers.resample import Pool, Resize, Zero
 from nasdsl.compiler.layers.transformer import LightTransformer, position_map
@@ -347,6 +347,8 @@ def test_resize_sum_concat_zero() -> None:
     assert torch.equal(Zero(2)(x), torch.zeros(2, 3, 4, 3))
     v = torch.randn(2, 3)
     assert torch.equal(Sum()(v, v), 2 * v)
+    torch.testing.assert_close(Mean()(v, 2 * v, 6 * v), 3 * v)
+    torch.testing.assert_close(Mean()(x, up), (x + fitted) / 2)
     assert torch.equal(Concat()(v, v), torch.cat([v, v], 1))
 
 

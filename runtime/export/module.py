@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,16 @@ TASK_KEYS = ("name", "mean", "std", "classes")
 
 
 def dimensions(shape: Shape) -> str:
-    """`3 x 32 x 32`, or `10` for a vector."""
+    """`3 x 32 x 32`, or `10` for a vector, or `1000 x 4` where an image has so many of them."""
     sizes = [shape.channels] if shape.height is None else [shape.channels, shape.height, shape.width]
+    sizes = sizes if shape.items == 1 else [shape.items, *sizes]
     return " x ".join(str(size) for size in sizes)
 
 
 def axes(shape: Shape) -> str:
-    """`B 5 H/2 W/2`."""
+    """`B 5 H/2 W/2`, or `B*N 4` for several of an image, whose size does not follow the image's."""
+    if shape.items != 1:
+        return " ".join(f"B*N {dimensions(replace(shape, items=1))}".split(" x "))
     if shape.height is None:
         return f"B {shape.channels}"
     scale = Fraction(shape.scale)
