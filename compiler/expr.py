@@ -85,6 +85,10 @@ class Expr:
                 found |= child.decisions
         return frozenset(found)
 
+    @cached_property
+    def _options(self) -> frozenset[Any] | None:
+        return _options_of(self)  # kept: a running width mentions the one before it twice, and so on down
+
     def evaluate(self, values: Assignment) -> Any:
         raise NotImplementedError
 
@@ -594,6 +598,51 @@ def choose(condition: Value, then: Value, otherwise: Value) -> Value:
         path, n = single
         return case(path, tuple(_at(then if _at(condition, i) else otherwise, i) for i in range(n)))
     return Apply("if", (condition, then, otherwise))
+
+
+def follows(condition: Value, given: Value) -> bool:
+    """Whether a condition plainly holds where another one does: it is one of its parts, or what an order tells."""
+    if condition is True:
+        return True
+    parts = given.args if isinstance(given, Apply) and given.function == "and" else (given,)
+    if condition in parts:
+        return True
+    if not isinstance(condition, Apply) or condition.function not in ("le", "not"):
+        return False
+    if condition.function == "le":
+        return Apply("lt", condition.args) in parts or Apply("eq", condition.args) in parts
+    denied = condition.args[0]
+    if not isinstance(denied, Apply) or denied.function not in ("lt", "eq"):
+        return False
+    return Apply("lt", denied.args[::-1]) in parts or (denied.function == "eq" and Apply("lt", denied.args) in parts)
+
+
+MOST_OPTIONS = 256
+
+
+def options(value: Value) -> frozenset[Any] | None:
+    """Plain values that hold all that a value can be, perhaps more; None where they are too many or not known."""
+    return value._options if isinstance(value, Expr) else frozenset((value,))
+
+
+def _options_of(value: Expr) -> frozenset[Any] | None:
+    if isinstance(value, Case | Slot):
+        return frozenset(value.values)
+    if isinstance(value, Among | Has):
+        return frozenset((False, True))
+    if not isinstance(value, Apply):
+        return None
+    parts = [options(arg) for arg in (value.args[1:] if value.function == "if" else value.args)]
+    sizes = [0 if part is None else len(part) for part in parts]
+    if not all(sizes) or (sum(sizes) if value.function == "if" else math.prod(sizes)) > MOST_OPTIONS:
+        return None
+    known = [part or frozenset() for part in parts]
+    if value.function == "if":
+        return known[0] | known[1]
+    try:
+        return frozenset(FUNCTIONS[value.function](*args) for args in itertools.product(*known))
+    except FAULTS:
+        return None
 
 
 def terms(value: Value) -> tuple[Value, ...]:

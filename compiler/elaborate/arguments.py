@@ -206,13 +206,38 @@ def checked(value: Any, param: Param, span: Span, frame: Frame, owner: str) -> A
     """
     if isinstance(value, Units | FixedUnits) and param.type not in ("width", "widths"):
         raise error("not-searchable", f"`{param.name}` of `{owner}` cannot be search units", span)
-    if isinstance(value, expr.Case):
-        for option in value.values:
-            _check_plain(option, param, span, frame, owner)
-        return value
     if isinstance(value, Expr):
+        _check_options(value, param, span, frame, owner)
         return value
     return _check_plain(value, param, span, frame, owner)
+
+
+def _check_options(value: Expr, param: Param, span: Span, frame: Frame, owner: str) -> None:
+    """That a value is of the parameter's type whatever is chosen: told at once, or something to prove."""
+    bad: list[Any] = []
+    problem: Diagnostic | None = None
+    possible = expr.options(value)
+    for option in sorted(possible or (), key=v.show):
+        try:
+            _check_plain(option, param, span, frame, owner)
+        except CompileError as wrong:
+            bad.append(option)
+            problem = problem or wrong.diagnostics[0]
+    if problem is not None and isinstance(value, expr.Case) and not value.decisions & expr.decisions_of(frame.present):
+        raise CompileError([problem])
+    if problem is not None:
+        holds = expr.negate(expr.either(*[expr.equal(value, option) for option in bad]))
+    elif possible is None and param.type in _WHOLE:
+        least, most = _WHOLE[param.type]
+        whole = expr.equal(value, expr.apply("floor", value))
+        holds = expr.both(whole, expr.at_most(least, value), expr.at_most(value, most))
+    else:
+        return
+    words, help = _TYPES[param.type][1] if param.type in _TYPES else "of its type", param.doc
+    if param.choices:
+        words, help = "a word that it knows", "one of " + ", ".join(f"`{word}`" for word in param.choices)
+    message = f"`{param.name}` of `{owner}` must be {words}, whatever is chosen"
+    frame.builder.prove(holds, frame, Diagnostic("bad-argument", message, span, help=help), (value,))
 
 
 def _check_plain(value: Any, param: Param, span: Span, frame: Frame, owner: str) -> Any:
@@ -258,8 +283,8 @@ def _wrong(value: Any, param: Param, span: Span, frame: Frame, words: str) -> Ex
             f"`{param.name}` needs {words}",
             help=near(value.word, frame.scope),
         )
-    if isinstance(value, int) and value > 1 << 24 and param.type in ("positive", "width"):
-        return error("bad-argument", f"`{param.name}` is at most {1 << 24:,}", span, f"is {value:,}", help=param.doc)
+    if isinstance(value, int) and value > MOST_WIDE and param.type in ("positive", "width"):
+        return error("bad-argument", f"`{param.name}` is at most {MOST_WIDE:,}", span, f"is {value:,}", help=param.doc)
     return error("bad-argument", f"`{param.name}` needs {words}, and this is {v.describe(value)}", span, help=param.doc)
 
 
@@ -267,14 +292,19 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+MOST_WIDE = 1 << 24
+
+_WHOLE: Mapping[str, tuple[int, int]] = {"int": (0, 1 << 62), "positive": (1, MOST_WIDE), "width": (0, MOST_WIDE)}
+"""Types that are whole numbers in a range."""
+
 _TYPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "int": (lambda x: _is_whole(x) and x >= 0, "a whole number"),
-    "positive": (lambda x: _is_whole(x) and 1 <= x <= 1 << 24, "a positive whole number"),
+    "positive": (lambda x: _is_whole(x) and 1 <= x <= MOST_WIDE, "a positive whole number"),
     "odd": (lambda x: _is_whole(x) and x >= 1 and x % 2 == 1 and x < 1 << 12, "an odd whole number"),
     "number": (v.is_number, "a number"),
     "bool": (lambda x: isinstance(x, bool), "`true` or `false`"),
     "width": (
-        lambda x: isinstance(x, Units | FixedUnits) or (_is_whole(x) and 0 <= x <= 1 << 24),
+        lambda x: isinstance(x, Units | FixedUnits) or (_is_whole(x) and 0 <= x <= MOST_WIDE),
         "a width: a whole number or `units(n)`",
     ),
     "scale": (
