@@ -1,9 +1,14 @@
-"""NAS-Bench-201 and NAS-Bench-MR: the spaces against the published tables, closed forms and plain torch networks."""
+"""NAS-Bench-201 and NAS-Bench-MR: the spaces against the published tables, closed forms and plain torch networks.
+
+The plain networks are written here from the papers and know nothing of nasdsl. To check more than a few random ones,
+and all of NAS-Bench-MR's table, set NASDSL_NETWORKS.
+"""
 
 from __future__ import annotations
 
 import csv
 import gzip
+import json
 import os
 import random
 from collections import defaultdict
@@ -79,10 +84,12 @@ def test_it_has_as_many_cells_as_published() -> None:
 
 @pytest.mark.parametrize("name", SIZES)
 def test_costs_are_the_closed_form(name: str) -> None:
-    rng = random.Random(name)
-    for _ in range(100):
+    rng, costs = random.Random(name), total_cost(cells(name))._asdict()
+    for _ in range(500):
         cell = random_cell(rng)
-        assert cost_of(cells(name), values_of(cell, cells(name))) == closed_form(cell, *SIZES[name])
+        values = values_of(cell, cells(name))
+        found = {measure: expr.evaluate(cost, values) for measure, cost in costs.items()}
+        assert found == closed_form(cell, *SIZES[name])
 
 
 def test_the_largest_cell() -> None:
@@ -193,3 +200,155 @@ def check_same(network: nn.Module, reference: nn.Module, image: torch.Tensor) ->
     with torch.no_grad():
         expected: Any = reference(image)
         assert (network(image) - expected).abs().max() < 1e-5 * expected.abs().max().clamp(min=1)
+
+
+# --- NAS-Bench-MR -----------------------------------------------------------------------------------------------------
+
+Module = tuple[int, list[int], list[int]]
+"""Number of branches; blocks and channels of each."""
+
+
+@cache
+def resolutions(name: str = "nasbench_mr_imagenet50") -> Graph:
+    return elaborate(read(spaces.path("nasbench_mr")), name).graph
+
+
+def numbers_of(graph: Graph, stem: list[int], modules: list[Module], last: int) -> dict[str, int]:
+    chosen = {"stem.conv[0].out": stem[0], "stem.conv[1].out": stem[1], "head.last.out": last}
+    for branches, blocks, channels in modules:
+        chosen[f"stage{branches}.depth"] = sum(module[0] == branches for module in modules)
+        for i in range(branches):
+            scale = f"[1/{4 * 2**i}]"
+            chosen |= {f"stage{branches}.blocks{scale}": blocks[i], f"stage{branches}.channels{scale}": channels[i]}
+    return {path: graph.decisions[path].items.index(value) for path, value in chosen.items()}
+
+
+def random_network(rng: random.Random) -> tuple[list[int], list[Module], int]:
+    stages = [
+        ([rng.randint(1, 4) for _ in range(n)], [8 * rng.randint(1, 4) for _ in range(n)], rng.randint(1, 4))
+        for n in (1, 2, 3, 4)
+    ]
+    modules = [(len(blocks), blocks, channels) for blocks, channels, times in stages for _ in range(times)]
+    return [8 * rng.randint(1, 4) for _ in range(2)], modules, 8 * rng.randint(1, 4)
+
+
+def test_numbers_of_a_multi_resolution_network() -> None:
+    """27: two widths of the stem, for each stage the modules and for each of its branches blocks and width, the last
+    width. In two parts lie the networks of the tables, but for seven: multiples of 16, and of 8 up to 64."""
+    for name, stem, widths in (("nasbench_mr", 16, 16), ("nasbench_mr_wide", 4, 8), ("nasbench_mr_narrow", 4, 8)):
+        graph = resolutions(name)
+        assert len(graph.decisions) == 27
+        assert count(graph).total == stem**2 * 4**4 * (4 * widths) ** 10 * widths
+
+
+def table(shared_data: Path) -> list[tuple[tuple[list[int], list[Module], int], float, float]]:
+    """Network, FLOPs and parameters of each row."""
+    with gzip.open(shared_data / "nasbench_mr_seg.json.gz") as file:
+        rows = json.load(file)["architectures"]
+    return [
+        ((row["input_channel"], [tuple(m) for m in row["network_setting"]], row["last_channel"]), *map(row.get, SIZE))
+        for row in rows
+    ]
+
+
+SIZE = ("flops_g", "params_m")
+
+
+def normed(stem: list[int], modules: list[Module], last: int, side: int) -> int:
+    """How many values of one image are normalised."""
+    pixels = [(side // (4 * 2**i)) ** 2 for i in range(4)]
+    total, before = stem[0] * (side // 2) ** 2 + stem[1] * pixels[0] + last * pixels[3], 1
+    for branches, blocks, channels in modules:
+        for i in range(branches):
+            total += 2 * blocks[i] * channels[i] * pixels[i]  # two convolutions in a block
+            sources = range(max(0, i - 1), min(before, i + 2)) if i < before else (i - 1,)
+            total += sum(channels[i] * pixels[max(i, j)] for j in sources)
+        before = branches
+    return total
+
+
+def test_networks_cost_what_the_table_says(shared_data: Path) -> None:
+    """Parameters exactly. FLOPs exactly too: those of the table are for 50 classes at 128 x 128, and count, beside
+    multiply-accumulates, two for each normalised value and one for each bias. Every tenth row is checked, or all.
+    """
+    graph = resolutions()
+    costs = total_cost(graph)
+    for network, flops, params in table(shared_data)[:: 1 if NETWORKS > 10 else 10]:
+        values = numbers_of(graph, *network)
+        assert expr.evaluate(costs.params, values) == round(1e6 * params)
+        assert expr.evaluate(costs.macs, values) + 2 * normed(*network, 128) + 50 == round(1e9 * flops)
+
+
+def test_networks_of_the_table_lie_in_two_parts(shared_data: Path) -> None:
+    inside = {"nasbench_mr_wide": 0, "nasbench_mr_narrow": 0}
+    rows = table(shared_data)
+    for (stem, modules, last), _, _ in rows:
+        inside["nasbench_mr_wide"] += not any(c % 16 for c in (*stem, last, *(c for m in modules for c in m[2])))
+        inside["nasbench_mr_narrow"] += max(*stem, last, *(c for m in modules for c in m[2])) <= 64
+    assert (len(rows), inside) == (2507, {"nasbench_mr_wide": 1999, "nasbench_mr_narrow": 504})
+
+
+def layer(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True) -> list[nn.Module]:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return [conv, nn.BatchNorm2d(outputs), *([nn.ReLU()] if relu else [])]
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layer(width, width), *layer(width, width, relu=False))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layers(x)
+        return (x + out).relu()
+
+
+class MultiResolution(nn.Module):
+    """The network from the paper's text and figure alone, for classification."""
+
+    def __init__(self, stem: list[int], modules: list[Module], last: int, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(*layer(3, stem[0], stride=2), *layer(stem[0], stem[1], stride=2))
+        self.modules_ = modules
+        self.parts = nn.ModuleDict()
+        before = [stem[1]]
+        for number, (_, blocks, channels) in enumerate(modules):
+            for i, width in enumerate(channels):
+                for j in self.sources(i, len(before)):
+                    inputs = before[j] if i < len(before) else channels[j]
+                    ups = [nn.Upsample(scale_factor=2.0)] if j > i else []
+                    parts = layer(inputs, width, 1 if j > i else 3, 2 if j < i else 1) + ups
+                    self.parts[f"{number} {i} {j}"] = nn.Sequential(*parts)
+            for i, (width, depth) in enumerate(zip(channels, blocks, strict=True)):
+                self.parts[f"{number} {i}"] = nn.Sequential(*(Residual(width) for _ in range(depth)))
+            before = channels
+        self.head = nn.Sequential(*layer(sum(before), last, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(last, classes)
+
+    @staticmethod
+    def sources(branch: int, before: int) -> range:
+        """From which branches a branch comes: those beside it and itself, or where it is new the output before it."""
+        return range(max(0, branch - 1), min(before, branch + 2)) if branch < before else range(branch - 1, branch)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        xs = [self.stem(image)]
+        for number, (branches, _, _) in enumerate(self.modules_):
+            ys: list[torch.Tensor] = []
+            for i in range(branches):
+                read = xs if i < len(xs) else ys
+                terms = [self.parts[f"{number} {i} {j}"](read[j]) for j in self.sources(i, len(xs))]
+                ys.append(sum(terms[1:], terms[0]).relu())
+            xs = [self.parts[f"{number} {i}"](y) for i, y in enumerate(ys)]
+        size = xs[-1].shape[2:]
+        out: torch.Tensor = torch.cat([nn.functional.interpolate(x, size, mode="bilinear") for x in xs], 1)
+        out = self.classifier(self.head(out))
+        return out
+
+
+def test_a_multi_resolution_network_computes_what_the_plain_one_does() -> None:
+    graph, rng = resolutions(), random.Random(3)
+    for _ in range(NETWORKS):
+        stem, modules, last = random_network(rng)
+        reference = MultiResolution(stem, modules, last, 50).eval()
+        network = Supernet(pin(graph, Architecture.of(graph, numbers_of(graph, stem, modules, last)))).eval()
+        check_same(network, reference, torch.rand(2, 3, 64, 64))
