@@ -26,7 +26,7 @@ from nasdsl.compiler.elaborate.resolve import MOST_FOUND, NETWORKS, SLOTS, missp
 from nasdsl.compiler.elaborate.settings import expression, read_section
 from nasdsl.compiler.elaborate.steps import apply, or_else, run_body, run_let, run_require, try_labelled, try_let
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
-from nasdsl.compiler.engine.cells import value_at
+from nasdsl.compiler.engine.cells import ABSENT, FAULT, value_at
 from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.expr import Expr, Symbol, Value
 from nasdsl.compiler.extremes import conflict, counterexample, least
@@ -449,9 +449,13 @@ class _Program:
                     self.builder.report([replace(old, code="unproven", message=message, severity="warning")])
                     proved[obligation.condition] = None
             found = proved[obligation.condition]
-            if found is not None:
-                told.add((old.code, old.span))
-                self.builder.report([_shown_by(found, obligation, graph)])
+            if found is None:
+                continue
+            undefined = any(value_at(value, found) is FAULT for value in obligation.compared)
+            if undefined and any(_overlap(old.span, span) for _, span in told):
+                continue  # that a part of it has no value is told there
+            told.add((old.code, old.span))
+            self.builder.report([_shown_by(found, obligation, graph)])
 
     def _agree(self, graph: Graph) -> None:
         """Requirements that leave at least one architecture."""
@@ -526,14 +530,18 @@ def _shown_by(found: Architecture, obligation: Obligation, graph: Graph) -> Diag
     own = _telling(obligation.condition, found, graph)
     shown = ", ".join(f"`{path}: {graph.decisions[path].describe(found[path])}`" for path in own[:MOST_SHOWN])
     more = f" and {len(own) - MOST_SHOWN} more" if len(own) > MOST_SHOWN else ""
-    values = [v.show(value_at(value, found)) for value in obligation.compared]
+    values = [_told(value_at(value, found)) for value in obligation.compared]
     if values and diagnostic.others:
-        told = Label(diagnostic.others[0].span, f"here this is {values[1]}")
-        diagnostic = replace(diagnostic, label=f"here this is {values[0]}", others=(told, *diagnostic.others[1:]))
+        told = Label(diagnostic.others[0].span, f"here this {values[1]}")
+        diagnostic = replace(diagnostic, label=f"here this {values[0]}", others=(told, *diagnostic.others[1:]))
     elif values:
-        diagnostic = replace(diagnostic, label=f"here {' and '.join(values)}")
+        diagnostic = replace(diagnostic, label=f"here {' and '.join(value.removeprefix('is ') for value in values)}")
     example = f"for example with {shown}{more}" if shown else ""
     return replace(diagnostic, help="\n".join(part for part in (example, diagnostic.help) if part))
+
+
+def _told(value: Any) -> str:
+    return "has no value" if value is FAULT or value is ABSENT else f"is {v.show(value)}"
 
 
 def _telling(condition: Value, found: Architecture, graph: Graph) -> list[str]:
