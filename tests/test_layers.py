@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from nasdsl.compiler.layers.attention import AxialAttention, LocalAttention
 from nasdsl.compiler.layers.conv import Conv, Norm, Shortcut, SqueezeExcite
 from nasdsl.compiler.layers.head import Classify, Detect3d
 from nasdsl.compiler.layers.merge import Concat, Mean, Sum
@@ -374,6 +375,8 @@ MODULES = {
     "paper_transformer": lambda: LightTransformer(
         6, 9, 5, 2, widen=4, position="unit", project="before", bias=True, decoder_residual="query", dropout=0.0
     ),
+    "local": lambda: LocalAttention(6, 8, 4, 2, 5, stride=2),
+    "axial": lambda: AxialAttention(6, 8, 4, 2, 15, 13, stride=2, position="per_head", interleaved=True),
     "max": lambda: Pool("max", 3, 2),
     "avg": lambda: Pool("avg", 2, 2),
     "resize": lambda: Resize(2, 1, "bilinear"),
