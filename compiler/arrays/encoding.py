@@ -202,26 +202,30 @@ def within(decision: Decision, block: Matrix) -> NDArray[np.bool_]:
     if decision.kind == "subset":
         inside &= (block[:, 1:] > block[:, :-1]).all(axis=1)
     elif decision.kind == "order":
-        inside &= (np.sort(block, axis=1) == np.arange(decision.n)).all(axis=1)
-        inside[inside] = (tidy(decision, block[inside]) == block[inside]).all(axis=1)
+        inside &= _are_orders(decision, block) & (tidy(decision, block) == block).all(axis=1)
     return inside
 
 
 def tidy(decision: Decision, block: Matrix) -> Matrix:
-    """Values in their one form: subsets sorted, equal items of an order by rising index. Rows of -1 stay."""
+    """Values in their one form: subsets sorted, equal items of an order by rising index. What is no value stays."""
     if decision.kind == "subset":
         return np.sort(block, axis=1)
     first = [decision.items.index(item) for item in decision.items]
     if decision.kind != "order" or first == list(range(decision.n)):
         return block
-    gone = absent(block)
-    word = np.asarray(first, np.intp)[np.where(gone[:, None], 0, block)]
+    orders = _are_orders(decision, block)
+    word = np.asarray(first, np.intp)[block[orders].astype(np.intp)]
     places = np.argsort(word, axis=1, kind="stable")  # of each word in turn, its positions from left to right
     rising = np.asarray(sorted(range(decision.n), key=lambda i: (first[i], i)), block.dtype)
-    out = np.empty_like(block)
-    np.put_along_axis(out, places, np.broadcast_to(rising, block.shape), axis=1)
-    out[gone] = ABSENT
+    settled = np.empty(word.shape, block.dtype)
+    np.put_along_axis(settled, places, np.broadcast_to(rising, word.shape), axis=1)
+    out = block.copy()
+    out[orders] = settled
     return out
+
+
+def _are_orders(decision: Decision, block: Matrix) -> NDArray[np.bool_]:
+    return np.logical_and.reduce(np.sort(block, axis=1) == np.arange(decision.n), axis=1)
 
 
 # --- values inside cells ----------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ MISSING, FAULTY, UNCLEAR = 1, 2, 3
 first is left open (they are the bits of one number, so `|` brings states together)."""
 
 _INT64 = 1 << 63
+_FEW = 1 << 12  # values for which a table is quicker than sorting
 _WHOLE = 1 << 53  # float64 holds every integer up to this one
 
 
@@ -135,6 +136,8 @@ def _palette(one: Series) -> tuple[Array, list[Any]]:
         return one.values, list(one.items)
     if one.values.ndim == 0:
         found, codes = one.values.reshape(1), np.zeros((), np.intp)
+    elif one.kind == "number" and one.high - one.low < _FEW and one.values.dtype == np.int64:
+        found, codes = np.arange(one.low, one.high + 1), one.values - one.low
     else:
         found, codes = np.unique(one.values, return_inverse=True)
     plain = found.tolist()
@@ -206,7 +209,7 @@ def by_cases(function: Callable[..., Any], args: Sequence[Series]) -> Series:
         codes = codes * len(plain) + numbers
         size *= len(plain)
         parts.append((numbers, plain))
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    first, inverse = _distinct(codes, size)
     results = [_call(function, [plain[numbers[row]] for numbers, plain in parts]) for row in first.tolist()]
     found = series(results or [0])
     rows = np.zeros(shape, np.intp)
@@ -215,6 +218,17 @@ def by_cases(function: Callable[..., Any], args: Sequence[Series]) -> Series:
     if state is not None:
         faults = np.where(fine, 0 if faults is None else faults, state).astype(np.uint8)
     return replace(found, values=np.asarray(found.values[rows]), state=faults)
+
+
+def _distinct(codes: Array, size: int) -> tuple[Array, Array]:
+    """A row for each number that occurs, of numbers below `size`, and for each row which of them it has."""
+    if size > max(_FEW, 4 * len(codes)):
+        _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+        return first, inverse
+    row = np.full(size, -1, np.intp)
+    row[codes] = np.arange(len(codes))
+    seen = row >= 0
+    return row[seen], (np.cumsum(seen) - 1)[codes]
 
 
 def _call(function: Callable[..., Any], args: list[Any]) -> Any:

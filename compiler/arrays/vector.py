@@ -65,6 +65,7 @@ class Program:
         self.encoding = encoding
         self.values = tuple(values)
         self._digits: dict[Value, frozenset[Digit]] = {}
+        self._sizes: dict[Digit, int] = {}
         while True:  # tables shrink until all of them together are small
             plan = _Plan(self, largest)
             plan.outputs = [plan.step(value) for value in self.values]
@@ -126,8 +127,12 @@ class Program:
 
     def size(self, digit: Digit) -> int:
         """How many values a digit has."""
-        decision = self.encoding.decisions[digit[0]]
-        return {"units": decision.n + 2, "subset": 3}.get(decision.kind, decision.n + 1)
+        known = self._sizes.get(digit)
+        if known is None:
+            decision = self.encoding.decisions[digit[0]]
+            known = {"units": decision.n + 2, "subset": 3}.get(decision.kind, decision.n + 1)
+            self._sizes[digit] = known
+        return known
 
 
 def _part(leaf: Expr) -> int:
@@ -241,20 +246,25 @@ class _Plan:
     def _place(self, scopes: set[frozenset[Digit]]) -> dict[frozenset[Digit], frozenset[Digit]]:
         """A table's digits for each set of digits, few tables for all."""
         homes: list[frozenset[Digit]] = []
+        widths: list[int] = []
         of: dict[frozenset[Digit], int] = {}
         for scope in sorted(scopes, key=lambda s: (-self.width(s), sorted(s))):
-            best, size = -1, min(SHARED, self.largest) + 1
+            best, least = -1, min(SHARED, self.largest) + 1
             own = self.width(scope)
-            for number, home in enumerate(homes):
+            for number, (home, width) in enumerate(zip(homes, widths, strict=True)):
                 if scope <= home:
-                    best = number
+                    best, least = number, width
                     break
-                if own < size and (union := self.width(home | scope)) < size:
-                    best, size = number, union
+                if max(own, width) < least and (own * width < least or not scope.isdisjoint(home)):
+                    union = width * self.width(scope - home)
+                    if union < least:
+                        best, least = number, union
             if best < 0:
-                best = len(homes)
+                best, least = len(homes), own
                 homes.append(scope)
+                widths.append(own)
             homes[best] |= scope
+            widths[best] = least
             of[scope] = best
         return {scope: homes[number] for scope, number in of.items()}
 
