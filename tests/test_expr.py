@@ -19,16 +19,19 @@ from nasdsl.compiler.expr import (
     Symbol,
     add,
     apply,
+    at_most,
     both,
     choose,
     either,
     equal,
     evaluate,
+    follows,
     from_json,
     holds,
     less,
     multiply,
     negate,
+    options,
     substitute,
     to_json,
 )
@@ -97,3 +100,30 @@ def test_json_is_read_back_to_an_equal_value() -> None:
     assert from_json(json.loads(json.dumps(to_json(value)))) == value
     with pytest.raises(ValueError, match="not the form"):
         from_json({"apply": "eval", "args": []})
+
+
+ORDER = tuple(Slot("o", i, (1, 2, 4)) for i in range(3))
+
+
+def test_what_a_value_may_be_holds_all_that_it_is() -> None:
+    levels = add(ORDER[0], Case("d", (-1, 0, 2)))
+    assert options(levels) == {0, 1, 2, 3, 4, 6}
+    assert options(apply("div", 1, apply("pow", 2, ORDER[1]))) == {Fraction(1, 2), Fraction(1, 4), Fraction(1, 16)}
+    assert options(choose(less(ORDER[0], ORDER[1]), A, 7)) == {1, 2, 4, 7}
+    assert options(add(ORDER[0], multiply(-1, ORDER[1]))) >= {-1, 1, -3, 3, -2, 2}  # and 0, which it never is
+    assert options(7) == {7}
+    assert options(apply("div", 1, add(ORDER[0], Case("d", (-1, 0))))) is None  # may divide by zero
+    assert options(add(*ORDER, A, B, Case("c", (0, 1)))) is None  # too many to go through
+    assert options(Kept("u", 3)) is None
+
+
+def test_what_follows_from_what_is_given() -> None:
+    x, y = add(ORDER[0], A), add(ORDER[1], B)
+    given = both(less(x, y), Has("s", 1))
+    for condition in (True, less(x, y), Has("s", 1), at_most(x, y), negate(less(y, x)), negate(equal(x, y))):
+        assert follows(condition, given)
+        assert follows(condition, less(x, y)) or condition == Has("s", 1)
+    assert follows(at_most(x, y), both(equal(x, y), Has("s", 1)))
+    for condition in (less(y, x), at_most(y, x), equal(x, y), negate(less(x, y)), Has("s", 2), negate(Has("s", 1))):
+        assert not follows(condition, given)
+        assert not follows(condition, True)

@@ -434,6 +434,22 @@ case(
     """,
 )
 
+# What nothing has read is added where its width fits: never the wider of the two, which then is run for nothing.
+case(
+    "unused of another width",
+    3,
+    """
+    fusion join { same: conv(width), merge: sum() }
+    operator cell() {
+      a: conv(8)
+      b: conv(8, kernel: 3)
+      c: conv(16)
+      fuse(join, to: { 1: 8 }, from: manyof(1, [a, b, c]), also: unused)
+    }
+    network { conv(8), cell(), classify(10) }
+    """,
+)
+
 # --- Fusions ----------------------------------------------------------------------------------------------------------
 
 RULE = """same: conv(width, kernel: oneof(1, 3)), down: conv(width, stride: at / scale)

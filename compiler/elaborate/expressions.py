@@ -32,6 +32,7 @@ FORMS: Mapping[str, v.Form] = {
         v.Form("pick", ("scale",), False, "takes one branch out"),
         v.Form("concat", ("*", "scale", "from", "mode"), False, "joins tensors along the channels"),
         v.Form("sum", ("from",), False, "adds tensors"),
+        v.Form("mean", ("from",), False, "averages tensors"),
     )
 }
 
@@ -643,12 +644,14 @@ def _looked_up(table: dict[Any, Any], key: Expr, shown: str, node: syntax.Index,
         return chosen(
             [(expr.equal(key, k), v.show(k), value) for k, value in table.items()], node.span, frame.decisions
         )
-    found = expr.either(*[expr.equal(key, k) for k in table])
-    diagnostic = error(
-        "no-such-item", "for some choices there is no such item", node.index.span, help=f"there are {shown}"
-    ).diagnostics[0]
-    if not frame.builder.prove(found, frame, diagnostic):
-        raise CompileError([])
+    possible = expr.options(key)
+    if possible is None or not possible <= table.keys():
+        found = expr.either(*[expr.equal(key, k) for k in table])
+        diagnostic = error(
+            "no-such-item", "for some choices there is no such item", node.index.span, help=f"there are {shown}"
+        ).diagnostics[0]
+        if not frame.builder.prove(found, frame, diagnostic):
+            raise CompileError([])
     if not any(isinstance(value, Expr) for value in table.values()):
         return expr.apply("lookup", tuple(table.items()), key)
     keys = list(table)

@@ -63,7 +63,9 @@ def _parallel(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
         raise error("bad-argument", "branches share weights or nothing", value.spans["share"], help="write `weights`")
     for number, tensor in enumerate(bundle(flow)):
         step = f"[{branch_name(tensor.shape.scale, tensor.label, number)}]"
-        inner = frame.under(step).but(incoming=tensor, names={})
+        there = tensor.present  # what is made of a branch is there where the branch is
+        tensor = tensor if there is True else replace(tensor, present=True)
+        inner = frame.when(there).under(step).but(incoming=tensor, names={})
         if shared:
             inner = inner.but(cuts=(*frame.cuts, (len(frame.path), len(inner.path))))
         if value.block is None:
@@ -84,7 +86,9 @@ def _parallel(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
                 names={},
             )
             result = run_body(value.block.items, tensor, inner)
-        out.extend(bundle(result))
+        out.extend(
+            made if there is True else replace(made, present=expr.both(made.present, there)) for made in bundle(result)
+        )
     return v.LOST if any(tensor.lost for tensor in out) else Branches(tuple(out))
 
 
@@ -121,7 +125,8 @@ def _residual(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
             span,
             help="leave out of the body what takes the mean over all pixels",
         )
-    stride = expr.divide(flow.shape.scale, inside.shape.scale)
+    kept = flow.shape.scale == inside.shape.scale
+    stride = 1 if kept else expr.divide(flow.shape.scale, inside.shape.scale)
     finer = mismatch(
         "scale-mismatch",
         "the body of `residual` ends at a scale that no stride leads to from its input",
@@ -344,6 +349,17 @@ def _concat(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
     return merge("concat", attrs, tensors, shape.with_channels(channels), frame, name, span)
 
 
+def _mean(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    given = value.arguments.get("from")
+    tensors = [(tensor, True) for tensor in bundle(flow)] if given is None else _guarded(given, span)
+    if not tensors:
+        return None
+    if any(tensor.lost for tensor, _ in tensors):
+        return v.LOST
+    alike("averaged", [(tensor, when, tensor.span or span) for tensor, when in tensors], frame)
+    return merge("mean", {}, tensors, tensors[0][0].shape, frame, name, span)
+
+
 def _guarded(value: Any, span: Span) -> list[tuple[Tensor, Value]]:
     items = (
         value.items
@@ -508,7 +524,8 @@ def _level(
         if made is not None:
             terms.append((made, when, span))
     for tensor, when in also:
-        terms.append((tensor, expr.both(when, expr.equal(tensor.shape.scale, scale)), tensor.span or span))
+        fits = expr.both(expr.equal(tensor.shape.scale, scale), expr.equal(tensor.shape.channels, width))
+        terms.append((tensor, expr.both(when, fits), tensor.span or span))
     if not terms:
         return None
     merged = _merge(rule, terms, step, span)
@@ -719,4 +736,5 @@ _FORMS: Mapping[str, Callable[..., Flow]] = {
     "pick": _pick,
     "concat": _concat,
     "sum": _sum,
+    "mean": _mean,
 }

@@ -261,7 +261,7 @@ class Builder:
         if condition is False and frame.present is True:
             self.report([diagnostic])
             return False
-        if condition is not True:
+        if not expr.follows(condition, frame.present):
             if self.library_calls and self.bring_out is not None:
                 (diagnostic,) = self.bring_out((diagnostic,), self.library_calls[-1])
             held = expr.either(expr.negate(frame.present), condition)

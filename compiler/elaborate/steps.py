@@ -249,9 +249,25 @@ def _run_match(node: syntax.Match, flow: Flow, frame: Frame) -> Flow:
             if isinstance(evaluate(node.head, frame), Expr)
             else run_step(body, flow, frame)
         )
-    flows = each([partial(run_labelled, label, body, flow, frame.when(test)) for test, label, body in cases])
+    flows = each(
+        [partial(run_labelled, label, body, _given(flow, test), frame.when(test)) for test, label, body in cases]
+    )
     outcomes = [(test, made) for (test, _, _), made in zip(cases, flows, strict=True)]
     return select(outcomes, frame.under("match"), node.span)
+
+
+def _given(flow: Flow, test: Value) -> Flow:
+    """A tensor as it is under one option of a choice, so that what comes behind need not be proven of all."""
+    if not isinstance(flow, Tensor) or not isinstance(test, Among) or len(test.options) != 1:
+        return flow
+    taken = {test.path: next(iter(test.options))}
+
+    def put(leaf: Expr) -> Value | None:
+        return leaf.evaluate(taken) if isinstance(leaf, Among | Case) and leaf.path == test.path else None
+
+    shape = flow.shape
+    parts = [expr.substitute(part, put) for part in (shape.channels, shape.height, shape.width, shape.scale)]
+    return replace(flow, shape=Shape(*parts, expr.substitute(shape.items, put)))
 
 
 def _terms(node: syntax.Expr) -> list[syntax.Expr]:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler.expr import Symbol, Value, apply, both, choose, divide, equal, less, multiply
+from nasdsl.compiler.expr import (
+    Symbol,
+    Value,
+    apply,
+    at_most,
+    both,
+    choose,
+    divide,
+    either,
+    equal,
+    less,
+    multiply,
+    options,
+)
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, STRIDE, a_map, is_plain, same, strided, within, word
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Operator, Param, ShapeProblem
@@ -29,12 +43,18 @@ def _factor(x: Shape, attrs: Attrs) -> Value:
     """By how much the size grows: `to` itself where it is above 1, else the way from the input's scale to `to`."""
     if is_plain(attrs["to"]) and attrs["to"] <= 0:
         raise ShapeProblem(f"a scale is above 0, not {attrs['to']}", "to", "such as 1/4")
-    return choose(less(1, attrs["to"]), attrs["to"], divide(attrs["to"], x.scale))
+    return choose(_is_factor(attrs["to"]), attrs["to"], divide(attrs["to"], x.scale))
 
 
-def _resized(x: Shape, factor: Value) -> Shape:
+def _is_factor(to: Value) -> Value:
+    possible = options(to)
+    return less(1, to) if possible is None or any(value > 1 for value in possible) else False
+
+
+def _resized(x: Shape, attrs: Attrs) -> Shape:
+    to, factor = attrs["to"], _factor(x, attrs)
     height, width = (apply("ceil", multiply(n, factor)) for n in (x.height, x.width))
-    return Shape(x.channels, height, width, multiply(x.scale, factor), x.items)
+    return Shape(x.channels, height, width, choose(_is_factor(to), multiply(x.scale, to), to), x.items)
 
 
 def _upsample_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
@@ -46,12 +66,18 @@ def _upsample_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
             "to",
             "use resize, max_pool or a stride",
         )
-    return _resized(x, factor)
+    return _resized(x, attrs)
+
+
+def _upsample_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    scale, to = inputs[0].scale, attrs["to"]
+    problem = ShapeProblem("upsample makes a map larger, and here the scale is coarser than the input's", "to")
+    yield either(_is_factor(to), at_most(scale, to)), problem
 
 
 def _resize_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
     x = a_map(inputs[0], "resize")
-    return _resized(x, _factor(x, attrs))
+    return _resized(x, attrs)
 
 
 def _resize_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
@@ -59,7 +85,13 @@ def _resize_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> d
     return {"numerator": factor.numerator, "denominator": factor.denominator, "mode": word(attrs["mode"])}
 
 
-def _resizing(name: str, mode: str, shape: Callable[[Sequence[Shape], Attrs], Shape], doc: str) -> Operator:
+def _resizing(
+    name: str,
+    mode: str,
+    shape: Callable[[Sequence[Shape], Attrs], Shape],
+    doc: str,
+    must: Callable[[Sequence[Shape], Attrs], Iterable[tuple[Value, ShapeProblem]]] = lambda inputs, attrs: (),
+) -> Operator:
     return Operator(
         name=name,
         params=(
@@ -67,6 +99,7 @@ def _resizing(name: str, mode: str, shape: Callable[[Sequence[Shape], Attrs], Sh
             Param("mode", "symbol", Symbol(mode), MODES, doc="how values between pixels are made"),
         ),
         shape=shape,
+        must=must,
         cost=_free,
         module=f"{LAYERS}.resample:Resize",
         arguments=_resize_arguments,
@@ -92,9 +125,21 @@ def _pool_shape(name: str) -> Callable[[Sequence[Shape], Attrs], Shape]:
                 "to",
                 "upsample makes a map larger",
             )
-        return strided(x, x.channels, stride)
+        y = strided(x, x.channels, stride)
+        return y if attrs["to"] is None else replace(y, scale=attrs["to"])
 
     return shape
+
+
+def _pool_must(name: str) -> Callable[[Sequence[Shape], Attrs], Iterator[tuple[Value, ShapeProblem]]]:
+    def must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+        if attrs["to"] is not None:
+            stride = _pool_stride(inputs[0], attrs)
+            message = f"{name} cannot bring a map to a scale that is finer, or coarser by no whole number"
+            problem = ShapeProblem(message, "to", "upsample makes a map larger")
+            yield equal(stride, apply("max", 1, apply("floor", stride))), problem
+
+    return must
 
 
 def _pool_arguments(kind: str) -> Callable[[Sequence[Shape], Shape, Attrs], dict[str, Any]]:
@@ -124,6 +169,7 @@ def _pool(kind: str, doc: str) -> Operator:
             Param("to", "scale", None, doc="scale of the output, instead of a stride"),
         ),
         shape=_pool_shape(name),
+        must=_pool_must(name),
         cost=_free,
         module=f"{LAYERS}.resample:Pool",
         arguments=_pool_arguments(kind),
@@ -191,7 +237,7 @@ DROPOUT = Operator(
 )
 
 OPERATORS = (
-    _resizing("upsample", "nearest", _upsample_shape, "makes a map larger"),
+    _resizing("upsample", "nearest", _upsample_shape, "makes a map larger", _upsample_must),
     _resizing("resize", "bilinear", _resize_shape, "brings a map to another scale, finer or coarser"),
     _pool("max", "maximum over windows"),
     _pool("avg", "mean over windows"),
