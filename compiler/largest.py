@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from nasdsl.compiler import expr, ops
@@ -29,52 +30,80 @@ def largest_values(graph: Graph) -> dict[str, Any]:
     return values
 
 
-def upper(value: Value) -> Any:
+Known = Mapping[str, frozenset[int]]
+"""By path of a choice: the options that are left."""
+
+
+def upper(value: Value, known: Known = MappingProxyType({})) -> Any:
     """A plain value that no choice exceeds: widths and kernel sizes of the weights that all choices share."""
-    return _extreme(value, max)
+    return _extreme(value, known, max)
 
 
-def lower(value: Value) -> Any:
+def lower(value: Value, known: Known = MappingProxyType({})) -> Any:
     """A plain value that no choice falls below."""
-    return _extreme(value, min)
+    return _extreme(value, known, min)
 
 
-def _extreme(value: Value, best: Callable[..., Any]) -> Any:
+def _extreme(value: Value, known: Known, best: Callable[..., Any]) -> Any:
     """With `best` either `max` or `min`."""
     if isinstance(value, Units):
         return value.fix(tuple(range(value.n)) if best is max else ())
     if isinstance(value, tuple):
-        return tuple(_extreme(item, best) for item in value)
+        return tuple(_extreme(item, known, best) for item in value)
     if isinstance(value, dict):
-        return {key: _extreme(item, best) for key, item in value.items()}
+        return {key: _extreme(item, known, best) for key, item in value.items()}
     if not isinstance(value, Expr):
         return value
     if isinstance(value, Kept):
         return value.n if best is max else 0
     if isinstance(value, Case | Slot):
-        return best(value.values) if all(expr.is_number(v) for v in value.values) else value.values[0]
+        values = value.values
+        if isinstance(value, Case) and value.path in known:
+            values = tuple(values[i] for i in sorted(known[value.path]))
+        return best(values) if all(expr.is_number(v) for v in values) else values[0]
     if isinstance(value, Among):
         return True
     if isinstance(value, Apply):
         if value.function == "if":
-            options = [_extreme(value.args[1], best), _extreme(value.args[2], best)]
+            options = [_extreme(branch, known, best) for branch in _possible(value, known)]
             return best(options) if all(expr.is_number(v) for v in options) else options[0]
         if value.function in ("div", "floordiv", "ceildiv"):
-            divisor = _extreme(value.args[1], min if best is max else max)  # never 0 where the quotient is used
-            return expr.FUNCTIONS[value.function](_extreme(value.args[0], best), divisor or 1)
+            divisor = _extreme(value.args[1], known, min if best is max else max)  # never 0 where the quotient is used
+            return expr.FUNCTIONS[value.function](_extreme(value.args[0], known, best), divisor or 1)
         if value.function in ("add", "mul", "floor", "ceil", "max", "min", "round"):
-            return expr.FUNCTIONS[value.function](*[_extreme(arg, best) for arg in value.args])
+            return expr.FUNCTIONS[value.function](*[_extreme(arg, known, best) for arg in value.args])
     return True  # a condition
 
 
+def _possible(value: Apply, known: Known) -> tuple[Value, ...]:
+    """The branches of an `if` that can be taken."""
+    test, then, otherwise = value.args
+    if isinstance(test, Among) and test.path in known:
+        left = known[test.path]
+        if left <= test.options or not left & test.options:
+            return (then if left <= test.options else otherwise,)
+    return then, otherwise
+
+
+def _known(condition: Value) -> Known:
+    """What a condition says of choices by themselves."""
+    parts = condition.args if isinstance(condition, Apply) and condition.function == "and" else (condition,)
+    return {part.path: part.options for part in parts if isinstance(part, Among)}
+
+
 def largest_node(graph: Graph, node: Node) -> tuple[Mapping[str, Any], tuple[Shape, ...], Shape]:
-    """Attributes, input shapes and output shape with every decision where the most weights are: mostly its greatest."""
-    inputs = tuple(_largest_shape(graph.nodes[edge.source].shape) for edge in node.inputs)
+    """Attributes, input shapes and output shape with every decision where the most weights are: mostly its greatest.
+
+    Only choices under which the node is reached count: a width that another alternative has costs this one nothing.
+    """
+    known = _known(node.reached)
+    inputs = tuple(_largest_shape(graph.nodes[edge.source].shape, known) for edge in node.inputs)
     operator = ops.find(node.op) if node.kind == "operator" else None
     least = () if operator is None else operator.least
-    attrs = {name: lower(value) if name in least else upper(value) for name, value in node.attrs.items()}
-    return attrs, inputs, _largest_shape(node.shape)
+    attrs = {name: (lower if name in least else upper)(value, known) for name, value in node.attrs.items()}
+    return attrs, inputs, _largest_shape(node.shape, known)
 
 
-def _largest_shape(shape: Shape) -> Shape:
-    return Shape(*[upper(part) for part in (shape.channels, shape.height, shape.width, shape.scale, shape.items)])
+def _largest_shape(shape: Shape, known: Known) -> Shape:
+    parts = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
+    return Shape(*[upper(part, known) for part in parts])

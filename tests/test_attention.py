@@ -511,6 +511,16 @@ def test_weights_of_a_choice_of_heads_hold_the_widest_head() -> None:
     assert table.shape == (24 // 2, 5, 5)  # the most query channels in the fewest heads
 
 
+def test_an_alternative_holds_weights_for_its_own_widths_only() -> None:
+    """In the paper's block convolution has at most a quarter of the channels, attention half; all read the same step."""
+    supernet = Supernet(graph_of("trio by_head"))
+    shapes = {name: tuple(p.shape) for name, p in supernet.named_parameters() if "stage2" in name and "[0]" in name}
+    (down,) = (shape for name, shape in shapes.items() if name.endswith("down.conv.weight"))
+    (conv,) = (shape for name, shape in shapes.items() if name.endswith("trio/conv.conv.weight"))
+    (query,) = (shape for name, shape in shapes.items() if name.endswith("local/local_attention.query.weight"))
+    assert (down[0], conv[:2], query[:2]) == (32, (16, 16), (32, 32))
+
+
 def test_bounds_of_values() -> None:
     wide, narrow = Case("a", (8, 24)), Case("b", (2, 4))
     quotient = wide // narrow

@@ -144,7 +144,7 @@ class LocalAttention(RelativeAttention):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         # Rows of pixels have to lie together, or sums over shifted maps take twice as long: here, and of the gradients.
         q_BnDHW, k_BnDHW, v_BnEHW = (part.contiguous() for part in self.split(x_BCHW))
-        r_nKD = None if self.offsets is None else self.apart(self.offsets.flatten(1), 0, self.tables).mT
+        r_nKD = None if self.offsets is None else self.apart(self.offsets.flatten(1), 0, self.tables).transpose(-2, -1)
         y_BnEHW = window_sum(window_weights(q_BnDHW, k_BnDHW, r_nKD, self.window), v_BnEHW, self.window)
         if y_BnEHW.requires_grad and not torch.compiler.is_compiling():
             y_BnEHW.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
@@ -174,16 +174,16 @@ class AxisAttention(RelativeAttention):
         self.vertical = axis == "height"
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        x_BCML = x_BCHW.mT if self.vertical else x_BCHW  # lines of L pixels
+        x_BCML = x_BCHW.transpose(-2, -1) if self.vertical else x_BCHW  # lines of L pixels
         q_BnMLD, k_BnMLD, v_BnMLE = (part.permute(0, 1, 3, 4, 2) for part in self.split(x_BCML))
-        logits_BnMLL = q_BnMLD @ k_BnMLD.mT
+        logits_BnMLL = q_BnMLD @ k_BnMLD.transpose(-2, -1)
         if self.offsets is not None:
             place_L = torch.arange(x_BCML.shape[3], device=x_BCHW.device)
             offset_LL = (place_L - place_L[:, None]).clamp(1 - self.span, self.span - 1)
             r_nDLL = self.apart(self.offsets, 0, self.tables)[:, :, offset_LL + self.span - 1]
             logits_BnMLL = logits_BnMLL + torch.einsum("bnmod,ndop->bnmop", q_BnMLD, r_nDLL)
         y_BCML = self.join((logits_BnMLL.softmax(-1) @ v_BnMLE).permute(0, 1, 4, 2, 3))
-        return y_BCML.mT if self.vertical else y_BCML
+        return y_BCML.transpose(-2, -1) if self.vertical else y_BCML
 
 
 class AxialAttention(nn.Module):
