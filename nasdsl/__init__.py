@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nasdsl.compiler.architecture import Architecture
     from nasdsl.compiler.count import Count
     from nasdsl.compiler.diagnostics import CompileError, Diagnostic
+    from nasdsl.compiler.population import Population
     from nasdsl.compiler.space import Space
     from nasdsl.compiler.supernet import Supernet
 
@@ -29,6 +30,7 @@ __all__ = [
     "CompileError",
     "Count",
     "Diagnostic",
+    "Population",
     "Space",
     "Supernet",
     "__version__",
@@ -40,6 +42,7 @@ __all__ = [
     "load",
     "loads",
     "pin",
+    "population",
     "sample",
     "save",
     "supernet",
@@ -50,6 +53,7 @@ _CLASSES = {
     "CompileError": "diagnostics",
     "Count": "count",
     "Diagnostic": "diagnostics",
+    "Population": "population",
     "Space": "space",
     "Supernet": "supernet",
 }
@@ -199,10 +203,30 @@ def cost_range(space: Space) -> dict[str, tuple[int, int]]:
 
 
 def sample(space: Space, n: int = 1, seed: int = 0) -> list[Architecture]:
-    """Random architectures, each as likely as any other; the same seed gives the same ones everywhere."""
+    """Random architectures, each as likely as any other that meets all requirements, budgets too.
+
+    The same seed gives the same ones everywhere. For many at once, `population` has arrays.
+
+    Raises:
+        ValueError: no architecture meets them.
+    """
     from nasdsl.compiler.sample import sample as _sample
 
+    if any(requirement.origin == "budget" for requirement in space.graph.requirements):
+        everything = population(space)
+        return everything.diagram.encoding.decode(everything.draw(n, seed))
     return _sample(space.graph, n, seed)
+
+
+def population(space: Space) -> Population:
+    """All architectures of a space together: their number, distribution of costs and draws, as numpy arrays.
+
+    Raises:
+        ValueError: there is no architecture.
+    """
+    from nasdsl.compiler.population import Population as _Population
+
+    return _Population(space.graph)
 
 
 def supernet(space: Space) -> Supernet:

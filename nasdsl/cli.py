@@ -39,8 +39,9 @@ class Command:
 COMMANDS = (
     Command("check", "find the mistakes in a file", "nasdsl.commands"),
     Command("compile", "show what a space holds: decisions, size, costs, memory of its supernet", "nasdsl.commands"),
-    Command("count", "the exact number of architectures, and how it comes about", "nasdsl.commands"),
-    Command("cost", "the cheapest and the dearest architecture", "nasdsl.commands"),
+    Command("count", "the exact number of architectures, and how it comes about", "nasdsl.commands_size"),
+    Command("cost", "the cheapest and the dearest architecture, and the costs of all", "nasdsl.commands_size"),
+    Command("sample", "random architectures, also inside a budget", "nasdsl.commands_size"),
     Command("draw", "a picture of a space or of an architecture", "nasdsl.commands"),
     Command("fmt", "bring files into the canonical layout", "nasdsl.commands"),
     Command("expand", "write an architecture out in full", "nasdsl.commands"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from argparse import ArgumentParser, Namespace
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.files import write_text
 from nasdsl.files import source_of
-from nasdsl.options import UsageError, add_defines, add_file, add_format, add_space, defines, space_of
-from nasdsl.report import Paint, show_diagnostics, table, thousands, wants_colour
+from nasdsl.options import add_defines, add_file, add_format, add_space, defines, space_of
+from nasdsl.report import Paint, show_diagnostics, wants_colour
 
 if TYPE_CHECKING:
     from nasdsl.compiler.source import Source
@@ -97,116 +96,6 @@ def _size(space: Space) -> str:
             return brief(count(space.graph).total)
     except TooWide:
         return "uncounted"
-
-
-# --- count and cost ---------------------------------------------------------------------------------------------------
-
-
-def count_options(parser: ArgumentParser) -> None:
-    describe(
-        parser,
-        "The exact number of architectures, and the independent factors that it is a product of. A choice that is\n"
-        "tied or free by mistake shows in the factors.",
-        "count spaces/hrnas.space",
-        "count tiny --digits",
-    )
-    add_space(parser)
-    parser.add_argument("--digits", action="store_true", help="print the number alone, with all its digits")
-    add_format(parser)
-
-
-def count(args: Namespace) -> None:
-    from nasdsl.compiler.count import decimal
-    from nasdsl.overview import counted, factor_rows
-
-    space = space_of(args)
-    size = counted(space.graph)
-    digits = decimal(size.total)
-    if args.format == "json":
-        factors = [
-            {
-                "count": decimal(f.count),
-                "copies": f.copies,
-                "declarations": list(f.declarations),
-                "groups": [list(group) for group in f.groups],
-            }
-            for f in size.factors
-        ]
-        budgets = [r.message for r in size.budgets_left_out]
-        as_json({"space": space.name, "total": digits, "factors": factors, "budgets_left_out": budgets})
-        return
-    if args.digits:
-        print(digits)
-        return
-    plural = "" if size.total == 1 else "s"
-    exact = f"{size.total:,}" if len(digits) <= 30 else f"{size} ({len(digits):,} digits, which --digits prints)"
-    print(f"{space.name}: {exact} architecture{plural}")
-    if size.budgets_left_out:
-        names = ", ".join(f"`{r.message}`" for r in size.budgets_left_out)
-        print(f"  not counting budgets: {names}")
-    rows = factor_rows(size)
-    if rows:
-        print()
-        print(table(rows, ("factor", "copies", "decisions", "of each copy"), right="12"))
-
-
-def cost_options(parser: ArgumentParser) -> None:
-    describe(
-        parser,
-        "The least and the greatest cost over the whole space, exactly, and architectures that have them. MACs are\n"
-        "multiply-accumulates for one input of the declared size; FLOPs are twice as many.",
-        "cost spaces/hrnas.space",
-        "cost spaces/hrnas.space --least small.space --by params",
-    )
-    add_space(parser)
-    parser.add_argument("--by", choices=("macs", "params"), default="macs", help="what --least and --greatest go by")
-    parser.add_argument("--least", metavar="OUT", help="write the cheapest architecture to this file")
-    parser.add_argument("--greatest", metavar="OUT", help="write the dearest architecture to this file")
-    add_format(parser)
-
-
-def cost(args: Namespace) -> None:
-    from nasdsl.overview import extremes_of
-
-    space = space_of(args)
-    found = extremes_of(space.graph)
-    for way, out in ((0, args.least), (1, args.greatest)):
-        if out is not None:
-            word = ("least", "greatest")[way]
-            note = f"The architecture of {space.name} with the {word} {args.by}: {found[args.by][way][0]:,}."
-            write_result(space, found[args.by][way][1], Path(out), note)
-    if args.format == "json":
-        ends = ("least", "greatest")
-        as_json(
-            {
-                "space": space.name,
-                **{
-                    measure: {
-                        end: {"value": value, "architecture": architecture.to_json(space.graph)}
-                        for end, (value, architecture) in zip(ends, pair, strict=True)
-                    }
-                    for measure, pair in found.items()
-                },
-            }
-        )
-        return
-    names = {"macs": "MACs", "params": "parameters"}
-    rows = [(names[key], thousands(low), thousands(high)) for key, ((low, _), (high, _)) in found.items()]
-    if space.graph.decisions:
-        print(table(rows, (space.name, "least", "greatest"), right="12", indent=0))
-    else:
-        print(table([row[:2] for row in rows], right="1", indent=0))
-
-
-def write_result(space: Space, values: Any, out: Path, note: str = "", name: str = "found") -> None:
-    """A result file for decisions of a space, beside whatever else is there."""
-    from nasdsl.compiler.write import pinned
-
-    path = space.source.path
-    if path is None:
-        raise UsageError("a result file names the file of its space, and standard input has no name")
-    used = os.path.relpath(path.resolve(), out.resolve().parent).replace(os.sep, "/")
-    write_text(out, pinned(space, values, name, used, note))
 
 
 # --- compile ----------------------------------------------------------------------------------------------------------

@@ -40,6 +40,17 @@ def add_defines(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_requires(parser: argparse.ArgumentParser, option: str = "--require") -> None:
+    parser.add_argument(
+        option,
+        dest="requires",
+        metavar="CONDITION",
+        action="append",
+        default=[],
+        help="as `require` in the file, such as 'macs <= 600M' or 'params in 4M..5M'; may be repeated",
+    )
+
+
 def add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
@@ -61,11 +72,30 @@ def defines(given: Sequence[str]) -> dict[str, str]:
 
 
 def space_of(args: argparse.Namespace) -> Space:
-    """The space that FILE, --space and -D speak of, checked as a whole.
+    """The space that FILE, --space, -D and --require speak of, checked as a whole.
 
     Raises:
-        CompileError: the file has mistakes.
+        CompileError: the file has mistakes, or a condition has.
     """
     from nasdsl.compiler.elaborate.program import elaborate
 
-    return elaborate(source_of(args.file), args.space, defines(args.defines))
+    space = elaborate(source_of(args.file), args.space, defines(args.defines))
+    requires = getattr(args, "requires", [])
+    return _narrowed(space, requires) if requires else space
+
+
+def _narrowed(space: Space, requires: Sequence[str]) -> Space:
+    """The space with more requirements; it keeps its name, its files and its pins."""
+    import dataclasses
+
+    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.source import Source
+
+    path = space.source.path
+    if path is None:
+        raise UsageError("standard input has no name that a space with more requirements could use")
+    lines = "".join(f"  require {' '.join(text.split())}\n" for text in requires)
+    text = f'use "{path.name}"\nspace required_here = {space.name} with {{\n{lines}}}\n'
+    source = Source(text, "<command line>", path.parent / "<command line>")
+    made = elaborate(source, "required_here", space.overrides)
+    return dataclasses.replace(made, name=space.name, sources=space.sources, declaration=space.declaration)

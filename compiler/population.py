@@ -1,0 +1,282 @@
+"""All architectures of a space together: their number, their costs, draws. Exact where the space's structure allows,
+else by estimates that say so.
+
+The exact answers come from the layered diagram (`engine/diagram.py`). A space whose decisions hang together too much
+for one (a long order whose every place matters to every cost) is still counted and drawn from exactly; its costs are
+then those of a large uniform sample, with their standard errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.arrays.evaluator import Evaluator
+from nasdsl.compiler.cost import measure, total_cost
+from nasdsl.compiler.engine.budget import Within, budget_windows
+from nasdsl.compiler.engine.diagram import Diagram
+from nasdsl.compiler.engine.histogram import count_within, distribution
+from nasdsl.compiler.engine.lattice import Window
+from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
+from nasdsl.compiler.graph import Graph
+
+MEASURES = ("macs", "params")
+SAMPLED = 100_000
+"""Architectures that an estimate rests on."""
+MOST_TRIED = 1000
+"""Draws for each architecture wanted, after which a bounded search inside a budget gives up."""
+PATIENCE = 5_000_000
+"""Table entries that an exact answer may take before an estimate has to do: about five seconds."""
+
+Matrix = NDArray[Any]
+
+
+class Spread(Protocol):
+    """How a cost is distributed over all architectures: `engine.histogram.Distribution`, or `Estimate`."""
+
+    @property
+    def exact(self) -> bool: ...
+    @property
+    def error(self) -> float: ...
+    @property
+    def mean(self) -> float: ...
+    @property
+    def std(self) -> float: ...
+    def quantile(self, share: float) -> int: ...
+    def share_at_most(self, cost: float) -> float: ...
+    def histogram(self, bins: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The distribution of a cost in a uniform sample, whose costs are `sample`, ascending."""
+
+    sample: NDArray[np.int64]
+    exact: bool = False
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean."""
+        return self.std / float(np.sqrt(len(self.sample)))
+
+    @property
+    def mean(self) -> float:
+        return float(self.sample.mean())
+
+    @property
+    def std(self) -> float:
+        return float(self.sample.std(ddof=1))
+
+    def quantile(self, share: float) -> int:
+        """The least cost in the sample that at least such a share does not exceed."""
+        return int(self.sample[max(0, int(np.ceil(share * len(self.sample))) - 1)])
+
+    def share_at_most(self, cost: float) -> float:
+        """The share of the sample that costs at most so much."""
+        return float(np.searchsorted(self.sample, cost, side="right")) / len(self.sample)
+
+    def histogram(self, bins: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Edges [bins + 1] of equal bins over the sample, and the share in each [bins]."""
+        counts, edges = np.histogram(self.sample, bins)
+        return edges, counts / len(self.sample)
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """A cost and an architecture that has it. `proven` where no other can be better."""
+
+    cost: int
+    architecture: Architecture
+    proven: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """How much of a space lies inside a window.
+
+    Attributes:
+        count: of architectures; rounded where it is not `exact`.
+        share: of all.
+        error: of the share: its standard error where it is an estimate, 0 where it is exact or its bound is in the
+            distribution's.
+    """
+
+    count: int
+    share: float
+    exact: bool
+    error: float = 0.0
+
+
+class Population:
+    """The architectures of a graph.
+
+    Args:
+        graph: its requirements hold for everything that comes out, budgets (requirements on costs) too.
+        measures: the costs to know about.
+
+    Attributes:
+        exact: whether costs are known exactly.
+        why: where they are not, why.
+        window: the graph's budgets.
+
+    Raises:
+        Infeasible: there is no architecture.
+        TooWide: the space is so tangled that it cannot even be counted.
+    """
+
+    def __init__(self, graph: Graph, measures: Sequence[str] = MEASURES, patience: int = PATIENCE):
+        self.graph, self.measures = graph, tuple(measures)
+        self.window = budget_windows(graph)
+        self.why = ""
+        known = {*self.measures, *self.window}
+        total = total_cost(graph)
+        try:
+            with bounded(patience):
+                self.diagram = Diagram(graph, {name: measure(total, name) for name in sorted(known)})
+        except TooWide as problem:
+            self.why = str(problem)
+            self.diagram = Diagram(graph)
+
+    @property
+    def exact(self) -> bool:
+        return not self.why
+
+    @property
+    def total(self) -> int:
+        """How many architectures there are, those beyond the budgets included."""
+        return self.diagram.total
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        return Evaluator(self.graph)
+
+    def costs(self, matrix: Matrix, measures: Sequence[str] | None = None) -> NDArray[np.int64]:
+        """[n, measures]: the costs of architectures that are rows of `diagram.encoding`."""
+        found: NDArray[np.int64] = self.evaluator.costs(matrix, self.measures if measures is None else measures)
+        return found
+
+    # --- Draws
+
+    def draw(self, n: int, seed: int, window: Window | None = None) -> Matrix:
+        """`n` uniform architectures inside the window and the budgets: [n, columns] of `diagram.encoding`.
+
+        The same seed gives the same draws on every machine.
+
+        Raises:
+            Infeasible: there is none inside.
+        """
+        rng = np.random.Generator(np.random.PCG64(seed))
+        inside = joined(self.window, window or {})
+        if not inside:
+            return self.diagram.matrix(self.diagram.draw(n, rng), rng)
+        if self.exact:
+            return self.diagram.matrix(Within(self.diagram, inside).draw(n, rng), rng)
+        return self._tried(n, rng, inside)
+
+    def _tried(self, n: int, rng: np.random.Generator, window: Window) -> Matrix:
+        """Uniform draws inside a window by trying: costs are known only one by one."""
+        found: list[Matrix] = []
+        have = tried = 0
+        measures = sorted(window)
+        while have < n:
+            if tried >= MOST_TRIED * max(n, 100):
+                raise Infeasible(
+                    f"of {tried:,} architectures drawn, {have:,} lie inside the budget: too few to draw {n:,}, and the "
+                    f"space is too tangled to draw inside it directly ({self.why})"
+                )
+            matrix = self.diagram.matrix(self.diagram.draw(TRIED_AT_ONCE, rng), rng)
+            inside = inside_window(self.costs(matrix, measures), [window[name] for name in measures])
+            found.append(matrix[inside])
+            have += int(inside.sum())
+            tried += TRIED_AT_ONCE
+        return np.concatenate(found)[:n]
+
+    @cached_property
+    def _sample(self) -> NDArray[np.int64]:
+        """[SAMPLED, measures]: costs of uniform architectures, where they are not known exactly."""
+        rng = np.random.Generator(np.random.PCG64(0))
+        matrix = self.diagram.matrix(self.diagram.draw(SAMPLED, rng), rng)
+        if self.window:
+            names = sorted(self.window)
+            matrix = matrix[inside_window(self.costs(matrix, names), [self.window[name] for name in names])]
+        if not len(matrix):
+            raise Infeasible(f"none of {SAMPLED:,} architectures drawn lies inside the budgets")
+        return self.costs(matrix)
+
+    # --- Costs
+
+    def spread(self, name: str) -> Spread:
+        """The distribution of a cost over all architectures, budgets left out where it is exact."""
+        if self.exact:
+            return distribution(self.diagram, name)
+        return Estimate(np.sort(self._sample[:, self.measures.index(name)]))
+
+    def part(self, window: Window) -> Part:
+        """How many architectures lie inside a window and the budgets."""
+        inside = joined(self.window, window)
+        if self.exact:
+            try:
+                tally = count_within(self.diagram, inside)
+            except Infeasible:
+                return Part(0, 0.0, True)
+            return Part(tally.number, tally.share, tally.exact)
+        rng = np.random.Generator(np.random.PCG64(0))
+        matrix = self.diagram.matrix(self.diagram.draw(SAMPLED, rng), rng)
+        names = sorted(inside)
+        share = float(inside_window(self.costs(matrix, names), [inside[name] for name in names]).mean())
+        return Part(round(share * self.total), share, False, float(np.sqrt(share * (1 - share) / SAMPLED)))
+
+    def extreme(self, name: str, greatest: bool = False) -> Extreme:
+        """The cheapest (or dearest) architecture, all budgets left out. Where that is out of reach, the best that a
+        sample and a climb from its best find."""
+        if self.exact:
+            best, path = (self.diagram.greatest if greatest else self.diagram.least)(name)
+            rng = np.random.Generator(np.random.PCG64(0))  # where a path leaves a value open, any will do
+            (row,) = self.diagram.encoding.decode(self.diagram.matrix(path[None], rng))
+            return Extreme(int(best), Architecture.of(self.graph, row), True)
+        from nasdsl.compiler.engine.vary import mutate
+
+        sign = -1 if greatest else 1
+        rng = np.random.Generator(np.random.PCG64(1))
+        paths = self.diagram.draw(SAMPLED // 10, rng)
+        matrix = self.diagram.matrix(paths, rng)
+        for _ in range(CLIMBS):
+            ranks = np.argsort(sign * self.costs(matrix, [name])[:, 0], kind="stable")
+            kept = matrix[ranks[:CLIMBERS]]
+            matrix = np.concatenate((kept, mutate(self.diagram, np.repeat(kept, CLIMBS_EACH, axis=0), rng)))
+        cost = sign * self.costs(matrix, [name])[:, 0]
+        at = int(cost.argmin())
+        (row,) = self.diagram.encoding.decode(matrix[at : at + 1])
+        return Extreme(sign * int(cost[at]), Architecture.of(self.graph, row), False)
+
+
+TRIED_AT_ONCE = 10_000
+CLIMBS, CLIMBERS, CLIMBS_EACH = 60, 100, 20
+
+
+def joined(one: Window, other: Window) -> dict[str, tuple[float | None, float | None]]:
+    """What lies inside both windows."""
+    out = dict(one)
+    for name, (low, high) in other.items():
+        first, last = out.get(name, (None, None))
+        lows = [bound for bound in (low, first) if bound is not None]
+        highs = [bound for bound in (high, last) if bound is not None]
+        out[name] = (max(lows, default=None), min(highs, default=None))
+    return out
+
+
+def inside_window(values: NDArray[np.int64], bounds: Sequence[tuple[float | None, float | None]]) -> NDArray[np.bool_]:
+    """[n]: which rows of costs [n, measures] lie inside."""
+    inside = np.ones(len(values), np.bool_)
+    for column, (low, high) in zip(values.T, bounds, strict=True):
+        if low is not None:
+            inside &= column >= low
+        if high is not None:
+            inside &= column <= high
+    return inside

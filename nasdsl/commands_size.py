@@ -1,0 +1,445 @@
+"""The commands that look at all architectures of a space together: count, cost, sample."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasdsl.commands import as_json, describe
+from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.expr import is_number
+from nasdsl.compiler.files import write_text
+from nasdsl.options import UsageError, add_format, add_requires, add_space, space_of
+from nasdsl.report import Paint, table, thousands, wants_colour, width_of
+
+if TYPE_CHECKING:
+    from nasdsl.compiler.population import Part, Population
+    from nasdsl.compiler.space import Space
+    from nasdsl.drawing.histogram import Histogram, Mark
+
+MEASURES = {"macs": "MACs", "params": "parameters"}
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+MOST_FUNCTIONS = 200_000
+"""Architectures up to which those that compute the same function are looked for."""
+
+
+def whole_number(text: str) -> int:
+    """A count on the command line: `10000`, `10_000`, `10,000`."""
+    try:
+        number = int(text.replace(",", ""))
+    except ValueError:
+        raise ArgumentTypeError(f"a whole number is needed here, and this is `{text}`") from None
+    if number < 1:
+        raise ArgumentTypeError("a number of at least 1 is needed here")
+    return number
+
+
+def population_of(space: Space) -> Population:
+    """All architectures of a space together.
+
+    Raises:
+        CompileError: there are none, or nothing can be said of them all.
+    """
+    from nasdsl.compiler.engine.budget import UnreadableBudget
+    from nasdsl.compiler.engine.limits import Infeasible, TooWide
+    from nasdsl.compiler.population import Population
+
+    try:
+        return Population(space.graph)
+    except UnreadableBudget as problem:
+        raise error("unreadable-budget", str(problem), None) from None
+    except TooWide as problem:
+        raise error("too-wide", str(problem), None, help="fewer decisions in one requirement keep it exact") from None
+    except Infeasible as problem:
+        raise error("no-architecture", f"the space is empty: {problem}", None) from None
+
+
+# --- count ------------------------------------------------------------------------------------------------------------
+
+
+def count_options(parser: ArgumentParser) -> None:
+    describe(
+        parser,
+        "The exact number of architectures, and the independent factors that it is a product of. A choice that is\n"
+        "tied or free by mistake shows in the factors. With budgets (`require macs <= 600M` in the file, or\n"
+        "--require), also how many of them lie inside.",
+        "count spaces/hrnas.space",
+        "count tiny --digits",
+        'count trionet --require "macs in 550M..600M"',
+        "count nasbench201 --functions",
+    )
+    add_space(parser)
+    add_requires(parser)
+    parser.add_argument("--digits", action="store_true", help="print the number alone, with all its digits")
+    parser.add_argument(
+        "--functions",
+        action="store_true",
+        help="also how many different functions the architectures of a small space compute, whatever the weights",
+    )
+    add_format(parser)
+
+
+def count(args: Namespace) -> None:
+    from nasdsl.compiler.count import decimal
+    from nasdsl.overview import counted, factor_rows
+
+    space = space_of(args)
+    size = counted(space.graph)
+    part = population_of(space).part({}) if size.budgets_left_out else None
+    functions = _functions(space, size.total) if args.functions else None
+    digits = decimal(size.total)
+    budgets = [r.message for r in size.budgets_left_out]
+    if args.format == "json":
+        factors = [
+            {
+                "count": decimal(f.count),
+                "copies": f.copies,
+                "declarations": list(f.declarations),
+                "groups": [list(group) for group in f.groups],
+            }
+            for f in size.factors
+        ]
+        told: dict[str, Any] = {"space": space.name, "total": digits, "factors": factors, "budgets": budgets}
+        if part is not None:
+            told["inside"] = {"count": decimal(part.count), "share": part.share, "exact": part.exact}
+        as_json(told if functions is None else {**told, "functions": functions})
+        return
+    if args.digits:
+        print(digits if part is None else decimal(part.count))
+        return
+    plural = "" if size.total == 1 else "s"
+    exact = f"{size.total:,}" if len(digits) <= 30 else f"{size} ({len(digits):,} digits, which --digits prints)"
+    print(f"{space.name}: {exact} architecture{plural}")
+    if part is not None:
+        print(f"  {_inside(part)} meet {', '.join(f'`{budget}`' for budget in budgets)}")
+    if functions is not None:
+        print(f"  {functions:,} different functions")
+    rows = factor_rows(size)
+    if rows:
+        print()
+        print(table(rows, ("factor", "copies", "decisions", "of each copy"), right="12"))
+
+
+def _inside(part: Part) -> str:
+    """`1,234 of them (0.5 %)`"""
+    from nasdsl.compiler.count import brief
+
+    share = f"{part.share:.3%}" if part.share >= 1e-5 or not part.share else f"{part.share:.2e} of all"
+    if part.exact:
+        number = f"{part.count:,}" if part.count < 10**30 else brief(part.count)
+        return f"{number} of them ({share})"
+    error = f", give or take {part.error:.3%}" if part.error else ""
+    return f"about {brief(part.count)} of them ({share}{error})"
+
+
+def _functions(space: Space, total: int) -> int:
+    import numpy as np
+
+    from nasdsl.compiler.arrays.encoding import Encoding
+    from nasdsl.compiler.arrays.identity import fingerprints
+    from nasdsl.compiler.sample import Numbering
+
+    if total > MOST_FUNCTIONS:
+        raise UsageError(f"--functions goes through all architectures, and {space.name} has over {MOST_FUNCTIONS:,}")
+    numbering = Numbering(space.graph)
+    matrix = Encoding(space.graph.decisions).encode([numbering.unrank(number) for number in range(total)])
+    return len(np.unique(fingerprints(space.graph, matrix), axis=0))
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------
+
+
+def cost_options(parser: ArgumentParser) -> None:
+    describe(
+        parser,
+        "What the architectures of a space cost: the least and the greatest, exactly, with architectures that have\n"
+        "them; how the costs are distributed over all architectures, as a histogram with quantiles; and where the\n"
+        "architectures fall that the file itself names. MACs are multiply-accumulates for one input of the declared\n"
+        "size; FLOPs are twice as many.",
+        "cost spaces/trionet.space",
+        "cost spaces/trionet.space --svg trionet.svg --mark TrioNet-A=1.0G",
+        "cost spaces/hrnas.space --least small.space --by params",
+    )
+    add_space(parser)
+    add_requires(parser)
+    parser.add_argument("--by", choices=tuple(MEASURES), default="macs", help="what pictures and files go by")
+    parser.add_argument("--least", metavar="OUT", help="write the cheapest architecture to this file")
+    parser.add_argument("--greatest", metavar="OUT", help="write the dearest architecture to this file")
+    parser.add_argument("--svg", metavar="OUT", help="write the histogram to this file")
+    parser.add_argument("--bins", type=whole_number, default=24, help="of the histogram (default: 24)")
+    parser.add_argument(
+        "--mark", action="append", default=[], metavar="NAME=COST", help="a model from elsewhere, such as Mine=1.2G"
+    )
+    add_format(parser)
+
+
+def cost(args: Namespace) -> None:
+    from nasdsl.compiler.population import Extreme
+
+    space = space_of(args)
+    marks = [_mark(text) for text in args.mark]
+    if not space.graph.decisions:
+        _architecture_cost(space, args)
+        return
+    population = population_of(space)
+    ends: dict[str, tuple[Extreme, Extreme]] = {
+        name: (population.extreme(name), population.extreme(name, greatest=True)) for name in MEASURES
+    }
+    for way, out in ((0, args.least), (1, args.greatest)):
+        if out is not None:
+            best = ends[args.by][way]
+            word = ("least", "greatest")[way] if best.proven else ("least found", "greatest found")[way]
+            note = f"The architecture of {space.name} with the {word} {args.by}: {best.cost:,}."
+            write_result(space, best.architecture, Path(out), note)
+    marks = [*_published(space, args.by), *_named_in_file(space, args.by), *marks]
+    spreads = {name: population.spread(name) for name in MEASURES}
+    if args.svg is not None:
+        from nasdsl.drawing.histogram import Mark, as_svg
+
+        lines = [Mark(spreads[args.by].quantile(share), f"{share:.0%}") for share in QUANTILES]
+        write_text(Path(args.svg), as_svg(_histogram(space, population, args), marks, lines))
+    if args.format == "json":
+        as_json(_to_json(space, population, ends, marks, args))
+        return
+    rows = [
+        (
+            MEASURES[name],
+            *(thousands(end.cost) if end.proven else f"{thousands(end.cost)}?" for end in ends[name]),
+            thousands(round(spread.mean)),
+            thousands(round(spread.std)),
+        )
+        for name, spread in spreads.items()
+    ]
+    print(table(rows, (space.name, "least", "greatest", "mean", "deviation"), right="1234", indent=0))
+    head = ("at most", *(f"{share:.0%}" for share in QUANTILES))
+    rows = [
+        (MEASURES[name], *(thousands(spread.quantile(share)) for share in QUANTILES))
+        for name, spread in spreads.items()
+    ]
+    print()
+    print(table(rows, head, right="1234567", indent=0))
+    from nasdsl.drawing.histogram import as_text
+
+    print()
+    histogram = _histogram(space, population, args)
+    print(f"{histogram.unit}, {histogram.note}")
+    print(as_text(histogram, marks, min(width_of(sys.stdout), 100), Paint(wants_colour(sys.stdout))))
+    if not population.exact:
+        print()
+        print(f"note: {population.why}; a `?` marks what was found, without proof that nothing is better")
+    if population.window:
+        budgets = ", ".join(f"`{r.message}`" for r in space.graph.requirements if r.origin == "budget")
+        print()
+        print(f"note: {_inside(population.part({}))} meet {budgets}; the figures above are those of all")
+
+
+def _architecture_cost(space: Space, args: Namespace) -> None:
+    """An architecture has one cost."""
+    from nasdsl.compiler.cost import cost_of
+
+    for option in ("least", "greatest", "svg"):
+        if getattr(args, option) is not None:
+            raise UsageError(f"--{option} is for spaces, and `{space.name}` is an architecture")
+    found = cost_of(space.graph, {})
+    if args.format == "json":
+        as_json({"space": space.name, **found})
+    else:
+        print(table([(word, thousands(found[name])) for name, word in MEASURES.items()], right="1", indent=0))
+
+
+def _mark(text: str) -> Mark:
+    from nasdsl.drawing.histogram import Mark
+
+    name, equals, number = text.rpartition("=")
+    scale = {"k": 1e3, "M": 1e6, "G": 1e9}.get(number.strip()[-1:], 1.0)
+    try:
+        value = float(number.strip().rstrip("kMG")) * scale
+    except ValueError:
+        value = -1.0
+    if not equals or not name.strip() or value < 0:
+        raise UsageError(f"--mark takes NAME=COST, such as Mine=1.2G, and not `{text}`")
+    return Mark(value, name.strip())
+
+
+def _published(space: Space, name: str) -> list[Mark]:
+    """What the file's section `published` says of networks whose architectures nobody printed.
+
+    Raises:
+        CompileError: an entry is no record of costs.
+    """
+    from nasdsl.drawing.histogram import Mark
+
+    section = space.sections.get("published")
+    found = []
+    for word, costs in section.entries.items() if section is not None else ():
+        numbers = costs.values() if isinstance(costs, dict) else [None]
+        if not set(costs if isinstance(costs, dict) else ()) <= MEASURES.keys() or not all(map(is_number, numbers)):
+            where = section.spans.get(word) if section is not None else None
+            help = f"write `{word}: {{ macs: 1.2G, params: 5.1M }}`"
+            raise error("bad-setting", f"`{word}` has costs, as a record of numbers", where, help=help)
+        if name in costs:
+            found.append(Mark(float(costs[name]), word.replace("_", "-")))
+    return found
+
+
+def _named_in_file(space: Space, name: str) -> list[Mark]:
+    """The architectures that the file makes of this space: published models, for instance."""
+    from nasdsl.compiler import syntax
+    from nasdsl.compiler.cost import cost_of
+    from nasdsl.compiler.diagnostics import CompileError
+    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.parse import parse
+    from nasdsl.drawing.histogram import Mark
+
+    found = []
+    for item in parse(space.source).items:
+        if isinstance(item, syntax.Derived) and item.base.name == space.name:
+            try:
+                made = elaborate(space.source, item.name.name, space.overrides)
+            except CompileError:
+                continue  # a mistake in another space of the file is for `check --all`
+            if not made.graph.decisions and made.graph.input.shape == space.graph.input.shape:
+                found.append(Mark(cost_of(made.graph, {})[name], made.name))
+    return found
+
+
+def _histogram(space: Space, population: Population, args: Namespace) -> Histogram:
+    from nasdsl.drawing.histogram import Histogram, short
+
+    spread = population.spread(args.by)
+    edges, shares = spread.histogram(args.bins)
+    if spread.exact:
+        note = "exact, over all architectures"
+    elif population.exact:
+        note = f"over all architectures, each cost too high by at most {short(spread.error)}"
+    else:
+        from nasdsl.compiler.population import SAMPLED
+
+        note = f"estimated from {SAMPLED:,} random architectures; standard error of the mean {short(spread.error)}"
+    unit = "MACs" if args.by == "macs" else "parameters"
+    return Histogram(f"{space.name}: {unit} of its architectures", unit, edges.tolist(), shares.tolist(), note)
+
+
+def _to_json(space: Space, population: Population, ends: Any, marks: Sequence[Mark], args: Namespace) -> dict[str, Any]:
+    out: dict[str, Any] = {"space": space.name, "exact": population.exact}
+    for name in MEASURES:
+        spread = population.spread(name)
+        edges, shares = spread.histogram(args.bins)
+        out[name] = {
+            **{
+                word: {"value": end.cost, "proven": end.proven, "architecture": end.architecture.to_json(space.graph)}
+                for word, end in zip(("least", "greatest"), ends[name], strict=True)
+            },
+            "mean": spread.mean,
+            "deviation": spread.std,
+            "exact": spread.exact,
+            "error": spread.error,
+            "quantiles": {str(share): spread.quantile(share) for share in QUANTILES},
+            "histogram": {"edges": edges.tolist(), "shares": shares.tolist()},
+        }
+    out["marks"] = {mark.name: mark.value for mark in marks}
+    return out
+
+
+# --- sample -----------------------------------------------------------------------------------------------------------
+
+
+def sample_options(parser: ArgumentParser) -> None:
+    describe(
+        parser,
+        "Random architectures, each equally likely among those that meet all requirements; with budgets, among those\n"
+        "inside. The same seed gives the same draws everywhere.",
+        "sample spaces/trionet.space -n 5",
+        'sample trionet -n 10_000 --budget "macs <= 1.2G" --format csv -o drawn.csv',
+        'sample trionet -n 3 --budget "macs in 1.0G..1.2G" --files drawn/',
+    )
+    add_space(parser)
+    parser.add_argument("-n", type=whole_number, default=10, metavar="N", help="how many (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    add_requires(parser, "--budget")
+    parser.add_argument("--different", action="store_true", help="leave out draws that came before")
+    parser.add_argument(
+        "--format",
+        choices=("text", "json", "csv"),
+        default="text",
+        help="text: a table of costs; csv: a row for each architecture, a column for each decision; json: both",
+    )
+    parser.add_argument("-o", "--out", metavar="OUT", help="the file to write; by default standard output")
+    parser.add_argument("--files", metavar="FOLDER", help="write each architecture as a .space file into this folder")
+
+
+def sample(args: Namespace) -> None:
+    from nasdsl.compiler.engine.limits import Infeasible
+
+    space = space_of(args)
+    population = population_of(space)
+    if args.seed < 0:
+        raise UsageError("a seed is a whole number from 0")
+    try:
+        matrix = population.draw(args.n, args.seed)
+    except Infeasible as problem:
+        raise error("nothing-inside", str(problem), None) from None
+    if args.different:
+        from nasdsl.compiler.arrays.identity import unique
+
+        _, index, _ = unique(matrix)
+        index.sort()
+        matrix = matrix[index]
+    costs = population.costs(matrix)
+    if args.files is not None:
+        folder = Path(args.files)
+        for number, values in enumerate(population.diagram.encoding.decode(matrix)):
+            note = f"Random architecture {number} of {space.name}, seed {args.seed}: " + ", ".join(
+                f"{cost:,} {MEASURES[name]}" for name, cost in zip(population.measures, costs[number], strict=True)
+            )
+            write_result(space, values, folder / f"{space.name}_{number:04}.space", note + ".", f"drawn{number}")
+        print(f"{len(matrix):,} files in {folder}")
+        return
+    text = _written(space, population, matrix, costs, args.format)
+    if args.out is None:
+        sys.stdout.write(text)
+    else:
+        write_text(Path(args.out), text)
+
+
+def _written(space: Space, population: Population, matrix: Any, costs: Any, form: str) -> str:
+    import io
+    import json
+
+    encoding = population.diagram.encoding
+    if form == "json":
+        rows = [
+            {"costs": dict(zip(population.measures, row, strict=True)), "architecture": values.to_json(space.graph)}
+            for row, values in zip(costs.tolist(), encoding.decode(matrix), strict=True)
+        ]
+        return json.dumps({"space": space.name, "architectures": rows}, indent=1) + "\n"
+    if form == "csv":
+        import csv
+
+        columns = encoding.to_table(matrix)
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow([*population.measures, *columns])
+        writer.writerows(zip(*costs.T.tolist(), *columns.values(), strict=True))
+        return out.getvalue()
+    head = ("", *(MEASURES[name] for name in population.measures))
+    lines = [(str(i), *map(thousands, row)) for i, row in enumerate(costs.tolist())]
+    return table(lines, head, right="012", indent=0) + "\n"
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def write_result(space: Space, values: Any, out: Path, note: str = "", name: str = "found") -> None:
+    """A result file for decisions of a space, beside whatever else is there."""
+    from nasdsl.compiler.write import pinned
+
+    path = space.source.path
+    if path is None:
+        raise UsageError("a result file names the file of its space, and standard input has no name")
+    used = os.path.relpath(path.resolve(), out.resolve().parent).replace(os.sep, "/")
+    write_text(out, pinned(space, values, name, used, note))
