@@ -23,6 +23,7 @@ from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
+from nasdsl.compiler.layers.attention import LocalAttention
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import Numbering
@@ -176,10 +177,11 @@ def test_networks_are_what_was_predicted(file: str, name: str) -> None:
         network = Supernet(pinned).eval() if supernet is None else supernet.extract(found)
         x = pinned.input.shape
         image = torch.rand(1, x.channels, x.height, x.width, generator=torch.Generator().manual_seed(1))
+        products = count_windows(network)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             out = network(image)
         assert cost_of(graph, found) == {
-            "macs": counter.get_total_flops() // 2,
+            "macs": counter.get_total_flops() // 2 + sum(products),
             "params": sum(parameter.numel() for parameter in network.parameters()),
         }
         y = pinned.nodes[pinned.outputs[0]].shape
@@ -190,6 +192,22 @@ def test_networks_are_what_was_predicted(file: str, name: str) -> None:
             with torch.no_grad():
                 whole = supernet(image)
             assert (whole - out).abs().max() <= 1e-5 * max(1.0, out.abs().max().item())
+
+
+def count_windows(network: Supernet) -> list[int]:
+    """What each local attention that runs multiplies element by element, which torch does not count: queries by the
+    keys of the window, and weights by its values."""
+    products: list[int] = []
+
+    def note(layer: torch.nn.Module, inputs: tuple[torch.Tensor], _: torch.Tensor) -> None:
+        assert isinstance(layer, LocalAttention)
+        channels = layer.query.out_channels + layer.value.out_channels
+        products.append(layer.window**2 * channels * inputs[0][0, 0].numel())
+
+    for layer in network.modules():
+        if isinstance(layer, LocalAttention):
+            layer.register_forward_hook(note)
+    return products
 
 
 def unsettled(network: Supernet) -> Supernet:
