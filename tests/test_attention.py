@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
@@ -257,36 +255,8 @@ def test_rows_lie_together_whatever_the_layout(monkeypatch: pytest.MonkeyPatch) 
 # --- costs ------------------------------------------------------------------------------------------------------------
 
 
-def with_matrices(self: LocalAttention, x: torch.Tensor) -> torch.Tensor:
-    """Local attention with a copy of keys and values for each offset, so that torch counts all of its products."""
-    batch, _, height, width = x.shape
-    q, k, v = self.split(x)
-
-    def copies(part: torch.Tensor) -> torch.Tensor:
-        unfolded = F.unfold(part.flatten(1, 2), self.window, padding=self.window // 2)
-        return unfolded.view(batch, self.heads, -1, self.window**2, height * width).permute(0, 1, 4, 2, 3)
-
-    rows = q.flatten(3).mT[..., None, :]
-    logits = rows @ copies(k)
-    if self.offsets is not None:
-        table = self.apart(self.offsets.flatten(1), 0, self.tables)
-        logits = logits + (rows.flatten(3) @ table)[..., None, :]
-    inside = F.unfold(torch.ones(1, 1, height, width), self.window, padding=self.window // 2)
-    logits = logits.masked_fill(inside[0].T[:, None] == 0, float("-inf"))
-    y = (logits.softmax(-1) @ copies(v).mT)[..., 0, :].mT.unflatten(3, (height, width))
-    return self.pool(self.join(y))
-
-
-def counted(network: torch.nn.Module, x: torch.Tensor) -> int:
-    """MACs as torch counts them, with local attention written with matrices."""
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(LocalAttention, "forward", with_matrices)
-        with FlopCounterMode(display=False) as counter:
-            network(x)
-    return counter.get_total_flops() // 2
-
-
 S = Symbol
+Count = Callable[[torch.nn.Module, torch.Tensor], tuple[int, torch.Tensor]]
 MAP = Shape(12, 13, 18, Fraction(1, 4))
 
 
@@ -296,7 +266,8 @@ def attrs_of(name: str, **given_attrs: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("position", ["shared", "per_head", "none"])
 @pytest.mark.parametrize("interleaved", [False, True])
-def test_torch_counts_what_is_predicted(position: str, interleaved: bool) -> None:
+def test_torch_counts_what_is_predicted(position: str, interleaved: bool, torch_macs: Count) -> None:
+    """With local attention written with matrices, which comes to the same."""
     op = CATALOGUE["local_attention"]
     sharing = S("interleaved" if interleaved else "prefix")
     attrs = attrs_of("local_attention", out=16, window=5, qk=Fraction(1, 2), heads=4, stride=2, position=S(position))
@@ -304,8 +275,10 @@ def test_torch_counts_what_is_predicted(position: str, interleaved: bool) -> Non
     output = op.shape((MAP,), attrs)
     module = LocalAttention(**op.arguments((MAP,), output, attrs))
     x = torch.randn(1, 12, 13, 18)
-    assert counted(module, x) == op.cost((MAP,), output, attrs).macs
-    torch.testing.assert_close(with_matrices(module, x), module(x))
+    own = module(x)
+    macs, same = torch_macs(module, x)
+    assert macs == op.cost((MAP,), output, attrs).macs
+    torch.testing.assert_close(same, own)
 
 
 widths = st.integers(1, 4)
@@ -512,7 +485,7 @@ def test_weights_of_a_choice_of_heads_hold_the_widest_head() -> None:
 
 
 def test_an_alternative_holds_weights_for_its_own_widths_only() -> None:
-    """In the paper's block convolution has at most a quarter of the channels, attention half; all read the same step."""
+    """In the paper's block convolution has at most a quarter of the channels, attention half."""
     supernet = Supernet(graph_of("trio by_head"))
     shapes = {name: tuple(p.shape) for name, p in supernet.named_parameters() if "stage2" in name and "[0]" in name}
     (down,) = (shape for name, shape in shapes.items() if name.endswith("down.conv.weight"))
@@ -620,7 +593,7 @@ def architectures(graph: Graph, n: int) -> Iterator[Mapping[str, Any]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_network_taken_out_computes_the_same(name: str) -> None:
+def test_a_network_taken_out_computes_the_same(name: str, torch_macs: Count) -> None:
     graph = graph_of(name)
     supernet = unsettled(Supernet(graph)).eval()
     different = set()
@@ -633,7 +606,7 @@ def test_a_network_taken_out_computes_the_same(name: str) -> None:
             assert (whole - network(image)).abs().max() < 1e-5
             different.add(whole.sum().item())
             params = sum(p.numel() for p in network.parameters())
-            assert cost_of(graph, values) == {"macs": counted(network, image[:1]), "params": params}
+            assert cost_of(graph, values) == {"macs": torch_macs(network, image[:1])[0], "params": params}
     assert len(different) > 5
 
 

@@ -18,10 +18,11 @@ Index = tuple[int, ...] | slice | None
 
 
 class Cost(NamedTuple):
-    """Exact cost of one operator for one image: multiply-accumulates, parameters, and values in its output.
+    """Exact cost of one operator for one image: multiply-accumulates and parameters.
 
-    Batch norm, activation, pooling and resizing count no MACs; attention's two products do. This is what
-    `torch.utils.flop_counter` counts, halved.
+    Batch norm, activation, pooling and resizing count no MACs; attention's products do. This is what
+    `torch.utils.flop_counter` counts, halved, and in addition what it cannot see: the products of local attention that
+    are taken element by element.
     """
 
     macs: Value = 0
@@ -108,17 +109,19 @@ class Identities(NamedTuple):
             says whether the learned shift of a batch norm counts, which makes something of zeros.
         zero: the output is zeros, whatever comes in.
         commutes: the inputs may change places, but for the size of the output, which is that of the first.
+        linear: without weights, and of a sum it makes the sum of what it makes of the terms.
     """
 
     passes: Callable[[Sequence[Shape], Shape, Attrs], Value] = _never
     keeps_zero: Callable[[Attrs, bool], Value] = _never
     zero: bool = False
     commutes: bool = False
+    linear: bool = False
 
 
 NONE_KNOWN = Identities()
 KEEPS_ZERO = Identities(keeps_zero=lambda attrs, shift: True)
-"""Of an operator that adds nothing, such as a pooling."""
+LINEAR = KEEPS_ZERO._replace(linear=True)
 
 
 @dataclass(frozen=True)
