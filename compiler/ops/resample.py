@@ -23,7 +23,7 @@ from nasdsl.compiler.expr import (
 )
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, STRIDE, a_map, is_plain, same, strided, within, word
-from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import KEEPS_ZERO, LINEAR, Attrs, Cost, Identities, Operator, Param, ShapeProblem
 
 MODES = ("nearest", "bilinear")
 
@@ -103,7 +103,7 @@ def _resizing(
         cost=_free,
         module=f"{LAYERS}.resample:Resize",
         arguments=_resize_arguments,
-        identities=KEEPS_ZERO._replace(passes=lambda inputs, output, attrs: equal(_factor(inputs[0], attrs), 1)),
+        identities=LINEAR._replace(passes=lambda inputs, output, attrs: equal(_factor(inputs[0], attrs), 1)),
         doc=doc,
     )
 
@@ -173,7 +173,7 @@ def _pool(kind: str, doc: str) -> Operator:
         cost=_free,
         module=f"{LAYERS}.resample:Pool",
         arguments=_pool_arguments(kind),
-        identities=KEEPS_ZERO._replace(passes=_pool_passes),
+        identities=(LINEAR if kind == "avg" else KEEPS_ZERO)._replace(passes=_pool_passes),
         doc=doc,
     )
 
@@ -190,7 +190,7 @@ GLOBAL_POOL = Operator(
     cost=_free,
     module=f"{LAYERS}.resample:GlobalPool",
     arguments=_no_arguments,
-    identities=KEEPS_ZERO,
+    identities=LINEAR,
     doc="mean over all pixels; gives a vector",
 )
 
