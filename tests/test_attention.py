@@ -550,6 +550,19 @@ space trio {
   }
 }
 """,
+    "tied": """
+space tied {
+  input 3 x 12 x 9
+  network {
+    conv(16)
+    repeat 3 {
+      local_attention(16, heads: oneof(2, 4, 8), qk: oneof(1/2, 1), window: oneof(3, 5), share: weights) -> norm()
+    }
+    repeat oneof(1..2) { axial_attention(16, heads: oneof(2, 4), qk: oneof(1/4, 1), share: weights) -> norm() }
+    classify(classes: 3)
+  }
+}
+""",
     "sizes": """
 space sizes {
   let side = oneof(9, 16)
@@ -561,7 +574,7 @@ space sizes {
 }
 """,
 }
-NAMES = ("both", "sizes", "trio by_head", "trio interleaved", "trio prefix", "trio per_head")
+NAMES = ("both", "tied", "sizes", "trio by_head", "trio interleaved", "trio prefix", "trio per_head")
 
 
 @cache
