@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -58,7 +58,7 @@ def _join(first: Hash, second: Hash) -> Hash:
     return _mix(first * np.uint64(_GOLDEN) + second)
 
 
-@cache
+@lru_cache(1 << 14)
 def _text(text: str) -> Hash:
     """The hash of a text, for all rows [1]."""
     return np.asarray([int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")], np.uint64)
@@ -191,6 +191,12 @@ def _hash_of(one: Series) -> Hash:
     return out if one.state is None else np.where(np.atleast_1d(one.state) == 0, out, np.uint64(0))
 
 
+@lru_cache(1 << 14)
+def _named(name: str, kind: str, value: Value) -> Hash:
+    """Of a value that is the same in all rows. `kind` tells `True` from 1."""
+    return _join(_text(name), _hash_of(constant(value)))
+
+
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Value]]:
     """The plain or single values that an attribute consists of. Of units it counts how many are kept."""
     if isinstance(value, Units | FixedUnits):
@@ -217,7 +223,7 @@ class _Sum:
         if isinstance(value, Expr) and value.decisions:
             self.open.append((_text(name), self.owner.ask(value)))
         else:
-            self.fixed = self.fixed + _join(_text(name), _hash_of(constant(value)))
+            self.fixed = self.fixed + _named(name, type(value).__name__, value)
 
     def of(self, rows: _Rows) -> Hash:
         total = self.fixed
