@@ -555,10 +555,10 @@ space tied {
   input 3 x 12 x 9
   network {
     conv(16)
-    repeat 3 {
-      local_attention(16, heads: oneof(2, 4, 8), qk: oneof(1/2, 1), window: oneof(3, 5), share: weights) -> norm()
-    }
-    repeat oneof(1..2) { axial_attention(16, heads: oneof(2, 4), qk: oneof(1/4, 1), share: weights) -> norm() }
+    let qk = oneof(1/2, 1)
+    let window = oneof(3, 5)
+    repeat 3 { local_attention(16, heads: oneof(2, 4, 8), qk, window, share: weights) -> norm() }
+    repeat oneof(1..2) { axial_attention(16, heads: oneof(2, 4), qk, share: weights) -> norm() }
     classify(classes: 3)
   }
 }
