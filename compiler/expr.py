@@ -86,6 +86,15 @@ class Expr:
         return frozenset(found)
 
     @cached_property
+    def measures(self) -> frozenset[str]:
+        """Costs of the whole network that the value mentions."""
+        found: set[str] = set()
+        for child in self.children():
+            if isinstance(child, Expr):
+                found |= child.measures
+        return frozenset(found)
+
+    @cached_property
     def _options(self) -> frozenset[Any] | None:
         return _options_of(self)  # kept: a running width mentions the one before it twice, and so on down
 
@@ -218,6 +227,10 @@ class Total(Expr):
     """A cost of the whole network: `macs`, `flops`, `params`, `latency`; gives way to its value once that is known."""
 
     measure: str
+
+    @cached_property
+    def measures(self) -> frozenset[str]:
+        return frozenset((self.measure,))
 
     def evaluate(self, values: Assignment) -> Any:
         raise KeyError(self.measure)
@@ -360,6 +373,11 @@ def decisions_of(value: Value) -> frozenset[str]:
     if isinstance(value, dict):
         return frozenset(itertools.chain.from_iterable(decisions_of(v) for v in value.values()))
     return frozenset()
+
+
+def measures_of(value: Value) -> frozenset[str]:
+    """Costs of the whole network that a value mentions: `macs`, `params`, `latency`."""
+    return value.measures if isinstance(value, Expr) else frozenset()
 
 
 def apply(function: str, *args: Value) -> Value:

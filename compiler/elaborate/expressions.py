@@ -378,7 +378,7 @@ def _logic(node: syntax.Binary, frame: Frame) -> Any:
 
 def _membership(node: syntax.Binary, frame: Frame) -> Any:
     left = evaluate(node.left, frame)
-    if isinstance(node.right, syntax.Range) and node.right.step is None and _is_cost(left):  # far too many to list
+    if expr.measures_of(left) and isinstance(node.right, syntax.Range) and node.right.step is None:  # too long a list
         first, last = number(node.right.first, frame), number(node.right.last, frame)
         return expr.both(expr.at_most(first, left), expr.at_most(left, last))
     if isinstance(node.right, syntax.Name | syntax.Range):
@@ -387,10 +387,6 @@ def _membership(node: syntax.Binary, frame: Frame) -> Any:
             return expr.either(*[expr.both(there, _equality(left, item, node, frame)) for item, there in listed.items])
     right = items_of(node.right, frame)
     return expr.either(*[_equality(left, item, node, frame) for item in right])
-
-
-def _is_cost(value: Any) -> bool:
-    return isinstance(value, Total) or (isinstance(value, Expr) and any(map(_is_cost, value.children())))
 
 
 def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:

@@ -11,11 +11,11 @@ from typing import Any
 
 from nasdsl.compiler import expr, syntax
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.cost import total_cost
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
+from nasdsl.compiler.elaborate.budgets import unaffordable
 from nasdsl.compiler.elaborate.expressions import constant, evaluate
 from nasdsl.compiler.elaborate.forms import apply_form
 from nasdsl.compiler.elaborate.frame import Binding, Broken, Builder, Frame, Obligation, Scope
@@ -28,8 +28,8 @@ from nasdsl.compiler.elaborate.steps import apply, or_else, run_body, run_let, r
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.engine.cells import ABSENT, FAULT, value_at
 from nasdsl.compiler.engine.limits import TooWide, bounded
-from nasdsl.compiler.expr import Expr, Symbol, Value
-from nasdsl.compiler.extremes import conflict, counterexample, least
+from nasdsl.compiler.expr import Symbol, Value
+from nasdsl.compiler.extremes import conflict, counterexample
 from nasdsl.compiler.graph import Edge, Graph, Requirement, Shape
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.pin import pin
@@ -467,30 +467,9 @@ class _Program:
             return
         if blamed:
             raise CompileError([_contradiction(blamed)])
-        for requirement in graph.requirements:
-            if requirement.origin == "budget":
-                self._affordable(graph, requirement)
-
-    def _affordable(self, graph: Graph, requirement: Requirement) -> None:
-        """A budget that the cheapest architecture meets. Only `cost <= number` can be told from the least cost."""
-        limit = requirement.condition
-        if not isinstance(limit, expr.Apply) or limit.function not in ("le", "lt") or isinstance(limit.args[1], Expr):
-            return
-        measures = {m for m in ("macs", "params") if _mentions(limit.args[0], m)}
-        if len(measures) != 1 or _mentions(limit.args[0], "latency"):
-            return
-        (measure,) = measures
-        cost = total_cost(graph)
-        total = expr.substitute(
-            limit.args[0], lambda leaf: getattr(cost, measure) if isinstance(leaf, expr.Total) else None
-        )
-        try:
-            cheapest, _ = least(graph, total)
-        except TooWide:
-            return
-        if not expr.FUNCTIONS[limit.function](cheapest, limit.args[1]):
-            text = f"the least is {float(cheapest):,.0f}, and at most {float(limit.args[1]):,.0f} are allowed"
-            raise error("unaffordable", f"no architecture meets `{requirement.message}`", requirement.span, text)
+        found = unaffordable(graph)
+        if found is not None:
+            raise CompileError([found])
 
     def _check_pinned(self, whole: Graph, graph: Graph, places: Mapping[str, Span]) -> None:
         broken = [r for r in graph.requirements if r.condition is False]
@@ -501,6 +480,14 @@ class _Program:
             except TooWide:
                 return
         if not blamed:
+            found = unaffordable(graph)
+            if found is not None:
+                place, *_ = sorted(places.values(), key=lambda span: span.start)
+                budget = (Label(found.span, found.label),) if found.span is not None else ()
+                message = found.message.replace("no architecture meets", "no architecture with these values meets")
+                raise CompileError(
+                    [replace(found, message=message, span=place, label="", others=(*budget, *found.others))]
+                )
             return
         before = next(
             (r for r in whole.requirements if r.message == blamed[0].message and r.span == blamed[0].span), blamed[0]
@@ -573,12 +560,6 @@ def _overlap(a: Span | None, b: Span | None) -> bool:
     return a is not None and b is not None and a.source is b.source and a.start < b.end and b.start < a.end
 
 
-def _mentions(value: Any, measure: str) -> bool:
-    if isinstance(value, expr.Total):
-        return value.measure == measure
-    return isinstance(value, Expr) and any(_mentions(child, measure) for child in value.children())
-
-
 def _contradiction(blamed: Sequence[Requirement]) -> Diagnostic:
     """Why no architecture is left."""
     asked = [r for r in blamed if r.origin == "require"]
@@ -589,7 +570,9 @@ def _contradiction(blamed: Sequence[Requirement]) -> Diagnostic:
         )
         return Diagnostic("no-architecture", message, first.span)
     others = tuple(
-        Label(r.span, "and this one" if r.origin == "require" else r.message) for r in rest if r.span is not None
+        Label(r.span, "and this one" if r.origin == "require" else "something has to reach this")
+        for r in rest
+        if r.span is not None
     )
     message = "these requirements contradict each other: no architecture meets them all"
     return Diagnostic("no-architecture", message, first.span, "this one", others)

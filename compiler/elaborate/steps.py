@@ -160,14 +160,8 @@ def run_require(item: syntax.Require, frame: Frame) -> None:
     words = " ".join(item.condition.span.text.split())
     if held is False and frame.present is True:
         raise error("never-holds", f"`{words}` never holds", item.condition.span)
-    budget = isinstance(held, Expr) and _mentions_cost(held)
-    frame.builder.require(held, frame, words, "budget" if budget else "require", item.condition.span)
-
-
-def _mentions_cost(value: Value) -> bool:
-    if isinstance(value, expr.Total):
-        return True
-    return isinstance(value, Expr) and any(_mentions_cost(child) for child in value.children())
+    origin = "budget" if expr.measures_of(held) else "require"
+    frame.builder.require(held, frame, words, origin, item.condition.span)
 
 
 def _run_labelled(item: syntax.Named, flow: Flow, frame: Frame) -> Flow:
@@ -266,8 +260,9 @@ def _given(flow: Flow, test: Value) -> Flow:
         return leaf.evaluate(taken) if isinstance(leaf, Among | Case) and leaf.path == test.path else None
 
     shape = flow.shape
-    parts = [expr.substitute(part, put) for part in (shape.channels, shape.height, shape.width, shape.scale)]
-    return replace(flow, shape=Shape(*parts, expr.substitute(shape.items, put)))
+    parts = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
+    channels, height, width, scale, items = (expr.substitute(part, put) for part in parts)
+    return replace(flow, shape=Shape(channels, height, width, scale, items))
 
 
 def _terms(node: syntax.Expr) -> list[syntax.Expr]:
