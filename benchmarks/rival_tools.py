@@ -616,6 +616,8 @@ class Nasdsl(Tool):
         total = cost.total_cost(self.graph)
         diagram: Any = importlib.import_module(f"{engine}.diagram").Diagram
         self.diagram = diagram(self.graph, {"macs": total.macs, "params": total.params})
+        self.make_sampler: Any = importlib.import_module(f"{engine}.budget").Within
+        self.samplers: dict[int, Any] = {}
         self.rng = np.random.Generator(np.random.PCG64(seed))
         columns = {path: where.start for path, where in self.diagram.encoding.columns.items()}
         slots = [f"stage{i + 1}[{j}].mbconv" for i in range(len(STAGES)) for j in range(4)]
@@ -632,6 +634,18 @@ class Nasdsl(Tool):
 
     def costs(self, batch: Any) -> Ints:
         return np.asarray(self.diagram.costs(batch[0]))
+
+    def sampler(self, limit: int) -> Any:
+        """Of architectures inside a budget."""
+        if limit not in self.samplers:
+            self.samplers[limit] = self.make_sampler(self.diagram, {"macs": (None, limit)})
+        return self.samplers[limit]
+
+    def within(self, limit: int, n: int) -> Any:
+        paths = self.sampler(limit).draw(n, self.rng)
+        batch = paths, self.diagram.matrix(paths)
+        self.costs(batch)  # not needed here, but wanted of all tools
+        return batch
 
     def take(self, batch: Any, rows: Ints) -> Any:
         return tuple(part[rows] for part in batch)
@@ -712,6 +726,12 @@ class Worker:
             taken.append(time.process_time() - start)
         return taken
 
+    def prepare(self, limit: int) -> float:
+        """Seconds from nothing to the first architectures inside a budget."""
+        start = time.process_time()
+        self.kind(self.seed).within(limit, self.tool.batch)
+        return time.process_time() - start
+
     def rate(self, operation: str, seconds: float, limit: int | None = None) -> dict[str, float]:
         """How many architectures an operation tried and made in how much time; inside a budget where there is one."""
         tool, n = self.tool, self.tool.batch
@@ -719,6 +739,7 @@ class Worker:
         if operation in ("mutate", "encode", "decode"):
             n, given = tool.given, self.parents_of(limit)
             given = tool.plain(given) if operation == "encode" else given
+        self.once(operation, n, limit, given)  # tables that are made once, and for a budget, are told by `prepare`
         made = tried = 0
         spent = 0.0
         while spent < seconds:
@@ -761,7 +782,8 @@ class Worker:
         found |= {f"within {i}": tool.within(limit, n) for i, limit in enumerate(limits)}
         if "mutate" in tool.able:
             found["mutate"] = tool.mutate(drawn)
-            found["mutate within 0"] = tool.mutate_within(limits[0], self.parents_of(limits[0]))
+            for i, limit in enumerate(limits[:1]):
+                found[f"mutate within {i}"] = tool.mutate_within(limit, self.parents_of(limit))
         if "encode" in tool.able:
             found["encode"] = tool.encode(tool.plain(drawn))
         return {
@@ -775,10 +797,10 @@ class Worker:
         stages = [stage for plain in self.tool.plain(self.tool.draw(n)) for stage in plain]
         return sum(len(stage) == DEPTHS[-1] for stage in stages) / len(stages)
 
-    def memory(self, n: int) -> int:
+    def memory(self, n: int, limit: int | None = None) -> int:
         """Bytes at the peak of this process after n architectures were drawn and costed, batch by batch."""
         for _ in range(-(-n // self.tool.batch)):
-            self.once("cost", self.tool.batch, None, None)
+            self.once("cost" if limit is None else "within", self.tool.batch, limit, None)
         return peak()
 
     def answer(self, request: Mapping[str, Any]) -> Any:

@@ -216,14 +216,15 @@ def measured(running: Mapping[str, Process], limits: Sequence[int], args: argpar
     rates = {operation: rounds.rates(operation) for operation in OPERATIONS}
     inside = [rounds.rates("within", limit) for limit in limits]
     mutants = rounds.rates("mutate", limits[0])
+    prepared = [rounds.prepared(limit) for limit in limits] if "nasdsl" in running else []
     sections = [
         ("The space", the_space(limits)),
         ("The tools", the_tools(running, {name: statistics.median(x for (x,) in xs) for name, xs in built.items()})),
         ("Architectures per CPU second", the_rates(running, rates)),
-        ("Inside a budget, per CPU second", the_budgets(running, inside, mutants)),
+        ("Inside a budget, per CPU second", the_budgets(running, inside, mutants, prepared)),
     ]
     if "nasdsl" in running:
-        sections.append(("Memory of nasdsl", the_memory(args.many)))
+        sections.append(("Peak memory of nasdsl", the_memory(args.many, limits[0])))
     return sections
 
 
@@ -250,15 +251,20 @@ class Rounds:
         print(f"{operation}{'' if limit is None else f', {limit:,} MACs'}: {', '.join(able)}", file=sys.stderr)
         return self.each(dict.fromkeys(able, request))
 
+    def prepared(self, limit: int) -> float:
+        """Seconds that nasdsl takes from the text to its first batch inside a budget."""
+        request = {"do": "prepare", "limit": limit}
+        return statistics.median(self.each({"nasdsl": request})["nasdsl"])
+
 
 def the_space(limits: Sequence[int]) -> str:
     count = sum(PER_STAGE) ** len(STAGES)
     parts = " and ".join(f"{limit:,} ({share:.2g} of them)" for limit, share in zip(limits, SHARES, strict=True))
     return (
         f"`{SPACE}`: {len(STAGES)} stages of 2 to 4 blocks, each with a kernel of 3, 5 or 7 and an expansion of 3, 4 "
-        f"or 6: {count:,} architectures. All tools read MACs and parameters from the same table of blocks; the compiler "
-        f"confirms the costs of architectures that each operation of each tool made. The budgets are MACs that few "
-        f"architectures stay within: {parts}."
+        f"or 6: {count:,} architectures. All tools read MACs and parameters from the same table of blocks; the "
+        f"compiler confirms the costs of architectures that each operation of each tool made. The budgets are MACs "
+        f"that few architectures stay within: {parts}."
     )
 
 
@@ -317,7 +323,10 @@ def the_rates(running: Mapping[str, Process], rates: Mapping[str, Mapping[str, A
 
 
 def the_budgets(
-    running: Mapping[str, Process], inside: Sequence[Mapping[str, Any]], mutants: Mapping[str, Sequence[Any]]
+    running: Mapping[str, Process],
+    inside: Sequence[Mapping[str, Any]],
+    mutants: Mapping[str, Sequence[Any]],
+    prepared: Sequence[float],
 ) -> str:
     rows = []
     for name in running:
@@ -334,17 +343,23 @@ def the_budgets(
     note = (
         f"Architectures drawn and costed inside budgets that {shares[0]} and {shares[1]} of all keep; in the last two "
         f"columns, mutants of such inside the wider one, costed. nasdsl draws inside, uniformly. The others draw, cost "
-        f"and keep what happens to fit: a share that `kept` tells. Evenly drawn choices are shallow and fit more often, "
-        f"at the price of missing most of what is inside."
+        f"and keep what happens to fit: a share that `kept` tells. Evenly drawn choices are shallow and fit more "
+        f"often, at the price of missing most of what is inside."
     )
+    if prepared:
+        took = " and ".join(f"{seconds:.2f}" for seconds in prepared)
+        note += f" nasdsl needs {took} s from the text of the space to its first batch inside each budget."
     return f"{table(head, rows)}\n\n{note}"
 
 
-def the_memory(many: int) -> str:
-    """The peak of a fresh process that draws and costs more and more."""
+def the_memory(many: int, limit: int) -> str:
+    """The peaks of fresh processes that draw and cost more and more."""
     rows = []
     for n in sorted({max(1, many // 100), max(1, many // 10), many}):
-        process = Process("nasdsl", Path(sys.executable))
-        rows.append((f"{n:,}", f"{process.ask('memory', n=n) / 2**20:.0f}"))
-        process.close()
-    return table(("architectures drawn and costed", "peak, MiB"), rows)
+        cells = [f"{n:,}"]
+        for budget in (None, limit):
+            process = Process("nasdsl", Path(sys.executable))
+            cells.append(f"{process.ask('memory', n=n, limit=budget) / 2**20:.0f}")
+            process.close()
+        rows.append(tuple(cells))
+    return table(("architectures", "drawn and costed, MiB", f"of the {SHARES[0]:.0%} inside the budget, MiB"), rows)
