@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from nasdsl.compiler.decision import Decision
@@ -14,16 +13,12 @@ from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.expr import (
     FAULTS,
     Absent,
-    Among,
     Apply,
-    Case,
     Expr,
     Has,
     Kept,
     Slot,
-    Symbol,
     Value,
-    decisions_of,
     evaluate,
 )
 
@@ -285,61 +280,18 @@ def ends_of_cells(
     costs: Sequence[Value],
     end: Callable[[Iterable[int]], int],
 ) -> tuple[list[Cell], list[list[Any]]]:
-    """The cells of units by the atoms of requirements alone, each represented by its least or greatest width."""
+    """The cells by the atoms of requirements alone, each represented by an end: units by their least or greatest width,
+    a choice by its first or last option."""
     cells, table = cells_of(decision, asked)
     values: list[dict[str, Any]] = []
     for cell in cells:
-        if cell.value is not ABSENT:
+        if cell.value is not ABSENT and decision.kind == "units":
             cell.value = tuple(range(end(k for interval in cell.members for k in interval)))
+        elif cell.value is not ABSENT:
+            cell.value = end(cell.members)
         values.append({} if cell.value is ABSENT else {decision.path: cell.value})
         cell.cost = _cost_of(costs, values[-1])
     return cells, table + [[value_at(atom, here) for here in values] for atom in charged]
-
-
-def direction(value: Value, path: str) -> int | None:
-    """1 where a value never falls as more units are kept at `path`, -1 where it never rises, 0 where both."""
-    if path not in decisions_of(value):
-        return 0
-    if isinstance(value, Kept):
-        return 1
-    if not isinstance(value, Apply):
-        return None
-    function, args = value.function, value.args
-    if function == "if":
-        if path in decisions_of(args[0]):
-            return None
-        args = args[1:]
-    elif function in ("floordiv", "ceildiv", "div"):
-        if path in decisions_of(args[1]) or not _never_negative(args[1]):
-            return None
-        args = args[:1]
-    elif function == "mul":
-        negative = not isinstance(args[0], Expr) and args[0] < 0
-        if not all(map(_never_negative, args[1:] if negative else args)):
-            return None
-        inner = _common([direction(a, path) for a in args])
-        return -inner if negative and inner is not None else inner
-    elif function not in ("add", "min", "max", "floor", "ceil", "round"):
-        return None
-    return _common([direction(a, path) for a in args])
-
-
-def _common(signs: Iterable[int | None]) -> int | None:
-    found = set(signs) - {0}
-    return 0 if not found else found.pop() if len(found) == 1 else None
-
-
-def _never_negative(value: Value) -> bool:
-    if isinstance(value, Case | Slot):
-        return all(not isinstance(v, str | Symbol | tuple) and v >= 0 for v in value.values)
-    if isinstance(value, Kept | Among | Has):
-        return True
-    if isinstance(value, Apply):
-        if value.function == "if":
-            return all(map(_never_negative, value.args[1:]))
-        rising = ("add", "mul", "min", "max", "div", "floordiv", "ceildiv", "floor", "ceil", "round")
-        return value.function in rising and all(map(_never_negative, value.args))
-    return isinstance(value, int | float | Fraction) and value >= 0
 
 
 def _count_units(n: int, cells: list[Cell]) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.engine.cells import ABSENT, FAULT, Cell, cells_of, direction, ends_of_cells, structure, value_at
+from nasdsl.compiler.engine.cells import ABSENT, FAULT, Cell, cells_of, ends_of_cells, structure, value_at
+from nasdsl.compiler.engine.direction import Directions
 from nasdsl.compiler.engine.limits import WIDEST, TooWide, spend
 from nasdsl.compiler.expr import FAULTS, FUNCTIONS, Apply, Case, Expr, Value, multiply
 
@@ -184,10 +185,12 @@ class Network:
 
     def _make_cells(self) -> None:
         like: dict[Any, tuple[list[Cell], list[list[Any]]]] = {}
+        directions = Directions()
         for i, (variable, atoms, costs) in enumerate(zip(self.variables, self._atoms, self._single, strict=True)):
             decision = variable.decision
             assert decision is not None
-            end = self._best_end(i) if decision.kind == "units" and len(atoms) > self._asked[i] else None
+            charged = decision.kind in ("units", "choice") and len(atoms) > self._asked[i]
+            end = self._best_end(i, directions) if charged else None
             if end is not None:
                 asked = tuple(atoms)[: self._asked[i]]
                 variable.cells, table = ends_of_cells(decision, asked, tuple(atoms)[len(asked) :], costs, end)
@@ -207,10 +210,13 @@ class Network:
             for term, values in zip(atoms.values(), table, strict=True):
                 term.values = values
 
-    def _best_end(self, i: int) -> Callable[[Iterable[int]], int] | None:
-        """`min` or `max`: where the best width of a cell lies, if at one end of every cell."""
-        path = self.variables[i].name
-        signs = {direction(part, path) for part in (*self._charging[i], *self._single[i])} - {0}
+    def _best_end(self, i: int, directions: Directions) -> Callable[[Iterable[int]], int] | None:
+        """`min` or `max`: where the best width, or option, of a cell lies, if at one end of every cell."""
+        decision = self.variables[i].decision
+        assert decision is not None
+        options = decision.n if decision.kind == "choice" else 0
+        parts = (*self._charging[i], *self._single[i])
+        signs = {directions.of(part, decision.path, options) for part in parts} - {0}
         if self.better not in (min, max) or len(signs) > 1 or None in signs:
             return None
         return min if (signs != {-1}) == (self.better is min) else max

@@ -1,0 +1,92 @@
+"""Whether a cost can only rise, or only fall, as a decision takes more: the extreme then lies at an end of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import pairwise
+
+from nasdsl.compiler.engine.cells import ABSENT, FAULT, value_at
+from nasdsl.compiler.expr import Among, Apply, Case, Expr, Has, Kept, Slot, Symbol, Value, decisions_of
+
+RISING = ("add", "mul", "min", "max", "div", "floordiv", "ceildiv", "floor", "ceil", "round")
+
+
+class Directions:
+    """Signs of the parts of a cost, each worked out once: parts are shared, and a running width holds the one before it
+    twice, and so on down."""
+
+    def __init__(self) -> None:
+        self._signs: dict[tuple[str, Value], int | None] = {}
+        self._never_negative: dict[Value, bool] = {}
+
+    def of(self, value: Value, path: str, options: int = 0) -> int | None:
+        """1 where a value never falls as more units are kept at `path`, or as the option's number of a choice among
+        `options` grows, whatever else is chosen; -1 where it never rises, 0 where both, None where neither is known."""
+        if path not in decisions_of(value):
+            return 0
+        key = (path, value)
+        if key not in self._signs:
+            self._signs[key] = self._of(value, path, options)
+        return self._signs[key]
+
+    def _of(self, value: Value, path: str, options: int) -> int | None:
+        if options and len(decisions_of(value)) == 1:
+            return _slope([value_at(value, {path: option}) for option in range(options)])
+        if isinstance(value, Kept):
+            return 1
+        if not isinstance(value, Apply):
+            return None
+        function, args = value.function, value.args
+        if function == "if" and path in decisions_of(args[0]):  # a cost that is there or not
+            condition, then, otherwise = args
+            if isinstance(otherwise, Expr) or otherwise != 0 or not self._positive(then):
+                return None
+            args = (condition, then)
+        elif function == "if":
+            args = args[1:]
+        elif function in ("floordiv", "ceildiv", "div"):
+            if path in decisions_of(args[1]) or not self._positive(args[1]):
+                return None
+            args = args[:1]
+        elif function == "mul":
+            negative = not isinstance(args[0], Expr) and args[0] < 0
+            if not all(map(self._positive, args[1:] if negative else args)):
+                return None
+            inner = _common([self.of(a, path, options) for a in args])
+            return -inner if negative and inner is not None else inner
+        elif function not in ("add", "min", "max", "floor", "ceil", "round", "and", "or"):
+            return None
+        return _common([self.of(a, path, options) for a in args])
+
+    def _positive(self, value: Value) -> bool:
+        """Whether a value is never negative."""
+        if not isinstance(value, Expr):
+            return isinstance(value, int | float | Fraction) and value >= 0
+        if value not in self._never_negative:
+            self._never_negative[value] = self._of_parts(value)
+        return self._never_negative[value]
+
+    def _of_parts(self, value: Expr) -> bool:
+        if isinstance(value, Case | Slot):
+            return all(not isinstance(v, str | Symbol | tuple) and v >= 0 for v in value.values)
+        if isinstance(value, Kept | Among | Has):
+            return True
+        if not isinstance(value, Apply):
+            return False
+        if value.function == "if":
+            return all(map(self._positive, value.args[1:]))
+        return value.function in RISING and all(map(self._positive, value.args))
+
+
+def _slope(values: Sequence[object]) -> int | None:
+    """The direction of numbers or truth values, one after the other."""
+    if any(value is ABSENT or value is FAULT or not isinstance(value, int | float | Fraction) for value in values):
+        return None
+    signs = {(b > a) - (b < a) for a, b in pairwise(values)}  # type: ignore[operator]
+    return _common(signs)
+
+
+def _common(signs: Iterable[int | None]) -> int | None:
+    found = set(signs) - {0}
+    return 0 if not found else found.pop() if len(found) == 1 else None
