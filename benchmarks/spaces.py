@@ -194,11 +194,11 @@ def times(found: dict[str, list[dict[str, Any]]]) -> str:
         rows.append((name, *medians, f"{memory / 2**20:.0f}"))
     note = (
         f"Medians of steps that begin anew each time. `parse` reads the text; `check` does so too, and proves what "
-        f"holds of all architectures; `count` counts them; `diagram` lays the space out for all that follows; `extremes` "
-        f"finds the least and the greatest MACs and parameters; `distribution` that of MACs; `draw` makes {N:,} "
-        f"uniform architectures; `budget` as many within the MACs that {SHARE:.0%} keep; `mutate` changes one decision "
-        f"of each, within that budget. Memory is the peak of the process, in MiB. A step without a figure has its "
-        f"reason below."
+        f"holds of all architectures; `count` counts them; `diagram` lays the space out for all that follows; "
+        f"`extremes` finds the least and the greatest MACs and parameters; `distribution` that of MACs; `draw` makes "
+        f"{N:,} uniform architectures; `budget` as many within the MACs that {SHARE:.0%} keep; `mutate` changes one "
+        f"decision of each, within that budget. Memory is the peak of the process, in MiB. A step without a figure has "
+        f"its reason below."
     )
     return f"{table(('space', *STEPS, 'memory'), rows)}\n\n{note}"
 
