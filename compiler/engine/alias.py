@@ -26,13 +26,15 @@ class Alias:
     def __init__(self, weights: Floats, start: NDArray[np.integer[Any]]):
         count = np.diff(start)
         owner = np.repeat(np.arange(len(count)), count)
-        share = weights * (count / np.add.reduceat(weights, start[:-1]))[owner] if len(weights) else weights
         self.start = np.asarray(start[:-1], np.int64)
         self.count = np.asarray(count, np.int64)
+        self.even = int(count[0]) if len(count) and (count == count[0]).all() else 0  # outcomes of each, if all alike
         self.keep = np.ones(len(weights))
         self.other = np.arange(len(weights), dtype=np.int32)
         if not len(weights):
             return
+        weights = weights / np.maximum.reduceat(weights, start[:-1])[owner]  # sums of tiny ones have no reciprocal
+        share = weights * (count / np.add.reduceat(weights, start[:-1]))[owner]
         full = np.minimum(1, np.maximum.reduceat(share, start[:-1]))[owner]  # below 1 by rounding alone
         poor, rich = np.flatnonzero(share < full), np.flatnonzero(share >= full)
         if not len(poor):
@@ -54,9 +56,9 @@ class Alias:
 
     def pick(self, which: NDArray[np.integer[Any]] | int, uniform: Floats) -> Ints:
         """An outcome of a distribution for each of the numbers in [0, 1), by its place among all outcomes."""
-        scaled = uniform * self.count[which]
+        scaled = uniform * (self.even or self.count[which])
         entry = scaled.astype(np.int64)
         scaled -= entry
-        entry += self.start[which]
+        entry += which * self.even if self.even else self.start[which]
         picked: Ints = np.where(scaled < self.keep[entry], entry, self.other[entry])
         return picked

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any, TypeAlias
@@ -114,6 +115,15 @@ class Diagram:
         ends = {end: number for number, end in enumerate(accumulate(blocks, initial=0))}
         bounds = [ends[end] for end in accumulate(decisions, initial=0)]
         return [range(first, last) for first, last in pairwise(bounds)]
+
+    @cached_property
+    def block_arcs(self) -> list[NDArray[np.int32]]:
+        """Of each layer [arcs, blocks]: the arc of each of its blocks that an arc of the layer goes through."""
+        found = []
+        for part in self.blocks_in:
+            blocks = self.blocks.layers[part.start : part.stop]
+            found.append(join([replace(b, cells=np.arange(len(b), dtype=np.int32)[:, None]) for b in blocks]).cells)
+        return found
 
     def _decision(self, number: int) -> Decision:
         decision = self.network.variables[number].decision

@@ -1,0 +1,283 @@
+"""Architectures inside a budget: how many there are, and uniform draws from them, without rejection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasdsl.compiler.engine.diagram import Diagram, Paths, chunks
+from nasdsl.compiler.engine.histogram import Tally, count_within, moments
+from nasdsl.compiler.engine.lattice import Bounds, Groups, Lattice, Window, bounds, grouped
+from nasdsl.compiler.engine.limits import Infeasible
+from nasdsl.compiler.engine.lookup import Lookup
+from nasdsl.compiler.engine.room import Room, member, scan
+from nasdsl.compiler.engine.squeeze import Squeeze, work
+from nasdsl.compiler.expr import Apply, Expr, Total, Value, decisions_of, is_number
+from nasdsl.compiler.graph import Graph
+
+MOST_KEPT = 1 << 23  # entries of all tables of what fits
+FAR = 20  # standard deviations from the mean beyond which shares are tilted
+
+
+# --- budgets of a space -----------------------------------------------------------------------------------------------
+
+
+class UnreadableBudget(ValueError):
+    """A budget that is no bound on one measure: `message` of its requirement says which."""
+
+
+def budget_windows(graph: Graph) -> dict[str, tuple[int | None, int | None]]:
+    """The budgets of a graph (requirements on costs of the whole network) as one window.
+
+    Understood are comparisons of a measure, or of a multiple of it, with a number, and conjunctions of these.
+
+    Raises:
+        UnreadableBudget: a budget of another form, or on a latency, which is no whole number.
+    """
+    window: dict[str, tuple[int | None, int | None]] = {}
+    for requirement in graph.requirements:
+        if requirement.origin != "budget":
+            continue
+        for condition, wanted in _conditions(requirement.condition, True):
+            try:
+                measure, low, high = _bound(condition, wanted)
+            except ValueError as problem:
+                raise UnreadableBudget(f"`{requirement.message}` cannot be drawn from: {problem}") from None
+            old_low, old_high = window.get(measure, (None, None))
+            lows = [bound for bound in (low, old_low) if bound is not None]
+            highs = [bound for bound in (high, old_high) if bound is not None]
+            window[measure] = (max(lows, default=None), min(highs, default=None))
+    return window
+
+
+def _conditions(condition: Value, wanted: bool) -> list[tuple[Value, bool]]:
+    if isinstance(condition, Apply) and condition.function == "not":
+        return _conditions(condition.args[0], not wanted)
+    if isinstance(condition, Apply) and condition.function == ("and" if wanted else "or"):
+        return [part for arg in condition.args for part in _conditions(arg, wanted)]
+    return [(condition, wanted)]
+
+
+def _bound(condition: Value, wanted: bool) -> tuple[str, int | None, int | None]:
+    """Measure, least and greatest value of a comparison."""
+    if not isinstance(condition, Apply) or condition.function not in ("le", "lt", "eq"):
+        raise ValueError("it is no comparison")
+    if condition.function == "eq" and not wanted:
+        raise ValueError("it leaves out a single value")
+    (measures, slope, constant), other = (_linear(arg) for arg in condition.args)
+    slope, constant, measures = slope - other[1], constant - other[2], measures | other[0]
+    if len(measures) != 1 or not slope:
+        raise ValueError("it does not bound one measure")
+    (measure,) = measures
+    if measure == "latency":
+        raise ValueError("a latency is no sum of whole numbers")
+    if measure == "flops":
+        measure, slope = "macs", 2 * slope
+    limit = -constant / slope  # slope x (measure - limit) is compared with 0
+    if condition.function == "eq":
+        if limit.denominator != 1:
+            raise ValueError("no whole number meets it")
+        return measure, int(limit), int(limit)
+    strict = (condition.function == "lt") is wanted
+    if (slope > 0) is wanted:
+        return measure, None, math.ceil(limit) - 1 if strict else math.floor(limit)
+    return measure, math.floor(limit) + 1 if strict else math.ceil(limit), None
+
+
+def _linear(value: Value) -> tuple[frozenset[str], Fraction, Fraction]:
+    """The measures of a value, the factor of the measure, and the constant."""
+    if isinstance(value, Total):
+        return frozenset((value.measure,)), Fraction(1), Fraction(0)
+    if is_number(value):
+        return frozenset(), Fraction(0), Fraction(value)
+    if isinstance(value, Apply) and value.function == "add":
+        parts = [_linear(arg) for arg in value.args]
+        measures = frozenset().union(*[part[0] for part in parts])
+        if len(measures) < 2:
+            return measures, sum((p[1] for p in parts), Fraction(0)), sum((p[2] for p in parts), Fraction(0))
+        raise ValueError("it mixes measures")
+    if isinstance(value, Apply) and value.function in ("mul", "div") and not decisions_of(value):
+        moving = [arg for arg in value.args if isinstance(arg, Expr)]
+        if len(moving) == 1 and (value.function == "mul" or not isinstance(value.args[1], Expr)):
+            measures, slope, constant = _linear(moving[0])
+            factor = math.prod([Fraction(arg) for arg in value.args if not isinstance(arg, Expr)], start=Fraction(1))
+            factor = 1 / factor if value.function == "div" else factor
+            return measures, slope * factor, constant * factor
+    raise ValueError("it is not linear in a measure")
+
+
+# --- draws ------------------------------------------------------------------------------------------------------------
+
+
+class Within:
+    """The architectures inside a window, each equally likely to be drawn.
+
+    Where the values that a cost takes are too many for exact tables, costs are rounded up: what is drawn always lies
+    inside, but what lies so close to a bound that the rounded cost is outside is left out (see `covered`).
+
+    Attributes:
+        diagram: of all architectures.
+        bounds: of the window, in whole numbers.
+        share: of all architectures, those that may be drawn.
+        exact: whether that is all inside the window.
+
+    Raises:
+        Infeasible: the window is empty.
+        TooWide: so many terms would be rounded that the rounded costs say little.
+        ValueError: a measure that the diagram does not have.
+    """
+
+    def __init__(self, diagram: Diagram, window: Window):
+        self.diagram = diagram
+        self.bounds = bounds(diagram, window)
+        self.exact = True
+        self._log_share = 0.0
+        self._sampler: Squeeze | _Scan | None = None
+        self._by_blocks = False
+        if self.bounds.columns and diagram.layers:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Tables for the layers or for their blocks, whichever draw faster; none where there are several measures."""
+        diagram, wanted = self.diagram, self.bounds
+        single = len(wanted.columns) == 1
+        kept = MOST_KEPT if single else 4 * MOST_KEPT  # of several measures tables are kept of what fits alone
+        far = _far(diagram, wanted)
+
+        def lattice_for(states: int) -> Lattice:
+            lattice = Lattice(diagram, wanted.columns, wanted.high, most=kept // (states + 1))
+            if far is None:
+                return lattice
+            axis, point = far
+            return lattice.tilted_to((point - lattice.least[axis]) / lattice.step[axis], axis)
+
+        blocks = diagram.blocks.layers
+        ends = [part.start for part in diagram.blocks_in] + [len(blocks)]
+        groups: list[Groups] = []
+        if single:
+            lattice = lattice_for(sum(layer.before for layer in diagram.layers))
+            groups = _joined_groups(diagram, lattice)
+        if not single or sum(map(work, groups)) > sum(map(work, lattice.groups)):
+            lattice = lattice_for(sum(block.before for block in blocks))  # of more states, so of fewer points
+            groups, ends, self._by_blocks = lattice.groups, list(range(len(blocks) + 1)), True
+        try:
+            room = Room(lattice, wanted, ends)
+        except Infeasible as problem:
+            raise Infeasible(f"{problem}; {_cheapest(diagram, wanted)}") from None
+        self.exact, self._lattice, self._log_share = lattice.exact, lattice, room.log_share
+        self._sampler = Squeeze(groups, ends, room) if single else _Scan(groups, room, ends)
+
+    @property
+    def share(self) -> float:
+        """Of all architectures, those that may be drawn; 0 where it is too small for floating point."""
+        return math.exp(self._log_share)
+
+    @cached_property
+    def count(self) -> Tally:
+        """How many architectures may be drawn."""
+        if not self.bounds.columns or not self.diagram.layers:
+            return Tally(self.diagram.total, 1.0, True)
+        measures = self.diagram.measures
+        if self.exact and self._log_share > -FAR:
+            parts = zip(self.bounds.columns, self.bounds.low, self.bounds.high, strict=True)
+            return count_within(self.diagram, {measures[c]: (low, high) for c, low, high in parts})
+        return Tally(_times(self.diagram.total, self._log_share), self.share, False)
+
+    @cached_property
+    def covered(self) -> float:
+        """Of the architectures inside the window, at least this share may be drawn."""
+        if self.exact:
+            return 1.0
+        lattice, wanted = self._lattice, self.bounds
+        # Inside the window no rounded cost lies below it, and none above it by more than the error.
+        high = [h + error for h, error in zip(wanted.high, lattice.error, strict=True)]
+        wider = Lattice(self.diagram, wanted.columns, high, step=lattice.step)
+        if lattice.theta:
+            wider = wider.tilted(lattice.theta, lattice.axis)
+        low = tuple(max(0, bound - error) for bound, error in zip(wanted.low, wider.error, strict=True))
+        return math.exp(min(0.0, self._log_share - Room(wider, Bounds(wanted.columns, low, tuple(high)), ()).log_share))
+
+    def draw(self, n: int, rng: np.random.Generator) -> Paths:
+        """`n` independent architectures, each of those inside equally likely."""
+        if self._sampler is None:
+            return self.diagram.draw(n, rng)
+        paths = np.empty((n, self.diagram.size), np.int32, order="F")
+        for rows in chunks(n):
+            arcs = self._sampler.draw(rows.stop - rows.start, rng)
+            if not self._by_blocks:
+                paths[rows] = arcs
+                continue
+            for number, (part, lookup) in enumerate(zip(self.diagram.blocks_in, self._layer_arcs, strict=True)):
+                paths[rows, number] = lookup.find([arcs[:, block] for block in part])
+        return paths
+
+    @cached_property
+    def _layer_arcs(self) -> list[Lookup]:
+        """Of each layer, what finds its arc by those of its blocks."""
+        return [Lookup(arcs.T) for arcs in self.diagram.block_arcs]
+
+
+def _far(diagram: Diagram, wanted: Bounds) -> tuple[int, int] | None:
+    """The place of the measure whose window is farthest from the mean, and the end of the window that is nearer to it;
+    None where all are near enough for floating point."""
+    found: tuple[float, int, int] | None = None
+    for axis, (column, low, high) in enumerate(zip(*wanted, strict=True)):
+        mean, std = moments(diagram, column)
+        for point, away in ((high, mean - high), (low, low - mean)):
+            if away > FAR * std and (found is None or away / std > found[0]):
+                found = (away / std, axis, point)
+    return None if found is None else found[1:]
+
+
+def _cheapest(diagram: Diagram, wanted: Bounds) -> str:
+    costs = [f"{diagram.measures[c]} {diagram.least(diagram.measures[c])[0]:,}" for c in wanted.columns]
+    return "the least of each measure alone is " + ", ".join(costs)
+
+
+def _times(total: int, log_share: float) -> int:
+    """A share of a number of any size."""
+    exponent, fraction = divmod(log_share / math.log(2), 1)
+    scaled = Fraction(2.0**fraction) * total
+    return round(scaled / (1 << int(-exponent)) if exponent < 0 else scaled * (1 << int(exponent)))
+
+
+def _joined_groups(diagram: Diagram, lattice: Lattice) -> list[Groups]:
+    """Of each layer of the diagram: the costs of its arcs are the sums of those of its blocks, rounded as these are."""
+    found = []
+    for layer, part, arcs in zip(diagram.layers, diagram.blocks_in, diagram.block_arcs, strict=True):
+        share: Any = 1.0
+        shift: Any = 0
+        for place, block in enumerate(part):
+            share = share * lattice.shares(block)[arcs[:, place]]
+            shift = shift + lattice.shifts[block][arcs[:, place]]
+        found.append(grouped(layer, share, shift, apart=True))
+    return found
+
+
+class _Scan:
+    """Draws arcs by adding up what fits behind them, for several measures."""
+
+    def __init__(self, groups: Sequence[Groups], room: Room, boundaries: Sequence[int]):
+        self.groups, self.room, self.boundaries = groups, room, boundaries
+
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.int32]:
+        """[n, layers] arcs."""
+        out = np.empty((n, len(self.groups)), np.int32, order="F")
+        left = np.broadcast_to(self.room.left, (n, len(self.room.left))).copy()
+        state: NDArray[Any] = np.zeros(n, np.int32)
+        for number, groups in enumerate(self.groups):
+            group = np.empty(n, np.int64)
+            uniform = rng.random(n)
+            for own in np.unique(state).tolist():
+                rows = np.flatnonzero(state == own)
+                group[rows] = scan(groups, own, left[rows], self.room, self.boundaries[number + 1], uniform[rows])
+            out[:, number] = member(groups, group, rng.random(n))
+            left -= groups.shift[group]
+            state = groups.target[group]
+        return out
