@@ -253,22 +253,40 @@ class Supernet(nn.Module):
 
     def extract(self, values: Mapping[str, Any] | None = None) -> Supernet:
         """A network of one architecture alone, with its own copy of the weights; it computes what this one computes
-        when set to it."""
+        when set to it.
+
+        Raises:
+            ValueError: steps share weights, and use parts of them that are not parts of what the largest of them uses.
+        """
         pinned = pin(self.graph, self.active if values is None else values)
         training = self.training
         network = Supernet(pinned)
         with torch.no_grad():
             for name, setting in network.settings.items():
-                node = pinned.nodes[name]
-                copy_weights(
-                    self.layers[key_of(node.weight)],
-                    network.layers[key_of(node.weight)],
-                    self.settings[name].shares(setting),
-                )
+                node, full = pinned.nodes[name], self.settings[name]
+                source, own = self.layers[key_of(node.weight)], setting_of(pinned, node)
+                if own != setting and not _nested(source, full, setting, own):
+                    raise ValueError(
+                        f"`{name}` shares weights with other steps, and they use parts of them that no smaller network "
+                        "holds together"
+                    )
+                copy_weights(source, network.layers[key_of(node.weight)], full.shares(setting))
         parameter = next(self.parameters(), None)
         if parameter is not None:
             network.to(device=parameter.device, dtype=parameter.dtype)
         return network.train(training)
+
+
+def _nested(module: nn.Module, full: Setting, part: Setting, own: Setting) -> bool:
+    """Whether `own` uses the same entries of a module's weights, taken from the whole or from a part of it."""
+    outer, inner, direct = full.shares(part), part.shares(own), full.shares(own)
+    for name, tensor in module.state_dict().items():
+        if name in direct or name in inner:
+            places = torch.arange(tensor.numel()).view(tensor.shape)
+            nested = take(take(places, outer.get(name, ())), inner.get(name, ()))
+            if not torch.equal(nested, take(places, direct.get(name, ()))):
+                return False
+    return True
 
 
 def setting_of(pinned: Graph, node: Node) -> Setting:

@@ -557,8 +557,13 @@ space tied {
     conv(16)
     let qk = oneof(1/2, 1)
     let window = oneof(3, 5)
-    repeat 3 { local_attention(16, heads: oneof(2, 4, 8), qk, window, share: weights) -> norm() }
-    repeat oneof(1..2) { axial_attention(16, heads: oneof(2, 4), qk, share: weights) -> norm() }
+    first: repeat 3 {
+      local_attention(16, heads: oneof(2, 4, 8), qk, window, share: weights, sharing: interleaved) -> norm()
+    }
+    then: repeat oneof(1..2) {
+      axial_attention(16, heads: oneof(2, 4), qk, share: weights, sharing: interleaved) -> norm()
+    }
+    last: repeat 2 { local_attention(16, heads: 4, qk, value: oneof(1/2, 1), share: weights) -> norm() -> conv(16) }
     classify(classes: 3)
   }
 }
@@ -697,6 +702,12 @@ space broken {
         ("axial_attention(16, qk: oneof(0, 1))", "oneof(0, 1)", "qk lies above 0", "`axial_attention.qk: 0`"),
         ("local_attention(16, qk: -1)", "-1", "qk lies between 0 and 64, and this is -1", ""),
         ("local_attention(16, position: oneof(none, shared))", "oneof(none, shared)", "position cannot be chosen", ""),
+        (
+            "repeat 2 { local_attention(16, heads: oneof(2, 4), value: oneof(1/2, 1), share: weights) -> conv(16) }",
+            "weights",
+            "steps that share weights cannot choose heads and widths where channels are shared by head",
+            "write `sharing: interleaved`",
+        ),
         ("local_attention(16, window: 4)", "4", "needs an odd whole number", ""),
         ("global_pool() -> axial_attention(8)", "axial_attention(8)", "axial_attention reads a feature map", ""),
     ],
@@ -708,6 +719,22 @@ def test_mistakes_are_found_at_the_word(step: str, word: str, message: str, help
     assert re.search(re.escape(message), diagnostic.message)
     assert help in diagnostic.help
     assert diagnostic.span is not None and diagnostic.span.text == word
+
+
+def test_parts_that_no_smaller_network_holds_are_refused() -> None:
+    """Half of the channels of two heads are others than of four: a network with both would compute something else."""
+    text = BROKEN.replace(
+        "STEP",
+        """let qk = oneof(1/2, 1)
+    local_attention(8, heads: 2, qk, share: look)
+    local_attention(8, heads: 4, qk, share: look)""",
+    )
+    graph = elaborate(Source(text, "shared.space")).graph
+    supernet = Supernet(graph).eval()
+    (path,) = graph.decisions
+    assert supernet.extract({path: 1})
+    with pytest.raises(ValueError, match="parts of them that no smaller network holds together"):
+        supernet.extract({path: 0})
 
 
 def test_only_choices_that_can_meet_have_to_divide() -> None:

@@ -54,6 +54,10 @@ def _value(attrs: Attrs) -> Value:
     return multiply(attrs["value"], attrs["out"])
 
 
+def _widths(attrs: Attrs) -> tuple[Value, Value]:
+    return _query(attrs), _value(attrs)
+
+
 def _shape(inputs: Sequence[Shape], attrs: Attrs, name: str) -> Shape:
     within(attrs, "qk", 0, 64)
     within(attrs, "value", 0, 64)
@@ -64,7 +68,12 @@ def _shape(inputs: Sequence[Shape], attrs: Attrs, name: str) -> Shape:
 
 
 def _must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
-    heads = attrs["heads"]
+    heads, share = attrs["heads"], attrs.get("share")
+    shared = isinstance(share, Symbol) and share != NONE
+    if shared and word(attrs["sharing"]) == "by_head" and not is_plain(heads) and not is_plain(*_widths(attrs)):
+        # Eight heads have other channels of a wider attention than four, so no narrower one has them for both.
+        message = "steps that share weights cannot choose heads and widths where channels are shared by head"
+        yield False, ShapeProblem(message, "share", "write `sharing: interleaved`")
     for name, width, whose in (("qk", _query(attrs), "query"), ("value", _value(attrs), "value")):
         yield less(0, attrs[name]), ShapeProblem(f"{name} lies above 0", name)
         message = f"the heads do not divide the {whose} channels for every choice"
@@ -163,7 +172,7 @@ def _index(
     these move with d. The paper leaves open which columns it means.
     """
     heads = small["heads"]
-    widths = ((width(full), width(small)) for width in (_query, _value))
+    widths = zip(_widths(full), _widths(small), strict=True)
     by_head = word(small["sharing"]) == "by_head"
     query, value = (of_each_head(*pair, heads) if by_head else leading(*pair) for pair in widths)
     index: dict[str, tuple[Index, ...]] = {
