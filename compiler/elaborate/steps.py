@@ -640,7 +640,7 @@ def select(outcomes: list[tuple[Value, Flow]], frame: Frame, span: Span) -> Flow
     if len(there) == 1 and there[0][0] is True:
         return there[0][1]
     if any(isinstance(flow, Branches) for _, flow in there):
-        return _select_branches(there, frame, span)
+        return _select_branches([(test, flow) for test, flow in outcomes if test is not False], frame, span)
     tensors: list[tuple[Value, Tensor]] = [(test, flow) for test, flow in there if isinstance(flow, Tensor)]
     for _, tensor in tensors[1:]:
         if (tensor.shape.height is None) != (tensors[0][1].shape.height is None):
@@ -684,16 +684,19 @@ def choose_shape(test: Value, then: Shape, otherwise: Shape) -> Shape:
     )
 
 
-def _select_branches(there: Sequence[tuple[Value, Flow]], frame: Frame, span: Span) -> Branches:
+def _select_branches(outcomes: Sequence[tuple[Value, Flow]], frame: Frame, span: Span) -> Branches:
     """Level by level; a level can be missing under some alternatives."""
     by_scale: dict[Any, list[tuple[Value, Flow]]] = {}
-    for test, flow in there:
-        for tensor in flow.tensors if isinstance(flow, Branches) else (flow,):
-            assert isinstance(tensor, Tensor)
-            by_scale.setdefault(tensor.shape.scale, []).append((test, tensor))
+    for test, flow in outcomes:
+        for tensor in flow.tensors if isinstance(flow, Branches) else (flow,) if flow is not None else ():
+            cases = by_scale.setdefault(tensor.shape.scale, [])
+            if any(test == other for other, _ in cases):
+                message = f"an alternative gives two branches at scale {v.show(tensor.shape.scale)}"
+                raise error("several-branches", message, tensor.span or span, help="pick one, or join them")
+            cases.append((test, tensor))
     out: list[Tensor] = []
     for scale, cases in by_scale.items():
-        missing = [(test, None) for test, _ in there if all(test != other for other, _ in cases)]
+        missing = [(test, None) for test, _ in outcomes if all(test != other for other, _ in cases)]
         chosen = select([*cases, *missing], frame.under(f"[{v.show(scale)}]"), span)
         assert isinstance(chosen, Tensor)
         out.append(chosen)
