@@ -14,6 +14,7 @@ from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.frame import Frame, Scope, each, join
 from nasdsl.compiler.elaborate.habits import near, near_argument
 from nasdsl.compiler.expr import Expr, Symbol
+from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.ops.operator import REQUIRED, Operator, Param
 from nasdsl.compiler.source import Span
 
@@ -204,8 +205,10 @@ def checked(value: Any, param: Param, span: Span, frame: Frame, owner: str) -> A
     Raises:
         CompileError: the value, or one of the values that a decision may give it, is not of the parameter's type.
     """
-    if isinstance(value, Units | FixedUnits) and param.type not in ("width", "widths"):
-        raise error("not-searchable", f"`{param.name}` of `{owner}` cannot be search units", span)
+    if isinstance(value, Units | FixedUnits) and param.type not in _UNITS:
+        takers = [f"`{p.name}` of `{o.name}`" for o in CATALOGUE.values() for p in o.params if p.type in _UNITS]
+        usage = f"`oneof(...)` chooses a number; search units are for {', '.join(takers)}"
+        raise error("not-searchable", f"`{param.name}` of `{owner}` cannot be search units", span, help=usage)
     if isinstance(value, Expr):
         _check_options(value, param, span, frame, owner)
         return value
@@ -291,6 +294,9 @@ def _wrong(value: Any, param: Param, span: Span, frame: Frame, words: str) -> Ex
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
+
+_UNITS = ("width", "widths")
+"""Types of parameters that search units may stand for."""
 
 MOST_WIDE = 1 << 24
 

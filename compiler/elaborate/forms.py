@@ -25,6 +25,7 @@ from nasdsl.compiler.elaborate.steps import (
     kind_of,
     merge,
     node_for,
+    own_place,
     run_body,
     run_let,
     run_step,
@@ -322,7 +323,10 @@ def _concat(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
     operator = ops.find("concat")
     assert operator is not None
     if "*" in value.arguments:
-        outcomes = [apply(item, flow, frame, f"{name}[{i}]", span) for i, item in enumerate(value.arguments["*"])]
+        outcomes = [
+            apply(item, flow, frame, f"{name}[{i}]", own_place(item, span))
+            for i, item in enumerate(value.arguments["*"])
+        ]
         tensors = [(tensor, True) for outcome in outcomes for tensor in bundle(outcome)]
     elif "from" in value.arguments:
         tensors = [(t, when) for t, when in _guarded(value.arguments["from"], span)]

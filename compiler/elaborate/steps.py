@@ -347,15 +347,22 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
         )
     if isinstance(value, v.Sequence):
         for step in value.steps:
-            flow = apply(step, flow, frame, _site(step, name), span)
+            flow = apply(step, flow, frame, _site(step, name), own_place(step, span))
         return flow
     if isinstance(value, v.Sum):
-        outcomes = [(apply(term, flow, frame, _site(term, name), span), True, value.span) for term in value.terms]
+        places = [own_place(term, span) for term in value.terms]
+        outcomes = [
+            (apply(term, flow, frame, _site(term, name), place), True, place)
+            for term, place in zip(value.terms, places, strict=True)
+        ]
         return add_up(outcomes, frame, "sum", span)
     if isinstance(value, v.Alternatives):
         site = frame.under(name)
         flows = each(
-            [partial(apply, case.value, flow, site.when(case.condition), case.label, span) for case in value.cases]
+            [
+                partial(apply, case.value, flow, site.when(case.condition), case.label, own_place(case.value, span))
+                for case in value.cases
+            ]
         )
         return select([(case.condition, made) for case, made in zip(value.cases, flows, strict=True)], site, span)
     if isinstance(value, v.Text):
@@ -378,6 +385,12 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
             "unknown-name", f"no operator or tensor named `{value.word}`", value.span or span, "not found", help=help
         )
     raise error("not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", span)
+
+
+def own_place(value: Any, span: Span) -> Span:
+    """Where an operator that is part of another one stands in the text, if that is the user's."""
+    own = value.span if isinstance(value, v.Invocation | v.Sequence | v.Sum | v.Alternatives) else span
+    return span if library.inside(own) else own
 
 
 def _site(value: Any, name: str) -> str:
@@ -549,12 +562,11 @@ def add_up(terms: list[Term], frame: Frame, name: str, span: Span) -> Flow:
     first, _, first_place = tensors[0]
     for tensor, when, place in tensors[1:]:
         inner = frame.when(expr.both(when, tensor.present))
-        for code, here, there, what in (
-            ("width-mismatch", tensor.shape.channels, first.shape.channels, "widths"),
-            ("scale-mismatch", tensor.shape.scale, first.shape.scale, "scales"),
-        ):
-            message = f"these cannot be added: their {what} differ"
-            check_equal(here, there, code, message, inner, place, first_place)
+        message = "these cannot be added: their widths differ"
+        check_equal(tensor.shape.channels, first.shape.channels, "width-mismatch", message, inner, place, first_place)
+        if tensor.shape.height is not None:
+            message = "these cannot be added: their scales differ"
+            check_equal(tensor.shape.scale, first.shape.scale, "scale-mismatch", message, inner, place, first_place)
     return merge("sum", {}, [(tensor, when) for tensor, when, _ in tensors], first.shape, frame, name, span)
 
 
