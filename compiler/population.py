@@ -130,14 +130,14 @@ class Population:
         TooWide: the space is so tangled that it cannot even be counted.
     """
 
-    def __init__(self, graph: Graph, measures: Sequence[str] = MEASURES, patience: int = PATIENCE):
+    def __init__(self, graph: Graph, measures: Sequence[str] = MEASURES, patience: int | None = None):
         self.graph, self.measures = graph, tuple(measures)
         self.window = budget_windows(graph)
         self.why = ""
         known = {*self.measures, *self.window}
         total = total_cost(graph)
         try:
-            with bounded(patience):
+            with bounded(PATIENCE if patience is None else patience):
                 self.diagram = Diagram(graph, {name: measure(total, name) for name in sorted(known)})
         except TooWide as problem:
             self.why = str(problem)

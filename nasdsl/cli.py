@@ -137,6 +137,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=100)
+        self._action_max_length = max(len(command.name) for command in COMMANDS) + 4  # argparse forgets their indent
 
 
 class _Parser(argparse.ArgumentParser):

@@ -255,9 +255,9 @@ def _mark(text: str) -> Mark:
     from nasdsl.drawing.histogram import Mark
 
     name, equals, number = text.rpartition("=")
-    scale = {"k": 1e3, "M": 1e6, "G": 1e9}.get(number.strip()[-1:], 1.0)
+    scale = {"K": 1e3, "M": 1e6, "G": 1e9}.get(number.strip()[-1:], 1.0)
     try:
-        value = float(number.strip().rstrip("kMG")) * scale
+        value = float(number.strip().rstrip("KMG")) * scale
     except ValueError:
         value = -1.0
     if not equals or not name.strip() or value < 0:

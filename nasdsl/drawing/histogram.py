@@ -41,8 +41,8 @@ class Histogram:
 
 
 def short(number: float) -> str:
-    """`2.35G`, `640M`, `18.2k`: three digits and a suffix."""
-    for size, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    """`2.35G`, `640M`, `18.2K`: three digits and a suffix."""
+    for size, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K")):
         if abs(number) >= size * 0.9995:
             return f"{number / size:.3g}{suffix}"
     return f"{number:.3g}"
