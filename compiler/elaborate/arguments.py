@@ -38,6 +38,11 @@ def body_problems(node: syntax.Call, names: Container[str], given: Container[str
     return []
 
 
+def with_shared(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The parameters of an operator of the file, and the arguments that every operator takes."""
+    return (*names, *[name for name in SHARED_ARGUMENTS if name not in names])
+
+
 def without_body(needed: tuple[str, ...], node: syntax.Call) -> tuple[str, ...]:
     """The parameters that arguments have to fill: text in braces fills one."""
     return needed if node.body is None else tuple(name for name in needed if name != BODY)
@@ -145,10 +150,12 @@ def bind_formals(
     home: Frame,
     positional: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Span]]:
-    """The values of the arguments of an operator, function or fusion of the file; defaults see the names of `home`,
-    where it stands.
+    """The values of the arguments of an operator, function or fusion of the file; defaults and what is allowed see the
+    names of `home`, where it stands.
     """
     names, needed = formals_of(formals)
+    if not positional:
+        names = with_shared(names)
     given, problems = match_arguments(node, names, without_body(needed, node), owner, positional)
     if node.body is not None:
         problems += body_problems(node, names, given, owner)
@@ -167,7 +174,48 @@ def bind_formals(
                 value = evaluate(formal.default, own, join(path, formal.name.name))
                 values[formal.name.name] = value
                 own.scope.bind(formal.name.name, value)
+    for formal in formals:
+        name = formal.name.name
+        if formal.allowed is not None and name in values:
+            items = evaluate(formal.allowed, frame.but(scope=Scope(home.scope)), join(path, name))
+            place = given[name].span if name in given else formal.name.span
+            _check_allowed(values[name], formal, items, place, frame, owner)
     return values, {name: value.span for name, value in given.items()}
+
+
+def _check_allowed(value: Any, formal: syntax.Formal, items: Any, place: Span, frame: Frame, owner: str) -> None:
+    """That an argument is among the values that its parameter allows: each that a decision may give it, each of a list.
+
+    Raises:
+        CompileError: it is not, or the parameter does not say so by a list.
+    """
+    assert formal.allowed is not None
+    if not isinstance(items, tuple) or any(isinstance(item, Expr) for item in items):
+        what = "after `in` stands the list of allowed values"
+        raise error("not-a-list", what, formal.allowed.span, help="write `operator f(kind in [a, b] = a)`")
+    listed = isinstance(value, tuple | v.Guarded)
+    name, words = formal.name.name, " ".join(formal.allowed.span.text.split())
+    help = f"each item of `{name}` is one of {words}" if listed else f"`{name}` is one of {words}"
+    for one in [item for item, _ in value.items] if isinstance(value, v.Guarded) else value if listed else (value,):
+        possible = expr.options(one)
+        bad = sorted(
+            (option for option in possible or () if not any(_same(option, item) for item in items)), key=v.show
+        )
+        if possible is not None and not bad:
+            continue
+        told = v.show(bad[0]) if bad and (v.is_number(bad[0]) or isinstance(bad[0], bool | Symbol | str)) else ""
+        what = f"`{told}`" if told else v.describe(bad[0]) if bad else "some of its values"
+        near = suggest(told, [v.show(item) for item in items]) if bad and isinstance(bad[0], Symbol) else ""
+        found = Diagnostic("bad-argument", f"`{name}` of {owner} cannot be {what}", place, help=near or help)
+        if not isinstance(one, Expr):
+            raise CompileError([found])
+        if isinstance(one, expr.Case) and not one.decisions & expr.decisions_of(frame.present):
+            raise CompileError([found])
+        frame.builder.prove(expr.either(*[expr.equal(one, item) for item in items]), frame, found)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
 def bind_arguments(

@@ -133,12 +133,7 @@ def _name(node: syntax.Name, frame: Frame, path: str) -> Any:
     if node.name == "earlier":
         return v.Guarded(tuple((tensor, tensor.present) for tensor in frame.labels.tensors))
     if node.name == "unused":
-        return v.Guarded(
-            tuple(
-                (tensor, expr.both(tensor.present, expr.negate(expr.either(*frame.builder.uses.get(tensor.node, ())))))
-                for tensor in frame.labels.tensors
-            )
-        )
+        return v.Unused(frame.builder.unread(frame.labels.tensors))
     if node.name == "regions":
         return _regions(node, frame)
     if node.name == "at":
@@ -683,7 +678,8 @@ def _call(node: syntax.Call, frame: Frame, path: str) -> Any:
     operator = frame.scope.operators.get(name) or library.find(name, frame)
     if operator is not None:
         arguments, spans = bind_formals(operator.formals, node, frame, path, evaluate, f"`{name}`", operator.frame)
-        return v.Invocation(operator, arguments, path, node.span, None, frame, spans)
+        shared = _shares_weights(operator, arguments, spans)
+        return v.Invocation(operator, arguments, path, node.span, None, frame, spans, shared=shared)
     if name in frame.functions and not (
         name in FORMS and all(isinstance(a, syntax.Named) for a in node.arguments or ())
     ):
@@ -722,6 +718,20 @@ def _call(node: syntax.Call, frame: Frame, path: str) -> Any:
         "not found",
         help=near_operator(name, candidates),
     )
+
+
+def _shares_weights(operator: v.UserOperator, arguments: dict[str, Any], spans: dict[str, Span]) -> bool:
+    """Takes `share:` out of the arguments of an operator that has no parameter of that name."""
+    if "share" not in arguments or any(formal.name.name == "share" for formal in operator.formals):
+        return False
+    if arguments.pop("share") != Symbol("weights"):
+        raise error(
+            "bad-argument",
+            f"all of `{operator.name}` shares its weights with its other copies, or none of it",
+            spans["share"],
+            help="write `share: weights`, or nothing",
+        )
+    return True
 
 
 def _value(frame: Frame, name: str) -> Any:

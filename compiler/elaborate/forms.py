@@ -441,7 +441,8 @@ def _fuse(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) 
     listed = bool(inputs) or ("from" in value.arguments and value.arguments["from"] != Symbol("all"))
     if not listed:
         inputs = [(tensor, True) for tensor in bundle(flow)]
-    also = _guarded(value.arguments["also"], value.spans["also"]) if "also" in value.arguments else []
+    also = value.arguments.get("also", ())
+    _guarded(also, value.spans.get("also", span))  # once, wherever it is added
     targets = _targets(value, inputs, span)
     if not inputs:
         return None
@@ -515,7 +516,7 @@ def _level(
     frame: Frame,
     step: Frame,
     span: Span,
-    also: list[tuple[Tensor, Value]],
+    also: Any,
 ) -> Tensor | None:
     """One output of a fusion: paths from its sources, merged."""
     scales = [tensor.shape.scale for tensor, _ in inputs]
@@ -527,7 +528,9 @@ def _level(
         made = _path(rule, tensor, when, scale, width, frame, listed, span)
         if made is not None:
             terms.append((made, when, span))
-    for tensor, when in also:
+    if isinstance(also, v.Unused):
+        also = v.Guarded(frame.builder.unread([tensor for tensor, _ in also.items]))  # not what the paths have read
+    for tensor, when in _guarded(also, span):
         fits = expr.both(expr.equal(tensor.shape.scale, scale), expr.equal(tensor.shape.channels, width))
         terms.append((tensor, expr.both(when, fits), tensor.span or span))
     if not terms:

@@ -192,8 +192,9 @@ class Builder:
             )
         self.spend(4 + len(inputs), span)
         unique = self._unique(name, self.nodes, f"{name}.{{}}")
+        runs = present if reached is None else reached
         for edge in inputs:
-            self.uses.setdefault(edge.source, []).append(edge.when)
+            self.uses.setdefault(edge.source, []).append(expr.both(runs, edge.when))
         self.nodes[unique] = Node(
             unique,
             kind,
@@ -201,7 +202,7 @@ class Builder:
             dict(attrs),
             inputs,
             shape,
-            present if reached is None else reached,
+            runs,
             present,
             weight or unique,
             span,
@@ -278,6 +279,18 @@ class Builder:
             return counterexample(self.graph(()), expr.negate(condition), ()) is not None
         except TooWide:
             return True
+
+    def unread(self, tensors: Iterable[Tensor]) -> tuple[tuple[Tensor, Value], ...]:
+        """Tensors, each with the condition under which it is there and nothing has read it so far."""
+        return tuple((t, expr.both(t.present, expr.negate(expr.either(*self.uses.get(t.node, ()))))) for t in tensors)
+
+    def some_chosen(self, conditions: Iterable[Value]) -> bool:
+        """Whether one of the conditions plainly holds: so many items of a subset are asked for that one is chosen."""
+        asked: dict[str, set[int]] = {}
+        for condition in conditions:
+            if isinstance(condition, expr.Has):
+                asked.setdefault(condition.path, set()).add(condition.item)
+        return any(len(items) > self.decisions[path].n - self.decisions[path].size for path, items in asked.items())
 
     def record(self, frame: Frame, name: str, value: Any) -> None:
         key = (frame.operator, name)

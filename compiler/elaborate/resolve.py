@@ -16,7 +16,14 @@ from typing import Any, cast
 from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.diagnostics import Diagnostic, Label
 from nasdsl.compiler.elaborate import library
-from nasdsl.compiler.elaborate.arguments import body_problems, formals_of, match_arguments, parameters_of, without_body
+from nasdsl.compiler.elaborate.arguments import (
+    body_problems,
+    formals_of,
+    match_arguments,
+    parameters_of,
+    with_shared,
+    without_body,
+)
 from nasdsl.compiler.elaborate.expressions import BUILT_IN_NAMES, FORMS
 from nasdsl.compiler.elaborate.forms import ENTRIES, SOURCES
 from nasdsl.compiler.elaborate.functions import FUNCTIONS, check_call
@@ -315,6 +322,8 @@ class _Resolver:
                 where = Label(seen[name], "also here")
                 self.report("duplicate", f"the parameter `{name}` stands here twice", formal.name.span, others=(where,))
             seen.setdefault(name, formal.name.span)
+            if formal.allowed is not None:
+                self.value(formal.allowed, self.top)
             if formal.default is not None:
                 self.value(formal.default, self.top.inside({f.name.name: None for f in formals}))
 
@@ -613,6 +622,7 @@ class _Resolver:
             self.found += match_arguments(node, *formals_of(declared.formals), f"`{name}`", positional=True)[1]
         elif (item := self.operators.get(name) or library.declaration(name)) is not None:
             names, needed = formals_of(item.formals)
+            names = with_shared(names)
             given, problems = match_arguments(node, names, without_body(needed, node), f"`{name}`")
             self.found += problems
             if node.body is not None:

@@ -338,6 +338,8 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
         value.used += 1
         inner = frame.but(path=join(frame.path, name), decisions=value.path, tied=tied)
         if isinstance(value.definition, v.UserOperator):
+            if value.shared:
+                inner = inner.but(cuts=_copies_in(inner.path))
             return _apply_user(value, value.definition, flow, inner)
         if isinstance(value.definition, Operator):
             return apply_operator(value.definition, value.arguments, flow, inner, span, value.spans)
@@ -531,13 +533,23 @@ def _read(operator: Operator, tensors: tuple[Tensor, ...]) -> tuple[list[Shape],
 
 def _shared_name(path: str) -> str:
     """The path without its copy numbers: one set of weights for all copies of a step."""
-    out, depth = [], 0
-    for character in path:
-        depth += character == "["
-        if not depth:
-            out.append(character)
-        depth -= character == "]"
-    return "".join(out)
+    ends = [0, *[end for _, end in _copies_in(path)]]
+    starts = [*[start for start, _ in _copies_in(path)], len(path)]
+    return "".join(path[end:start] for end, start in zip(ends, starts, strict=True))
+
+
+def _copies_in(path: str) -> tuple[tuple[int, int], ...]:
+    """Where the copy numbers stand in a path."""
+    found, depth, first = [], 0, 0
+    for at, character in enumerate(path):
+        if character == "[":
+            first = at if not depth else first
+            depth += 1
+        elif character == "]":
+            depth -= 1
+            if not depth:
+                found.append((first, at + 1))
+    return tuple(found)
 
 
 # --- Merging and selecting --------------------------------------------------------------------------------------------
@@ -606,12 +618,19 @@ def merge(
     """
     conditions = [expr.both(when, tensor.present) for tensor, when in tensors]
     live = expr.either(*conditions)
-    if live is not True:
+    if live is not True and not frame.builder.some_chosen(conditions):
         frame.builder.require(
             live, frame, f"something reaches the {op} at {join(frame.path, name) or name}", "live", span
         )
     if len(tensors) == 1:
         return replace(tensors[0][0], present=True)
+    if op != "concat":  # the others are brought to the size of the first that is there
+        for (tensor, _), held in reversed(list(zip(tensors, conditions, strict=True))):
+            height, width = (
+                None if there is None else expr.choose(held, there, other)
+                for there, other in ((tensor.shape.height, shape.height), (tensor.shape.width, shape.width))
+            )
+            shape = replace(shape, height=height, width=width)
     edges = tuple(Edge(tensor.node, held) for (tensor, _), held in zip(tensors, conditions, strict=True))
     return frame.builder.node(join(frame.path, name), "merge", op, attrs, edges, shape, frame.present, span)
 

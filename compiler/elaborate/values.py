@@ -74,6 +74,11 @@ class Guarded:
 
 
 @dataclass(frozen=True)
+class Unused(Guarded):
+    """`unused`: labelled tensors that nothing has read. What reads one later takes it out, until they are added."""
+
+
+@dataclass(frozen=True)
 class Quantity:
     """`5 epochs`, `20 ms`."""
 
@@ -157,6 +162,7 @@ class Invocation:
     frame: Any = None  # where the block's names are looked up
     spans: Mapping[str, Span] = field(default_factory=dict)
     used: int = 0
+    shared: bool = False  # whether all copies of the step have one set of weights
 
     @property
     def name(self) -> str:
