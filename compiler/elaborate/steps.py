@@ -631,13 +631,6 @@ def merge(
                 for there, other in ((tensor.shape.height, shape.height), (tensor.shape.width, shape.width))
             )
             shape = replace(shape, height=height, width=width)
-    if op != "concat":  # the others are brought to the size of the first that is there
-        for (tensor, _), held in reversed(list(zip(tensors, conditions, strict=True))):
-            height, width = (
-                None if there is None else expr.choose(held, there, other)
-                for there, other in ((tensor.shape.height, shape.height), (tensor.shape.width, shape.width))
-            )
-            shape = replace(shape, height=height, width=width)
     edges = tuple(Edge(tensor.node, held) for (tensor, _), held in zip(tensors, conditions, strict=True))
     return frame.builder.node(join(frame.path, name), "merge", op, attrs, edges, shape, frame.present, span)
 
