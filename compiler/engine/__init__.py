@@ -20,7 +20,7 @@ depend on this decision alone, such as `0 < kept(units)`. Values on which all at
 engine works on *cells*: the classes of that relation, each with its exact size, and one more for "absent". The cells of
 units are unions of intervals of the kept count k, of size sum of C(n, k). In (min, +) and (max, +) a term over one
 decision is optimised inside each cell and never splits one. Nor does a product of widths where the whole cost rises
-(or falls) with the kept count: the best of a cell is then its least or its greatest width.
+(or falls) with the kept count, or with the number of a choice's option: the best of a cell is then at one of its ends.
 
 **Intermediates.** A factor over many decisions is split: a partial result (the sum of the first depths, a running
 width, whether a node is alive) becomes a variable of its own, whose values are those it can take. Being a function of
