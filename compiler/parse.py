@@ -7,6 +7,7 @@ wrong is put into words in `mistakes.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,20 @@ def _binary(children: list[Any], span: Span) -> syntax.Binary:
     return syntax.Binary(operator.text, left, right, span=span, operator_span=place)
 
 
+@dataclass(frozen=True)
+class _Allowed:
+    """What stands behind `in` in a formal parameter."""
+
+    values: syntax.Expr
+
+
+def _formal(children: list[Any], span: Span) -> syntax.Formal:
+    name, *rest = children
+    allowed = next((part.values for part in rest if isinstance(part, _Allowed)), None)
+    default = next((part for part in rest if not isinstance(part, _Allowed)), None)
+    return syntax.Formal(name, allowed, default, span=span)
+
+
 def _optional(children: list[Any], place: int, size: int) -> Any:
     """The child at a place that may be left out of `size` children."""
     return children[place] if len(children) == size else None
@@ -306,7 +321,8 @@ _BUILD: dict[str, Callable[[list[Any], Span], Any]] = {
     "else": lambda c, s: syntax.Else(span=s),
     "field": lambda c, s: syntax.Field(c[0], c[1], span=s),
     "for": lambda c, s: syntax.For(c[0], c[1], span=s),
-    "formal": lambda c, s: syntax.Formal(c[0], _optional(c, 1, 2), span=s),
+    "allowed": lambda c, s: _Allowed(c[-1]),
+    "formal": _formal,
     "formals": lambda c, s: tuple(c),
     "fusion": lambda c, s: syntax.Fusion(c[0], _optional(c, 1, 3) or (), c[-1], span=s),
     "if": lambda c, s: syntax.If(*c, span=s),

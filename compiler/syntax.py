@@ -172,9 +172,10 @@ class Named(Node):
 
 
 class Formal(Node):
-    """A parameter in a declaration: `name`, or `name = default`."""
+    """A parameter in a declaration: `name`, `name in values`, either with `= default`."""
 
     name: Name
+    allowed: Expr | None
     default: Expr | None
 
 

@@ -105,6 +105,10 @@ def _flat_call(node: syntax.Call) -> str:
     return node.function.name + arguments + ("" if node.body is None else f" {_flat(node.body)}")
 
 
+def _formal_head(node: syntax.Formal) -> str:
+    return node.name.name + ("" if node.allowed is None else f" in {_flat(node.allowed)}")
+
+
 def _flat_formals(formals: tuple[syntax.Formal, ...] | None) -> str:
     return "" if formals is None else _flat_items("(", formals, ")")
 
@@ -201,7 +205,7 @@ _FLAT: dict[type, Callable[[Any], str]] = {
     syntax.Else: lambda n: "else",
     syntax.Field: lambda n: f"{_flat(n.base, _POSTFIX)}.{n.name.name}",
     syntax.For: lambda n: f"for {_flat(n.bind)} {_flat(n.body)}",
-    syntax.Formal: lambda n: n.name.name if n.default is None else f"{n.name.name} = {_flat(n.default)}",
+    syntax.Formal: lambda n: _formal_head(n) + ("" if n.default is None else f" = {_flat(n.default)}"),
     syntax.Fusion: lambda n: f"fusion {n.name.name}{_flat_formals(n.formals or None)} {_flat(n.body)}",
     syntax.If: lambda n: f"{_flat(n.then, _IMPLIES)} if {_flat(n.condition, _IMPLIES)} else {_flat(n.otherwise, _IF)}",
     syntax.Incoming: lambda n: "in",
@@ -439,7 +443,7 @@ class _Writer:
                 start = f"param {node.name.name} {'in' if node.choices else '='} "
                 return self.after(start, node.value, indent, column, tail)
             case syntax.Formal() if node.default is not None:
-                return self.after(f"{node.name.name} = ", node.default, indent, column, tail)
+                return self.after(f"{_formal_head(node)} = ", node.default, indent, column, tail)
             case syntax.Input():
                 return self.after("input ", node.value, indent, column, tail)
             case syntax.Require():

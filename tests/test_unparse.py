@@ -52,7 +52,8 @@ OPERATORS = ["+", "-", "*", "/", "^", "==", "!=", "<=", ">=", "<", ">", "in", "a
 
 
 def formals(exprs):
-    return st.lists(st.builds(lambda n, d: node(syntax.Formal, n, d), names, st.none() | exprs), max_size=3).map(tuple)
+    formal = st.builds(lambda n, a, d: node(syntax.Formal, n, a, d), names, st.none() | exprs, st.none() | exprs)
+    return st.lists(formal, max_size=3).map(tuple)
 
 
 def lets(exprs):

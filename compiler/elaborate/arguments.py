@@ -194,24 +194,27 @@ def _check_allowed(value: Any, formal: syntax.Formal, items: Any, place: Span, f
         what = "after `in` stands the list of allowed values"
         raise error("not-a-list", what, formal.allowed.span, help="write `operator f(kind in [a, b] = a)`")
     listed = isinstance(value, tuple | v.Guarded)
-    name, words = formal.name.name, " ".join(formal.allowed.span.text.split())
-    help = f"each item of `{name}` is one of {words}" if listed else f"`{name}` is one of {words}"
+    name, shown = formal.name.name, [v.show(item) for item in items]
+    among = ", ".join(shown) if len(shown) <= MOST_NAMED else " ".join(formal.allowed.span.text.split())
+    help = f"each item of `{name}` is one of {among}" if listed else f"`{name}` is one of {among}"
     for one in [item for item, _ in value.items] if isinstance(value, v.Guarded) else value if listed else (value,):
-        possible = expr.options(one)
-        bad = sorted(
-            (option for option in possible or () if not any(_same(option, item) for item in items)), key=v.show
-        )
+        possible = expr.options(one) if isinstance(one, Expr) else (one,)
+        bad = [option for option in possible or () if not any(_same(option, item) for item in items)]
         if possible is not None and not bad:
             continue
-        told = v.show(bad[0]) if bad and (v.is_number(bad[0]) or isinstance(bad[0], bool | Symbol | str)) else ""
-        what = f"`{told}`" if told else v.describe(bad[0]) if bad else "some of its values"
-        near = suggest(told, [v.show(item) for item in items]) if bad and isinstance(bad[0], Symbol) else ""
+        what = "some of its values" if not bad else min(map(_named, bad))
+        near = suggest(bad[0].word, shown) if len(bad) == 1 and isinstance(bad[0], Symbol) else ""
         found = Diagnostic("bad-argument", f"`{name}` of {owner} cannot be {what}", place, help=near or help)
         if not isinstance(one, Expr):
             raise CompileError([found])
         if isinstance(one, expr.Case) and not one.decisions & expr.decisions_of(frame.present):
             raise CompileError([found])
         frame.builder.prove(expr.either(*[expr.equal(one, item) for item in items]), frame, found)
+
+
+def _named(value: Any) -> str:
+    plain = v.is_number(value) or isinstance(value, bool | Symbol | str)
+    return f"`{v.show(value)}`" if plain else v.describe(value)
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -326,7 +329,7 @@ def _number_keys(record: v.Record, span: Span) -> Mapping[Any, Any]:
 
 
 def _wrong(value: Any, param: Param, span: Span, frame: Frame, words: str) -> Exception:
-    if isinstance(value, Symbol):
+    if isinstance(value, Symbol) and not v.is_none(value):
         return error(
             "unknown-name",
             f"no value named `{value.word}`",
@@ -342,6 +345,9 @@ def _wrong(value: Any, param: Param, span: Span, frame: Frame, words: str) -> Ex
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
+
+MOST_NAMED = 12
+"""Allowed values that a message names."""
 
 _UNITS = ("width", "widths")
 """Types of parameters that search units may stand for."""

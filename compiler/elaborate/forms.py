@@ -57,6 +57,12 @@ def bundle(flow: Flow) -> tuple[Tensor, ...]:
     return flow.tensors if isinstance(flow, Branches) else (flow,)
 
 
+def _bundled(tensors: list[Tensor]) -> Flow:
+    if any(tensor.lost for tensor in tensors):
+        return v.LOST
+    return Branches(tuple(tensors)) if tensors else None
+
+
 def _parallel(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     out: list[Tensor] = []
     shared = "share" in value.arguments
@@ -90,7 +96,7 @@ def _parallel(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
         out.extend(
             made if there is True else replace(made, present=expr.both(made.present, there)) for made in bundle(result)
         )
-    return v.LOST if any(tensor.lost for tensor in out) else Branches(tuple(out))
+    return _bundled(out)
 
 
 def _residual(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
@@ -176,10 +182,10 @@ def _branches(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
     out: list[Tensor] = []
     for item in value.arguments["*"]:
         for part in item if isinstance(item, tuple) else (item,):
-            if not isinstance(part, Tensor | Branches):
+            if part is not None and not isinstance(part, Tensor | Branches):
                 raise error("not-a-tensor", f"`branches` takes labelled tensors, and this is {v.describe(part)}", span)
             out.extend(bundle(part))
-    return v.LOST if any(tensor.lost for tensor in out) else Branches(tuple(out))
+    return _bundled(out)
 
 
 def _extend(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
@@ -208,6 +214,10 @@ def _extend(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
         behind = expr.negate(expr.either(*[present for other, present in there.items() if other >= level]))
         needed = expr.both(behind, expr.either(*[asked for n, asked in wanted.items() if n >= level]))
         if last is not None and frame.builder.possible(needed):
+            if (last.shape.height, last.shape.width) == (1, 1):
+                message = f"level {level} is no coarser than level {level - 1}, which has a single pixel left"
+                warning = Diagnostic("one-pixel", message, value.spans["levels"], severity="warning")
+                frame.builder.report([warning])
             inner = frame.when(needed).under(f"{name}[{v.show(Fraction(1, 2**level))}]").but(incoming=last)
             made = apply(operator, last, inner, "", span)
             if made is None or v.is_lost(made):
@@ -231,7 +241,7 @@ def _extend(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
     for level, asked in wanted.items():
         scale = Fraction(1, 2**level)
         message = f"no branch comes in at level {level} (scale {v.show(scale)}), and one that is coarser does"
-        usage = "`extend` makes the levels behind the coarsest one"
+        usage = "levels are only made behind the coarsest one that comes in"
         missing = Diagnostic("no-such-branch", message, value.spans["levels"], help=usage)
         found = expr.either(*[tensor.present for tensor in tensors if tensor.shape.scale == scale])
         frame.builder.prove(found, frame.when(asked), missing)
@@ -278,8 +288,8 @@ def _pick(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) 
     if scale is None:
         raise error("missing-argument", "`pick` needs a scale", span, help="write `pick(1/32)`")
     tensors = bundle(flow)
-    if any(tensor.lost for tensor in tensors):
-        return v.LOST
+    if not tensors or any(tensor.lost for tensor in tensors):
+        return v.LOST if tensors else None
     cases, anything = _at_scale([(tensor, True) for tensor in tensors], scale, value.spans.get("scale", span), frame)
     if len(cases) == 1 and cases[0][0].shape.scale == scale:
         return replace(cases[0][0], present=anything)
@@ -371,9 +381,9 @@ def _guarded(value: Any, span: Span) -> list[tuple[Tensor, Value]]:
         else [(item, True) for item in (value if isinstance(value, tuple) else (value,))]
     )
     for item, _ in items:
-        if not isinstance(item, Tensor):
+        if item is not None and not isinstance(item, Tensor):
             raise error("not-a-tensor", f"labelled tensors are needed here, and one is {v.describe(item)}", span)
-    return list(items)
+    return [(item, there) for item, there in items if item is not None]
 
 
 def _sum(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
@@ -458,7 +468,7 @@ def _fuse(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) 
         if made is not None:
             done[number] = replace(made, present=expr.both(made.present, there))
     out = [done[number] for number in sorted(done)]
-    return out[0] if listed and len(out) == 1 else Branches(tuple(out))
+    return out[0] if listed and len(out) == 1 else _bundled(out)
 
 
 def _order(rule: _Rule, targets: list[tuple[Any, Any]]) -> list[int]:

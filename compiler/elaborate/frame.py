@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from nasdsl.compiler import expr
 from nasdsl.compiler.decision import Decision, Kind
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
-from nasdsl.compiler.elaborate.values import Flow, Tensor, UserFusion, UserOperator
+from nasdsl.compiler.elaborate.values import Flow, Invocation, Tensor, UserFusion, UserOperator
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.expr import Value
 from nasdsl.compiler.extremes import counterexample
@@ -122,8 +122,8 @@ class Builder:
         self.weights: dict[int, tuple[int, Any]] = {}
         self.defaults: dict[str, Binding] = {}  # of parameters, as a section `defaults` sets them
         self.library: Scope | None = None
-        self.library_calls: list[Span] = []  # where the file led into the library: its mistakes are told there
-        self.bring_out: Callable[[Iterable[Diagnostic], Span], list[Diagnostic]] | None = None
+        self.library_calls: list[Invocation] = []  # where the file led into the library: its mistakes are told there
+        self.bring_out: Callable[[Iterable[Diagnostic], Invocation], list[Diagnostic]] | None = None
 
     def spend(self, amount: int, span: Span | None) -> None:
         """Notes work; text that asks for too much of it is a mistake."""
@@ -251,7 +251,7 @@ class Builder:
         condition = expr.either(expr.negate(frame.present), condition)
         if condition is True:
             return
-        span = self.library_calls[-1] if self.library_calls else span
+        span = self.library_calls[-1].span if self.library_calls else span
         self.requirements.append(Requirement(condition, message, origin, span))
 
     def prove(self, condition: Value, frame: Frame, diagnostic: Diagnostic, compared: tuple[Value, ...] = ()) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from nasdsl.compiler import syntax
 from nasdsl.compiler.diagnostics import Diagnostic, Label
 from nasdsl.compiler.elaborate.frame import Frame, Scope
-from nasdsl.compiler.elaborate.values import Function, UserFusion, UserOperator
+from nasdsl.compiler.elaborate.values import Function, Invocation, UserFusion, UserOperator
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.source import Source, Span
 
@@ -22,7 +22,14 @@ FOLDER = Path(__file__).parents[1] / "library"
 
 FILES: Mapping[str, tuple[str, ...]] = {
     "blocks": ("basic", "bottleneck", "inverted_residual", "mbconv", "separable"),
-    "backbones": ("resnet", "resnext", "mobilenet_v2"),
+    "backbones": (
+        "resnet",
+        "resnet_stage",
+        "resnext",
+        "resnext_stage",
+        "mobilenet_v2",
+        "mobilenet_v2_stage",
+    ),
     "detection": ("fpn", "rpn", "guided_anchor_rpn", "rcnn", "cascade", "retina"),
 }
 """The operators of each file that spaces may use."""
@@ -72,14 +79,35 @@ def inside(span: Span | None) -> bool:
     return span is not None and span.source.path is None and span.source.name.startswith("library/")
 
 
-def brought_out(diagnostics: Iterable[Diagnostic], call: Span) -> list[Diagnostic]:
-    """The same messages at the call in the user's text that led into the library."""
+def brought_out(diagnostics: Iterable[Diagnostic], call: Invocation) -> list[Diagnostic]:
+    """The same messages in the user's text: at the argument whose name the library's text has there, else at the call
+    that led into the library.
+    """
     out = []
     for d in diagnostics:
         if inside(d.span):
             assert d.span is not None
-            d = replace(d, span=call, label=d.label and f"in `{call.text.split('(')[0].strip()}`: {d.label}")
+            own = isinstance(call.definition, UserOperator) and _holds(call.definition.body.span, d.span)
+            argument = call.spans.get(d.span.text) if own else None
+            if argument is not None:
+                whose = f"this is `{d.span.text}` of `{call.name}`"
+                d = replace(d, span=argument, label=d.label or whose)
+            else:
+                d = replace(d, span=call.span, label=_inside(d, call))
         others = tuple(label for label in d.others if not inside(label.span))
-        others += tuple(Label(call, label.text) for label in d.others if inside(label.span) and call != d.span)
+        others += tuple(Label(call.span, o.text) for o in d.others if inside(o.span) and call.span != d.span)
         out.append(replace(d, others=tuple(dict.fromkeys(others))))
     return out
+
+
+def _inside(d: Diagnostic, call: Invocation) -> str:
+    """The label of a message that moves to the call."""
+    if d.code == "never-holds":
+        return f"`{call.name}` needs it"
+    if d.label:
+        return f"in `{call.name}`: {d.label}"
+    return f"in `{call.name}`" if d.code == "bad-shape" else ""
+
+
+def _holds(outer: Span, inner: Span) -> bool:
+    return outer.source is inner.source and outer.start <= inner.start and inner.end <= outer.end

@@ -222,6 +222,9 @@ class _Program:
             self.builder.report([Diagnostic("too-deep", "the definitions are nested too deeply", self.base.name.span)])
         return None
 
+    def _has_errors(self) -> bool:
+        return any(d.severity == "error" for d in self.builder.diagnostics)
+
     def _stop_on_errors(self, static: Sequence[Diagnostic] = ()) -> None:
         """Raises what was found. Where the names alone told of a mistake, the evaluation has nothing to add at that
         place.
@@ -230,6 +233,7 @@ class _Program:
         if len(static) >= MOST_FOUND // 2:
             errors = []
         found = [*static, *(d for d in errors if not any(_overlap(d.span, known.span) for known in static))]
+        found = [d for d in found if not any(_same_inside(d, other) for other in found)]
         if found:
             raise CompileError(sorted(found, key=_place))
         if self.output is None:
@@ -378,7 +382,7 @@ class _Program:
             flow = run_body(section.body.items, self.flow, frame)
         if isinstance(flow, Branches) and len(flow.tensors) == 1:
             flow = flow.tensors[0]
-        if v.is_lost(flow):
+        if v.is_lost(flow) or (flow is None and self._has_errors()):
             return
         if not isinstance(flow, Tensor):
             what = "nothing" if flow is None else f"{len(flow.tensors)} branches"
@@ -459,7 +463,7 @@ class _Program:
 
     def _agree(self, graph: Graph) -> None:
         """Requirements that leave at least one architecture."""
-        if any(d.severity == "error" for d in self.builder.diagnostics) or not graph.requirements:
+        if self._has_errors() or not graph.requirements:
             return
         try:
             blamed = conflict(graph)
@@ -554,6 +558,14 @@ def _alternatives(decision: Decision) -> list[Any]:
 def _place(diagnostic: Diagnostic) -> tuple[str, int]:
     """In the order of the text; what has no place comes first."""
     return ("", 0) if diagnostic.span is None else (diagnostic.span.source.name, diagnostic.span.start)
+
+
+def _same_inside(d: Diagnostic, other: Diagnostic) -> bool:
+    """Whether another diagnostic says the same of a part of the place."""
+    if d.span is None or other.span is None or (d.code, d.message) != (other.code, other.message):
+        return False
+    inside = d.span.source is other.span.source and d.span.start <= other.span.start and other.span.end <= d.span.end
+    return inside and d.span != other.span
 
 
 def _overlap(a: Span | None, b: Span | None) -> bool:

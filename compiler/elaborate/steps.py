@@ -131,7 +131,7 @@ def _try_item(item: syntax.Item, flow: Flow, frame: Frame) -> Flow:
         if isinstance(item, syntax.Named) and isinstance(item.key, syntax.Name):
             frame.labels.lost = True
             frame.scope.bind(item.key.name, Broken, item.key.span)
-        return flow if isinstance(item, syntax.Require) else v.LOST
+        return flow if isinstance(item, syntax.Require) and not frame.builder.library_calls else v.LOST
 
 
 def run_let(item: syntax.Let, frame: Frame) -> None:
@@ -417,11 +417,11 @@ def _apply_user(value: v.Invocation, operator: v.UserOperator, flow: Flow, frame
     if not library.inside(operator.span) or library.inside(value.span):
         return _run_user(value, operator, flow, inner, frame)
     calls = frame.builder.library_calls
-    calls.append(value.span)
+    calls.append(value)
     try:
         return _run_user(value, operator, flow, inner, frame)
     except CompileError as problem:
-        raise CompileError(library.brought_out(problem.diagnostics, value.span)) from None
+        raise CompileError(library.brought_out(problem.diagnostics, value)) from None
     finally:
         calls.pop()
 

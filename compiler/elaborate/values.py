@@ -229,6 +229,8 @@ def is_operator(value: Any) -> bool:
 
 def describe(value: Any) -> str:
     """The kind of a value, in the user's words."""
+    if value is None:
+        return "nothing"
     if isinstance(value, bool):
         return "a truth value"
     if is_number(value):
