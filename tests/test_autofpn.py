@@ -447,7 +447,7 @@ def test_published_macs_need_the_head_on_every_region() -> None:
 
 # --- What networks compute --------------------------------------------------------------------------------------------
 
-SMALL = "input 3 x 96 x 128, rois: 5, classes: 4, channels: 12, vector: 20, cells: 3, layers: 2"
+SMALL = "input 3 x 96 x 128, rois: 5, classes: 4, channels: 12, vector: 20"
 
 
 def run_edge(label: str, x: torch.Tensor, parameters: Iterator[torch.Tensor]) -> torch.Tensor:
@@ -524,9 +524,11 @@ class Reference:
 
 
 @pytest.mark.parametrize("seed", range(NETWORKS))
-@pytest.mark.parametrize("changes", ["", "pooling: true, dilated: dense", "inputs: two, output: sum"])
+@pytest.mark.parametrize(
+    "changes", ["layers: 2", "layers: 2, pooling: true, dilated: dense", "layers: 2, inputs: two, output: sum"]
+)
 def test_networks_compute_what_plain_torch_does(changes: str, seed: int) -> None:
-    space = changed(f"{SMALL}, {changes}" if changes else SMALL)
+    space = changed(f"{SMALL}, {changes}")
     (values,) = sample(space, 1, seed)
     pinned = pin(space, values)
     network = Supernet(pinned).eval()
@@ -569,7 +571,7 @@ def target_of(path: str) -> str:
 
 
 @pytest.mark.parametrize("seed", range(NETWORKS))
-@pytest.mark.parametrize("changes", ["edge_norm: batch, layers: 1", "inputs: two"])
+@pytest.mark.parametrize("changes", ["edge_norm: batch", "inputs: two, pooling: true"])
 def test_networks_taken_out_compute_what_the_supernet_does(changes: str, seed: int) -> None:
-    space = changed(f"{SMALL}, cells: 1, {changes}".replace(", cells: 3, layers: 2", ""))
+    space = changed(f"{SMALL}, cells: 2, {changes}")
     check_extraction(space, *sample(space, 2, seed))
