@@ -631,10 +631,6 @@ def _index(node: syntax.Index, frame: Frame, path: str) -> Any:
 
 
 def _looked_up(table: dict[Any, Any], key: Expr, shown: str, node: syntax.Index, frame: Frame) -> Any:
-    if any(not (v.is_number(value) or isinstance(value, Expr | Symbol | str | bool)) for value in table.values()):
-        return chosen(
-            [(expr.equal(key, k), v.show(k), value) for k, value in table.items()], node.span, frame.decisions
-        )
     possible = expr.options(key)
     if possible is None or not possible <= table.keys():
         found = expr.either(*[expr.equal(key, k) for k in table])
@@ -643,6 +639,11 @@ def _looked_up(table: dict[Any, Any], key: Expr, shown: str, node: syntax.Index,
         ).diagnostics[0]
         if not frame.builder.prove(found, frame, diagnostic):
             raise CompileError([])
+    if possible is not None:  # each of which is there, as is proven
+        table = {k: value for k, value in table.items() if k in possible}
+    if any(not (v.is_number(value) or isinstance(value, Expr | Symbol | str | bool)) for value in table.values()):
+        cases = [(expr.equal(key, k), v.show(k), value) for k, value in table.items()]
+        return cases[0][2] if len(cases) == 1 else chosen(cases, node.span, frame.decisions)
     if not any(isinstance(value, Expr) for value in table.values()):
         return expr.apply("lookup", tuple(table.items()), key)
     keys = list(table)
