@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -189,7 +188,9 @@ def _amounts(one: Series, name: str, exact: bool) -> NDArray[Any]:
         return one.values.astype(np.int64 if one.kind == "bool" else np.float64) / (1 if one.scale == 1 else one.scale)
     values = one.values
     if one.scale != 1:  # towards zero, as int() takes a fraction
-        values = np.asarray([int(Fraction(v, one.scale)) for v in values.tolist()], object)
+        if one.scale >= 1 << 63:
+            values = values.astype(object)
+        values = np.where(values < 0, -(-values // one.scale), values // one.scale)
     try:
         return values.astype(np.int64)
     except OverflowError:

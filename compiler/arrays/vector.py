@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from nasdsl.compiler.arrays import series
 from nasdsl.compiler.arrays.encoding import ABSENT, Encoding, Matrix, is_empty
-from nasdsl.compiler.arrays.series import UNCLEAR, Series
+from nasdsl.compiler.arrays.series import UNCLEAR, Series, State
 from nasdsl.compiler.engine.cells import ABSENT as NO_VALUE
 from nasdsl.compiler.engine.cells import value_at
 from nasdsl.compiler.expr import Apply, Expr, Has, Slot, Value
@@ -31,7 +31,7 @@ from nasdsl.compiler.expr import Apply, Expr, Has, Slot, Value
 LARGEST = 1 << 16  # entries of a table
 SHARED = 1 << 12  # entries of a table that brings summands over different decisions together
 ENTRIES = 1 << 22  # of all tables of a program
-ROWS = 1 << 14  # of a chunk
+ROWS = 1 << 13  # of a chunk
 CELLS = 1 << 24  # of a chunk of a wide matrix
 
 Digit: TypeAlias = tuple[str, int]
@@ -69,6 +69,7 @@ class Program:
         while True:  # tables shrink until all of them together are small
             plan = _Plan(self, largest)
             plan.outputs = [plan.step(value) for value in self.values]
+            plan.uses.update(plan.outputs)
             if plan.entries <= ENTRIES or largest <= 16:
                 break
             largest //= 4
@@ -193,6 +194,8 @@ class _Plan:
         self._known: dict[Any, int] = {}
         self._width: dict[frozenset[Digit], int] = {}
         self.entries = 0
+        self._homes: list[frozenset[Digit]] = []
+        self.uses: Counter[int] = Counter()
 
     def width(self, digits: frozenset[Digit]) -> int:
         """How many joint values some digits have."""
@@ -244,9 +247,10 @@ class _Plan:
                 yield self.step(arg)
 
     def _place(self, scopes: set[frozenset[Digit]]) -> dict[frozenset[Digit], frozenset[Digit]]:
-        """A table's digits for each set of digits, few tables for all."""
-        homes: list[frozenset[Digit]] = []
-        widths: list[int] = []
+        """A table's digits for each set of digits, few tables for all; those of other sums where they will do."""
+        homes = list(self._homes)
+        widths = [self.width(home) for home in homes]
+        settled = len(homes)
         of: dict[frozenset[Digit], int] = {}
         for scope in sorted(scopes, key=lambda s: (-self.width(s), sorted(s))):
             best, least = -1, min(SHARED, self.largest) + 1
@@ -255,7 +259,11 @@ class _Plan:
                 if scope <= home:
                     best, least = number, width
                     break
-                if max(own, width) < least and (own * width < least or not scope.isdisjoint(home)):
+                if (
+                    number >= settled
+                    and max(own, width) < least
+                    and (own * width < least or not scope.isdisjoint(home))
+                ):
                     union = width * self.width(scope - home)
                     if union < least:
                         best, least = number, union
@@ -266,12 +274,15 @@ class _Plan:
             homes[best] |= scope
             widths[best] = least
             of[scope] = best
+        self._homes += homes[settled:]
         return {scope: homes[number] for scope, number in of.items()}
 
     def tabulate(self) -> None:
         """Computes constants and tables, each as a program of its own over all combinations of its digits."""
         tables: dict[tuple[Digit, ...], _Grid] = {}
+        states: dict[tuple[tuple[Digit, ...], bytes], State] = {}
         for step in self.steps:
+            self.uses.update(step.args)
             if step.function is not None:
                 continue
             if not step.scope:
@@ -280,7 +291,48 @@ class _Plan:
             grid = tables.get(step.scope)
             if grid is None:
                 grid = tables[step.scope] = _Grid(self.program, step.scope)
-            step.result = _trimmed(grid.value(step.value).spread(grid.size))
+            table = _trimmed(grid.value(step.value).spread(grid.size))
+            if table.state is not None:  # one for all tables that have the same
+                table = replace(table, state=states.setdefault((step.scope, table.state.tobytes()), table.state))
+            step.result = table
+        used = sorted({digit for step in self.steps for digit in step.scope})
+        encoding = self.program.encoding
+        self._plain = [digit for digit in used if encoding.decisions[digit[0]].kind in ("choice", "order")]
+        self._others = [digit for digit in used if digit not in set(self._plain)]
+        self._columns = np.asarray([encoding.columns[path].start + part for path, part in self._plain], np.intp)
+        self._tops = np.asarray([self.program.size(digit) - 1 for digit in self._plain], np.int64)
+
+    def read(self, chunk: Matrix) -> dict[Digit, NDArray[np.signedinteger[Any]]]:
+        """The digits of every row.
+
+        Raises:
+            ValueError: an entry that is no value of its decision.
+        """
+        dtype = _digit_type(int(self._tops.max(initial=1)) + 1)
+        plain = np.empty((len(self._columns), len(chunk)), dtype)
+        np.add(chunk.take(self._columns, axis=1).T, 1, out=plain, casting="same_kind")
+        digits = dict(zip(self._plain, plain, strict=True))
+        if len(chunk):
+            wrong = (plain.min(axis=1) < 0) | (plain.max(axis=1) > self._tops)
+            if wrong.any():
+                path, _ = self._plain[int(wrong.argmax())]
+                raise ValueError(f"the matrix has entries that are no value of `{path}`")
+        encoding = self.program.encoding
+        for digit in self._others:
+            path, part = digit
+            columns = encoding.columns[path]
+            block = chunk[:, columns]
+            if encoding.decisions[path].kind == "units":
+                own = kept(block) + 1
+                if len(own) and own.max() >= self.program.size(digit):
+                    raise ValueError(f"the matrix has entries that are no value of `{path}`")
+            else:
+                own = (block == part).any(axis=1) + np.int32(1)
+                if is_empty(encoding.decisions[path]):
+                    own[:] = 1
+            own[block[:, 0] == ABSENT] = 0
+            digits[digit] = own
+        return digits
 
 
 def _gatherer(value: Value) -> Any:
@@ -291,13 +343,19 @@ def _gatherer(value: Value) -> Any:
 
 
 def _trimmed(table: Series) -> Series:
-    """Writable arrays of the bounds that occur, without a state where all entries have a value."""
+    """Arrays of their own, with the bounds and the scale that occur, without a state where all entries have a value."""
     state = table.state if table.state is not None and table.state.any() else None
     values = np.array(table.values)
     low, high = table.low, table.high
-    if table.kind == "number" and len(values):
+    scale = table.scale
+    if table.kind == "number":
+        if scale != 1:
+            common = math.gcd(scale, int(np.gcd.reduce(values)))
+            values, scale = values // common, scale // common
         low, high = int(values.min()), int(values.max())
-    return replace(table, values=values, low=low, high=high, state=None if state is None else np.array(state))
+    return replace(
+        table, values=values, scale=scale, low=low, high=high, state=None if state is None else np.array(state)
+    )
 
 
 def _applied(function: Any, args: Sequence[Series]) -> Series:
@@ -340,12 +398,11 @@ class _Run:
 
     def __init__(self, plan: _Plan, chunk: Matrix):
         self.plan, self.chunk = plan, chunk
-        self._digits: dict[Digit, NDArray[np.intp]] = {}
+        self._digits = plan.read(chunk)
         self._codes: dict[tuple[Digit, ...], NDArray[np.intp]] = {}
+        self._states: dict[int, State | None] = {}
         self._done: dict[int, Series] = {}
-        self._uses = Counter(plan.outputs)
-        for step in plan.steps:
-            self._uses.update(step.args)
+        self._uses = plan.uses.copy()
 
     def value(self, number: int) -> Series:
         known = self._done.get(number)
@@ -355,7 +412,7 @@ class _Run:
                 known = _applied(step.function, [self.value(arg) for arg in step.args])
             else:
                 assert step.result is not None
-                known = step.result.take(self.codes(step.scope)) if step.scope else step.result
+                known = self._look_up(step.result, step.scope) if step.scope else step.result
             if self._uses[number] > 1:
                 self._done[number] = known
         self._uses[number] -= 1
@@ -363,40 +420,34 @@ class _Run:
             self._done.pop(number, None)
         return known
 
+    def _look_up(self, table: Series, scope: tuple[Digit, ...]) -> Series:
+        codes = self.codes(scope)
+        state: State | None = None
+        if table.state is not None:  # mostly one for several tables, and nothing is missing
+            key = id(table.state)
+            if key not in self._states:
+                state = table.state.take(codes, mode="clip")
+                self._states[key] = state if state.any() else None
+            state = self._states[key]
+        return replace(table, values=table.values.take(codes, mode="clip"), state=state)
+
     def codes(self, scope: tuple[Digit, ...]) -> NDArray[np.intp]:
         """The mixed-radix number of some digits in every row."""
         known = self._codes.get(scope)
         if known is None:
-            known = self.digit(scope[0])
-            for place, digit in enumerate(scope[1:]):
-                known = np.multiply(known, self.plan.program.size(digit), out=known if place else None)
-                known += self.digit(digit)
-            self._codes[scope] = known
+            code = self._digits[scope[0]].astype(_digit_type(self.plan.width(frozenset(scope))))
+            for digit in scope[1:]:
+                code *= self.plan.program.size(digit)
+                code += self._digits[digit]
+            known = self._codes[scope] = code.astype(np.intp)
         return known
 
-    def digit(self, digit: Digit) -> NDArray[np.intp]:
-        known = self._digits.get(digit)
-        if known is None:
-            known = self._digits[digit] = self._read(digit)
-        return known
 
-    def _read(self, digit: Digit) -> NDArray[np.intp]:
-        path, part = digit
-        encoding = self.plan.program.encoding
-        decision, columns = encoding.decisions[path], encoding.columns[path]
-        first = self.chunk[:, columns.start]
-        if decision.kind in ("choice", "order"):
-            numbers = self.chunk[:, columns.start + part].astype(np.intp) + 1
-        elif decision.kind == "units":
-            numbers = np.where(first == ABSENT, 0, kept(self.chunk[:, columns]) + 1)
-        else:
-            has = (self.chunk[:, columns] == part).any(axis=1) & (not is_empty(decision))
-            numbers = np.where(first == ABSENT, 0, has + np.intp(1))
-        if len(numbers) and (numbers.min() < 0 or numbers.max() >= self.plan.program.size(digit)):
-            raise ValueError(f"the matrix has entries that are no value of `{path}`")
-        return numbers
+def _digit_type(size: int) -> type[np.signedinteger[Any]]:
+    """The quickest type that counts so far."""
+    return np.int16 if size < 1 << 15 else np.int32 if size < 1 << 31 else np.int64
 
 
-def kept(block: Matrix) -> NDArray[np.intp]:
+def kept(block: Matrix) -> NDArray[np.int32]:
     """[n]: how many units are kept, of columns [n, units] of 0 and 1."""
-    return np.add.reduce(block, axis=1, dtype=np.int32).astype(np.intp)  # twice as fast as with 64 bits
+    return np.add.reduce(block, axis=1, dtype=np.int32)  # twice as fast as with 64 bits
