@@ -194,7 +194,6 @@ class _Plan:
         self._known: dict[Any, int] = {}
         self._width: dict[frozenset[Digit], int] = {}
         self.entries = 0
-        self._homes: list[frozenset[Digit]] = []
         self.uses: Counter[int] = Counter()
 
     def width(self, digits: frozenset[Digit]) -> int:
@@ -247,10 +246,9 @@ class _Plan:
                 yield self.step(arg)
 
     def _place(self, scopes: set[frozenset[Digit]]) -> dict[frozenset[Digit], frozenset[Digit]]:
-        """A table's digits for each set of digits, few tables for all; those of other sums where they will do."""
-        homes = list(self._homes)
-        widths = [self.width(home) for home in homes]
-        settled = len(homes)
+        """A table's digits for each set of digits, few tables for all."""
+        homes: list[frozenset[Digit]] = []
+        widths: list[int] = []
         of: dict[frozenset[Digit], int] = {}
         for scope in sorted(scopes, key=lambda s: (-self.width(s), sorted(s))):
             best, least = -1, min(SHARED, self.largest) + 1
@@ -259,11 +257,7 @@ class _Plan:
                 if scope <= home:
                     best, least = number, width
                     break
-                if (
-                    number >= settled
-                    and max(own, width) < least
-                    and (own * width < least or not scope.isdisjoint(home))
-                ):
+                if max(own, width) < least and (own * width < least or not scope.isdisjoint(home)):
                     union = width * self.width(scope - home)
                     if union < least:
                         best, least = number, union
@@ -274,7 +268,6 @@ class _Plan:
             homes[best] |= scope
             widths[best] = least
             of[scope] = best
-        self._homes += homes[settled:]
         return {scope: homes[number] for scope, number in of.items()}
 
     def tabulate(self) -> None:
