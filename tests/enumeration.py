@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
+import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
 from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.engine.diagram import Diagram
+from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.expr import (
     Among,
     Apply,
@@ -223,3 +227,49 @@ def cost_of(cost: Value, values: dict[str, Any]) -> int:
     """A cost of that kind, term by term."""
     parts = cost.args if isinstance(cost, Apply) and cost.function == "add" else (cost,)
     return sum(worth(part, values, 0) for part in parts)
+
+
+# --- diagrams ---------------------------------------------------------------------------------------------------------
+
+Row = frozenset[tuple[str, Any]]
+
+
+def generator(seed: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def known(graph: Graph, costs: dict[str, Value]) -> dict[Row, tuple[int, ...]]:
+    """Every architecture and its costs, by enumeration."""
+    everything = enumerate_all(graph)
+    return {frozen(values): tuple(cost_of(cost, values) for cost in costs.values()) for values in everything}
+
+
+def decoded(diagram: Diagram, matrix: Any) -> list[Row]:
+    return list(map(frozen, diagram.encoding.decode(matrix)))
+
+
+def even(seen: Counter[Row], everything: set[Row]) -> None:
+    """Each is drawn, and as often as every other: chi-squared within five standard deviations."""
+    assert set(seen) <= everything
+    mean = seen.total() / len(everything)
+    assert mean >= 20
+    distance = sum((seen[row] - mean) ** 2 / mean for row in everything)
+    free = len(everything) - 1
+    assert distance <= free + 5 * math.sqrt(2 * free) + 5
+
+
+@st.composite
+def windows(draw: st.DrawFn, costs: list[tuple[int, ...]]) -> Window:
+    """Bounds around the costs of some architecture, so that there is something inside."""
+    middle = draw(st.sampled_from(costs))
+    near = st.one_of(st.none(), st.integers(0, 6))
+    window = {}
+    for measure, cost in zip(("macs", "params"), middle, strict=True):
+        below, above = draw(near), draw(near)
+        window[measure] = (None if below is None else cost - below, None if above is None else cost + above)
+    return window
+
+
+def within(window: Window, cost: tuple[int, ...]) -> bool:
+    pairs = zip(window.values(), cost, strict=False)  # a window may leave out the last measures
+    return all((low is None or low <= c) and (high is None or c <= high) for (low, high), c in pairs)

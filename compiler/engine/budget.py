@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nasdsl.compiler.engine.diagram import Diagram, Paths, chunks
 from nasdsl.compiler.engine.histogram import Tally, count_within, moments
 from nasdsl.compiler.engine.lattice import Bounds, Groups, Lattice, Window, bounds, grouped
+from nasdsl.compiler.engine.layers import Ints
 from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.engine.lookup import Lookup
 from nasdsl.compiler.engine.room import Room, member, scan
@@ -170,8 +171,18 @@ class Within:
             room = Room(lattice, wanted, ends)
         except Infeasible as problem:
             raise Infeasible(f"{problem}; {_cheapest(diagram, wanted)}") from None
-        self.exact, self._lattice, self._log_share = lattice.exact, lattice, room.log_share
+        self.exact, self._lattice, self._room, self._log_share = lattice.exact, lattice, room, room.log_share
         self._sampler = Squeeze(groups, ends, room) if single else _Scan(groups, room, ends)
+
+    def rooms(self) -> tuple[Room, list[Ints], list[int]]:
+        """What fits at the boundaries between layers: the tables, of each layer [arcs, measures] the steps that arcs
+        use up, and the numbers of these boundaries in the tables."""
+        diagram = self.diagram
+        shifts = [
+            np.sum([self._lattice.shifts[block][arcs[:, place]] for place, block in enumerate(part)], axis=0)
+            for part, arcs in zip(diagram.blocks_in, diagram.block_arcs, strict=True)
+        ]
+        return self._room, shifts, [part.start for part in diagram.blocks_in] + [len(diagram.blocks.layers)]
 
     @property
     def share(self) -> float:

@@ -7,8 +7,9 @@ nowhere are left out, and states from which the same can follow at the same cost
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from nasdsl.compiler.engine.eliminate import elimination_order
 from nasdsl.compiler.engine.layers import Layer, Weights
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, spend
 from nasdsl.compiler.engine.network import Factor, Network
+from nasdsl.compiler.expr import decisions_of
 
 MOST_ARCS = 1 << 20  # of one decision
 MOST_COMPARED = 1 << 14  # states between two decisions that are compared with each other
@@ -54,7 +56,8 @@ def _scopes(network: Network) -> list[tuple[int, ...]]:
 
 def _order(network: Network) -> list[int]:
     """All variables: each component in the graph's order or, where that keeps fewer states, in the reverse of the
-    order of elimination. Intermediates come as soon as what they follow from is there."""
+    order of elimination, as far as presence allows: what governs others comes before them. Intermediates come as soon
+    as what they follow from is there."""
     scopes = _scopes(network)
     eliminated = list(elimination_order(network, [Factor(scope, {}) for scope in scopes], frozenset()))
     place = {variable: -at for at, variable in enumerate(eliminated)}
@@ -67,10 +70,34 @@ def _order(network: Network) -> list[int]:
         decisions = [i for i in component if network.variables[i].decision is not None]
         natural = _with_intermediates(network, decisions, component)
         if len(decisions) > 2:
-            backward = _with_intermediates(network, sorted(decisions, key=place.__getitem__), component)
+            backward = _with_intermediates(network, _governors_first(network, decisions, place), component)
             mine = inside.get(number, [])
             natural = min(natural, backward, key=lambda order: _states(network, order, mine))
         out += natural
+    return out
+
+
+def _governors_first(network: Network, decisions: Sequence[int], place: Mapping[int, int]) -> list[int]:
+    """Decisions by place, each after those that decide whether it is present."""
+    inside = set(decisions)
+    missing: dict[int, int] = {}
+    governs: dict[int, list[int]] = {}
+    for i in decisions:
+        decision = network.variables[i].decision
+        above = [] if decision is None else [network.index[path] for path in decisions_of(decision.present)]
+        missing[i] = len(inside.intersection(above))
+        for j in above:
+            governs.setdefault(j, []).append(i)
+    ready = [(place[i], i) for i in decisions if not missing[i]]
+    heapq.heapify(ready)
+    out: list[int] = []
+    while ready:
+        _, i = heapq.heappop(ready)
+        out.append(i)
+        for j in governs.get(i, ()):
+            missing[j] -= 1
+            if not missing[j]:
+                heapq.heappush(ready, (place[j], j))
     return out
 
 

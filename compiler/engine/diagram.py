@@ -45,6 +45,7 @@ Paths: TypeAlias = NDArray[np.int32]
 ROWS = 1 << 14  # architectures worked on at a time: what is in hand stays in the cache
 WIDEST_LAYER = 1 << 16
 WIDEST_BLOCK = 1 << 12
+WIDE = 64  # a decision of more cells is a layer of its own
 
 
 class Diagram:
@@ -79,7 +80,8 @@ class Diagram:
         behind = _architectures_behind(links, self.network)
         self.total = behind[0][0]
         self._chain = Layering(links, [Weights.of(numbers) for numbers in behind])
-        self._ranges = segments(links, widest, lambda arcs: 1 + arcs / (1 << 15))
+        alone = {i for i, link in enumerate(links) if self.network.variables[link.decisions[0]].size > WIDE}
+        self._ranges = segments(links, widest, lambda arcs: 1 + arcs / (1 << 15), alone)
         self.layering = _joined(self._chain, self._ranges)
         self.layers = self.layering.layers
 
@@ -192,7 +194,7 @@ class Diagram:
                 for first, table in tables:
                     _scatter(table, paths[rows, number], part, first)
             if rng is not None:
-                for decision, layer, place in self._drawn_in:
+                for decision, layer, place in self.drawn_in:
                     cells = self.layers[layer].cells[paths[rows, layer], place]
                     part[:, self.columns(decision)] = self.inside(decision).draw(cells, rng)
         return out
@@ -219,7 +221,7 @@ class Diagram:
         return {}
 
     @cached_property
-    def _drawn_in(self) -> list[tuple[int, int, int]]:
+    def drawn_in(self) -> list[tuple[int, int, int]]:
         """Each decision that is drawn inside its cells, its layer and its place there."""
         opened = set(self.drawn)
         return [
@@ -239,7 +241,7 @@ class Diagram:
             for place, number in enumerate(layer.decisions):
                 if number not in opened:
                     decision, cells = self._decision(number), self.network.variables[number].cells
-                    values = np.stack([_encoded(decision, cell.value, self.encoding.dtype) for cell in cells])
+                    values = np.stack([encoded(decision, cell.value, self.encoding.dtype) for cell in cells])
                     blocks[self.columns(number).start] = values[layer.cells[:, place]]
             runs: list[tuple[int, list[NDArray[Any]]]] = []
             for first in sorted(blocks):
@@ -336,7 +338,7 @@ class Diagram:
             row = self.matrix(path[None], anything)[0]
             cells = [
                 (decision, self.network.variables[decision].cells[self.layers[layer].cells[path[layer], place]])
-                for decision, layer, place in self._drawn_in
+                for decision, layer, place in self.drawn_in
             ]
             several = [
                 (self.columns(i), self._decision(i), cell.count, Members(self._decision(i), cell))
@@ -346,7 +348,7 @@ class Diagram:
             for rank in range(math.prod(count for _, _, count, _ in several)):
                 for columns, decision, count, members in several:
                     rank, own = divmod(rank, count)
-                    row[columns] = _encoded(decision, members.unrank(own), self.encoding.dtype)
+                    row[columns] = encoded(decision, members.unrank(own), self.encoding.dtype)
                 yield cost + int(self.constants[column]), row.copy()
 
 
@@ -389,7 +391,7 @@ def _open(cells: Sequence[Cell]) -> bool:
     return any(cell.count > 1 for cell in cells)
 
 
-def _encoded(decision: Decision, value: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+def encoded(decision: Decision, value: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     """A value, or ABSENT, as the columns of its decision."""
     values = {} if value is ABSENT else {decision.path: value}
     row: NDArray[Any] = Encoding({decision.path: decision}).encode([values])[0]

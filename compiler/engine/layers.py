@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -157,10 +157,12 @@ def join(layers: Sequence[Layer]) -> Layer:
     return whole
 
 
-def segments(layers: Sequence[Layer], limit: int, price: Callable[[float], float]) -> list[range]:
+def segments(
+    layers: Sequence[Layer], limit: int, price: Callable[[float], float], alone: Collection[int] = ()
+) -> list[range]:
     """Consecutive layers to be joined, at the least total price, which hangs on the number of arcs of a joined layer.
 
-    No joined layer has more arcs than the limit, unless it is a single one.
+    No joined layer has more arcs than the limit, unless it is a single one, and none holds one of those `alone`.
     """
     best: list[tuple[float, int]] = [(0.0, 0)] + [(math.inf, 0)] * len(layers)
     for first in range(len(layers)):
@@ -169,7 +171,7 @@ def segments(layers: Sequence[Layer], limit: int, price: Callable[[float], float
             layer = layers[last]
             arcs = ways[layer.source]
             number = float(arcs.sum())
-            if number > limit and last > first:
+            if last > first and (number > limit or first in alone or last in alone):
                 break
             total = best[first][0] + price(number)
             if total < best[last + 1][0]:

@@ -16,13 +16,18 @@ _ENTRIES_LEFT: ContextVar[list[int] | None] = ContextVar("_ENTRIES_LEFT", defaul
 def bounded(entries: int) -> Iterator[None]:
     """Inside, eliminations that make more table entries than this in all are TooWide.
 
-    For answers that have to come at once, such as those of a check.
+    For answers that have to come at once, such as those of a check. Inside another such limit both hold.
     """
-    token = _ENTRIES_LEFT.set([entries])
+    outer = _ENTRIES_LEFT.get()
+    allowed = entries if outer is None else min(entries, outer[0])
+    left = [allowed]
+    token = _ENTRIES_LEFT.set(left)
     try:
         yield
     finally:
         _ENTRIES_LEFT.reset(token)
+        if outer is not None:
+            outer[0] -= allowed - left[0]
 
 
 def spend(entries: int) -> None:
