@@ -168,8 +168,13 @@ class Encoding:
             raise ValueError(f"the columns of the table have different lengths: {sorted(lengths)}")
         matrix = np.full((next(iter(lengths), 0), self.width), ABSENT, self.dtype)
         for path, decision in self.decisions.items():
-            read = [NO_VALUE if word is None else value_from_json(decision, word) for word in table[path]]
-            self._fill(matrix, decision, read)
+            words = table[path]
+            if decision.kind == "choice" and {type(word) for word in words} <= {int, str, type(None)}:
+                index = {w: ABSENT if w is None else value_from_json(decision, w) for w in set(words)}
+                matrix[:, self.columns[path].start] = [index[word] for word in words]
+            else:
+                read = [NO_VALUE if word is None else value_from_json(decision, word) for word in words]
+                self._fill(matrix, decision, read)
         return matrix
 
 
