@@ -617,7 +617,9 @@ class Nasdsl(Tool):
         diagram: Any = importlib.import_module(f"{engine}.diagram").Diagram
         self.diagram = diagram(self.graph, {"macs": total.macs, "params": total.params})
         self.make_sampler: Any = importlib.import_module(f"{engine}.budget").Within
+        self.make_variation: Any = importlib.import_module(f"{engine}.vary").Variation
         self.samplers: dict[int, Any] = {}
+        self.variations: dict[int | None, Any] = {}
         self.rng = np.random.Generator(np.random.PCG64(seed))
         columns = {path: where.start for path, where in self.diagram.encoding.columns.items()}
         slots = [f"stage{i + 1}[{j}].mbconv" for i in range(len(STAGES)) for j in range(4)]
@@ -646,6 +648,22 @@ class Nasdsl(Tool):
         batch = paths, self.diagram.matrix(paths)
         self.costs(batch)  # not needed here, but wanted of all tools
         return batch
+
+    def variation(self, limit: int | None) -> Any:
+        """Of architectures inside a budget, if there is one."""
+        if limit not in self.variations:
+            self.variations[limit] = self.make_variation(self.diagram, None if limit is None else self.sampler(limit))
+        return self.variations[limit]
+
+    def mutate(self, batch: Any) -> Any:
+        paths = self.variation(None).mutate(batch[0], self.rng).paths
+        return paths, self.diagram.matrix(paths)
+
+    def mutate_within(self, limit: int, batch: Any) -> Any:
+        paths = self.variation(limit).mutate(batch[0], self.rng).paths
+        mutants = paths, self.diagram.matrix(paths)
+        self.costs(mutants)
+        return mutants
 
     def take(self, batch: Any, rows: Ints) -> Any:
         return tuple(part[rows] for part in batch)

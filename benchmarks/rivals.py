@@ -160,12 +160,15 @@ class Process:
         return answer["value"]
 
     def close(self) -> None:
-        assert self.process.stdin is not None
+        """Ends the process, which ends by itself when nothing more can be asked."""
+        assert self.process.stdin is not None and self.process.stdout is not None
         try:
             self.process.stdin.close()
             self.process.wait(10)
         except (BrokenPipeError, subprocess.TimeoutExpired):
             self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
 
 
 # --- the same space, the same costs -----------------------------------------------------------------------------------

@@ -25,10 +25,11 @@ from nasdsl import spaces
 from nasdsl.compiler import syntax
 from nasdsl.compiler.count import brief, count
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.engine.budget import Within
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
-from nasdsl.compiler.engine.vary import mutate
+from nasdsl.compiler.engine.vary import Variation
 from nasdsl.compiler.parse import parse
-from nasdsl.compiler.population import Population
+from nasdsl.compiler.population import Population, joined
 from nasdsl.files import source_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -135,11 +136,20 @@ def once(file: str, name: str) -> None:
     timed("draw", lambda: whole.draw(N, 0))
     if spread is None:
         return
-    window = {"macs": (None, spread.quantile(SHARE))}
-    inside = timed("budget", lambda: whole.draw(N, 0, window), lambda _: {"limit": window["macs"][1]})
+    window = joined(whole.window, {"macs": (None, spread.quantile(SHARE))})
+    sampler: Within | None = None
+    rng = np.random.Generator(np.random.PCG64(0))
+
+    def draw_inside() -> Any:
+        nonlocal sampler
+        if not whole.exact:
+            return whole.draw(N, 0, window)
+        sampler = Within(whole.diagram, window)
+        return whole.diagram.matrix(sampler.draw(N, rng), rng)
+
+    inside = timed("budget", draw_inside, lambda _: {"limit": window["macs"][1]})
     if inside is not None:
-        rng = np.random.Generator(np.random.PCG64(0))
-        timed("mutate", lambda: mutate(whole.diagram, inside, rng, window if whole.exact else None))
+        timed("mutate", lambda: Variation(whole.diagram, sampler).mutate_matrix(inside, rng))
 
 
 def written(total: int) -> str:
@@ -197,8 +207,8 @@ def times(found: dict[str, list[dict[str, Any]]]) -> str:
         f"holds of all architectures; `count` counts them; `diagram` lays the space out for all that follows; "
         f"`extremes` finds the least and the greatest MACs and parameters; `distribution` that of MACs; `draw` makes "
         f"{N:,} uniform architectures; `budget` as many within the MACs that {SHARE:.0%} keep; `mutate` changes one "
-        f"decision of each, within that budget. Memory is the peak of the process, in MiB. A step without a figure has "
-        f"its reason below."
+        f"decision of each, within that budget where costs are exact. Memory is the peak of the process, in MiB. A "
+        f"step without a figure has its reason below."
     )
     return f"{table(('space', *STEPS, 'memory'), rows)}\n\n{note}"
 

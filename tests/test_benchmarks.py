@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import nasdsl
 from benchmarks import __main__ as benchmarks
-from benchmarks import measure, speed
+from benchmarks import measure, rivals, spaces, speed
+from benchmarks import rival_tools as tools
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.layers.conv import Depthwise
@@ -59,6 +61,93 @@ def test_results_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     measure.report("some", "Some figures", [("First", text)], tmp_path)
     written = (tmp_path / "some.md").read_text(encoding="utf-8")
     assert written.startswith("# Some figures\n") and "| b    | 12.0 |" in written
+
+
+# --- Operations on spaces ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", rivals.OURS)
+def test_what_a_tool_makes_is_in_the_space_and_costs_what_the_compiler_says(name: str) -> None:
+    limits = [300_000_000]
+    rivals.verify(name, tools.Worker(name).check(3, limits), limits)
+
+
+def test_a_tool_that_errs_is_found_out() -> None:
+    checked = tools.Worker("numpy").check(1, [])
+    checked["draw"]["costs"][0][0] += 1
+    with pytest.raises(rivals.ToolError, match="costs"):
+        rivals.verify("numpy", checked, [])
+
+
+def test_tables_by_hand_agree() -> None:
+    stages = tools.NumpyStages(0)
+    forms, codes = batch = stages.draw(300)
+    plain = stages.plain(batch)
+    assert (stages.encode(plain)[0] == forms).all() and (tools.codes_of_plain(plain) == codes).all()
+    assert (stages.costs(batch) == tools.costs_of_codes(codes)).all()
+    assert [tuple(row) for row in stages.costs(batch)] == [tools.cost_of_plain(one) for one in plain]
+
+
+def test_mutants_by_hand_differ_in_one_decision() -> None:
+    tool = tools.Numpy(0)
+    parents = tool.draw(3000)
+    changed = {"depth": 0, "kernel": 0, "expansion": 0}
+    for old, new in zip(tool.plain(parents), tool.plain(tool.mutate(parents)), strict=True):
+        stages = [(a, b) for a, b in zip(old, new, strict=True) if a != b]
+        assert len(stages) == 1
+        a, b = stages[0]
+        if len(a) != len(b):
+            assert all(x == y for x, y in zip(a, b, strict=False))
+            changed["depth"] += 1
+        else:
+            ((x, y),) = [(x, y) for x, y in zip(a, b, strict=True) if x != y]
+            assert (x[0] == y[0]) != (x[1] == y[1])
+            changed["kernel" if x[0] != y[0] else "expansion"] += 1
+    share = changed["depth"] / 3000  # five decisions of some 43 are depths
+    assert 0.08 < share < 0.16 and abs(changed["kernel"] - changed["expansion"]) < 300
+
+
+def test_draws_by_hand_are_uniform() -> None:
+    forms = tools.NumpyStages(0).encode(tools.Numpy(1).plain(tools.Numpy(1).draw(10_000)))[0]
+    first = np.cumsum([0, *tools.PER_STAGE])
+    for low, high, number in zip(first, first[1:], tools.PER_STAGE, strict=False):
+        expected = forms.size * number / sum(tools.PER_STAGE)
+        assert abs(((forms >= low) & (forms < high)).sum() - expected) < 5 * expected**0.5
+
+
+@pytest.mark.parametrize("name", ["numpy", pytest.param("nasdsl", marks=pytest.mark.slow)])
+def test_rivals_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmarks.main(["rivals", "--tools", name, "--repeats", "1", "--seconds", "0.01", "--many", "1000", "--no-write"])
+    text = capsys.readouterr().out
+    assert "21,758,655,492,572,485,851" in text and "Did not run" not in text
+
+
+def test_rivals_without_their_environment_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="--make-environment"):
+        benchmarks.main(["rivals", "--environment", str(tmp_path / "none"), "--tools", "optuna"])
+
+
+def test_spaces_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmarks.main(["spaces", "tiny", "--repeats", "1", "--no-write"])
+    assert "| tiny  |" in capsys.readouterr().out
+
+
+def test_a_space_that_takes_too_long_is_reported() -> None:
+    steps = spaces.measured("hrnas", "hrnas", 1, 1)
+    (text,) = spaces.troubles({"hrnas": steps})
+    assert text.endswith("not done after 1 s")
+
+
+def test_numbers_are_brief() -> None:
+    assert [rivals.brief(x) for x in (0, 0.123456, 4.567, 98.76, 1234.5, 1.2345e6)] == [
+        "0",
+        "0.123",
+        "4.57",
+        "98.8",
+        "1,230",
+        "1,230,000",
+    ]
+    assert [spaces.short(x) for x in (7, 12_345, 1_234_567, 10**12)] == ["7", "12.35K", "1.235M", "1T"]
 
 
 # --- The forms of the layers that were chosen for speed ---------------------------------------------------------------
