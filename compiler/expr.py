@@ -70,6 +70,15 @@ class Expr:
     def __hash__(self) -> int:
         return self._hash
 
+    def __eq__(self, other: object) -> bool:
+        """By structure. What shares no hash differs: large expressions that share most of their parts are told apart
+        without a walk through all of them."""
+        if self is other:
+            return True
+        if type(self) is not type(other) or self._hash != other._hash:
+            return False
+        return all(getattr(self, name) == getattr(other, name) for name in self.__match_args__)
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # differs between processes
 
@@ -135,14 +144,12 @@ class Expr:
         raise TypeError("an expression over decisions has no truth value of its own; use choose(), both(), either()")
 
 
-@dataclass(frozen=True, eq=True)
+@dataclass(frozen=True, eq=False)
 class Case(Expr):
     """`values[i]` where the choice at `path` takes option i."""
 
     path: str
     values: tuple[Any, ...]
-
-    __hash__ = Expr.__hash__
 
     @cached_property
     def decisions(self) -> frozenset[str]:
@@ -152,15 +159,13 @@ class Case(Expr):
         return self.values[_assigned(values, self.path)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Among(Expr):
     """True where the choice at `path` (of `n` options) takes one of `options`."""
 
     path: str
     n: int
     options: frozenset[int]
-
-    __hash__ = Expr.__hash__
 
     @cached_property
     def decisions(self) -> frozenset[str]:
@@ -170,14 +175,12 @@ class Among(Expr):
         return _assigned(values, self.path) in self.options
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kept(Expr):
     """How many of the `n` search units at `path` are kept."""
 
     path: str
     n: int
-
-    __hash__ = Expr.__hash__
 
     @cached_property
     def decisions(self) -> frozenset[str]:
@@ -187,14 +190,12 @@ class Kept(Expr):
         return len(_assigned(values, self.path))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Has(Expr):
     """True where the subset at `path` contains item number `item`."""
 
     path: str
     item: int
-
-    __hash__ = Expr.__hash__
 
     @cached_property
     def decisions(self) -> frozenset[str]:
@@ -204,15 +205,13 @@ class Has(Expr):
         return self.item in _assigned(values, self.path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slot(Expr):
     """`values[j]` where the order at `path` puts item j at `position`."""
 
     path: str
     position: int
     values: tuple[Any, ...]
-
-    __hash__ = Expr.__hash__
 
     @cached_property
     def decisions(self) -> frozenset[str]:
@@ -222,7 +221,7 @@ class Slot(Expr):
         return self.values[_assigned(values, self.path)[self.position]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Total(Expr):
     """A cost of the whole network: `macs`, `flops`, `params`, `latency`; gives way to its value once that is known."""
 
@@ -236,14 +235,12 @@ class Total(Expr):
         raise KeyError(self.measure)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Apply(Expr):
     """A named function of other values; FUNCTIONS has what the names mean."""
 
     function: str
     args: tuple[Value, ...]
-
-    __hash__ = Expr.__hash__
 
     def children(self) -> tuple[Value, ...]:
         return self.args
@@ -567,8 +564,73 @@ def both(*conditions: Value) -> Value:
 
 
 def either(*conditions: Value) -> Value:
-    """Disjunction: flat, without repeats; conditions on one choice are merged."""
-    return _junction("or", conditions, neutral=False)
+    """Disjunction: flat, without repeats; conditions on one choice are merged, also where they stand in conjunctions
+    that are otherwise alike."""
+    joined = _junction("or", conditions, neutral=False)
+    if not isinstance(joined, Apply) or joined.function != "or" or not 1 < len(joined.args) <= MOST_MERGED:
+        return joined
+    terms = [frozenset(a.args if isinstance(a, Apply) and a.function == "and" else (a,)) for a in joined.args]
+    merged = _merged(terms)
+    if len(merged) == len(terms):
+        return joined
+    return _junction("or", tuple([both(*sorted(term, key=_place_of(joined))) for term in merged]), neutral=False)
+
+
+MOST_MERGED = 64
+"""Terms of a disjunction that are compared with each other."""
+
+
+def _merged(terms: list[frozenset[Expr]]) -> list[frozenset[Expr]]:
+    """Conjunctions with fewer of the same disjunction: `a == 1 and b or a == 2 and b` is `a in [1, 2] and b`."""
+    while True:
+        terms = [
+            term
+            for i, term in enumerate(terms)
+            if not any(o < term or (o == term and j < i) for j, o in enumerate(terms))
+        ]
+        for term in terms:
+            for part in term:
+                if not isinstance(part, Among):
+                    continue
+                rest = term - {part}
+                alike = [
+                    (other, found)
+                    for other in terms
+                    if len(other) == len(term) and rest <= other
+                    for found in other - rest
+                    if isinstance(found, Among) and found.path == part.path
+                ]
+                if len(alike) > 1:
+                    whole = either(*[found for _, found in alike])
+                    new = rest if whole is True else rest | {whole}
+                    if not new:
+                        return [frozenset()]
+                    gone = {other for other, _ in alike}
+                    terms = [new if other == term else other for other in terms if other == term or other not in gone]
+                    break
+            else:
+                continue
+            break
+        else:
+            return terms
+
+
+def _place_of(joined: Apply) -> Callable[[Expr], int]:
+    """Where a condition stands in an expression, so that what is made of it keeps the order."""
+    order: dict[Expr | str, int] = {}
+    for arg in joined.args:
+        for part in arg.args if isinstance(arg, Apply) and arg.function == "and" else (arg,):
+            order.setdefault(part, len(order))
+            if isinstance(part, Among):
+                order.setdefault(part.path, len(order))
+
+    def place(part: Expr) -> int:
+        known = order.get(part)
+        if known is None and isinstance(part, Among):
+            known = order.get(part.path)
+        return len(order) if known is None else known
+
+    return place
 
 
 def _junction(function: str, conditions: tuple[Value, ...], neutral: bool) -> Value:
@@ -625,14 +687,47 @@ def follows(condition: Value, given: Value) -> bool:
     parts = given.args if isinstance(given, Apply) and given.function == "and" else (given,)
     if condition in parts:
         return True
-    if not isinstance(condition, Apply) or condition.function not in ("le", "not"):
+    if isinstance(condition, Among):
+        return any(isinstance(p, Among) and p.path == condition.path and p.options <= condition.options for p in parts)
+    if isinstance(condition, Apply) and condition.function in ("and", "or"):
+        every = all if condition.function == "and" else any
+        return every(follows(arg, given) for arg in condition.args)
+    if not isinstance(condition, Apply):
         return False
+    return _told_by_order(condition, parts) or _tried_by_order(condition, parts)
+
+
+def _told_by_order(condition: Apply, parts: tuple[Value, ...]) -> bool:
     if condition.function == "le":
         return Apply("lt", condition.args) in parts or Apply("eq", condition.args) in parts
     denied = condition.args[0]
-    if not isinstance(denied, Apply) or denied.function not in ("lt", "eq"):
+    if condition.function != "not" or not isinstance(denied, Apply) or denied.function not in ("lt", "eq"):
         return False
     return Apply("lt", denied.args[::-1]) in parts or (denied.function == "eq" and Apply("lt", denied.args) in parts)
+
+
+def _tried_by_order(condition: Apply, parts: tuple[Value, ...]) -> bool:
+    """Whether a condition on what the given orders compare, and on nothing else, holds for all that it can be."""
+    orders = [p for p in parts if isinstance(p, Apply) and p.function in ("lt", "le")]
+    compared = dict.fromkeys(side for order in orders for side in order.args if isinstance(side, Expr))
+    tables = {side: Case(f" {i}", tuple(options(side) or ())) for i, side in enumerate(compared)}
+    if not tables or not 0 < math.prod(len(table.values) for table in tables.values()) <= MOST_OPTIONS:
+        return False
+
+    def put(value: Value) -> Value:
+        if isinstance(value, Expr) and value in tables:
+            return tables[value]
+        return Apply(value.function, tuple(map(put, value.args))) if isinstance(value, Apply) else value
+
+    wanted, names = put(condition), {table.path for table in tables.values()}
+    if not wanted.decisions <= names:
+        return False
+    known = [found for order in orders if (found := put(order)).decisions <= names]
+    for picked in itertools.product(*[range(len(table.values)) for table in tables.values()]):
+        values = {table.path: i for table, i in zip(tables.values(), picked, strict=True)}
+        if all(holds(order, values) for order in known) and not holds(wanted, values):
+            return False
+    return True
 
 
 MOST_OPTIONS = 256
@@ -668,25 +763,35 @@ def terms(value: Value) -> tuple[Value, ...]:
     return value.args if isinstance(value, Apply) and value.function == "add" else (value,)
 
 
-def substitute(value: Value, replace: Callable[[Expr], Value | None]) -> Value:
-    """`value` with leaves replaced where `replace(leaf)` is not None, folded anew. Works inside tuples and records."""
+def substitute(value: Value, replace: Callable[[Expr], Value | None], known: dict[int, Value] | None = None) -> Value:
+    """`value` with leaves replaced where `replace(leaf)` is not None, folded anew. Works inside tuples and records.
+
+    What stands in it many times is replaced once; `known` has the outcomes, by identity.
+    """
     if isinstance(value, Apply):
-        if value.function == "if":
-            condition = substitute(value.args[0], replace)
-            if not isinstance(condition, Expr):
-                return substitute(value.args[1] if condition else value.args[2], replace)
-            return choose(condition, substitute(value.args[1], replace), substitute(value.args[2], replace))
-        return rebuild(value.function, tuple(substitute(a, replace) for a in value.args))
+        known = {} if known is None else known
+        if id(value) not in known:
+            known[id(value)] = _substituted(value, replace, known)
+        return known[id(value)]
     if isinstance(value, Expr):
         new = replace(value)
         return value if new is None else new
     if isinstance(value, tuple):
-        return tuple(substitute(v, replace) for v in value)
+        return tuple(substitute(v, replace, known) for v in value)
     if isinstance(value, dict):
-        return {k: substitute(v, replace) for k, v in value.items()}
+        return {k: substitute(v, replace, known) for k, v in value.items()}
     if hasattr(value, "substitute"):
         return value.substitute(replace)
     return value
+
+
+def _substituted(value: Apply, replace: Callable[[Expr], Value | None], known: dict[int, Value]) -> Value:
+    if value.function != "if":
+        return rebuild(value.function, tuple([substitute(arg, replace, known) for arg in value.args]))
+    condition = substitute(value.args[0], replace, known)
+    if not isinstance(condition, Expr):
+        return substitute(value.args[1] if condition else value.args[2], replace, known)
+    return choose(condition, substitute(value.args[1], replace, known), substitute(value.args[2], replace, known))
 
 
 def rebuild(function: str, args: tuple[Value, ...]) -> Value:

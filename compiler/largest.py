@@ -72,6 +72,9 @@ def _extreme(value: Value, known: Known, best: Callable[..., Any]) -> Any:
             return expr.FUNCTIONS[value.function](_extreme(value.args[0], known, best), divisor or 1)
         if value.function in ("add", "mul", "floor", "ceil", "max", "min", "round"):
             return expr.FUNCTIONS[value.function](*[_extreme(arg, known, best) for arg in value.args])
+        possible = expr.options(value)  # of what need not rise with its arguments, such as an item of a list
+        if possible is not None and all(expr.is_number(option) for option in possible):
+            return best(possible)
     return True  # a condition
 
 

@@ -41,8 +41,10 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
                 )
         return None
 
+    known: dict[int, Value] = {}
+
     def put(value: Any) -> Any:
-        return expr.substitute(value, replaced)
+        return expr.substitute(value, replaced, known)  # the parts that many values share are replaced once
 
     decisions: dict[str, Decision] = {}
     for path, decision in graph.decisions.items():

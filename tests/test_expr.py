@@ -127,3 +127,14 @@ def test_what_follows_from_what_is_given() -> None:
     for condition in (less(y, x), at_most(y, x), equal(x, y), negate(less(x, y)), Has("s", 2), negate(Has("s", 1))):
         assert not follows(condition, given)
         assert not follows(condition, True)
+
+
+def test_what_follows_from_an_order_is_tried() -> None:
+    fine, coarse = (apply("div", 1, apply("pow", 2, slot)) for slot in ORDER[:2])
+    step = apply("div", multiply(Fraction(1, 2), fine), coarse)
+    whole = equal(step, apply("max", 1, apply("floor", step)))
+    assert follows(whole, less(coarse, fine))
+    assert follows(whole, both(Has("s", 1), less(coarse, fine)))
+    for given in (True, less(fine, coarse), at_most(coarse, fine), both(Has("s", 1), less(A, B))):
+        assert not follows(whole, given)
+    assert not follows(equal(step, A), less(coarse, fine))  # of something else, too

@@ -128,6 +128,8 @@ def _name(node: syntax.Name, frame: Frame, path: str) -> Any:
         return found.value
     if node.name in frame.labels.named:
         return frame.labels.named[node.name]
+    if node.name in frame.labels.absent:
+        return None
     if node.name in ("earlier", "unused") and frame.labels.lost:
         raise CompileError([])
     if node.name == "earlier":

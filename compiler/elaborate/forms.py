@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from nasdsl.compiler import expr, ops, syntax
@@ -31,6 +32,7 @@ from nasdsl.compiler.elaborate.steps import (
     run_step,
     select,
     step_names,
+    where_there,
 )
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.expr import Expr, Symbol, Value
@@ -107,6 +109,10 @@ def _residual(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
             span,
             help="use it inside `parallel { ... }`",
         )
+    return where_there(flow, frame, partial(_with_shortcut, value, span))
+
+
+def _with_shortcut(value: v.Invocation, span: Span, flow: Flow, frame: Frame) -> Flow:
     if value.block is None:
         inside = apply(value.arguments["operator"], flow, frame, "", span)
     else:
@@ -120,7 +126,7 @@ def _residual(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
             names=frame.names,
         )
         inside = run_body(value.block.items, flow, body)
-    if flow is None or inside is None:
+    if not isinstance(flow, Tensor) or inside is None:
         return inside if flow is None else flow
     if v.is_lost(flow) or v.is_lost(inside):
         return v.LOST
@@ -332,6 +338,8 @@ def _at_scale(
 def _concat(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     operator = ops.find("concat")
     assert operator is not None
+    if "*" in value.arguments and isinstance(flow, Tensor) and flow.present is not True:
+        return where_there(flow, frame, lambda flow, frame: _concat(value, flow, frame, name, span))
     if "*" in value.arguments:
         outcomes = [
             apply(item, flow, frame, f"{name}[{i}]", own_place(item, span))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, TypeVar
 
 from nasdsl.compiler import expr
@@ -191,6 +192,7 @@ class Builder:
                 help="is a repeat count too large?",
             )
         self.spend(4 + len(inputs), span)
+        shape = self._sized(op, shape, inputs)
         unique = self._unique(name, self.nodes, f"{name}.{{}}")
         runs = present if reached is None else reached
         for edge in inputs:
@@ -208,6 +210,26 @@ class Builder:
             span,
         )
         return Tensor(unique, shape, present, span=span)
+
+    def _sized(self, op: str, shape: Shape, inputs: Iterable[Edge]) -> Shape:
+        """The shape with its size told from its scale alone, where the sizes of the inputs are.
+
+        So every map has ceil(side * scale) pixels a side, through however many blocks of whatever scale it came. Where
+        a map is made larger that holds if all scales that choices can give the smaller one divide the image evenly.
+        """
+        if not self.nodes or not isinstance(shape.height, expr.Expr) and not isinstance(shape.width, expr.Expr):
+            return shape
+        image = next(iter(self.nodes.values())).shape
+        sides = (image.height, image.width)
+        sources = [x for edge in inputs if (x := self.nodes[edge.source].shape).height is not None]
+        if any(isinstance(side, expr.Expr) for side in sides) or any(
+            (x.height, x.width) != _pixels(sides, x.scale) for x in sources
+        ):
+            return shape
+        if op not in STRIDED and any(x.scale != shape.scale and not _divides(sides, x.scale) for x in sources):
+            return shape
+        height, width = _pixels(sides, shape.scale)
+        return replace(shape, height=height, width=width)
 
     def decide(
         self, path: str, kind: Kind, items: Any, labels: tuple[str, ...], size: int, frame: Frame, span: Span
@@ -248,6 +270,8 @@ class Builder:
 
     def require(self, condition: Value, frame: Frame, message: str, origin: Any, span: Span | None) -> None:
         """What must hold wherever `frame` exists."""
+        if expr.follows(condition, frame.present):
+            return
         condition = expr.either(expr.negate(frame.present), condition)
         if condition is True:
             return
@@ -309,26 +333,55 @@ class Builder:
         return Graph(nodes, self.decisions, tuple(self.requirements), outputs, self.instances)
 
 
-class Labels:
-    """The labelled tensors of one operator or section body so far: what `earlier` lists."""
+STRIDED = ("conv", "depthwise", "max_pool", "avg_pool")
+"""Operators whose output has ceil(side / stride) pixels a side, and so never more than their input."""
 
-    def __init__(self) -> None:
+
+def _pixels(sides: Iterable[int], scale: Value) -> tuple[Value, ...]:
+    """Pixels a side of a map at a scale, of an image of those sides."""
+    parts = [expr.multiply(side, scale) for side in sides]
+    return tuple(parts if _divides(sides, scale) else [expr.apply("ceil", part) for part in parts])
+
+
+def _divides(sides: Iterable[int], scale: Value) -> bool:
+    """Whether a side at the scale is a whole number of pixels, whatever is chosen."""
+    possible = expr.options(scale)
+    return possible is not None and all(Fraction(side * s).denominator == 1 for side in sides for s in possible)
+
+
+class Labels:
+    """The labelled tensors of one operator or section body so far: what `earlier` lists.
+
+    `outer` is the condition under which the body is run. A tensor of a copy or an alternative is there only where that
+    is; among the others it stands with this condition.
+    """
+
+    def __init__(self, outer: Value = True) -> None:
+        self.outer = outer
         self.tensors: list[Tensor] = []
         self.named: dict[str, Any] = {}
+        self.absent: set[str] = set()  # labels of steps that no choice makes
         self.lost = False  # whether a labelled step has a mistake, so that there would be more
 
-    def add(self, label: str, tensor: Tensor, copies: bool) -> Tensor:
+    def add(self, label: str, tensor: Tensor, frame: Frame) -> Tensor:
         """Notes a labelled tensor. In a repeated body the label stands for the list of its copies outside."""
-        if not copies:
+        if not frame.copies:
             tensor = replace(tensor, label=label)
-            self.named[label] = tensor
+            listed = self._as_seen_outside(tensor, frame)
+            self.named[label] = listed
         else:
             before = self.named.get(label, ())
             before = before if isinstance(before, tuple) else (before,)
             tensor = replace(tensor, label=f"{label}[{len(before)}]")
-            self.named[label] = (*before, tensor)
-        self.tensors.append(tensor)
+            listed = self._as_seen_outside(tensor, frame)
+            self.named[label] = (*before, listed)
+        self.tensors.append(listed)
         return tensor
+
+    def _as_seen_outside(self, tensor: Tensor, frame: Frame) -> Tensor:
+        if frame.present == self.outer:
+            return tensor
+        return replace(tensor, present=expr.both(frame.present, tensor.present))
 
 
 @dataclass(frozen=True)

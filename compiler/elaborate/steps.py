@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -176,7 +176,9 @@ def _run_labelled(item: syntax.Named, flow: Flow, frame: Frame) -> Flow:
         frame.scope.bind(label, Broken, item.key.span)
         return flow
     if isinstance(flow, Tensor):
-        flow = frame.labels.add(label, flow, frame.copies)
+        flow = frame.labels.add(label, flow, frame)
+    elif flow is None:
+        frame.labels.absent.add(label)
     frame.scope.bind(label, flow, item.key.span)
     return flow
 
@@ -271,12 +273,28 @@ def _terms(node: syntax.Expr) -> list[syntax.Expr]:
     return [node]
 
 
+def where_there(flow: Flow, frame: Frame, act: Callable[[Flow, Frame], Flow]) -> Flow:
+    """What is made of a tensor is there where the tensor is, and asks for nothing elsewhere."""
+    if not isinstance(flow, Tensor) or flow.lost or flow.present is True:
+        return act(flow, frame)
+    return only_where(act(replace(flow, present=True), frame.when(flow.present)), flow.present)
+
+
+def only_where(flow: Flow, there: Value) -> Flow:
+    """The same under one more condition."""
+    if isinstance(flow, Branches):
+        return Branches(tuple([replace(t, present=expr.both(t.present, there)) for t in flow.tensors]))
+    return flow if flow is None else replace(flow, present=expr.both(flow.present, there))
+
+
 def _run_sum(node: syntax.Binary, flow: Flow, frame: Frame) -> Flow:
-    terms = _terms(node)
-    outcomes = each([partial(run_step, term, flow, frame) for term in terms])
-    return add_up(
-        [(made, True, term.span) for made, term in zip(outcomes, terms, strict=True)], frame, "sum", node.span
-    )
+    def add(flow: Flow, frame: Frame) -> Flow:
+        terms = _terms(node)
+        outcomes = each([partial(run_step, term, flow, frame) for term in terms])
+        added = [(made, True, term.span) for made, term in zip(outcomes, terms, strict=True)]
+        return add_up(added, frame, "sum", node.span)
+
+    return where_there(flow, frame, add)
 
 
 def _run_repeat(node: syntax.Repeat, flow: Flow, frame: Frame, name: str) -> Flow:
@@ -407,7 +425,7 @@ def _apply_user(value: v.Invocation, operator: v.UserOperator, flow: Flow, frame
         scope=Scope(operator.frame.scope),
         incoming=flow,
         operator=operator.name,
-        labels=Labels(),
+        labels=Labels(frame.present),
         names={},
         copies=False,
     )
@@ -632,7 +650,8 @@ def merge(
             )
             shape = replace(shape, height=height, width=width)
     edges = tuple(Edge(tensor.node, held) for (tensor, _), held in zip(tensors, conditions, strict=True))
-    return frame.builder.node(join(frame.path, name), "merge", op, attrs, edges, shape, frame.present, span)
+    made = frame.builder.node(join(frame.path, name), "merge", op, attrs, edges, shape, frame.present, span)
+    return replace(made, present=True)
 
 
 def _add_branches(present: Sequence[Term], frame: Frame, name: str, span: Span) -> Branches:
@@ -726,6 +745,8 @@ def _select_branches(outcomes: Sequence[tuple[Value, Flow]], frame: Frame, span:
                 raise error("several-branches", message, tensor.span or span, help="pick one, or join them")
             cases.append((test, tensor))
     out: list[Tensor] = []
+    if not any(isinstance(scale, Expr) for scale in by_scale):  # the finest first, whichever alternative comes first
+        by_scale = dict(sorted(by_scale.items(), key=lambda level: -level[0]))
     for scale, cases in by_scale.items():
         missing = [(test, None) for test, _ in outcomes if all(test != other for other, _ in cases)]
         chosen = select([*cases, *missing], frame.under(f"[{v.show(scale)}]"), span)
