@@ -810,9 +810,12 @@ class Worker:
             if size_of(batch)
         }
 
-    def deep(self, n: int) -> float:
-        """How often a stage has four blocks where architectures are drawn."""
-        stages = [stage for plain in self.tool.plain(self.tool.draw(n)) for stage in plain]
+    def deep(self, n: int, limit: int | None = None) -> float:
+        """How often a stage has four blocks in n drawn architectures, or in n that were drawn for a budget."""
+        found: list[Plain] = []
+        while len(found) < n:
+            found += self.tool.plain(self.tool.draw(n) if limit is None else self.tool.within(limit, self.tool.batch))
+        stages = [stage for plain in found[:n] for stage in plain]
         return sum(len(stage) == DEPTHS[-1] for stage in stages) / len(stages)
 
     def memory(self, n: int, limit: int | None = None) -> int:
