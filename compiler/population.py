@@ -240,8 +240,9 @@ class Population:
             rng = np.random.Generator(np.random.PCG64(0))  # where a path leaves a value open, any will do
             (row,) = self.diagram.encoding.decode(self.diagram.matrix(path[None], rng))
             return Extreme(int(best), Architecture.of(self.graph, row), True)
-        from nasdsl.compiler.engine.vary import mutate
+        from nasdsl.compiler.engine.vary import Variation
 
+        variation = Variation(self.diagram)
         sign = -1 if greatest else 1
         rng = np.random.Generator(np.random.PCG64(1))
         paths = self.diagram.draw(SAMPLED // 10, rng)
@@ -249,7 +250,8 @@ class Population:
         for _ in range(CLIMBS):
             ranks = np.argsort(sign * self.costs(matrix, [name])[:, 0], kind="stable")
             kept = matrix[ranks[:CLIMBERS]]
-            matrix = np.concatenate((kept, mutate(self.diagram, np.repeat(kept, CLIMBS_EACH, axis=0), rng)))
+            changed, _ = variation.mutate_matrix(np.repeat(kept, CLIMBS_EACH, axis=0), rng)
+            matrix = np.concatenate((kept, changed))
         cost = sign * self.costs(matrix, [name])[:, 0]
         at = int(cost.argmin())
         (row,) = self.diagram.encoding.decode(matrix[at : at + 1])
