@@ -24,6 +24,7 @@ from benchmarks.rival_tools import peak
 from nasdsl import spaces
 from nasdsl.compiler import syntax
 from nasdsl.compiler.count import brief, count
+from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.budget import Within
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
@@ -53,7 +54,12 @@ def options(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     found: dict[str, list[dict[str, Any]]] = {}
     for file in args.names or spaces.names():
-        for name in names_in(file):
+        try:
+            names = names_in(file)
+        except CompileError as problem:
+            found[file] = [{"step": "parse", "trouble": str(problem)}]
+            continue
+        for name in names:
             print(f"{file}: {name}", file=sys.stderr)
             found[name if name == file else f"{file}: {name}"] = measured(file, name, args.repeats, args.limit)
     sections = [("Sizes and costs", sizes(found)), ("CPU milliseconds", times(found))]
@@ -105,12 +111,14 @@ def once(file: str, name: str) -> None:
     """Every step from the text on, with nothing kept from before."""
 
     def timed(step: str, act: Callable[[], Any], facts: Callable[[Any], dict[str, Any]] = lambda _: {}) -> Any:
+        line: dict[str, Any]
         start = time.process_time()
         try:
             found = act()
         except (TooWide, Infeasible) as problem:
-            line: dict[str, Any] = {"trouble": str(problem)}
-            found = None
+            found, line = None, {"trouble": str(problem)}
+        except Exception as problem:  # a bug in one step shall not hide the others
+            found, line = None, {"trouble": f"{type(problem).__name__}: {problem}"}
         else:
             line = {"seconds": time.process_time() - start, **facts(found)}
         print(json.dumps({"step": step, "peak": peak(), **line}), flush=True)
@@ -118,9 +126,10 @@ def once(file: str, name: str) -> None:
 
     source = source_of(file)
     timed("parse", lambda: parse(source))
-    graph = timed(
-        "check", lambda: elaborate(source, name), lambda space: {"decisions": len(space.graph.decisions)}
-    ).graph
+    space = timed("check", lambda: elaborate(source, name), lambda space: {"decisions": len(space.graph.decisions)})
+    if space is None:
+        return
+    graph = space.graph
     timed("count", lambda: count(graph), lambda size: {"count": written(size.total)})
     whole = timed("diagram", lambda: Population(graph), lambda whole: {"exact": whole.exact, "why": whole.why})
     if whole is None:
@@ -214,17 +223,18 @@ def times(found: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def troubles(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
-    """What is estimated, rounded, too wide, or not done in time."""
+    """What is estimated, rounded, too wide, or not done in time, and for which spaces."""
+    said: dict[str, dict[str, None]] = {}
     for name, steps in found.items():
-        said: dict[str, None] = {}
         for step in steps:
             if step.get("trouble"):
-                said[f"{step['step']}: {step['trouble']}"] = None
+                said.setdefault(f"{step['step']}: {step['trouble']}", {})[name] = None
             if step.get("why"):
-                said[f"costs are estimated: {step['why']}"] = None
+                said.setdefault(f"costs are estimated: {step['why']}", {})[name] = None
             if step.get("binned"):
-                said["the distribution is exact up to rounding: it takes too many values"] = None
-        yield from (f"- {name}: {text}" for text in said)
+                text = "costs take so many values that the distribution rounds them, and draws inside a budget leave "
+                said.setdefault(text + "out what is that close to it", {})[name] = None
+    yield from (f"- {'; '.join(names)}: {text}" for text, names in said.items())
 
 
 if __name__ == "__main__":
