@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+import nasdsl
 from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.cost import cost_of as nasdsl_cost
+from nasdsl.compiler.cost import total_cost
+from nasdsl.compiler.count import count
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine import budget, lattice
 from nasdsl.compiler.engine.budget import UnreadableBudget, Within, budget_windows
@@ -36,6 +41,7 @@ from nasdsl.compiler.expr import (
     negate,
     terms,
 )
+from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph, Requirement
 from tests.enumeration import cost_of, decoded, enumerate_all, even, generator, known, measured, space, windows, within
 from tests.known_spaces import once_for_all, trionet
@@ -307,7 +313,7 @@ def sampler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "scan":
         monkeypatch.setattr(budget, "Squeeze", lambda groups, ends, room: budget._Scan(groups, room, ends))
     if request.param == "tilted":
-        monkeypatch.setattr(budget, "FAR", 0.01)
+        monkeypatch.setattr(lattice, "FAR", 0.01)
     return str(request.param)
 
 
@@ -429,3 +435,56 @@ def test_budgets_are_read_as_windows() -> None:
     ):
         with pytest.raises(UnreadableBudget, match="budget 0"):
             budget_windows(budget_of(unreadable))
+
+
+def test_rounding_is_fine_where_nearly_all_cost_about_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the costs of many units only a small part occurs: the lattice is laid over that."""
+    made = [Decision(f"u{i}", "units", range(200)) for i in range(10)]
+    weights = (9, 25, 49, 81, 121) * 2
+    macs = add(*[multiply(weight, Kept(d.path, 200)) for d, weight in zip(made, weights, strict=True)])
+    diagram = Diagram(space(made), {"macs": macs})
+    exact = distribution(diagram, "macs")
+    assert exact.exact
+    low, middle, high = (exact.quantile(share) for share in (0.01, 0.5, 0.99))
+    mean, std = sum(weights) * 100, math.sqrt(sum(w * w for w in weights) * 50)
+    assert exact.mean == pytest.approx(mean)
+    assert exact.std == pytest.approx(std)
+    bounds = ((None, low), (low, middle), (high, None))
+    shares = [count_within(diagram, {"macs": bound}).share for bound in bounds]
+
+    monkeypatch.setattr(lattice, "MOST_POINTS", 10_000)
+    monkeypatch.setattr(budget, "MOST_KEPT", 50_000)
+    rounded = distribution(diagram, "macs")
+    assert not rounded.exact and rounded.shares.sum() == pytest.approx(1)
+    for share, cost in ((0.01, low), (0.5, middle), (0.99, high)):
+        assert rounded.share_at_most(cost) == pytest.approx(share, abs=0.002)
+    for bound, share in zip(bounds, shares, strict=True):
+        assert count_within(diagram, {"macs": bound}).share == pytest.approx(share, rel=0.02)
+        found = Within(diagram, {"macs": bound})
+        assert 0.5 < found.covered <= found.share / share * 1.001 <= 1.001
+        drawn = diagram.costs(found.draw(4000, generator(7)))[:, 0]
+        assert (bound[0] or 0) <= drawn.min() and drawn.max() <= (bound[1] or math.inf)
+        inside = (exact.values >= (bound[0] or 0)) & (exact.values <= (bound[1] or math.inf))
+        expected = np.average(exact.values[inside], weights=exact.shares[inside])
+        assert drawn.mean() == pytest.approx(expected, abs=5 * drawn.std() / math.sqrt(4000) + found.error)
+    far = Within(diagram, {"macs": (None, int(mean - 22 * std))})
+    assert far.diagram.costs(far.draw(1000, generator(8)))[:, 0].max() <= mean - 22 * std
+    assert far.covered > 0.01
+
+
+@pytest.mark.parametrize("name", ["hrnas_small", "nasbench201", "ofa_mobilenetv3", "tiny", "trionet"])
+def test_shipped_spaces_agree_with_elimination(name: str) -> None:
+    graph = nasdsl.load(Path(__file__).parents[1] / "spaces" / f"{name}.space").graph
+    cost = total_cost(graph)
+    costs = {"macs": cost.macs, "params": cost.params}
+    diagram = Diagram(graph, costs)
+    assert diagram.total == count(graph).total
+    for measure, value in costs.items():
+        assert diagram.least(measure)[0] == least(graph, value)[0]
+        assert diagram.greatest(measure)[0] == greatest(graph, value)[0]
+    paths = diagram.draw(20, generator(0))
+    matrix = diagram.matrix(paths, generator(1))
+    assert (diagram.find(matrix) == paths).all()
+    for row, (macs, params) in zip(diagram.encoding.decode(matrix), diagram.costs(paths).tolist(), strict=True):
+        assert Architecture.of(graph, dict(row)) == row
+        assert nasdsl_cost(graph, row) == {"macs": macs, "params": params}

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler.engine.diagram import Diagram, Paths, chunks
-from nasdsl.compiler.engine.histogram import Tally, count_within, moments
-from nasdsl.compiler.engine.lattice import Bounds, Groups, Lattice, Window, bounds, grouped
+from nasdsl.compiler.engine.histogram import Tally, count_within, times
+from nasdsl.compiler.engine.lattice import Bounds, Groups, Lattice, Window, bounds, grouped, lattice_for
 from nasdsl.compiler.engine.layers import Ints
 from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.engine.lookup import Lookup
@@ -23,7 +23,6 @@ from nasdsl.compiler.expr import Apply, Expr, Total, Value, decisions_of, is_num
 from nasdsl.compiler.graph import Graph
 
 MOST_KEPT = 1 << 23  # entries of all tables of what fits
-FAR = 20  # standard deviations from the mean beyond which shares are tilted
 
 
 # --- budgets of a space -----------------------------------------------------------------------------------------------
@@ -149,23 +148,16 @@ class Within:
         diagram, wanted = self.diagram, self.bounds
         single = len(wanted.columns) == 1
         kept = MOST_KEPT if single else 4 * MOST_KEPT  # of several measures tables are kept of what fits alone
-        far = _far(diagram, wanted)
-
-        def lattice_for(states: int) -> Lattice:
-            lattice = Lattice(diagram, wanted.columns, wanted.high, most=kept // (states + 1))
-            if far is None:
-                return lattice
-            axis, point = far
-            return lattice.tilted_to((point - lattice.least[axis]) / lattice.step[axis], axis)
 
         blocks = diagram.blocks.layers
         ends = [part.start for part in diagram.blocks_in] + [len(blocks)]
         groups: list[Groups] = []
         if single:
-            lattice = lattice_for(sum(layer.before for layer in diagram.layers))
+            lattice = lattice_for(diagram, wanted, kept // (sum(layer.before for layer in diagram.layers) + 1))
             groups = _joined_groups(diagram, lattice)
         if not single or sum(map(work, groups)) > sum(map(work, lattice.groups)):
-            lattice = lattice_for(sum(block.before for block in blocks))  # of more states, so of fewer points
+            # Of more states, so of fewer points.
+            lattice = lattice_for(diagram, wanted, kept // (sum(block.before for block in blocks) + 1))
             groups, ends, self._by_blocks = lattice.groups, list(range(len(blocks) + 1)), True
         try:
             room = Room(lattice, wanted, ends)
@@ -189,16 +181,21 @@ class Within:
         """Of all architectures, those that may be drawn; 0 where it is too small for floating point."""
         return math.exp(self._log_share)
 
+    @property
+    def error(self) -> int:
+        """By how much less than a bound something may cost and yet be left out, of the first measure."""
+        return 0 if self.exact else self._lattice.error[0]
+
     @cached_property
     def count(self) -> Tally:
         """How many architectures may be drawn."""
         if not self.bounds.columns or not self.diagram.layers:
             return Tally(self.diagram.total, 1.0, True)
         measures = self.diagram.measures
-        if self.exact and self._log_share > -FAR:
+        if self.exact:
             parts = zip(self.bounds.columns, self.bounds.low, self.bounds.high, strict=True)
             return count_within(self.diagram, {measures[c]: (low, high) for c, low, high in parts})
-        return Tally(_times(self.diagram.total, self._log_share), self.share, False)
+        return Tally(times(self.diagram.total, self._log_share), self.share, False)
 
     @cached_property
     def covered(self) -> float:
@@ -208,7 +205,7 @@ class Within:
         lattice, wanted = self._lattice, self.bounds
         # Inside the window no rounded cost lies below it, and none above it by more than the error.
         high = [h + error for h, error in zip(wanted.high, lattice.error, strict=True)]
-        wider = Lattice(self.diagram, wanted.columns, high, step=lattice.step)
+        wider = Lattice(self.diagram, wanted.columns, high, step=lattice.step, floors=lattice.floors)
         if lattice.theta:
             wider = wider.tilted(lattice.theta, lattice.axis)
         low = tuple(max(0, bound - error) for bound, error in zip(wanted.low, wider.error, strict=True))
@@ -234,28 +231,9 @@ class Within:
         return [Lookup(arcs.T) for arcs in self.diagram.block_arcs]
 
 
-def _far(diagram: Diagram, wanted: Bounds) -> tuple[int, int] | None:
-    """The place of the measure whose window is farthest from the mean, and the end of the window that is nearer to it;
-    None where all are near enough for floating point."""
-    found: tuple[float, int, int] | None = None
-    for axis, (column, low, high) in enumerate(zip(*wanted, strict=True)):
-        mean, std = moments(diagram, column)
-        for point, away in ((high, mean - high), (low, low - mean)):
-            if away > FAR * std and (found is None or away / std > found[0]):
-                found = (away / std, axis, point)
-    return None if found is None else found[1:]
-
-
 def _cheapest(diagram: Diagram, wanted: Bounds) -> str:
     costs = [f"{diagram.measures[c]} {diagram.least(diagram.measures[c])[0]:,}" for c in wanted.columns]
     return "the least of each measure alone is " + ", ".join(costs)
-
-
-def _times(total: int, log_share: float) -> int:
-    """A share of a number of any size."""
-    exponent, fraction = divmod(log_share / math.log(2), 1)
-    scaled = Fraction(2.0**fraction) * total
-    return round(scaled / (1 << int(-exponent)) if exponent < 0 else scaled * (1 << int(exponent)))
 
 
 def _joined_groups(diagram: Diagram, lattice: Lattice) -> list[Groups]:

@@ -21,7 +21,7 @@ from nasdsl.compiler.engine.limits import Infeasible, TooWide, spend
 from nasdsl.compiler.engine.network import Factor, Network
 from nasdsl.compiler.expr import decisions_of
 
-MOST_ARCS = 1 << 20  # of one decision
+MOST_ARCS = 1 << 18  # of one decision
 MOST_COMPARED = 1 << 14  # states between two decisions that are compared with each other
 _NO_COST = np.iinfo(np.int64).min  # a FAULT: the cost has no value
 

@@ -32,7 +32,7 @@ from nasdsl.compiler.engine.alias import Alias
 from nasdsl.compiler.engine.cells import ABSENT, Cell
 from nasdsl.compiler.engine.chain import chain, whole
 from nasdsl.compiler.engine.cheapest import best_behind, paths_in_order
-from nasdsl.compiler.engine.layers import Ints, Layer, Layering, Weights, join, segments
+from nasdsl.compiler.engine.layers import Ints, Layer, Layering, Weights, join, moments, segments
 from nasdsl.compiler.engine.lookup import Lookup
 from nasdsl.compiler.engine.members import Members
 from nasdsl.compiler.engine.network import Constraint, Network
@@ -298,6 +298,13 @@ class Diagram:
         """The greatest of a measure, and a path [layers] that attains it."""
         cost, path = self._extreme(self.measure(measure), -1)
         return -cost, path
+
+    def moments(self, measure: str) -> tuple[float, float]:
+        """Mean and standard deviation of a measure over all architectures."""
+        column = self.measure(measure)
+        shares = [self.layering.shares(number) for number in range(self.size)]
+        mean, std = moments(self.layers, shares, [layer.costs[:, column] for layer in self.layers])
+        return mean + int(self.constants[column]), std
 
     def completion(self, column: int, sign: int = 1) -> list[Ints]:
         """Of each boundary between layers: the least of `sign` x cost of what follows on each state."""

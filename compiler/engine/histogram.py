@@ -7,21 +7,23 @@ from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler.engine.diagram import Diagram
-from nasdsl.compiler.engine.lattice import Lattice, Window, behind_states, bounds
+from nasdsl.compiler.engine.lattice import Bounds, Lattice, Window, behind_states, bounds, lattice_for
 from nasdsl.compiler.engine.layers import Floats, Ints
+from nasdsl.compiler.engine.limits import Infeasible
+from nasdsl.compiler.engine.room import Room
 
 COUNTED = 100  # exact counts are told up to 2^COUNTED architectures
 
 
 class Tally(NamedTuple):
-    """How many architectures, and which share of all; `exact` is false where costs were rounded up, so that some at the
-    edge were left out, or where there are too many to tell their number to the last digit."""
+    """How many architectures, and which share of all; `exact` is false where costs were rounded, so that some at the
+    edge may be on the wrong side, or where there are too many to tell their number to the last digit."""
 
     number: int
     share: float
@@ -99,12 +101,12 @@ def distribution(diagram: Diagram, measure: str) -> Distribution:
     """How a measure is distributed over all architectures: exactly, where that is within reach."""
     column = diagram.measure(measure)
     least, greatest = diagram.least(measure)[0], diagram.greatest(measure)[0]
-    lattice = Lattice(diagram, [column], [greatest], up=False)
+    lattice = lattice_for(diagram, Bounds((column,), (least,), (greatest,)), up=False)
     shares, counts = _density(diagram, lattice)
     points = np.flatnonzero(shares)
-    mean, std = moments(diagram, column)
+    mean, std = diagram.moments(measure)
     return Distribution(
-        lattice.least[0] + lattice.step[0] * points,
+        np.clip(lattice.least[0] + lattice.step[0] * points, least, greatest),
         shares[points],
         lattice.exact,
         lattice.error[0],
@@ -121,7 +123,7 @@ def _density(diagram: Diagram, lattice: Lattice) -> tuple[Floats, tuple[Ints, ND
     """The share of the architectures at each point, and their number: the one that is equal to what a sum modulo 2^64
     says and closest to what the share says."""
     one = (1,) * len(lattice.shape)
-    ((shares,),) = deque(behind_states(lattice.groups, np.ones(one), lattice.shape), maxlen=1)
+    ((shares,),) = deque(behind_states(lattice.groups, np.ones(one), lattice.cut), maxlen=1)
     if not lattice.exact or diagram.total.bit_length() > COUNTED:
         return shares, None
     modulo = behind_states(lattice.groups, np.ones(one, np.uint64), lattice.shape, exactly=True)
@@ -130,24 +132,10 @@ def _density(diagram: Diagram, lattice: Lattice) -> tuple[Floats, tuple[Ints, ND
     return shares, (high, low)
 
 
-def moments(diagram: Diagram, column: int) -> tuple[float, float]:
-    """Mean and standard deviation of a cost."""
-    layering = diagram.layering
-    mean: NDArray[Any] = np.zeros(1)
-    variance: NDArray[Any] = np.zeros(1)
-    for number, layer in reversed(list(enumerate(layering.layers))):
-        share = layering.shares(number)
-        cost = layer.costs[:, column] + mean[layer.target]
-        mean = np.bincount(layer.source, share * cost, layer.before)
-        spread = (cost - mean[layer.source]) ** 2 + variance[layer.target]
-        variance = np.bincount(layer.source, share * spread, layer.before)
-    return float(mean[0]) + int(diagram.constants[column]), math.sqrt(float(variance[0]))
-
-
 def count_within(diagram: Diagram, window: Window) -> Tally:
     """How many architectures lie inside a window.
 
-    Where costs have to be rounded those within `Lattice.error` of a bound may be left out, never one outside counted.
+    Where costs have to be rounded, to the nearest point of a lattice, some near a bound may be on the wrong side.
 
     Raises:
         Infeasible: none does, by one measure alone.
@@ -157,15 +145,26 @@ def count_within(diagram: Diagram, window: Window) -> Tally:
     wanted = bounds(diagram, window)
     if not wanted.columns:
         return Tally(diagram.total, 1.0, True)
-    lattice = Lattice(diagram, wanted.columns, wanted.high)
+    lattice = lattice_for(diagram, wanted, up=False)
+    if not lattice.exact or lattice.theta or diagram.total.bit_length() > COUNTED:
+        try:
+            log_share = Room(lattice, wanted, ()).log_share
+        except Infeasible:
+            return Tally(0, 0.0, lattice.exact)
+        return Tally(times(diagram.total, log_share), math.exp(log_share), False)
     shares, counts = _density(diagram, lattice)
+    assert counts is not None
     inside = tuple(
-        slice(max(0, -(-(low + error - least) // step)) if low > least else 0, None)
-        for low, least, step, error in zip(wanted.low, lattice.least, lattice.step, lattice.error, strict=True)
+        slice(-(-(low - least) // step), None)
+        for low, least, step in zip(wanted.low, lattice.least, lattice.step, strict=True)
     )
-    share = float(shares[inside].sum())
-    if counts is None:
-        return Tally(round(Fraction(share) * diagram.total), share, False)
     high, low = counts[0][inside], counts[1][inside]
     count = (int(high.sum()) << 64) + (int((low >> 32).sum()) << 32) + int((low & 0xFFFFFFFF).sum())
-    return Tally(count, share, True)
+    return Tally(count, float(shares[inside].sum()), True)
+
+
+def times(total: int, log_share: float) -> int:
+    """A share, by its natural logarithm, of a number of any size."""
+    exponent, fraction = divmod(log_share / math.log(2), 1)
+    scaled = Fraction(2.0**fraction) * total
+    return round(scaled / (1 << int(-exponent)) if exponent < 0 else scaled * (1 << int(exponent)))

@@ -12,6 +12,10 @@ outside seems to lie inside, else to the nearest point, so that errors cancel. H
 Far from the mean, shares are too small for floating point: of 2^1000 architectures a budget may leave 2^500. There
 the shares are *tilted*: each is multiplied by e^(-theta r) and scaled anew, so that what lies near the budget becomes
 common. A factor e^(-theta x) on every sum x changes nothing in the odds between architectures of equal cost.
+
+Where costs are rounded and nearly all architectures cost about the same, as with many prunable widths, the lattice is
+laid over that part of the costs alone, so that its steps are small: b(s) is then a *floor*, which what follows on s
+undercuts with a probability below e^-FORGOTTEN, and what does is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from numpy.typing import NDArray
 
 from nasdsl.compiler.engine.cheapest import best_behind
 from nasdsl.compiler.engine.diagram import Diagram
-from nasdsl.compiler.engine.layers import Floats, Ints, Layer
+from nasdsl.compiler.engine.layers import Floats, Ints, Layer, moments
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
 
 Window: TypeAlias = Mapping[str, tuple[float | None, float | None]]
@@ -38,6 +42,8 @@ MOST_POINTS = 1 << 22  # of a lattice
 MOST_ROUNDED = 1 << 19  # for each measure, where costs are rounded: more would cost time and tell little
 MOST_WORK = 1 << 31  # multiplications for one distribution
 MOST_SPACE = 1 << 25  # lattice points of all states between two layers
+FORGOTTEN = 45.0
+FAR = 20  # standard deviations from the mean beyond which shares are tilted
 _PIECE = 1 << 13  # lattice points worked on at a time: they stay in the cache
 
 
@@ -147,13 +153,17 @@ class Lattice:
         most: lattice points that can be afforded, by default MOST_POINTS.
         up: whether costs are rounded up rather than to the nearest point.
         step: as another lattice has it, rather than the smallest that can be afforded.
+        floors: of each boundary and state, where the lattice of what follows begins, for one measure; by default the
+            least that can follow.
 
     Attributes:
         layering: the blocks of the diagram.
         least: the least cost of each measure, where the lattice begins.
         step: between neighbouring points.
         shape: how many points lie up to `high`.
+        cut: how many points are kept at any boundary.
         exact: whether no cost is rounded.
+        up: whether costs were rounded up.
         error: a cost is off by at most so much.
         shifts: of each block, [arcs, measures] the costs of its arcs above what need be, in steps.
         theta, axis: of the tilt, for each step of one of the measures; 0 for none.
@@ -170,11 +180,13 @@ class Lattice:
         most: int | None = None,
         up: bool = True,
         step: Sequence[int] | None = None,
+        floors: Sequence[Ints] | None = None,
     ):
-        self.layering = diagram.blocks
+        self.layering, self.columns = diagram.blocks, tuple(columns)
         self.theta, self.axis = 0.0, 0
         layers = self.layering.layers
-        behind = [best_behind(layers, column) for column in columns]
+        self.floors, self.up = floors, up
+        behind = [best_behind(layers, column) for column in columns] if floors is None else [floors]
         excess = [_excess(layer, number, columns, behind) for number, layer in enumerate(layers)]
         least = [int(best[0][0]) for best in behind]
         self.least = tuple(low + int(diagram.constants[c]) for low, c in zip(least, columns, strict=True))
@@ -185,7 +197,7 @@ class Lattice:
             groups = sum(len(grouped(layer, np.ones(len(layer)), e)) for layer, e in zip(layers, excess, strict=True))
             states = max((layer.before for layer in layers), default=1)
             most = min(most or MOST_POINTS, MOST_WORK // max(groups, 1), MOST_SPACE // states)
-            step = _steps(span, own, most, len(layers))
+            step = _steps(span, own, most if floors is None else most // 2, len(layers))
         self.step = tuple(step)
         self.exact = self.step == tuple(own)
         steps = np.array(self.step, np.int64)
@@ -196,6 +208,8 @@ class Lattice:
         # Rounding may lead beyond the greatest cost; where nothing is cut off, nothing shall be lost.
         beyond = [number if width == most else 0 for number, width, most in zip(rounded, span, widest, strict=True)]
         self.shape = tuple(width // s + 1 + b for width, s, b in zip(span, self.step, beyond, strict=True))
+        # After a cheap beginning more may be left than at the start, measured from floors that did not count on it.
+        self.cut = self.shape if floors is None else tuple(2 * size for size in self.shape)
 
     def shares(self, number: int) -> Floats:
         """Of what lies behind a state, the part behind each arc of a block that leaves it; tilted."""
@@ -219,25 +233,44 @@ class Lattice:
     def tilted_to(self, point: float, axis: int) -> Lattice:
         """The same lattice, with its shares tilted so that their mean lies at a point of an axis."""
         self = self.tilted(0.0, axis)
-        sign = 1 if self._mean(0.0) > point else -1
+        sign = 1 if self._moments(0.0)[0] > point else -1
         low, high = 0.0, 1e-9
-        while sign * (self._mean(sign * high) - point) > 0 and high < 700:
+        while sign * (self._moments(sign * high)[0] - point) > 0 and high < 700:
             low, high = high, 2 * high
         for _ in range(40):
             middle = (low + high) / 2
-            if sign * (self._mean(sign * middle) - point) > 0:
+            if sign * (self._moments(sign * middle)[0] - point) > 0:
                 low = middle
             else:
                 high = middle
         return self.tilted(sign * high, axis)
 
-    def _mean(self, theta: float) -> float:
+    def _moments(self, theta: float) -> tuple[float, float]:
+        """Mean and standard deviation of what is above the least, in steps, under a tilt."""
         tilts = self._tilts(theta)
-        mean: NDArray[Any] = np.zeros(1)
-        for number, layer in reversed(list(enumerate(self.layering.layers))):
-            cost = self.shifts[number][:, self.axis] + mean[layer.target]
-            mean = np.bincount(layer.source, self._tilted(number, theta, tilts) * cost, layer.before)
-        return float(mean[0])
+        shares = [self._tilted(number, theta, tilts) for number in range(len(self.shifts))]
+        return moments(self.layering.layers, shares, [shift[:, self.axis] for shift in self.shifts])
+
+    def reach(self) -> tuple[list[Ints], int]:
+        """Floors for a lattice of one measure, and a cost that is exceeded as rarely as they are undercut.
+
+        Of a sum x, P(x <= a) is at most e^(c a) x E(e^(-c x)) for every c > 0 (Chernoff). The expectation is that of
+        a tilt by c, so a few of these tell for each state where nearly all that follows on it begins.
+        """
+        layers = self.layering.layers
+        least = best_behind(layers, self.columns[0])
+        _, std = self._moments(self.theta)
+        floors: list[Floats] = [np.zeros(len(best)) for best in least]
+        top = math.inf
+        for number in (2, 3, 4.5, 6.5, 9, 12, 17, 25) if std > 0 else ():
+            slope = number / std
+            lower, upper = self._tilts(self.theta + slope), self._tilts(self.theta - slope)
+            for floor, below, here in zip(floors, lower, self.tilts, strict=True):
+                np.maximum(floor, (here - below - FORGOTTEN) / slope, out=floor)
+            top = min(top, (float(upper[0][0] - self.tilts[0][0]) + FORGOTTEN) / slope)
+        step = self.step[0]
+        found = [best + step * np.floor(floor).astype(np.int64) for best, floor in zip(least, floors, strict=True)]
+        return found, self.least[0] + step * math.ceil(top if std > 0 else 0)
 
     def _tilts(self, theta: float) -> list[Floats]:
         out: list[Floats] = [np.zeros(1)]
@@ -265,6 +298,41 @@ class Lattice:
         """Of each block."""
         layers = enumerate(self.layering.layers)
         return [grouped(layer, self.shares(number), self.shifts[number], apart=True) for number, layer in layers]
+
+
+def lattice_for(diagram: Diagram, wanted: Bounds, most: int | None = None, up: bool = True) -> Lattice:
+    """The lattice that suits a window: tilted if the window lies far from the mean, and laid over the part that nearly
+    all costs fall into, where that makes its steps smaller.
+
+    Raises:
+        TooWide: so many terms would be rounded that the rounded costs say little.
+    """
+    far = _far(diagram, wanted)
+
+    def tilted(lattice: Lattice) -> Lattice:
+        if far is None:
+            return lattice
+        axis, point = far
+        return lattice.tilted_to((point - lattice.least[axis]) / lattice.step[axis], axis)
+
+    whole = Lattice(diagram, wanted.columns, wanted.high, most, up)
+    if whole.exact or len(wanted.columns) > 1:
+        return tilted(whole)
+    floors, top = tilted(Lattice(diagram, wanted.columns, wanted.high, most, up=False)).reach()
+    part = Lattice(diagram, wanted.columns, [min(wanted.high[0], top)], most, up, floors=floors)
+    return tilted(part if 2 * part.step[0] < whole.step[0] else whole)
+
+
+def _far(diagram: Diagram, wanted: Bounds) -> tuple[int, int] | None:
+    """The place of the measure whose window is farthest from the mean, and the end of the window that is nearer to it;
+    None where all are near enough for floating point."""
+    found: tuple[float, int, int] | None = None
+    for axis, (column, low, high) in enumerate(zip(*wanted, strict=True)):
+        mean, std = diagram.moments(diagram.measures[column])
+        for point, away in ((high, mean - high), (low, low - mean)):
+            if away > FAR * std and (found is None or away / std > found[0]):
+                found = (away / std, axis, point)
+    return None if found is None else found[1:]
 
 
 def _excess(layer: Layer, number: int, columns: Sequence[int], behind: Sequence[Sequence[Ints]]) -> Ints:

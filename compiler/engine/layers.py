@@ -127,6 +127,19 @@ class Layering:
         return behind.over(self.behind[number][layer.source])
 
 
+def moments(layers: Sequence[Layer], shares: Sequence[Floats], costs: Sequence[Ints]) -> tuple[float, float]:
+    """Mean and standard deviation of a sum of costs [arcs], where `shares` [arcs] of what lies behind a state take
+    each arc that leaves it."""
+    mean: NDArray[Any] = np.zeros(1)
+    variance: NDArray[Any] = np.zeros(1)
+    for layer, share, cost in zip(reversed(layers), reversed(shares), reversed(costs), strict=True):
+        total = cost + mean[layer.target]
+        mean = np.bincount(layer.source, share * total, layer.before)
+        around = (total - mean[layer.source]) ** 2 + variance[layer.target]
+        variance = np.bincount(layer.source, share * around, layer.before)
+    return float(mean[0]), math.sqrt(float(variance[0]))
+
+
 def spread(first: NDArray[Any], count: NDArray[Any]) -> tuple[Ints, Ints]:
     """Ranges one after the other: for each of their entries the number of its range, and the entry.
 

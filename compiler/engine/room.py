@@ -32,7 +32,9 @@ class Room:
     def __init__(self, lattice: Lattice, wanted: Bounds, boundaries: Collection[int]):
         self.lattice = lattice
         self.left = np.array(lattice.shape, np.int64) - 1
-        parts = zip(wanted.low, lattice.least, lattice.step, lattice.error, strict=True)
+        # What was rounded up may lie as far below a bound as the error says.
+        margin = lattice.error if lattice.up else (0,) * len(lattice.error)
+        parts = zip(wanted.low, lattice.least, lattice.step, margin, strict=True)
         first = [-(-(low + error - least) // step) if low > least else 0 for low, least, step, error in parts]
         width = [int(last) - start for last, start in zip(self.left, first, strict=True)]
         if min(width) < 0:
@@ -52,7 +54,7 @@ class Room:
         self._offset: dict[int, Ints] = {}
         self._length: dict[int, Ints] = {}
         last = len(lattice.groups)
-        for number, behind in enumerate(behind_states(lattice.groups, end, lattice.shape)):
+        for number, behind in enumerate(behind_states(lattice.groups, end, lattice.cut)):
             if last - number in boundaries or number == last:
                 self._keep(last - number, behind, boxed)
         share = float(self.at(0, np.zeros(1, np.int64), self.left[None])[0])
