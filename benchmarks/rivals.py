@@ -348,8 +348,7 @@ def the_budgets(
                 continue
             cells += [brief(rate_of(answers)), f"{kept(answers):.2g}"]
         rows.append((*cells, f"{running[name].ask('deep', n=DRAWN, limit=limits[0]):.2f}"))
-    shares = [f"{share:.2g}" for share in SHARES.values()]
-    head = ("tool", *(word for share in (*shares, "mutants") for word in (share, "kept")), "four blocks")
+    head = ("tool", *(word for share in (*SHARES, "mutants") for word in (share, "kept")), "four blocks")
     note = (
         f"Architectures drawn and costed inside budgets that {' and '.join(SHARES)} of all keep; then mutants of such "
         f"inside the wider one, costed. nasdsl draws inside, uniformly. The others draw, cost and keep what happens to "
