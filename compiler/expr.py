@@ -694,7 +694,7 @@ def follows(condition: Value, given: Value) -> bool:
         return every(follows(arg, given) for arg in condition.args)
     if not isinstance(condition, Apply):
         return False
-    return _told_by_order(condition, parts) or _tried_by_order(condition, parts)
+    return _told_by_order(condition, parts) or _tried(condition, parts)
 
 
 def _told_by_order(condition: Apply, parts: tuple[Value, ...]) -> bool:
@@ -706,30 +706,60 @@ def _told_by_order(condition: Apply, parts: tuple[Value, ...]) -> bool:
     return Apply("lt", denied.args[::-1]) in parts or (denied.function == "eq" and Apply("lt", denied.args) in parts)
 
 
-def _tried_by_order(condition: Apply, parts: tuple[Value, ...]) -> bool:
-    """Whether a condition on what the given orders compare, and on nothing else, holds for all that it can be."""
+def _tried(condition: Apply, parts: tuple[Value, ...]) -> bool:
+    """Whether a condition holds for all that its parts can be, under those of the given orders that speak of them.
+
+    What the orders compare, and what hangs on many decisions but has few values, counts as a decision of its own.
+    """
     orders = [p for p in parts if isinstance(p, Apply) and p.function in ("lt", "le")]
-    compared = dict.fromkeys(side for order in orders for side in order.args if isinstance(side, Expr))
-    tables = {side: Case(f" {i}", tuple(options(side) or ())) for i, side in enumerate(compared)}
-    if not tables or not 0 < math.prod(len(table.values) for table in tables.values()) <= MOST_OPTIONS:
-        return False
+    tables: dict[Expr, Case] = {}
+    domains: dict[str, int] = {}
 
-    def put(value: Value) -> Value:
-        if isinstance(value, Expr) and value in tables:
-            return tables[value]
-        return Apply(value.function, tuple(map(put, value.args))) if isinstance(value, Apply) else value
+    def table(value: Expr) -> Case | None:
+        if value not in tables:
+            possible = options(value)
+            if not possible or len(possible) > MOST_VALUES:
+                return None
+            tables[value] = Case(f" {len(tables)}", tuple(possible))
+            domains[tables[value].path] = len(possible)
+        return tables[value]
 
-    wanted, names = put(condition), {table.path for table in tables.values()}
-    if not wanted.decisions <= names:
+    def put(value: Value, others: frozenset[str] = frozenset()) -> Value:
+        """The value in terms of tables; `others` are the decisions that the rest of the condition hangs on."""
+        if not isinstance(value, Expr):
+            return value
+        if isinstance(value, Case | Among):
+            domains[value.path] = len(value.values) if isinstance(value, Case) else value.n
+        found = tables.get(value)
+        if found is None and isinstance(value, Apply) and len(value.decisions) > 2 and not value.decisions & others:
+            found = table(value)
+        if found is not None or not isinstance(value, Apply):
+            return value if found is None else found
+        return inside(value, others)
+
+    def inside(value: Apply, others: frozenset[str] = frozenset()) -> Apply:
+        each = [decisions_of(arg) for arg in value.args]
+        beside = [others.union(*each[:i], *each[i + 1 :]) for i in range(len(each))]
+        return Apply(value.function, tuple(map(put, value.args, beside)))
+
+    for order in orders:
+        for side in order.args:
+            if isinstance(side, Expr):
+                table(side)
+    wanted = inside(condition)
+    paths = [path for path in domains if path in wanted.decisions]
+    if len(paths) < len(wanted.decisions) or math.prod(domains[path] for path in paths) > MOST_OPTIONS:
         return False
-    known = [found for order in orders if (found := put(order)).decisions <= names]
-    for picked in itertools.product(*[range(len(table.values)) for table in tables.values()]):
-        values = {table.path: i for table, i in zip(tables.values(), picked, strict=True)}
+    known = [found for order in orders if (found := inside(order)).decisions <= wanted.decisions]
+    for picked in itertools.product(*[range(domains[path]) for path in paths]):
+        values = dict(zip(paths, picked, strict=True))
         if all(holds(order, values) for order in known) and not holds(wanted, values):
             return False
     return True
 
 
+MOST_VALUES = 16
+"""Of a part of a condition that is tried."""
 MOST_OPTIONS = 256
 
 

@@ -138,3 +138,22 @@ def test_what_follows_from_an_order_is_tried() -> None:
     for given in (True, less(fine, coarse), at_most(coarse, fine), both(Has("s", 1), less(A, B))):
         assert not follows(whole, given)
     assert not follows(equal(step, A), less(coarse, fine))  # of something else, too
+
+
+def test_what_hangs_on_many_decisions_but_has_few_values_is_tried() -> None:
+    flags = [Among(f"f{i}", 2, frozenset({1})) for i in range(30)]
+    doublings = apply("min", add(*[choose(flag, 1, 0) for flag in flags]), 3)
+    assert options(doublings) is None  # 2^30 sums
+    doublings = 0
+    for flag in flags:
+        doublings = apply("min", 4, choose(flag, doublings + 1, doublings))
+    assert options(doublings) == {0, 1, 2, 3, 4}
+    doublings = apply("min", 3, doublings)
+    base = Case("c", (6, 8, 14))
+    width = multiply(2, base, apply("pow", 2, doublings))
+    half = apply("div", base, 2)
+    assert follows(apply("divides", half, width), True)
+    assert follows(apply("divides", half, width), both(*flags))
+    assert not follows(apply("divides", base, multiply(half, apply("pow", 2, doublings))), True)
+    assert not follows(less(width, 100), True)
+    assert follows(at_most(width, 2 * 14 * 8), True)

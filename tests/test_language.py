@@ -680,3 +680,13 @@ def test_runs_and_extracts_to_the_same(name):
             taken = small(image)
         assert torch.allclose(whole, taken, atol=1e-5), name
         assert sum(p.numel() for p in small.parameters()) == cost_of(graph, architecture)["params"]
+
+
+def test_a_shortcut_is_there_where_the_shape_changes():
+    text = "space test { input 3 x 16 x 16, network { conv(8), residual { conv(oneof(8, 16)) }, classify(10) } }"
+    graph = elaborate(Source(text)).graph
+    for option, shortcut in ((0, 0), (1, 8 * 16 + 2 * 16)):
+        width = (8, 16)[option]
+        body = 3 * 8 + 2 * 8 + 8 * width + 2 * width
+        values = {next(iter(graph.decisions)): option}
+        assert cost_of(graph, values)["params"] == body + shortcut + 10 * width + 10

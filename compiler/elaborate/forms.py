@@ -168,7 +168,8 @@ def _shortcut(flow: Tensor, inside: Tensor, stride: Value, frame: Frame, span: S
         "stride": stride,
         "act": Symbol("none"),
     }
-    made = node_for(conv, arguments, (flow,), frame.but(path=join(frame.path, "shortcut")), span, {})
+    changes = frame.when(expr.negate(same)).but(path=join(frame.path, "shortcut"))
+    made = node_for(conv, arguments, (flow,), changes, span, {})
     if same is False:
         return made
     # in width and scale both are as the body is, which need not be proven again
