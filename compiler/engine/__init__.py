@@ -25,4 +25,9 @@ decision is optimised inside each cell and never splits one. Nor does a product 
 **Intermediates.** A factor over many decisions is split: a partial result (the sum of the first depths, a running
 width, whether a node is alive) becomes a variable of its own, whose values are those it can take. Being a function of
 the decisions it changes no sum over them.
+
+**The diagram.** Elimination answers one question at a time. For populations the same variables are laid out as a
+layered diagram (`diagram.py`): arcs over a few decisions each, between states that hold what later factors still ask
+about. Counts, distributions, draws, the k cheapest, mutation and crossover are then sums and table look-ups over whole
+arrays of architectures, inside a window of costs (`budget.py`, `vary.py`) as well as outside.
 """

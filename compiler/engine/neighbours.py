@@ -41,11 +41,15 @@ class Tree:
         self.nodes: list[NDArray[Any]] = [node]  # [arcs] of each depth
         self.codes: list[Ints] = []  # of each node its parent and its cell, ascending
         self.first: list[Ints] = []  # of each node its first child
+        self.child: list[NDArray[np.int32]] = []  # by such a code the node one deeper, -1 where there is none
         for j, size in enumerate(self.sizes):
             code = node * size + layer.cells[:, j]
             new = np.flatnonzero(np.diff(code, prepend=-1))
             self.codes.append(code[new].astype(np.int64))
             self.first.append(np.searchsorted(node[new], np.arange(int(node[-1]) + 2)))
+            child = np.full((int(node[-1]) + 1) * size, -1, np.int32)
+            child[code[new]] = np.arange(len(new))
+            self.child.append(child)
             node = np.cumsum(np.diff(code, prepend=-1) != 0) - 1
             self.nodes.append(node)
 
@@ -56,10 +60,8 @@ class Tree:
 
     def follow(self, depth: int, node: Ints, cell: NDArray[Any]) -> tuple[Ints, Ints]:
         """Rows and nodes one deeper: the child with a cell where there is one, else all children."""
-        codes = self.codes[depth]
-        code = node * self.sizes[depth] + cell
-        child = np.searchsorted(codes, code).clip(max=len(codes) - 1)
-        there = codes[child] == code
+        child = self.child[depth][node * self.sizes[depth] + cell].astype(np.int64)
+        there = child >= 0
         if there.all():
             return np.arange(len(node)), child
         first = np.where(there, child, self.first[depth][node])
