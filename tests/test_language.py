@@ -690,3 +690,10 @@ def test_a_shortcut_is_there_where_the_shape_changes():
         body = 3 * 8 + 2 * 8 + 8 * width + 2 * width
         values = {next(iter(graph.decisions)): option}
         assert cost_of(graph, values)["params"] == body + shortcut + 10 * width + 10
+
+
+def test_library_operators_find_what_they_use_whichever_is_called_first():
+    head = "retina(classes: 3, depth: 1, anchors: 1, level_norm: true)"
+    slots = f"backbone: conv(8, kernel: 3, stride: 8), neck: fpn(levels: 3..4, out: 8), proposals: none, head: {head}"
+    graph = elaborate(Source(f"space test {{ input 3 x 32 x 32, detector {{ {slots} }} }}")).graph
+    assert sum(node.op == "relu" for node in graph.nodes.values()) == 2 * 2  # of two towers on two levels

@@ -61,17 +61,22 @@ def find(name: str, frame: Frame) -> UserOperator | None:
     if builder.library is None:
         builder.library = Scope()
     scope = builder.library
-    if name not in scope.operators:
-        home = Frame(builder, scope, functions=frame.functions, apply_form=frame.apply_form)
-        for word, item in _declarations(file).items():
-            if isinstance(item, syntax.Operator):
-                scope.operators[word] = UserOperator(word, item.formals, item.body, home, item.name.span)
-            elif isinstance(item, syntax.Fusion):
-                scope.fusions[word] = UserFusion(word, item.formals, item.body, home, item.name.span)
-            else:  # functions alone: a value would need a place in the text to be decided at
-                assert item.formals is not None
-                scope.bind(word, Function(word, item.formals, item.value, home), item.name.span)
+    for source in ("blocks", file):  # the other files use functions of the first
+        if FILES[source][0] not in scope.operators:
+            _declare(source, scope, Frame(builder, scope, functions=frame.functions, apply_form=frame.apply_form))
     return scope.operators[name]
+
+
+def _declare(file: str, scope: Scope, home: Frame) -> None:
+    """Puts what a file declares into the library's scope."""
+    for word, item in _declarations(file).items():
+        if isinstance(item, syntax.Operator):
+            scope.operators[word] = UserOperator(word, item.formals, item.body, home, item.name.span)
+        elif isinstance(item, syntax.Fusion):
+            scope.fusions[word] = UserFusion(word, item.formals, item.body, home, item.name.span)
+        else:  # functions alone: a value would need a place in the text to be decided at
+            assert item.formals is not None
+            scope.bind(word, Function(word, item.formals, item.value, home), item.name.span)
 
 
 def inside(span: Span | None) -> bool:
