@@ -175,9 +175,10 @@ def test_two_stand_alone_networks_are_members(name: str, depths: Sequence[int]) 
 # --- Closed forms -----------------------------------------------------------------------------------------------------
 
 
-def cost_of_block(b: Block, norm_attention: bool = True) -> dict[str, int]:
-    """MACs and parameters. Attention is computed at the input's resolution, the last projection at the output's."""
-    before, after, m = b.size**2, b.smaller**2, b.mid
+def cost_of_block(b: Block, norm_attention: bool = True, strided_down: bool = False) -> dict[str, int]:
+    """MACs and parameters. Attention is computed at the resolution that it reads, the last layer at the output's."""
+    size = b.smaller if strided_down else b.size
+    before, after, m = size**2, b.smaller**2, b.mid
     macs, params = before * b.inputs * m, b.inputs * m + 2 * m
     if b.op == "conv":
         weights = b.given["kernel"] ** 2 * m**2
@@ -187,7 +188,7 @@ def cost_of_block(b: Block, norm_attention: bool = True) -> dict[str, int]:
         if b.op == "local":
             weights, offsets, seen = m * (2 * q + v), b.given["window"] ** 2, b.given["window"] ** 2
         else:
-            weights, offsets, seen = (m + v) * (2 * q + v), 2 * (2 * b.size - 1), 2 * b.size
+            weights, offsets, seen = (m + v) * (2 * q + v), 2 * (2 * size - 1), 2 * size
         macs += before * (weights + seen * (2 * q + v))
         params += weights + offsets * head + (2 * v if norm_attention else 0)
     macs, params = macs + after * b.value * b.out, params + b.value * b.out + 2 * b.out
@@ -204,16 +205,18 @@ def closed_form(blocks: Sequence[Block], side: int, **given: bool) -> dict[str, 
     }
 
 
-@pytest.mark.parametrize(("side", "norms"), [(224, True), (96, True), (100, False)])
-def test_costs_are_the_closed_form(side: int, norms: bool) -> None:
-    change = f"input 3 x {side} x {side}, norm_attention: {str(norms).lower()}"
+@pytest.mark.parametrize(("side", "norms", "down"), [(224, True, False), (96, True, True), (100, False, False)])
+def test_costs_are_the_closed_form(side: int, norms: bool, down: bool) -> None:
+    change = (
+        f"input 3 x {side} x {side}, norm_attention: {str(norms).lower()}, striding: {'down' if down else 'between'}"
+    )
     graph, rng = graph_of(change="" if side == 224 else change), random.Random(side)
     costs = total_cost(graph)._asdict()
     for _ in range(20):
         stages = random_stages(rng)
         values = values_of(graph, stages)
         found = {measure: expr.evaluate(cost, values) for measure, cost in costs.items()}
-        assert found == closed_form(blocks_of(stages, side), side, norm_attention=norms)
+        assert found == closed_form(blocks_of(stages, side), side, norm_attention=norms, strided_down=down)
 
 
 def test_every_architecture_keeps_the_first_blocks_of_a_stage() -> None:
