@@ -21,7 +21,10 @@ def _vector(channels: Value, x: Shape) -> Shape:
 def _linear_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
     x = inputs[0]
     if x.height is not None:
-        raise ShapeProblem("linear reads a vector, but here it gets a feature map", help="global_pool() or flatten() makes a vector of a map")
+        raise ShapeProblem(
+            "linear reads a vector, but here it gets a feature map",
+            help="global_pool() or flatten() makes a vector of a map",
+        )
     return _vector(attrs["out"], x)
 
 
