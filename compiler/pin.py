@@ -65,7 +65,9 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
         if present is False:
             continue
         edges = tuple(
-            Edge(alias.get(e.source, e.source), when) for e in node.inputs if (when := put(e.when)) is not False
+            Edge(source, when)
+            for e in node.inputs
+            if (when := put(e.when)) is not False and (source := alias.get(e.source, e.source)) in nodes
         )
         only = _only_input(node, edges)
         if only is not None:

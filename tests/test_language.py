@@ -22,6 +22,7 @@ from nasdsl.compiler.count import count
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.extremes import feasible, structural
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
@@ -697,3 +698,29 @@ def test_library_operators_find_what_they_use_whichever_is_called_first():
     slots = f"backbone: conv(8, kernel: 3, stride: 8), neck: fpn(levels: 3..4, out: 8), proposals: none, head: {head}"
     graph = elaborate(Source(f"space test {{ input 3 x 32 x 32, detector {{ {slots} }} }}")).graph
     assert sum(node.op == "relu" for node in graph.nodes.values()) == 2 * 2  # of two towers on two levels
+
+
+def test_what_is_gone_is_read_no_more():
+    """A branch under one choice, read under another that excludes it: pinning the first takes its edges away, too."""
+    text = """
+    space test {
+      input 3 x 64 x 64
+      let levels = oneof(2, 3)
+      let wide = oneof(narrow, broad)
+      network {
+        conv(8)
+        for i in 1..3 { c: conv(8, stride: 2) if i <= levels else none }
+        match wide { narrow: branches(c) -> mean() -> conv(8), broad: branches(c) -> parallel { conv(8) } -> mean() }
+        classify(5)
+      }
+    }
+    """
+    graph = elaborate(Source(text)).graph
+    for levels in (0, 1):
+        for wide in (0, 1):
+            for order in (("levels", "wide"), ("wide", "levels")):
+                pinned = graph
+                for path in order:
+                    pinned = pin(pinned, {path: {"levels": levels, "wide": wide}[path]})
+                    assert all(edge.source in pinned.nodes for node in pinned.nodes.values() for edge in node.inputs)
+                assert cost_of(pinned, {}) == cost_of(graph, {"levels": levels, "wide": wide})
