@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nasdsl.compiler import extremes
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.arrays.evaluator import Evaluator
 from nasdsl.compiler.cost import measure, total_cost
@@ -136,8 +137,9 @@ class Population:
         self.why = ""
         known = {*self.measures, *self.window}
         total = total_cost(graph)
+        self.patience = PATIENCE if patience is None else patience
         try:
-            with bounded(PATIENCE if patience is None else patience):
+            with bounded(self.patience):
                 self.diagram = Diagram(graph, {name: measure(total, name) for name in sorted(known)})
         except TooWide as problem:
             self.why = str(problem)
@@ -233,13 +235,20 @@ class Population:
         return Part(round(share * self.total), share, False, float(np.sqrt(share * (1 - share) / SAMPLED)))
 
     def extreme(self, name: str, greatest: bool = False) -> Extreme:
-        """The cheapest (or dearest) architecture, all budgets left out. Where that is out of reach, the best that a
-        sample and a climb from its best find."""
+        """The cheapest (or dearest) architecture, all budgets left out, exact where the diagram or elimination is.
+        Where that is out of reach, the best that a sample and a climb from its best find."""
         if self.exact:
             best, path = (self.diagram.greatest if greatest else self.diagram.least)(name)
             rng = np.random.Generator(np.random.PCG64(0))  # where a path leaves a value open, any will do
             (row,) = self.diagram.encoding.decode(self.diagram.matrix(path[None], rng))
             return Extreme(int(best), Architecture.of(self.graph, row), True)
+        try:  # a cost that only rises along its choices has its extremes however tangled it is
+            with bounded(self.patience):
+                found = extremes.greatest if greatest else extremes.least
+                cheapest, values = found(self.graph, measure(total_cost(self.graph), name))
+            return Extreme(int(cheapest), values, True)
+        except TooWide:
+            pass
         from nasdsl.compiler.engine.vary import Variation
 
         variation = Variation(self.diagram)

@@ -29,6 +29,7 @@ from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.population import Population
 from nasdsl.compiler.supernet import Supernet
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
@@ -239,6 +240,19 @@ def test_numbers_of_a_multi_resolution_network() -> None:
         graph = resolutions(name)
         assert len(graph.decisions) == 27
         assert count(graph).total == stem**2 * 4**4 * (4 * widths) ** 10 * widths
+
+
+def test_the_extremes_are_exact_although_all_widths_hang_together() -> None:
+    """The distribution of costs is an estimate, its ends are not: the least and the most of everything."""
+    graph = resolutions("nasbench_mr")
+    population = Population(graph)
+    assert not population.exact
+    for greatest in (False, True):
+        values = {path: decision.n - 1 if greatest else 0 for path, decision in graph.decisions.items()}
+        for name in ("macs", "params"):
+            found = population.extreme(name, greatest)
+            assert found.proven
+            assert found.cost == cost_of(graph, values)[name]
 
 
 def table(shared_data: Path) -> list[tuple[tuple[list[int], list[Module], int], float, float]]:
