@@ -483,7 +483,7 @@ class Reference:
         self.weights = dict(network.named_parameters())
 
     def under(self, path: str) -> Iterator[torch.Tensor]:
-        prefix = "layers." + path.replace(".", "/").replace("head/body", "head/x/body")
+        prefix = "layers." + path.replace(".", "/").replace("head/body", "head/features/body")
         return (tensor for name, tensor in self.weights.items() if re.match(re.escape(prefix) + r"[/.]", name))
 
     def neck(self, maps: list[torch.Tensor], layers: int) -> list[torch.Tensor]:
@@ -534,7 +534,7 @@ def test_networks_compute_what_plain_torch_does(changes: str, seed: int) -> None
     network = Supernet(pinned).eval()
     seen: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
     watched = [f"neck/lateral[{scale}]/conv" for scale in LEVELS]
-    for name in (*watched, "proposals/parallel/conv", "head/x/roi_align", "head/scores/linear"):
+    for name in (*watched, "proposals/parallel/conv", "head/features/roi_align", "head/scores/linear"):
         network.layers[name].register_forward_hook(
             lambda _, inputs, output, name=name: seen.setdefault(name, []).append((inputs[0], output))
         )
@@ -542,7 +542,7 @@ def test_networks_compute_what_plain_torch_does(changes: str, seed: int) -> None
     with torch.no_grad():
         network(image_for(pinned))
         levels = reference.neck([seen[name][0][0] for name in watched], 2)
-        vectors = reference.head(seen["head/x/roi_align"][0][1], 3, "sum" not in changes)
+        vectors = reference.head(seen["head/features/roi_align"][0][1], 3, "sum" not in changes)
     for (found, _), level in zip(seen["proposals/parallel/conv"], levels, strict=True):
         torch.testing.assert_close(found, level, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(seen["head/scores/linear"][0][0], vectors, rtol=1e-4, atol=1e-5)

@@ -219,6 +219,8 @@ class Builder:
         """
         if not self.nodes or not isinstance(shape.height, expr.Expr) and not isinstance(shape.width, expr.Expr):
             return shape
+        if op not in (*STRIDED, *SCALED):
+            return shape
         image = next(iter(self.nodes.values())).shape
         sides = (image.height, image.width)
         sources = [x for edge in inputs if (x := self.nodes[edge.source].shape).height is not None]
@@ -335,6 +337,9 @@ class Builder:
 
 STRIDED = ("conv", "depthwise", "max_pool", "avg_pool")
 """Operators whose output has ceil(side / stride) pixels a side, and so never more than their input."""
+
+SCALED = ("upsample", "resize", "select", "sum", "mean", "concat")
+"""Other operators whose output is as large as its scale tells where that holds for their inputs."""
 
 
 def _pixels(sides: Iterable[int], scale: Value) -> tuple[Value, ...]:
