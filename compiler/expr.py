@@ -77,7 +77,13 @@ class Expr:
             return True
         if type(self) is not type(other) or self._hash != other._hash:
             return False
-        return all(getattr(self, name) == getattr(other, name) for name in self.__match_args__)
+        if not all(getattr(self, name) == getattr(other, name) for name in self.__match_args__):
+            return False
+        self._share(other)
+        return True
+
+    def _share(self, other: Any) -> None:
+        """Lets an equal expression have the same parts, so that no part is ever walked through twice."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # differs between processes
@@ -244,6 +250,10 @@ class Apply(Expr):
 
     def children(self) -> tuple[Value, ...]:
         return self.args
+
+    def _share(self, other: Any) -> None:
+        shared = [own if isinstance(own, Expr) else theirs for own, theirs in zip(self.args, other.args, strict=True)]
+        object.__setattr__(other, "args", tuple(shared))
 
     def evaluate(self, values: Assignment) -> Any:
         if self.function == "if":  # the branch not taken may have no value: its decisions are absent
@@ -714,6 +724,7 @@ def _tried(condition: Apply, parts: tuple[Value, ...]) -> bool:
     orders = [p for p in parts if isinstance(p, Apply) and p.function in ("lt", "le")]
     tables: dict[Expr, Case] = {}
     domains: dict[str, int] = {}
+    walked = 0
 
     def table(value: Expr) -> Case | None:
         if value not in tables:
@@ -738,6 +749,10 @@ def _tried(condition: Apply, parts: tuple[Value, ...]) -> bool:
         return inside(value, others)
 
     def inside(value: Apply, others: frozenset[str] = frozenset()) -> Apply:
+        nonlocal walked
+        walked += 1
+        if walked > MOST_WALKED:
+            raise OverflowError
         each = [decisions_of(arg) for arg in value.args]
         beside = [others.union(*each[:i], *each[i + 1 :]) for i in range(len(each))]
         return Apply(value.function, tuple(map(put, value.args, beside)))
@@ -746,10 +761,14 @@ def _tried(condition: Apply, parts: tuple[Value, ...]) -> bool:
         for side in order.args:
             if isinstance(side, Expr):
                 table(side)
-    wanted = inside(condition)
+    try:
+        wanted = inside(condition)
+    except OverflowError:  # not plain
+        return False
     paths = [path for path in domains if path in wanted.decisions]
     if len(paths) < len(wanted.decisions) or math.prod(domains[path] for path in paths) > MOST_OPTIONS:
         return False
+    walked = 0
     known = [found for order in orders if (found := inside(order)).decisions <= wanted.decisions]
     for picked in itertools.product(*[range(domains[path]) for path in paths]):
         values = dict(zip(paths, picked, strict=True))
@@ -758,6 +777,8 @@ def _tried(condition: Apply, parts: tuple[Value, ...]) -> bool:
     return True
 
 
+MOST_WALKED = 1_000
+"""Parts of a condition that are gone through: one that shares its parts may have very many."""
 MOST_VALUES = 16
 """Of a part of a condition that is tried."""
 MOST_OPTIONS = 256
@@ -793,16 +814,20 @@ def terms(value: Value) -> tuple[Value, ...]:
     return value.args if isinstance(value, Apply) and value.function == "add" else (value,)
 
 
-def substitute(value: Value, replace: Callable[[Expr], Value | None], known: dict[int, Value] | None = None) -> Value:
+Outcomes = dict[int, tuple[Value, Value]]
+"""By identity: a value, kept so that its identity stays its own, and what became of it."""
+
+
+def substitute(value: Value, replace: Callable[[Expr], Value | None], known: Outcomes | None = None) -> Value:
     """`value` with leaves replaced where `replace(leaf)` is not None, folded anew. Works inside tuples and records.
 
-    What stands in it many times is replaced once; `known` has the outcomes, by identity.
+    What stands in it many times is replaced once; `known` has the outcomes.
     """
     if isinstance(value, Apply):
         known = {} if known is None else known
         if id(value) not in known:
-            known[id(value)] = _substituted(value, replace, known)
-        return known[id(value)]
+            known[id(value)] = (value, _substituted(value, replace, known))
+        return known[id(value)][1]
     if isinstance(value, Expr):
         new = replace(value)
         return value if new is None else new
@@ -815,13 +840,15 @@ def substitute(value: Value, replace: Callable[[Expr], Value | None], known: dic
     return value
 
 
-def _substituted(value: Apply, replace: Callable[[Expr], Value | None], known: dict[int, Value]) -> Value:
-    if value.function != "if":
-        return rebuild(value.function, tuple([substitute(arg, replace, known) for arg in value.args]))
-    condition = substitute(value.args[0], replace, known)
-    if not isinstance(condition, Expr):
-        return substitute(value.args[1] if condition else value.args[2], replace, known)
-    return choose(condition, substitute(value.args[1], replace, known), substitute(value.args[2], replace, known))
+def _substituted(value: Apply, replace: Callable[[Expr], Value | None], known: Outcomes) -> Value:
+    if value.function == "if":
+        condition = substitute(value.args[0], replace, known)
+        if not isinstance(condition, Expr):
+            return substitute(value.args[1] if condition else value.args[2], replace, known)
+    args = tuple([substitute(arg, replace, known) for arg in value.args])
+    if all(new is old for new, old in zip(args, value.args, strict=True)):
+        return value  # itself, so that what is shared stays shared
+    return rebuild(value.function, args)
 
 
 def rebuild(function: str, args: tuple[Value, ...]) -> Value:
