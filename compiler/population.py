@@ -243,7 +243,7 @@ class Population:
             (row,) = self.diagram.encoding.decode(self.diagram.matrix(path[None], rng))
             return Extreme(int(best), Architecture.of(self.graph, row), True)
         try:  # a cost that only rises along its choices has its extremes however tangled it is
-            with bounded(self.patience):
+            with bounded(self.patience // 5):
                 found = extremes.greatest if greatest else extremes.least
                 cheapest, values = found(self.graph, measure(total_cost(self.graph), name))
             return Extreme(int(cheapest), values, True)
