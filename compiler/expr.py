@@ -256,6 +256,9 @@ class Apply(Expr):
         object.__setattr__(other, "args", tuple(shared))
 
     def evaluate(self, values: Assignment) -> Any:
+        return values.outcome(self) if type(values) is Remembering else self.evaluated(values)
+
+    def evaluated(self, values: Assignment) -> Any:
         if self.function == "if":  # the branch not taken may have no value: its decisions are absent
             condition, then, otherwise = self.args
             return evaluate(then if evaluate(condition, values) else otherwise, values)
@@ -277,6 +280,26 @@ class Apply(Expr):
         if missing is not None:
             raise missing
         return not decided
+
+
+class Remembering(dict[str, Any]):
+    """An assignment that keeps what each part of an expression comes to, for expressions that share their parts."""
+
+    def __init__(self, values: Assignment):
+        super().__init__(values)
+        self._known: dict[int, tuple[Apply, Any, Exception | None]] = {}
+
+    def outcome(self, value: Apply) -> Any:
+        found = self._known.get(id(value))
+        if found is None:
+            try:
+                found = (value, value.evaluated(self), None)
+            except (Absent, *FAULTS) as missing:
+                found = (value, None, missing)
+            self._known[id(value)] = found
+        if found[2] is not None:
+            raise found[2].with_traceback(None)
+        return found[1]
 
 
 FAULTS = (ArithmeticError, KeyError, TypeError, ValueError, IndexError)  # of a function outside its domain

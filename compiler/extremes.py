@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.architecture import Architecture, is_present
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.eliminate import EXISTS, GREATEST, LEAST, Semiring, eliminate
-from nasdsl.compiler.engine.limits import Infeasible
+from nasdsl.compiler.engine.limits import Infeasible, spend
 from nasdsl.compiler.engine.network import Constraint, Network
-from nasdsl.compiler.expr import Value, decisions_of
+from nasdsl.compiler.expr import Expr, Remembering, Value, decisions_of, holds
 from nasdsl.compiler.graph import Graph, Requirement
 
 
@@ -61,13 +61,63 @@ def counterexample(graph: Graph, condition: Value, given: Sequence[Requirement] 
     given = structural(graph) if given is None else given
     denial = Constraint(condition, wanted=False)
     own = _with_presence(graph, decisions_of(condition))
-    if not _possible(own, [denial]):
+    inner = [r.condition for r in given if decisions_of(r.condition) <= own.keys()]
+    proven = _tried(condition, own, inner)
+    if proven or (proven is None and not _possible(own, [denial])):
         return None
     near = _connected(graph, own, given)
     inside = [Constraint(r.condition) for r in given if decisions_of(r.condition) <= near.keys()]
     if not _possible(near, [*inside, denial]):
         return None
     return _witness(graph, [*(Constraint(r.condition) for r in given), denial])
+
+
+MOST_TRIED = 200_000
+"""Values of a few decisions together that are tried one by one, times the parts of the condition: less work than tables
+of a long condition."""
+
+
+def _tried(condition: Value, decisions: Mapping[str, Decision], given: Sequence[Value]) -> bool | None:
+    """Whether a condition holds for all values of decisions that meet the `given` ones; None where they are many."""
+    size = 1 + _size(condition)
+    left = MOST_TRIED // size if all(d.kind != "units" for d in decisions.values()) else 0
+    for values in _assignments(list(decisions.values()), {}):
+        left -= 1
+        if left < 0:
+            return None
+        spend(size // 10)
+        if _meets(values, given) and not holds(condition, Remembering(values)):
+            return False
+    return True
+
+
+def _size(value: Value) -> int:
+    """How many different parts an expression has."""
+    seen: dict[int, Value] = {}
+    queue = [value]
+    while queue:
+        part = queue.pop()
+        if isinstance(part, Expr) and id(part) not in seen:
+            seen[id(part)] = part
+            queue.extend(part.children())
+    return len(seen)
+
+
+def _assignments(decisions: Sequence[Decision], values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All values of decisions whose presence depends on those before them."""
+    if not decisions:
+        yield values
+        return
+    first, *rest = decisions
+    if is_present(first, values):
+        for value in first.values():
+            yield from _assignments(rest, {**values, first.path: value})
+    else:
+        yield from _assignments(rest, values)
+
+
+def _meets(values: Mapping[str, Any], conditions: Sequence[Value]) -> bool:
+    return all(holds(condition, values) for condition in conditions)
 
 
 def conflict(graph: Graph) -> tuple[Requirement, ...]:

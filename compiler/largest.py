@@ -36,46 +36,62 @@ Known = Mapping[str, frozenset[int]]
 
 def upper(value: Value, known: Known = MappingProxyType({})) -> Any:
     """A plain value that no choice exceeds: widths and kernel sizes of the weights that all choices share."""
-    return _extreme(value, known, max)
+    return _Bounds(known).of(value, max)
 
 
 def lower(value: Value, known: Known = MappingProxyType({})) -> Any:
     """A plain value that no choice falls below."""
-    return _extreme(value, known, min)
+    return _Bounds(known).of(value, min)
 
 
-def _extreme(value: Value, known: Known, best: Callable[..., Any]) -> Any:
-    """With `best` either `max` or `min`."""
-    if isinstance(value, Units):
-        return value.fix(tuple(range(value.n)) if best is max else ())
-    if isinstance(value, tuple):
-        return tuple(_extreme(item, known, best) for item in value)
-    if isinstance(value, dict):
-        return {key: _extreme(item, known, best) for key, item in value.items()}
-    if not isinstance(value, Expr):
-        return value
-    if isinstance(value, Kept):
-        return value.n if best is max else 0
-    if isinstance(value, Case | Slot):
-        values = value.values
-        if isinstance(value, Case) and value.path in known:
-            values = tuple(values[i] for i in sorted(known[value.path]))
-        return best(values) if all(expr.is_number(v) for v in values) else values[0]
-    if isinstance(value, Among):
-        return True
-    if isinstance(value, Apply):
-        if value.function == "if":
-            options = [_extreme(branch, known, best) for branch in _possible(value, known)]
-            return best(options) if all(expr.is_number(v) for v in options) else options[0]
-        if value.function in ("div", "floordiv", "ceildiv"):
-            divisor = _extreme(value.args[1], known, min if best is max else max)  # never 0 where the quotient is used
-            return expr.FUNCTIONS[value.function](_extreme(value.args[0], known, best), divisor or 1)
-        if value.function in ("add", "mul", "floor", "ceil", "max", "min", "round"):
-            return expr.FUNCTIONS[value.function](*[_extreme(arg, known, best) for arg in value.args])
-        possible = expr.options(value)  # of what need not rise with its arguments, such as an item of a list
-        if possible is not None and all(expr.is_number(option) for option in possible):
-            return best(possible)
-    return True  # a condition
+class _Bounds:
+    """The greatest and the least that values can be, where some options of choices are known to be out.
+
+    Parts that values share are looked at once: the sizes of deep networks are made of few parts, used over and over.
+    """
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+        self.found: dict[tuple[int, bool], tuple[Expr, Any]] = {}  # the expression stays alive, and its identity its own
+
+    def of(self, value: Value, best: Callable[..., Any]) -> Any:
+        """With `best` either `max` or `min`."""
+        if isinstance(value, Units):
+            return value.fix(tuple(range(value.n)) if best is max else ())
+        if isinstance(value, tuple):
+            return tuple(self.of(item, best) for item in value)
+        if isinstance(value, dict):
+            return {key: self.of(item, best) for key, item in value.items()}
+        if not isinstance(value, Expr):
+            return value
+        key = (id(value), best is max)
+        if key not in self.found:
+            self.found[key] = (value, self._of(value, best))
+        return self.found[key][1]
+
+    def _of(self, value: Expr, best: Callable[..., Any]) -> Any:
+        if isinstance(value, Kept):
+            return value.n if best is max else 0
+        if isinstance(value, Case | Slot):
+            values = value.values
+            if isinstance(value, Case) and value.path in self.known:
+                values = tuple(values[i] for i in sorted(self.known[value.path]))
+            return best(values) if all(expr.is_number(v) for v in values) else values[0]
+        if isinstance(value, Among):
+            return True
+        if isinstance(value, Apply):
+            if value.function == "if":
+                options = [self.of(branch, best) for branch in _possible(value, self.known)]
+                return best(options) if all(expr.is_number(v) for v in options) else options[0]
+            if value.function in ("div", "floordiv", "ceildiv"):
+                divisor = self.of(value.args[1], min if best is max else max)  # never 0 where the quotient is used
+                return expr.FUNCTIONS[value.function](self.of(value.args[0], best), divisor or 1)
+            if value.function in ("add", "mul", "floor", "ceil", "max", "min", "round"):
+                return expr.FUNCTIONS[value.function](*[self.of(arg, best) for arg in value.args])
+            possible = expr.options(value)  # of what need not rise with its arguments, such as an item of a list
+            if possible is not None and all(expr.is_number(option) for option in possible):
+                return best(possible)
+        return True  # a condition
 
 
 def _possible(value: Apply, known: Known) -> tuple[Value, ...]:
@@ -99,14 +115,14 @@ def largest_node(graph: Graph, node: Node) -> tuple[Mapping[str, Any], tuple[Sha
 
     Only choices under which the node is reached count: a width that another alternative has costs this one nothing.
     """
-    known = _known(node.reached)
-    inputs = tuple(_largest_shape(graph.nodes[edge.source].shape, known) for edge in node.inputs)
+    bounds = _Bounds(_known(node.reached))
+    inputs = tuple(_largest_shape(graph.nodes[edge.source].shape, bounds) for edge in node.inputs)
     operator = ops.find(node.op) if node.kind == "operator" else None
     least = () if operator is None else operator.least
-    attrs = {name: (lower if name in least else upper)(value, known) for name, value in node.attrs.items()}
-    return attrs, inputs, _largest_shape(node.shape, known)
+    attrs = {name: bounds.of(value, min if name in least else max) for name, value in node.attrs.items()}
+    return attrs, inputs, _largest_shape(node.shape, bounds)
 
 
-def _largest_shape(shape: Shape, known: Known) -> Shape:
+def _largest_shape(shape: Shape, bounds: _Bounds) -> Shape:
     parts = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
-    return Shape(*[upper(part, known) for part in parts])
+    return Shape(*[bounds.of(part, max) for part in parts])

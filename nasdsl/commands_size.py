@@ -295,9 +295,10 @@ def _named_in_file(space: Space, name: str) -> list[Mark]:
     from nasdsl.compiler.parse import parse
     from nasdsl.drawing.histogram import Mark
 
-    found = []
-    for item in parse(space.source).items:
-        if isinstance(item, syntax.Derived) and item.base.name == space.name:
+    found, family = [], {space.name}
+    for item in parse(space.source).items:  # a base stands before what is made of it
+        if isinstance(item, syntax.Derived) and item.base.name in family:
+            family.add(item.name.name)
             try:
                 made = elaborate(space.source, item.name.name, space.overrides)
             except CompileError:

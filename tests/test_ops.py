@@ -665,8 +665,12 @@ def test_mistakes_are_said_in_words(
     name: str, inputs: tuple[Shape, ...], given_attrs: dict[str, Any], param: str, message: str
 ) -> None:
     op = CATALOGUE[name]
+    attrs = attrs_of(op, given_attrs)
     with pytest.raises(ShapeProblem, match=re.escape(message)) as caught:
-        op.shape(inputs, attrs_of(op, given_attrs))
+        op.shape(inputs, attrs)
+        for condition, problem in op.must(inputs, attrs):
+            if condition is False:
+                raise problem
     assert caught.value.param == param
 
 

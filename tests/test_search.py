@@ -304,7 +304,8 @@ import torch
 torch.set_num_threads(1)
 import test_search as t
 import torch.utils.tensorboard
-from nasdsl.runtime import checkpoint, search as searching
+from nasdsl.compiler import files
+from nasdsl.runtime import search as searching
 from nasdsl.runtime import loop
 from nasdsl.runtime.problem import Silent
 searching.open_data = t.small_data
@@ -330,22 +331,22 @@ def search(name, how, value):
     if how == "step":
         watch = KillAt(int(value))
     if how == "write":  # in the middle of the n-th file
-        plain, left = checkpoint.os.fsync, [int(value)]
+        plain, left = files.os.fsync, [int(value)]
         def fsync(handle):
             left[0] -= 1
             if left[0] == 0:
                 os.ftruncate(handle, 100)
                 die()
             plain(handle)
-        checkpoint.os.fsync = fsync
+        files.os.fsync = fsync
     if how == "rename":  # before the n-th file gets its name
-        plain, left = checkpoint.os.replace, [int(value)]
+        plain, left = files.os.replace, [int(value)]
         def replace(*names):
             left[0] -= 1
             if left[0] == 0:
                 die()
             plain(*names)
-        checkpoint.os.replace = replace
+        files.os.replace = replace
     t.run(space, name, watch=watch)
 
 

@@ -19,7 +19,7 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.engine.limits import TooWide
+from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
@@ -38,8 +38,8 @@ from nasdsl.runtime.strategies import STRATEGIES
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
 HEAVY = 3e7 if NETWORKS < 10 else math.inf
 """Supernets of more parameters are not built in a short run."""
-TANGLED: set[str] = set()
-"""Whose extremes are estimated."""
+TANGLED = {"smnas_modules", "smnas_structure", "spinenet"}
+"""Files whose searchable spaces are too wide for the elimination of variables."""
 REGIONS = 8
 """Of a detector's proposals: the heads work on each."""
 
@@ -127,13 +127,12 @@ def test_it_counts(file: str, name: str) -> None:
 def test_its_extremes_are_attained(file: str, name: str) -> None:
     graph = space(file, name).graph
     cost = total_cost(graph)
-    try:
-        low, cheapest = least(graph, cost.macs)
-        high, dearest = greatest(graph, cost.macs)
-    except TooWide:
-        assert file in TANGLED
+    if file in TANGLED and graph.decisions:
+        with bounded(300_000), pytest.raises(TooWide):  # at once
+            least(graph, cost.macs)
         return
-    assert file not in TANGLED
+    low, cheapest = least(graph, cost.macs)
+    high, dearest = greatest(graph, cost.macs)
     assert 0 < low <= high
     assert (low < high) == bool(graph.decisions)
     assert cost_of(graph, cheapest)["macs"] == low

@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.files import write_text, write_whole
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
@@ -26,8 +27,6 @@ from nasdsl.runtime.checkpoint import (
     load_weights,
     save_checkpoint,
     save_weights,
-    write_text,
-    write_whole,
 )
 from nasdsl.runtime.data import DataSplits, open_data
 from nasdsl.runtime.data.datasets import ClassificationSet

@@ -217,7 +217,7 @@ class Builder:
         So every map has ceil(side * scale) pixels a side, through however many blocks of whatever scale it came. Where
         a map is made larger that holds if all scales that choices can give the smaller one divide the image evenly.
         """
-        if not self.nodes or not isinstance(shape.height, expr.Expr) and not isinstance(shape.width, expr.Expr):
+        if not self.nodes or (not isinstance(shape.height, expr.Expr) and not isinstance(shape.width, expr.Expr)):
             return shape
         if op not in (*STRIDED, *SCALED):
             return shape
@@ -326,13 +326,9 @@ class Builder:
             self.histories[key] = expr.choose(frame.present, value, self.histories[key])
 
     def graph(self, outputs: tuple[str, ...]) -> Graph:
-        """Without the nodes that no choice leads to an output: nothing would be computed there."""
-        used = set(outputs) | {node.name for node in self.nodes.values() if node.kind == "input"}
-        for name, node in reversed(self.nodes.items()):
-            if name in used:
-                used.update(edge.source for edge in node.inputs)
-        nodes = {name: node for name, node in self.nodes.items() if name in used}
-        return Graph(nodes, self.decisions, tuple(self.requirements), outputs, self.instances)
+        """All that was built. What nothing reads stays: with other choices something may, and costs shall not change
+        when choices are pinned."""
+        return Graph(self.nodes, self.decisions, tuple(self.requirements), outputs, self.instances)
 
 
 STRIDED = ("conv", "depthwise", "max_pool", "avg_pool")

@@ -447,7 +447,8 @@ class _Program:
                 continue
             if obligation.condition not in proved:
                 try:
-                    proved[obligation.condition] = counterexample(graph, obligation.condition)
+                    with bounded(PROOF // 4):  # one that is too tangled leaves room for the others
+                        proved[obligation.condition] = counterexample(graph, obligation.condition)
                 except TooWide:
                     message = f"whether this always holds is too tangled to prove: {old.message}"
                     self.builder.report([replace(old, code="unproven", message=message, severity="warning")])
@@ -505,8 +506,8 @@ class _Program:
         raise error("requirement-broken", f"with these values `{blamed[0].message}` cannot hold", place, others=others)
 
 
-PROOF = 500_000
-"""Table entries that all proofs of a space may take together: about a second."""
+PROOF = 2_000_000
+"""Table entries that all proofs of a space may take together: a few seconds."""
 
 MOST_TRIED = 1_000
 """Combinations that are tried to leave decisions out of a message."""

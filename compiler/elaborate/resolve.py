@@ -34,7 +34,7 @@ from nasdsl.compiler.source import Span
 
 SLOTS = ("backbone", "neck", "proposals", "head")
 NETWORKS = ("network", "detector")
-SECTIONS = (*NETWORKS, "defaults", "search", "train")
+SECTIONS = (*NETWORKS, "defaults", "published", "search", "train")
 """Sections with a known reader. Others are kept for whoever wants them, unless they look like one of these."""
 
 WORDS_OF_A_BODY = ("earlier", "unused", "at", "none", "regions", *BUILT_IN_NAMES)
