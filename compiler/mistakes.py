@@ -675,6 +675,8 @@ def _in_a_space(stop: Stop) -> Diagnostic | None:
         return stop.say("missing-value", f"`{item[0].text}` is given no value", item[0], f"write `{item[0].text}: ...`")
     if stop.role == "with":
         return None
+    if stop.before.kind == "}":  # it has its block
+        return None
     if _nearest(item[0]) or (token.kind in ("NAME", "NUMBER", "STRING") and not token.leads):
         return _unknown_word(stop)
     if token.kind in (".", "(", "["):

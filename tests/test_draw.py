@@ -13,6 +13,8 @@ import pytest
 
 import nasdsl
 from nasdsl import cli
+from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.source import Source
 from nasdsl.drawing.dot import to_dot
 from nasdsl.drawing.place import place, staged
 from nasdsl.drawing.render import FORMATS, RenderError, render
@@ -66,6 +68,31 @@ def items_of(scene):
 
 
 # --- What is shown ----------------------------------------------------------------------------------------------------
+
+
+def test_what_an_architecture_left_out_is_faded_unless_there_is_more_of_it():
+    for others, faded in ((1, True), (10, False)):
+        options = ", ".join(f"o{n}: {{ conv({n + 4}) -> conv(4) }}" for n in range(others + 1))
+        text = f"""space whole {{
+          input 3 x 32 x 32
+          network {{ repeat 3 {{ conv(4) }}, x: oneof({options}), classify(3) }}
+        }}
+        space one = whole with {{ x: o1 }}
+        """
+        scene = make_scene(elaborate(Source(text), "one"), "operator")
+        assert any(item.state == "gone" for item in scene.items) == faded
+        assert sum(item.state != "gone" and item.title == "conv" for item in scene.items) == 5
+
+
+def test_levels_that_are_read_at_the_end_have_lanes():
+    text = """space levels {
+      input 3 x 64 x 64
+      network { a: conv(4, stride: 2), b: a -> conv(4, stride: 2), c: b -> conv(4, stride: 2)
+        concat(a, b, c, scale: 1/2), classify(2) }
+    }"""
+    scene = scene_of(text)
+    placed = place(scene, {item.key: (10.0, 10.0) for item in scene.items})
+    assert [lane.scale for lane in placed.lanes] == [Fraction(1, 2), Fraction(1, 4), Fraction(1, 8)]
 
 
 def test_blocks_are_uses_of_the_files_operators():

@@ -178,10 +178,14 @@ def _coordinates(
 
 
 def _lane_scales(scene: Scene, columns: Mapping[str, int]) -> list[Fraction | int]:
-    """The scales that have a lane: those that stand beside another in some column. A chain has none."""
+    """The scales that have a lane: those that stand beside another in some column, or run past it. A chain has none."""
     present: dict[int, set[Fraction | int]] = {}
-    for item in scene.items:
-        present.setdefault(columns[item.key], set()).add(item.scale)
+    scales = {item.key: item.scale for item in scene.items}
+    for key, scale in scales.items():
+        present.setdefault(columns[key], set()).add(scale)
+    for link in scene.links:
+        for column in range(columns[link.source] + 1, columns[link.target]):
+            present[column].add(scales[link.source])
     return sorted({scale for found in present.values() if len(found) > 1 for scale in found}, reverse=True)
 
 

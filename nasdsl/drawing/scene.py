@@ -85,12 +85,17 @@ class Scene:
 def make_scene(space: Space | Graph, level: Level) -> Scene:
     """The items of a space or an architecture.
 
-    What an architecture has left out is in the picture too, faded, where the space knows the whole that it came from.
+    What an architecture has left out is in the picture too, faded, where the space knows the whole that it came from;
+    except where there is more of that than of the architecture.
     """
     if isinstance(space, Graph):
         return _Maker(space, space, {}, level).scene("", "")
-    whole = space.graph if space.whole is None else space.whole
-    return _Maker(whole, space.graph, space.pins, level).scene(space.name, _facts(space.graph))
+    facts = _facts(space.graph)
+    if space.whole is not None:
+        scene = _Maker(space.whole, space.graph, space.pins, level).scene(space.name, facts)
+        if 2 * sum(item.state == "gone" for item in scene.items) <= len(scene.items):
+            return scene
+    return _Maker(space.graph, space.graph, {}, level).scene(space.name, facts)
 
 
 def _facts(graph: Graph) -> str:
