@@ -1,0 +1,86 @@
+"""What the documentation says of the spaces that ship is so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from nasdsl import spaces
+from nasdsl.compiler import syntax
+from nasdsl.compiler.cost import cost_of
+from nasdsl.compiler.count import count, scientific
+from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.parse import parse, read
+
+DOCS = Path(__file__).parent.parent / "docs"
+ROW = dict[str, str]
+
+
+def tables(text: str) -> Iterator[list[ROW]]:
+    """The rows of each table, by column."""
+    for block in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
+        head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+        yield [dict(zip(head, row, strict=True)) for row in rows]
+
+
+SIZES, *NETWORKS = tables((DOCS / "spaces.md").read_text(encoding="utf-8"))
+
+
+@cache
+def defined() -> dict[str, str]:
+    """By name of a space that ships: its file."""
+    found = {}
+    for file in spaces.names():
+        for item in parse(read(spaces.path(file))).items:
+            if isinstance(item, syntax.Space | syntax.Derived):
+                found[item.name.name] = file
+    return found
+
+
+def graph_of(row: ROW) -> Graph:
+    name = next(iter(row.values())).strip("`")
+    return elaborate(read(spaces.path(defined()[name])), name).graph
+
+
+def product(text: str) -> int:
+    """`4,095^4 (35 · 215)^3`: a power binds closest, and what stands side by side is multiplied."""
+    text = text.replace(",", "").replace("^", "**").replace("·", "*")
+    return int(eval(re.sub(r"(?<=[\d)]) (?=\()", " * ", text)))  # of this repository's own text
+
+
+def test_each_file_is_in_the_table() -> None:
+    assert {row["space"].strip("`") for row in SIZES} >= set(spaces.names())
+
+
+@pytest.mark.parametrize("row", SIZES, ids=lambda row: row["space"].strip("`"))
+def test_sizes(row: ROW) -> None:
+    graph = graph_of(row)
+    total = count(graph).total
+    assert product(row["exactly"]) == total
+    assert row["architectures"] == scientific(total)
+    assert int(row["decisions"]) == len(graph.decisions)
+    assert all(float(row[step].replace(",", "")) > 0 for step in ("check, ms", "count, ms"))
+
+
+@pytest.mark.parametrize("row", [row for table in NETWORKS for row in table], ids=lambda row: row["network"].strip("`"))
+def test_networks(row: ROW) -> None:
+    graph = graph_of(row)
+    only = "backbone" if row["network"].startswith("`e") else ""  # of SM-NAS
+    cost = cost_of(graph, {}, only)
+    meant = {"parameters, M": cost["params"] / 1e6, "FLOPs, G": 2 * cost["macs"] / 1e9, "MACs, G": cost["macs"] / 1e9}
+    for part in ("backbone", "neck", "head"):
+        if f"{part}, M" in row:
+            meant[f"{part}, M"] = cost_of(graph, {}, part)["params"] / 1e6
+    meant["whole, M"] = meant["parameters, M"]
+    checked = 0
+    for column, value in meant.items():
+        if column in row:
+            shown = row[column].strip("*")
+            assert f"{value:.{len(shown.partition('.')[2])}f}" == shown, column
+            checked += 1
+    assert checked
