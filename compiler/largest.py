@@ -52,9 +52,7 @@ class _Bounds:
 
     def __init__(self, known: Known) -> None:
         self.known = known
-        self.found: dict[
-            tuple[int, bool], tuple[Expr, Any]
-        ] = {}  # the expression stays alive, its identity its own
+        self.found: dict[tuple[int, bool], tuple[Expr, Any]] = {}  # the expression stays alive, its identity its own
 
     def of(self, value: Value, best: Callable[..., Any]) -> Any:
         """With `best` either `max` or `min`."""

@@ -557,6 +557,16 @@ case(
     "network { conv(8), repeat 3 { conv(8, kernel: oneof(1, 3), share: weights) }, classify(10) }",
 )
 
+# All layers inside an operator are one set for all its copies; each copy has kernels of its own.
+case(
+    "shared weights of an operator",
+    2**3 * 2**3,
+    """
+    operator block(out) { conv(out, kernel: oneof(1, 3)) -> conv(out, kernel: oneof(1, 3)) }
+    network { conv(8), repeat 3 { block(8, share: weights) }, classify(10) }
+    """,
+)
+
 # --- with -------------------------------------------------------------------------------------------------------------
 
 BASE = """
@@ -691,6 +701,31 @@ def test_a_shortcut_is_there_where_the_shape_changes():
         body = 3 * 8 + 2 * 8 + 8 * width + 2 * width
         values = {next(iter(graph.decisions)): option}
         assert cost_of(graph, values)["params"] == body + shortcut + 10 * width + 10
+
+
+def test_all_layers_of_an_operator_can_be_one_set_for_its_copies():
+    body = "operator block() { conv(8, kernel: 3, bias: false) -> conv(8, kernel: 3, bias: false) }"
+    for share, sets in ((", share: weights", 1), ("", 3), (", share: none", 3)):
+        call = f"block({share.removeprefix(', ')})"
+        text = f"space s {{ input 3 x 8 x 8\n {body}\n network {{ conv(8), repeat 3 {{ {call} }}, classify(2) }} }}"
+        graph = elaborate(Source(text)).graph
+        fixed = (3 * 8 + 2 * 8) + (8 * 2 + 2)
+        assert cost_of(graph, {})["params"] == fixed + sets * 2 * (9 * 8 * 8 + 2 * 8)
+        assert sum(p.numel() for p in Supernet(graph).parameters()) == cost_of(graph, {})["params"]
+
+
+def test_labels_of_copies_carry_the_condition_of_the_copy():
+    text = """space s {
+      input 3 x 8 x 8
+      let deep = oneof(1, 2, 3)
+      network { conv(8), for i in 1..3 { c: conv(8, kernel: 3) if i <= deep else none }, sum(from: c), classify(2) }
+    }"""
+    graph = elaborate(Source(text)).graph
+    for option in range(3):
+        pinned = pin(graph, {"deep": option})
+        assert sum(node.op == "conv" for node in pinned.nodes.values()) == 1 + 1 + option
+        read = [edge.source for node in pinned.nodes.values() if node.op == "sum" for edge in node.inputs]
+        assert len(read) == (1 + option if option else 0)  # a sum of one is that one
 
 
 def test_library_operators_find_what_they_use_whichever_is_called_first():

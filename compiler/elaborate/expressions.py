@@ -727,7 +727,10 @@ def _shares_weights(operator: v.UserOperator, arguments: dict[str, Any], spans: 
     """Takes `share:` out of the arguments of an operator that has no parameter of that name."""
     if "share" not in arguments or any(formal.name.name == "share" for formal in operator.formals):
         return False
-    if arguments.pop("share") != Symbol("weights"):
+    given = arguments.pop("share")
+    if v.is_none(given) or given == Symbol("none"):
+        return False
+    if given != Symbol("weights"):
         raise error(
             "bad-argument",
             f"all of `{operator.name}` shares its weights with its other copies, or none of it",
