@@ -27,7 +27,7 @@ from nasdsl.compiler.engine.lattice import Groups
 from nasdsl.compiler.engine.layers import Floats, Ints, spread
 from nasdsl.compiler.engine.room import Room, member, scan
 
-MOST_ENTRIES = 1 << 20  # in the tables of one layer
+MOST_ENTRIES = 1 << 21  # in the tables of one layer
 ALL_ENTRIES = 1 << 22  # in the tables of all
 _CELLS = 1 << 12  # into which log T is cut to see how many rows come by
 
@@ -54,7 +54,7 @@ class Squeeze:
 
     def __init__(self, groups: Sequence[Groups], boundaries: Sequence[int], room: Room):
         self.groups, self.boundaries, self.room = groups, boundaries, room
-        entries = min(MOST_ENTRIES, ALL_ENTRIES // max(1, len(groups)))
+        entries = min(MOST_ENTRIES, ALL_ENTRIES // max(1, len(groups) - 2))  # the first and the last need few
         first = groups[0]
         left = int(room.left[0])
         weights = first.share * room.at(boundaries[1], first.target, room.left - first.shift)
