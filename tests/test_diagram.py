@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -46,7 +47,9 @@ from nasdsl.compiler.graph import Graph, Requirement
 from tests.enumeration import cost_of, decoded, enumerate_all, even, generator, known, measured, space, windows, within
 from tests.known_spaces import once_for_all, trionet
 
-thorough = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+thorough = settings(
+    max_examples=int(os.environ.get("NASDSL_EXAMPLES", "50")), deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @thorough

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
@@ -50,7 +51,9 @@ def direct(request: pytest.FixtureRequest) -> Iterator[None]:
     network.DIRECT = before
 
 
-thorough = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+thorough = settings(
+    max_examples=int(os.environ.get("NASDSL_EXAMPLES", "60")), deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @thorough
