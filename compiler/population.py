@@ -25,6 +25,7 @@ from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.histogram import count_within, distribution
 from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
+from nasdsl.compiler.engine.vary import Variation
 from nasdsl.compiler.graph import Graph
 
 MEASURES = ("macs", "params")
@@ -163,6 +164,10 @@ class Population:
         found: NDArray[np.int64] = self.evaluator.costs(matrix, self.measures if measures is None else measures)
         return found
 
+    @cached_property
+    def _variation(self) -> Variation:
+        return Variation(self.diagram)
+
     # --- Draws
 
     def draw(self, n: int, seed: int, window: Window | None = None) -> Matrix:
@@ -249,9 +254,6 @@ class Population:
             return Extreme(int(cheapest), values, True)
         except TooWide:
             pass
-        from nasdsl.compiler.engine.vary import Variation
-
-        variation = Variation(self.diagram)
         sign = -1 if greatest else 1
         rng = np.random.Generator(np.random.PCG64(1))
         paths = self.diagram.draw(SAMPLED // 10, rng)
@@ -259,7 +261,7 @@ class Population:
         for _ in range(CLIMBS):
             ranks = np.argsort(sign * self.costs(matrix, [name])[:, 0], kind="stable")
             kept = matrix[ranks[:CLIMBERS]]
-            changed, _ = variation.mutate_matrix(np.repeat(kept, CLIMBS_EACH, axis=0), rng)
+            changed, _ = self._variation.mutate_matrix(np.repeat(kept, CLIMBS_EACH, axis=0), rng)
             matrix = np.concatenate((kept, changed))
         cost = sign * self.costs(matrix, [name])[:, 0]
         at = int(cost.argmin())

@@ -223,7 +223,8 @@ class Builder:
             return shape
         image = next(iter(self.nodes.values())).shape
         sides = (image.height, image.width)
-        sources = [x for edge in inputs if (x := self.nodes[edge.source].shape).height is not None]
+        known = [self.nodes[edge.source].shape for edge in inputs if edge.source in self.nodes]  # others have mistakes
+        sources = [x for x in known if x.height is not None]
         if any(isinstance(side, expr.Expr) for side in sides) or any(
             (x.height, x.width) != _pixels(sides, x.scale) for x in sources
         ):
