@@ -24,6 +24,7 @@ that was only asleep cannot finish a trial that has been failed: its result is d
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import threading
@@ -37,6 +38,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
@@ -200,6 +202,9 @@ class Database:
         decisions: of the space; those of the choices are shown as parameters.
         heartbeat: seconds between signs of life.
 
+    Attributes:
+        directions: of each objective, by name, whether it is to be maximised.
+
     Raises:
         RunError: the database cannot be used, or its study of this name was started with something else.
     """
@@ -216,6 +221,7 @@ class Database:
         self._database = open_storage(url, heartbeat)
         self._storage: Any = optuna.storages.get_storage(self._database)  # which reads what is finished once
         self._choices = _distributions(decisions)
+        self.directions = dict(directions)
         ways: list[Literal["minimize", "maximize"]] = ["maximize" if up else "minimize" for up in directions.values()]
         self._study = _study(self._storage, name, ways, about, list(directions))
         self._id: int = self._storage.get_study_id_from_name(name)
@@ -229,10 +235,9 @@ class Database:
         self._trials: dict[int, Trial] = {}
         self._first: dict[str, list[int]] = {}  # indices by key and by function
         self._mine: int | None = None
-        self._looked = 0.0
+        self._looked = -math.inf  # so the first that asks for work looks for the dead
         self._heartbeat = heartbeat
         self.refresh()
-        self._revive()
 
     # --- What there is
 
@@ -493,7 +498,9 @@ def _study(
     wanted = json.loads(json.dumps(dict(about)))
     if "about" not in study.user_attrs:
         study.set_user_attr("about", wanted)
-        study.set_metric_names(objectives)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(objectives)
     before = study.user_attrs["about"]
     changed = [key for key in {**before, **wanted} if before.get(key) != wanted.get(key)]
     if changed:
@@ -502,3 +509,30 @@ def _study(
             "name another study with `--set study=NAME`, or another database with `--storage`",
         )
     return study
+
+
+def read_database(url: str, name: str | None) -> Database:
+    """A study as it was left, to look at. Nothing is changed.
+
+    Args:
+        name: of the study; it may be left out where there is one only.
+
+    Raises:
+        RunError: there is no such study.
+    """
+    storage = open_storage(url, 60)
+    try:
+        studies = {study.study_name: study for study in storage.get_all_studies() if "about" in study.user_attrs}
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+    if name is None and len(studies) == 1:
+        name = next(iter(studies))
+    if name is None or name not in studies:
+        known = ", ".join(f"`{one}`" for one in studies) or "none"
+        what = "say which study" if name is None else f"there is no study `{name}`"
+        raise RunError(f"{what}: the database has {known}", "name one with `--study`")
+    study = studies[name]
+    names = study.system_attrs["study:metric_names"]
+    ways = [direction == StudyDirection.MAXIMIZE for direction in study.directions]
+    return Database(url, name, dict(zip(names, ways, strict=True)), study.user_attrs["about"], {}, 60)

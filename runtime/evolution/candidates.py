@@ -65,7 +65,7 @@ class Candidates:
         self._functions: dict[int, str] = {}
         self.within: Within | None = None
         self.pool: Rows | None = None
-        if pool is not None:
+        if pool is not None and len(pool) < self.population.total:  # else it is all of the space
             self.pool = pool[self.inside(pool)]
             self._know(self.pool)
             if not len(self.pool):
@@ -78,13 +78,19 @@ class Candidates:
                 pass  # by trying
         self.variation = Variation(self.population.diagram, self.within)
         if self.pool is None:
-            self._some(1, np.random.Generator(np.random.PCG64(0)))
+            self.some(1, np.random.Generator(np.random.PCG64(0)))
 
     def inside(self, rows: Rows) -> NDArray[np.bool_]:
         """[n] which rows lie inside the budgets."""
         if not self._limits or not len(rows):
             return np.ones(len(rows), np.bool_)
         return inside_window(self.population.costs(rows, self._limits), [self.window[name] for name in self._limits])
+
+    def holds(self, row: Row) -> bool:
+        """Whether a row is an architecture that may be proposed."""
+        if self.pool is not None:
+            return bool((self.pool == row).all(axis=1).any())
+        return bool((self.population.diagram.find(row[None]) >= 0).all() and self.inside(row[None])[0])
 
     # --- Identity
 
@@ -138,7 +144,7 @@ class Candidates:
             return self.new(self.pool[rng.permutation(len(self.pool))], seen)
         size, drawn = 1, 0
         while drawn < DRAWN:
-            row = self.new(self._distinct(self._some(size, rng)), seen)
+            row = self.new(self._distinct(self.some(size, rng)), seen)
             if row is not None:
                 return row
             drawn, size = drawn + size, min(8 * size, 4096)
@@ -153,8 +159,10 @@ class Candidates:
             return rows
         return rows[np.sort(np.unique(hashes(rows), return_index=True)[1])]
 
-    def _some(self, n: int, rng: np.random.Generator) -> Rows:
+    def some(self, n: int, rng: np.random.Generator) -> Rows:
         """Uniform architectures inside the budgets."""
+        if self.pool is not None:
+            return self.pool[rng.integers(len(self.pool), size=n)]
         diagram = self.population.diagram
         if self.within is not None:
             return diagram.matrix(self.within.draw(n, rng), rng)
