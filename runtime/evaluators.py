@@ -39,7 +39,9 @@ def find_function(name: str) -> Callable[..., Any]:
     except ModuleNotFoundError as problem:
         missing = f"the module `{problem.name}`"
         by = "" if problem.name == module else f", which `{module}` imports,"
-        raise RunError(f"{missing}{by} is not found", "it is looked for in this folder and where Python looks") from None
+        raise RunError(
+            f"{missing}{by} is not found", "it is looked for in this folder and where Python looks"
+        ) from None
     except Exception as problem:
         raise RunError(f"the module `{module}` cannot be imported: {type(problem).__name__}: {problem}") from problem
     finally:
@@ -49,7 +51,7 @@ def find_function(name: str) -> Callable[..., Any]:
         found = getattr(found, part, None)
     if not callable(found):
         raise RunError(f"the module `{module}` has no function `{path}`")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def numbers(given: Any, where: str) -> dict[str, float]:
@@ -68,8 +70,8 @@ def numbers(given: Any, where: str) -> dict[str, float]:
 
 
 class FunctionEvaluator:
-    """A function of the user's, called as `function(architecture, space)`: the values of the decisions by path, as names
-    (`Architecture.to_json`), and the space.
+    """A function of the user's, called as `function(architecture, space)`: the values of the decisions by path, as
+    names (`Architecture.to_json`), and the space.
 
     It gives a number, which is the metric `value`, or a dict of numbers by name. What it raises is a failed trial.
 

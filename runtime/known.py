@@ -1,7 +1,7 @@
 """Tables of known results: which architecture each row is, and what was measured.
 
-A table is a CSV file with a header or a JSON file with a list of records, packed with gzip where it ends in `.gz`. Which
-architecture a row is, is written down in one of three ways:
+A table is a CSV file with a header or a JSON file with a list of records, packed with gzip where it ends in `.gz`.
+Which architecture a row is, is written down in one of three ways:
 
 - nothing: columns have the names of the decisions, as `Encoding.to_table` writes them;
 - `column: arch, pattern: "|{cell.n1[n0].edge}~0|+|..."`: a text, with the paths of decisions in braces;
@@ -97,7 +97,7 @@ def _rows(file: Path, name: str | None) -> Iterator[dict[str, Any]]:
     """The rows as flat records."""
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as raw:
-            text = io.TextIOWrapper(raw, "utf-8-sig").read()  # type: ignore[type-var]
+            text = io.TextIOWrapper(raw, "utf-8-sig").read()
     except FileNotFoundError:
         raise RunError(f"there is no table {file}") from None
     except (OSError, EOFError, UnicodeDecodeError) as problem:

@@ -72,7 +72,9 @@ class Sampled:
     def _study_of(self, history: History) -> optuna.Study:
         """A study in memory that has been told all complete trials."""
         first = history.trials[0] if history.trials else None
-        known = self._study is not None and self._told <= len(history.trials) and (not self._told or first is self._first)
+        known = (
+            self._study is not None and self._told <= len(history.trials) and (not self._told or first is self._first)
+        )
         if not known:
             optuna.logging.set_verbosity(optuna.logging.WARNING)
             self._study = optuna.create_study(directions=["minimize"] * history.losses.shape[1])
