@@ -39,6 +39,8 @@ DRAWN = 1 << 16
 MUTANTS = 32  # of one architecture, looked at at a time; a few cost as much as one
 NEIGHBOURS = 1024  # mutants that show what the neighbours of an architecture are
 RINGS = 12  # steps away from an architecture whose neighbours are all known
+REMEMBERED = 100  # architectures whose neighbours are kept
+AROUND = 20  # rows of a pool that count as the neighbours of one
 MOST_TRIED = 1 << 20
 
 
@@ -63,11 +65,12 @@ class Candidates:
         self._limits = sorted(self.window)
         self._fingerprints = Fingerprints(graph) if functions else None
         self._functions: dict[int, str] = {}
+        self._neighbours: dict[int, Rows] = {}
         self.within: Within | None = None
         self.pool: Rows | None = None
         if pool is not None and len(pool) < self.population.total:  # else it is all of the space
             self.pool = pool[self.inside(pool)]
-            self._know(self.pool)
+            self.know(self.pool)
             if not len(self.pool):
                 raise Infeasible(f"none of the {len(pool):,} architectures of the table lies inside the budgets")
         elif self.window and self.population.exact:
@@ -102,7 +105,7 @@ class Candidates:
         found: Row = self.encoding.encode([Architecture.from_json(self.graph, architecture)])[0]
         return found
 
-    def _know(self, rows: Rows) -> list[str]:
+    def know(self, rows: Rows) -> list[str]:
         """[n] of each row a text that is equal for those that count as one."""
         numbers = hashes(rows).tolist()
         if self._fingerprints is None:
@@ -120,7 +123,7 @@ class Candidates:
         return Proposal(
             architecture.to_json(self.graph),
             f"{int(hashes(row[None])[0]):016x}",
-            self._know(row[None])[0],
+            self.know(row[None])[0],
             dict(zip(self.population.measures, costs, strict=True)),
             seed,
             parents,
@@ -130,9 +133,9 @@ class Candidates:
     def new(self, rows: Rows, seen: Collection[str]) -> Row | None:
         """The first row that has not been seen; None where all have."""
         if self._fingerprints is None:
-            return next((row for row, key in zip(rows, self._know(rows), strict=True) if key not in seen), None)
+            return next((row for row, key in zip(rows, self.know(rows), strict=True) if key not in seen), None)
         for row in rows:  # one by one: a fingerprint takes longer than all the rest, and mostly the first is new
-            if self._know(row[None])[0] not in seen:
+            if self.know(row[None])[0] not in seen:
                 return row
         return None
 
@@ -188,7 +191,7 @@ class Candidates:
             rows = self.encoding.encode(map(numbering.unrank, batch))
             parts.append(rows[self.inside(rows)])
         rows = np.concatenate(parts)
-        self._know(rows)
+        self.know(rows)
         return rows
 
     def mutants(self, row: Row, n: int, rng: np.random.Generator, steps: int = 1) -> Rows:
@@ -220,16 +223,25 @@ class Candidates:
         return None, 0
 
     def neighbour(self, row: Row, seen: Collection[str], rng: np.random.Generator) -> Row | None:
-        """A random unseen architecture one decision away; None where none is left.
+        """A random unseen one of the neighbours of an architecture; None where none is left."""
+        rows = self.neighbours(row)
+        return self.new(rows[rng.permutation(len(rows))], seen)
 
-        Of a pool, one of those that are as near as its nearest ones are to each other.
-        """
-        if self.pool is not None:
-            return self.new(self._around(row, rng), seen)
-        found = self.new(self.mutants(row, MUTANTS, rng), seen)
-        if found is None:
-            found = self.new(self._distinct(self.mutants(row, NEIGHBOURS, rng)), seen)
-        return found
+    def neighbours(self, row: Row) -> Rows:
+        """[n, width] what is one decision away: of many random mutants those that differ, so all where there are not
+        too many; always the same for the same architecture. Of a pool, the rows that are nearest."""
+        number = int(hashes(row[None])[0])
+        if number not in self._neighbours:
+            if self.pool is not None:
+                order = np.argsort(self.distances(row), kind="stable")
+                found = self.pool[order[1 : AROUND + 1]]
+            else:
+                rng = np.random.Generator(np.random.PCG64(number))
+                found = self._distinct(self.mutants(row, NEIGHBOURS, rng))
+            if len(self._neighbours) >= REMEMBERED:
+                del self._neighbours[next(iter(self._neighbours))]
+            self._neighbours[number] = found
+        return self._neighbours[number]
 
     def cross(self, a: Row, b: Row, rng: np.random.Generator) -> Row:
         """An architecture between two."""
@@ -280,16 +292,6 @@ class Candidates:
         apart = self.distances(row) + 1e-9 * rng.random(len(self.pool))
         found = self.new(self.pool[np.argsort(apart)], seen)
         return self.pool[:0] if found is None else found[None]
-
-    def _around(self, row: Row, rng: np.random.Generator) -> Rows:
-        """[AROUND] the nearest rows of the pool, nearest first."""
-        assert self.pool is not None
-        apart = self.distances(row) + 1e-9 * rng.random(len(self.pool))
-        return self.pool[np.argsort(apart)[: AROUND + 1]]
-
-
-AROUND = 20
-"""How many rows of a pool count as the neighbours of one."""
 
 
 def _numbers(decision: Decision) -> bool:

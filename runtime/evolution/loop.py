@@ -57,6 +57,7 @@ class Search:
         self.most, self.seed, self.failures = trials, seed, failures
         self.watch = watch or Silent()
         self._rows: dict[int, Any] = {}
+        self._spent: set[int] = set()
         self._salt = int.from_bytes(np.random.SeedSequence().generate_state(2).tobytes(), "little")
 
     def run(self) -> list[Trial]:
@@ -100,6 +101,7 @@ class Search:
             {trial.proposal.function for trial in self.ledger.trials.values()},
             index,
             self._rows,
+            self._spent,
             self.candidates,
         )
         # Workers that propose at the same time must not all propose the same.

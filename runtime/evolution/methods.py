@@ -41,6 +41,8 @@ class History:
         losses: [n, objectives] theirs; less is better.
         seen: functions (or keys) of all trials, also of those that are not complete.
         index: how many proposals there were before.
+        rows: of trials, by index, as far as they were asked for.
+        spent: indices of trials all of whose neighbours have been seen.
     """
 
     trials: list[Trial]
@@ -48,6 +50,7 @@ class History:
     seen: Collection[str]
     index: int
     rows: dict[int, Row]
+    spent: set[int]
     candidates: Candidates
 
     def row(self, trial: Trial) -> Row:
@@ -109,9 +112,13 @@ def local(history: History, rates: Rates, rng: np.random.Generator) -> Idea | No
     With several objectives the neighbours of everything on the front are looked at, the least crowded first.
     """
     for at in _centres(history):
-        row = history.candidates.neighbour(history.row(history.trials[at]), history.seen, rng)
+        trial = history.trials[at]
+        if trial.index in history.spent:
+            continue
+        row = history.candidates.neighbour(history.row(trial), history.seen, rng)
         if row is not None:
-            return Idea(row, (history.trials[at].index,))
+            return Idea(row, (trial.index,))
+        history.spent.add(trial.index)
     return draw(history, rates, rng)
 
 
