@@ -27,13 +27,13 @@ from nasdsl.runtime.evolution.objectives import Objectives, front
 from nasdsl.runtime.evolution.samplers import find_method
 from nasdsl.runtime.evolution.trial import Ledger, Memory, Trial
 from nasdsl.runtime.known import Table
-from nasdsl.runtime.problem import Watch
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.runs import ABOUT, RunError, RunFolder, clear
 from nasdsl.runtime.search import Options, content, fabric_for, fit_to_data
 from nasdsl.runtime.settings import merged, read_settings
 from nasdsl.runtime.strategies import EXPLORERS
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
+from nasdsl.runtime.watch import Watch
 
 
 @dataclass(frozen=True)

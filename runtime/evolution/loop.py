@@ -13,8 +13,8 @@ from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.methods import History, Idea, Method, Rates
 from nasdsl.runtime.evolution.objectives import EvaluationError, Objectives
 from nasdsl.runtime.evolution.trial import Ledger, Trial
-from nasdsl.runtime.problem import Silent, Watch
 from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.watch import Silent, Watch
 
 WAIT_SECONDS = 0.2  # until one looks again whether others have finished
 
