@@ -28,7 +28,7 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.runtime.evolution.candidates import Row
 from nasdsl.runtime.evolution.methods import METHODS, History, Idea, Method, Rates, draw
 
-ASKED = 10  # times for something that has not been seen
+ASKED = 5  # times for something that has not been seen
 NEAR = 256  # draws among which the nearest is taken
 PARAMS, SYSTEM = "params", "system"
 
