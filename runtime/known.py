@@ -17,6 +17,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class Table:
                 raise RunError(f"{file.name}, row {number}: {problem}", help) from problem
             if architecture in self.metrics:
                 raise RunError(f"{file.name}, row {number}: an earlier row has the same architecture")
-            self.metrics[architecture] = _numbers(row)
+            self.metrics[architecture] = _numbers(row, space.graph)
         if not self.metrics:
             raise RunError(f"{file.name} has no rows")
         self.architectures = list(self.metrics)
@@ -96,11 +97,11 @@ class Table:
 def _rows(file: Path, name: str | None) -> Iterator[dict[str, Any]]:
     """The rows as flat records."""
     try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as raw:
-            text = io.TextIOWrapper(raw, "utf-8-sig").read()
+        packed = file.read_bytes()
+        text = (gzip.decompress(packed) if file.suffix == ".gz" else packed).decode("utf-8-sig")
     except FileNotFoundError:
         raise RunError(f"there is no table {file}") from None
-    except (OSError, EOFError, UnicodeDecodeError) as problem:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:
         raise RunError(f"the table {file} cannot be read: {problem}") from None
     ending = file.with_suffix("").suffix if file.suffix == ".gz" else file.suffix
     if ending == ".csv":
@@ -148,10 +149,11 @@ def _flat(record: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(row: Mapping[str, Any], graph: Graph) -> dict[str, float]:
+    """The metrics of a row: all numbers that are no decisions."""
     out = {}
     for name, value in row.items():
-        if isinstance(value, bool | list) or value is None:
+        if name in graph.decisions or isinstance(value, bool | list) or value is None:
             continue
         try:
             out[name] = float(value)
