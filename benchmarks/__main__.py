@@ -15,6 +15,7 @@ BENCHMARKS = {
     "check": ("time to check and compile a file, and where it goes", "benchmarks.startup"),
     "spaces": ("time and memory of counting, costing, drawing and changing, for every space", "benchmarks.spaces"),
     "rivals": ("the same operations on one space in other tools; needs their environment", "benchmarks.rivals"),
+    "tables": ("what searches by evaluations find in tables of known results; takes an hour", "benchmarks.tables"),
     "quality": ("what searches find, against even thinning; takes hours", "benchmarks.quality"),
 }
 DEFAULT = ("check", "speed")

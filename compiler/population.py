@@ -21,7 +21,7 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.arrays.evaluator import Evaluator
 from nasdsl.compiler.cost import measure, total_cost
 from nasdsl.compiler.engine.budget import Within, budget_windows
-from nasdsl.compiler.engine.diagram import Diagram
+from nasdsl.compiler.engine.diagram import WIDEST_LAYER, Diagram
 from nasdsl.compiler.engine.histogram import count_within, distribution
 from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
@@ -121,6 +121,7 @@ class Population:
     Args:
         graph: its requirements hold for everything that comes out, budgets (requirements on costs) too.
         measures: the costs to know about.
+        widest: as `Diagram` takes it.
 
     Attributes:
         exact: whether costs are known exactly.
@@ -132,7 +133,13 @@ class Population:
         TooWide: the space is so tangled that it cannot even be counted.
     """
 
-    def __init__(self, graph: Graph, measures: Sequence[str] = MEASURES, patience: int | None = None):
+    def __init__(
+        self,
+        graph: Graph,
+        measures: Sequence[str] = MEASURES,
+        patience: int | None = None,
+        widest: int = WIDEST_LAYER,
+    ):
         self.graph, self.measures = graph, tuple(measures)
         self.window = budget_windows(graph)
         self.why = ""
@@ -141,10 +148,10 @@ class Population:
         self.patience = PATIENCE if patience is None else patience
         try:
             with bounded(self.patience):
-                self.diagram = Diagram(graph, {name: measure(total, name) for name in sorted(known)})
+                self.diagram = Diagram(graph, {name: measure(total, name) for name in sorted(known)}, widest)
         except TooWide as problem:
             self.why = str(problem)
-            self.diagram = Diagram(graph)
+            self.diagram = Diagram(graph, widest=widest)
 
     @property
     def exact(self) -> bool:

@@ -49,6 +49,7 @@ COMMANDS = (
     Command("diff", "what tells two spaces or architectures apart", "nasdsl.commands_pin"),
     Command("operators", "what a space can be built from", "nasdsl.commands_operators"),
     Command("search", "search a space on data, and write what is found", "nasdsl.commands_run"),
+    Command("trials", "list what a search has evaluated", "nasdsl.commands_trials"),
     Command("train", "train an architecture", "nasdsl.commands_run"),
     Command("eval", "measure an architecture", "nasdsl.commands_run"),
     Command("export", "take an architecture out, as plain torch", "nasdsl.commands_run"),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.diagnostics import error
+from nasdsl.diagnosed import told
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, defines, space_of
 
 if TYPE_CHECKING:
+    from nasdsl.runtime.explore import Exploration
     from nasdsl.runtime.search import Options
 
 SEARCH_EXAMPLES = """\
@@ -20,6 +23,7 @@ examples:
       the embedded digits; writes found.space, found.safetensors and runs/found/
   nasdsl search spaces/hrnas_small.space --space small_camvid --data camvid.zip --out found.space
   nasdsl search spaces/hrnas_small.space --target "macs <= 2M" --epochs 10 --out found.space
+  nasdsl search mine.space --runtime evolve --function my_module:accuracy --budget "macs <= 600M" --out best.space
 
 A run that was interrupted goes on when the same command is given again. Its folder has the checkpoint, history.jsonl
 with all measurements, and TensorBoard events. Under `torchrun` the processes share the work.
@@ -61,7 +65,7 @@ def search_options(parser: argparse.ArgumentParser) -> None:
     add_space(parser)
     _add_run(parser)
     _add_training(parser, "the result file, such as found.space; the weights go beside it")
-    parser.add_argument("--runtime", metavar="NAME", help="the search to run, in place of the file's: shrink")
+    parser.add_argument("--runtime", metavar="NAME", help="the search to run, in place of the file's: shrink, evolve")
     parser.add_argument(
         "--target",
         metavar="LIMIT",
@@ -70,11 +74,22 @@ def search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--latency", metavar="FILE", help="a latency table made by `nasdsl profile`, for a penalty on latency"
     )
+    group = parser.add_argument_group("searches that evaluate one architecture after the other (evolve)")
+    group.add_argument("--table", metavar="FILE", help="known results: short for the setting `table`")
+    group.add_argument("--function", metavar="MODULE:NAME", help="a Python function: short for the setting `function`")
+    group.add_argument("--trials", metavar="N", help="evaluations in all: short for --set trials=N")
+    group.add_argument("--budget", metavar="LIMIT", action="append", help='such as "macs <= 600M"; may be repeated')
+    group.add_argument(
+        "--storage",
+        metavar="URL",
+        help="where trials are kept, such as postgresql://me@host/trials; `file` (in the run's folder) or `memory`",
+    )
     add_format(parser)
 
 
 def search(args: argparse.Namespace) -> int:
     from nasdsl.progress import Bars
+    from nasdsl.runtime.explore import explore, explores
     from nasdsl.runtime.search import search as run
 
     overrides = _overrides(args, "train.")
@@ -84,9 +99,12 @@ def search(args: argparse.Namespace) -> int:
     if out.suffix != ".space":
         raise UsageError(f"--out names a .space file, and not `{out}`")
     options = _options(args, overrides)
-    result, _ = _told(
-        lambda: run(source_of(args.file), out, options, args.space, defines(args.defines), args.runtime, Bars())
-    )
+    options = dataclasses.replace(options, overrides={**(options.overrides or {}), **_evolve_overrides(args)})
+    source, given = source_of(args.file), defines(args.defines)
+    if told(lambda: explores(source, args.space, given, args.runtime)):
+        found = told(lambda: explore(source, out, options, args.space, given, args.runtime, Bars()))
+        return _report_front(args, found)
+    result, _ = told(lambda: run(source, out, options, args.space, given, args.runtime, Bars()))
     _report(
         args,
         {
@@ -97,6 +115,40 @@ def search(args: argparse.Namespace) -> int:
             **result.costs,
         },
     )
+    return 0
+
+
+def _evolve_overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of `evolve` that have options of their own."""
+    from nasdsl.compiler.elaborate.settings import read_values
+
+    out: dict[str, Any] = {
+        name: getattr(args, name) for name in ("table", "function", "storage") if getattr(args, name) is not None
+    }
+    if args.table is not None:  # relative to where the command is given, not to the space's file
+        out["table"] = str(Path(args.table).resolve())
+    if args.trials is not None:
+        out |= read_values({"trials": args.trials})
+    if args.budget:
+        out["budget"] = [read_values({"budget": limit})["budget"] for limit in args.budget]
+    return out
+
+
+def _report_front(args: argparse.Namespace, found: Exploration) -> int:
+    best, names = found.front[0], found.objectives.names
+    facts: dict[str, Any] = {
+        "out": str(found.files[0]),
+        "run": str(found.run),
+        "trials": len(found.trials),
+        "best": best.index,
+        **dict(zip(names, best.objectives, strict=True)),
+        **best.proposal.costs,
+    }
+    if len(names) > 1:
+        facts["front"] = (
+            str(found.files[1].parent) if args.format == "text" else [str(file) for file in found.files[1:]]
+        )
+    _report(args, facts)
     return 0
 
 
@@ -126,7 +178,7 @@ def train(args: argparse.Namespace) -> int:
         raise UsageError(f"--out names a .safetensors file, and not `{out}`")
     inherit = Path(args.inherit) if args.inherit is not None else None
     options = _options(args, _overrides(args, ""))
-    result = _told(lambda: run(source_of(args.file), out, options, args.space, defines(args.defines), inherit, Bars()))
+    result = told(lambda: run(source_of(args.file), out, options, args.space, defines(args.defines), inherit, Bars()))
     _report(args, {"out": str(out), "run": str(_run_folder(args)), **result.metrics, **result.costs})
     return 0
 
@@ -146,7 +198,7 @@ def eval(args: argparse.Namespace) -> int:
 
     weights = Path(args.weights) if args.weights is not None else None
     options = _options(args, {}, seed=0)
-    metrics = _told(
+    metrics = told(
         lambda: evaluate_file(source_of(args.file), options, args.space, defines(args.defines), weights, args.batch)
     )
     _report(args, metrics)
@@ -186,7 +238,7 @@ def export(args: argparse.Namespace) -> int:
         if {"task", "mean", "std"} <= about.keys()
         else None
     )
-    files = _told(lambda: export_python(network, out, task=task, space=space))
+    files = told(lambda: export_python(network, out, task=task, space=space))
     torch.manual_seed(0)
     difference = verify_python(files[0], network, torch.randn(2, shape.channels, shape.height, shape.width))
     if not difference < 1e-5:
@@ -270,27 +322,6 @@ def _options(args: argparse.Namespace, overrides: dict[str, str], seed: int | No
 
 def _run_folder(args: argparse.Namespace) -> Path:
     return Path(args.run) if args.run is not None else Path("runs") / Path(args.out).stem
-
-
-def _told(act: Any) -> Any:
-    """Runs; what is wrong with data, task, run or export becomes a diagnostic."""
-    from nasdsl.runtime.data import DataError, PluginError
-    from nasdsl.runtime.export import ExportError
-    from nasdsl.runtime.runs import RunError
-    from nasdsl.runtime.tasks import TaskError
-
-    codes: dict[type[Exception], str] = {
-        DataError: "data",
-        TaskError: "task",
-        RunError: "run",
-        PluginError: "plugin",
-        ExportError: "export",
-    }
-    try:
-        return act()
-    except (DataError, TaskError, RunError, PluginError, ExportError) as problem:
-        code = next(code for kind, code in codes.items() if isinstance(problem, kind))
-        raise error(code, str(problem), None, help=getattr(problem, "help", "") or "") from None
 
 
 def _numbers(text: str) -> tuple[float, ...]:

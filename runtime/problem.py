@@ -16,37 +16,11 @@ from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.runs import RunFolder
 from nasdsl.runtime.tasks import Task
+from nasdsl.runtime.watch import Silent as Silent
+from nasdsl.runtime.watch import Watch as Watch
 
 HEADS: Mapping[str, str] = {"classify": "classification", "segment": "segmentation", "keypoints": "keypoints"}
 """The task that the last operator of a network is for."""
-
-
-class Watch(Protocol):
-    """Whoever watches a run: progress bars, or nobody."""
-
-    def start(self, title: str, steps: int, done: int) -> None: ...
-
-    def step(self, done: int, facts: Mapping[str, Any]) -> None: ...
-
-    def note(self, line: str) -> None: ...
-
-    def stop(self) -> None: ...
-
-
-class Silent:
-    """Nobody watches."""
-
-    def start(self, title: str, steps: int, done: int) -> None:
-        pass
-
-    def step(self, done: int, facts: Mapping[str, Any]) -> None:
-        pass
-
-    def note(self, line: str) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
 
 
 @dataclass

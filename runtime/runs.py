@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from nasdsl.compiler.files import PART, write_text
-from nasdsl.runtime.checkpoint import load_checkpoint, save_checkpoint
 
 ABOUT = "run.json"
 """The file that makes a folder a run: what the run was started with."""
@@ -84,6 +83,8 @@ class RunFolder:
         return self.path / "checkpoint.pt"
 
     def save(self, state: dict[str, Any]) -> None:
+        from nasdsl.runtime.checkpoint import save_checkpoint  # brings torch, which not every run needs
+
         save_checkpoint(self.checkpoint, state)
 
     def load(self) -> dict[str, Any] | None:
@@ -92,6 +93,8 @@ class RunFolder:
         Raises:
             RunError: it cannot be read.
         """
+        from nasdsl.runtime.checkpoint import load_checkpoint
+
         if not self.checkpoint.exists():
             return None
         try:

@@ -159,7 +159,7 @@ def _diagnostic(error: Any, model: type[BaseModel], spans: Mapping[str, Span], w
     if error["type"] == "missing":
         return Diagnostic("missing-setting", f"{where} needs `{key}`", span)
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return Diagnostic("bad-setting", f"`{key}` {message}", span)
+    return Diagnostic("bad-setting", f"`{key}` {message}" if key else f"{where} {message}", span)
 
 
 def _fields(model: type[BaseModel], path: list[str]) -> list[str]:

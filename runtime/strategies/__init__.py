@@ -5,10 +5,15 @@ from collections.abc import Mapping
 from nasdsl.compiler.diagnostics import error, suggest
 from nasdsl.runtime.data.plugins import with_entry_points
 from nasdsl.runtime.problem import Strategy
+from nasdsl.runtime.settings import Settings
+from nasdsl.runtime.strategies.evolve import Evolve
 from nasdsl.runtime.strategies.shrink import ShrinkSearch
 from nasdsl.runtime.strategies.thin import ThinSearch
 
 STRATEGIES: Mapping[str, type[Strategy]] = {ShrinkSearch.name: ShrinkSearch, ThinSearch.name: ThinSearch}
+
+EXPLORERS: Mapping[str, type[Settings]] = {"evolve": Evolve}
+"""Searches that evaluate one architecture after the other, each by its settings. `runtime/explore.py` runs them."""
 
 
 def find_strategy(name: str) -> type[Strategy]:
@@ -24,6 +29,6 @@ def find_strategy(name: str) -> type[Strategy]:
             "unknown-search",
             f"no search named `{name}`",
             None,
-            help=suggest(name, known) or "there is " + ", ".join(known),
+            help=suggest(name, [*known, *EXPLORERS]) or "there is " + ", ".join([*known, *EXPLORERS]),
         )
     return known[name]

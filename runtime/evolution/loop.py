@@ -1,0 +1,151 @@
+"""The loop of every search by evaluations: propose, write down, evaluate, write down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.runtime.evolution.candidates import Candidates
+from nasdsl.runtime.evolution.methods import History, Idea, Method, Rates
+from nasdsl.runtime.evolution.objectives import EvaluationError, Objectives
+from nasdsl.runtime.evolution.trial import Ledger, Trial
+from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.watch import Silent, Watch
+
+WAIT_SECONDS = 0.2  # until one looks again whether others have finished
+
+
+class Evaluator(Protocol):
+    """What gives an architecture its worth."""
+
+    def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
+        """Metrics by name. The same seed gives the same ones where that can be had.
+
+        Raises:
+            EvaluationError: this architecture cannot be evaluated; others may.
+        """
+        ...
+
+
+class Search:
+    """One worker's part in a search.
+
+    Args:
+        trials: how many evaluations the whole search has.
+        failures: how many of them may fail before it stops.
+    """
+
+    def __init__(
+        self,
+        candidates: Candidates,
+        evaluator: Evaluator,
+        objectives: Objectives,
+        method: Method,
+        rates: Rates,
+        ledger: Ledger,
+        trials: int,
+        seed: int = 0,
+        failures: int = 0,
+        watch: Watch | None = None,
+    ):
+        self.candidates, self.evaluator, self.objectives = candidates, evaluator, objectives
+        self.method, self.rates, self.ledger = method, rates, ledger
+        self.most, self.seed, self.failures = trials, seed, failures
+        self.watch = watch or Silent()
+        self._rows: dict[int, Any] = {}
+        self._spent: set[int] = set()
+        self._salt = int.from_bytes(np.random.SeedSequence().generate_state(2).tobytes(), "little")
+
+    def run(self) -> list[Trial]:
+        """Evaluates until there are enough, or nothing is left. All complete trials of the search, by index.
+
+        Raises:
+            RunError: an evaluation failed, and one too many did.
+        """
+        ledger = self.ledger
+        self.watch.start("search", self.most, len(self._complete()))
+        try:
+            while True:
+                ledger.refresh()
+                if len(self._complete()) >= self.most:
+                    break
+                trial = ledger.claim(self.most)
+                if trial is not None:
+                    self._evaluate(trial)
+                    continue
+                standing = [trial for trial in ledger.trials.values() if trial.state != "failed"]
+                busy = any(trial.state != "complete" for trial in standing)
+                if len(standing) < self.most and self._propose():
+                    continue
+                if not busy:
+                    break
+                time.sleep(WAIT_SECONDS)
+        finally:
+            self.watch.stop()
+        return self._complete()
+
+    def _complete(self) -> list[Trial]:
+        trials = self.ledger.trials
+        return [trials[index] for index in sorted(trials) if trials[index].state == "complete"]
+
+    def _propose(self) -> bool:
+        """Writes down a proposal; False where nothing is left to propose."""
+        trials, index = self._complete(), self.ledger.proposed
+        history = History(
+            trials,
+            self.objectives.losses([trial.objectives for trial in trials]),
+            {trial.proposal.function for trial in self.ledger.trials.values()},
+            index,
+            self._rows,
+            self._spent,
+            self.candidates,
+        )
+        # Workers that propose at the same time must not all propose the same.
+        key = (self.seed, index) if self.ledger.alone else (self.seed, index, self._salt)
+        sequence = np.random.SeedSequence(key)
+        idea = self.method(history, self.rates, np.random.Generator(np.random.PCG64(sequence)))
+        if idea is None:
+            return False
+        self._write(idea, int(np.random.SeedSequence((self.seed, index)).generate_state(1)[0]))
+        return True
+
+    def _write(self, idea: Idea, seed: int) -> None:
+        self.ledger.add(self.candidates.proposal(idea.row, seed, idea.parents, idea.notes or {}))
+
+    def _evaluate(self, trial: Trial) -> None:
+        start = time.monotonic()
+        try:
+            architecture = Architecture.from_json(self.candidates.graph, trial.proposal.architecture)
+            metrics = self.evaluator.evaluate(architecture, trial.proposal.seed)
+            values = self.objectives.of(metrics, trial.proposal.costs)
+        except EvaluationError as problem:
+            self._fail(trial, str(problem))
+            return
+        except BaseException:
+            self.ledger.give_back(trial)
+            raise
+        self.ledger.finish(trial, values, metrics, time.monotonic() - start)
+        self._show()
+
+    def _fail(self, trial: Trial, error: str) -> None:
+        self.ledger.fail(trial, error)
+        failed = [one for one in self.ledger.trials.values() if one.state == "failed"]
+        if len(failed) > self.failures:
+            raise RunError(
+                f"trial {trial.index} cannot be evaluated: {error}",
+                f"{len(failed)} trials failed and `failures: {self.failures}` allows no more; the same command goes on",
+            )
+        self.watch.note(f"trial {trial.index} failed: {error}")
+
+    def _show(self) -> None:
+        trials = self._complete()
+        values = np.asarray([trial.objectives for trial in trials])
+        best = [
+            float(column.max() if up else column.min())
+            for column, up in zip(values.T, self.objectives.maximised, strict=True)
+        ]
+        self.watch.step(len(trials), dict(zip(self.objectives.names, best, strict=True)))

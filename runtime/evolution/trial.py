@@ -1,0 +1,159 @@
+"""A trial: one architecture, evaluated once; and a ledger of trials, in memory or in a database."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+State = Literal["waiting", "running", "complete", "failed"]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An architecture that is to be evaluated.
+
+    Attributes:
+        architecture: its decisions, as `Architecture.to_json` writes them.
+        key: equal for equal architectures, on every machine.
+        function: equal for architectures that compute the same function; where that is not asked for, the key.
+        costs: in whole MACs and parameters.
+        seed: for whoever evaluates it.
+        parents: the indices of the trials that it was made from: none for a random draw, two for a crossover.
+        notes: what the method that proposed it wants to find again; anything that JSON can hold.
+    """
+
+    architecture: Mapping[str, Any]
+    key: str
+    function: str
+    costs: Mapping[str, int]
+    seed: int
+    parents: tuple[int, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A proposal and what became of it.
+
+    Attributes:
+        index: counts the proposals of a search from 0. It stays when a trial is taken up again.
+        number: under which the ledger has it.
+        objectives: in the order of the search's, as measured; empty until it is complete.
+        metrics: all that its evaluation gave.
+        seconds: that the evaluation took, by the clock.
+        error: why it failed.
+    """
+
+    index: int
+    number: int
+    proposal: Proposal
+    state: State = "waiting"
+    objectives: tuple[float, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+    error: str = ""
+
+
+class Ledger(Protocol):
+    """The trials of one search. Several workers may share one.
+
+    `trials` has those that count, by index: neither what was withdrawn because another worker was first, nor attempts
+    of a worker that died. They are as `refresh` found them.
+    """
+
+    @property
+    def trials(self) -> Mapping[int, Trial]: ...
+
+    @property
+    def proposed(self) -> int:
+        """How many proposals there have been, those withdrawn included."""
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other worker has anything in hand."""
+        ...
+
+    def refresh(self) -> None:
+        """Takes notice of what other workers did."""
+        ...
+
+    def add(self, proposal: Proposal) -> None:
+        """A trial that waits for someone to evaluate it."""
+        ...
+
+    def claim(self, most: int) -> Trial | None:
+        """A waiting trial, now this worker's; None where there is none, or it has gone meanwhile.
+
+        Args:
+            most: trials of this search. What lies beyond is withdrawn.
+        """
+        ...
+
+    def finish(self, trial: Trial, objectives: tuple[float, ...], metrics: Mapping[str, float], seconds: float) -> None:
+        """What a trial of this worker's is worth."""
+        ...
+
+    def fail(self, trial: Trial, error: str) -> None:
+        """A trial of this worker's cannot be evaluated, by anyone."""
+        ...
+
+    def give_back(self, trial: Trial) -> None:
+        """A trial of this worker's that it does not go on with; others may."""
+        ...
+
+    def close(self) -> None:
+        """Leaves the ledger to others."""
+        ...
+
+
+class Memory:
+    """A ledger that lasts as long as the process. For tables, whose evaluations cost nothing."""
+
+    def __init__(self) -> None:
+        self._trials: dict[int, Trial] = {}
+        self._waiting: deque[int] = deque()
+
+    @property
+    def trials(self) -> Mapping[int, Trial]:
+        return self._trials
+
+    @property
+    def proposed(self) -> int:
+        return len(self._trials)
+
+    @property
+    def alone(self) -> bool:
+        return True
+
+    def refresh(self) -> None:
+        pass
+
+    def add(self, proposal: Proposal) -> None:
+        index = len(self._trials)
+        self._trials[index] = Trial(index, index, proposal)
+        self._waiting.append(index)
+
+    def claim(self, most: int) -> Trial | None:
+        if not self._waiting:
+            return None
+        return self._set(self._waiting.popleft(), state="running")
+
+    def _set(self, index: int, **changes: Any) -> Trial:
+        trial = self._trials[index] = replace(self._trials[index], **changes)
+        return trial
+
+    def finish(self, trial: Trial, objectives: tuple[float, ...], metrics: Mapping[str, float], seconds: float) -> None:
+        self._set(trial.index, state="complete", objectives=objectives, metrics=metrics, seconds=seconds)
+
+    def fail(self, trial: Trial, error: str) -> None:
+        self._set(trial.index, state="failed", error=error)
+
+    def give_back(self, trial: Trial) -> None:
+        self._set(trial.index, state="waiting")
+        self._waiting.append(trial.index)
+
+    def close(self) -> None:
+        pass

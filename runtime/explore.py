@@ -1,0 +1,264 @@
+"""Searches that evaluate one architecture after the other: from a file to the best architectures as files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from nasdsl.compiler.arrays.encoding import Encoding
+from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.engine.budget import UnreadableBudget
+from nasdsl.compiler.engine.limits import Infeasible, TooWide
+from nasdsl.compiler.files import write_text
+from nasdsl.compiler.source import Source
+from nasdsl.compiler.space import Space
+from nasdsl.compiler.write import pinned
+from nasdsl.runtime.evaluators import FUNCTION, FunctionEvaluator, ScratchEvaluator, known_file
+from nasdsl.runtime.evolution.candidates import Candidates
+from nasdsl.runtime.evolution.loop import Evaluator, Search
+from nasdsl.runtime.evolution.objectives import Objectives, front
+from nasdsl.runtime.evolution.samplers import find_method
+from nasdsl.runtime.evolution.trial import Ledger, Memory, Trial
+from nasdsl.runtime.known import Table
+from nasdsl.runtime.recipes import with_recipe
+from nasdsl.runtime.runs import ABOUT, RunError, RunFolder, clear
+from nasdsl.runtime.search import Options, content, fabric_for, fit_to_data
+from nasdsl.runtime.settings import merged, read_settings
+from nasdsl.runtime.strategies import EXPLORERS
+from nasdsl.runtime.strategies.evolve import Evolve, Rates
+from nasdsl.runtime.watch import Watch
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What a search found.
+
+    Attributes:
+        trials: complete ones, by index.
+        front: those that nothing dominates; with one objective the best alone. The first is the best in the first
+            objective.
+        files: of the front.
+    """
+
+    trials: list[Trial]
+    front: list[Trial]
+    files: list[Path]
+    objectives: Objectives
+    space: Space
+    run: Path
+
+
+def explores(source: Source, name: str | None, defines: Mapping[str, str], runtime: str | None) -> bool:
+    """Whether the search that a file names (or `runtime`) is one of these."""
+    if runtime is not None:
+        return runtime in EXPLORERS
+    section = elaborate(source, name, defines).sections.get("search")
+    return section is not None and section.name in EXPLORERS
+
+
+def explore(
+    source: Source,
+    out: Path,
+    options: Options,
+    name: str | None = None,
+    defines: Mapping[str, str] | None = None,
+    runtime: str | None = None,
+    watch: Watch | None = None,
+) -> Exploration:
+    """Runs, or goes on with, the search that the file names, and writes the best architecture to `out`. With several
+    objectives the whole front is written to a folder beside it, `NAME_front`.
+
+    Several processes may be given the same command at once; they share the work.
+
+    Raises:
+        CompileError, DataError, TaskError, RunError: in the user's words.
+    """
+    space = elaborate(source, name, defines or {})
+    if space.source.path is None:
+        raise error("no-file", "a search starts from a file, because its result names that file", None)
+    settings = evolve_settings(space, options, runtime)
+    space, evaluator, objectives = evaluator_for(space, source, name, defines or {}, options, settings)
+    pool = evaluator.pool(Encoding(space.graph.decisions)) if isinstance(evaluator, Table) else None
+    try:
+        candidates = Candidates(space.graph, settings.window, settings.distinct == "function", pool)
+    except UnreadableBudget as problem:
+        raise error("unreadable-budget", str(problem), None) from None
+    except Infeasible as problem:
+        raise error("budget-too-small", str(problem), None) from None
+    except TooWide as problem:
+        raise error("too-wide", str(problem), None) from None
+    folder = options.run or Path("runs") / out.stem
+    about = {
+        "space": space.digest(),
+        "search": "evolve",
+        "settings": settings.identity,
+        "seed": options.seed,
+        **_content(space, settings, options),
+    }
+    run = _folder(folder, about, options.fresh)
+    ledger = _ledger(run, about, settings, objectives, space)
+    try:
+        search = Search(
+            candidates,
+            evaluator,
+            objectives,
+            find_method(settings.method),
+            Rates(settings),
+            ledger,
+            settings.trials,
+            options.seed,
+            settings.failures,
+            watch,
+        )
+        trials = search.run()
+    except SQLAlchemyError as problem:
+        raise _lost(problem) from problem
+    except Exception as problem:
+        if type(problem).__module__.startswith("optuna."):
+            raise _lost(problem) from problem
+        raise
+    finally:
+        ledger.close()
+    if not trials:
+        raise RunError("no trial is complete, so there is no best one")
+    best = chosen(trials, objectives)
+    return Exploration(trials, best, write_front(out, space, best, objectives), objectives, space, run.path)
+
+
+def _lost(problem: Exception) -> RunError:
+    text = str(problem.__cause__ or problem).strip().splitlines()[0]
+    return RunError(f"the database of the trials has failed: {text}", "the same command goes on with the search")
+
+
+def evolve_settings(space: Space, options: Options, runtime: str | None) -> Evolve:
+    """The settings of the file's `search evolve`, those of the command line over them.
+
+    Raises:
+        CompileError: an entry that does not exist or does not fit, at its place in the file.
+    """
+    section = space.sections.get("search")
+    mine = section is not None and section.name in EXPLORERS
+    chosen = runtime or (section.name if section is not None else "")
+    entries = dict(section.entries) if section is not None and mine else {}
+    spans = section.spans if section is not None and mine else {}
+    entries = merged(entries, options.overrides or {}, EXPLORERS[chosen])
+    if isinstance(entries.get("train"), Mapping):
+        entries["train"] = with_recipe(entries["train"], spans.get("train.preset"))
+    return read_settings(Evolve, entries, spans, f"`search {chosen}`")
+
+
+def evaluator_for(
+    space: Space, source: Source, name: str | None, defines: Mapping[str, str], options: Options, settings: Evolve
+) -> tuple[Space, Evaluator, Objectives]:
+    """What evaluates, and the objectives. A space that is trained is fitted to the data."""
+    evaluator: Evaluator
+    default: str | None = None
+    if settings.table is not None:
+        evaluator = Table(space, table_path(space, settings), settings.table)
+    elif settings.function is not None:
+        evaluator, default = FunctionEvaluator(settings.function, space), FUNCTION
+    elif settings.train is not None:
+        space, data, task = fit_to_data(source, name, defines, options)
+        fabric = fabric_for(replace(options, devices=1), settings.train.precision)
+        evaluator = ScratchEvaluator(space, data, task, fabric, settings.train, options.workers)
+        default = task.headline
+    else:
+        raise error(
+            "no-evaluator",
+            "nothing says how architectures are evaluated",
+            None,
+            help="set `table`, `function` or `train` in `search evolve`, or name one with `--table` or `--function`",
+        )
+    directions = {**dict.fromkeys(settings.maximise, True), **dict.fromkeys(settings.minimise, False)}
+    if not directions and default is None:
+        raise error(
+            "no-objective",
+            "nothing says what is wanted",
+            None,
+            help="set `maximise` or `minimise` to a column of the table, or to `macs` or `params`",
+        )
+    return space, evaluator, Objectives(directions or {str(default): True})
+
+
+def table_path(space: Space, settings: Evolve) -> Path:
+    assert settings.table is not None and space.source.path is not None
+    return known_file(settings.table.file, space.source.path.parent)
+
+
+def _content(space: Space, settings: Evolve, options: Options) -> dict[str, str]:
+    """What else must be the same to go on."""
+    if settings.table is not None:
+        return {"table": content(table_path(space, settings))}
+    return {"data": options.data or "embedded"} if settings.train is not None else {}
+
+
+def _folder(path: Path, about: dict[str, Any], fresh: bool) -> RunFolder:
+    """The folder of a run, which workers that start together may make together."""
+    if fresh and path.is_dir():
+        clear(path)
+    try:
+        return RunFolder(path, about)
+    except RunError:
+        if not (path / ABOUT).exists():
+            raise
+        return RunFolder(path, about)  # another worker has just made it a run
+
+
+def _ledger(run: RunFolder, about: Mapping[str, Any], settings: Evolve, objectives: Objectives, space: Space) -> Ledger:
+    if settings.storage == "memory":
+        return Memory()
+    from nasdsl.runtime.trials import Database, database_url
+
+    url = database_url(None if settings.storage == "file" else settings.storage, run.path)
+    name = settings.study or space.name
+    return Database(url, name, objectives.directions, about, space.graph.decisions, settings.heartbeat)
+
+
+# --- Results ----------------------------------------------------------------------------------------------------------
+
+
+def chosen(trials: list[Trial], objectives: Objectives) -> list[Trial]:
+    """Those that nothing dominates, the best in the first objective first."""
+    losses = objectives.losses([trial.objectives for trial in trials])
+    return [trials[at] for at in front(losses)]
+
+
+def write_front(out: Path, space: Space, best: list[Trial], objectives: Objectives) -> list[Path]:
+    """The result file, and with several objectives a file for each trial of the front, in order."""
+    files = []
+    if len(objectives.names) > 1:
+        folder = out.with_name(f"{out.stem}_front")
+        width = max(2, len(str(len(best))))
+        for number, trial in enumerate(best, 1):
+            files.append(folder / f"{number:0{width}}.space")
+            _write(files[-1], space, trial, objectives, f"{_word(out)}_{number:0{width}}")
+        for old in folder.iterdir():  # of a search that was shorter
+            if re.fullmatch(r"\d+\.space", old.name) and old not in files:
+                old.unlink(missing_ok=True)
+    _write(out, space, best[0], objectives, _word(out))
+    return [out, *files]
+
+
+def _word(out: Path) -> str:
+    return out.stem if out.stem.isidentifier() else "found"
+
+
+def _write(file: Path, space: Space, trial: Trial, objectives: Objectives, name: str) -> None:
+    from nasdsl.compiler.architecture import Architecture
+
+    assert space.source.path is not None
+    use = os.path.relpath(space.source.path.resolve(), file.resolve().parent)
+    values = dict(zip(objectives.names, trial.objectives, strict=True))
+    costs = trial.proposal.costs
+    facts = [f"{costs['macs'] / 1e6:,.3f}M MACs", f"{costs['params'] / 1e6:,.3f}M parameters"]
+    facts += [f"{key} {value:.6g}" for key, value in values.items() if key not in ("macs", "flops", "params")]
+    architecture = Architecture.from_json(space.graph, trial.proposal.architecture)
+    note = f"{', '.join(facts)} (trial {trial.index})"
+    write_text(file, pinned(space, architecture, name, Path(use).as_posix(), note))

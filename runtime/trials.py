@@ -1,0 +1,538 @@
+"""Trials in a database: a ledger in Optuna's storage, an SQLite file or any URL that SQLAlchemy takes.
+
+**Several workers.** A trial is written in one transaction with its architecture and its keys, as waiting. Its number is
+given in the same transaction, under a lock on the study (PostgreSQL: the row of the study, `for update`; SQLite: the
+lock on the file, which every transaction here takes at its beginning). So whoever can read a number can read every
+lower number, and what was written with it. No key changes afterwards.
+
+A worker takes a waiting trial by setting its state, waiting to running, which under the same locks succeeds once. Then
+it reads all trials and withdraws its own where another of a lower number has the same key or function and has not been
+withdrawn. Of two workers that have drawn the same architecture, whenever they look, the one with the higher number
+sees the other, and the one with the lower number need not see anything: exactly one evaluates it. What it reads of
+others is final (withdrawn, failed) or harmless: a trial that is withdrawn a moment later has made another one give way
+that was not wrong to do so, and that architecture has a lower number still. The number of evaluations is kept in the
+same way: a trial with as many valid ones below it as are wanted is withdrawn.
+
+**Killed workers.** A trial has a heartbeat before it is running. Where it stops, another worker fails the trial and
+writes it anew, waiting, with the same architecture, seed and index; where it is the worker's own machine, it need not
+wait but asks whether the process lives. Attempts at one trial are ordered by their numbers too: an attempt goes on only
+if all before it have failed, so it does not matter if two workers write it anew. If one is killed between failing it
+and writing it anew, the next that looks for work finds a failed trial without an heir and writes it anew. A worker
+that was only asleep cannot finish a trial that has been failed: its result is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+
+from nasdsl.compiler.architecture import value_to_json
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.population import MEASURES
+from nasdsl.runtime.evolution.trial import Proposal, State, Trial
+from nasdsl.runtime.runs import RunError
+
+DATABASE = "trials.db"
+"""The SQLite file in the folder of a run."""
+PATIENCE_SECONDS = 60
+TRIES = 10
+MOST_PARAMS = 200
+"""A space with more choices has its decisions in the attribute `architecture` alone."""
+
+
+def database_url(storage: str | None, folder: Path) -> str:
+    """The URL of a database; by default an SQLite file in the folder."""
+    return storage if storage is not None else f"sqlite:///{(folder / DATABASE).resolve()}"
+
+
+def open_storage(url: str, heartbeat: int) -> RDBStorage:
+    """
+    Args:
+        heartbeat: seconds between signs of life; after four of them a worker counts as dead.
+
+    Raises:
+        RunError: there is no such database, or no driver for it.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    for attempt in range(TRIES):
+        try:
+            return _opened(url, heartbeat)
+        except ImportError as problem:
+            raise RunError(
+                f"no driver for the database {_hidden(url)} is installed", _driver(url) or str(problem)
+            ) from None
+        except (SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as problem:
+            # Several workers that create the tables of an empty database at once get in each other's way.
+            if attempt == TRIES - 1 or isinstance(problem, ValueError | RuntimeError) or _hopeless(problem):
+                raise RunError(f"the database {_hidden(url)} cannot be opened: {_first_line(problem)}") from None
+            time.sleep(0.05 * 2 ** min(attempt, 4))
+    raise AssertionError
+
+
+def _opened(url: str, heartbeat: int) -> RDBStorage:
+    sqlite = url.startswith("sqlite")
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if sqlite:
+        options = {"connect_args": {"timeout": PATIENCE_SECONDS}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        storage = RDBStorage(url, options, heartbeat_interval=heartbeat, grace_period=4 * heartbeat)
+    if sqlite:
+        _lock_from_the_beginning(storage)
+    return storage
+
+
+def _lock_from_the_beginning(storage: RDBStorage) -> None:
+    """SQLite's transactions take the lock for writing when they begin, not when they write: what a transaction has read
+    is then still so when it writes. Python's driver would not even begin one for reading."""
+
+    def connected(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("pragma journal_mode = wal")  # a commit need not wait for the disk
+        connection.execute("pragma synchronous = normal")
+
+    def begun(connection: Any) -> None:
+        connection.exec_driver_sql("begin immediate")
+
+    event.listen(storage.engine, "connect", connected)
+    event.listen(storage.engine, "begin", begun)
+    storage.engine.dispose()  # connections of before
+
+
+def _hopeless(problem: Exception) -> bool:
+    text = str(problem).lower()
+    return not any(word in text for word in ("exist", "unique", "locked", "duplicate", "integrity", "commit"))
+
+
+def _first_line(problem: Exception) -> str:
+    cause = problem.__cause__ or problem
+    return str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
+
+
+def _driver(url: str) -> str:
+    return "`pip install nasdsl[postgresql]` brings it" if url.startswith("postgresql") else ""
+
+
+def _hidden(url: str) -> str:
+    """Without the password."""
+    from sqlalchemy.engine import make_url
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return url
+
+
+def machine() -> str:
+    """What two processes have in common that see each other's numbers; empty where that cannot be told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> str:
+    """When a process began, in ticks; empty where there is none."""
+    try:
+        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if facts[0] in "ZX" else facts[19]  # of one that is dead nothing is left but that it was
+
+
+class _Pulse:
+    """Signs of life of the trial in hand, while it is evaluated."""
+
+    def __init__(self, storage: Any, seconds: int):
+        self.storage, self.seconds = storage, seconds
+        self.trial: int | None = None
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, trial: int) -> None:
+        self.trial = trial
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._beat, daemon=True)
+            self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._over.wait(self.seconds):
+            trial = self.trial
+            try:
+                if trial is not None:
+                    self.storage.record_heartbeat(trial)
+            except (SQLAlchemyError, StorageInternalError):
+                pass  # the database is busy or away; there are three more before anyone draws conclusions
+
+    def end(self) -> None:
+        self.trial = None
+
+    def close(self) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+
+class Database:
+    """The ledger of one study, which is there until someone deletes it. See the module for how workers share it.
+
+    Args:
+        url: of the database, such as `sqlite:////home/me/trials.db` or `postgresql://user@host/trials`.
+        name: of the study.
+        directions: of each objective, whether it is to be maximised.
+        about: what must be the same to go on with a study: the space's digest, the settings.
+        decisions: of the space; those of the choices are shown as parameters.
+        heartbeat: seconds between signs of life.
+
+    Attributes:
+        directions: of each objective, by name, whether it is to be maximised.
+
+    Raises:
+        RunError: the database cannot be used, or its study of this name was started with something else.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        directions: Mapping[str, bool],
+        about: Mapping[str, Any],
+        decisions: Mapping[str, Decision],
+        heartbeat: int = 15,
+    ):
+        self._database = open_storage(url, heartbeat)
+        self._storage: Any = optuna.storages.get_storage(self._database)  # which reads what is finished once
+        self._choices = _distributions(decisions)
+        self.directions = dict(directions)
+        ways: list[Literal["minimize", "maximize"]] = ["maximize" if up else "minimize" for up in directions.values()]
+        self._study = _study(self._storage, name, ways, about, list(directions))
+        self._id: int = self._storage.get_study_id_from_name(name)
+        self._me = {"machine": machine(), "pid": os.getpid(), "born": _born(os.getpid())}
+        self._pulse = _Pulse(self._storage, heartbeat)
+        self._attempts: list[FrozenTrial] = []  # by number
+        self._index: dict[int, int] = {}  # of the trial, by the number of the first attempt at it
+        self._of_index: dict[int, list[int]] = {}  # the numbers of all attempts at each trial, rising
+        self._orphans: set[int] = set()  # indices of trials all of whose attempts have died
+        self._open: set[int] = set()
+        self._trials: dict[int, Trial] = {}
+        self._first: dict[str, list[int]] = {}  # indices by key and by function
+        self._mine: int | None = None
+        self._looked = -math.inf  # so the first that asks for work looks for the dead
+        self._heartbeat = heartbeat
+        self.refresh()
+
+    # --- What there is
+
+    @property
+    def trials(self) -> Mapping[int, Trial]:
+        return self._trials
+
+    @property
+    def proposed(self) -> int:
+        return len(self._of_index)
+
+    @property
+    def alone(self) -> bool:
+        return all(number == self._mine for number in self._open)
+
+    def refresh(self) -> None:
+        found: list[FrozenTrial] = self._storage.get_all_trials(self._id, deepcopy=False)
+        fresh = range(len(self._attempts), len(found))
+        touched = set()
+        for number in (*sorted(self._open), *fresh):
+            frozen = found[number]
+            index = self._index.setdefault(_root(frozen), len(self._index))
+            touched.add(index)
+            if number in fresh:
+                self._of_index.setdefault(index, []).append(number)
+                for key in {frozen.user_attrs["key"], frozen.user_attrs["function"]}:
+                    owners = self._first.setdefault(key, [])
+                    if index not in owners:
+                        owners.append(index)
+            (self._open.discard if frozen.state.is_finished() else self._open.add)(number)
+        self._attempts = found
+        for index in touched:
+            trial = self._standing(index)
+            self._orphans.discard(index)
+            if trial is None:
+                self._trials.pop(index, None)
+                continue
+            self._trials[index] = trial
+            if trial.state == "waiting" and self._attempts[trial.number].state == TrialState.FAIL:
+                self._orphans.add(index)
+
+    def _standing(self, index: int) -> Trial | None:
+        """How a trial stands by its attempts; None where it was withdrawn."""
+        attempts = [self._attempts[number] for number in self._of_index[index]]
+        if any("withdrawn" in attempt.user_attrs for attempt in attempts):
+            return None
+        for attempt in attempts:  # the first that did not die
+            if attempt.state != TrialState.FAIL or "error" in attempt.user_attrs:
+                return _read(index, attempt)
+        return _read(index, attempts[-1], "waiting")
+
+    # --- Work
+
+    def add(self, proposal: Proposal) -> None:
+        self._write(proposal, None, None)
+
+    def _write(self, proposal: Proposal, root: int | None, of: int | None) -> None:
+        chosen = {path: word for path, word in proposal.architecture.items() if path in self._choices}
+        attributes: dict[str, Any] = {
+            "architecture": dict(proposal.architecture),
+            "key": proposal.key,
+            "function": proposal.function,
+            **{name: int(cost) for name, cost in proposal.costs.items()},
+            "seed": proposal.seed,
+            "parents": list(proposal.parents),
+            "notes": dict(proposal.notes),
+        }
+        if root is not None:
+            attributes |= {"root": root, "after": of}
+        template = create_trial(
+            state=TrialState.WAITING,
+            params=chosen,
+            distributions={path: self._choices[path] for path in chosen},
+            user_attrs=attributes,
+        )
+        self._storage.create_new_trial(self._id, template)
+
+    def claim(self, most: int) -> Trial | None:
+        self._heirs()
+        for number in sorted(self._open):
+            if self._attempts[number].state == TrialState.WAITING and self._take(number):
+                self.refresh()
+                if self._stands(number, most):
+                    self._mine = number
+                    return self._trials[self._index[_root(self._attempts[number])]]
+        return None
+
+    def _take(self, number: int) -> bool:
+        identity = self._attempts[number]._trial_id
+        try:
+            self._storage.record_heartbeat(identity)  # first, so that whatever runs has one
+            if not self._storage.set_trial_state_values(identity, state=TrialState.RUNNING):
+                return False
+            self._storage.set_trial_user_attr(identity, "worker", self._me)
+        except UpdateFinishedTrialError:
+            return False
+        self._pulse.begin(identity)
+        return True
+
+    def _stands(self, number: int, most: int) -> bool:
+        """Whether an attempt that this worker has taken is to be evaluated; where not, it is withdrawn."""
+        attempt = self._attempts[number]
+        index = self._index[_root(attempt)]
+        before = [self._attempts[other] for other in self._of_index[index] if other < number]
+        if not all(other.state == TrialState.FAIL for other in before):
+            return self._end(attempt, "superseded", "another attempt was first")
+        rivals = {i for name in ("key", "function") for i in self._first[attempt.user_attrs[name]] if i < index}
+        for rival in sorted(rivals):
+            if rival in self._trials:
+                return self._end(attempt, "withdrawn", f"trial {rival} has the same architecture or function")
+        below = sum(i < index and trial.state != "failed" for i, trial in self._trials.items())
+        if below >= most:
+            return self._end(attempt, "withdrawn", f"there are {most} trials already")
+        return True
+
+    def _end(self, attempt: FrozenTrial, why: str, text: str) -> bool:
+        self._pulse.end()
+        try:
+            self._storage.set_trial_user_attr(attempt._trial_id, why, text)
+            self._storage.set_trial_state_values(attempt._trial_id, state=TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            pass  # it took so long that another worker has failed it, and will find the same
+        self.refresh()
+        return False
+
+    def finish(self, trial: Trial, objectives: tuple[float, ...], metrics: Mapping[str, float], seconds: float) -> None:
+        identity = self._attempts[trial.number]._trial_id
+        attributes = {"metrics": dict(metrics), "seconds": seconds}
+        self._settle(identity, attributes, TrialState.COMPLETE, objectives)
+
+    def fail(self, trial: Trial, error: str) -> None:
+        self._settle(self._attempts[trial.number]._trial_id, {"error": error}, TrialState.FAIL, None)
+
+    def _settle(
+        self, identity: int, attributes: Mapping[str, Any], state: TrialState, values: tuple[float, ...] | None
+    ) -> None:
+        self._pulse.end()
+        self._mine = None
+        try:
+            for name, value in attributes.items():
+                self._storage.set_trial_user_attr(identity, name, value)
+            self._storage.set_trial_state_values(identity, state=state, values=values)
+        except UpdateFinishedTrialError:
+            pass  # this worker was asleep so long that its trial was given to another
+        self.refresh()
+
+    def give_back(self, trial: Trial) -> None:
+        self._pulse.end()
+        self._mine = None
+        if self._failed(trial.number):
+            self.refresh()
+            self._heirs()
+
+    # --- The dead
+
+    def _failed(self, number: int) -> bool:
+        try:
+            return bool(self._storage.set_trial_state_values(self._attempts[number]._trial_id, state=TrialState.FAIL))
+        except UpdateFinishedTrialError:
+            return False
+
+    def _revive(self) -> None:
+        """Takes from workers that are known to be dead what they had in hand."""
+        lost = []
+        for number in self._open:
+            attempt = self._attempts[number]
+            owner = attempt.user_attrs.get("worker")
+            if attempt.state != TrialState.RUNNING or not owner:
+                continue
+            ours = self._me["machine"] and owner["machine"] == self._me["machine"]
+            if ours and number != self._mine and _born(owner["pid"]) != owner["born"]:
+                lost.append(number)
+        for number in lost:
+            self._failed(number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            optuna.storages.fail_stale_trials(self._study)
+        self._looked = time.monotonic()
+        self.refresh()
+
+    def _heirs(self) -> None:
+        """Writes anew what died: failed attempts of trials that were neither withdrawn nor found impossible."""
+        if time.monotonic() - self._looked > self._heartbeat:
+            self._revive()
+        for index in sorted(self._orphans):
+            trial = self._trials[index]
+            self._write(trial.proposal, self._of_index[index][0], trial.number)
+        if self._orphans:
+            self.refresh()
+
+    def close(self) -> None:
+        self._pulse.close()
+        self._database.remove_session()
+        self._database.engine.dispose()
+
+
+def _root(attempt: FrozenTrial) -> int:
+    """The number of the first attempt at the same trial."""
+    return int(attempt.user_attrs.get("root", attempt.number))
+
+
+def _read(index: int, attempt: FrozenTrial, state: State | None = None) -> Trial:
+    attributes = attempt.user_attrs
+    proposal = Proposal(
+        attributes["architecture"],
+        attributes["key"],
+        attributes["function"],
+        {name: attributes[name] for name in MEASURES if name in attributes},
+        attributes["seed"],
+        tuple(attributes["parents"]),
+        attributes["notes"],
+    )
+    return Trial(
+        index,
+        attempt.number,
+        proposal,
+        state or _STATES[attempt.state],
+        tuple(attempt.values or ()) if attempt.state == TrialState.COMPLETE else (),
+        attributes.get("metrics", {}),
+        attributes.get("seconds"),
+        attributes.get("error", ""),
+    )
+
+
+_STATES: Mapping[TrialState, State] = {
+    TrialState.WAITING: "waiting",
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "failed",
+}
+
+
+def _distributions(decisions: Mapping[str, Decision]) -> dict[str, CategoricalDistribution]:
+    """What a dashboard is to know of the choices."""
+    choices = {path: decision for path, decision in decisions.items() if decision.kind == "choice"}
+    if len(choices) > MOST_PARAMS:
+        return {}
+    return {
+        path: CategoricalDistribution([value_to_json(decision, option) for option in range(decision.n)])
+        for path, decision in choices.items()
+    }
+
+
+def _study(
+    storage: BaseStorage,
+    name: str,
+    ways: list[Literal["minimize", "maximize"]],
+    about: Mapping[str, Any],
+    objectives: list[str],
+) -> optuna.Study:
+    """The study of a name; a new one where there is none.
+
+    Raises:
+        RunError: there is one that was started with something else.
+    """
+    study = optuna.create_study(storage=storage, study_name=name, directions=ways, load_if_exists=True)
+    wanted = json.loads(json.dumps(dict(about)))
+    if "about" not in study.user_attrs:
+        study.set_user_attr("about", wanted)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(objectives)
+    before = study.user_attrs["about"]
+    changed = [key for key in {**before, **wanted} if before.get(key) != wanted.get(key)]
+    if changed:
+        raise RunError(
+            f"the study `{name}` was started with another {', '.join(sorted(changed))}",
+            "name another study with `--set study=NAME`, or another database with `--storage`",
+        )
+    return study
+
+
+def read_database(url: str, name: str | None) -> Database:
+    """A study as it was left, to look at. Nothing is changed.
+
+    Args:
+        name: of the study; it may be left out where there is one only.
+
+    Raises:
+        RunError: there is no such study.
+    """
+    storage = open_storage(url, 60)
+    try:
+        studies = {study.study_name: study for study in storage.get_all_studies() if "about" in study.user_attrs}
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+    if name is None and len(studies) == 1:
+        name = next(iter(studies))
+    if name is None or name not in studies:
+        known = ", ".join(f"`{one}`" for one in studies) or "none"
+        what = "say which study" if name is None else f"there is no study `{name}`"
+        raise RunError(f"{what}: the database has {known}", "name one with `--study`")
+    study = studies[name]
+    names = study.system_attrs["study:metric_names"]
+    ways = [direction == StudyDirection.MAXIMIZE for direction in study.directions]
+    return Database(url, name, dict(zip(names, ways, strict=True)), study.user_attrs["about"], {}, 60)
