@@ -15,6 +15,10 @@ BENCHMARKS = {
     "check": ("time to check and compile a file, and where it goes", "benchmarks.startup"),
     "spaces": ("time and memory of counting, costing, drawing and changing, for every space", "benchmarks.spaces"),
     "rivals": ("the same operations on one space in other tools; needs their environment", "benchmarks.rivals"),
+    "attention": (
+        "time and memory of training attention operators, against copies for each offset",
+        "benchmarks.attention",
+    ),
     "quality": ("what searches find, against even thinning; takes hours", "benchmarks.quality"),
 }
 DEFAULT = ("check", "speed")
