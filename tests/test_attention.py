@@ -64,13 +64,14 @@ def attended(
     if table is not None:  # n D and offsets
         table = table[own] if module.tables > 1 else table.expand(module.heads, *table.shape)
     out = torch.zeros_like(v)
+    every = slice(None)
     for (i, j), seen in near.items():
         rows, columns = [list(place) for place in zip(*(pixel for pixel, _ in seen), strict=True)]
         query = q[:, own, i, j]
         logits = torch.einsum("bnd,bndp->bnp", query, k[:, :, rows, columns][:, own])
         if table is not None:
-            offsets = [list(axis) for axis in zip(*(index for _, index in seen), strict=True)]
-            logits = logits + torch.einsum("bnd,ndp->bnp", query, table[(slice(None), slice(None), *offsets)])
+            offsets: list[Any] = [list(axis) for axis in zip(*(index for _, index in seen), strict=True)]
+            logits = logits + torch.einsum("bnd,ndp->bnp", query, table[(every, every, *offsets)])
         shares = torch.exp(logits) / torch.exp(logits).sum(2, keepdim=True)
         out[:, given, i, j] = torch.einsum("bnp,bnep->bne", shares, v[:, :, rows, columns][:, given])
     return out
@@ -128,11 +129,11 @@ def check_same(module: LocalAttention | AxialAttention, x: torch.Tensor) -> None
     weights = torch.randn_like(slow)
     expected = results(module, x, slow, weights)
     for ours, theirs in zip(results(module, x, module(x), weights), expected, strict=True):
-        assert (ours - theirs).abs().max() < 1e-10 * max(1, theirs.abs().max())
+        assert (ours - theirs).abs().max() < 1e-10 * max(1.0, theirs.abs().max().item())
     module.float()
     x = x.detach().float().requires_grad_()
     for ours, theirs in zip(results(module, x, module(x), weights.float()), expected, strict=True):
-        assert (ours - theirs).abs().max() < 1e-4 * max(1, theirs.abs().max())
+        assert (ours - theirs).abs().max() < 1e-4 * max(1.0, theirs.abs().max().item())
 
 
 @pytest.fixture(params=["matrices", "shifted maps"])

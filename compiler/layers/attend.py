@@ -348,10 +348,10 @@ class Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> torch.Tensor:
-        ctx.pattern = args[4]
+        q_BnDHW, k_BnDHW, v_BnEHW, r_nKD, ctx.pattern = args
         kept: list[torch.Tensor] = []
-        y_BnEHW = attended(*args, kept=kept if ctx.pattern.kept else None)
-        ctx.save_for_backward(*args[:4], *kept)
+        y_BnEHW = attended(q_BnDHW, k_BnDHW, v_BnEHW, r_nKD, ctx.pattern, kept if ctx.pattern.kept else None)
+        ctx.save_for_backward(q_BnDHW, k_BnDHW, v_BnEHW, r_nKD, *kept)
         return y_BnEHW
 
     @staticmethod
