@@ -28,8 +28,8 @@ HEADS = (4, 8)
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.description = "Time and memory of attention operators, forward and backward, against copies for each offset."
-    parser.add_argument("--repeats", type=int, default=7, help="rounds of each table (default: 7)")
-    parser.add_argument("--images", type=int, default=4, help="images in a batch (default: 4)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds of each table (default: 5)")
+    parser.add_argument("--images", type=int, default=8, help="images in a batch (default: 8)")
     parser.add_argument("--device", default="cpu", help="`cpu` (the default) or `cuda`")
     parser.add_argument("--quick", action="store_true", help="the smallest map only")
     parser.add_argument("--no-write", action="store_true", help="print the tables only")

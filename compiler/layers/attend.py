@@ -1,8 +1,7 @@
 """Attention of each pixel to others of its map, a part of the map after the other, so that all stays in the cache.
 
 A pattern says who attends to whom and computes the products that go with it; `attend` runs it over images and heads and
-derives it. For the backward pass it keeps queries, keys and values alone and makes the weights again, unless that takes
-longer than is worth it.
+derives it, keeping queries, keys and values alone: the weights are made again for the backward pass.
 
 Shapes: B images, n heads with D channels (E of the values), maps of H x W pixels, K offsets or pixels attended to. A
 pattern works on N = b * h parts, which are h heads of b images.
@@ -17,9 +16,8 @@ from typing import Any
 import torch
 
 # How many scores a part of the work has at most, unless one head of one image has more: what the cache of a processor
-# likes; and where they stay anyway, or on another device, so many that the number of calls does not count.
+# likes; on another device so many that the number of calls does not count.
 NEARBY = 1 << 20
-MANY = 1 << 22
 DEVICE = 1 << 26
 # Products of queries with keys, for each pixel and head, from which on matrices are faster than sums of shifted maps.
 MATRICES = 600
@@ -27,8 +25,7 @@ BLOCK = 8
 
 
 class Pattern(ABC):
-    """Which pixels attend to which on maps of one size. `scores` is how many scores a head of an image has, `kept`
-    whether weights stay for the backward pass.
+    """Which pixels attend to which on maps of one size. `scores` is how many scores a head of an image has.
 
     Queries (and gradients of the output) come as `near`, keys and values as `far`, both from b h D H W. Scores are of a
     shape of the pattern's own; the axis that says to what is attended is `axis`.
@@ -36,7 +33,6 @@ class Pattern(ABC):
 
     scores: int
     axis: int = -1
-    kept = False
 
     @abstractmethod
     def near(self, x: torch.Tensor) -> torch.Tensor:
@@ -245,8 +241,6 @@ class Blocks(Pattern):
 class Lines(Pattern):
     """Whole columns, or whole rows. Scores: N * M lines, L pixels, L pixels; there are 2 * L - 1 offsets."""
 
-    kept = True
-
     def __init__(self, height: int, width: int, vertical: bool, device: torch.device) -> None:
         self.vertical = vertical
         self.lines, self.length = (width, height) if vertical else (height, width)
@@ -315,8 +309,7 @@ def windows(q_BnDHW: torch.Tensor, window: int) -> Pattern:
 def parts(x_BnDHW: torch.Tensor, pattern: Pattern) -> Iterator[tuple[slice, slice]]:
     """Images and heads to be worked on together."""
     images, heads = x_BnDHW.shape[:2]
-    most = DEVICE if x_BnDHW.device.type != "cpu" else MANY if pattern.kept else NEARBY
-    together = max(1, most // pattern.scores)
+    together = max(1, (NEARBY if x_BnDHW.device.type == "cpu" else DEVICE) // pattern.scores)
     some_heads, some_images = min(heads, together), max(1, together // heads)
     for image in range(0, images, some_images):
         for head in range(0, heads, some_heads):
@@ -329,17 +322,14 @@ def attended(
     v_BnEHW: torch.Tensor,
     r_nKD: torch.Tensor | None,
     pattern: Pattern,
-    kept: list[torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """What each pixel takes of the values: B n E H W, in memory as the values are. Weights are added to `kept`."""
+    """What each pixel takes of the values: B n E H W, in memory as the values are."""
     y_BnEHW = torch.empty_like(v_BnEHW)
     for part in parts(q_BnDHW, pattern):
         near = pattern.near(q_BnDHW[part])
         weights = pattern.weights(near, pattern.far(k_BnDHW[part]), None if r_nKD is None else r_nKD[part[1]])
         y = pattern.collect(weights.to(near.dtype), pattern.far(v_BnEHW[part]))
         y_BnEHW[part] = pattern.back(y, q_BnDHW[part].shape[1])
-        if kept is not None:
-            kept.append(weights)
     return y_BnEHW
 
 
@@ -349,24 +339,21 @@ class Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Any) -> torch.Tensor:
         q_BnDHW, k_BnDHW, v_BnEHW, r_nKD, ctx.pattern = args
-        kept: list[torch.Tensor] = []
-        y_BnEHW = attended(q_BnDHW, k_BnDHW, v_BnEHW, r_nKD, ctx.pattern, kept if ctx.pattern.kept else None)
-        ctx.save_for_backward(q_BnDHW, k_BnDHW, v_BnEHW, r_nKD, *kept)
-        return y_BnEHW
+        ctx.save_for_backward(q_BnDHW, k_BnDHW, v_BnEHW, r_nKD)
+        return attended(q_BnDHW, k_BnDHW, v_BnEHW, r_nKD, ctx.pattern)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (dy_BnEHW,) = grads
-        q_BnDHW, k_BnDHW, v_BnEHW, r_nKD, *kept = ctx.saved_tensors
+        q_BnDHW, k_BnDHW, v_BnEHW, r_nKD = ctx.saved_tensors
         pattern: Pattern = ctx.pattern
         dq_BnDHW, dk_BnDHW, dv_BnEHW = (torch.empty_like(x) for x in (q_BnDHW, k_BnDHW, v_BnEHW))
         dr_nKD = None if r_nKD is None else torch.zeros_like(r_nKD, memory_format=torch.contiguous_format)
-        again = not kept or torch.is_grad_enabled()  # what is kept knows nothing of where it comes from
-        for i, part in enumerate(parts(q_BnDHW, pattern)):
+        for part in parts(q_BnDHW, pattern):
             query, dy = pattern.near(q_BnDHW[part]), pattern.near(dy_BnEHW[part])
             key, heads = pattern.far(k_BnDHW[part]), q_BnDHW[part].shape[1]
             r_hKD = None if r_nKD is None else r_nKD[part[1]]
-            weights = pattern.weights(query, key, r_hKD) if again else kept[i]
+            weights = pattern.weights(query, key, r_hKD)
             dv_BnEHW[part] = pattern.spread(weights.to(query.dtype), dy, heads)
             by_weight = weights * pattern.product(dy, pattern.far(v_BnEHW[part]))
             whole = by_weight.sum(pattern.axis, keepdim=True)
