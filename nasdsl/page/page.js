@@ -5,7 +5,7 @@ const total = data.number.length;
 const STATES = { c: "complete", f: "failed", r: "running", w: "waiting" };
 const TIMES = ["var(--t0)", "var(--t1)", "var(--t2)", "var(--t3)"];
 const onFront = new Set(data.front);
-const drawn = new Map(data.drawn.map((trial) => [trial, byId("drawing-" + trial)]));
+const drawn = new Map(data.drawn.map((trial) => [trial, byId("drawing-" + trial)]).filter((pair) => pair[1]));
 const placeOf = new Map(data.number.map((number, i) => [number, i]));
 const columns = data.columns; // { name, label, up: true | false | null, values }
 
@@ -41,6 +41,12 @@ function ticks(low, high, about) {
   return out;
 }
 
+function powers(high) {
+  const out = [];
+  for (let value = 1; value <= high; value *= 10) out.push(value);
+  return out;
+}
+
 function range(values) {
   let low = Infinity, high = -Infinity;
   for (const value of values) { if (value < low) low = value; if (value > high) high = value; }
@@ -51,16 +57,18 @@ function range(values) {
 
 // --- Charts
 
+// Where `labels.powers`, the distance along x is that of logarithms.
 function frame(host, width, height, xs, ys, labels) {
   const left = 58, right = 14, top = 10, bottom = labels.x ? 42 : 24;
-  const x = (value) => left + ((value - xs[0]) / (xs[1] - xs[0])) * (width - left - right);
+  const length = labels.powers ? Math.log : (value) => value;
+  const x = (value) => left + ((length(value) - length(xs[0])) / (length(xs[1]) - length(xs[0]))) * (width - left - right);
   const y = (value) => height - bottom - ((value - ys[0]) / (ys[1] - ys[0])) * (height - top - bottom);
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": labels.title });
   for (const value of ticks(ys[0], ys[1], height > 250 ? 6 : 4)) {
     svg.append(element("line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
     svg.append(element("text", { x: left - 7, y: y(value) + 4, "text-anchor": "end" }, short(value)));
   }
-  for (const value of ticks(xs[0], xs[1], width / 100)) {
+  for (const value of labels.powers ? powers(xs[1]) : ticks(xs[0], xs[1], width / 100)) {
     svg.append(element("line", { class: "grid", x1: x(value), x2: x(value), y1: top, y2: height - bottom }));
     svg.append(element("text", { x: x(value), y: height - bottom + 16, "text-anchor": "middle" }, short(value)));
   }
@@ -179,7 +187,8 @@ function mark(i = chosen) {
 
 function drawCurves() {
   const host = byId("curves");
-  const wide = { width: 460, height: 190 };
+  const sight = (box, last, values, title) =>
+    frame(box, 460, 165, [1, Math.max(2, last)], range(values), { title, powers: true });
   for (const column of columns.filter((one) => one.objective)) {
     const steps = [];
     let best = null, count = 0;
@@ -191,8 +200,8 @@ function drawCurves() {
     }
     if (!steps.length) continue;
     const box = element("div", { class: "chart" });
-    host.append(element("figure", {}, element("h3", {}, `Best ${column.label} so far`), box));
-    const view = frame(box, wide.width, wide.height, [0, count], range(steps.map((step) => step[1])), { title: `best ${column.label} so far` });
+    host.append(element("figure", {}, element("h3", {}, `${column.up ? "Most" : "Least"} ${column.label} after so many trials`), box));
+    const view = sight(box, count, steps.map((step) => step[1]), `best ${column.label} by trials`);
     let line = "";
     steps.forEach(([n, value], k) => { line += k ? `H${at(view.x(n))}V${at(view.y(value))}` : `M${at(view.x(n))} ${at(view.y(value))}`; });
     view.svg.append(element("path", { class: "curve", d: line + `H${at(view.x(count))}` }));
@@ -200,8 +209,7 @@ function drawCurves() {
   if (data.volume.length) {
     const box = element("div", { class: "chart" });
     host.append(element("figure", {}, element("h3", {}, "Hypervolume"), box, element("figcaption", {}, data.volumeNote)));
-    const view = frame(box, wide.width, wide.height, [0, data.volume[data.volume.length - 1][0]], range(data.volume.map((one) => one[1])),
-      { title: "hypervolume" });
+    const view = sight(box, data.volume[data.volume.length - 1][0], data.volume.map((one) => one[1]), "hypervolume by trials");
     view.svg.append(element("path", { class: "curve", d: data.volume.map(([n, value], k) => `${k ? "L" : "M"}${at(view.x(n))} ${at(view.y(value))}`).join("") }));
   }
 }
@@ -330,6 +338,10 @@ for (const [id, event] of [["which", "change"], ["find", "input"]]) byId(id).add
 byId("before").addEventListener("click", () => { table.page -= 1; show(); });
 byId("after").addEventListener("click", () => { table.page += 1; show(); });
 for (const button of document.querySelectorAll("[data-open]")) button.addEventListener("click", () => open(placeOf.get(Number(button.dataset.open)), true));
+for (const tab of document.querySelectorAll("[data-show]")) tab.addEventListener("click", () => {
+  for (const other of document.querySelectorAll("[data-show]")) other.setAttribute("aria-pressed", String(other === tab));
+  for (const figure of drawn.values()) figure.classList.toggle("now", figure.id === "drawing-" + tab.dataset.show);
+});
 drawScatter();
 drawCurves();
 fill();

@@ -102,15 +102,15 @@ class Study:
         return tuple(float(-w if aim.maximise else w) for w, aim in zip(worst, self.aims, strict=True))
 
     def hypervolume(self) -> list[tuple[int, float]]:
-        """At some of the trials, the share of the box between the best values and the reference that is dominated so
-        far: pairs of how many are complete and the share."""
+        """How the trials fill the box between the best values and the reference: the share that is dominated after some
+        of them, the earlier the denser. Pairs of how many are complete and the share."""
         if len(self.losses) < 2 or len(self.aims) < 2:
             return []
         best, worst = self.losses.min(axis=0), self.losses.max(axis=0)
         scaled = (self.losses - best) / np.where(worst > best, worst - best, 1.0)
         out: list[tuple[int, float]] = []
         front = np.zeros((0, scaled.shape[1]))
-        ends = np.unique(np.linspace(1, len(scaled), min(CHECKPOINTS, len(scaled))).round().astype(int))
+        ends = np.unique(np.geomspace(1, len(scaled), CHECKPOINTS).round().astype(int))
         start = 0
         for end in ends:
             front = np.concatenate((front, scaled[start:end]))

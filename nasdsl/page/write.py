@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -37,8 +38,8 @@ UNCOUNTED = (TooWide, Infeasible, UnreadableBudget)
 def page(space: Space, study: Study, pictures: int = PICTURES) -> str:
     """A report of a search as the text of an HTML file, which needs no other and asks no network.
 
-    It has the figures of the whole, the trials in a chart of any two of their values with the front, the best so far and
-    the hypervolume, the distribution of costs over the space with the trials in it, drawings of the space and of
+    It has the figures of the whole, the trials in a chart of any two of their values with the front, the best so far
+    and the hypervolume, the distribution of costs over the space with the trials in it, drawings of the space and of
     architectures along the front, and a table of all trials, of which each opens.
 
     Args:
@@ -91,14 +92,14 @@ def _label(name: str) -> str:
 def _tiles(space: Space, study: Study) -> str:
     counts = {state: sum(record.state == state for record in study.records) for state in LETTERS}
     others = ", ".join(f"{n:,} {state}" for state, n in counts.items() if n and state != "complete")
-    tiles = [(f"{counts['complete']:,}", "trials complete" + (f", {others}" if others else ""))]
+    tiles = [(f"{counts['complete']:,}", "trials complete" + (f"; {others}" if others else ""))]
     for k, objective in enumerate(study.objectives):
         if study.complete:
             column = study.losses[:, k]
             best = study.records[study.complete[int(column.argmin())]]
             label = f"{'most' if objective.maximise else 'least'} {_label(objective.name)}, trial {best.number}"
             tiles.append((_figure(best.objectives[k]), label))
-    tiles.append((f"{len(study.front):,}", "on the front of " + " and ".join(_label(one.name) for one in study.aims)))
+    tiles.append((f"{len(study.front):,}", "on the front"))
     seconds = sum(record.seconds or 0.0 for record in study.records)
     if seconds:
         tiles.append((_duration(seconds), "of evaluations, added up"))
@@ -155,33 +156,39 @@ def _cost(space: Space, study: Study, population: Population, measure: str) -> s
     costs = np.array([getattr(record, measure) for record in study.records], np.float64)
     counts = np.histogram(np.clip(costs, histogram.edges[0], histogram.edges[-1]), histogram.edges)[0]
     beside = (counts / max(1, len(costs))).tolist()
-    best = [
-        Mark(float(getattr(study.records[i], measure)), f"trial {study.records[i].number}") for i in study.front[:1]
-    ]
-    return f"<figure>{_inline(as_svg(histogram, best, (), beside, f'the {len(costs):,} trials, to their own scale'))}</figure>"
+    best = [study.records[i] for i in study.front[:1]]
+    marks = [Mark(float(getattr(record, measure)), f"trial {record.number}") for record in best]
+    whose = f"{len(costs):,} trials, to their own scale"
+    return f"<figure>{_inline(as_svg(histogram, marks, (), beside, whose))}</figure>"
 
 
 def _drawings(space: Space, study: Study, drawn: Mapping[int, Architecture]) -> str:
     try:
         whole = f'<figure class="wide">{_inline(svg(space))}</figure>'
-        found = [_drawing(space, study, i, values) for i, values in drawn.items()]
+        found = [_drawing(space, study, i, values, i == next(iter(drawn))) for i, values in drawn.items()]
     except RenderError as problem:
         return f'<p class="note">There are no drawings: {html.escape(str(problem))}.</p>'
-    text = f"<h2>The space</h2>{whole}"
+    text = ""
     if found:
-        text += f'<h2>Along the front, best first</h2><div class="row pictures">{"".join(found)}</div>'
-    return text
+        tabs = "".join(
+            f'<button data-show="{i}" aria-pressed="{str(not n).lower()}">trial {study.records[i].number}</button>'
+            for n, i in enumerate(drawn)
+        )
+        text += f'<h2>Along the front, best first</h2><div class="tabs screen">{tabs}</div>{"".join(found)}'
+    return f"{text}<h2>The space</h2>{whole}"
 
 
-def _drawing(space: Space, study: Study, place: int, values: Architecture) -> str:
+def _drawing(space: Space, study: Study, place: int, values: Architecture, first: bool) -> str:
     record = study.records[place]
     figures = [f"{_label(one.name)} {_figure(v)}" for one, v in zip(study.objectives, record.objectives, strict=True)]
     named = {one.name for one in study.objectives}
     figures += [f"{short(getattr(record, name))} {unit}" for name, unit in UNITS.items() if name not in named]
+    graph = pin(space.graph, values)
+    chosen = replace(space, name=f"trial {record.number}", graph=graph, whole=space.graph, pins=dict(values))
     return (
-        f'<figure id="drawing-{place}"><div class="wide">{_inline(svg(pin(space.graph, values)))}</div><figcaption>'
-        f'<button class="link" data-open="{record.number}">trial {record.number}</button>: '
-        f"{html.escape(', '.join(figures))}</figcaption></figure>"
+        f'<figure id="drawing-{place}" class="drawing{" now" if first else ""}"><div class="wide">'
+        f'{_inline(svg(chosen))}</div><figcaption><button class="link" data-open="{record.number}">'
+        f"trial {record.number}</button>: {html.escape(', '.join(figures))}</figcaption></figure>"
     )
 
 
@@ -219,8 +226,8 @@ def _data(space: Space, study: Study, drawn: Sequence[int]) -> dict[str, Any]:
         "front": study.front,
         "drawn": list(drawn),
         "volume": study.hypervolume(),
-        "volumeNote": f"Share of the box from the worst to the best {' and '.join(_label(a.name) for a in study.aims)} "
-        "found that the trials so far dominate.",
+        "volumeNote": "The share that the trials so far dominate of the box from the worst to the best "
+        + " and ".join(_label(aim.name) for aim in study.aims),
         "paths": list(words),
         "words": list(words.values()),
         "choices": choices,
