@@ -148,7 +148,7 @@ function withoutTail(places, column) {
   const edge = column.up ? sorted[cut] : sorted[sorted.length - 1 - cut];
   const wasted = column.up ? edge - low : high - edge;
   if (wasted < 0.4 * (high - low)) return places;
-  return places.filter((i) => (column.up ? column.values[i] >= edge : column.values[i] <= edge));
+  return places.filter((i) => onFront.has(i) || (column.up ? column.values[i] >= edge : column.values[i] <= edge));
 }
 
 function nearest(event) {
@@ -200,7 +200,7 @@ function drawCurves() {
     }
     if (!steps.length) continue;
     const box = element("div", { class: "chart" });
-    host.append(element("figure", {}, element("h3", {}, `${column.up ? "Most" : "Least"} ${column.label} after so many trials`), box));
+    host.append(element("figure", {}, element("h3", {}, `${column.up ? "Highest" : "Lowest"} ${column.label} after so many trials`), box));
     const view = sight(box, count, steps.map((step) => step[1]), `best ${column.label} by trials`);
     let line = "";
     steps.forEach(([n, value], k) => { line += k ? `H${at(view.x(n))}V${at(view.y(value))}` : `M${at(view.x(n))} ${at(view.y(value))}`; });
@@ -210,7 +210,7 @@ function drawCurves() {
     const box = element("div", { class: "chart" });
     host.append(element("figure", {}, element("h3", {}, "Hypervolume"), box, element("figcaption", {}, data.volumeNote)));
     const view = sight(box, data.volume[data.volume.length - 1][0], data.volume.map((one) => one[1]), "hypervolume by trials");
-    view.svg.append(element("path", { class: "curve", d: data.volume.map(([n, value], k) => `${k ? "L" : "M"}${at(view.x(n))} ${at(view.y(value))}`).join("") }));
+    view.svg.append(element("path", { class: "curve", d: data.volume.map(([n, value], k) => (k ? `H${at(view.x(n))}V` : `M${at(view.x(n))} `) + at(view.y(value))).join("") }));
   }
 }
 

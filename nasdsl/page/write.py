@@ -81,7 +81,7 @@ def _inert(value: Any) -> str:
 
 
 def _sub(space: Space, study: Study) -> str:
-    aims = " and ".join(f"{'most' if one.maximise else 'least'} {_label(one.name)}" for one in study.objectives)
+    aims = " and ".join(f"{'high' if one.maximise else 'low'} {_label(one.name)}" for one in study.objectives)
     return html.escape(f"study {study.name}, for {aims}")
 
 
@@ -97,7 +97,7 @@ def _tiles(space: Space, study: Study) -> str:
         if study.complete:
             column = study.losses[:, k]
             best = study.records[study.complete[int(column.argmin())]]
-            label = f"{'most' if objective.maximise else 'least'} {_label(objective.name)}, trial {best.number}"
+            label = f"{'highest' if objective.maximise else 'lowest'} {_label(objective.name)}, trial {best.number}"
             tiles.append((_figure(best.objectives[k]), label))
     tiles.append((f"{len(study.front):,}", "on the front"))
     seconds = sum(record.seconds or 0.0 for record in study.records)
