@@ -247,7 +247,10 @@ def _columns(study: Study) -> list[dict[str, Any]]:
         columns.append({"name": name, "label": _label(name), "up": up, "objective": objective, "values": finite})
 
     for k, one in enumerate(study.objectives):
-        values = [record.objectives[k] if i in complete else None for i, record in enumerate(records)]
+        if one.name in UNITS:  # costs are known of all, also of those that were not evaluated
+            values = [getattr(record, one.name) for record in records]
+        else:
+            values = [record.objectives[k] if i in complete else None for i, record in enumerate(records)]
         add(one.name, one.maximise, values, objective=True)
     for name in UNITS:
         if all(one.name != name for one in study.objectives):
