@@ -19,6 +19,7 @@ BENCHMARKS = {
         "time and memory of training attention operators, against copies for each offset",
         "benchmarks.attention",
     ),
+    "report": ("time to write the page of a large search and to open it; needs chromium", "benchmarks.report"),
     "quality": ("what searches find, against even thinning; takes hours", "benchmarks.quality"),
 }
 DEFAULT = ("check", "speed")

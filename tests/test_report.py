@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nasdsl
+from benchmarks.report import FLAGS
 from nasdsl import cli
 from nasdsl.compiler.space import Space
 from nasdsl.page.read import read_study
@@ -29,18 +30,6 @@ from nasdsl.runtime.origin import ORIGIN, read_origin, write_origin
 from nasdsl.runtime.runs import RunError
 
 CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    f"--{flag}"
-    for flag in (
-        "no-sandbox",
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-    )
-]
 EVIL = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">&amp;"
 
 TEXT = """
@@ -376,7 +365,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         context = playwright.chromium.launch_persistent_context(
             tmp_path_factory.mktemp("chromium"),
             executable_path=CHROMIUM,
-            args=FLAGS,
+            args=[f"--{flag}" for flag in FLAGS],
             headless=True,
             offline=True,
             viewport={"width": 1366, "height": 768},
