@@ -193,8 +193,9 @@ def test_what_users_wrote_stays_text(space: Space) -> None:
 
 def test_fields_in_what_users_wrote_are_not_filled_in(space: Space) -> None:
     study = study_of(space, 5)
-    text = page(space, Study("${data}", study.objectives, study.records, {"seed": "${nothing}"}))
-    assert "study ${data}" in text and "${nothing}" in text
+    about = {"seed": "${nothing}", "space": "of another name"}
+    text = page(space, Study("${data}", study.objectives, study.records, about))
+    assert "study ${data}" in text and "${nothing}" in text and "of another name" not in text
 
 
 def test_a_study_of_nothing_but_failures(space: Space) -> None:

@@ -129,7 +129,8 @@ def _duration(seconds: float) -> str:
 
 
 def _about(space: Space, study: Study) -> str:
-    facts = {"space": f"{space.name} in {space.source.name}", "digest": space.digest(), **study.about}
+    facts = {"space": f"{space.name} in {space.source.name}", "digest": space.digest()}
+    facts |= {name: value for name, value in study.about.items() if name not in facts}
     if space.overrides:
         facts["parameters"] = ", ".join(f"{name} = {value}" for name, value in space.overrides.items())
     reference = ", ".join(f"{_label(a.name)} {_figure(v)}" for a, v in zip(study.aims, study.reference, strict=True))
