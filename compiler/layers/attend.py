@@ -20,7 +20,7 @@ import torch
 NEARBY = 1 << 20
 DEVICE = 1 << 26
 # Products of queries with keys, for each pixel and head, from which on matrices are faster than sums of shifted maps.
-MATRICES = 600
+MATRICES = 550
 BLOCK = 8
 
 
