@@ -16,6 +16,11 @@ BENCHMARKS = {
     "spaces": ("time and memory of counting, costing, drawing and changing, for every space", "benchmarks.spaces"),
     "rivals": ("the same operations on one space in other tools; needs their environment", "benchmarks.rivals"),
     "tables": ("what searches by evaluations find in tables of known results; takes an hour", "benchmarks.tables"),
+    "attention": (
+        "time and memory of training attention operators, against copies for each offset",
+        "benchmarks.attention",
+    ),
+    "report": ("time to write the page of a large search and to open it; needs chromium", "benchmarks.report"),
     "quality": ("what searches find, against even thinning; takes hours", "benchmarks.quality"),
 }
 DEFAULT = ("check", "speed")

@@ -53,6 +53,7 @@ COMMANDS = (
     Command("train", "train an architecture", "nasdsl.commands_run"),
     Command("eval", "measure an architecture", "nasdsl.commands_run"),
     Command("export", "take an architecture out, as plain torch", "nasdsl.commands_run"),
+    Command("report", "a search as one page of HTML", "nasdsl.commands_report"),
     Command("profile", "measure a space's operators on this device", "nasdsl.commands_run"),
     Command("demo", "the main job from start to finish, on images that come along", "nasdsl.demo"),
 )

@@ -309,20 +309,9 @@ def _named_in_file(space: Space, name: str) -> list[Mark]:
 
 
 def _histogram(space: Space, population: Population, args: Namespace) -> Histogram:
-    from nasdsl.drawing.histogram import Histogram, short
+    from nasdsl.drawing.costs import cost_histogram
 
-    spread = population.spread(args.by)
-    edges, shares = spread.histogram(args.bins)
-    if spread.exact:
-        note = "exact, over all architectures"
-    elif population.exact:
-        note = f"over all architectures, each cost too high by at most {short(spread.error)}"
-    else:
-        from nasdsl.compiler.population import SAMPLED
-
-        note = f"estimated from {SAMPLED:,} random architectures; standard error of the mean {short(spread.error)}"
-    unit = "MACs" if args.by == "macs" else "parameters"
-    return Histogram(f"{space.name}: {unit} of its architectures", unit, edges.tolist(), shares.tolist(), note)
+    return cost_histogram(space.name, population, args.by, args.bins)
 
 
 def _to_json(space: Space, population: Population, ends: Any, marks: Sequence[Mark], args: Namespace) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.write import pinned
 from nasdsl.runtime.checkpoint import load_weights, save_weights
 from nasdsl.runtime.data import DataSplits, open_data
+from nasdsl.runtime.origin import write_origin
 from nasdsl.runtime.problem import Problem, Result, Silent, Watch, check_decisions, task_of
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.runs import RunError, RunFolder, clear
@@ -189,6 +190,7 @@ def run_folder(
             if options.fresh and path.is_dir():
                 clear(path)
             RunFolder(path, identity)
+            write_origin(path, space)
         except RunError as refused:
             problem = (str(refused), refused.help)
     problem = fabric.broadcast(problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -12,10 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import nasdsl
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import CompileError
@@ -23,14 +26,8 @@ from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.expr import Case, Symbol, evaluate
 from nasdsl.compiler.graph import Graph, Shape
 from nasdsl.compiler.largest import largest_values, lower, upper
-from nasdsl.compiler.layers import attention
-from nasdsl.compiler.layers.attention import (
-    AxialAttention,
-    AxisAttention,
-    LocalAttention,
-    RelativeAttention,
-    window_sum,
-)
+from nasdsl.compiler.layers import attend
+from nasdsl.compiler.layers.attention import AxialAttention, AxisAttention, LocalAttention, RelativeAttention
 from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.ops.attention import of_each_head
 from nasdsl.compiler.pin import pin
@@ -48,32 +45,35 @@ def _seed() -> None:
 # --- one pixel after the other ----------------------------------------------------------------------------------------
 
 
-def channels(module: RelativeAttention, head: int, total: int) -> list[int]:
-    if module.interleaved:
-        return [c for c in range(total) if c % module.heads == head]
-    return [c for c in range(total) if c // (total // module.heads) == head]
+def channels(module: RelativeAttention, total: int) -> torch.Tensor:
+    """Which channels each head has: n D."""
+    n = module.heads
+    own = [[c for c in range(total) if (c % n if module.interleaved else c // (total // n)) == h] for h in range(n)]
+    return torch.tensor(own)
 
 
 def attended(
     module: RelativeAttention, x: torch.Tensor, near: Mapping[tuple[int, int], list[tuple[tuple[int, int], Any]]]
 ) -> torch.Tensor:
-    """Each pixel and head by itself; `near` says for each pixel which it attends to, and the index of each offset."""
+    """Each pixel by itself; `near` says for each pixel which it attends to, and the index of each offset."""
     q, k, v = (
         torch.einsum("oi,bihw->bohw", conv.weight[:, :, 0, 0], x) for conv in (module.query, module.key, module.value)
     )
+    own, given = channels(module, q.shape[1]), channels(module, v.shape[1])
+    table: torch.Tensor | None = module.offsets
+    if table is not None:  # n D and offsets
+        table = table[own] if module.tables > 1 else table.expand(module.heads, *table.shape)
     out = torch.zeros_like(v)
-    for head in range(module.heads):
-        own, given = channels(module, head, q.shape[1]), channels(module, head, v.shape[1])
-        table: torch.Tensor | None = module.offsets
-        if table is not None and len(table) == q.shape[1] and module.tables > 1:
-            table = table[own]
-        for (i, j), seen in near.items():
-            query = q[:, own, i, j]
-            logits = torch.stack([(query * k[:, own, a, b]).sum(1) for (a, b), _ in seen], 1)
-            if table is not None:
-                logits = logits + torch.stack([(query * table[(slice(None), *index)]).sum(1) for _, index in seen], 1)
-            shares = torch.exp(logits) / torch.exp(logits).sum(1, keepdim=True)
-            out[:, given, i, j] = sum(shares[:, p, None] * v[:, given, a, b] for p, ((a, b), _) in enumerate(seen))
+    every = slice(None)
+    for (i, j), seen in near.items():
+        rows, columns = [list(place) for place in zip(*(pixel for pixel, _ in seen), strict=True)]
+        query = q[:, own, i, j]
+        logits = torch.einsum("bnd,bndp->bnp", query, k[:, :, rows, columns][:, own])
+        if table is not None:
+            offsets: list[Any] = [list(axis) for axis in zip(*(index for _, index in seen), strict=True)]
+            logits = logits + torch.einsum("bnd,ndp->bnp", query, table[(every, every, *offsets)])
+        shares = torch.exp(logits) / torch.exp(logits).sum(2, keepdim=True)
+        out[:, given, i, j] = torch.einsum("bnp,bnep->bne", shares, v[:, :, rows, columns][:, given])
     return out
 
 
@@ -118,15 +118,98 @@ def axial_slowly(module: AxialAttention, x: torch.Tensor) -> torch.Tensor:
     return averaged(attended(module.width, y, rows), module.pool.stride)
 
 
+def results(module: nn.Module, x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor) -> list[torch.Tensor]:
+    """The output, and the gradients by the input and by all weights."""
+    return [y, *torch.autograd.grad((y * weights).sum(), (x, *module.parameters()))]
+
+
 def check_same(module: LocalAttention | AxialAttention, x: torch.Tensor) -> None:
-    """Outputs and all gradients, in double precision, of a module and of the sums written out."""
-    inputs = (x, *module.parameters())
+    """Outputs and all gradients, of a module and of the sums written out; then of the module in single precision."""
     slow = local_slowly(module, x) if isinstance(module, LocalAttention) else axial_slowly(module, x)
     weights = torch.randn_like(slow)
-    expected = (slow, *torch.autograd.grad((slow * weights).sum(), inputs))
-    fast = module(x)
-    for ours, theirs in zip((fast, *torch.autograd.grad((fast * weights).sum(), inputs)), expected, strict=True):
-        assert (ours - theirs).abs().max() < 1e-10
+    expected = results(module, x, slow, weights)
+    for ours, theirs in zip(results(module, x, module(x), weights), expected, strict=True):
+        assert (ours - theirs).abs().max() < 1e-10 * max(1.0, theirs.abs().max().item())
+    module.float()
+    x = x.detach().float().requires_grad_()
+    for ours, theirs in zip(results(module, x, module(x), weights.float()), expected, strict=True):
+        assert (ours - theirs).abs().max() < 1e-4 * max(1.0, theirs.abs().max().item())
+
+
+@pytest.fixture(params=["matrices", "shifted maps"])
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows are worked on in either way, whichever is faster."""
+    monkeypatch.setattr(attend, "MATRICES", 0 if request.param == "matrices" else 1 << 30)
+
+
+@pytest.fixture(params=[None, 700, 100])
+def _in_parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once, or a few images or heads after the other."""
+    if request.param is not None:
+        monkeypatch.setattr(attend, "NEARBY", request.param)
+
+
+# What TrioNet chooses between: its narrowest attention has 32 channels, the widest 512.
+TRIONET: dict[str, tuple[Any, ...]] = {
+    "window": (3, 5, 7),
+    "qk": (Fraction(1, 2), 1),
+    "value": (Fraction(1, 2), 1),
+    "heads": (4, 8),
+}
+
+
+def test_these_are_the_choices_of_trionet() -> None:
+    graph = nasdsl.load(Path(nasdsl.__file__).parent / "spaces" / "trionet.space").graph
+    nodes = [node for node in graph.nodes.values() if node.op in ("local_attention", "axial_attention")]
+    assert len(nodes) == 2 * (2 + 3 + 6 + 3)
+    for node in nodes:
+        for name, options in TRIONET.items():
+            if node.op == "local_attention" or name != "window":
+                assert node.attrs[name].values == options
+        assert node.attrs["stride"] in (1, 2)
+    widths = [node.attrs["out"] for node in nodes]
+    assert (min(map(lower, widths)), max(map(upper, widths))) == (16, 512)
+
+
+@pytest.mark.parametrize("position", ["shared", "per_head", "none"])
+@pytest.mark.parametrize("interleaved", [False, True], ids=["by_head", "interleaved"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.usefixtures("_both_ways")
+def test_all_local_attention_of_trionet(
+    stride: int, interleaved: bool, position: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every combination of its parameters, on a map of odd size that several blocks cover."""
+    monkeypatch.setattr(attend, "BLOCK", 3)
+    for window, qk, value, heads in itertools.product(*TRIONET.values()):
+        module = LocalAttention(3, int(32 * qk), int(32 * value), heads, window, stride, position, interleaved)
+        check_same(module.double(), torch.randn(1, 3, 5, 3, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize("position", ["shared", "per_head", "none"])
+@pytest.mark.parametrize("interleaved", [False, True], ids=["by_head", "interleaved"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_all_axial_attention_of_trionet(stride: int, interleaved: bool, position: str) -> None:
+    for qk, value, heads in itertools.product(*list(TRIONET.values())[1:]):
+        module = AxialAttention(3, int(32 * qk), int(32 * value), heads, 5, 3, stride, position, interleaved)
+        check_same(module.double(), torch.randn(1, 3, 5, 3, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize("width", [16, 32, 64, 128, 256, 512])
+@pytest.mark.usefixtures("_both_ways")
+def test_all_widths_of_trionet(width: int) -> None:
+    for query, heads in ((width // 2, 8), (width, 4)):
+        x = torch.randn(1, 8, 5, 5, dtype=torch.float64)
+        check_same(LocalAttention(8, query, width, heads, 3).double(), x.clone().requires_grad_())
+        check_same(AxialAttention(8, query, width, heads, 5, 5).double(), x.clone().requires_grad_())
+
+
+@pytest.mark.usefixtures("_both_ways", "_in_parts")
+@pytest.mark.parametrize("size", [(17, 10), (8, 8), (1, 9)])
+def test_maps_of_several_blocks(size: tuple[int, int]) -> None:
+    """With as many images and heads as do not fit together."""
+    x = torch.randn(3, 4, *size, dtype=torch.float64)
+    check_same(LocalAttention(4, 6, 9, 3, 5).double(), x.clone().requires_grad_())
+    check_same(AxialAttention(4, 6, 9, 3, 9, 11, 2).double(), x.clone().requires_grad_())
 
 
 @st.composite
@@ -154,8 +237,9 @@ def modules(draw: st.DrawFn) -> tuple[LocalAttention | AxialAttention, torch.Ten
     return module.double(), x.requires_grad_()
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(modules())
+@pytest.mark.usefixtures("_both_ways")
 def test_attention_is_the_sum_written_out(drawn: tuple[LocalAttention | AxialAttention, torch.Tensor]) -> None:
     check_same(*drawn)
 
@@ -169,14 +253,39 @@ def test_attention_is_the_sum_written_out(drawn: tuple[LocalAttention | AxialAtt
         lambda: AxialAttention(5, 4, 8, 2, 3, 4, 3, "per_head", True),  # the map is larger than its span
     ],
 )
+@pytest.mark.usefixtures("_both_ways")
 def test_attention_of_a_larger_map(make: Any) -> None:
     check_same(make().double(), torch.randn(1, 5, 7, 6, dtype=torch.float64, requires_grad=True))
 
 
-def test_gradients_of_gradients() -> None:
-    module = LocalAttention(2, 2, 2, 1, 3).double()
-    x = torch.randn(1, 2, 2, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(module, (x,))
+@pytest.mark.usefixtures("_both_ways")
+def test_gradients_of_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attend, "NEARBY", 100)
+    x = torch.randn(2, 2, 2, 3, dtype=torch.float64, requires_grad=True)
+    for module in (LocalAttention(2, 2, 2, 1, 3).double(), AxialAttention(2, 2, 2, 2, 2, 3).double()):
+        parameters = tuple(module.parameters())
+
+        def function(x: torch.Tensor, *values: torch.Tensor, module: nn.Module = module) -> torch.Tensor:
+            names = (name for name, _ in module.named_parameters())
+            return torch.func.functional_call(module, dict(zip(names, values, strict=True)), (x,))
+
+        assert torch.autograd.gradgradcheck(function, (x, *parameters))
+
+
+@pytest.mark.usefixtures("_both_ways")
+@pytest.mark.parametrize("kind", ["local", "axial"])
+def test_half_precision(kind: str) -> None:
+    """As near as numbers of 8 bits allow; under autocast weights keep their precision, and their gradients."""
+    module = LocalAttention(8, 16, 16, 4, 5) if kind == "local" else AxialAttention(8, 16, 16, 4, 6, 7)
+    x = torch.randn(2, 8, 6, 7, requires_grad=True)
+    weights = torch.randn(2, 16, 6, 7)
+    expected = results(module, x, module(x), weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = module(x)
+    assert y.dtype == torch.bfloat16
+    for i, (ours, theirs) in enumerate(zip(results(module, x, y, weights), expected, strict=True)):
+        assert (ours - theirs).abs().max() < 0.05 * theirs.abs().max()
+        assert ours.dtype == (torch.float32 if i else torch.bfloat16)
 
 
 def test_a_smaller_map_uses_the_middle_of_the_vectors() -> None:
@@ -225,31 +334,47 @@ class Largest(TorchDispatchMode):
         return out
 
 
+@pytest.mark.usefixtures("_both_ways")
 def test_no_copies_of_keys_and_values_for_each_offset() -> None:
+    """Nor weights of the whole map; what the backward pass needs is what the projections gave."""
     module = LocalAttention(64, 64, 64, 4, 7)
-    x = torch.randn(2, 64, 14, 14, requires_grad=True)
-    with Largest() as largest:
-        module(x).sum().backward()
-    weights = 2 * 4 * 49 * 14 * 14
-    assert largest.numel == weights  # and copies would have 16 times as many
+    x = torch.randn(2, 64, 56, 56, requires_grad=True)
+    held: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // 4
+        return tensor
+
+    with Largest() as largest, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = module(x)
+        held_numel = sum(held.values())
+        y.sum().backward()
+    assert largest.numel <= attend.NEARBY < 2 * 4 * 49 * 56 * 56  # the weights, of which copies would have 16 times
+    assert held_numel <= 4 * x.numel() + sum(p.numel() for p in module.parameters())  # input, q, k, v
 
 
-def test_rows_lie_together_whatever_the_layout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sums over shifted maps take twice as long where channels come last, of values as of gradients."""
-    seen: list[torch.Tensor] = []
+@pytest.mark.usefixtures("_both_ways")
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_channels_stay_last(interleaved: bool) -> None:
+    """Of outputs and of gradients, so that no layer around has to change the layout."""
+    form = torch.channels_last
+    local = LocalAttention(4, 8, 8, 2, 3, interleaved=interleaved)
+    for module in (local, AxialAttention(4, 8, 8, 2, 5, 6, interleaved=interleaved)):
+        module.to(memory_format=form)  # type: ignore[call-overload]
+        x = torch.randn(2, 4, 5, 6).contiguous(memory_format=form).requires_grad_()
+        y = module(x)
+        y.backward(torch.randn_like(y))
+        assert x.grad is not None
+        assert y.is_contiguous(memory_format=form) and x.grad.is_contiguous(memory_format=form)
 
-    def noted(*args: Any) -> torch.Tensor:
-        y = window_sum(*args)
-        y.retain_grad()
-        seen.extend((*args[:2], y))
-        return y
 
-    monkeypatch.setattr(attention, "window_sum", noted)
-    module = LocalAttention(4, 8, 8, 2, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    y = module(torch.randn(2, 4, 5, 6).contiguous(memory_format=torch.channels_last))
-    y.backward(torch.randn_like(y).contiguous(memory_format=torch.channels_last))
-    assert all(tensor.is_contiguous() for tensor in seen)
-    assert seen[-1].grad is not None and seen[-1].grad.is_contiguous()
+def test_what_is_faster_is_taken() -> None:
+    """Matrices for wide heads and large windows, on a processor."""
+    kinds = [
+        (type(attend.windows(torch.empty(1, 4, channels, 9, 9), window)), channels, window)
+        for channels, window in ((8, 3), (8, 7), (32, 3), (16, 7), (32, 5), (128, 3), (512, 1))
+    ]
+    assert [kind is attend.Blocks for kind, _, _ in kinds] == [False, False, False, True, True, True, False]
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ from torch import nn
 
 import nasdsl
 from benchmarks import __main__ as benchmarks
-from benchmarks import measure, rivals, spaces, speed
+from benchmarks import attention, measure, rivals, spaces, speed
 from benchmarks import rival_tools as tools
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.largest import largest_values
+from nasdsl.compiler.layers.attention import AxialAttention, LocalAttention
 from nasdsl.compiler.layers.conv import Depthwise
 from nasdsl.compiler.layers.mixconv import MixConv
 
@@ -54,6 +55,28 @@ def test_speed_runs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_check_runs(capsys: pytest.CaptureFixture[str]) -> None:
     benchmarks.main(["check", "spaces/tiny.space", "--repeats", "1", "--no-write"])
     assert "nasdsl.compiler" in capsys.readouterr().out
+
+
+def test_attention_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmarks.main(["attention", "--quick", "--repeats", "1", "--images", "1", "--no-write"])
+    assert capsys.readouterr().out.count("7 x 7 x 512") == 2 * 3 + 2
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_attention_with_copies_computes_the_same(heads: int) -> None:
+    x_BCHW = torch.randn(2, 4, 5, 7)
+    local, axial = LocalAttention(4, 8, 4, heads, 3, 2), AxialAttention(4, 8, 4, heads, 5, 7, 2)
+    torch.testing.assert_close(attention.UnfoldedLocal(local)(x_BCHW), local(x_BCHW))
+    torch.testing.assert_close(attention.UnfoldedAxial(axial)(x_BCHW), axial(x_BCHW))
+
+
+def test_memory_is_the_most_at_once() -> None:
+    def run() -> None:
+        for _ in range(3):
+            x = torch.ones(2**20) + 1  # two of 4 MiB at once
+            del x
+
+    assert 2 * 2**22 <= attention.peak(run, torch.device("cpu")) < 2 * 2**22 + 2**16
 
 
 def test_results_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import inspect
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from nasdsl.compiler.layers.mixconv import MixConv
 from nasdsl.compiler.layers.resample import Pool, Resize, Zero
 from nasdsl.compiler.layers.transformer import LightTransformer, position_map
 from nasdsl.compiler.ops import CATALOGUE
+from nasdsl.runtime.export.library import Library, import_lines
 
 
 @pytest.fixture(autouse=True)
@@ -436,25 +436,17 @@ def _named(node: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize("target", sorted({op.module for op in CATALOGUE.values()}))
 def test_a_class_runs_from_copies_of_its_source(target: str) -> None:
-    """An exported network is such a file: three imports of torch, then classes and functions in the order of need."""
+    """An exported network is such a file: imports of torch and of Python's own modules, then constants, classes and
+    functions in the order of need."""
     module_name, class_name = target.split(":")
-    sources: dict[str, str] = {}
-
-    def collect(owner: Any, name: str) -> None:
-        source = inspect.getsource(getattr(owner, name))
-        for other in sorted(_named(ast.parse(source)) - {name} - set(sources)):
-            found = getattr(owner, other, None)
-            home = getattr(found, "__module__", "") or ""
-            if callable(found) and home.startswith("nasdsl"):
-                collect(importlib.import_module(home), other)
-        sources[name] = source
-
-    collect(importlib.import_module(module_name), class_name)
-    header = "import torch\nfrom torch import nn\nimport torch.nn.functional as F\n\n\n"
+    library = Library()
+    library.add(class_name, importlib.import_module(module_name), "the test")
+    text = "\n".join([*import_lines(library.imports), *library.definitions.values()])
+    assert "nasdsl" not in {name.split(".")[0] for name, _, _ in library.imports}
     scope: dict[str, Any] = {"__name__": "exported"}
-    exec(compile(header + "\n\n".join(sources.values()), "exported.py", "exec"), scope)
+    exec(compile("from __future__ import annotations\n" + text, "exported.py", "exec"), scope)
     known = set(dir(__builtins__)) | set(scope) | set(scope["__builtins__"])
-    code = ast.parse("\n\n".join(sources.values()))
+    code = ast.parse(text)
     bound = {part.id for part in ast.walk(code) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
     bound |= {part.arg for part in ast.walk(code) if isinstance(part, ast.arg)}
     assert _named(code) <= known | bound

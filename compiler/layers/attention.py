@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from nasdsl.compiler.layers.attend import Lines, attend, windows
 from nasdsl.compiler.layers.resample import Pool
 
 
@@ -64,6 +64,10 @@ class RelativeAttention(nn.Module):
             return torch.unflatten(x, axis, (-1, heads)).transpose(axis, axis + 1)
         return torch.unflatten(x, axis, (heads, -1))
 
+    def vectors(self, offsets_DK: torch.Tensor) -> torch.Tensor:
+        """A vector for each offset and head: n K D."""
+        return self.apart(offsets_DK, 0, self.tables).mT.expand(self.heads, -1, -1)
+
     def split(self, x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries, keys (B n D H W) and values (B n E H W) of n heads."""
         q_BnDHW, k_BnDHW, v_BnEHW = (
@@ -74,46 +78,6 @@ class RelativeAttention(nn.Module):
     def join(self, y_BnEHW: torch.Tensor) -> torch.Tensor:
         """The output's channels in their order: B C H W."""
         return (y_BnEHW.transpose(1, 2) if self.interleaved else y_BnEHW).flatten(1, 2)
-
-
-def padded(x: torch.Tensor, window: int) -> torch.Tensor:
-    """A map (... H W) with zeros around it, so that a window around each pixel is there."""
-    margin = window // 2
-    return F.pad(x, (margin, margin, margin, margin))
-
-
-def shifted(x: torch.Tensor, window: int) -> list[torch.Tensor]:
-    """Views of a padded map for the offsets of a window, row by row: at each pixel, what stands there from it."""
-    height, width = x.shape[-2] - window + 1, x.shape[-1] - window + 1
-    rows = [x[..., row : row + height, :] for row in range(window)]
-    return [part[..., column : column + width] for part in rows for column in range(window)]
-
-
-def outside(size: int, window: int, device: torch.device) -> torch.Tensor:
-    """Of each offset of a window (along one axis) and each pixel, whether it leads beyond the border: K L."""
-    place_KL = torch.arange(window, device=device)[:, None] + torch.arange(size, device=device) - window // 2
-    return (place_KL < 0) | (place_KL >= size)
-
-
-def window_weights(
-    q_BnDHW: torch.Tensor, k_BnDHW: torch.Tensor, r_nKD: torch.Tensor | None, window: int
-) -> torch.Tensor:
-    """How much each pixel takes of what stands at each offset, row by row: B n K H W, the sum over K is 1."""
-    near = shifted(padded(k_BnDHW, window), window)
-    logits_BnKHW = torch.stack([(q_BnDHW * k).sum(2) for k in near], 2)
-    if r_nKD is not None:
-        logits_BnKHW = logits_BnKHW + (r_nKD @ q_BnDHW.flatten(3)).reshape(logits_BnKHW.shape)
-    rows_KH, columns_KW = (outside(size, window, q_BnDHW.device) for size in q_BnDHW.shape[3:])
-    mask_KHW = (rows_KH[:, None, :, None] | columns_KW[None, :, None, :]).flatten(0, 1)
-    return logits_BnKHW.masked_fill(mask_KHW, float("-inf")).softmax(2)
-
-
-def window_sum(weights_BnKHW: torch.Tensor, v_BnEHW: torch.Tensor, window: int) -> torch.Tensor:
-    """The sum of the values around each pixel, by their weights: B n E H W."""
-    y_BnEHW = torch.zeros_like(v_BnEHW, dtype=weights_BnKHW.dtype)
-    for weight, v in zip(weights_BnKHW.unbind(2), shifted(padded(v_BnEHW, window), window), strict=True):
-        y_BnEHW = y_BnEHW.add_(weight[:, :, None] * v)
-    return y_BnEHW
 
 
 class LocalAttention(RelativeAttention):
@@ -142,12 +106,9 @@ class LocalAttention(RelativeAttention):
         self.pool = Pool("avg", stride, stride)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        # Rows of pixels have to lie together, or sums over shifted maps take twice as long: here, and of the gradients.
-        q_BnDHW, k_BnDHW, v_BnEHW = (part.contiguous() for part in self.split(x_BCHW))
-        r_nKD = None if self.offsets is None else self.apart(self.offsets.flatten(1), 0, self.tables).transpose(-2, -1)
-        y_BnEHW = window_sum(window_weights(q_BnDHW, k_BnDHW, r_nKD, self.window), v_BnEHW, self.window)
-        if y_BnEHW.requires_grad and not torch.compiler.is_compiling():
-            y_BnEHW.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
+        q_BnDHW, k_BnDHW, v_BnEHW = self.split(x_BCHW)
+        r_nKD = None if self.offsets is None else self.vectors(self.offsets.flatten(1))
+        y_BnEHW = attend(q_BnDHW, k_BnDHW, v_BnEHW, r_nKD, windows(q_BnDHW, self.window))
         return self.pool(self.join(y_BnEHW))
 
 
@@ -174,16 +135,13 @@ class AxisAttention(RelativeAttention):
         self.vertical = axis == "height"
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        x_BCML = x_BCHW.transpose(-2, -1) if self.vertical else x_BCHW  # lines of L pixels
-        q_BnMLD, k_BnMLD, v_BnMLE = (part.permute(0, 1, 3, 4, 2) for part in self.split(x_BCML))
-        logits_BnMLL = q_BnMLD @ k_BnMLD.transpose(-2, -1)
+        height, width = x_BCHW.shape[2:]
+        r_nKD = None
         if self.offsets is not None:
-            place_L = torch.arange(x_BCML.shape[3], device=x_BCHW.device)
-            offset_LL = (place_L - place_L[:, None]).clamp(1 - self.span, self.span - 1)
-            r_nDLL = self.apart(self.offsets, 0, self.tables)[:, :, offset_LL + self.span - 1]
-            logits_BnMLL = logits_BnMLL + torch.einsum("bnmod,ndop->bnmop", q_BnMLD, r_nDLL)
-        y_BCML = self.join((logits_BnMLL.softmax(-1) @ v_BnMLE).permute(0, 1, 4, 2, 3))
-        return y_BCML.transpose(-2, -1) if self.vertical else y_BCML
+            farthest = (height if self.vertical else width) - 1
+            offset_K = torch.arange(-farthest, farthest + 1, device=x_BCHW.device).clamp(1 - self.span, self.span - 1)
+            r_nKD = self.vectors(self.offsets[:, offset_K + self.span - 1])
+        return self.join(attend(*self.split(x_BCHW), r_nKD, Lines(height, width, self.vertical, x_BCHW.device)))
 
 
 class AxialAttention(nn.Module):

@@ -218,7 +218,8 @@ LOCAL_ATTENTION = Operator(
     must=_must,
     least=("heads",),
     identities=KEEPS_ZERO,
-    doc="self-attention of each pixel to the window around it; no norm, no activation, no bias",
+    doc="self-attention of each pixel to the window around it, without what lies beyond the border; no norm, no "
+    "activation, no bias",
 )
 
 AXIAL_ATTENTION = Operator(
@@ -232,7 +233,8 @@ AXIAL_ATTENTION = Operator(
     must=_must,
     least=("heads",),
     identities=KEEPS_ZERO,
-    doc="self-attention of each pixel to its column, then to its row; no norm, no activation, no bias",
+    doc="self-attention of each pixel to its column, then to its row; no norm, no activation, no bias. A map of "
+    "another size than the space's runs too: offsets that are farther than any on that have the vector of the farthest",
 )
 
 OPERATORS = (LOCAL_ATTENTION, AXIAL_ATTENTION)

@@ -81,8 +81,16 @@ def _inside(value: float, edges: Sequence[float], i: int) -> bool:
 # --- SVG --------------------------------------------------------------------------------------------------------------
 
 
-def as_svg(histogram: Histogram, marks: Sequence[Mark] = (), quantiles: Sequence[Mark] = ()) -> str:
+def as_svg(
+    histogram: Histogram,
+    marks: Sequence[Mark] = (),
+    quantiles: Sequence[Mark] = (),
+    beside: Sequence[float] = (),
+    whose: str = "",
+) -> str:
     """A picture: bars, quantiles as dashed lines under their names, marks in red.
+
+    `beside` are shares of something else in the same bins, told as `whose`: a red outline, to a height of its own.
 
     A mark outside the range of the bins widens the axis, so that a model from elsewhere can be compared.
     """
@@ -116,6 +124,8 @@ def as_svg(histogram: Histogram, marks: Sequence[Mark] = (), quantiles: Sequence
                 f'<rect x="{left:.2f}" y="{top:.2f}" width="{max(right - left - 0.5, 0.5):.2f}" '
                 f'height="{HIGH - BOTTOM - top:.2f}" fill="{BAR}"/>'
             )
+    if any(beside):
+        out += _outline([x(edge) for edge in histogram.edges], beside, whose)
     floor = HIGH - BOTTOM
     out.append(f'<line x1="{LEFT}" x2="{WIDE - RIGHT}" y1="{floor}" y2="{floor}" stroke="{LINE}"/>')
     for value in _ticks(low, high, 6):
@@ -126,6 +136,19 @@ def as_svg(histogram: Histogram, marks: Sequence[Mark] = (), quantiles: Sequence
     out += _flags([(x(mark.value), mark.name) for mark in quantiles], LINE, 84, "4 3", floor)
     out += _flags([(x(mark.value), mark.name) for mark in marks], MARK, 56, "", floor)
     return "\n".join([*out, "</svg>", ""])
+
+
+def _outline(edges: Sequence[float], shares: Sequence[float], name: str) -> list[str]:
+    """A line over the bins at the height of shares, of which the greatest is nearly as high as the picture; its
+    name."""
+    floor, scale = HIGH - BOTTOM, 0.94 * (HIGH - TOP - BOTTOM) / max(shares)
+    corners = [f"M{edges[0]:.1f} {floor}"]
+    for right, share in zip(edges[1:], shares, strict=True):
+        corners.append(f"V{floor - share * scale:.1f}H{right:.1f}")
+    return [
+        f'<path d="{"".join(corners)}V{floor}" fill="{MARK}" fill-opacity="0.1" stroke="{MARK}" stroke-width="1.4"/>',
+        f'<text x="{WIDE - RIGHT}" y="22" text-anchor="end" fill="{MARK}">{escape(name)}</text>',
+    ]
 
 
 def _flags(places: Sequence[tuple[float, str]], colour: str, top: int, dash: str, floor: int) -> list[str]:

@@ -10,6 +10,7 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
 from nasdsl.drawing.dot import to_dot
 
+PROGRAM = "neato"
 FORMATS = ("svg", "pdf", "png", "dot")
 PNG_DPI = 200
 LARGEST_SIDE = 12_000  # pixels: what graphviz can still paint
@@ -38,20 +39,36 @@ def render(space: Space | Graph, out: Path, level: str = "block") -> None:
     if form == "dot":
         out.write_text(text, encoding="utf-8", newline="\n")
         return
-    program = shutil.which("neato")
-    if program is None:
+    if shutil.which(PROGRAM) is None:
         instead = out.with_suffix(".dot")
         instead.write_text(text, encoding="utf-8", newline="\n")
         raise RenderError(
             f"graphviz is not installed, so the picture is written as graphviz text: {instead}",
-            f"install graphviz (apt-get install graphviz), then: neato -n2 -T{form} {instead} -o {out}",
+            f"install graphviz (apt-get install graphviz), then: {PROGRAM} -n2 -T{form} {instead} -o {out}",
         )
-    command = [program, "-n2", f"-T{form}:cairo" if form == "png" else f"-T{form}", "-o", str(out)]
+    paint(text, form, "-o", str(out))
+
+
+def svg(space: Space | Graph, level: str = "block") -> str:
+    """A picture as the text of an SVG.
+
+    Raises:
+        RenderError: graphviz is not installed.
+    """
+    if shutil.which(PROGRAM) is None:
+        raise RenderError("graphviz is not installed", "install graphviz (apt-get install graphviz)")
+    return paint(to_dot(space, level), "svg")
+
+
+def paint(text: str, form: str, *options: str) -> str:
+    """What graphviz makes of its language."""
+    command = [PROGRAM, "-n2", f"-T{form}:cairo" if form == "png" else f"-T{form}", *options]
     if form == "png":
         command.insert(1, f"-Gdpi={_dpi(text)}")
     done = subprocess.run(command, input=text, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         raise RenderError(f"graphviz failed: {done.stderr.strip() or done.returncode}")
+    return done.stdout
 
 
 def _dpi(text: str) -> int:

@@ -1,0 +1,117 @@
+"""The trials of a search, from Optuna's storage."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from nasdsl.page.study import Objective, Record, State, Study
+from nasdsl.runtime.runs import RunError
+
+DATABASE = "trials.db"
+
+
+def database_url(run: Path, storage: str | None = None) -> str:
+    """Where the trials of a run lie: in its folder, unless a URL says otherwise.
+
+    Raises:
+        RunError: the folder has none.
+    """
+    if storage is not None:
+        return storage
+    file = run / DATABASE
+    if not file.is_file():
+        help = "a search that tries architectures one by one leaves them there; `--storage URL` names another database"
+        raise RunError(f"{run} has no trials ({file.name} is missing)", help)
+    return f"sqlite:///{file.resolve()}"
+
+
+def read_study(url: str, name: str | None = None) -> Study:
+    """A study of a database.
+
+    Args:
+        name: which; needed where there are several.
+
+    Raises:
+        RunError: the database cannot be read, has no such study, or one that was not written by a search of nasdsl.
+    """
+    import optuna
+    from optuna.exceptions import ExperimentalWarning, StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            storage = optuna.storages.RDBStorage(url)
+            try:
+                chosen = _chosen(optuna.get_all_study_names(storage), name)
+                study = optuna.load_study(study_name=chosen, storage=storage)
+                ways = [direction.name == "MAXIMIZE" for direction in study.directions]
+                names = study.metric_names or [f"objective {i}" for i in range(len(ways))]
+                trials = study.get_trials(deepcopy=False)
+                about = dict(study.user_attrs.get("about", {}))
+            finally:
+                storage.remove_session()
+                storage.engine.dispose()
+    except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as problem:
+        cause = problem.__cause__ or problem
+        reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
+        raise RunError(f"the database of trials cannot be read: {reason}") from None
+    objectives = tuple(Objective(name, up) for name, up in zip(names, ways, strict=True))
+    return Study(chosen, objectives, _records(trials), {str(key): _told(value) for key, value in about.items()})
+
+
+def _chosen(names: list[str], name: str | None) -> str:
+    if name is not None and name not in names:
+        raise RunError(f"there is no study `{name}`", f"there are {', '.join(f'`{n}`' for n in names) or 'none'}")
+    if name is None and len(names) != 1:
+        listed = ", ".join(f"`{n}`" for n in names)
+        raise RunError(f"there are {len(names)} studies", f"name one with `--study`: {listed}" if names else "")
+    return names[0] if name is None else name
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_told(one)}" for key, one in value.items() if one not in (None, {}, []))
+    return ", ".join(map(_told, value)) if isinstance(value, list) else str(value)
+
+
+def _records(trials: list[Any]) -> list[Record]:
+    """A record for each trial that counts. One may have had several attempts, of workers that died; one that turned
+    out to have been tried before was withdrawn."""
+    attempts: dict[int, list[Any]] = {}
+    for trial in trials:
+        if "architecture" not in trial.user_attrs:
+            raise RunError(f"trial {trial.number} has no architecture, so another program wrote this study")
+        attempts.setdefault(int(trial.user_attrs.get("root", trial.number)), []).append(trial)
+    records = []
+    for index, tries in enumerate(attempts.values()):
+        if any("withdrawn" in one.user_attrs for one in tries):
+            continue
+        lived = (one for one in tries if one.state.name not in ("FAIL", "PRUNED") or "error" in one.user_attrs)
+        standing = next(lived, None)
+        records.append(_record(index, standing or tries[-1], died=standing is None))
+    return records
+
+
+STATES: dict[str, State] = {"COMPLETE": "complete", "RUNNING": "running", "WAITING": "waiting"}
+
+
+def _record(index: int, trial: Any, died: bool) -> Record:
+    known = trial.user_attrs
+    complete = trial.state.name == "COMPLETE"
+    return Record(
+        number=index,
+        state="waiting" if died else STATES.get(trial.state.name, "failed"),
+        objectives=tuple(trial.values) if complete else (),
+        macs=int(known.get("macs", 0)),
+        params=int(known.get("params", 0)),
+        decisions=known["architecture"],
+        seconds=known.get("seconds"),
+        parents=tuple(known.get("parents", ())),
+        seed=known.get("seed"),
+        metrics=known.get("metrics", {}),
+        error=str(known.get("error", "")),
+    )

@@ -1,0 +1,126 @@
+"""What a page tells of: the trials of a search, what it was after, and who of them is best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+State = Literal["waiting", "running", "complete", "failed"]
+CHECKPOINTS = 250
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is measured of each architecture, and whether more of it is better."""
+
+    name: str
+    maximise: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """One trial.
+
+    Attributes:
+        number: counts the trials from 0.
+        objectives: in the order of the study's; empty unless the trial is complete.
+        macs, params: in whole multiply-accumulates for one input, and parameters.
+        decisions: the architecture, as `Architecture.to_json` writes it.
+        seconds: that the evaluation took.
+        parents: numbers of the trials that it was made from.
+        metrics: what else was measured.
+        error: why it failed.
+    """
+
+    number: int
+    state: State
+    objectives: tuple[float, ...]
+    macs: int
+    params: int
+    decisions: Mapping[str, Any]
+    seconds: float | None = None
+    parents: tuple[int, ...] = ()
+    seed: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The trials of a search.
+
+    Attributes:
+        records: by rising number.
+        about: what else there is to know: names and values, for people.
+    """
+
+    name: str
+    objectives: tuple[Objective, ...]
+    records: Sequence[Record]
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def complete(self) -> list[int]:
+        """Places in `records` of the trials that are complete."""
+        return [i for i, record in enumerate(self.records) if record.state == "complete"]
+
+    @cached_property
+    def aims(self) -> tuple[Objective, ...]:
+        """What the front is of: the objectives; where there is one alone, the MACs as well."""
+        if len(self.objectives) > 1 or any(one.name in ("macs", "flops") for one in self.objectives):
+            return self.objectives
+        return (*self.objectives, Objective("macs", False))
+
+    @cached_property
+    def losses(self) -> NDArray[np.float64]:
+        """[complete, aims]: of which less is always better."""
+        signs = [-1.0 if aim.maximise else 1.0 for aim in self.aims]
+        records = [self.records[i] for i in self.complete]
+        rows = [(*r.objectives, r.macs)[: len(self.aims)] for r in records]
+        return np.asarray(rows, np.float64).reshape(len(records), len(self.aims)) * signs
+
+    @cached_property
+    def front(self) -> list[int]:
+        """Places in `records` of what nothing dominates, from the best to the worst by the first objective; of equal
+        ones the first."""
+        if not self.complete:
+            return []
+        kept = np.flatnonzero(moocore.is_nondominated(self.losses, keep_weakly=False))
+        order = kept[np.lexsort(self.losses[kept].T[::-1])]
+        return [self.complete[i] for i in order]
+
+    @cached_property
+    def reference(self) -> tuple[float, ...]:
+        """The worst value of each aim among all trials, as measured: what the hypervolume is taken from."""
+        worst = self.losses.max(axis=0) if len(self.losses) else np.zeros(len(self.aims))
+        return tuple(float(-w if aim.maximise else w) for w, aim in zip(worst, self.aims, strict=True))
+
+    def hypervolume(self) -> list[tuple[int, float]]:
+        """How the trials fill the box between the best values and the reference: the share that is dominated after some
+        of them, the earlier the denser. Pairs of how many are complete and the share."""
+        if len(self.losses) < 2 or len(self.aims) < 2:
+            return []
+        best, worst = self.losses.min(axis=0), self.losses.max(axis=0)
+        scaled = (self.losses - best) / np.where(worst > best, worst - best, 1.0)
+        out: list[tuple[int, float]] = []
+        front = np.zeros((0, scaled.shape[1]))
+        ends = np.unique(np.geomspace(1, len(scaled), CHECKPOINTS).round().astype(int))
+        start = 0
+        for end in ends:
+            front = np.concatenate((front, scaled[start:end]))
+            front = front[moocore.is_nondominated(front, keep_weakly=False)]
+            out.append((int(end), float(moocore.hypervolume(front, ref=np.ones(front.shape[1])))))
+            start = end
+        return out
+
+    def pictured(self, most: int) -> list[int]:
+        """Places of those worth a drawing: from one end of the front to the other, the best first."""
+        if len(self.front) <= most:
+            return self.front
+        return [self.front[round(i)] for i in np.linspace(0, len(self.front) - 1, most)]

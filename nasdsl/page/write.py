@@ -1,0 +1,296 @@
+"""The page itself: one file of HTML with all that it needs inside, safe to open and to send."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from nasdsl.compiler.architecture import Architecture, ArchitectureError, value_from_json
+from nasdsl.compiler.count import brief
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.engine.budget import UnreadableBudget
+from nasdsl.compiler.engine.limits import Infeasible, TooWide
+from nasdsl.compiler.pin import pin
+from nasdsl.compiler.population import Population
+from nasdsl.compiler.space import Space
+from nasdsl.drawing.costs import UNITS, cost_histogram
+from nasdsl.drawing.histogram import Mark, as_svg, short
+from nasdsl.drawing.render import RenderError, svg
+from nasdsl.page.study import Record, Study
+from nasdsl.runtime.runs import RunError
+
+PICTURES = 6
+BINS = 48
+MOST_METRICS = 6
+LETTERS = {"complete": "c", "failed": "f", "running": "r", "waiting": "w"}
+UNCOUNTED = (TooWide, Infeasible, UnreadableBudget)
+
+
+def page(space: Space, study: Study, pictures: int = PICTURES) -> str:
+    """A report of a search as the text of an HTML file, which needs no other and asks no network.
+
+    It has the figures of the whole, the trials in a chart of any two of their values with the front, the best so far
+    and the hypervolume, the distribution of costs over the space with the trials in it, drawings of the space and of
+    architectures along the front, and a table of all trials, of which each opens.
+
+    Args:
+        space: that was searched.
+        pictures: of how many architectures there are drawings, where graphviz is installed.
+
+    Raises:
+        RunError: a trial's architecture is not one of the space's.
+    """
+    drawn = {i: _architecture(space, study.records[i]) for i in study.pictured(pictures)}
+    told = _data(space, study, list(drawn))
+    fields = {
+        "title": html.escape(f"{space.name}: {study.name}" if study.name != space.name else space.name),
+        "heading": html.escape(space.name),
+        "sub": _sub(space, study),
+        "tiles": _tiles(space, study),
+        "costs": _costs(space, study),
+        "drawings": _drawings(space, study, drawn),
+        "about": _about(space, study),
+        "style": _part("page.css"),
+        "script": _part("page.js"),
+        "data": _inert(told),
+    }
+    # In one pass, so that what is filled in is not searched for fields itself.
+    return re.sub(r"\$\{(\w+)\}", lambda match: fields[match[1]], _part("page.html"))
+
+
+def _part(name: str) -> str:
+    return resources.files("nasdsl.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _inert(value: Any) -> str:
+    """JSON that no HTML reader takes for markup."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+# --- Figures of the whole ---------------------------------------------------------------------------------------------
+
+
+def _sub(space: Space, study: Study) -> str:
+    aims = " and ".join(f"{'high' if one.maximise else 'low'} {_label(one.name)}" for one in study.objectives)
+    return html.escape(f"study {study.name}, for {aims}")
+
+
+def _label(name: str) -> str:
+    return {**UNITS, "flops": "FLOPs"}.get(name, name)
+
+
+def _tiles(space: Space, study: Study) -> str:
+    counts = {state: sum(record.state == state for record in study.records) for state in LETTERS}
+    others = ", ".join(f"{n:,} {state}" for state, n in counts.items() if n and state != "complete")
+    tiles = [(f"{counts['complete']:,}", "trials complete" + (f"; {others}" if others else ""))]
+    for k, objective in enumerate(study.objectives):
+        if study.complete:
+            column = study.losses[:, k]
+            best = study.records[study.complete[int(column.argmin())]]
+            label = f"{'highest' if objective.maximise else 'lowest'} {_label(objective.name)}, trial {best.number}"
+            tiles.append((_figure(best.objectives[k]), label))
+    tiles.append((f"{len(study.front):,}", "on the front"))
+    seconds = sum(record.seconds or 0.0 for record in study.records)
+    if seconds:
+        tiles.append((_duration(seconds), "of evaluations, added up"))
+    tiles.append((_size(space), "architectures in the space"))
+    return "".join(f'<div class="tile"><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>' for a, b in tiles)
+
+
+def _size(space: Space) -> str:
+    from nasdsl.compiler.count import count
+
+    try:
+        total = count(space.graph).total
+    except UNCOUNTED:
+        return "unknown"
+    return f"{total:,}" if total < 10**7 else brief(total)
+
+
+def _figure(value: float) -> str:
+    return short(value) if abs(value) >= 1e4 else f"{value:.6g}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _about(space: Space, study: Study) -> str:
+    facts = {"space": f"{space.name} in {space.source.name}", "digest": space.digest()}
+    facts |= {name: value for name, value in study.about.items() if name not in facts}
+    if space.overrides:
+        facts["parameters"] = ", ".join(f"{name} = {value}" for name, value in space.overrides.items())
+    reference = ", ".join(f"{_label(a.name)} {_figure(v)}" for a, v in zip(study.aims, study.reference, strict=True))
+    if study.complete:
+        facts["hypervolume from"] = reference
+    rows = (f"<dt>{html.escape(str(a))}</dt><dd>{html.escape(str(b))}</dd>" for a, b in facts.items())
+    return "".join(rows)
+
+
+# --- Pictures ---------------------------------------------------------------------------------------------------------
+
+
+def _costs(space: Space, study: Study) -> str:
+    try:
+        population = Population(space.graph)
+        parts = [_cost(space, study, population, measure) for measure in UNITS]
+    except UNCOUNTED as problem:
+        return f'<p class="note">Costs of the whole space are out of reach: {html.escape(str(problem))}</p>'
+    return f'<div class="row halves">{"".join(parts)}</div>'
+
+
+def _cost(space: Space, study: Study, population: Population, measure: str) -> str:
+    histogram = cost_histogram(space.name, population, measure, BINS)
+    costs = np.array([getattr(record, measure) for record in study.records], np.float64)
+    counts = np.histogram(np.clip(costs, histogram.edges[0], histogram.edges[-1]), histogram.edges)[0]
+    beside = (counts / max(1, len(costs))).tolist()
+    best = [study.records[i] for i in study.front[:1]]
+    marks = [Mark(float(getattr(record, measure)), f"trial {record.number}") for record in best]
+    whose = f"{len(costs):,} trials, to their own scale"
+    return f"<figure>{_inline(as_svg(histogram, marks, (), beside, whose))}</figure>"
+
+
+def _drawings(space: Space, study: Study, drawn: Mapping[int, Architecture]) -> str:
+    try:
+        whole = f'<figure class="wide">{_inline(svg(space))}</figure>'
+        found = [_drawing(space, study, i, values, i == next(iter(drawn))) for i, values in drawn.items()]
+    except RenderError as problem:
+        return f'<p class="note">There are no drawings: {html.escape(str(problem))}.</p>'
+    text = ""
+    if found:
+        tabs = "".join(
+            f'<button data-show="{i}" aria-pressed="{str(not n).lower()}">trial {study.records[i].number}</button>'
+            for n, i in enumerate(drawn)
+        )
+        text += f'<h2>Along the front, best first</h2><div class="tabs screen">{tabs}</div>{"".join(found)}'
+    return f"{text}<h2>The space</h2>{whole}"
+
+
+def _drawing(space: Space, study: Study, place: int, values: Architecture, first: bool) -> str:
+    record = study.records[place]
+    figures = [f"{_label(one.name)} {_figure(v)}" for one, v in zip(study.objectives, record.objectives, strict=True)]
+    named = {one.name for one in study.objectives}
+    figures += [f"{short(getattr(record, name))} {unit}" for name, unit in UNITS.items() if name not in named]
+    graph = pin(space.graph, values)
+    chosen = replace(space, name=f"trial {record.number}", graph=graph, whole=space.graph, pins=dict(values))
+    return (
+        f'<figure id="drawing-{place}" class="drawing{" now" if first else ""}"><div class="wide">'
+        f'{_inline(svg(chosen))}</div><figcaption><button class="link" data-open="{record.number}">'
+        f"trial {record.number}</button>: {html.escape(', '.join(figures))}</figcaption></figure>"
+    )
+
+
+def _inline(text: str) -> str:
+    """An SVG as a part of a page: without its prologue, its comments, and names that others on the page have too."""
+    body = re.sub(r"<!--.*?-->\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
+    body = re.sub(r"<(svg|g|a)\b[^>]*>", lambda m: re.sub(r' (?:id|class|xmlns:xlink)="[^"]*"', "", m[0]), body)
+    return re.sub(r'^(<svg[^>]*?) width="[^"]*"\s+height="[^"]*"', r"\1", body)
+
+
+# --- Data -------------------------------------------------------------------------------------------------------------
+
+
+def _architecture(space: Space, record: Record) -> Architecture:
+    try:
+        return Architecture.from_json(space.graph, record.decisions)
+    except ArchitectureError as problem:
+        message = f"trial {record.number} has no architecture of {space.name}: {problem}"
+        raise RunError(message, "name the file that was searched, as it was then, with `--file`") from None
+
+
+def _data(space: Space, study: Study, drawn: Sequence[int]) -> dict[str, Any]:
+    """What the page's script reads, column by column."""
+    columns = _columns(study)
+    names = [column["name"] for column in columns]
+    words, choices = _choices(space, study)
+    aims = [names.index(one.name) for one in study.aims]
+    return {
+        "number": [record.number for record in study.records],
+        "state": "".join(LETTERS[record.state] for record in study.records),
+        "columns": columns,
+        "parents": [list(record.parents) for record in study.records],
+        "seed": [record.seed for record in study.records],
+        "errors": {str(i): record.error for i, record in enumerate(study.records) if record.error},
+        "front": study.front,
+        "drawn": list(drawn),
+        "volume": study.hypervolume(),
+        "volumeNote": "The share that the trials so far dominate of the box from the worst to the best "
+        + " and ".join(_label(aim.name) for aim in study.aims),
+        "paths": list(words),
+        "words": list(words.values()),
+        "choices": choices,
+        "upright": aims[0],
+        "across": aims[1] if len(aims) > 1 else names.index("params"),
+        "sort": 0,
+        "down": study.objectives[0].maximise,
+    }
+
+
+def _columns(study: Study) -> list[dict[str, Any]]:
+    records, complete = study.records, set(study.complete)
+    columns: list[dict[str, Any]] = []
+
+    def add(name: str, up: bool | None, values: Sequence[float | None], objective: bool = False) -> None:
+        finite = [None if v is None or not math.isfinite(v) else v for v in values]
+        columns.append({"name": name, "label": _label(name), "up": up, "objective": objective, "values": finite})
+
+    for k, one in enumerate(study.objectives):
+        if one.name in UNITS:  # costs are known of all, also of those that were not evaluated
+            values = [getattr(record, one.name) for record in records]
+        else:
+            values = [record.objectives[k] if i in complete else None for i, record in enumerate(records)]
+        add(one.name, one.maximise, values, objective=True)
+    for name in UNITS:
+        if all(one.name != name for one in study.objectives):
+            add(name, False, [getattr(record, name) for record in records])
+    known = {column["name"] for column in columns}
+    metrics = sorted({name for record in records for name in record.metrics} - known)
+    for name in metrics[:MOST_METRICS]:
+        add(name, None, [record.metrics.get(name) for record in records])
+    if any(record.seconds is not None for record in records):
+        add("seconds", None, [record.seconds for record in records])
+    return columns
+
+
+def _choices(space: Space, study: Study) -> tuple[dict[str, list[str]], list[list[int]]]:
+    """The values that each decision takes anywhere, and which of them each trial has; -1 where it is absent."""
+    words: dict[str, dict[str, int]] = {path: {} for path in space.graph.decisions}
+    rows: dict[str, list[int]] = {path: [] for path in words}
+    told = cache(lambda path, text: _word(space.graph.decisions[path], json.loads(text)))
+    for record in study.records:
+        for path in record.decisions:
+            if path not in words:
+                _architecture(space, record)  # which says so
+        for path, row in rows.items():
+            if path not in record.decisions:
+                row.append(-1)
+                continue
+            try:
+                word = told(path, json.dumps(record.decisions[path]))
+            except ArchitectureError:
+                _architecture(space, record)
+                raise
+            row.append(words[path].setdefault(word, len(words[path])))
+    used = {path: list(known) for path, known in words.items() if known}
+    return used, [rows[path] for path in used]
+
+
+def _word(decision: Decision, value: Any) -> str:
+    """A value for people; of many units only how many they are."""
+    taken = value_from_json(decision, value)
+    if decision.kind == "units":
+        return f"{len(taken)} of {decision.n}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,455 @@
+"""The report of a search: what it says is so, nothing in it comes alive or leaves the page, and a browser opens it."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import json
+import math
+import random
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nasdsl
+from benchmarks.report import FLAGS
+from nasdsl import cli
+from nasdsl.compiler.space import Space
+from nasdsl.page.read import read_study
+from nasdsl.page.study import Objective, Record, Study
+from nasdsl.page.write import page
+from nasdsl.runtime.origin import ORIGIN, read_origin, write_origin
+from nasdsl.runtime.runs import RunError
+
+CHROMIUM = shutil.which("chromium")
+EVIL = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">&amp;"
+
+TEXT = """
+space small {
+  input 3 x 16 x 16
+  network {
+    conv(8, kernel: oneof(3, 5, 7))
+    body: repeat oneof(1..3) { look: oneof(a: conv(8), b: mixconv(8, hidden: { 3: units(16) })) }
+    classify(classes: 4)
+  }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Space:
+    file = tmp_path_factory.mktemp("space") / "small.space"
+    file.write_text(TEXT, encoding="utf-8")
+    return nasdsl.load(file)
+
+
+def study_of(space: Space, n: int, aims: int = 2, evil: bool = False) -> Study:
+    """Trials of random architectures, better with more MACs; some failed, the last one runs."""
+    generator = random.Random(0)
+    population = nasdsl.population(space)
+    matrix = population.draw(n, seed=0)
+    records = []
+    for i, (values, (macs, params)) in enumerate(
+        zip(population.diagram.encoding.decode(matrix), population.costs(matrix).tolist(), strict=True)
+    ):
+        state: Any = "running" if i == n - 1 else "failed" if i % 50 == 7 else "complete"
+        quality = math.log(macs) + generator.gauss(0, 0.3)
+        records.append(
+            Record(
+                number=i,
+                state=state,
+                objectives=(quality, float(macs))[:aims] if state == "complete" else (),
+                macs=macs,
+                params=params,
+                decisions=values.to_json(space.graph),
+                seconds=generator.random() * 100 if state == "complete" else None,
+                parents=tuple(generator.sample(range(i), min(2, i))),
+                seed=i,
+                metrics={"loss": -quality} if state == "complete" else {},
+                error=EVIL if state == "failed" else "",
+            )
+        )
+    objectives = (Objective(EVIL if evil else "accuracy", True), Objective("macs", False))[:aims]
+    return Study(EVIL if evil else "found", objectives, records, {"seed": EVIL if evil else "0"})
+
+
+def data_of(text: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+# --- Figures ----------------------------------------------------------------------------------------------------------
+
+
+def plain_study(values: list[tuple[float, ...]], ups: tuple[bool, ...]) -> Study:
+    objectives = tuple(Objective(f"o{i}", up) for i, up in enumerate(ups))
+    return Study("x", objectives, [Record(i, "complete", v, 1, 1, {}) for i, v in enumerate(values)])
+
+
+numbers = st.integers(0, 6).map(float)
+
+
+@given(st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=12), st.tuples(*[st.booleans()] * 3))
+def test_the_front_is_what_nothing_dominates(values: list[tuple[float, ...]], ups: tuple[bool, ...]) -> None:
+    study = plain_study(values, ups)
+
+    def losses(i: int) -> tuple[float, ...]:
+        return tuple(-v if up else v for v, up in zip(values[i], ups, strict=True))
+
+    def dominated(i: int) -> bool:
+        better = (all(a <= b for a, b in zip(losses(j), losses(i), strict=True)) for j in range(len(values)))
+        return any(b and losses(j) != losses(i) for j, b in enumerate(better)) or losses(i) in map(losses, range(i))
+
+    assert sorted(study.front) == [i for i in range(len(values)) if not dominated(i)]
+    assert study.front == sorted(study.front, key=losses)
+    assert study.reference == tuple(
+        (min if up else max)(column) for up, column in zip(ups, zip(*values, strict=True), strict=True)
+    )
+
+
+@given(st.lists(st.tuples(numbers, numbers), min_size=2, max_size=12))
+def test_the_hypervolume_is_the_cells_that_are_dominated(values: list[tuple[float, ...]]) -> None:
+    """Counted in the unit cells between the values; an axis without any extent has one cell, which all reach."""
+    study = plain_study(values, (True, False))
+    lows, highs = ([int(edge(column)) for column in zip(*values, strict=True)] for edge in (min, max))
+    cells = list(itertools.product(*(range(low, max(high, low + 1)) for low, high in zip(lows, highs, strict=True))))
+    found = study.hypervolume()
+    assert [n for n, _ in found] == list(range(1, len(values) + 1))
+
+    def beats(v: tuple[float, ...], a: int, b: int) -> bool:
+        return (v[0] > a or lows[0] == highs[0]) and v[1] <= b
+
+    for n, share in found:
+        assert share == pytest.approx(sum(any(beats(v, *cell) for v in values[:n]) for cell in cells) / len(cells))
+
+
+def test_one_objective_has_its_front_with_macs() -> None:
+    records = [Record(i, "complete", (q,), m, 1, {}) for i, (q, m) in enumerate([(1.0, 5), (2.0, 9), (0.5, 6)])]
+    study = Study("x", (Objective("accuracy", True),), records)
+    assert study.front == [1, 0]
+    assert Study("x", (Objective("flops", False),), []).aims == (Objective("flops", False),)
+
+
+def test_pictures_go_from_one_end_of_the_front_to_the_other() -> None:
+    study = plain_study([(float(i), float(i)) for i in range(40)], (True, False))
+    assert study.pictured(3) == [39, 19, 0] or study.pictured(3) == [39, 20, 0]
+    assert len(study.pictured(100)) == 40
+
+
+# --- The page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_holds_every_trial(space: Space) -> None:
+    study = study_of(space, 60)
+    text = page(space, study)
+    data = data_of(text)
+    assert data["front"] == study.front
+    assert data["state"] == "".join(record.state[0] for record in study.records)
+    for i, record in enumerate(study.records):
+        told = {
+            path: data["words"][k][choice]
+            for k, path in enumerate(data["paths"])
+            if (choice := data["choices"][k][i]) >= 0
+        }
+        assert told.keys() == record.decisions.keys()
+        for path, value in record.decisions.items():
+            decision = space.graph.decisions[path]
+            assert told[path] == str(value) or (decision.kind == "units" and told[path].endswith(f" of {decision.n}"))
+        values = {column["name"]: column["values"][i] for column in data["columns"]}
+        assert (values["macs"], values["params"], values["seconds"]) == (record.macs, record.params, record.seconds)
+        assert values["accuracy"] == (record.objectives[0] if record.objectives else None)
+    assert text.count('class="drawing') == (min(6, len(study.front)) if shutil.which("neato") else 0)
+
+
+@pytest.mark.parametrize("aims", [1, 2])
+def test_nothing_leads_out_of_the_page(space: Space, aims: int) -> None:
+    text = page(space, study_of(space, 30, aims))
+    links = set(re.findall(r"(?:https?:)?//[\w.]+[^\s\"'<)]*", text))
+    assert links <= {"http://www.w3.org/2000/svg"}
+    markup = re.sub(r'<script type="application/json".*?</script>', "", text, flags=re.DOTALL)
+    assert not re.search(r"<(?:link|iframe|object|embed|base)\b|\bsrc=|@import|url\(", markup)
+    assert "default-src 'none'" in text
+    names = re.findall(r' id="([^"]*)"', text)
+    assert len(names) == len(set(names))
+
+
+def test_what_users_wrote_stays_text(space: Space) -> None:
+    text = page(space, study_of(space, 30, evil=True))
+    assert "<img" not in text and 'onerror="document' not in text
+    assert text.count("<script") == 2 and text.count("</script>") == 2
+    assert html.escape(EVIL) in text
+    assert EVIL in data_of(text)["errors"].values()
+
+
+def test_fields_in_what_users_wrote_are_not_filled_in(space: Space) -> None:
+    study = study_of(space, 5)
+    about = {"seed": "${nothing}", "space": "of another name"}
+    text = page(space, Study("${data}", study.objectives, study.records, about))
+    assert "study ${data}" in text and "${nothing}" in text and "of another name" not in text
+
+
+def test_a_study_of_nothing_but_failures(space: Space) -> None:
+    records = [Record(0, "failed", (), 1000, 10, study_of(space, 1).records[0].decisions, error="no memory")]
+    data = data_of(page(space, Study("x", (Objective("accuracy", True),), records)))
+    assert data["front"] == data["drawn"] == data["volume"] == []
+
+
+def test_numbers_that_json_lacks(space: Space) -> None:
+    record = study_of(space, 2).records[0]
+    odd = Record(0, "complete", (1.0,), 1000, 10, record.decisions, metrics={"loss": math.nan, "gap": math.inf})
+    columns = {
+        c["name"]: c["values"] for c in data_of(page(space, Study("x", (Objective("a", True),), [odd])))["columns"]
+    }
+    assert columns["loss"] == columns["gap"] == [None]
+
+
+# --- Trials in a database ---------------------------------------------------------------------------------------------
+
+
+def write_trials(file: Path, study: Study) -> None:
+    """As searches write them."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    made = optuna.create_study(
+        storage=f"sqlite:///{file}",
+        study_name=study.name,
+        directions=["maximize" if one.maximise else "minimize" for one in study.objectives],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        made.set_metric_names([one.name for one in study.objectives])
+    made.set_user_attr("about", {"seed": 0, "settings": {"population": 50, "objectives": ["a", "b"], "none": None}})
+    for record in study.records:
+        attributes = {
+            "architecture": record.decisions,
+            "macs": record.macs,
+            "params": record.params,
+            "seed": record.seed,
+            "parents": list(record.parents),
+            "metrics": dict(record.metrics),
+        }
+        if record.seconds is not None:
+            attributes["seconds"] = record.seconds
+        if record.error:
+            attributes["error"] = record.error
+        state = {"complete": "COMPLETE", "failed": "FAIL", "running": "RUNNING", "waiting": "WAITING"}[record.state]
+        made.add_trial(
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState[state],
+                values=list(record.objectives) or None,
+                user_attrs=attributes,
+            )
+        )
+    made._storage.remove_session()
+
+
+@pytest.fixture
+def run(space: Space, tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_trials(folder / "trials.db", study_of(space, 20))
+    write_origin(folder, space)
+    yield folder
+
+
+def test_trials_come_back_as_they_were_written(space: Space, run: Path) -> None:
+    before, after = study_of(space, 20), read_study(f"sqlite:///{run / 'trials.db'}")
+    assert after.objectives == before.objectives
+    assert list(after.records) == before.records
+    assert after.about == {"seed": "0", "settings": "population 50, objectives a, b"}
+
+
+def test_attempts_of_dead_workers_are_one_trial(tmp_path: Path) -> None:
+    """The first that lived counts; what was tried before is not there."""
+    url = f"sqlite:///{tmp_path / 't.db'}"
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(storage=url, study_name="s")
+    plan: list[tuple[str, dict[str, Any]]] = [
+        ("FAIL", {}),  # 0: died
+        ("FAIL", {"withdrawn": "like trial 0"}),
+        ("FAIL", {"error": "too large"}),  # 1: cannot be evaluated
+        ("COMPLETE", {"root": 0}),  # 0 again
+        ("FAIL", {}),  # 2: died, nobody has taken it up yet
+    ]
+    for state, attributes in plan:
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState[state],
+                values=[1.0] if state == "COMPLETE" else None,
+                user_attrs={"architecture": {}, **attributes},
+            )
+        )
+    study._storage.remove_session()
+    records = read_study(url).records
+    assert [(record.number, record.state) for record in records] == [(0, "complete"), (2, "failed"), (3, "waiting")]
+
+
+def test_the_command_writes_a_page(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", str(run)]) == 0
+    assert len(data_of((run / "report.html").read_text(encoding="utf-8"))["number"]) == 20
+    assert "20 trials" in capsys.readouterr().out
+
+
+def test_the_space_can_be_named(space: Space, run: Path, tmp_path: Path) -> None:
+    (run / ORIGIN).unlink()
+    assert cli.main(["report", str(run)]) == 1
+    out = tmp_path / "page.html"
+    assert cli.main(["report", str(run), "--file", str(space.source.path), "-o", str(out), "--pictures", "1"]) == 0
+    assert out.exists()
+
+
+def test_a_space_that_changed_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "other.space"
+    file.write_text(TEXT, encoding="utf-8")
+    write_origin(run, nasdsl.load(file))
+    assert read_origin(run).name == "small"
+    file.write_text(TEXT.replace("classes: 4", "classes: 5"), encoding="utf-8")
+    assert cli.main(["report", str(run)]) == 1
+    assert "has changed since the run" in capsys.readouterr().err
+    file.write_text(TEXT.replace("look:", "gaze:"), encoding="utf-8")
+    assert cli.main(["report", str(run), "--file", str(file)]) == 1
+    assert "has no architecture of small: the space has no decision" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["report", "nowhere"], "there is no folder nowhere"),
+        (["report", "."], "has no trials (trials.db is missing)"),
+        (["report", "{run}", "--study", "other"], "there is no study `other`"),
+        (["report", "{run}", "--storage", "sqlite:///nowhere/trials.db"], "the database of trials cannot be read"),
+        (["report", "{run}", "--storage", "no url"], "the database of trials cannot be read"),
+        (["report", "{run}", "-D", "classes=3"], "speak of the file that --file names"),
+        (["report", "{run}", "--pictures", "0"], "at least 1"),
+    ],
+)
+def test_mistakes_are_told(
+    arguments: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.parent)
+    assert cli.main([word.format(run=run) for word in arguments]) != 0
+    assert message in capsys.readouterr().err
+    assert not (run / "report.html").exists()
+
+
+def test_several_studies_and_those_of_others(run: Path) -> None:
+    url = f"sqlite:///{run / 'trials.db'}"
+    study = optuna.create_study(storage=url, study_name="another")
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    study._storage.remove_session()
+    with pytest.raises(RunError, match="there are 2 studies") as caught:
+        read_study(url)
+    assert "`found`, `another`" in caught.value.help
+    with pytest.raises(RunError, match="trial 0 has no architecture, so another program wrote this study"):
+        read_study(url, "another")
+
+
+# --- In a browser -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Chromium without a window and without a network."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("chromium"),
+            executable_path=CHROMIUM,
+            args=[f"--{flag}" for flag in FLAGS],
+            headless=True,
+            offline=True,
+            viewport={"width": 1366, "height": 768},
+        )
+        yield context
+        context.close()
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """`opened(text)`: a page of the browser with that text; at the end it must not have complained or asked for
+    anything."""
+    tab = browser.new_page()
+    said: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda problem: said.append(str(problem)))
+    tab.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)
+
+    def show(text: str) -> Any:
+        file = tmp_path / "report.html"
+        file.write_text(text, encoding="utf-8")
+        tab.goto(file.as_uri())
+        tab.wait_for_selector("html[data-ready=yes]")
+        return tab
+
+    yield show
+    tab.close()
+    assert not said
+
+
+def test_rows_sort_and_open(space: Space, opened: Any) -> None:
+    study = study_of(space, 60)
+    tab = opened(page(space, study))
+    best = study.records[study.front[0]]
+    rows = tab.locator("#body tr.trial")
+    assert rows.count() == 25
+    assert rows.first.get_attribute("id") == f"trial-{best.number}"  # the best first
+    rows.first.click()
+    detail = tab.locator("#body tr.detail").inner_text()
+    assert f"{best.macs:,}" in detail
+    for path in best.decisions:
+        assert path.partition(".")[2] in detail or path in detail
+    tab.click("#head button:text-is('trial')")
+    assert tab.locator("#body tr.trial").first.get_attribute("id") == "trial-0"
+    tab.click("#after")
+    assert "26 to 50 of 60" in tab.locator("#where").inner_text()
+    tab.select_option("#which", "front")
+    assert tab.locator("#body tr.trial").count() == min(25, len(study.front))
+    tab.fill("#find", str(best.number))
+    assert tab.locator("#body tr.trial").count() == 1
+
+
+def test_the_chart_takes_any_two_values_and_opens_trials(space: Space, opened: Any) -> None:
+    study = study_of(space, 60)
+    tab = opened(page(space, study))
+    for label in ("parameters", "loss", "seconds", "MACs"):
+        tab.select_option("#across", label=label)
+        assert label in tab.locator("#scatter svg").text_content()
+    tab.check("#everything")
+    place = tab.evaluate(
+        f"""() => {{ const i = {study.front[0]}; const box = scatter.svg.getBoundingClientRect();
+        const scale = box.width / scatter.width;
+        const x = scatter.x(scatter.h.values[i]), y = scatter.y(scatter.v.values[i]);
+        return [box.left + scale * x, box.top + scale * y] }}"""
+    )
+    tab.mouse.move(*place)
+    assert f"trial {study.front[0]}:" in tab.locator(".tip").inner_text()
+    tab.mouse.click(*place)
+    assert tab.locator("#body tr.open").get_attribute("id") == f"trial-{study.front[0]}"
+
+
+def test_what_users_wrote_does_not_run(space: Space, opened: Any) -> None:
+    tab = opened(page(space, study_of(space, 60, evil=True)))
+    tab.select_option("#which", "f")
+    tab.locator("#body tr.trial").first.click()
+    assert EVIL in tab.locator("#body tr.detail").inner_text()
+    assert tab.title() != "run" and tab.locator("img").count() == 0
+
+
+@pytest.mark.slow
+def test_ten_thousand_trials_open(space: Space, opened: Any) -> None:
+    tab = opened(page(space, study_of(space, 10_000)))
+    assert "1 to 25 of 10,000" in tab.locator("#where").inner_text()
+    width = tab.evaluate("document.documentElement.scrollWidth")
+    assert width <= 1366  # nothing has to be scrolled sideways
+    assert tab.pdf(prefer_css_page_size=True).startswith(b"%PDF")
