@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import torch
 from torch import nn
 
 from nasdsl.compiler import expr, ops
+from nasdsl.compiler.expr import Value
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_node, largest_values
 from nasdsl.compiler.ops.operator import Index
@@ -63,6 +64,8 @@ class Step:
     frees: tuple[int, ...]
 
 
+MOST_SLICES = 4096
+"""Layers of architectures that a supernet keeps ready."""
 SUM = "+"
 """The key of the layer behind all sums. No node has this name."""
 
@@ -142,6 +145,7 @@ class Supernet(nn.Module):
         self.layers = nn.ModuleDict(layers)
         self.active: Mapping[str, Any] = {}
         self.steps: tuple[Step, ...] = ()
+        self._forget()
         self.activate(largest_values(graph))
 
     # --- Choosing an architecture
@@ -153,44 +157,78 @@ class Supernet(nn.Module):
         Args:
             values: of all present decisions, by path. Units that were shrunk away cannot come back.
         """
-        pinned = pin(self.graph, values)
         self.active = values
-        self.steps = tuple(self._program(pinned))
+        self.steps = tuple(self._program(values))
 
-    def _program(self, pinned: Graph) -> list[Step]:
-        slots = {name: i for i, name in enumerate(pinned.nodes)}
-        output = pinned.nodes[pinned.outputs[0]]
+    def _forget(self) -> None:
+        """Drops the slices made so far: they hold modules, and indices on the weights' device."""
+        self._slices: dict[tuple[Any, ...], Callable[..., torch.Tensor]] = {}
+        self._reads: dict[str, tuple[str, ...]] = {}
+
+    def _program(self, values: Mapping[str, Any]) -> list[Step]:
+        """The steps of an architecture: of the graph with all decisions pinned, without the work of pinning it where
+        each layer was made before."""
+        whole = _Pinned(self.graph, values)
+        slots: dict[str, int] = {}
+        alias: dict[str, str] = {}
         last: dict[str, str] = {}
-        order = [node for node in pinned.nodes.values() if node.kind not in ("input", "output")]
-        for node in order:
-            for edge in node.inputs:
-                last[edge.source] = node.name
-        final = output.inputs[0].source
+        order: list[tuple[Node, tuple[str, ...]]] = []
+        final = ""
+        for node in self.graph.nodes.values():
+            if not whole.holds(node.present):
+                continue
+            sources = [alias.get(e.source, e.source) for e in node.inputs if whole.holds(e.when)]
+            inputs = tuple(source for source in sources if source in slots)
+            if len(inputs) == 1 and (node.kind == "select" or (node.kind == "merge" and node.op == "sum")):
+                alias[node.name] = inputs[0]
+            elif node.kind == "output":
+                final = inputs[0]
+            else:
+                slots[node.name] = len(slots)
+                if node.kind != "input":
+                    order.append((node, inputs))
+                    last.update(dict.fromkeys(inputs, node.name))
         frees: dict[str, list[int]] = {}
         for source, user in last.items():
             if source != final:
                 frees.setdefault(user, []).append(slots[source])
-        steps = []
-        for node in order:
-            inputs = tuple(slots[edge.source] for edge in node.inputs)
-            steps.append(Step(self._layer(pinned, node), inputs, slots[node.name], tuple(frees.get(node.name, ()))))
-        self._output = slots[final]
-        self._slots = len(slots)
-        return steps
+        self._output, self._slots = slots[final], len(slots)
+        return [
+            Step(
+                self._layer(node, whole),
+                tuple(slots[source] for source in inputs),
+                slots[node.name],
+                tuple(frees.get(node.name, ())),
+            )
+            for node, inputs in order
+        ]
 
-    def _layer(self, pinned: Graph, node: Node) -> Callable[..., torch.Tensor]:
+    def _layer(self, node: Node, whole: _Pinned) -> Callable[..., torch.Tensor]:
         if node.kind == "merge" and node.op == "sum":
             return self.layers[SUM]
+        if node.name not in self._reads:
+            self._reads[node.name] = tuple(sorted(_read_by(self.graph, node)))
+        key = (node.name, *[whole.value(path) for path in self._reads[node.name]])
+        layer = self._slices.get(key)
+        if layer is None:
+            if len(self._slices) >= MOST_SLICES:
+                self._slices.pop(next(iter(self._slices)))
+            layer = self._slices[key] = self._made(whole.graph, whole.graph.nodes[node.name])
+        return layer
+
+    def _made(self, pinned: Graph, node: Node) -> Callable[..., torch.Tensor]:
         setting = setting_of(pinned, node)
         full = self.settings[node.name]
         module = self.layers[key_of(node.weight)]
-        if setting.arguments() == full.arguments() and not full.shares(setting):
+        shares = full.shares(setting)
+        if setting.arguments() == full.arguments() and not shares:
             return module
-        return Slice(module, setting, full.shares(setting))
+        return Slice(module, setting, shares)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         moved = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self.activate(self.active)  # slices hold their indices on the weights' device
+        self._forget()
+        self.activate(self.active)
         return moved
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -202,6 +240,18 @@ class Supernet(nn.Module):
             for i in step.frees:
                 slots[i] = None
         return slots[self._output]
+
+    def parts(self) -> list[tuple[nn.Parameter, tuple[Any, ...]]]:
+        """The parameters that the active architecture runs with, and of each axis the entries: a slice, a tensor of
+        indices, or None for all. One that several steps share comes up once for each."""
+        found: list[tuple[nn.Parameter, tuple[Any, ...]]] = []
+        for step in self.steps:
+            if isinstance(step.layer, Slice):
+                own = [part for part in step.layer.parts if not part[-1]]
+                found += [(getattr(owner, name), index) for _, name, owner, index, _ in own]
+            elif isinstance(step.layer, nn.Module):
+                found += [(parameter, ()) for parameter in step.layer.parameters()]
+        return found
 
     # --- Shrinking
     # -----------------------------------------------------------------------------------------------------------
@@ -231,6 +281,7 @@ class Supernet(nn.Module):
                 done.add(key)
                 self.layers[key] = self._cut(key, self.layers[key], setting, old.shares(setting), surgery)
         self.settings = smaller
+        self._forget()
         self.activate({**self.active, **self.kept})
         return surgery
 
@@ -287,6 +338,45 @@ def _nested(module: nn.Module, full: Setting, part: Setting, own: Setting) -> bo
             if not torch.equal(nested, take(places, direct.get(name, ()))):
                 return False
     return True
+
+
+class _Pinned:
+    """A graph with the values of its decisions: conditions at once, the pinned graph only where it is asked for."""
+
+    def __init__(self, graph: Graph, values: Mapping[str, Any]) -> None:
+        self._whole, self._values = graph, values
+        self._known = expr.Remembering(values)
+
+    @cached_property
+    def graph(self) -> Graph:
+        return pin(self._whole, self._values)
+
+    def holds(self, condition: Value) -> bool:
+        """Whether a condition is met. One on an absent decision is not."""
+        if condition is True:
+            return True
+        try:
+            return bool(expr.evaluate(condition, self._known))
+        except expr.FAULTS:
+            return False
+
+    def value(self, path: str) -> Any:
+        """The value of a decision in a form that can be looked up; None where it is absent."""
+        value = self._values.get(path)
+        return tuple(value) if isinstance(value, list) else value
+
+
+def _read_by(graph: Graph, node: Node) -> set[str]:
+    """The decisions that make a node's setting: of its attributes, its shape, and the shapes of what it may read."""
+    found = set(expr.decisions_of(dict(node.attrs))) | _in_shape(node.shape)
+    for edge in node.inputs:
+        found |= expr.decisions_of(edge.when) | _in_shape(graph.nodes[edge.source].shape)
+    return found
+
+
+def _in_shape(shape: Shape) -> set[str]:
+    parts = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
+    return set().union(*map(expr.decisions_of, parts))
 
 
 def setting_of(pinned: Graph, node: Node) -> Setting:
@@ -350,7 +440,7 @@ class Slice:
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         for module, owner, names in self.followed:
             for name in names:
-                setattr(module, name, getattr(owner, name))
+                module.__dict__[name] = getattr(owner, name)  # none of them is a parameter, a buffer or a module
         written: list[tuple[torch.Tensor, torch.Tensor, tuple[Any, ...]]] = []
         for table, name, owner, index, is_buffer in self.parts:
             whole = getattr(owner, name)

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from nasdsl.compiler.diagnostics import error, suggest
 from nasdsl.runtime.data.plugins import with_entry_points
 from nasdsl.runtime.problem import Strategy
+from nasdsl.runtime.strategies.sample import SampleSearch
 from nasdsl.runtime.strategies.shrink import ShrinkSearch
 from nasdsl.runtime.strategies.thin import ThinSearch
 
-STRATEGIES: Mapping[str, type[Strategy]] = {ShrinkSearch.name: ShrinkSearch, ThinSearch.name: ThinSearch}
+STRATEGIES: Mapping[str, type[Strategy]] = {
+    strategy.name: strategy for strategy in (ShrinkSearch, ThinSearch, SampleSearch)
+}
 
 
 def find_strategy(name: str) -> type[Strategy]:
