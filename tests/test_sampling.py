@@ -53,7 +53,7 @@ def blocks(require: str = "") -> Graph:
 
 
 def law(graph: Graph) -> dict[frozenset[tuple[str, Any]], float]:
-    """Of each architecture the product of one over the number of options of what it has; among those that are allowed."""
+    """Of each architecture the product of one over the number of options of what it has, among those allowed."""
     shares = {}
     for values in enumerate_all(graph):
         shares[frozen(values)] = math.prod(1 / graph.decisions[path].cardinality() for path in values)
@@ -150,14 +150,14 @@ def test_budget() -> None:
     low, high = sorted(macs.values())[8], sorted(macs.values())[22]
     inside = [row for row, cost in macs.items() if low <= cost <= high]
     assert 5 < len(inside) < 25
-    limits = {"at_most": {"macs": high}, "at_least": {"macs": low}}
+    limits: dict[str, Any] = {"at_most": {"macs": high}, "at_least": {"macs": low}}
     assert_follows(counted(drawn(graph, 2000, name="budget", **limits)), uniform(inside))
     share = 0.6
     below = [row for row, cost in macs.items() if cost <= share * max(macs.values())]
     for limit in ({"macs": share}, {"flops": 2 * share * max(macs.values())}):
         assert_follows(counted(drawn(graph, 1500, name="budget", at_most=limit)), uniform(below))
     few = [row for row, cost in params.items() if cost <= sorted(params.values())[10] and macs[row] >= low]
-    both = {"at_most": {"params": sorted(params.values())[10]}, "at_least": {"macs": low}}
+    both: dict[str, Any] = {"at_most": {"params": sorted(params.values())[10]}, "at_least": {"macs": low}}
     if few:
         assert_follows(counted(drawn(graph, 1000, name="budget", **both)), uniform(few))
 
