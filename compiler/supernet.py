@@ -145,7 +145,7 @@ class Supernet(nn.Module):
         self.layers = nn.ModuleDict(layers)
         self.active: Mapping[str, Any] = {}
         self.steps: tuple[Step, ...] = ()
-        self._forget()
+        self.forget()
         self.activate(largest_values(graph))
 
     # --- Choosing an architecture
@@ -160,8 +160,8 @@ class Supernet(nn.Module):
         self.active = values
         self.steps = tuple(self._program(values))
 
-    def _forget(self) -> None:
-        """Drops the slices made so far: they hold modules, and indices on the weights' device."""
+    def forget(self) -> None:
+        """Drops the layers kept ready: they hold modules, and indices on the weights' device."""
         self._slices: dict[tuple[Any, ...], Callable[..., torch.Tensor]] = {}
         self._reads: dict[str, tuple[str, ...]] = {}
 
@@ -227,7 +227,7 @@ class Supernet(nn.Module):
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         moved = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._forget()
+        self.forget()
         self.activate(self.active)
         return moved
 
@@ -281,7 +281,7 @@ class Supernet(nn.Module):
                 done.add(key)
                 self.layers[key] = self._cut(key, self.layers[key], setting, old.shares(setting), surgery)
         self.settings = smaller
-        self._forget()
+        self.forget()
         self.activate({**self.active, **self.kept})
         return surgery
 

@@ -14,11 +14,14 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+import nasdsl
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.settings import read_values
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.population import Population
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
@@ -26,7 +29,7 @@ from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime import search as searching
 from nasdsl.runtime.checkpoint import load_weights
 from nasdsl.runtime.data.held import held_back
-from nasdsl.runtime.fit import evaluate_file
+from nasdsl.runtime.fit import evaluate_file, train
 from nasdsl.runtime.inherit import SUPERNET, load
 from nasdsl.runtime.optim import decayed
 from nasdsl.runtime.problem import Result
@@ -199,7 +202,7 @@ def test_layers_kept_ready_are_those_of_the_architecture() -> None:
     for values in architectures * 2:
         network.activate(values)
         fresh = copy.deepcopy(network)
-        fresh._forget()
+        fresh.forget()
         fresh.activate(values)
         with torch.no_grad():
             assert torch.equal(network(images), fresh(images))
@@ -254,8 +257,6 @@ def test_a_search_gives_the_best_candidate_with_its_weights(space: Path) -> None
     assert again["top1"] == result.metrics["top1"]
     candidates = lines(space.parent / "found" / "candidates.jsonl")
     assert len(candidates) == 4
-    from nasdsl.compiler.architecture import Architecture
-
     graph = made().graph
     architectures = [Architecture.from_json(graph, line["architecture"]) for line in candidates]
     best = max(range(4), key=lambda i: candidates[i]["top1"])
@@ -279,13 +280,35 @@ def test_a_supernet_learns(space: Path) -> None:
 def test_candidates_are_inside_the_target(space: Path) -> None:
     run(space, settings={"target": "macs <= 0.4", "train__epochs": "1", "candidates": "6"})
     graph = made().graph
-    from nasdsl.compiler.population import Population
-
     greatest = Population(graph).extreme("macs", greatest=True).cost
     assert all(line["macs"] <= 0.4 * greatest for line in lines(space.parent / "found" / "candidates.jsonl"))
     with pytest.raises(CompileError, match="nothing to draw"):
         run(space, "other", settings={"target": "macs <= 10"})
     assert not (space.parent / "other.space").exists()
+
+
+def test_what_was_found_and_others_train_on_with_the_weights_of_the_supernet(space: Path) -> None:
+    run(space, settings={"train__epochs": "2"})
+    graph = elaborate(read(space)).graph
+    other = Architecture.from_json(graph, lines(space.parent / "found" / "candidates.jsonl")[-1]["architecture"])
+    nasdsl.save(elaborate(read(space)), other, space.parent / "other.space", "other")
+
+    def tuned(name: str, inherit: Path, **overrides: Any) -> tuple[Result, dict[str, torch.Tensor]]:
+        out = space.parent / f"{name}_tuned.safetensors"
+        given = {"batch": 8, "epochs": 1, "init": "torch", "augment": "none", **overrides}
+        options = Options(run=space.parent / f"{name}_run", accelerator="cpu", overrides=given, fresh=True)
+        done = train(read(space.parent / f"{name}.space"), out, options, None, {}, inherit)
+        return done, load_weights(out)[0]
+
+    still: dict[str, Any] = {"optimiser": {"lr": 1e-12}, "weight_decay": 0, "ema": None, "recalibrate": 0}
+    folder = space.parent / "found"
+    from_run, from_file = tuned("found", folder, **still), tuned("found", folder.with_suffix(".safetensors"), **still)
+    for name, tensor in from_run[1].items():
+        if "running" not in name and "tracked" not in name:  # recalibrated in the file
+            torch.testing.assert_close(tensor, from_file[1][name])
+    assert tuned("other", folder)[0].costs["macs"] == cost_of(graph, other)["macs"]
+    with pytest.raises(RunError, match="holds no run"):
+        tuned("other", space.parent)
 
 
 def test_runs_without_a_supernet_are_refused(space: Path) -> None:
