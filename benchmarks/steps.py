@@ -41,8 +41,8 @@ def main(args: argparse.Namespace) -> None:
     rows = [row(name, side, images, args.subnets, args.repeats, device) for name, side, images in cases]
     head = ("space", "batch", "alone, ms", "in the supernet, ms", "ratio", "largest", "activate, ms", "new, ms")
     text = table(head, rows)
-    text += f"\n\nTimes are medians over architectures. Goal: a ratio of at most {GOAL:.2f}. The time to activate is part of the"
-    text += "\nstep; that of architectures whose layers were not made before stands in the last column."
+    text += f"\n\nTimes are medians over architectures. Goal: a ratio of at most {GOAL:.2f}."
+    text += "\nThe time to activate is part of the step; the last column has it where layers have to be made first."
     report("steps", "Steps of sampled subnets", [("Training steps", text)], None if args.no_write else RESULTS)
 
 

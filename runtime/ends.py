@@ -10,12 +10,14 @@ from nasdsl.compiler.cost import total_cost
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.engine.direction import Directions
-from nasdsl.compiler.engine.limits import Infeasible, TooWide
+from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
 from nasdsl.compiler.expr import holds
 from nasdsl.compiler.extremes import greatest, least, structural
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin
 
+PATIENCE = 1_000_000
+"""Table entries that an exact search may take: about a second."""
 KEPT = 256
 """How many answers of the exact search are kept."""
 
@@ -72,7 +74,8 @@ class Ends:
             CompileError: there is none.
         """
         try:
-            return (greatest if high else least)(self.graph, self.macs)[1]
+            with bounded(PATIENCE):
+                return (greatest if high else least)(self.graph, self.macs)[1]
         except Infeasible as problem:
             raise error("no-end", f"{problem}", None) from None
         except TooWide:
@@ -103,7 +106,8 @@ class Ends:
         pinned = pin(self.graph, operators)
         word = "largest" if high else "smallest"
         try:
-            _, values = (greatest if high else least)(pinned, total_cost(pinned).macs)
+            with bounded(PATIENCE):
+                _, values = (greatest if high else least)(pinned, total_cost(pinned).macs)
         except Infeasible:
             raise error("no-end", f"there is no {word} architecture: none has these operators", None) from None
         except TooWide as problem:

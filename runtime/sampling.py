@@ -129,17 +129,21 @@ class Uniform:
         budgets = any(requirement.origin == "budget" for requirement in graph.requirements)
         try:
             if not budgets and at_most is None and at_least is None:
-                self._numbering = Numbering(graph)
-                return
+                try:
+                    self._numbering = Numbering(graph)
+                    return
+                except TooWide:  # the diagram of all architectures copes with more
+                    pass
             self._population = Population(graph)
             self._window = joined(self._population.window, window_of(self._population, at_most, at_least))
-            self._within = Within(self._population.diagram, self._window) if self._population.exact else None
+            inside = self._window and self._population.exact
+            self._within = Within(self._population.diagram, self._window) if inside else None
             self._population.draw(1, 0, self._window)
         except Infeasible as problem:
             raise error("empty-window", f"there is nothing to draw: {problem}", None) from None
         except TooWide as problem:
             message = f"this space is too tangled for uniform draws: {problem}"
-            raise error("too-wide", message, None, help="use `rule: hierarchical`") from None
+            raise error("too-wide", message, None, help="pin some of its decisions") from None
 
     def draw(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         """`n` independent architectures."""
@@ -317,6 +321,8 @@ class Sandwich:
     def _operators(self, rng: np.random.Generator) -> Values:
         """A value for every operator, those included that only a larger architecture has."""
         found: Values = {}
+        if not self.operators:
+            return found
         draw = self.uniform.draw if self.uniform is not None else self.hierarchical.draw
         for _ in range(TRIES):
             (drawn,) = draw(1, rng)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -20,7 +21,7 @@ from torch import nn
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.supernet import Supernet, take
 from nasdsl.runtime.checkpoint import save_weights
@@ -201,16 +202,22 @@ def followed(problem: Problem, settings: Sample) -> dict[str, Architecture]:
     first = {path: next(iter(decision.values())) for path, decision in operators.items()}
     choices = {path: decision for path, decision in operators.items() if decision.kind == "choice"}
     words = list(dict.fromkeys(label for decision in choices.values() for label in labels(decision)))
+    wanted: dict[str, Callable[[], Architecture]] = {}
     if "smallest" in settings.follow:
-        out["smallest"] = ends.extreme(False)
+        wanted["smallest"] = lambda: ends.extreme(False)
     if "largest" in settings.follow:
-        out["largest"] = ends.extreme(True)
+        wanted["largest"] = lambda: ends.extreme(True)
     if "operators" in settings.follow:
         for word in words[:MOST_SHOWN]:
             chosen = {
                 path: labels(decision).index(word) for path, decision in choices.items() if word in labels(decision)
             }
-            out[word] = ends.largest({**first, **chosen})
+            wanted[word] = partial(ends.largest, {**first, **chosen})
+    for name, find in wanted.items():
+        try:
+            out[name] = find()
+        except CompileError as why:  # no network may have an operator everywhere, such as one that passes nothing on
+            problem.watch.note(f"{name} is not followed: {why}")
     return out
 
 
