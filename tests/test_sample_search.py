@@ -28,6 +28,7 @@ from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime import search as searching
 from nasdsl.runtime.checkpoint import load_weights
+from nasdsl.runtime.data import DataError
 from nasdsl.runtime.data.held import held_back
 from nasdsl.runtime.fit import evaluate_file, train
 from nasdsl.runtime.inherit import SUPERNET, load
@@ -210,6 +211,23 @@ def test_layers_kept_ready_are_those_of_the_architecture() -> None:
     network.double()
     network.activate(architectures[0])
     assert network(images.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("amount", [0.25, 11])
+def test_samples_held_back_are_not_trained_on(amount: float) -> None:
+    data = small_data()
+    part = held_back(data, amount)
+    assert (len(part.train), len(part.val)) == (33, 11)
+    train, val, whole = (
+        [split.batch([i])[0].numpy().tobytes() for i in range(len(split))]
+        for split in (part.train, part.val, data.train)
+    )
+    assert sorted(train + val) == sorted(whole)
+    assert held_back(data, amount).val[3][1] == part.val[3][1]
+    assert held_back(data, 0) is data
+    for wrong in (44, 0.001):
+        with pytest.raises(DataError, match="cannot be held back"):
+            held_back(data, wrong)
 
 
 # --- Whole searches ---------------------------------------------------------------------------------------------------
