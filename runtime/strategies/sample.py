@@ -23,7 +23,8 @@ from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.files import write_text
-from nasdsl.compiler.supernet import Supernet, take
+from nasdsl.compiler.slices import take
+from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.checkpoint import save_weights
 from nasdsl.runtime.data.held import held_back
 from nasdsl.runtime.ends import Ends, is_size
