@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import torch
 from torch import nn
 
 from nasdsl.compiler import expr, ops
+from nasdsl.compiler.expr import Value
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_node, largest_values
 from nasdsl.compiler.ops.operator import Index
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.slices import Slice, copy_weights, take
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Step:
     frees: tuple[int, ...]
 
 
+MOST_SLICES = 4096
+"""Layers of architectures that a supernet keeps ready."""
 SUM = "+"
 """The key of the layer behind all sums. No node has this name."""
 
@@ -142,6 +146,7 @@ class Supernet(nn.Module):
         self.layers = nn.ModuleDict(layers)
         self.active: Mapping[str, Any] = {}
         self.steps: tuple[Step, ...] = ()
+        self.forget()
         self.activate(largest_values(graph))
 
     # --- Choosing an architecture
@@ -153,44 +158,78 @@ class Supernet(nn.Module):
         Args:
             values: of all present decisions, by path. Units that were shrunk away cannot come back.
         """
-        pinned = pin(self.graph, values)
         self.active = values
-        self.steps = tuple(self._program(pinned))
+        self.steps = tuple(self._program(values))
 
-    def _program(self, pinned: Graph) -> list[Step]:
-        slots = {name: i for i, name in enumerate(pinned.nodes)}
-        output = pinned.nodes[pinned.outputs[0]]
+    def forget(self) -> None:
+        """Drops the layers kept ready: they hold modules, and indices on the weights' device."""
+        self._slices: dict[tuple[Any, ...], Callable[..., torch.Tensor]] = {}
+        self._reads: dict[str, tuple[str, ...]] = {}
+
+    def _program(self, values: Mapping[str, Any]) -> list[Step]:
+        """The steps of an architecture: of the graph with all decisions pinned, without the work of pinning it where
+        each layer was made before."""
+        whole = _Pinned(self.graph, values)
+        slots: dict[str, int] = {}
+        alias: dict[str, str] = {}
         last: dict[str, str] = {}
-        order = [node for node in pinned.nodes.values() if node.kind not in ("input", "output")]
-        for node in order:
-            for edge in node.inputs:
-                last[edge.source] = node.name
-        final = output.inputs[0].source
+        order: list[tuple[Node, tuple[str, ...]]] = []
+        final = ""
+        for node in self.graph.nodes.values():
+            if not whole.holds(node.present):
+                continue
+            sources = [alias.get(e.source, e.source) for e in node.inputs if whole.holds(e.when)]
+            inputs = tuple(source for source in sources if source in slots)
+            if len(inputs) == 1 and (node.kind == "select" or (node.kind == "merge" and node.op == "sum")):
+                alias[node.name] = inputs[0]
+            elif node.kind == "output":
+                final = inputs[0]
+            else:
+                slots[node.name] = len(slots)
+                if node.kind != "input":
+                    order.append((node, inputs))
+                    last.update(dict.fromkeys(inputs, node.name))
         frees: dict[str, list[int]] = {}
         for source, user in last.items():
             if source != final:
                 frees.setdefault(user, []).append(slots[source])
-        steps = []
-        for node in order:
-            inputs = tuple(slots[edge.source] for edge in node.inputs)
-            steps.append(Step(self._layer(pinned, node), inputs, slots[node.name], tuple(frees.get(node.name, ()))))
-        self._output = slots[final]
-        self._slots = len(slots)
-        return steps
+        self._output, self._slots = slots[final], len(slots)
+        return [
+            Step(
+                self._layer(node, whole),
+                tuple(slots[source] for source in inputs),
+                slots[node.name],
+                tuple(frees.get(node.name, ())),
+            )
+            for node, inputs in order
+        ]
 
-    def _layer(self, pinned: Graph, node: Node) -> Callable[..., torch.Tensor]:
+    def _layer(self, node: Node, whole: _Pinned) -> Callable[..., torch.Tensor]:
         if node.kind == "merge" and node.op == "sum":
             return self.layers[SUM]
+        if node.name not in self._reads:
+            self._reads[node.name] = tuple(sorted(_read_by(self.graph, node)))
+        key = (node.name, *[whole.value(path) for path in self._reads[node.name]])
+        layer = self._slices.get(key)
+        if layer is None:
+            if len(self._slices) >= MOST_SLICES:
+                self._slices.pop(next(iter(self._slices)))
+            layer = self._slices[key] = self._made(whole.graph, whole.graph.nodes[node.name])
+        return layer
+
+    def _made(self, pinned: Graph, node: Node) -> Callable[..., torch.Tensor]:
         setting = setting_of(pinned, node)
         full = self.settings[node.name]
         module = self.layers[key_of(node.weight)]
-        if setting.arguments() == full.arguments() and not full.shares(setting):
+        shares = full.shares(setting)
+        if setting.arguments() == full.arguments() and not shares:
             return module
-        return Slice(module, setting, full.shares(setting))
+        return Slice(module, setting.module, shares)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         moved = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self.activate(self.active)  # slices hold their indices on the weights' device
+        self.forget()
+        self.activate(self.active)
         return moved
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -202,6 +241,18 @@ class Supernet(nn.Module):
             for i in step.frees:
                 slots[i] = None
         return slots[self._output]
+
+    def parts(self) -> list[tuple[nn.Parameter, tuple[Any, ...]]]:
+        """The parameters that the active architecture runs with, and of each axis the entries: a slice, a tensor of
+        indices, or None for all. One that several steps share comes up once for each."""
+        found: list[tuple[nn.Parameter, tuple[Any, ...]]] = []
+        for step in self.steps:
+            if isinstance(step.layer, Slice):
+                own = [part for part in step.layer.parts if not part[-1]]
+                found += [(getattr(owner, name), index) for _, name, owner, index, _ in own]
+            elif isinstance(step.layer, nn.Module):
+                found += [(parameter, ()) for parameter in step.layer.parameters()]
+        return found
 
     # --- Shrinking
     # -----------------------------------------------------------------------------------------------------------
@@ -231,6 +282,7 @@ class Supernet(nn.Module):
                 done.add(key)
                 self.layers[key] = self._cut(key, self.layers[key], setting, old.shares(setting), surgery)
         self.settings = smaller
+        self.forget()
         self.activate({**self.active, **self.kept})
         return surgery
 
@@ -289,89 +341,46 @@ def _nested(module: nn.Module, full: Setting, part: Setting, own: Setting) -> bo
     return True
 
 
+class _Pinned:
+    """A graph with the values of its decisions: conditions at once, the pinned graph only where it is asked for."""
+
+    def __init__(self, graph: Graph, values: Mapping[str, Any]) -> None:
+        self._whole, self._values = graph, values
+        self._known = expr.Remembering(values)
+
+    @cached_property
+    def graph(self) -> Graph:
+        return pin(self._whole, self._values)
+
+    def holds(self, condition: Value) -> bool:
+        """Whether a condition is met. One on an absent decision is not."""
+        if condition is True:
+            return True
+        try:
+            return bool(expr.evaluate(condition, self._known))
+        except expr.FAULTS:
+            return False
+
+    def value(self, path: str) -> Any:
+        """The value of a decision in a form that can be looked up; None where it is absent."""
+        value = self._values.get(path)
+        return tuple(value) if isinstance(value, list) else value
+
+
+def _read_by(graph: Graph, node: Node) -> set[str]:
+    """The decisions that make a node's setting: of its attributes, its shape, and the shapes of what it may read."""
+    found = set(expr.decisions_of(dict(node.attrs))) | _in_shape(node.shape)
+    for edge in node.inputs:
+        found |= expr.decisions_of(edge.when) | _in_shape(graph.nodes[edge.source].shape)
+    return found
+
+
+def _in_shape(shape: Shape) -> set[str]:
+    parts = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
+    return set().union(*map(expr.decisions_of, parts))
+
+
 def setting_of(pinned: Graph, node: Node) -> Setting:
     """What a node of a graph without decisions is built from."""
     inputs = tuple(pinned.nodes[edge.source].shape for edge in node.inputs)
     return Setting(node.op, node.attrs, inputs, node.shape)
-
-
-def take(tensor: torch.Tensor, index: Sequence[Index]) -> torch.Tensor:
-    """The entries of a weight along each axis: a view where slices do, else a copy that gradients flow through."""
-    for axis, part in enumerate(index):
-        if part is None:
-            continue
-        if isinstance(part, slice):
-            tensor = tensor[(slice(None),) * axis + (part,)]
-        else:
-            tensor = tensor.index_select(axis, torch.tensor(part, device=tensor.device, dtype=torch.long))
-    return tensor
-
-
-def copy_weights(source: nn.Module, target: nn.Module, shares: Mapping[str, tuple[Index, ...]]) -> None:
-    """Copies parameters and buffers into a module of a smaller setting."""
-    state = source.state_dict(keep_vars=True)
-    for name, tensor in target.state_dict(keep_vars=True).items():
-        tensor.copy_(take(state[name], shares.get(name, ())))
-
-
-class Slice:
-    """A layer run with part of a larger layer's weights: the code of a stand-alone module, over slices instead of its
-    own tensors.
-
-    Between calls the shell holds no tensors. Its modes, momenta and dropout are those of the larger layer at each call.
-    """
-
-    def __init__(self, full: nn.Module, setting: Setting, shares: Mapping[str, tuple[Index, ...]]) -> None:
-        self.full = full
-        with torch.device("meta"):
-            self.shell = setting.module()
-        self.parts: list[tuple[dict[str, Any], str, nn.Module, tuple[Any, ...], bool]] = []
-        self.followed: list[tuple[nn.Module, nn.Module, tuple[str, ...]]] = []
-        owners = dict(full.named_modules())
-        for path, module in self.shell.named_modules():
-            owner = owners[path]
-            self.followed.append(
-                (module, owner, tuple(name for name in ("training", "momentum", "p") if hasattr(owner, name)))
-            )
-            for table, is_buffer in ((module._parameters, False), (module._buffers, True)):
-                for name, tensor in table.items():
-                    if tensor is not None:
-                        whole = f"{path}.{name}" if path else name
-                        index = tuple(self._as_tensor(part, full) for part in shares.get(whole, ()))
-                        self.parts.append((table, name, owner, index, is_buffer))
-
-    @staticmethod
-    def _as_tensor(part: Index, full: nn.Module) -> Any:
-        if part is None or isinstance(part, slice):
-            return part
-        device = next(full.parameters()).device
-        return torch.tensor(part, dtype=torch.long, device=device)
-
-    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
-        for module, owner, names in self.followed:
-            for name in names:
-                setattr(module, name, getattr(owner, name))
-        written: list[tuple[torch.Tensor, torch.Tensor, tuple[Any, ...]]] = []
-        for table, name, owner, index, is_buffer in self.parts:
-            whole = getattr(owner, name)
-            part = whole
-            copied = False
-            for axis, entries in enumerate(index):
-                if entries is None:
-                    continue
-                if isinstance(entries, slice):
-                    part = part[(slice(None),) * axis + (entries,)]
-                else:
-                    part = part.index_select(axis, entries)
-                    copied = True
-            table[name] = part
-            if is_buffer and copied and owner.training:
-                written.append((whole, part, index))
-        try:
-            out = self.shell(*inputs)
-        finally:
-            for table, name, _, _, _ in self.parts:
-                table[name] = None
-        for whole, part, index in written:  # running statistics of a copied part go back to where they came from
-            whole.index_copy_(0, index[0], part)
-        return out

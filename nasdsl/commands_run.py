@@ -24,6 +24,8 @@ examples:
   nasdsl search spaces/hrnas_small.space --space small_camvid --data camvid.zip --out found.space
   nasdsl search spaces/hrnas_small.space --target "macs <= 2M" --epochs 10 --out found.space
   nasdsl search mine.space --runtime evolve --function my_module:accuracy --budget "macs <= 600M" --out best.space
+  nasdsl search spaces/trionet_small.space --data cifar10.zip --set rule=hierarchical --out found.space
+      trains a supernet that all architectures share, and gives the best of some that are drawn
 
 A run that was interrupted goes on when the same command is given again. Its folder has the checkpoint, history.jsonl
 with all measurements, and TensorBoard events. Under `torchrun` the processes share the work.
@@ -65,7 +67,7 @@ def search_options(parser: argparse.ArgumentParser) -> None:
     add_space(parser)
     _add_run(parser)
     _add_training(parser, "the result file, such as found.space; the weights go beside it")
-    parser.add_argument("--runtime", metavar="NAME", help="the search to run, in place of the file's: shrink, evolve")
+    parser.add_argument("--runtime", metavar="NAME", help="the search to run, not the file's: shrink, sample, evolve")
     parser.add_argument(
         "--target",
         metavar="LIMIT",
@@ -156,6 +158,8 @@ TRAIN_EXAMPLES = """\
 examples:
   nasdsl train found.space --data cifar10.zip --out trained.safetensors              from scratch
   nasdsl train found.space --inherit found.safetensors --out tuned.safetensors --epochs 5
+  nasdsl train other.space --inherit runs/found --out other.safetensors --epochs 5
+      an architecture of the same space, with its part of the supernet that `search sample` left there
 """
 
 
@@ -165,7 +169,11 @@ def train_options(parser: argparse.ArgumentParser) -> None:
     add_space(parser)
     _add_run(parser)
     _add_training(parser, "the file for the weights, such as trained.safetensors")
-    parser.add_argument("--inherit", metavar="FILE", help="weights to start from")
+    parser.add_argument(
+        "--inherit",
+        metavar="PATH",
+        help="weights to start from, or the folder of a `search sample`, whose supernet has them",
+    )
     add_format(parser)
 
 

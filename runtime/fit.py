@@ -13,6 +13,7 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataSplits, Loader
+from nasdsl.runtime.inherit import load_supernet
 from nasdsl.runtime.loop import run_epochs
 from nasdsl.runtime.optim import initialise
 from nasdsl.runtime.problem import Result, Silent, Watch
@@ -51,7 +52,10 @@ def train(
     inherit: Path | None = None,
     watch: Watch | None = None,
 ) -> Result:
-    """Trains an architecture from scratch, or from the weights in `inherit`, and writes its weights to `out`.
+    """Trains an architecture from scratch, or from inherited weights, and writes its weights to `out`.
+
+    Args:
+        inherit: a file with the architecture's weights, or the folder of a `search sample`, whose supernet has them.
 
     Raises:
         CompileError, DataError, TaskError, RunError: in the user's words.
@@ -64,6 +68,8 @@ def train(
     network = Supernet(space.graph)
     if inherit is None:
         initialise(network, settings.init)
+    elif inherit.is_dir():
+        network = load_supernet(inherit, space)[0].extract(space.pins)
     else:
         network, _ = load_network(space, inherit)
     identity = {"train": settings.model_dump(mode="json"), "inherit": str(inherit or "")}

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasdsl.compiler.supernet import Surgery, take
+from nasdsl.compiler.slices import take
+from nasdsl.compiler.supernet import Surgery
 from nasdsl.runtime.settings import Ema, Optimiser, Schedule, Train
 
 STATISTICS = ("running_mean", "running_var")

@@ -59,6 +59,19 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "weight_decay": 1e-2,
         "weight_decay_form": "optimiser",
     },
+    # TrioNet paper: the supernet on ImageNet. It does not print the shape of the schedule and the amount of smoothing;
+    # they are those of Axial-DeepLab.
+    "trionet_imagenet": {
+        "epochs": 540,
+        "batch": 256,
+        "optimiser": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True},
+        "schedule": {"name": "cosine", "warmup": 10},
+        "weight_decay": 8e-5,
+        "ema": None,
+        "augment": "imagenet",
+        "task": {"label_smoothing": 0.1},
+        "init": "torch",
+    },
     # Minutes on a laptop: small images, few epochs.
     "small": {
         "epochs": 20,

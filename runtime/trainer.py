@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from nasdsl.compiler.supernet import Supernet, Surgery
-from nasdsl.runtime.data import DataSplits, Loader
+from nasdsl.runtime.data import DataSplits, Loader, Samples
 from nasdsl.runtime.optim import (
     STATISTICS,
     Average,
@@ -40,6 +40,9 @@ class Trainer:
     Attributes:
         step: optimiser steps done; `epoch` is the number of whole epochs they make.
         rows: what was measured, one record an epoch.
+        gradients: adds to the parameters' gradients what a batch (images B C H W, targets) asks for, and gives its
+            loss. By default one pass of the network; whoever trains several parts of it in a step puts its own here.
+        decay: adds weight decay to the gradients where it is part of the loss, given its weight.
         on_gradients: called after the backward pass, before the optimiser's step.
     """
 
@@ -52,14 +55,21 @@ class Trainer:
         fabric: Fabric,
         seed: int = 0,
         workers: int = 0,
+        in_parts: bool = False,
     ):
+        """
+        Args:
+            in_parts: a step runs parts of the network, the same in all processes. Their gradients are then averaged
+                once, after all passes of a step, and those of what was not run neither exist nor are sent.
+        """
         self.network, self.task, self.data = network, task, data
         self.settings, self.fabric, self.seed = settings, fabric, seed
         size = data.size
         augment = task.augment(
             settings.augment, size if settings.augment not in ("none", "flip") else None, **settings.augment_options
         )
-        share = {"rank": fabric.global_rank, "world": fabric.world_size, "device": fabric.device, "workers": workers}
+        share: dict[str, Any] = {"rank": fabric.global_rank, "world": fabric.world_size, "device": fabric.device}
+        self._share = share = {**share, "workers": workers}
         self.batch = max(1, settings.batch // fabric.world_size)
         together = self.batch * fabric.world_size
         self.loader = Loader(
@@ -70,14 +80,17 @@ class Trainer:
             drop_last=len(data.train) >= together,
             augment=augment,
             normalise=task.normalise,
-            **share,  # type: ignore[arg-type]
+            **share,
         )
-        self.val_loader = Loader(data.val, self.batch, normalise=task.normalise, **share)  # type: ignore[arg-type]
+        self.val_loader = self._measuring(data.val)
         self.steps_per_epoch = len(self.loader)
         self.steps = max(1, round(settings.epochs * self.steps_per_epoch))
         self.step = 0
         self.rows: list[dict[str, Any]] = []
+        self.gradients: Callable[[torch.Tensor, Any], float] = self.one_pass
+        self.decay: Callable[[float], None] = self._decay_in_loss
         self.on_gradients: Callable[[Trainer], None] | None = None
+        self._in_parts = in_parts
         self._format = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.network.to(fabric.device)
         self.network.to(memory_format=self._format)  # type: ignore[call-overload]
@@ -85,13 +98,16 @@ class Trainer:
         self.average = Average(network, settings.ema, settings.batch) if settings.ema is not None else None
         self._wrap()
 
+    def _measuring(self, samples: Samples) -> Loader:
+        return Loader(samples, self.batch, normalise=self.task.normalise, **self._share)
+
     @property
     def epoch(self) -> int:
         return self.step // self.steps_per_epoch
 
     def _wrap(self) -> None:
         """(Re)builds what Fabric puts around network and optimiser; needed after the network has lost weights."""
-        if self.fabric.world_size == 1:
+        if self.fabric.world_size == 1 or self._in_parts:
             self.model: nn.Module = self.network
             return
         # The old wrapper goes first: while it lives, its hooks would average gradients too.
@@ -125,13 +141,12 @@ class Trainer:
         factor = rate(settings.schedule, self.step, self.steps, self.steps_per_epoch)
         momentum = cycled_momentum(settings.schedule, self.step, self.steps)
         set_rate(self.optimiser, peak_rate(settings) * factor, momentum)
-        with self.autocast():
-            outputs = self.model(images.contiguous(memory_format=self._format))
-            loss = self.task.loss(outputs, targets)
         self.optimiser.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
+        loss = self.gradients(images.contiguous(memory_format=self._format), targets)
+        if self._in_parts:
+            self._average_gradients()
         if settings.weight_decay and settings.weight_decay_form == "loss":
-            self._decay_in_loss(settings.weight_decay)
+            self.decay(settings.weight_decay)
         if self.on_gradients is not None:
             self.on_gradients(self)
         if settings.clip is not None:
@@ -140,7 +155,25 @@ class Trainer:
         self.step += 1
         if self.average is not None:
             self.average.update(self.network)
+        return loss
+
+    def one_pass(self, images: torch.Tensor, targets: Any) -> float:
+        """The gradients of the task's loss for the network as it is, and the loss."""
+        with self.autocast():
+            loss = self.task.loss(self.model(images), targets)
+        self.fabric.backward(loss)
         return float(loss.detach())
+
+    @torch.no_grad()
+    def _average_gradients(self) -> None:
+        """The mean over all processes of the gradients that there are."""
+        if self.fabric.world_size == 1:
+            return
+        grads = [p.grad for p in self.network.parameters() if p.grad is not None]
+        flat = torch.cat([grad.flatten() for grad in grads])
+        mean: torch.Tensor = self.fabric.all_reduce(flat, reduce_op="mean")  # type: ignore[assignment]
+        for grad, part in zip(grads, torch.split(mean, [grad.numel() for grad in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
 
     def autocast(self) -> Any:
         return self.fabric.autocast()
@@ -227,12 +260,13 @@ class Trainer:
         self.network.eval()
 
     @torch.no_grad()
-    def measure(self) -> dict[str, float]:
-        """The task's metric on the validation split, and the mean loss, with the network as it is."""
+    def measure(self, samples: Samples | None = None) -> dict[str, float]:
+        """The task's metric and the mean loss on the validation split, or other samples, with the network as it is."""
         self.network.eval()
         metric = self.task.metric(self.fabric.device)
         total, count = 0.0, 0
-        for images, targets in self.val_loader.epoch(0):
+        loader = self.val_loader if samples is None else self._measuring(samples)
+        for images, targets in loader.epoch(0):
             with self.autocast():
                 outputs = self.task.infer(self.network, images.contiguous(memory_format=self._format))
                 loss = self.task.loss(outputs, targets)

@@ -51,6 +51,11 @@ def test_speed_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("small_cifar") == 2 + 4 + 1
 
 
+def test_steps_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmarks.main(["steps", "--quick", "--repeats", "1", "--subnets", "2", "--no-write"])
+    assert capsys.readouterr().out.count("trionet_small") == 1
+
+
 @pytest.mark.slow
 def test_check_runs(capsys: pytest.CaptureFixture[str]) -> None:
     benchmarks.main(["check", "spaces/tiny.space", "--repeats", "1", "--no-write"])

@@ -23,7 +23,7 @@ FOLDERS = {"nasdsl.spaces": "spaces", "nasdsl.compiler": "compiler", "nasdsl.run
 LAYERS = tuple(FOLDERS)
 
 # Where torch modules are made, so where `import torch` may stand at the top.
-MAKES_MODULES = ("nasdsl.compiler.supernet", "nasdsl.compiler.build", "nasdsl.compiler.layers")
+MAKES_MODULES = ("nasdsl.compiler.supernet", "nasdsl.compiler.layers", "nasdsl.compiler.slices")
 
 
 @cache

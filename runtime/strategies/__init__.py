@@ -7,10 +7,13 @@ from nasdsl.runtime.data.plugins import with_entry_points
 from nasdsl.runtime.problem import Strategy
 from nasdsl.runtime.settings import Settings
 from nasdsl.runtime.strategies.evolve import Evolve
+from nasdsl.runtime.strategies.sample import SampleSearch
 from nasdsl.runtime.strategies.shrink import ShrinkSearch
 from nasdsl.runtime.strategies.thin import ThinSearch
 
-STRATEGIES: Mapping[str, type[Strategy]] = {ShrinkSearch.name: ShrinkSearch, ThinSearch.name: ThinSearch}
+STRATEGIES: Mapping[str, type[Strategy]] = {
+    strategy.name: strategy for strategy in (ShrinkSearch, ThinSearch, SampleSearch)
+}
 
 EXPLORERS: Mapping[str, type[Settings]] = {"evolve": Evolve}
 """Searches that evaluate one architecture after the other, each by its settings. `runtime/explore.py` runs them."""

@@ -1,0 +1,56 @@
+"""A part of the training samples that is held back from training, for choosing between networks."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from nasdsl.runtime.data.errors import DataError
+from nasdsl.runtime.data.splits import DataSplits, Samples
+
+
+class Part:
+    """Some of the samples of a set, in the given order."""
+
+    def __init__(self, whole: Samples, rows: list[int]) -> None:
+        self.whole, self.rows = whole, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        return self.whole[self.rows[index]]
+
+    def batch(self, indices: list[int]) -> tuple[Tensor, Any]:
+        """Images, uint8 (B, C, H, W), and collated targets."""
+        return self.whole.batch([self.rows[index] for index in indices])
+
+
+def held_back(data: DataSplits, amount: float) -> DataSplits:
+    """The same data with some training samples in place of the validation split, and the others to train on.
+
+    Which ones does not depend on any seed, so that whoever scores networks of a run finds the same.
+
+    Args:
+        amount: a share of the training samples below 1, or their number; 0 leaves the splits as they are.
+
+    Raises:
+        DataError: that is none of the samples, or all.
+    """
+    if not amount:
+        return data
+    total = len(data.train)
+    held = round(amount * total) if amount < 1 else round(amount)
+    if not 0 < held < total:
+        raise DataError(f"{held:,} of {total:,} training samples cannot be held back")
+    rows = np.random.Generator(np.random.PCG64(0)).permutation(total)
+    description = f"{data.description}, {held} training samples held back"
+    return dataclasses.replace(
+        data,
+        train=Part(data.train, sorted(rows[held:].tolist())),
+        val=Part(data.train, sorted(rows[:held].tolist())),
+        description=description,
+    )

@@ -1,0 +1,335 @@
+"""One-shot training: one supernet holds the weights of all architectures; each step trains a few that a rule draws.
+
+TrioNet paper, Hierarchical Sampling and the sandwich rule within operators; BigNAS paper, in-place distillation;
+FairNAS paper, strict fairness. At the end some architectures are drawn, scored with the weights that they inherit, and
+the best of them is the result; the supernet stays in the run's folder for other searches.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, Field, field_validator, model_validator
+from torch import nn
+
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.cost import cost_of
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.diagnostics import CompileError, error
+from nasdsl.compiler.files import write_text
+from nasdsl.compiler.slices import take
+from nasdsl.compiler.supernet import Supernet
+from nasdsl.runtime.checkpoint import save_weights
+from nasdsl.runtime.data.held import held_back
+from nasdsl.runtime.ends import Ends, is_size
+from nasdsl.runtime.inherit import SUPERNET, Inherited
+from nasdsl.runtime.limits import Limits
+from nasdsl.runtime.loop import run_stages
+from nasdsl.runtime.optim import decayed, initialise
+from nasdsl.runtime.problem import Problem, Result
+from nasdsl.runtime.sampling import Rule, Sampler, Uniform, generator
+from nasdsl.runtime.settings import Settings, Train, amount
+from nasdsl.runtime.trainer import Trainer
+
+MOST_SHOWN = 8
+"""Operators whose largest networks are followed through the training, at most."""
+
+
+class Distil(Settings):
+    """In-place distillation: what the largest architecture of a step says is what the others learn. BigNAS paper.
+
+    Attributes:
+        weight: of the largest network's word against the labels; 1 takes it alone.
+        temperature: by which the logits of both are divided.
+    """
+
+    weight: float = Field(default=1.0, gt=0, le=1)
+    temperature: float = Field(default=1.0, gt=0)
+
+
+class Sample(Settings):
+    """Settings of `search sample { ... }`.
+
+    Attributes:
+        rule: how the architectures of a step are drawn; a word, or a record with its `name`.
+        weight_decay_of: `all` parameters that a step has run, or those that its `largest` architecture has, as in the
+            TrioNet paper.
+        distil: in-place distillation, `distil: { weight: 1 }`.
+        hold_back: training samples on which architectures are compared: a share of all, or their number. 0 takes the
+            validation split.
+        every: epochs between measurements.
+        follow: the networks that are measured then: the `smallest` and the `largest` of the space, and the largest that
+            has the same `operators` in all places, one for each operator.
+        candidates: how many architectures are drawn at the end, each as likely as any other inside the target.
+        target: the most that a candidate costs, `macs <= 4M`, or as a share of the greatest cost `macs <= 0.5`.
+        train: `epochs` counts the training samples that are not held back.
+    """
+
+    rule: Rule = Rule(name="sandwich")
+    weight_decay_of: str = "all"
+    distil: Distil | None = None
+    hold_back: float = Field(default=0.1, ge=0)
+    every: float = Field(default=1, gt=0)
+    follow: tuple[str, ...] = ("smallest", "largest", "operators")
+    candidates: int = Field(default=20, gt=0)
+    target: Limits | None = None
+    train: Train = Train()
+
+    @field_validator("rule", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("every", mode="before")
+    @classmethod
+    def _in_epochs(cls, value: Any) -> Any:
+        return amount(value, "epochs")
+
+    @field_validator("weight_decay_of")
+    @classmethod
+    def _one_of(cls, value: str) -> str:
+        if value not in ("all", "largest"):
+            raise ValueError("should be `all` or `largest`")
+        return value
+
+    @field_validator("follow")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if set(value) - {"smallest", "largest", "operators"}:
+            raise ValueError("takes `smallest`, `largest` and `operators`")
+        return value
+
+    @model_validator(mode="after")
+    def _has_a_largest(self) -> Sample:
+        largest = self.rule.name == "sandwich" and self.rule.largest
+        if self.distil is not None and not largest:
+            raise ValueError("distil needs a rule that draws a largest architecture: `rule: sandwich`")
+        if self.weight_decay_of == "largest":
+            if not largest:
+                raise ValueError("weight_decay_of: largest needs a rule that draws one: `rule: sandwich`")
+            if self.train.weight_decay_form != "loss":
+                raise ValueError("weight_decay_of: largest needs `weight_decay_form: loss` in `train`")
+        return self
+
+
+def distillation(logits: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """The mean Kullback-Leibler divergence of a network's classes (B C, or B C H W) from its teacher's, times the
+    temperature squared, so that gradients keep their size. No gradient reaches the teacher."""
+    target = (teacher.detach() / temperature).log_softmax(1)
+    found = (logits / temperature).log_softmax(1)
+    divergence = F.kl_div(found, target, reduction="none", log_target=True).sum(1)
+    return divergence.mean() * temperature**2
+
+
+class OneShot:
+    """Hangs a rule into a trainer: each step sums the gradients of the architectures that the rule draws for it."""
+
+    def __init__(self, trainer: Trainer, settings: Sample, sampler: Sampler):
+        self.trainer, self.settings, self.sampler = trainer, settings, sampler
+        self._largest: list[tuple[nn.Parameter, tuple[Any, ...]]] = []
+        trainer.gradients = self.gradients
+        if settings.weight_decay_of == "largest":
+            trainer.decay = self.decay
+
+    def gradients(self, images: torch.Tensor, targets: Any) -> float:
+        """The gradients of all architectures of the step, summed; the mean of their losses."""
+        trainer = self.trainer
+        drawn = self.sampler.architectures(trainer.seed, trainer.step)
+        teacher: torch.Tensor | None = None
+        total = torch.zeros((), device=images.device)
+        for one in drawn:
+            trainer.network.activate(one.architecture)
+            with trainer.autocast():
+                outputs = trainer.model(images)
+                loss = self._loss(outputs, targets, teacher)
+            trainer.fabric.backward(loss)
+            total += loss.detach()
+            if one.role == "largest":
+                teacher = outputs.detach()
+                self._largest = trainer.network.parts()
+        return float(total) / len(drawn)
+
+    def _loss(self, outputs: torch.Tensor, targets: Any, teacher: torch.Tensor | None) -> torch.Tensor:
+        task, distil = self.trainer.task, self.settings.distil
+        if distil is None or teacher is None:
+            return task.loss(outputs, targets)
+        soft = distillation(outputs, teacher, distil.temperature)
+        if distil.weight == 1:
+            return soft
+        return distil.weight * soft + (1 - distil.weight) * task.loss(outputs, targets)
+
+    @torch.no_grad()
+    def decay(self, weight: float) -> None:
+        """The gradient of 0.5 * weight * the sum of squares of what the step's largest architecture uses."""
+        uses: dict[int, list[tuple[Any, ...]]] = {}
+        for parameter, index in self._largest:
+            uses.setdefault(id(parameter), []).append(index)
+        for parameter in {id(parameter): parameter for parameter, _ in self._largest}.values():
+            if not decayed("", parameter) or parameter.grad is None:
+                continue
+            mine = uses[id(parameter)]
+            if len(mine) == 1 and all(part is None or isinstance(part, slice) for part in mine[0]):
+                take(parameter.grad, mine[0]).add_(take(parameter, mine[0]), alpha=weight)
+            else:
+                parameter.grad.addcmul_(parameter, used(parameter, mine), value=weight)
+
+
+def used(parameter: torch.Tensor, uses: Sequence[tuple[Any, ...]]) -> torch.Tensor:
+    """1 at the entries of a parameter that any of its uses has, each given by its entries along the axes; else 0."""
+    found = torch.zeros_like(parameter)
+    for index in uses:
+        axes = []
+        for axis, part in enumerate(index):
+            line = parameter.new_zeros(parameter.shape[axis])
+            line[slice(None) if part is None else part] = 1
+            axes.append(line.view(-1, *[1] * (parameter.dim() - axis - 1)))
+        found = found.maximum(math.prod(axes, start=torch.ones_like(parameter)))
+    return found
+
+
+def followed(problem: Problem, settings: Sample) -> dict[str, Architecture]:
+    """The networks whose metrics the history has, by name: `smallest`, `largest`, and an operator's word for the
+    largest network that has it wherever it can be. Places that do not offer it have their first operator."""
+    graph = problem.space.graph
+    ends = Ends(graph)
+    out: dict[str, Architecture] = {}
+    operators = {path: d for path, d in graph.decisions.items() if not is_size(d)}
+    first = {path: next(iter(decision.values())) for path, decision in operators.items()}
+    choices = {path: decision for path, decision in operators.items() if decision.kind == "choice"}
+    words = list(dict.fromkeys(label for decision in choices.values() for label in labels(decision)))
+    wanted: dict[str, Callable[[], Architecture]] = {}
+    if "smallest" in settings.follow:
+        wanted["smallest"] = lambda: ends.extreme(False)
+    if "largest" in settings.follow:
+        wanted["largest"] = lambda: ends.extreme(True)
+    if "operators" in settings.follow:
+        for word in words[:MOST_SHOWN]:
+            chosen = {
+                path: labels(decision).index(word) for path, decision in choices.items() if word in labels(decision)
+            }
+            wanted[word] = partial(ends.largest, {**first, **chosen})
+    for name, find in wanted.items():
+        try:
+            out[name] = find()
+        except CompileError as why:  # no network may have an operator everywhere, such as one that passes nothing on
+            problem.watch.note(f"{name} is not followed: {why}")
+    return out
+
+
+def labels(decision: Decision) -> list[str]:
+    """What a file calls the options."""
+    return list(decision.labels) or [str(item) for item in decision.items]
+
+
+class SampleSearch:
+    """The runtime `sample`."""
+
+    name: ClassVar[str] = "sample"
+    settings: ClassVar[type[BaseModel]] = Sample
+
+    @classmethod
+    def handles(cls, decision: Decision) -> bool:
+        """Everything."""
+        return True
+
+    def search(self, problem: Problem, settings: Sample) -> Result:
+        """Trains the supernet, from the beginning or from the run's checkpoint, and picks the best candidate."""
+        if settings.distil is not None and problem.task.name not in ("classification", "segmentation"):
+            message = f"distillation is of classes, and {problem.task.name} has none"
+            raise error("no-classes", message, None, help="leave `distil` out")
+        graph = problem.space.graph
+        sampler = Sampler(graph, settings.rule)
+        pool = candidates(problem, settings)
+        shown = followed(problem, settings)
+        data = held_back(problem.data, settings.hold_back)
+        torch.manual_seed(problem.seed)
+        network = Supernet(graph)
+        initialise(network, settings.train.init)
+        trainer = Trainer(
+            network, problem.task, data, settings.train, problem.fabric, problem.seed, problem.workers, in_parts=True
+        )
+        OneShot(trainer, settings, sampler)
+        state = problem.run.load()
+        if state is not None:
+            trainer.load(state)
+        self._train(problem, trainer, settings, shown)
+        with trainer.averaged(0) as averaged:
+            if problem.fabric.is_global_zero:
+                about = {"space": problem.space.name, "digest": problem.space.digest(), "task": problem.task.name}
+                save_weights(problem.run.path / SUPERNET, averaged.state_dict(), about)
+            problem.fabric.barrier()
+            best = self._best(problem, Inherited(trainer, settings.train.recalibrate), pool)
+            averaged.activate(best)
+            if settings.train.recalibrate:
+                trainer.recalibrate(settings.train.recalibrate)
+            metrics = trainer.measure(problem.data.val)
+            found = averaged.extract(best)
+        return Result(best, found, metrics, costs(problem, best))
+
+    def _train(self, problem: Problem, trainer: Trainer, settings: Sample, shown: Mapping[str, Architecture]) -> None:
+        inherited = Inherited(trainer, settings.train.recalibrate)
+        headline = problem.task.headline
+
+        def measured() -> dict[str, Any]:
+            row: dict[str, Any] = {"step": trainer.step, "epoch": trainer.step / trainer.steps_per_epoch}
+            with trainer.averaged(0):
+                for name, architecture in shown.items():
+                    row |= {f"{key} of {name}": value for key, value in inherited.evaluate(architecture).items()}
+            return row
+
+        run_stages(
+            trainer,
+            problem.run,
+            problem.watch,
+            "sample",
+            max(1, round(settings.every * trainer.steps_per_epoch)),
+            measured,
+            [f"{headline} of {name}" for name in shown],
+            lambda board, row: board.scalars(
+                {key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step
+            ),
+        )
+
+    def _best(self, problem: Problem, inherited: Inherited, pool: list[Architecture]) -> Architecture:
+        """Scores the candidates, going on where an earlier run stopped; the best by the task's metric."""
+        file, graph, task = problem.run.path / "candidates.jsonl", problem.space.graph, problem.task
+        main = problem.fabric.is_global_zero
+        lines: list[dict[str, Any]] = []
+        if main and file.exists():
+            lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = problem.fabric.broadcast(lines)
+        problem.watch.start("candidates", len(pool), len(lines))
+        try:
+            for architecture in pool[len(lines) :]:
+                scores = inherited.evaluate(architecture)
+                lines.append({"architecture": architecture.to_json(graph), **scores, **costs(problem, architecture)})
+                if main:
+                    write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
+                problem.watch.step(len(lines), {task.headline: scores[task.headline]})
+        finally:
+            problem.watch.stop()
+        scores_of = [line[task.headline] * (1 if task.higher_is_better else -1) for line in lines]
+        return pool[max(range(len(pool)), key=scores_of.__getitem__)]
+
+
+def candidates(problem: Problem, settings: Sample) -> list[Architecture]:
+    """The architectures among which the result is: uniform inside the target, each once."""
+    uniform = Uniform(problem.space.graph, settings.target)
+    drawn = uniform.draw(settings.candidates, generator(problem.seed, CANDIDATES))
+    return list(dict.fromkeys(drawn))
+
+
+CANDIDATES = 1 << 62
+"""In place of a step, for the random numbers of the candidates."""
+
+
+def costs(problem: Problem, values: Mapping[str, Any]) -> dict[str, float]:
+    """MACs, FLOPs and parameters of an architecture."""
+    cost = cost_of(problem.space.graph, values)
+    return {"macs": float(cost["macs"]), "flops": 2.0 * cost["macs"], "params": float(cost["params"])}
