@@ -78,6 +78,7 @@ def search_options(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("searches that evaluate one architecture after the other (evolve)")
     group.add_argument("--table", metavar="FILE", help="known results: short for the setting `table`")
+    group.add_argument("--supernet", metavar="RUN", help="a trained supernet: short for the setting `supernet`")
     group.add_argument("--function", metavar="MODULE:NAME", help="a Python function: short for the setting `function`")
     group.add_argument("--trials", metavar="N", help="evaluations in all: short for --set trials=N")
     group.add_argument("--budget", metavar="LIMIT", action="append", help='such as "macs <= 600M"; may be repeated')
@@ -125,10 +126,13 @@ def _evolve_overrides(args: argparse.Namespace) -> dict[str, Any]:
     from nasdsl.compiler.elaborate.settings import read_values
 
     out: dict[str, Any] = {
-        name: getattr(args, name) for name in ("table", "function", "storage") if getattr(args, name) is not None
+        name: getattr(args, name)
+        for name in ("table", "function", "supernet", "storage")
+        if getattr(args, name) is not None
     }
-    if args.table is not None:  # relative to where the command is given, not to the space's file
-        out["table"] = str(Path(args.table).resolve())
+    for name in ("table", "supernet"):  # relative to where the command is given, not to the space's file
+        if name in out:
+            out[name] = str(Path(out[name]).resolve())
     if args.trials is not None:
         out |= read_values({"trials": args.trials})
     if args.budget:

@@ -1,4 +1,5 @@
-"""What gives an architecture its worth: a table of known results, a function of the user's, or training from scratch.
+"""What gives an architecture its worth: a table of known results, a function of the user's, a supernet's weights, or
+training from scratch.
 
 Whatever has `evaluate(architecture, seed) -> {metric: number}` is one (`evolution/loop.py`).
 """
@@ -10,12 +11,16 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.space import Space
 from nasdsl.runtime.evolution.objectives import EvaluationError
 from nasdsl.runtime.runs import RunError
+
+if TYPE_CHECKING:
+    from nasdsl.runtime.inherit import Inherited
+    from nasdsl.runtime.problem import Result
 
 FUNCTION = "value"
 """The metric of a function that gives one number."""
@@ -119,6 +124,27 @@ class ScratchEvaluator:
         trainer = Trainer(network, self.task, self.data, self.settings, self.fabric, seed, self.workers)
         trainer.fit()
         return trainer.evaluate()
+
+
+class SupernetEvaluator:
+    """Scores architectures with the weights that they inherit from a supernet. TrioNet paper, evolutionary search.
+
+    Args:
+        inherited: the supernet, with the data that its training held back.
+    """
+
+    def __init__(self, inherited: Inherited):
+        self.inherited = inherited
+
+    def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
+        return self.inherited.evaluate(architecture)  # nothing is drawn
+
+    def result(self, architecture: Architecture, costs: Mapping[str, float]) -> Result:
+        """The architecture's own network, with inherited weights and norm statistics estimated for it."""
+        from nasdsl.runtime.problem import Result
+
+        metrics = self.inherited.evaluate(architecture)
+        return Result(architecture, self.inherited.trainer.network.extract(architecture), metrics, costs)
 
 
 def known_file(path: str, base: Path | None) -> Path:

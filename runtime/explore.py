@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,17 @@ from nasdsl.compiler.files import write_text
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.write import pinned
-from nasdsl.runtime.evaluators import FUNCTION, FunctionEvaluator, ScratchEvaluator, known_file
+from nasdsl.runtime.evaluators import FUNCTION, FunctionEvaluator, ScratchEvaluator, SupernetEvaluator, known_file
 from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.loop import Evaluator, Search
 from nasdsl.runtime.evolution.objectives import Objectives, front
 from nasdsl.runtime.evolution.samplers import find_method
 from nasdsl.runtime.evolution.trial import Ledger, Memory, Trial
 from nasdsl.runtime.known import Table
+from nasdsl.runtime.origin import write_origin
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.runs import ABOUT, RunError, RunFolder, clear
-from nasdsl.runtime.search import Options, content, fabric_for, fit_to_data
+from nasdsl.runtime.search import Options, content, fabric_for, fit_to_data, save_result, weights_path
 from nasdsl.runtime.settings import merged, read_settings
 from nasdsl.runtime.strategies import EXPLORERS
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
@@ -103,6 +105,7 @@ def explore(
         **_content(space, settings, options),
     }
     run = _folder(folder, about, options.fresh)
+    write_origin(run.path, space)
     ledger = _ledger(run, about, settings, objectives, space)
     try:
         search = Search(
@@ -129,7 +132,8 @@ def explore(
     if not trials:
         raise RunError("no trial is complete, so there is no best one")
     best = chosen(trials, objectives)
-    return Exploration(trials, best, write_front(out, space, best, objectives), objectives, space, run.path)
+    weights = partial(save_weights_of, space, evaluator) if isinstance(evaluator, SupernetEvaluator) else None
+    return Exploration(trials, best, write_front(out, space, best, objectives, weights), objectives, space, run.path)
 
 
 def _lost(problem: Exception) -> RunError:
@@ -164,6 +168,13 @@ def evaluator_for(
         evaluator = Table(space, table_path(space, settings), settings.table)
     elif settings.function is not None:
         evaluator, default = FunctionEvaluator(settings.function, space), FUNCTION
+    elif settings.supernet is not None:
+        from nasdsl.runtime.inherit import load
+
+        space, data, task = fit_to_data(source, name, defines, options)
+        fabric = fabric_for(replace(options, devices=1), "32-true")
+        evaluator = SupernetEvaluator(load(supernet_path(space, settings), space, task, data, fabric, options.workers))
+        default = task.headline
     elif settings.train is not None:
         space, data, task = fit_to_data(source, name, defines, options)
         fabric = fabric_for(replace(options, devices=1), settings.train.precision)
@@ -174,7 +185,7 @@ def evaluator_for(
             "no-evaluator",
             "nothing says how architectures are evaluated",
             None,
-            help="set `table`, `function` or `train` in `search evolve`, or name one with `--table` or `--function`",
+            help="set `table`, `function`, `supernet` or `train` in `search evolve`, or give `--table` or the like",
         )
     directions = {**dict.fromkeys(settings.maximise, True), **dict.fromkeys(settings.minimise, False)}
     if not directions and default is None:
@@ -192,10 +203,20 @@ def table_path(space: Space, settings: Evolve) -> Path:
     return known_file(settings.table.file, space.source.path.parent)
 
 
+def supernet_path(space: Space, settings: Evolve) -> Path:
+    assert settings.supernet is not None and space.source.path is not None
+    return known_file(settings.supernet, space.source.path.parent)
+
+
 def _content(space: Space, settings: Evolve, options: Options) -> dict[str, str]:
     """What else must be the same to go on."""
     if settings.table is not None:
         return {"table": content(table_path(space, settings))}
+    if settings.supernet is not None:
+        from nasdsl.runtime.inherit import SUPERNET
+
+        weights = content(supernet_path(space, settings) / SUPERNET)
+        return {"data": options.data or "embedded", "supernet": weights}
     return {"data": options.data or "embedded"} if settings.train is not None else {}
 
 
@@ -230,20 +251,46 @@ def chosen(trials: list[Trial], objectives: Objectives) -> list[Trial]:
     return [trials[at] for at in front(losses)]
 
 
-def write_front(out: Path, space: Space, best: list[Trial], objectives: Objectives) -> list[Path]:
-    """The result file, and with several objectives a file for each trial of the front, in order."""
+def write_front(
+    out: Path,
+    space: Space,
+    best: list[Trial],
+    objectives: Objectives,
+    weights: Callable[[Path, Trial], None] | None = None,
+) -> list[Path]:
+    """The result file, and with several objectives a file for each trial of the front, in order.
+
+    Args:
+        weights: writes those of a trial beside its file; before it, so that a result file always has them.
+    """
     files = []
+
+    def write(file: Path, trial: Trial, name: str) -> None:
+        if weights is not None:
+            weights(file, trial)
+        _write(file, space, trial, objectives, name)
+
     if len(objectives.names) > 1:
         folder = out.with_name(f"{out.stem}_front")
         width = max(2, len(str(len(best))))
         for number, trial in enumerate(best, 1):
             files.append(folder / f"{number:0{width}}.space")
-            _write(files[-1], space, trial, objectives, f"{_word(out)}_{number:0{width}}")
+            write(files[-1], trial, f"{_word(out)}_{number:0{width}}")
         for old in folder.iterdir():  # of a search that was shorter
             if re.fullmatch(r"\d+\.space", old.name) and old not in files:
                 old.unlink(missing_ok=True)
-    _write(out, space, best[0], objectives, _word(out))
+                weights_path(old).unlink(missing_ok=True)
+    write(out, best[0], _word(out))
     return [out, *files]
+
+
+def save_weights_of(space: Space, evaluator: SupernetEvaluator, file: Path, trial: Trial) -> None:
+    """The weights that a trial's architecture inherits, beside the file that is to hold it."""
+    from nasdsl.compiler.architecture import Architecture
+
+    architecture = Architecture.from_json(space.graph, trial.proposal.architecture)
+    result = evaluator.result(architecture, {name: float(cost) for name, cost in trial.proposal.costs.items()})
+    save_result(weights_path(file), space, result, evaluator.inherited.trainer.task)
 
 
 def _word(out: Path) -> str:

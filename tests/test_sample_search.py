@@ -30,13 +30,15 @@ from nasdsl.runtime import search as searching
 from nasdsl.runtime.checkpoint import load_weights
 from nasdsl.runtime.data import DataError
 from nasdsl.runtime.data.held import held_back
+from nasdsl.runtime.explore import explore
 from nasdsl.runtime.fit import evaluate_file, train
 from nasdsl.runtime.inherit import SUPERNET, load
 from nasdsl.runtime.optim import decayed
+from nasdsl.runtime.origin import read_origin
 from nasdsl.runtime.problem import Result
 from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.sampling import Sampler
-from nasdsl.runtime.search import Options, search
+from nasdsl.runtime.search import Options, load_network, search
 from nasdsl.runtime.strategies.sample import OneShot, Sample, distillation
 from nasdsl.runtime.tasks import Classification
 from nasdsl.runtime.trainer import Trainer
@@ -327,6 +329,42 @@ def test_what_was_found_and_others_train_on_with_the_weights_of_the_supernet(spa
     assert tuned("other", folder)[0].costs["macs"] == cost_of(graph, other)["macs"]
     with pytest.raises(RunError, match="holds no run"):
         tuned("other", space.parent)
+
+
+def test_evolution_scores_with_the_weights_of_the_supernet(space: Path) -> None:
+    run(space)
+    graph = made().graph
+    limit = int(Population(graph).spread("macs").quantile(0.5))
+    overrides = read_values({"trials": "12", "population": "4"}) | {
+        "supernet": str(space.parent / "found"),
+        "maximise": "top1",
+        "minimise": "macs",
+        "budget": [{"macs": limit}],
+    }
+    options = Options(run=space.parent / "evolved", accelerator="cpu", overrides=overrides)
+    done = explore(read(space), space.parent / "best.space", options, runtime="evolve")
+    assert len(done.trials) == 12
+    for trial in done.front:
+        architecture = Architecture.from_json(graph, trial.proposal.architecture)
+        assert trial.objectives == (
+            inherited_scores(space, architecture)["top1"],
+            cost_of(graph, architecture)["macs"],
+        )
+        assert trial.objectives[1] <= limit
+    assert len(done.files) == 1 + len(done.front)
+    data = small_data()
+    task, fabric = Classification.from_data(data), Fabric(accelerator="cpu", devices=1)
+    evaluator = load(space.parent / "found", made(), task, data, fabric)
+    for file, trial in zip(done.files, [done.front[0], *done.front], strict=True):
+        architecture = Architecture.from_json(graph, trial.proposal.architecture)
+        found = elaborate(read(file))
+        assert cost_of(found.graph, {}) == cost_of(graph, architecture)
+        evaluator.evaluate(architecture)
+        image = torch.randn(4, 1, 12, 12)
+        with torch.no_grad():
+            torch.testing.assert_close(load_network(found)[0](image), evaluator.trainer.network(image))
+        assert load_weights(file.with_suffix(".safetensors"))[1]["top1"] == str(trial.objectives[0])
+    assert read_origin(space.parent / "evolved").digest() == elaborate(read(space)).digest()
 
 
 def test_runs_without_a_supernet_are_refused(space: Path) -> None:

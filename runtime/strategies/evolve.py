@@ -21,11 +21,13 @@ CROSSOVER = 0.9  # Deb et al. 2002
 
 
 class Evolve(Settings):
-    """Settings of `search evolve { ... }`. One of `table`, `function` and `train` says how architectures are evaluated.
+    """Settings of `search evolve { ... }`. One of `table`, `function`, `supernet` and `train` says what evaluates.
 
     Attributes:
         table: known results: a file, or a record as `TableSettings` has it.
         function: `"module:function"`, called with the architecture (names by path of decision) and the space.
+        supernet: the folder of a `search sample` of the same space: architectures have the weights that they inherit
+            from its supernet, and are measured on what its training held back (TrioNet paper, evolutionary search).
         train: training from scratch, as `train { ... }`.
         maximise, minimise: objectives, one or several: metrics of the evaluator, `macs`, `flops` or `params`. Left out,
             the one metric of the evaluator is maximised, or the task's headline.
@@ -49,6 +51,7 @@ class Evolve(Settings):
 
     table: TableSettings | None = None
     function: str | None = None
+    supernet: str | None = None
     train: Train | None = None
     maximise: tuple[str, ...] = ()
     minimise: tuple[str, ...] = ()
@@ -95,8 +98,8 @@ class Evolve(Settings):
 
     @model_validator(mode="after")
     def _one_evaluator(self) -> Evolve:
-        if sum(given is not None for given in (self.table, self.function, self.train)) > 1:
-            raise ValueError("has one of `table`, `function` and `train`, and not several")
+        if sum(given is not None for given in (self.table, self.function, self.supernet, self.train)) > 1:
+            raise ValueError("has one of `table`, `function`, `supernet` and `train`, and not several")
         both = set(self.maximise) & set(self.minimise)
         if both:
             raise ValueError(f"maximises and minimises `{both.pop()}`")
