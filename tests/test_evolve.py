@@ -450,7 +450,7 @@ def test_a_function_that_raises_stops_the_search(folder: Path) -> None:
         ({"tournament": 9}, "tournaments larger than its population"),
         ({"budget": {"macs": 0.5}}, "limits whole costs"),
         ({"budget": {"macs": 5}}, "no architecture has macs"),
-        ({"table": "t.csv"}, "one of `table`, `function` and `train`"),
+        ({"table": "t.csv"}, "one of `table`, `function`, `supernet` and `train`"),
         ({"minimise": ["worth"]}, "maximises and minimises `worth`"),
         ({"trails": 5}, "has no setting `trails`"),
         ({"function": None}, "nothing says how architectures are evaluated"),

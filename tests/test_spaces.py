@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from nasdsl import spaces
 from nasdsl.compiler import syntax
@@ -23,7 +24,6 @@ from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
-from nasdsl.compiler.layers.attention import LocalAttention
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import Numbering
@@ -164,7 +164,9 @@ def test_a_random_architecture_written_as_text_is_the_same(file: str, name: str)
 
 
 @pytest.mark.parametrize(("file", "name"), FIRST)
-def test_networks_are_what_was_predicted(file: str, name: str) -> None:
+def test_networks_are_what_was_predicted(
+    file: str, name: str, torch_macs: Callable[[Any, Any], tuple[int, Any]]
+) -> None:
     """Shape, parameters and MACs of random architectures are those that torch counts on the network taken out of the
     supernet, which computes what the supernet does."""
     graph = small(file, name)
@@ -176,11 +178,9 @@ def test_networks_are_what_was_predicted(file: str, name: str) -> None:
         network = Supernet(pinned).eval() if supernet is None else supernet.extract(found)
         x = pinned.input.shape
         image = torch.rand(1, x.channels, x.height, x.width, generator=torch.Generator().manual_seed(1))
-        products = count_windows(network)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            out = network(image)
+        macs, out = torch_macs(network, image)
         assert cost_of(graph, found) == {
-            "macs": counter.get_total_flops() // 2 + sum(products),
+            "macs": macs,
             "params": sum(parameter.numel() for parameter in network.parameters()),
         }
         y = pinned.nodes[pinned.outputs[0]].shape
@@ -191,22 +191,6 @@ def test_networks_are_what_was_predicted(file: str, name: str) -> None:
             with torch.no_grad():
                 whole = supernet(image)
             assert (whole - out).abs().max() <= 1e-5 * max(1.0, out.abs().max().item())
-
-
-def count_windows(network: Supernet) -> list[int]:
-    """What each local attention that runs multiplies element by element, which torch does not count: queries by the
-    keys of the window, and weights by its values."""
-    products: list[int] = []
-
-    def note(layer: torch.nn.Module, inputs: tuple[torch.Tensor], _: torch.Tensor) -> None:
-        assert isinstance(layer, LocalAttention)
-        channels = layer.query.out_channels + layer.value.out_channels
-        products.append(layer.window**2 * channels * inputs[0][0, 0].numel())
-
-    for layer in network.modules():
-        if isinstance(layer, LocalAttention):
-            layer.register_forward_hook(note)
-    return products
 
 
 def unsettled(network: Supernet) -> Supernet:
