@@ -136,7 +136,7 @@ class UnfoldedLocal(Unfolded):
         inside_1KP = F.unfold(torch.ones(1, 1, height, width, device=x_BCHW.device), window, padding=window // 2)
         weights_BnKP = logits_BnKP.masked_fill(inside_1KP == 0, float("-inf")).softmax(2)
         y_BnEP = torch.einsum("bnkp,bnekp->bnep", weights_BnKP, copies(v_BnEHW))
-        return whole.pool(whole.join(y_BnEP.unflatten(3, (height, width))))  # type: ignore[no-any-return,no-untyped-call]
+        return whole.pool(whole.join(y_BnEP.unflatten(3, (height, width))))
 
 
 class UnfoldedAxial(Unfolded):
@@ -146,7 +146,7 @@ class UnfoldedAxial(Unfolded):
         whole = self.whole
         assert isinstance(whole, AxialAttention)
         y_BCHW = lines(whole.height, x_BCHW.transpose(2, 3)).transpose(2, 3)
-        return whole.pool(lines(whole.width, y_BCHW))  # type: ignore[no-any-return]
+        return whole.pool(lines(whole.width, y_BCHW))
 
 
 def lines(part: AxisAttention, x_BCML: torch.Tensor) -> torch.Tensor:

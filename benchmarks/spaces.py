@@ -22,7 +22,6 @@ import numpy as np
 from benchmarks.measure import RESULTS, report, table
 from benchmarks.rival_tools import peak
 from nasdsl import spaces
-from nasdsl.compiler import syntax
 from nasdsl.compiler.count import brief, count
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
@@ -31,7 +30,7 @@ from nasdsl.compiler.engine.limits import Infeasible, TooWide
 from nasdsl.compiler.engine.vary import Variation
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.population import Population, joined
-from nasdsl.files import source_of
+from nasdsl.files import names_in, source_of
 
 ROOT = Path(__file__).resolve().parent.parent
 N = 10_000  # architectures drawn, and changed
@@ -55,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
     found: dict[str, list[dict[str, Any]]] = {}
     for file in args.names or spaces.names():
         try:
-            names = names_in(file)
+            names = names_in(source_of(file))
         except CompileError as problem:
             found[file] = [{"step": "parse", "trouble": str(problem)}]
             continue
@@ -67,11 +66,6 @@ def main(args: argparse.Namespace) -> None:
     if trouble:
         sections.append(("Not exact, or not at all", "\n".join(trouble)))
     report("spaces", "Operations on the spaces that ship", sections, None if args.no_write else RESULTS)
-
-
-def names_in(file: str) -> list[str]:
-    """The spaces that a file defines."""
-    return [i.name.name for i in parse(source_of(file)).items if isinstance(i, syntax.Space | syntax.Derived)]
 
 
 # --- one space, in a process of its own -------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from nasdsl.compiler import ops, syntax
@@ -13,6 +15,7 @@ from nasdsl.compiler.architecture import canonical
 from nasdsl.compiler.decision import Decision, FixedUnits
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.expr import FAULTS, evaluate
+from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.ops.operator import Operator
 from nasdsl.compiler.parse import parse
@@ -23,6 +26,27 @@ from nasdsl.compiler.unparse import unparse, unparse_expr
 
 WIDTH = 120
 INDENT = 2
+
+
+def write_pinned(out: Path, space: Space, values: Mapping[str, Any], name: str, note: str = "") -> None:
+    """Writes a result file (`pinned`), which names the space's file as it is seen from where it lies.
+
+    Raises:
+        ValueError: the space was not read from a file.
+    """
+    write_text(out, pinned(space, values, name, path_from(out.resolve().parent, space), note))
+
+
+def path_from(folder: Path, space: Space) -> str:
+    """The path of a space's file as a file in the folder names it.
+
+    Raises:
+        ValueError: the space was not read from a file.
+    """
+    path = space.source.path
+    if path is None:
+        raise ValueError("a result file names the file of its space, and this space was made from a text")
+    return os.path.relpath(path.resolve(), folder).replace(os.sep, "/")
 
 
 def pinned(

@@ -130,16 +130,9 @@ def save(space: Space, values: _Mapping[str, _Any], path: str | _Path, name: str
     Raises:
         ValueError: the space was not read from a file.
     """
-    import os
+    from nasdsl.compiler.write import write_pinned as _write_pinned
 
-    from nasdsl.compiler.files import write_text as _write_text
-    from nasdsl.compiler.write import pinned as _pinned
-
-    out, source = _Path(path), space.source.path
-    if source is None:
-        raise ValueError("a result file names the file of its space, and this space was made from a text")
-    used = os.path.relpath(source.resolve(), out.resolve().parent).replace(os.sep, "/")
-    _write_text(out, _pinned(space, values, name, used, note))
+    _write_pinned(_Path(path), space, values, name, note)
 
 
 def expand(space: Space) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.files import write_text
-from nasdsl.files import source_of
+from nasdsl.files import names_in, source_of
 from nasdsl.options import add_defines, add_file, add_format, add_space, defines, space_of
 from nasdsl.report import Paint, show_diagnostics, wants_colour
 
@@ -57,7 +57,7 @@ def check(args: Namespace) -> int:
     for file in args.files:
         try:
             source = source_of(file)
-            for name in _names(source) if args.all else [args.space]:
+            for name in names_in(source) if args.all else [args.space]:
                 space = elaborate(source, name, defines(args.defines))
                 found += [warning for warning in space.warnings if warning not in found]
                 if args.format == "text":
@@ -69,13 +69,6 @@ def check(args: Namespace) -> int:
     elif found:
         show_diagnostics(found)
     return int(any(diagnostic.severity == "error" for diagnostic in found))
-
-
-def _names(source: Source) -> list[str]:
-    from nasdsl.compiler import syntax
-    from nasdsl.compiler.parse import parse
-
-    return [i.name.name for i in parse(source).items if isinstance(i, syntax.Space | syntax.Derived)]
 
 
 def _say_checked(space: Space, file: str, args: Namespace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -40,7 +39,7 @@ def pin_options(parser: ArgumentParser) -> None:
 
 
 def pin(args: Namespace) -> None:
-    from nasdsl.compiler.write import pinned
+    from nasdsl.compiler.write import path_from, pinned
 
     space = space_of(args)
     narrowed: dict[str, tuple[int, ...]] = {}
@@ -54,12 +53,10 @@ def pin(args: Namespace) -> None:
         note = ""
     if not args.name.isidentifier():
         raise UsageError(f"a space's name is a word, and `{args.name}` is none")
-    path = space.source.path
-    if path is None:
+    if space.source.path is None:
         raise UsageError("a smaller space names the file that it comes from, and standard input has no name")
     beside = Path(args.out).resolve().parent if args.out else Path.cwd()
-    used = os.path.relpath(path.resolve(), beside).replace(os.sep, "/")
-    text = pinned(space, {**space.pins, **values}, args.name, used, note, narrowed)
+    text = pinned(space, {**space.pins, **values}, args.name, path_from(beside, space), note, narrowed)
     if args.out is None:
         sys.stdout.write(text)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
@@ -426,10 +425,8 @@ def _written(space: Space, population: Population, matrix: Any, costs: Any, form
 
 def write_result(space: Space, values: Any, out: Path, note: str = "", name: str = "found") -> None:
     """A result file for decisions of a space, beside whatever else is there."""
-    from nasdsl.compiler.write import pinned
+    from nasdsl.compiler.write import write_pinned
 
-    path = space.source.path
-    if path is None:
+    if space.source.path is None:
         raise UsageError("a result file names the file of its space, and standard input has no name")
-    used = os.path.relpath(path.resolve(), out.resolve().parent).replace(os.sep, "/")
-    write_text(out, pinned(space, values, name, used, note))
+    write_pinned(out, space, values, name, note)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nasdsl.compiler import syntax
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic
-from nasdsl.compiler.parse import read
+from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.source import Source
 
 
@@ -32,6 +33,11 @@ def source_of(file: str) -> Source:
         if file in spaces.names():
             return read(spaces.path(file))
         raise CompileError([_with_names(first, spaces.names())]) from None
+
+
+def names_in(source: Source) -> list[str]:
+    """The spaces that a file defines itself, in order."""
+    return [i.name.name for i in parse(source).items if isinstance(i, syntax.Space | syntax.Derived)]
 
 
 def _with_names(diagnostic: Diagnostic, names: Sequence[str]) -> Diagnostic:

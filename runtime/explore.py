@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,10 +16,9 @@ from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.budget import UnreadableBudget
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
-from nasdsl.compiler.files import write_text
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
-from nasdsl.compiler.write import pinned
+from nasdsl.compiler.write import write_pinned
 from nasdsl.runtime.evaluators import FUNCTION, FunctionEvaluator, ScratchEvaluator, SupernetEvaluator, known_file
 from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.loop import Evaluator, Search
@@ -31,7 +29,16 @@ from nasdsl.runtime.known import Table
 from nasdsl.runtime.origin import write_origin
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.runs import ABOUT, RunError, RunFolder, clear
-from nasdsl.runtime.search import Options, content, fabric_for, fit_to_data, save_result, weights_path
+from nasdsl.runtime.search import (
+    Options,
+    content,
+    costs_of,
+    fabric_for,
+    fit_to_data,
+    name_of,
+    save_result,
+    weights_path,
+)
 from nasdsl.runtime.settings import merged, read_settings
 from nasdsl.runtime.strategies import EXPLORERS
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
@@ -275,12 +282,12 @@ def write_front(
         width = max(2, len(str(len(best))))
         for number, trial in enumerate(best, 1):
             files.append(folder / f"{number:0{width}}.space")
-            write(files[-1], trial, f"{_word(out)}_{number:0{width}}")
+            write(files[-1], trial, f"{name_of(out)}_{number:0{width}}")
         for old in folder.iterdir():  # of a search that was shorter
             if re.fullmatch(r"\d+\.space", old.name) and old not in files:
                 old.unlink(missing_ok=True)
                 weights_path(old).unlink(missing_ok=True)
-    write(out, best[0], _word(out))
+    write(out, best[0], name_of(out))
     return [out, *files]
 
 
@@ -293,19 +300,12 @@ def save_weights_of(space: Space, evaluator: SupernetEvaluator, file: Path, tria
     save_result(weights_path(file), space, result, evaluator.inherited.trainer.task)
 
 
-def _word(out: Path) -> str:
-    return out.stem if out.stem.isidentifier() else "found"
-
-
 def _write(file: Path, space: Space, trial: Trial, objectives: Objectives, name: str) -> None:
     from nasdsl.compiler.architecture import Architecture
 
-    assert space.source.path is not None
-    use = os.path.relpath(space.source.path.resolve(), file.resolve().parent)
     values = dict(zip(objectives.names, trial.objectives, strict=True))
-    costs = trial.proposal.costs
-    facts = [f"{costs['macs'] / 1e6:,.3f}M MACs", f"{costs['params'] / 1e6:,.3f}M parameters"]
+    facts = [costs_of(trial.proposal.costs)]
     facts += [f"{key} {value:.6g}" for key, value in values.items() if key not in ("macs", "flops", "params")]
     architecture = Architecture.from_json(space.graph, trial.proposal.architecture)
     note = f"{', '.join(facts)} (trial {trial.index})"
-    write_text(file, pinned(space, architecture, name, Path(use).as_posix(), note))
+    write_pinned(file, space, architecture, name, note)

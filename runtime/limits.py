@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from nasdsl.compiler.engine.lattice import Window
-from nasdsl.compiler.population import Population
+from nasdsl.compiler.population import Population, joined
 
 Cost = Literal["macs", "flops", "params"]
 
@@ -30,15 +30,13 @@ def window_of(
     window: dict[str, tuple[float | None, float | None]] = {}
     for side, limits in ((1, at_most), (0, at_least)):
         for name, limit in (limits or {}).items():
-            measure = "macs" if name == "flops" else name
+            measure, bound = bound_of(name, limit)
             if limit <= 1:
                 bound = limit * population.extreme(measure, greatest=True).cost
-            else:
-                bound = limit / 2 if name == "flops" else limit
-            low, high = window.get(measure, (None, None))
-            if side:
-                high = bound if high is None else min(high, bound)
-            else:
-                low = bound if low is None else max(low, bound)
-            window[measure] = (low, high)
+            window = joined(window, {measure: (None, bound) if side else (bound, None)})
     return window
+
+
+def bound_of(name: Cost, limit: float) -> tuple[str, float]:
+    """The measure that a limit on whole costs bounds, and by how much: MACs are half as many as FLOPs."""
+    return ("macs", limit / 2) if name == "flops" else (name, limit)

@@ -13,11 +13,10 @@ from lightning_fabric import Fabric
 
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.files import write_text
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.compiler.write import pinned
+from nasdsl.compiler.write import write_pinned
 from nasdsl.runtime.checkpoint import load_weights, save_weights
 from nasdsl.runtime.data import DataSplits, open_data
 from nasdsl.runtime.origin import write_origin
@@ -214,14 +213,19 @@ def weights_path(path: Path) -> Path:
 
 def write_found(out: Path, space: Space, result: Result, task: Task) -> None:
     """The result file and its weights: the weights first, so that a result file always has them."""
-    headline = f"{task.headline} {result.metrics[task.headline]:.4f}"
-    note = f"{result.costs['macs'] / 1e6:,.3f}M MACs, {result.costs['params'] / 1e6:,.3f}M parameters, {headline}"
-    assert space.source.path is not None
-    use = os.path.relpath(space.source.path.resolve(), out.resolve().parent)
+    note = f"{costs_of(result.costs)}, {task.headline} {result.metrics[task.headline]:.4f}"
     save_result(weights_path(out), space, result, task)
-    write_text(
-        out, pinned(space, result.values, out.stem if out.stem.isidentifier() else "found", Path(use).as_posix(), note)
-    )
+    write_pinned(out, space, result.values, name_of(out), note)
+
+
+def name_of(out: Path) -> str:
+    """What the space of a result file is called: as the file is, if that is a word."""
+    return out.stem if out.stem.isidentifier() else "found"
+
+
+def costs_of(costs: Mapping[str, float]) -> str:
+    """The costs of an architecture, in words."""
+    return f"{costs['macs'] / 1e6:,.3f}M MACs, {costs['params'] / 1e6:,.3f}M parameters"
 
 
 def save_result(file: Path, space: Space, result: Result, task: Task) -> None:

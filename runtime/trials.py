@@ -30,7 +30,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -259,7 +259,7 @@ class Database:
         touched = set()
         for number in (*sorted(self._open), *fresh):
             frozen = found[number]
-            index = self._index.setdefault(_root(frozen), len(self._index))
+            index = self._index.setdefault(root_of(frozen), len(self._index))
             touched.add(index)
             if number in fresh:
                 self._of_index.setdefault(index, []).append(number)
@@ -281,13 +281,8 @@ class Database:
 
     def _standing(self, index: int) -> Trial | None:
         """How a trial stands by its attempts; None where it was withdrawn."""
-        attempts = [self._attempts[number] for number in self._of_index[index]]
-        if any("withdrawn" in attempt.user_attrs for attempt in attempts):
-            return None
-        for attempt in attempts:  # the first that did not die
-            if attempt.state != TrialState.FAIL or "error" in attempt.user_attrs:
-                return _read(index, attempt)
-        return _read(index, attempts[-1], "waiting")
+        found = standing([self._attempts[number] for number in self._of_index[index]])
+        return None if found is None else _read(index, *found)
 
     # --- Work
 
@@ -322,7 +317,7 @@ class Database:
                 self.refresh()
                 if self._stands(number, most):
                     self._mine = number
-                    return self._trials[self._index[_root(self._attempts[number])]]
+                    return self._trials[self._index[root_of(self._attempts[number])]]
         return None
 
     def _take(self, number: int) -> bool:
@@ -340,7 +335,7 @@ class Database:
     def _stands(self, number: int, most: int) -> bool:
         """Whether an attempt that this worker has taken is to be evaluated; where not, it is withdrawn."""
         attempt = self._attempts[number]
-        index = self._index[_root(attempt)]
+        index = self._index[root_of(attempt)]
         before = [self._attempts[other] for other in self._of_index[index] if other < number]
         if not all(other.state == TrialState.FAIL for other in before):
             return self._end(attempt, "superseded", "another attempt was first")
@@ -434,12 +429,23 @@ class Database:
         self._database.engine.dispose()
 
 
-def _root(attempt: FrozenTrial) -> int:
+def root_of(attempt: FrozenTrial) -> int:
     """The number of the first attempt at the same trial."""
     return int(attempt.user_attrs.get("root", attempt.number))
 
 
-def _read(index: int, attempt: FrozenTrial, state: State | None = None) -> Trial:
+def standing(attempts: Sequence[FrozenTrial]) -> tuple[FrozenTrial, State] | None:
+    """The attempt at a trial that counts, the first that did not die, and how the trial stands by it: waiting where all
+    have died. None where it was withdrawn."""
+    if any("withdrawn" in attempt.user_attrs for attempt in attempts):
+        return None
+    for attempt in attempts:
+        if attempt.state != TrialState.FAIL or "error" in attempt.user_attrs:
+            return attempt, _STATES[attempt.state]
+    return attempts[-1], "waiting"
+
+
+def _read(index: int, attempt: FrozenTrial, state: State) -> Trial:
     attributes = attempt.user_attrs
     proposal = Proposal(
         attributes["architecture"],
@@ -454,7 +460,7 @@ def _read(index: int, attempt: FrozenTrial, state: State | None = None) -> Trial
         index,
         attempt.number,
         proposal,
-        state or _STATES[attempt.state],
+        state,
         tuple(attempt.values or ()) if attempt.state == TrialState.COMPLETE else (),
         attributes.get("metrics", {}),
         attributes.get("seconds"),

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from nasdsl import spaces
-from nasdsl.compiler import syntax
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count, scientific
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.parse import parse, read
+from nasdsl.compiler.parse import read
+from nasdsl.files import names_in
 
 DOCS = Path(__file__).parent.parent / "docs"
 ROW = dict[str, str]
@@ -34,12 +34,7 @@ SIZES, *NETWORKS = tables((DOCS / "spaces.md").read_text(encoding="utf-8"))
 @cache
 def defined() -> dict[str, str]:
     """By name of a space that ships: its file."""
-    found = {}
-    for file in spaces.names():
-        for item in parse(read(spaces.path(file))).items:
-            if isinstance(item, syntax.Space | syntax.Derived):
-                found[item.name.name] = file
-    return found
+    return {name: file for file in spaces.names() for name in names_in(read(spaces.path(file)))}
 
 
 def graph_of(row: ROW) -> Graph:

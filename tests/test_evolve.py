@@ -223,7 +223,7 @@ def test_local_search_goes_uphill(odds: Any) -> None:
 
 def test_aged_evolution_beats_random_search_where_neighbours_are_alike() -> None:
     space = nasdsl.load("nasbench201")
-    costs = {method: [] for method in ("random", "regularised")}
+    costs: dict[str, list[float]] = {method: [] for method in ("random", "regularised")}
     for method, found in costs.items():
         for seed in range(2):
             trials, _ = searched(space, method, 60, seed, {"macs": True})

@@ -89,7 +89,7 @@ def test_equality_is_by_structure_and_survives_pickling() -> None:
 
 def test_substitution_folds_anew() -> None:
     value = choose(less(2, A), multiply(A, Kept("u", 4)), B)
-    pinned = substitute(value, lambda leaf: 4 if leaf == A else leaf.values[2] if leaf == Case("a", (1,)) else None)
+    pinned = substitute(value, lambda leaf: 4 if leaf == A else None)
     assert evaluate(value, {"a": 2, "u": (1, 2)}) == 8
     assert substitute(pinned, lambda leaf: True if isinstance(leaf, Among) else None) == multiply(4, Kept("u", 4))
 
@@ -107,11 +107,13 @@ ORDER = tuple(Slot("o", i, (1, 2, 4)) for i in range(3))
 
 def test_what_a_value_may_be_holds_all_that_it_is() -> None:
     levels = add(ORDER[0], Case("d", (-1, 0, 2)))
-    assert options(levels) == {0, 1, 2, 3, 4, 6}
-    assert options(apply("div", 1, apply("pow", 2, ORDER[1]))) == {Fraction(1, 2), Fraction(1, 4), Fraction(1, 16)}
-    assert options(choose(less(ORDER[0], ORDER[1]), A, 7)) == {1, 2, 4, 7}
-    assert options(add(ORDER[0], multiply(-1, ORDER[1]))) >= {-1, 1, -3, 3, -2, 2}  # and 0, which it never is
-    assert options(7) == {7}
+    assert options(levels) == frozenset({0, 1, 2, 3, 4, 6})
+    halves = apply("div", 1, apply("pow", 2, ORDER[1]))
+    assert options(halves) == frozenset({Fraction(1, 2), Fraction(1, 4), Fraction(1, 16)})
+    assert options(choose(less(ORDER[0], ORDER[1]), A, 7)) == frozenset({1, 2, 4, 7})
+    steps = options(add(ORDER[0], multiply(-1, ORDER[1])))
+    assert steps is not None and steps >= {-1, 1, -3, 3, -2, 2}  # and 0, which it never is
+    assert options(7) == frozenset({7})
     assert options(apply("div", 1, add(ORDER[0], Case("d", (-1, 0))))) is None  # may divide by zero
     assert options(add(*ORDER, A, B, Case("c", (0, 1)))) is None  # too many to go through
     assert options(Kept("u", 3)) is None
@@ -147,7 +149,7 @@ def test_what_hangs_on_many_decisions_but_has_few_values_is_tried() -> None:
     doublings = 0
     for flag in flags:
         doublings = apply("min", 4, choose(flag, doublings + 1, doublings))
-    assert options(doublings) == {0, 1, 2, 3, 4}
+    assert options(doublings) == frozenset({0, 1, 2, 3, 4})
     doublings = apply("min", 3, doublings)
     base = Case("c", (6, 8, 14))
     width = multiply(2, base, apply("pow", 2, doublings))

@@ -38,11 +38,11 @@ from nasdsl.runtime.origin import read_origin
 from nasdsl.runtime.problem import Result
 from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.sampling import Sampler
-from nasdsl.runtime.search import Options, load_network, search
+from nasdsl.runtime.search import Options, load_network
 from nasdsl.runtime.strategies.sample import OneShot, Sample, distillation
 from nasdsl.runtime.tasks import Classification
 from nasdsl.runtime.trainer import Trainer
-from tests.test_search import KILLER, Stop, assert_same_results, small_data
+from tests.test_search import KILLER, Stop, assert_same_results, run, small_data
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -245,12 +245,6 @@ def space(tmp_path: Path) -> Path:
     file = tmp_path / "small.space"
     file.write_text(SPACE)
     return file
-
-
-def run(space: Path, name: str = "found", watch: Any = None, **given: Any) -> Result:
-    settings = {key.replace("__", "."): value for key, value in given.pop("settings", {}).items()}
-    options = Options(run=space.parent / name, accelerator="cpu", overrides=read_values(settings), **given)
-    return search(read(space), space.parent / f"{name}.space", options, watch=watch)[0]
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

@@ -134,11 +134,11 @@ def test_budgets_count_and_draw(file: Path, how: str, capsys: pytest.CaptureFixt
     assert told["total"] == str(len(every()))
     assert told["inside"]["count"] == str(len(inside))
     rows = json.loads(drawn)["architectures"]
-    found = [Architecture.from_json(graph, row["architecture"]) for row in rows]
-    assert set(found) == inside
-    assert all(every()[one] == row["costs"] for one, row in zip(found, rows, strict=True))
-    expected = len(found) / len(inside)
-    times = Counter(found)
+    drawings = [Architecture.from_json(graph, row["architecture"]) for row in rows]
+    assert set(drawings) == inside
+    assert all(every()[one] == row["costs"] for one, row in zip(drawings, rows, strict=True))
+    expected = len(drawings) / len(inside)
+    times = Counter(drawings)
     deviation = sum((times[one] - expected) ** 2 / expected for one in inside)
     assert deviation < len(inside) + 5 * (2 * len(inside)) ** 0.5  # chi-square, five deviations
     assert nasdsl.sample(nasdsl.load(file, "limited"), 5, seed=1)[0] in inside

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from nasdsl import spaces
-from nasdsl.compiler import syntax
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
@@ -31,6 +30,7 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.unparse import unparse
+from nasdsl.files import names_in
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.settings import read_settings
 from nasdsl.runtime.strategies import STRATEGIES
@@ -46,8 +46,7 @@ REGIONS = 8
 
 def defined(file: str) -> list[str]:
     """The spaces that a file defines itself."""
-    items = parse(read(spaces.path(file))).items
-    return [item.name.name for item in items if isinstance(item, syntax.Space | syntax.Derived)]
+    return names_in(read(spaces.path(file)))
 
 
 EVERY = [(file, name) for file in spaces.names() for name in defined(file)]

@@ -29,10 +29,9 @@ from nasdsl.runtime.evolution.trial import Ledger, Memory, Proposal, Trial
 from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
 from nasdsl.runtime.trials import Database, database_url, read_database
+from tests import trial_worker
 
 TESTS = Path(__file__).parent
-sys.path.insert(0, str(TESTS))
-import trial_worker  # noqa: E402
 
 KILLED = int(os.environ.get("NASDSL_KILLED_TRIALS", "40"))
 """Evaluations of the searches whose workers are killed."""
@@ -209,7 +208,10 @@ def test_of_two_workers_with_one_idea_one_evaluates_it(space: Any, url: str) -> 
     one.add(proposal("same"))
     other.add(proposal("same"))  # it has not looked since
     other.add(proposal("key", function="same"))
-    found = [ledger.claim(10) for ledger in (other, one, other, one) for _ in [ledger.refresh()]]
+    found = []
+    for ledger in (other, one, other, one):
+        ledger.refresh()
+        found.append(ledger.claim(10))
     taken = [trial for trial in found if trial is not None]
     assert [trial.number for trial in taken] == [0]
     one.refresh()
@@ -317,7 +319,7 @@ def test_a_trial_that_cannot_be_evaluated_is_not_tried_again(space: Any, url: st
 
 
 def started(url: str, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, TESTS / "trial_worker.py", url, str(KILLED), log, "0.05"]
+    command = [sys.executable, str(TESTS / "trial_worker.py"), url, str(KILLED), str(log), "0.05"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=TESTS.parent)
 
 

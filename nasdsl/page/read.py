@@ -6,10 +6,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from nasdsl.page.study import Objective, Record, State, Study
+from nasdsl.page.study import Objective, Record, Study
+from nasdsl.runtime import trials as ledger
+from nasdsl.runtime.evolution.trial import State
 from nasdsl.runtime.runs import RunError
-
-DATABASE = "trials.db"
 
 
 def database_url(run: Path, storage: str | None = None) -> str:
@@ -18,13 +18,11 @@ def database_url(run: Path, storage: str | None = None) -> str:
     Raises:
         RunError: the folder has none.
     """
-    if storage is not None:
-        return storage
-    file = run / DATABASE
-    if not file.is_file():
+    file = run / ledger.DATABASE
+    if storage is None and not file.is_file():
         help = "a search that tries architectures one by one leaves them there; `--storage URL` names another database"
         raise RunError(f"{run} has no trials ({file.name} is missing)", help)
-    return f"sqlite:///{file.resolve()}"
+    return ledger.database_url(storage, run)
 
 
 def read_study(url: str, name: str | None = None) -> Study:
@@ -85,27 +83,21 @@ def _records(trials: list[Any]) -> list[Record]:
     for trial in trials:
         if "architecture" not in trial.user_attrs:
             raise RunError(f"trial {trial.number} has no architecture, so another program wrote this study")
-        attempts.setdefault(int(trial.user_attrs.get("root", trial.number)), []).append(trial)
+        attempts.setdefault(ledger.root_of(trial), []).append(trial)
     records = []
     for index, tries in enumerate(attempts.values()):
-        if any("withdrawn" in one.user_attrs for one in tries):
-            continue
-        lived = (one for one in tries if one.state.name not in ("FAIL", "PRUNED") or "error" in one.user_attrs)
-        standing = next(lived, None)
-        records.append(_record(index, standing or tries[-1], died=standing is None))
+        found = ledger.standing(tries)
+        if found is not None:
+            records.append(_record(index, *found))
     return records
 
 
-STATES: dict[str, State] = {"COMPLETE": "complete", "RUNNING": "running", "WAITING": "waiting"}
-
-
-def _record(index: int, trial: Any, died: bool) -> Record:
+def _record(index: int, trial: Any, state: State) -> Record:
     known = trial.user_attrs
-    complete = trial.state.name == "COMPLETE"
     return Record(
         number=index,
-        state="waiting" if died else STATES.get(trial.state.name, "failed"),
-        objectives=tuple(trial.values) if complete else (),
+        state=state,
+        objectives=tuple(trial.values) if state == "complete" else (),
         macs=int(known.get("macs", 0)),
         params=int(known.get("params", 0)),
         decisions=known["architecture"],

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-State = Literal["waiting", "running", "complete", "failed"]
+from nasdsl.runtime.evolution.objectives import front
+from nasdsl.runtime.evolution.trial import State
+
 CHECKPOINTS = 250
 
 
@@ -89,11 +91,7 @@ class Study:
     def front(self) -> list[int]:
         """Places in `records` of what nothing dominates, from the best to the worst by the first objective; of equal
         ones the first."""
-        if not self.complete:
-            return []
-        kept = np.flatnonzero(moocore.is_nondominated(self.losses, keep_weakly=False))
-        order = kept[np.lexsort(self.losses[kept].T[::-1])]
-        return [self.complete[i] for i in order]
+        return [self.complete[i] for i in front(self.losses)]
 
     @cached_property
     def reference(self) -> tuple[float, ...]:
@@ -109,13 +107,13 @@ class Study:
         best, worst = self.losses.min(axis=0), self.losses.max(axis=0)
         scaled = (self.losses - best) / np.where(worst > best, worst - best, 1.0)
         out: list[tuple[int, float]] = []
-        front = np.zeros((0, scaled.shape[1]))
+        best_so_far = np.zeros((0, scaled.shape[1]))
         ends = np.unique(np.geomspace(1, len(scaled), CHECKPOINTS).round().astype(int))
         start = 0
         for end in ends:
-            front = np.concatenate((front, scaled[start:end]))
-            front = front[moocore.is_nondominated(front, keep_weakly=False)]
-            out.append((int(end), float(moocore.hypervolume(front, ref=np.ones(front.shape[1])))))
+            best_so_far = np.concatenate((best_so_far, scaled[start:end]))
+            best_so_far = best_so_far[moocore.is_nondominated(best_so_far, keep_weakly=False)]
+            out.append((int(end), float(moocore.hypervolume(best_so_far, ref=np.ones(scaled.shape[1])))))
             start = end
         return out
 

@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from nasdsl.compiler.population import joined
 from nasdsl.runtime.known import TableSettings
+from nasdsl.runtime.limits import Cost, bound_of
 from nasdsl.runtime.settings import Settings, Train
 
 Method = Literal["random", "regularised", "nsga2", "local", "tpe", "nsga2_optuna", "nsga3_optuna"]
-Cost = Literal["macs", "flops", "params"]
 
 TOURNAMENT = 10  # of 20: NAS-Bench-201 and NAS-Bench-MR reward those who hurry (benchmarks/results/tables.md)
 CROSSOVER = 0.9  # Deb et al. 2002
@@ -116,9 +117,8 @@ class Evolve(Settings):
         out: dict[str, tuple[float | None, float | None]] = {}
         for limit in self.budget:
             ((name, most),) = limit.items()
-            known, bound = ("macs", most / 2) if name == "flops" else (name, most)
-            before = out.get(known, (None, None))[1]
-            out[known] = (None, bound if before is None else min(before, bound))
+            measure, bound = bound_of(name, most)
+            out = joined(out, {measure: (None, bound)})
         return out
 
     @property
