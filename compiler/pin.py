@@ -46,11 +46,19 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
     def put(value: Any) -> Any:
         return expr.substitute(value, replaced, known)  # the parts that many values share are replaced once
 
+    requirements = []
+    for requirement in graph.requirements:
+        condition = put(requirement.condition)
+        if condition is not True:
+            requirements.append(Requirement(condition, requirement.message, requirement.origin, requirement.span))
+    presences = {path: put(decision.present) for path, decision in graph.decisions.items() if path not in values}
+    asked = expr.decisions_of((*presences.values(), *[requirement.condition for requirement in requirements]))
+
     decisions: dict[str, Decision] = {}
-    for path, decision in graph.decisions.items():
-        present = put(decision.present)
-        if path in values or present is False:
+    for path, present in presences.items():
+        if present is False and path not in asked:  # what speaks of one that is never present asks nothing
             continue
+        decision = graph.decisions[path]
         if path in narrowed:
             stay = narrowed[path]
             decision = replace(
@@ -77,11 +85,6 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
         attrs, reached = put(dict(node.attrs)), put(node.reached)
         nodes[node.name] = replace(node, attrs=attrs, inputs=edges, shape=shape, reached=reached, present=present)
 
-    requirements = []
-    for requirement in graph.requirements:
-        condition = put(requirement.condition)
-        if condition is not True:
-            requirements.append(Requirement(condition, requirement.message, requirement.origin, requirement.span))
     outputs = tuple(alias.get(name, name) for name in graph.outputs)
     return Graph(nodes, decisions, tuple(requirements), outputs, graph.instances)
 

@@ -31,6 +31,7 @@ from nasdsl.compiler.expr import (
     at_most,
     both,
     choose,
+    decisions_of,
     either,
     equal,
     less,
@@ -39,6 +40,7 @@ from nasdsl.compiler.expr import (
 )
 from nasdsl.compiler.extremes import conflict, counterexample, feasible, greatest, least
 from nasdsl.compiler.graph import Graph, Requirement
+from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import Numbering, rank, sample, unrank
 from tests.enumeration import Missing, conditions, enumerate_all, frozen, graphs, meaning, numbers, space, worth
 
@@ -71,6 +73,41 @@ def test_count_and_feasibility_agree_with_enumeration(graph: Graph) -> None:
     if witness is not None:
         assert frozen(witness) in set(map(frozen, everything))
         assert witness.violations(graph) == ()
+
+
+@thorough
+@given(st.data())
+def test_what_pinning_leaves_is_what_agrees(data: st.DataObject) -> None:
+    graph = data.draw(graphs())
+    everything = enumerate_all(graph)
+    assume(everything)
+    conditions = [requirement.condition for requirement in graph.requirements]
+    spoken = decisions_of((*conditions, *[decision.present for decision in graph.decisions.values()]))
+    assume(all(graph.decisions[path].present is True for path in spoken))  # the others fold, present or not
+    wanted = data.draw(st.sampled_from(everything))
+    drawn = data.draw(st.lists(st.sampled_from(list(graph.decisions)))) if graph.decisions else []
+    paths: set[str] = set(drawn)
+    for path in reversed(list(graph.decisions)):  # with each all on which its presence hangs, which stand before it
+        if path in paths:
+            paths |= decisions_of(graph.decisions[path].present)
+    values = {path: value for path, value in wanted.items() if path in paths}
+    left = [one for one in everything if {path: one[path] for path in one if path in paths} == values]
+    pinned = pin(graph, values)
+    rest = [{path: value for path, value in one.items() if path not in paths} for one in left]
+    assert Counter(map(frozen, enumerate_all(pinned))) == Counter(map(frozen, rest))
+    assert count(pinned).total == len(rest)
+
+
+def test_what_speaks_of_a_decision_that_pinning_removes_asks_nothing() -> None:
+    units = Decision("u", "units", range(2))
+    some = Decision("a", "choice", (0, 1, 2), present=less(0, Kept("u", 2)))
+    inner = Decision("b", "choice", (0, 1), present=Among("a", 3, frozenset({1})))
+    third = Requirement(Among("a", 3, frozenset({2})), "the third", "require")
+    graph = Graph({}, {"u": units, "a": some, "b": inner}, (third,), ())
+    assert count(graph).total == len(enumerate_all(graph)) == 4
+    for kept, number in (((), 1), ((1,), 1)):
+        pinned = pin(graph, {"u": kept})
+        assert count(pinned).total == len(enumerate_all(pinned)) == number
 
 
 @thorough

@@ -404,7 +404,8 @@ sys.path.insert(0, str(Path(sys.argv[1]).parent))
 import torch
 torch.set_num_threads(1)
 from tests import test_sample_search as t
-from nasdsl.runtime.search import fabric_for
+from nasdsl.compiler.parse import read
+from nasdsl.runtime.search import fabric_for, search
 from nasdsl.runtime import search as searching
 
 searching.open_data = t.small_data
@@ -442,7 +443,7 @@ fact = {
 Path(sys.argv[2], f"{fabric.global_rank}.json").write_text(json.dumps(fact))
 out = Path(sys.argv[3])
 options = t.Options(run=out.parent / "run", accelerator="cpu")
-result, _ = t.search(t.read(out.parent / "small.space"), out, options)
+result, _ = search(read(out.parent / "small.space"), out, options)
 """
 
 
