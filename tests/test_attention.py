@@ -136,10 +136,11 @@ def check_same(module: LocalAttention | AxialAttention, x: torch.Tensor) -> None
         assert (ours - theirs).abs().max() < 1e-4 * max(1.0, theirs.abs().max().item())
 
 
-@pytest.fixture(params=["matrices", "shifted maps"])
-def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows are worked on in either way, whichever is faster."""
-    monkeypatch.setattr(attend, "MATRICES", 0 if request.param == "matrices" else 1 << 30)
+@pytest.fixture(params=["blocks", "shifted maps", "all with all"])
+def _all_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows are worked on in each way, whichever is the fastest."""
+    monkeypatch.setattr(attend, "MATRICES", 0 if request.param == "blocks" else 1 << 30)
+    monkeypatch.setattr(attend, "WHOLE", 1 << 30 if request.param == "all with all" else 0)
 
 
 @pytest.fixture(params=[None, 700, 100])
@@ -174,7 +175,7 @@ def test_these_are_the_choices_of_trionet() -> None:
 @pytest.mark.parametrize("position", ["shared", "per_head", "none"])
 @pytest.mark.parametrize("interleaved", [False, True], ids=["by_head", "interleaved"])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.usefixtures("_both_ways")
+@pytest.mark.usefixtures("_all_ways")
 def test_all_local_attention_of_trionet(
     stride: int, interleaved: bool, position: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +196,7 @@ def test_all_axial_attention_of_trionet(stride: int, interleaved: bool, position
 
 
 @pytest.mark.parametrize("width", [16, 32, 64, 128, 256, 512])
-@pytest.mark.usefixtures("_both_ways")
+@pytest.mark.usefixtures("_all_ways")
 def test_all_widths_of_trionet(width: int) -> None:
     for query, heads in ((width // 2, 8), (width, 4)):
         x = torch.randn(1, 8, 5, 5, dtype=torch.float64)
@@ -203,7 +204,7 @@ def test_all_widths_of_trionet(width: int) -> None:
         check_same(AxialAttention(8, query, width, heads, 5, 5).double(), x.clone().requires_grad_())
 
 
-@pytest.mark.usefixtures("_both_ways", "_in_parts")
+@pytest.mark.usefixtures("_all_ways", "_in_parts")
 @pytest.mark.parametrize("size", [(17, 10), (8, 8), (1, 9)])
 def test_maps_of_several_blocks(size: tuple[int, int]) -> None:
     """With as many images and heads as do not fit together."""
@@ -239,7 +240,7 @@ def modules(draw: st.DrawFn) -> tuple[LocalAttention | AxialAttention, torch.Ten
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(modules())
-@pytest.mark.usefixtures("_both_ways")
+@pytest.mark.usefixtures("_all_ways")
 def test_attention_is_the_sum_written_out(drawn: tuple[LocalAttention | AxialAttention, torch.Tensor]) -> None:
     check_same(*drawn)
 
@@ -253,12 +254,12 @@ def test_attention_is_the_sum_written_out(drawn: tuple[LocalAttention | AxialAtt
         lambda: AxialAttention(5, 4, 8, 2, 3, 4, 3, "per_head", True),  # the map is larger than its span
     ],
 )
-@pytest.mark.usefixtures("_both_ways")
+@pytest.mark.usefixtures("_all_ways")
 def test_attention_of_a_larger_map(make: Any) -> None:
     check_same(make().double(), torch.randn(1, 5, 7, 6, dtype=torch.float64, requires_grad=True))
 
 
-@pytest.mark.usefixtures("_both_ways")
+@pytest.mark.usefixtures("_all_ways")
 def test_gradients_of_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attend, "NEARBY", 100)
     x = torch.randn(2, 2, 2, 3, dtype=torch.float64, requires_grad=True)
@@ -272,7 +273,7 @@ def test_gradients_of_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.autograd.gradgradcheck(function, (x, *parameters))
 
 
-@pytest.mark.usefixtures("_both_ways")
+@pytest.mark.usefixtures("_all_ways")
 @pytest.mark.parametrize("kind", ["local", "axial"])
 def test_half_precision(kind: str) -> None:
     """As near as numbers of 8 bits allow; under autocast weights keep their precision, and their gradients."""
@@ -334,7 +335,8 @@ class Largest(TorchDispatchMode):
         return out
 
 
-@pytest.mark.usefixtures("_both_ways")
+@pytest.mark.parametrize("_all_ways", ["blocks", "shifted maps"], indirect=True)
+@pytest.mark.usefixtures("_all_ways")
 def test_no_copies_of_keys_and_values_for_each_offset() -> None:
     """Nor weights of the whole map; what the backward pass needs is what the projections gave."""
     module = LocalAttention(64, 64, 64, 4, 7)
@@ -353,7 +355,7 @@ def test_no_copies_of_keys_and_values_for_each_offset() -> None:
     assert held_numel <= 4 * x.numel() + sum(p.numel() for p in module.parameters())  # input, q, k, v
 
 
-@pytest.mark.usefixtures("_both_ways")
+@pytest.mark.usefixtures("_all_ways")
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_channels_stay_last(interleaved: bool) -> None:
     """Of outputs and of gradients, so that no layer around has to change the layout."""
@@ -369,12 +371,17 @@ def test_channels_stay_last(interleaved: bool) -> None:
 
 
 def test_what_is_faster_is_taken() -> None:
-    """Matrices for wide heads and large windows, on a processor."""
+    """On a processor: blocks for wide heads and large windows; all with all on maps hardly larger than a window."""
     kinds = [
-        (type(attend.windows(torch.empty(1, 4, channels, 9, 9), window)), channels, window)
-        for channels, window in ((8, 3), (8, 7), (32, 3), (16, 7), (32, 5), (128, 3), (512, 1))
+        (type(attend.windows(torch.empty(1, 4, channels, size, size), window)), size, channels, window)
+        for size, channels, window in ((14, 8, 3), (14, 8, 7), (14, 32, 3), (14, 16, 7), (14, 32, 5), (14, 128, 3))
     ]
-    assert [kind is attend.Blocks for kind, _, _ in kinds] == [False, False, False, True, True, True, False]
+    assert [kind is attend.Blocks for kind, *_ in kinds] == [False, False, False, True, True, True]
+    assert not any(kind is attend.Whole for kind, *_ in kinds)
+    for size, window, whole in ((9, 7, True), (10, 7, False), (7, 5, True), (8, 5, False), (4, 3, True), (7, 3, False)):
+        kind = type(attend.windows(torch.empty(1, 4, 8, size, size), window))
+        assert (kind is attend.Whole) == whole
+    assert isinstance(attend.windows(torch.empty(1, 4, 512, 9, 9), 1), attend.Shifts)
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------

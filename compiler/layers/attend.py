@@ -21,6 +21,8 @@ NEARBY = 1 << 20
 DEVICE = 1 << 26
 # Products of queries with keys, for each pixel and head, from which on matrices are faster than sums of shifted maps.
 MATRICES = 550
+# How many times as large as a window a map may be for products of all pixels with all.
+WHOLE = 2
 BLOCK = 8
 
 
@@ -238,6 +240,56 @@ class Blocks(Pattern):
         return parts.masked_fill(self.mask_BPK, float("-inf")).view(logits.shape)
 
 
+class Whole(Pattern):
+    """Windows by products of all pixels with all, of which those beyond a window are left out; for maps that are not
+    much larger than a window.
+
+    Scores: N P P, with P = H * W pixels.
+    """
+
+    def __init__(self, height: int, width: int, window: int, device: torch.device) -> None:
+        self.size, self.offsets = (height, width), window**2
+        self.scores = (height * width) ** 2
+        place_P = torch.arange(height * width, device=device)
+        steps = [at - at[:, None] + window // 2 for at in (place_P // width, place_P % width)]
+        near_PP = torch.stack([(step >= 0) & (step < window) for step in steps]).all(0)
+        self.mask_PP = ~near_PP
+        self.offset_PP = (steps[0] * window + steps[1]).where(near_PP, self.offsets)
+
+    def near(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(3).transpose(2, 3).flatten(0, 1)
+
+    def far(self, x: torch.Tensor) -> torch.Tensor:
+        return self.near(x)
+
+    def back(self, x: torch.Tensor, heads: int) -> torch.Tensor:
+        return x.view(-1, heads, *self.size, x.shape[2]).permute(0, 1, 4, 2, 3)
+
+    def product(self, near: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+        return torch.bmm(near, far.mT)
+
+    def collect(self, scores: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+        return torch.bmm(scores, far)
+
+    def spread(self, scores: torch.Tensor, near: torch.Tensor, heads: int) -> torch.Tensor:
+        return self.back(torch.bmm(scores.mT, near), heads)
+
+    def locate(self, near: torch.Tensor, r_hKD: torch.Tensor) -> torch.Tensor:
+        by_offset = torch.unflatten(near, 0, (-1, len(r_hKD))) @ r_hKD.mT
+        found_PP = self.offset_PP.clamp(max=self.offsets - 1)  # what is beyond a window is masked
+        return by_offset.gather(3, found_PP.expand(*by_offset.shape[:2], *found_PP.shape)).flatten(0, 1)
+
+    def located(self, scores: torch.Tensor, near: torch.Tensor, r_hKD: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        scores_bhPP, near_bhPD = (torch.unflatten(x, 0, (-1, len(r_hKD))) for x in (scores, near))
+        # A pixel meets each offset once; what is beyond the window falls into a last column.
+        wide = scores.new_zeros(*scores_bhPP.shape[:3], self.offsets + 1)
+        by_offset = wide.scatter_(3, self.offset_PP.expand_as(scores_bhPP), scores_bhPP)[..., : self.offsets]
+        return (by_offset @ r_hKD).flatten(0, 1), (by_offset.mT @ near_bhPD).sum(0)
+
+    def masked(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.masked_fill(self.mask_PP, float("-inf"))
+
+
 class Lines(Pattern):
     """Whole columns, or whole rows. Scores: N * M lines, L pixels, L pixels; there are 2 * L - 1 offsets."""
 
@@ -299,6 +351,8 @@ class Lines(Pattern):
 def windows(q_BnDHW: torch.Tensor, window: int) -> Pattern:
     """The pattern for square windows around each pixel that is the faster for heads of that width."""
     channels, height, width = q_BnDHW.shape[2:]
+    if height * width <= WHOLE * window**2:
+        return Whole(height, width, window, q_BnDHW.device)
     matrices = window > 1 and (channels * window**2 >= MATRICES or q_BnDHW.device.type != "cpu")
     return (Blocks if matrices else Shifts)(height, width, window, q_BnDHW.device)
 
