@@ -22,6 +22,10 @@ BENCHMARKS = {
         "benchmarks.attention",
     ),
     "report": ("time to write the page of a large search and to open it; needs chromium", "benchmarks.report"),
+    "oneshot": (
+        "what a supernet knows of its architectures, and what is found with it; takes hours",
+        "benchmarks.oneshot",
+    ),
     "quality": ("what searches find, against even thinning; takes hours", "benchmarks.quality"),
 }
 DEFAULT = ("check", "speed")

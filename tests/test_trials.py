@@ -78,7 +78,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """A PostgreSQL server of its own, which ends with the tests."""
-    initdb, postgres = shutil.which("initdb"), shutil.which("postgres")
+    debian = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)  # which is not in the path
+    path = os.pathsep.join([os.environ.get("PATH", ""), *debian])
+    initdb, postgres = shutil.which("initdb", path=path), shutil.which("postgres", path=path)
     if initdb is None or postgres is None:
         pytest.skip("PostgreSQL's initdb and postgres are not installed")
     folder = Path("/tmp") / f"nasdsl_postgresql_{os.getpid()}"

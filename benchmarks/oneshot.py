@@ -1,0 +1,327 @@
+"""Does a supernet know which architectures are good? Sampling, then evolution, against training from scratch.
+
+    python -m benchmarks oneshot --data ../shared/data --workers 2
+
+`spaces/trionet_small.space` on 10,000 images of CIFAR-10. Supernets are trained in four ways: as the file says
+(hierarchical draws, the sandwich rule, Multi-Head Sharing), and with each of the three taken away; all train four
+networks in a step. Each shows the largest network of every operator while it trains, and how its scores of some
+architectures agree with what these reach alone (Kendall's tau-b). The first is searched by evolution under three
+budgets of MACs; what is found is trained from scratch beside random architectures of the same budget, and beside the
+best networks of one operator alone, of as many by the same scores. What is done already is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.cost import cost_of
+from nasdsl.compiler.elaborate.settings import read_values
+from nasdsl.compiler.files import write_text
+from nasdsl.compiler.parse import read
+from nasdsl.compiler.pin import pin
+from nasdsl.compiler.population import Population
+from nasdsl.compiler.space import Space
+from nasdsl.runtime.data import DataSplits
+from nasdsl.runtime.evaluators import ScratchEvaluator
+from nasdsl.runtime.explore import explore
+from nasdsl.runtime.inherit import load
+from nasdsl.runtime.recipes import with_recipe
+from nasdsl.runtime.search import Options, fabric_for, fit_to_data, search
+from nasdsl.runtime.settings import Train
+from nasdsl.runtime.tasks import Task
+
+FILE = Path(__file__).parent.parent / "spaces" / "trionet_small.space"
+DATA = "cifar10_subset.zip"
+METRIC = "top1"
+OPERATORS = ("conv", "local", "axial")
+BUDGETS = (3_000_000, 4_000_000, 5_000_000)
+WINDOW = 0.9
+"""An architecture is of a budget from this share of it on."""
+RANDOM = 5  # of each budget
+ANYWHERE = 5  # more, drawn from the whole space, whose ranks are compared
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to train a supernet."""
+
+    name: str
+    settings: Mapping[str, str]
+    defines: Mapping[str, str]
+
+
+VARIANTS = (
+    Variant("hierarchical, sandwich, Multi-Head Sharing", {}, {}),
+    Variant("uniform draws", {"rule.draw": "uniform"}, {}),
+    Variant(
+        "no sandwich",
+        {"rule": "{ name: hierarchical, architectures: 4 }", "weight_decay_of": "all"},
+        {},
+    ),
+    Variant("heads share prefixes", {}, {"sharing": "prefix"}),
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all jobs share."""
+
+    data: Path
+    work: Path
+    epochs: int
+    scratch: int
+    trials: int
+
+    def options(self, run: Path | None = None, seed: int = 0, **overrides: str) -> Options:
+        settings = {name.replace("__", "."): value for name, value in overrides.items()}
+        return Options(
+            data=str(self.data / DATA), run=run, seed=seed, overrides=read_values(settings), accelerator="cpu"
+        )
+
+    def fitted(self, variant: Variant = VARIANTS[0]) -> tuple[Space, DataSplits, Task]:
+        return fit_to_data(read(FILE), None, variant.defines, self.options())
+
+    def supernet(self, variant: Variant, seed: int) -> Path:
+        return self.work / f"supernet-{VARIANTS.index(variant)}-{seed}"
+
+
+# --- Jobs: each writes one file, and is not done again where that is there --------------------------------------------
+
+
+def train_supernet(setup: Setup, variant: Variant, seed: int) -> dict[str, Any]:
+    """The accuracy of the largest network of every operator, epoch by epoch."""
+    run = setup.supernet(variant, seed)
+    options = setup.options(run, seed, train__epochs=str(setup.epochs), candidates="1")
+    overrides = {**(options.overrides or {}), **read_values(variant.settings)}
+    options = Options(**{**options.__dict__, "overrides": overrides})
+    search(read(FILE), run.with_suffix(".space"), options, None, variant.defines)
+    rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    return {"epochs": [{word: row[f"{METRIC} of {word}"] for word in OPERATORS} for row in rows]}
+
+
+def evolve(setup: Setup, budget: int, seed: int) -> dict[str, Any]:
+    """What evolution finds inside a budget with inherited weights."""
+    name = f"found-{budget}-{seed}"
+    options = setup.options(
+        setup.work / name,
+        seed,
+        supernet=str(setup.supernet(VARIANTS[0], seed)),
+        budget=f"macs <= {budget}",
+        trials=str(setup.trials),
+        storage="memory",
+    )
+    found = explore(read(FILE), setup.work / f"{name}.space", options, runtime="evolve")
+    best = found.front[0]
+    return {"architecture": dict(best.proposal.architecture), "inherited": best.metrics[METRIC]}
+
+
+def best_of_one(setup: Setup, budget: int, operator: str, seed: int) -> dict[str, Any]:
+    """Of architectures that have one operator everywhere, as many as evolution looks at, the one that scores best."""
+    space, data, task = setup.fitted()
+    graph = space.graph
+    fixed = {
+        path: list(decision.labels).index(operator)
+        for path, decision in graph.decisions.items()
+        if operator in decision.labels
+    }
+    inherited = load(setup.supernet(VARIANTS[0], seed), space, task, data, fabric_for(setup.options(), "32-true"))
+    drawn = in_window(pin(graph, fixed), budget, setup.trials, seed)
+    whole = [Architecture.of(graph, {**fixed, **one}) for one in drawn]
+    scores = [inherited.evaluate(one)[METRIC] for one in whole]
+    best = int(np.argmax(scores))
+    return {"architecture": whole[best].to_json(graph), "inherited": scores[best]}
+
+
+def in_window(graph: Any, budget: int | None, n: int, seed: int) -> list[Architecture]:
+    """Different uniform architectures of a budget."""
+    population = Population(graph)
+    window = {} if budget is None else {"macs": (WINDOW * budget, float(budget))}
+    rows = population.draw(4 * n, seed=seed, window=window)
+    return list(dict.fromkeys(population.diagram.encoding.decode(rows)))[:n]
+
+
+def score(setup: Setup, variant: Variant, seed: int, architectures: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """What architectures reach with the weights that they inherit."""
+    space, data, task = setup.fitted(variant)
+    inherited = load(setup.supernet(variant, seed), space, task, data, fabric_for(setup.options(), "32-true"))
+    found = [inherited.evaluate(Architecture.from_json(space.graph, one))[METRIC] for one in architectures]
+    return {"inherited": found}
+
+
+def alone(setup: Setup, architecture: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What an architecture reaches from scratch, on images that nothing was chosen by."""
+    space, data, task = setup.fitted()
+    section = space.sections["search"]
+    settings = Train.model_validate(with_recipe({**section.entries["train"], "epochs": setup.scratch}))
+    given = Architecture.from_json(space.graph, architecture)
+    evaluator = ScratchEvaluator(space, data, task, fabric_for(setup.options(), settings.precision), settings)
+    metrics = evaluator.evaluate(given, seed)
+    return {METRIC: metrics[METRIC], "macs": cost_of(space.graph, given)["macs"]}
+
+
+Job = tuple[str, Callable[..., dict[str, Any]], tuple[Any, ...]]
+
+
+def done(setup: Setup, jobs: Iterable[Job], workers: int) -> dict[str, dict[str, Any]]:
+    """The results of jobs by name, each from its file where there is one."""
+    wanted = {name: (function, arguments) for name, function, arguments in jobs}
+    files = {name: setup.work / f"{name}.json" for name in wanted}
+    missing = [name for name, file in files.items() if not file.exists()]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
+        running = {pool.submit(wanted[name][0], setup, *wanted[name][1]): name for name in missing}
+        for future in as_completed(running):
+            name = running[future]
+            write_text(files[name], json.dumps(future.result()) + "\n")
+            print(f"{name}: {files[name].read_text().strip()[-120:]}", flush=True)
+    return {name: json.loads(file.read_text()) for name, file in files.items()}
+
+
+def from_scratch(architectures: Mapping[str, Mapping[str, Any]], seeds: int) -> list[Job]:
+    """Jobs that train architectures; one that has several names is trained once."""
+    return [
+        (f"alone-{fingerprint(one)}-{seed}", alone, (one, seed))
+        for one in architectures.values()
+        for seed in range(seeds)
+    ]
+
+
+def fingerprint(architecture: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(architecture, sort_keys=True).encode()).hexdigest()[:12]
+
+
+# --- Results ----------------------------------------------------------------------------------------------------------
+
+
+def shown(values: list[float]) -> str:
+    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{spread}"
+
+
+def ways(setup: Setup, results: Mapping[str, Any], truth: list[float], seeds: int) -> list[str]:
+    """The table of the ways to train a supernet."""
+    lines = [
+        f"Supernets, {setup.epochs} epochs: top-1 in % on 500 images held back, of the largest network of each "
+        f"operator at the end; and Kendall's tau-b of inherited and own accuracy of {len(truth)} architectures.",
+        "",
+        "| supernet | seeds | convolution | local | axial | tau |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for number, variant in enumerate(VARIANTS):
+        last = [results[f"supernet-{number}-{seed}"]["epochs"][-1] for seed in range(seeds)]
+        taus = [kendalltau(results[f"score-{number}-{seed}"]["inherited"], truth).statistic for seed in range(seeds)]
+        cells = [shown([row[word] for row in last]) for word in OPERATORS]
+        spread = f" ± {statistics.stdev(taus):.2f}" if seeds > 1 else ""
+        cells.append(f"{statistics.mean(taus):.2f}{spread}")
+        lines.append(f"| {variant.name} | {seeds} | " + " | ".join(cells) + " |")
+    lines += ["", "Epoch by epoch (seed 0), convolution / local / axial:", ""]
+    for number, variant in enumerate(VARIANTS):
+        rows = results[f"supernet-{number}-0"]["epochs"]
+        each = ["/".join(f"{100 * row[word]:.0f}" for word in OPERATORS) for row in rows]
+        lines.append(f"- {variant.name}: " + ", ".join(each))
+    return lines
+
+
+def budgets(
+    setup: Setup, groups: Mapping[int, Mapping[str, list[str]]], own: Mapping[str, list[dict[str, Any]]]
+) -> list[str]:
+    """The table of the budgets: each cell is the mean over architectures and seeds, with the standard deviation."""
+    columns = ["found", "random", *OPERATORS]
+    lines = [
+        "",
+        f"From scratch, {setup.scratch} epochs: top-1 in % on the 2,000 test images.",
+        "",
+        "| MACs at most | found | random | convolution alone | local alone | axial alone |",
+        "|---|" + "---:|" * len(columns),
+    ]
+    for budget, names in groups.items():
+        cells = []
+        for column in columns:
+            runs = [row for one in names[column] for row in own[one]]
+            cells.append(f"{shown([row[METRIC] for row in runs])} (n = {len(runs)})")
+        lines.append(f"| {budget / 1e6:.0f}M | " + " | ".join(cells) + " |")
+    return lines
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help=f"the folder with {DATA}")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/oneshot"), help="OUT.json and OUT.md")
+    parser.add_argument("--work", type=Path, default=Path("runs/oneshot"), help="the folders of the runs")
+    parser.add_argument("--epochs", type=int, default=5, help="of a supernet")
+    parser.add_argument("--scratch", type=int, default=3, help="epochs of a network from scratch")
+    parser.add_argument("--trials", type=int, default=40, help="architectures that a search looks at")
+    parser.add_argument("--seeds", type=int, default=1, help="supernets of each way")
+    parser.add_argument("--again", type=int, default=2, help="trainings from scratch of what was chosen")
+    parser.add_argument("--once", type=int, default=1, help="trainings of each random network")
+    parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs what has not been run yet, then writes the tables."""
+    setup = Setup(args.data.resolve(), args.work, args.epochs, args.scratch, args.trials)
+    if not (setup.data / DATA).exists():
+        print(f"left out, as {setup.data / DATA} is missing")
+        return
+    graph = setup.fitted()[0].graph
+    drawn: dict[str, Mapping[str, Any]] = {}
+    for budget in (None, *BUDGETS):
+        for i, one in enumerate(in_window(graph, budget, RANDOM if budget else ANYWHERE, 1)):
+            drawn[f"random-{budget or 'anywhere'}-{i}"] = one.to_json(graph)
+    seeds = range(args.seeds)
+    jobs: list[Job] = [
+        (f"supernet-{number}-{seed}", train_supernet, (variant, seed))
+        for seed in seeds
+        for number, variant in enumerate(VARIANTS)
+    ]
+    results = done(setup, [*jobs, *from_scratch(drawn, args.once)], args.workers)
+
+    jobs = [(f"found-{budget}-{seed}", evolve, (budget, seed)) for budget in BUDGETS for seed in seeds]
+    jobs += [
+        (f"best-{budget}-{word}-{seed}", best_of_one, (budget, word, seed))
+        for budget in BUDGETS
+        for word in OPERATORS
+        for seed in seeds
+    ]
+    jobs += [
+        (f"score-{number}-{seed}", score, (variant, seed, list(drawn.values())))
+        for number, variant in enumerate(VARIANTS)
+        for seed in seeds
+    ]
+    results |= done(setup, jobs, args.workers)
+    chosen = {name: results[name]["architecture"] for name in results if name.startswith(("found-", "best-"))}
+    results |= done(setup, from_scratch(chosen, args.again), args.workers)
+
+    own = {
+        name: [
+            results[f"alone-{fingerprint(one)}-{seed}"] for seed in range(args.again if name in chosen else args.once)
+        ]
+        for name, one in {**drawn, **chosen}.items()
+    }
+    groups = {
+        budget: {
+            "found": [f"found-{budget}-{seed}" for seed in seeds],
+            "random": [name for name in drawn if name.startswith(f"random-{budget}-")],
+            **{word: [f"best-{budget}-{word}-{seed}" for seed in seeds] for word in OPERATORS},
+        }
+        for budget in BUDGETS
+    }
+    truth = [statistics.mean(row[METRIC] for row in own[name]) for name in drawn]
+    lines = [*ways(setup, results, truth, args.seeds), *budgets(setup, groups, own)]
+    text = "\n".join(lines) + "\n"
+    write_text(args.out.with_suffix(".json"), json.dumps({"results": results, "drawn": drawn}, indent=1) + "\n")
+    write_text(args.out.with_suffix(".md"), text)
+    print(text)
