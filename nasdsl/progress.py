@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
+COSTS = {"macs": "MACs", "flops": "FLOPs", "params": "parameters"}
+
+
 def amount(value: float) -> str:
     """`1.73M`, `267k`, `12`."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -27,10 +30,10 @@ def describe(facts: Mapping[str, Any]) -> str:
             parts.append(f"epoch {value:.1f}")
         elif name == "loss":
             parts.append(f"loss {value:.3f}")
-        elif name == "macs":
-            parts.append(f"{amount(value)} MACs left")
+        elif name in COSTS:
+            parts.append(f"{amount(value)} {COSTS[name]}")
         elif name == "units":
-            parts.append(f"{value} units left")
+            parts.append(f"{value} units")
         elif isinstance(value, float):
             parts.append(f"{name} {value:.4f}")
     return "  ".join(parts)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nasdsl.compiler.layers.attention import RelativeAttention
 from nasdsl.compiler.slices import take
 from nasdsl.compiler.supernet import Surgery
 from nasdsl.runtime.settings import Ema, Optimiser, Schedule, Train
@@ -224,11 +225,15 @@ def initialise(network: nn.Module, how: str) -> None:
     """Fresh weights.
 
     "mnas" (HR-NAS official code): convolutions normal with std sqrt(2 / fan out), linear layers uniform in
-    +-1/sqrt(outputs), biases 0; norms and attention stay as their modules made them.
+    +-1/sqrt(outputs), biases 0; norms stay as their modules made them, and so do attentions with relative positions,
+    whose logits nothing but the size of the first weights keeps small.
     """
     if how != "mnas":
         return
+    own = {part for module in network.modules() if isinstance(module, RelativeAttention) for part in module.modules()}
     for module in network.modules():
+        if module in own:
+            continue
         if isinstance(module, nn.Conv2d):
             area = module.kernel_size[0] * module.kernel_size[1]
             depthwise = module.groups == module.in_channels

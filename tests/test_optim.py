@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from nasdsl.compiler.layers.attention import AxialAttention
 from nasdsl.runtime.optim import (
     Average,
     RMSpropInside,
@@ -256,6 +257,16 @@ def test_mnas_weights_have_the_right_spread() -> None:
     assert 0.99 * bound < float(linear.weight.detach().abs().max()) <= bound
     assert float(linear.weight.detach().std()) == pytest.approx(bound / math.sqrt(3), rel=0.05)
     assert not linear.bias.any() and (norm.weight == 1).all() and not norm.bias.any()
+
+
+def test_attention_keeps_the_weights_that_keep_its_logits_small() -> None:
+    torch.manual_seed(0)
+    attention = AxialAttention(32, 64, 64, 4, 8, 8)
+    conv = nn.Conv2d(3, 32, 1)
+    before, first = parameters(attention), conv.weight.clone()
+    initialise(nn.Sequential(conv, attention), "mnas")
+    assert all(torch.equal(a, b) for a, b in zip(before, parameters(attention), strict=True))
+    assert not torch.equal(first, conv.weight)
 
 
 def test_torch_weights_are_left_alone() -> None:
