@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-
 COSTS = {"macs": "MACs", "flops": "FLOPs", "params": "parameters"}
 
 
