@@ -86,10 +86,9 @@ class Setup:
     scratch: int
     trials: int
 
-    def options(self, run: Path | None = None, seed: int = 0, **overrides: str) -> Options:
-        settings = {name.replace("__", "."): value for name, value in overrides.items()}
+    def options(self, run: Path | None = None, seed: int = 0, settings: Mapping[str, Any] | None = None) -> Options:
         return Options(
-            data=str(self.data / DATA), run=run, seed=seed, overrides=read_values(settings), accelerator="cpu"
+            data=str(self.data / DATA), run=run, seed=seed, overrides=dict(settings or {}), accelerator="cpu"
         )
 
     def fitted(self, variant: Variant = VARIANTS[0]) -> tuple[Space, DataSplits, Task]:
@@ -105,9 +104,8 @@ class Setup:
 def train_supernet(setup: Setup, variant: Variant, seed: int) -> dict[str, Any]:
     """The accuracy of the largest network of every operator, epoch by epoch."""
     run = setup.supernet(variant, seed)
-    options = setup.options(run, seed, train__epochs=str(setup.epochs), candidates="1")
-    overrides = {**(options.overrides or {}), **read_values(variant.settings)}
-    options = Options(**{**options.__dict__, "overrides": overrides})
+    settings = {"train.epochs": str(setup.epochs), "candidates": "1", **variant.settings}
+    options = setup.options(run, seed, read_values(settings))
     search(read(FILE), run.with_suffix(".space"), options, None, variant.defines)
     rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     return {"epochs": [{word: row[f"{METRIC} of {word}"] for word in OPERATORS} for row in rows]}
@@ -116,14 +114,9 @@ def train_supernet(setup: Setup, variant: Variant, seed: int) -> dict[str, Any]:
 def evolve(setup: Setup, budget: int, seed: int) -> dict[str, Any]:
     """What evolution finds inside a budget with inherited weights."""
     name = f"found-{budget}-{seed}"
-    options = setup.options(
-        setup.work / name,
-        seed,
-        supernet=str(setup.supernet(VARIANTS[0], seed)),
-        budget=f"macs <= {budget}",
-        trials=str(setup.trials),
-        storage="memory",
-    )
+    settings = {"budget": f"macs <= {budget}", "trials": str(setup.trials), "storage": "memory"}
+    supernet = {"supernet": str(setup.supernet(VARIANTS[0], seed))}
+    options = setup.options(setup.work / name, seed, {**read_values(settings), **supernet})
     found = explore(read(FILE), setup.work / f"{name}.space", options, runtime="evolve")
     best = found.front[0]
     return {"architecture": dict(best.proposal.architecture), "inherited": best.metrics[METRIC]}
