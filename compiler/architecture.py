@@ -19,8 +19,11 @@ class ArchitectureError(ValueError):
     """Values that are no architecture of a graph. `path` names the decision at fault."""
 
     def __init__(self, path: str, message: str):
+        super().__init__(path, message)  # what it is made from, so that it can be sent to another process
         self.path = path
-        super().__init__(message)
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,6 +61,9 @@ class CompileError(Exception):
         self.diagnostics = tuple(diagnostics)
         super().__init__("\n".join(d.message for d in diagnostics))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompileError, (self.diagnostics,)  # to another process
+
 
 def error(
     code: str, message: str, span: Span | None, label: str = "", *, others: Iterable[Label] = (), help: str = ""

@@ -19,6 +19,9 @@ class RunError(ValueError):
         self.help = help
         super().__init__(message)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return RunError, (str(self), self.help)  # to another process
+
 
 def is_part(file: Path) -> bool:
     """Whether a file is what a killed writer left behind."""

@@ -330,9 +330,9 @@ class Sandwich:
                 if path in drawn:
                     found.setdefault(path, drawn[path])
             if len(found) == len(self.operators):
-                return found
-        rest = [path for path in self.operators if path not in found]  # that hardly an architecture has
-        return {**found, **{path: value_of(self.graph.decisions[path], rng) for path in rest}}
+                break
+        # In one order, whatever was drawn first. What hardly an architecture has is drawn by itself.
+        return {p: found[p] if p in found else value_of(self.graph.decisions[p], rng) for p in self.operators}
 
     def _sizes(self, operators: Values, rng: np.random.Generator) -> Architecture:
         if self.uniform is None:

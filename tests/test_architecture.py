@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 
 from nasdsl.compiler.architecture import Architecture, ArchitectureError
 from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.expr import Among, Case, Kept, Symbol, less
 from nasdsl.compiler.graph import Graph, Requirement
+from nasdsl.compiler.source import Source, Span
+from nasdsl.runtime.data.errors import DataError
+from nasdsl.runtime.runs import RunError
 
 CONV = Among("op", 2, frozenset({0}))
 DECISIONS = [
@@ -96,3 +102,21 @@ def test_what_a_file_may_get_wrong(change: dict[str, object], message: str) -> N
     data = Architecture.of(GRAPH, VALUES).to_json(GRAPH)
     with pytest.raises(ArchitectureError, match=message):
         Architecture.from_json(GRAPH, {**data, **change})
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ArchitectureError("op.kernel", "wrong"),
+        error("code", "a message", Span(Source("text"), 1, 3), "label", help="help"),
+        TooWide("count", 100, 10, ["a"]),
+        RunError("no run", "begin one"),
+        DataError("no data", help="find some"),
+    ],
+    ids=lambda mistake: type(mistake).__name__,
+)
+def test_mistakes_reach_other_processes(mistake: Exception) -> None:
+    """As they come from workers of a pool."""
+    found = pickle.loads(pickle.dumps(mistake))
+    assert type(found) is type(mistake) and str(found) == str(mistake)
+    assert repr(vars(found)) == repr(vars(mistake))

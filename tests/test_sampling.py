@@ -206,6 +206,17 @@ def test_a_sandwich_shares_its_operators_and_reaches_the_ends(draw: str) -> None
     assert len(seen) == 4
 
 
+@pytest.mark.parametrize("draw", ["hierarchical", "uniform"])
+def test_a_sandwich_of_stages_of_any_depth_shares_its_operators(draw: str) -> None:
+    """Operators of blocks that only deeper architectures have are drawn in any order."""
+    stages = "first: repeat oneof(1..3) { block(8) }\n    stage: repeat oneof(1..3)"
+    text = BLOCKS.replace("stage: repeat oneof(1..2)", stages)
+    graph = elaborate(Source(text)).graph
+    for step in drawn(graph, 300, name="sandwich", draw=draw):
+        largest = step[0].architecture
+        assert all(agree(graph, one.architecture, largest) for one in step)
+
+
 def test_the_random_part_of_a_hierarchical_sandwich_follows_the_hierarchical_law() -> None:
     steps = drawn(blocks(), 4000, name="sandwich", random=1)
     assert_follows(counted(steps), law(blocks()))

@@ -43,9 +43,12 @@ class TooWide(Exception):
     """The exact answer needs a table of more than `limit` entries: up to `width`, over the decisions at `paths`."""
 
     def __init__(self, what: str, width: int, limit: int, paths: Sequence[str] = ()):
-        self.width, self.limit, self.paths = width, limit, tuple(paths)
+        self.what, self.width, self.limit, self.paths = what, width, limit, tuple(paths)
         size = f"{width:,}" if width < 10**18 else f"2^{width.bit_length() - 1}"
         super().__init__(f"{what} is too tangled for the exact answer: a table of {size} entries, more than {limit:,}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return TooWide, (self.what, self.width, self.limit, self.paths)  # to another process
 
 
 class Infeasible(ValueError):
