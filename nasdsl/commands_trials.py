@@ -43,7 +43,8 @@ def trials(args: Namespace) -> None:
 def _list(args: Namespace) -> None:
     from nasdsl.options import UsageError
     from nasdsl.runtime.runs import RunError
-    from nasdsl.runtime.trials import DATABASE, database_url, read_database
+    from nasdsl.runtime.storage import DATABASE, database_url
+    from nasdsl.runtime.trials import read_database
 
     if (args.run is None) == (args.storage is None):
         raise UsageError("name the folder of a run, or a database with --storage")

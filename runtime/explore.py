@@ -242,7 +242,8 @@ def _folder(path: Path, about: dict[str, Any], fresh: bool) -> RunFolder:
 def _ledger(run: RunFolder, about: Mapping[str, Any], settings: Evolve, objectives: Objectives, space: Space) -> Ledger:
     if settings.storage == "memory":
         return Memory()
-    from nasdsl.runtime.trials import Database, database_url
+    from nasdsl.runtime.storage import database_url
+    from nasdsl.runtime.trials import Database
 
     url = database_url(None if settings.storage == "file" else settings.storage, run.path)
     name = settings.study or space.name

@@ -26,169 +26,28 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
-import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy import event
-from sqlalchemy.exc import SQLAlchemyError
 
 from nasdsl.compiler.architecture import value_to_json
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.population import MEASURES
 from nasdsl.runtime.evolution.trial import Proposal, State, Trial
+from nasdsl.runtime.pulse import Pulse, born, machine
 from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.storage import open_storage
 
-DATABASE = "trials.db"
-"""The SQLite file in the folder of a run."""
-PATIENCE_SECONDS = 60
-TRIES = 10
 MOST_PARAMS = 200
 """A space with more choices has its decisions in the attribute `architecture` alone."""
-
-
-def database_url(storage: str | None, folder: Path) -> str:
-    """The URL of a database; by default an SQLite file in the folder."""
-    return storage if storage is not None else f"sqlite:///{(folder / DATABASE).resolve()}"
-
-
-def open_storage(url: str, heartbeat: int) -> RDBStorage:
-    """
-    Args:
-        heartbeat: seconds between signs of life; after four of them a worker counts as dead.
-
-    Raises:
-        RunError: there is no such database, or no driver for it.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for attempt in range(TRIES):
-        try:
-            return _opened(url, heartbeat)
-        except ImportError as problem:
-            raise RunError(
-                f"no driver for the database {_hidden(url)} is installed", _driver(url) or str(problem)
-            ) from None
-        except (SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as problem:
-            # Several workers that create the tables of an empty database at once get in each other's way.
-            if attempt == TRIES - 1 or isinstance(problem, ValueError | RuntimeError) or _hopeless(problem):
-                raise RunError(f"the database {_hidden(url)} cannot be opened: {_first_line(problem)}") from None
-            time.sleep(0.05 * 2 ** min(attempt, 4))
-    raise AssertionError
-
-
-def _opened(url: str, heartbeat: int) -> RDBStorage:
-    sqlite = url.startswith("sqlite")
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if sqlite:
-        options = {"connect_args": {"timeout": PATIENCE_SECONDS}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        storage = RDBStorage(url, options, heartbeat_interval=heartbeat, grace_period=4 * heartbeat)
-    if sqlite:
-        _lock_from_the_beginning(storage)
-    return storage
-
-
-def _lock_from_the_beginning(storage: RDBStorage) -> None:
-    """SQLite's transactions take the lock for writing when they begin, not when they write: what a transaction has read
-    is then still so when it writes. Python's driver would not even begin one for reading."""
-
-    def connected(connection: Any, _: Any) -> None:
-        connection.isolation_level = None
-        connection.execute("pragma journal_mode = wal")  # a commit need not wait for the disk
-        connection.execute("pragma synchronous = normal")
-
-    def begun(connection: Any) -> None:
-        connection.exec_driver_sql("begin immediate")
-
-    event.listen(storage.engine, "connect", connected)
-    event.listen(storage.engine, "begin", begun)
-    storage.engine.dispose()  # connections of before
-
-
-def _hopeless(problem: Exception) -> bool:
-    text = str(problem).lower()
-    return not any(word in text for word in ("exist", "unique", "locked", "duplicate", "integrity", "commit"))
-
-
-def _first_line(problem: Exception) -> str:
-    cause = problem.__cause__ or problem
-    return str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
-
-
-def _driver(url: str) -> str:
-    return "`pip install nasdsl[postgresql]` brings it" if url.startswith("postgresql") else ""
-
-
-def _hidden(url: str) -> str:
-    """Without the password."""
-    from sqlalchemy.engine import make_url
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return url
-
-
-def machine() -> str:
-    """What two processes have in common that see each other's numbers; empty where that cannot be told."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _born(pid: int) -> str:
-    """When a process began, in ticks; empty where there is none."""
-    try:
-        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if facts[0] in "ZX" else facts[19]  # of one that is dead nothing is left but that it was
-
-
-class _Pulse:
-    """Signs of life of the trial in hand, while it is evaluated."""
-
-    def __init__(self, storage: Any, seconds: int):
-        self.storage, self.seconds = storage, seconds
-        self.trial: int | None = None
-        self._over = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def begin(self, trial: int) -> None:
-        self.trial = trial
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._beat, daemon=True)
-            self._thread.start()
-
-    def _beat(self) -> None:
-        while not self._over.wait(self.seconds):
-            trial = self.trial
-            try:
-                if trial is not None:
-                    self.storage.record_heartbeat(trial)
-            except (SQLAlchemyError, StorageInternalError):
-                pass  # the database is busy or away; there are three more before anyone draws conclusions
-
-    def end(self) -> None:
-        self.trial = None
-
-    def close(self) -> None:
-        self._over.set()
-        if self._thread is not None:
-            self._thread.join()
 
 
 class Database:
@@ -225,8 +84,8 @@ class Database:
         ways: list[Literal["minimize", "maximize"]] = ["maximize" if up else "minimize" for up in directions.values()]
         self._study = _study(self._storage, name, ways, about, list(directions))
         self._id: int = self._storage.get_study_id_from_name(name)
-        self._me = {"machine": machine(), "pid": os.getpid(), "born": _born(os.getpid())}
-        self._pulse = _Pulse(self._storage, heartbeat)
+        self._me = {"machine": machine(), "pid": os.getpid(), "born": born(os.getpid())}
+        self._pulse = Pulse(self._storage, heartbeat)
         self._attempts: list[FrozenTrial] = []  # by number
         self._index: dict[int, int] = {}  # of the trial, by the number of the first attempt at it
         self._of_index: dict[int, list[int]] = {}  # the numbers of all attempts at each trial, rising
@@ -403,7 +262,7 @@ class Database:
             if attempt.state != TrialState.RUNNING or not owner:
                 continue
             ours = self._me["machine"] and owner["machine"] == self._me["machine"]
-            if ours and number != self._mine and _born(owner["pid"]) != owner["born"]:
+            if ours and number != self._mine and born(owner["pid"]) != owner["born"]:
                 lost.append(number)
         for number in lost:
             self._failed(number)

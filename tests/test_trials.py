@@ -27,8 +27,9 @@ from nasdsl.runtime.evolution.methods import METHODS
 from nasdsl.runtime.evolution.objectives import Objectives
 from nasdsl.runtime.evolution.trial import Ledger, Memory, Proposal, Trial
 from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.storage import database_url
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
-from nasdsl.runtime.trials import Database, database_url, read_database
+from nasdsl.runtime.trials import Database, read_database
 from tests import trial_worker
 
 TESTS = Path(__file__).parent

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nasdsl.page.study import Objective, Record, Study
+from nasdsl.runtime import storage as storages
 from nasdsl.runtime import trials as ledger
 from nasdsl.runtime.evolution.trial import State
 from nasdsl.runtime.runs import RunError
@@ -18,11 +19,11 @@ def database_url(run: Path, storage: str | None = None) -> str:
     Raises:
         RunError: the folder has none.
     """
-    file = run / ledger.DATABASE
+    file = run / storages.DATABASE
     if storage is None and not file.is_file():
         help = "a search that tries architectures one by one leaves them there; `--storage URL` names another database"
         raise RunError(f"{run} has no trials ({file.name} is missing)", help)
-    return ledger.database_url(storage, run)
+    return storages.database_url(storage, run)
 
 
 def read_study(url: str, name: str | None = None) -> Study:
