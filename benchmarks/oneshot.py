@@ -69,7 +69,7 @@ VARIANTS = (
     Variant("uniform draws", {"rule.draw": "uniform"}, {}),
     Variant(
         "no sandwich",
-        {"rule": "{ name: hierarchical, architectures: 4 }", "weight_decay_of": "all"},
+        {"rule.name": "hierarchical", "rule.architectures": "4", "weight_decay_of": "all"},
         {},
     ),
     Variant("heads share prefixes", {}, {"sharing": "prefix"}),
@@ -179,6 +179,8 @@ def done(setup: Setup, jobs: Iterable[Job], workers: int) -> dict[str, dict[str,
         running = {pool.submit(wanted[name][0], setup, *wanted[name][1]): name for name in missing}
         for future in as_completed(running):
             name = running[future]
+            if future.exception() is not None:
+                pool.shutdown(cancel_futures=True)
             write_text(files[name], json.dumps(future.result()) + "\n")
             print(f"{name}: {files[name].read_text().strip()[-120:]}", flush=True)
     return {name: json.loads(file.read_text()) for name, file in files.items()}

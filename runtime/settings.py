@@ -172,7 +172,8 @@ def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any], model: type[BaseModel] | None = None) -> dict[str, Any]:
-    """`base` with the entries of `over`, record by record.
+    """`base` with the entries of `over`, record by record. A record with another `name` is another thing, such as
+    another optimiser: it replaces the one that was there, of which nothing stays.
 
     Args:
         model: what the entries are settings of. What is one value there, such as a cost, is replaced whole.
@@ -181,10 +182,11 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any], model: type[BaseMod
     for key, value in over.items():
         inner = out.get(key)
         within = _model_of(model, key)
-        if isinstance(inner, Mapping) and isinstance(value, Mapping) and (model is None or within is not None):
+        out[key] = value
+        if not isinstance(inner, Mapping) or not isinstance(value, Mapping) or (model is not None and within is None):
+            continue
+        if value.get("name", inner.get("name")) == inner.get("name"):
             out[key] = merged(inner, value, within)
-        else:
-            out[key] = value
     return out
 
 

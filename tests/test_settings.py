@@ -15,7 +15,7 @@ from nasdsl.compiler.parse import read
 from nasdsl.compiler.source import Source
 from nasdsl.runtime.fit import train_settings
 from nasdsl.runtime.recipes import RECIPES, with_recipe
-from nasdsl.runtime.settings import Train, amount, merged, read_settings
+from nasdsl.runtime.settings import Optimiser, Train, amount, merged, read_settings
 from nasdsl.runtime.strategies.shrink import Shrink
 
 SPACE = """space small {{
@@ -46,6 +46,25 @@ def shown(diagnostic: Diagnostic) -> str:
     """The text that a diagnostic underlines."""
     assert diagnostic.span is not None
     return diagnostic.span.source.text[diagnostic.span.start : diagnostic.span.end]
+
+
+# --- Several layers of settings ---------------------------------------------------------------------------------------
+
+
+def test_a_record_with_another_name_replaces_the_one_that_was_there() -> None:
+    entries = "train: { optimiser: { name: sgd, lr: 0.3, momentum: 0.5, nesterov: true } }"
+    same = shrink(entries, **{"train.optimiser.lr": "0.2"}).train.optimiser
+    assert (same.name, same.lr, same.momentum, same.nesterov) == ("sgd", 0.2, 0.5, True)
+    for given in ({"train.optimiser.name": "adamw"}, {"train.optimiser": "{ name: adamw }"}):
+        assert shrink(entries, **given).train.optimiser == Optimiser(name="adamw")
+    other = shrink(entries, **{"train.optimiser.name": "adamw", "train.optimiser.lr": "0.1"}).train.optimiser
+    assert other == Optimiser(name="adamw", lr=0.1)
+
+
+def test_a_value_has_no_entries() -> None:
+    with pytest.raises(CompileError, match=r"`train\.optimiser` has a value already and no `lr`") as caught:
+        read_values({"train.optimiser": "sgd", "train.optimiser.lr": "0.1"})
+    assert caught.value.diagnostics[0].help == "give `train.optimiser` as one record: `train.optimiser={ ... }`"
 
 
 # --- Mistakes ---------------------------------------------------------------------------------------------------------

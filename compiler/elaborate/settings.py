@@ -116,8 +116,12 @@ def read_values(texts: Mapping[str, str]) -> dict[str, Any]:
         frame = Frame(Builder(), Scope(), functions={}, settings=True)
         record = out
         *parents, last = key.split(".")
-        for parent in parents:
+        for depth, parent in enumerate(parents, 1):
             record = record.setdefault(parent, {})
+            if not isinstance(record, dict):
+                whole = ".".join(parents[:depth])
+                message = f"`{whole}` has a value already and no `{key.removeprefix(whole + '.')}`"
+                raise error("bad-setting", message, None, help=f"give `{whole}` as one record: `{whole}={{ ... }}`")
         record[last] = plain(evaluate(node, frame, key), node.span)
     return out
 
