@@ -37,8 +37,9 @@ from nasdsl.runtime.known import Table, TableSettings
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
 
 AT = (50, 100, 200, 500)
-OWN = ("random", "regularised", "nsga2", "local")
+OWN = ("random", "regularised", "nsga2", "local", "surrogate")
 OPTUNA = ("tpe", "nsga2_optuna")
+SLOW = ("surrogate", *OPTUNA)
 ALONE = " alone"
 EQUAL = " (equal cells apart)"
 CELL = (
@@ -257,19 +258,24 @@ def wanted(args: argparse.Namespace) -> Iterator[tuple[Case, str, int]]:
             continue
         whole = case.table == "nasbench201"
         single = case.cost is None
-        methods = [*OWN, *(name + EQUAL for name in OWN if whole and single and case.search == case.report)]
+        methods = [
+            *OWN,
+            *(name + EQUAL for name in OWN if name not in SLOW and whole and single and case.search == case.report),
+        ]
         methods += [*OPTUNA, *(name + ALONE for name in OPTUNA if whole)]
         for method in methods:
-            seeds = args.optuna_seeds if method.startswith(OPTUNA) else args.seeds if single else args.front_seeds
+            seeds = args.front_seeds if not single else args.slow_seeds if method in SLOW else args.seeds
             yield from ((case, method, seed) for seed in range(seeds) if not args.method or method in args.method)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the folder with the tables")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tables"), help="OUT.jsonl and OUT.md")
-    parser.add_argument("--seeds", type=int, default=100, help="of the methods here")
-    parser.add_argument("--front-seeds", type=int, default=20, help="of these with two objectives")
-    parser.add_argument("--optuna-seeds", type=int, default=20, help="of Optuna's samplers, which take longer")
+    parser.add_argument("--seeds", type=int, default=100, help="of the quick methods with one objective")
+    parser.add_argument(
+        "--slow-seeds", type=int, default=20, help="of those that take longer: models, and what asks them"
+    )
+    parser.add_argument("--front-seeds", type=int, default=20, help="of all methods with two objectives")
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="cases with this in their name")
     parser.add_argument("--method", action="append", default=[], metavar="NAME")
 
