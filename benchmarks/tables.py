@@ -37,7 +37,7 @@ from nasdsl.runtime.known import Table, TableSettings
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
 
 AT = (50, 100, 200, 500)
-OWN = ("random", "regularised", "nsga2", "local")
+OWN = ("random", "regularised", "nsga2", "local", "surrogate")
 OPTUNA = ("tpe", "nsga2_optuna")
 ALONE = " alone"
 EQUAL = " (equal cells apart)"
