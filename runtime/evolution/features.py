@@ -1,11 +1,10 @@
-"""Architectures as points: how far two of them lie apart, seen in several ways.
+"""Architectures as points: how far two of them lie apart, seen in two ways.
 
 - *decisions*: what is chosen where. Of a choice a column for each option, or one number where the options are numbers;
   of a subset a column for each item; of an order the place of each item; of units how many are kept (which ones, no
   search of hundreds of evaluations could learn); and whether it is there, where it may be absent.
 - *alike*: the same summed over all decisions that one place in the source made, which are its copies: how often each
   option was chosen, wherever. It learns from all copies at once, and is short where there are hundreds of them.
-- *costs*: the logarithms of MACs and parameters, which are known exactly before anything is evaluated.
 
 Each way is scaled so that two uniform architectures are apart by 1 on average (their squared distance), so that the
 same length scales suit every space.
@@ -40,7 +39,6 @@ class Features:
 
     def __init__(self, candidates: Candidates):
         self.candidates = candidates
-        self.measures = candidates.population.measures
         encoding = candidates.encoding
         self._parts = [
             (decision, encoding.columns[path])
@@ -49,8 +47,7 @@ class Features:
         ]
         self._groups = _alike([decision for decision, _ in self._parts])
         rng = np.random.Generator(np.random.PCG64(0))
-        rows = candidates.some(REFERENCE, rng)
-        raw = self._raw(rows, candidates.population.costs(rows))
+        raw = self._raw(candidates.some(REFERENCE, rng))
         self._project = {
             name: rng.standard_normal((block.shape[1], MOST_COLUMNS)) / np.sqrt(MOST_COLUMNS)
             for name, block in raw.items()
@@ -61,30 +58,24 @@ class Features:
         self._scale = {name: 1 / np.sqrt(value) for name, value in apart.items() if value > 1e-12}
         self.names = tuple(self._scale)
 
-    def __call__(self, rows: Rows, costs: NDArray[Any]) -> Points:
+    def __call__(self, rows: Rows) -> Points:
         """
         Args:
             rows: [n, width] of the candidates' encoding.
-            costs: [n, measures] theirs.
         """
-        raw = self._raw(rows, costs)
+        raw = self._raw(rows)
         return [
             (raw[name] @ self._project[name] if name in self._project else raw[name]) * self._scale[name]
             for name in self.names
         ]
 
-    def _raw(self, rows: Rows, costs: NDArray[Any]) -> dict[str, Floats]:
+    def _raw(self, rows: Rows) -> dict[str, Floats]:
         """[n, columns] of each way, unscaled."""
         blocks = [_columns(decision, rows[:, columns]) for decision, columns in self._parts]
         out = {"decisions": _beside(blocks, len(rows))}
         if len(self._groups) < len(blocks):
             sums = [np.sum([blocks[i] for i in group], axis=0) / np.sqrt(len(group)) for group in self._groups]
             out["alike"] = _beside(sums, len(rows))
-        logs = np.log(np.maximum(costs, 1).astype(np.float64))
-        if not hasattr(self, "_spread"):
-            self._spread = logs.std(axis=0)
-        varied = self._spread > 1e-9  # a space where all architectures cost the same learns nothing from it
-        out["costs"] = logs[:, varied] / self._spread[varied]
         return out
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,17 +29,14 @@ from nasdsl.runtime.evolution.objectives import Values, order
 from nasdsl.runtime.evolution.process import Process, Scales, fitted
 from nasdsl.runtime.evolution.trial import Trial
 
-Costs: TypeAlias = NDArray[Any]
-"""[n, measures], or [n] of one"""
-
 FIRST = 10  # trials that are uniform draws
 CANDIDATES = 1024
 CELLS = 1 << 24  # of all candidates; where architectures have tens of thousands of columns there are fewer
-LEADERS = 20  # the best trials, near which is searched
+LEADERS = 10  # the best trials, near which is searched
 POOL = 4096  # rows of a pool that are all looked at
 MOST = 512  # trials that a process learns from
 LEARNT = 256  # trials that its scales are fitted to
-GROWTH = 1.2  # scales are fitted anew when there are so many times more trials
+GROWTH = 1.1  # scales are fitted anew when there are so many times more trials
 DRAWS = 16  # of what candidates may be worth, of several objectives
 AUGMENTED = 0.05  # the share of the sum in a scalarisation (Knowles 2006)
 
@@ -59,8 +56,7 @@ class Surrogate:
         known = self._known
         asked = _candidates(history, rng)
         if known.features.names:
-            points, costs = known.of_candidates(asked.rows)
-            promise = _promise(known, history, points, costs, rng)
+            promise = _promise(known, history, asked.rows, rng)
         else:
             promise = np.zeros(len(asked.rows))
         for at in np.argsort(-promise, kind="stable"):
@@ -78,25 +74,20 @@ class _Known:
         self.features = Features(history.candidates)
         self._points: dict[int, Points] = {}
         self._scales: dict[tuple[int, ...], Scales] = {}
-        self._pool: tuple[Points, Costs] | None = None
+        self._pool: Points | None = None
 
-    def of_candidates(self, rows: Rows) -> tuple[Points, Costs]:
-        """Points and costs of rows; those of a pool are always the same."""
-        whole = rows is self.features.candidates.pool
-        if whole and self._pool is not None:
-            return self._pool
-        costs = self.features.candidates.population.costs(rows)
-        found = self.features(rows, costs), costs
-        if whole:
-            self._pool = found
-        return found
+    def of_candidates(self, rows: Rows) -> Points:
+        """Points of rows; those of a pool are always the same."""
+        if rows is not self.features.candidates.pool:
+            return self.features(rows)
+        if self._pool is None:
+            self._pool = self.features(rows)
+        return self._pool
 
     def of_trials(self, trials: Sequence[Trial], history: History) -> Points:
         missing = [trial for trial in trials if trial.index not in self._points]
         if missing:
-            rows = np.stack([history.row(trial) for trial in missing])
-            costs = [[trial.proposal.costs[name] for name in self.features.measures] for trial in missing]
-            blocks = self.features(rows, np.asarray(costs))
+            blocks = self.features(np.stack([history.row(trial) for trial in missing]))
             for i, trial in enumerate(missing):
                 self._points[trial.index] = [block[i] for block in blocks]
         found = [self._points[trial.index] for trial in trials]
@@ -155,24 +146,20 @@ def _candidates(history: History, rng: np.random.Generator) -> _Candidates:
 # --- What it promises
 
 
-def _promise(known: _Known, history: History, points: Points, costs: Costs, rng: np.random.Generator) -> Floats:
+def _promise(known: _Known, history: History, rows: Rows, rng: np.random.Generator) -> Floats:
     """[n] of candidates; more is better."""
     used = _learnt_from(history.losses)
     trials = [history.trials[i] for i in used]
     losses = history.losses[used]
     values = np.stack([_quantiles(column) for column in losses.T], axis=1)
-    mean, deviation = np.empty((2, len(points[0]), losses.shape[1]))
-    own = known.of_trials(trials, history)
+    points, own = known.of_candidates(rows), known.of_trials(trials, history)
     pending = known.of_trials(history.pending, history) if history.pending else None
-    for number, name in enumerate(history.objectives.names):
-        sign = -1 if history.objectives.maximised[number] else 1
-        cost = _cost(name, costs, known.features.measures)
-        if cost is not None and not any(name in trial.metrics for trial in trials):
-            mean[:, number] = _quantiles_of(sign * cost, losses[:, number], values[:, number])
-            deviation[:, number] = 0
-        elif np.ptp(losses[:, number]) == 0:
-            mean[:, number] = deviation[:, number] = 0
-        else:
+    mean, deviation = np.zeros((2, len(rows), losses.shape[1]))
+    for number, up in enumerate(history.objectives.maximised):
+        cost = _known_cost(history.objectives.names[number], rows, history)
+        if cost is not None:
+            mean[:, number] = _quantiles_of(-cost if up else cost, losses[:, number], values[:, number])
+        elif np.ptp(losses[:, number]) > 0:
             process, seen = _process(known.scales(number, history), own, values[:, number], pending)
             mean[:, number], deviation[:, number] = process.at(squared(seen, points))
     if losses.shape[1] == 1:
@@ -201,11 +188,13 @@ def _process(scales: Scales, own: Points, values: Floats, pending: Points | None
     return Process(squared(both, both), np.concatenate((values, believed)), scales), both
 
 
-def _cost(name: str, costs: Costs, measures: Sequence[str]) -> Costs | None:
-    """[n] a cost that is known without an evaluation; None where it is none."""
-    if name == "flops":
-        return 2 * costs[:, list(measures).index("macs")]
-    return costs[:, list(measures).index(name)] if name in measures else None
+def _known_cost(name: str, rows: Rows, history: History) -> NDArray[np.int64] | None:
+    """[n] an objective that is known without an evaluation; None where it is none."""
+    measure = "macs" if name == "flops" else name
+    population = history.candidates.population
+    if measure not in population.measures or any(name in trial.metrics for trial in history.trials):
+        return None  # what an evaluation gives goes before the cost of the same name
+    return population.costs(rows, [measure])[:, 0] * (2 if name == "flops" else 1)
 
 
 def _quantiles(losses: Floats) -> Floats:
