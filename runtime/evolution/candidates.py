@@ -39,7 +39,6 @@ DRAWN = 1 << 16
 MUTANTS = 32  # of one architecture, looked at at a time; a few cost as much as one
 NEIGHBOURS = 1024  # mutants that show what the neighbours of an architecture are
 RINGS = 12  # steps away from an architecture whose neighbours are all known
-STEPS = 3  # decisions that a child of two differs in at most from what lies between them
 REMEMBERED = 100  # architectures whose neighbours are kept
 AROUND = 20  # rows of a pool that count as the neighbours of one
 MOST_TRIED = 1 << 20
@@ -254,19 +253,14 @@ class Candidates:
         return child
 
     def children(self, a: Rows, b: Rows, rng: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
-        """Crosses between the rows of `a` and those of `b`, each with one to three decisions changed after that, inside
-        the budgets. A row with itself has its mutants alone. Not of a pool.
+        """Crosses between the rows of `a` and those of `b`, each changed in one decision after that, inside the budgets.
+        Of equal rows these are mutants. Not of a pool.
 
         Returns:
             [m <= n, width] the children that could be made, and [m] the numbers of their parents.
         """
-        rows = self.variation.crossover_matrix(a, b, rng)
-        wanted = rng.integers(1, STEPS + 1, size=len(a))
-        able = np.ones(len(rows), np.bool_)
-        for step in range(STEPS):
-            at = np.flatnonzero(able & (wanted > step))
-            rows[at], decision = self.variation.mutate_matrix(rows[at], rng)
-            able[at] = decision >= 0
+        rows, decision = self.variation.mutate_matrix(self.variation.crossover_matrix(a, b, rng), rng)
+        able = decision >= 0
         if self.within is None:
             able &= self.inside(rows)
         kept = np.flatnonzero(able)
