@@ -253,8 +253,8 @@ class Candidates:
         return child
 
     def children(self, a: Rows, b: Rows, rng: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
-        """Crosses between the rows of `a` and those of `b`, each changed in one decision after that, inside the budgets.
-        Of equal rows these are mutants. Not of a pool.
+        """Crosses between the rows of `a` and those of `b`, then changed in one decision, inside the budgets. Of equal
+        rows these are mutants. Not of a pool.
 
         Returns:
             [m <= n, width] the children that could be made, and [m] the numbers of their parents.

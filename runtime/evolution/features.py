@@ -1,10 +1,11 @@
-"""Architectures as points: how far two of them lie apart, seen in two ways.
+"""Architectures as points: how far two of them lie apart, seen in several ways.
 
-- *decisions*: what is chosen where. Of a choice a column for each option, or one number where the options are numbers;
-  of a subset a column for each item; of an order the place of each item; of units how many are kept (which ones, no
-  search of hundreds of evaluations could learn); and whether it is there, where it may be absent.
-- *alike*: the same summed over all decisions that one place in the source made, which are its copies: how often each
-  option was chosen, wherever. It learns from all copies at once, and is short where there are hundreds of them.
+- What is chosen where. Of a choice a column for each option, or one number where the options are numbers; of a subset a
+  column for each item; of an order the place of each item; of units how many are kept (which ones, no search of some
+  hundred evaluations could learn); and whether it is there, where it may be absent. Decisions that one place in the
+  source made are copies of each other and one way of seeing, so that what matters can be told from what does not.
+- The same summed over all copies: how often each option was chosen, wherever. It learns from all copies at once, and is
+  short where there are hundreds of them.
 
 Each way is scaled so that two uniform architectures are apart by 1 on average (their squared distance), so that the
 same length scales suit every space.
@@ -26,6 +27,7 @@ Points: TypeAlias = list[NDArray[np.float64]]
 """[n, columns] of each way of seeing."""
 Floats: TypeAlias = NDArray[np.float64]
 
+WAYS = 6  # of seeing decisions, beside that of their copies: each has a length scale that is to be learnt
 REFERENCE = 128  # uniform architectures that set the scales
 MOST_COLUMNS = 1024  # of one way; more are projected at random, which keeps distances (Johnson and Lindenstrauss 1984)
 
@@ -34,7 +36,7 @@ class Features:
     """Of the architectures that a search may propose. Always the same for the same space and budgets.
 
     Attributes:
-        names: of the ways of seeing; those in which no two architectures differ are left out.
+        ways: how many ways of seeing there are; those in which no two architectures differ are left out.
     """
 
     def __init__(self, candidates: Candidates):
@@ -48,15 +50,16 @@ class Features:
         self._groups = _alike([decision for decision, _ in self._parts])
         rng = np.random.Generator(np.random.PCG64(0))
         raw = self._raw(candidates.some(REFERENCE, rng))
-        self._project = {
-            name: rng.standard_normal((block.shape[1], MOST_COLUMNS)) / np.sqrt(MOST_COLUMNS)
-            for name, block in raw.items()
-            if block.shape[1] > MOST_COLUMNS
-        }
         # The mean squared distance between two of them is twice the sum of the variances.
-        apart = {name: 2 * block.var(axis=0).sum() for name, block in raw.items()}
-        self._scale = {name: 1 / np.sqrt(value) for name, value in apart.items() if value > 1e-12}
-        self.names = tuple(self._scale)
+        apart = [2 * float(block.var(axis=0).sum()) for block in raw]
+        self._kept = [number for number, value in enumerate(apart) if value > 1e-12]
+        self._scales = [apart[number] ** -0.5 for number in self._kept]
+        self._turns = {
+            number: rng.standard_normal((raw[number].shape[1], MOST_COLUMNS)) / np.sqrt(MOST_COLUMNS)
+            for number in self._kept
+            if raw[number].shape[1] > MOST_COLUMNS
+        }
+        self.ways = len(self._kept)
 
     def __call__(self, rows: Rows) -> Points:
         """
@@ -64,18 +67,16 @@ class Features:
             rows: [n, width] of the candidates' encoding.
         """
         raw = self._raw(rows)
-        return [
-            (raw[name] @ self._project[name] if name in self._project else raw[name]) * self._scale[name]
-            for name in self.names
-        ]
+        kept = [raw[number] @ self._turns[number] if number in self._turns else raw[number] for number in self._kept]
+        return [block * scale for block, scale in zip(kept, self._scales, strict=True)]
 
-    def _raw(self, rows: Rows) -> dict[str, Floats]:
+    def _raw(self, rows: Rows) -> Points:
         """[n, columns] of each way, unscaled."""
         blocks = [_columns(decision, rows[:, columns]) for decision, columns in self._parts]
-        out = {"decisions": _beside(blocks, len(rows))}
+        out = [_beside([blocks[i] for i in group], len(rows)) for group in _bundled(self._groups)]
         if len(self._groups) < len(blocks):
             sums = [np.sum([blocks[i] for i in group], axis=0) / np.sqrt(len(group)) for group in self._groups]
-            out["alike"] = _beside(sums, len(rows))
+            out.append(_beside(sums, len(rows)))
         return out
 
 
@@ -103,6 +104,14 @@ def _alike(decisions: Sequence[Decision]) -> list[list[int]]:
         )
         groups.setdefault(key, []).append(i)
     return list(groups.values())
+
+
+def _bundled(groups: Sequence[list[int]]) -> list[list[int]]:
+    """At most `WAYS` groups: the greatest, and one of all the others."""
+    ranked = sorted(groups, key=len, reverse=True)
+    if len(ranked) <= WAYS:
+        return ranked
+    return [*ranked[: WAYS - 1], sorted(i for group in ranked[WAYS - 1 :] for i in group)]
 
 
 def _columns(decision: Decision, block: Rows) -> Floats:

@@ -2,9 +2,10 @@
 come into question the one is evaluated that promises most.
 
 What comes into question is drawn inside the budgets, half of it uniformly, half near the best trials. Promise is
-expected improvement (Jones et al. 1998). Of several objectives each has a process of its own, but for costs, which are
-known; what is improved is the greatest of them, weighted at random anew for each proposal (ParEGO, Knowles 2006).
-Values are modelled by their ranks, as normal quantiles, so that a few failures do not count for all.
+expected improvement (Jones et al. 1998), and less of it where hardly anything is left to learn (Huang et al. 2006). Of
+several objectives each has a process of its own, but for costs, which are known; what is improved is the greatest of
+them, weighted at random anew for each proposal (ParEGO, Knowles 2006). Values are modelled by their ranks, as normal
+quantiles, so that a few failures do not count for all.
 
 Architectures that other workers have in hand count as evaluated with the value that the model expects of them (kriging
 believer, Ginsbourger et al. 2010), so that workers look in different places.
@@ -38,6 +39,7 @@ MOST = 512  # trials that a process learns from
 LEARNT = 256  # trials that its scales are fitted to
 GROWTH = 1.1  # scales are fitted anew when there are so many times more trials
 DRAWS = 16  # of what candidates may be worth, of several objectives
+LEAST = 1e-9  # improvement that is to be expected; where there is less the lowest bound counts
 AUGMENTED = 0.05  # the share of the sum in a scalarisation (Knowles 2006)
 
 
@@ -55,7 +57,7 @@ class Surrogate:
             self._known = _Known(history)
         known = self._known
         asked = _candidates(history, rng)
-        if known.features.names:
+        if known.features.ways:
             promise = _promise(known, history, asked.rows, rng)
         else:
             promise = np.zeros(len(asked.rows))
@@ -155,6 +157,7 @@ def _promise(known: _Known, history: History, rows: Rows, rng: np.random.Generat
     points, own = known.of_candidates(rows), known.of_trials(trials, history)
     pending = known.of_trials(history.pending, history) if history.pending else None
     mean, deviation = np.zeros((2, len(rows), losses.shape[1]))
+    news = np.zeros(len(rows))
     for number, up in enumerate(history.objectives.maximised):
         cost = _known_cost(history.objectives.names[number], rows, history)
         if cost is not None:
@@ -162,9 +165,15 @@ def _promise(known: _Known, history: History, rows: Rows, rng: np.random.Generat
         elif np.ptp(losses[:, number]) > 0:
             process, seen = _process(known.scales(number, history), own, values[:, number], pending)
             mean[:, number], deviation[:, number] = process.at(squared(seen, points))
+            news = np.maximum(news, _news(deviation[:, number], process.variance * process.scales.noise))
+    if not deviation.any():
+        news[:] = 1  # nothing is uncertain
     if losses.shape[1] == 1:
-        return _improvement(mean[:, 0], deviation[:, 0], float(values.min()))
-    return _scalar_improvement(mean, deviation, values, rng)
+        expected, bound = _improvement(mean[:, 0], deviation[:, 0], float(values.min()))
+    else:
+        expected, bound = _scalar_improvement(mean, deviation, values, rng)
+    expected = expected * news
+    return expected if expected.max(initial=0) > LEAST else -bound
 
 
 def _learnt_from(losses: Values) -> NDArray[np.int64]:
@@ -214,15 +223,28 @@ def _quantiles_of(wanted: Any, losses: Floats, values: Floats) -> Floats:
     return found
 
 
-def _improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
-    """[n] expected improvement on the best value; where there is none to be expected, the lowest bound counts."""
+def _improvement(mean: Floats, deviation: Floats, best: float) -> tuple[Floats, Floats]:
+    """[n] expected improvement on the best value, and [n] how low it may go."""
     deviation = np.maximum(deviation, 1e-9)
     z = (best - mean) / deviation
     expected: Floats = deviation * (z * ndtr(z) + np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi))
-    return expected if expected.max() > 1e-9 else deviation - mean
+    return expected, mean - deviation
 
 
-def _scalar_improvement(mean: Floats, deviation: Floats, values: Floats, rng: np.random.Generator) -> Floats:
+def _news(deviation: Floats, noise: float) -> Floats:
+    """[n] the share of what an evaluation tells that is not noise (Huang et al. 2006): little where an equal one is
+    known. Without it architectures that differ in what does not matter would be evaluated one after the other.
+
+    Args:
+        noise: its variance.
+    """
+    found: Floats = 1 - np.sqrt(noise / np.maximum(deviation**2 + noise, 1e-300))
+    return found
+
+
+def _scalar_improvement(
+    mean: Floats, deviation: Floats, values: Floats, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
     """[n] the same of a random augmented Chebyshev scalarisation, on average over draws from the processes."""
     weights = rng.dirichlet(np.ones(values.shape[1]))
     low, span = values.min(axis=0), np.maximum(np.ptp(values, axis=0), 1e-9)
@@ -235,4 +257,4 @@ def _scalar_improvement(mean: Floats, deviation: Floats, values: Floats, rng: np
     best = scalar(values).min()
     drawn = mean + deviation * rng.standard_normal((DRAWS, *mean.shape))
     expected: Floats = np.maximum(best - scalar(drawn), 0).mean(axis=0)
-    return expected if expected.max() > 1e-9 else -scalar(mean - deviation)
+    return expected, scalar(mean - deviation)
