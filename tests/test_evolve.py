@@ -33,7 +33,7 @@ from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.search import Options
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
 
-METHODS = ("random", "regularised", "nsga2", "local", "tpe", "nsga2_optuna")
+METHODS = ("random", "regularised", "nsga2", "local", "surrogate", "tpe", "nsga2_optuna")
 
 SPACE = """
 space odds {

@@ -252,6 +252,20 @@ class Candidates:
             return a
         return child
 
+    def children(self, a: Rows, b: Rows, rng: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
+        """Crosses between the rows of `a` and those of `b`, then changed in one decision, inside the budgets. Of equal
+        rows these are mutants. Not of a pool.
+
+        Returns:
+            [m <= n, width] the children that could be made, and [m] the numbers of their parents.
+        """
+        rows, decision = self.variation.mutate_matrix(self.variation.crossover_matrix(a, b, rng), rng)
+        able = decision >= 0
+        if self.within is None:
+            able &= self.inside(rows)
+        kept = np.flatnonzero(able)
+        return rows[kept], kept
+
     # --- Pools
 
     @cached_property

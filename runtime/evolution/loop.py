@@ -92,12 +92,18 @@ class Search:
         trials = self.ledger.trials
         return [trials[index] for index in sorted(trials) if trials[index].state == "complete"]
 
+    def _pending(self) -> list[Trial]:
+        trials = self.ledger.trials
+        return [trials[index] for index in sorted(trials) if trials[index].state in ("waiting", "running")]
+
     def _propose(self) -> bool:
         """Writes down a proposal; False where nothing is left to propose."""
         trials, index = self._complete(), self.ledger.proposed
         history = History(
             trials,
             self.objectives.losses([trial.objectives for trial in trials]),
+            self.objectives,
+            self._pending(),
             {trial.proposal.function for trial in self.ledger.trials.values()},
             index,
             self._rows,

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nasdsl.runtime.evolution.candidates import Candidates, Row
-from nasdsl.runtime.evolution.objectives import Values, front, order
+from nasdsl.runtime.evolution.objectives import Objectives, Values, front, order
 from nasdsl.runtime.evolution.trial import Trial
 
 
@@ -39,6 +39,8 @@ class History:
     Attributes:
         trials: complete ones, by rising index.
         losses: [n, objectives] theirs; less is better.
+        objectives: what these are.
+        pending: trials that wait or that someone evaluates, by rising index.
         seen: functions (or keys) of all trials, also of those that are not complete.
         index: how many proposals there were before.
         rows: of trials, by index, as far as they were asked for.
@@ -47,6 +49,8 @@ class History:
 
     trials: list[Trial]
     losses: Values
+    objectives: Objectives
+    pending: list[Trial]
     seen: Collection[str]
     index: int
     rows: dict[int, Row]

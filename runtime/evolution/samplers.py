@@ -27,6 +27,7 @@ from nasdsl.compiler.architecture import Architecture, is_present
 from nasdsl.compiler.decision import Decision
 from nasdsl.runtime.evolution.candidates import Row
 from nasdsl.runtime.evolution.methods import METHODS, History, Idea, Method, Rates, draw
+from nasdsl.runtime.evolution.surrogate import Surrogate
 
 ASKED = 5  # times for something that has not been seen
 NEAR = 256  # draws among which the nearest is taken
@@ -176,5 +177,7 @@ def _nsga3(seed: int, rates: Rates) -> BaseSampler:
 
 def find_method(name: str) -> Method:
     """The method of a setting."""
+    if name == "surrogate":
+        return Surrogate()
     made = {"tpe": _tpe, "nsga2_optuna": _nsga2, "nsga3_optuna": _nsga3}
     return Sampled(made[name]) if name in made else METHODS[name]

@@ -15,7 +15,7 @@ from nasdsl.runtime.known import TableSettings
 from nasdsl.runtime.limits import Cost, bound_of
 from nasdsl.runtime.settings import Settings, Train
 
-Method = Literal["random", "regularised", "nsga2", "local", "tpe", "nsga2_optuna", "nsga3_optuna"]
+Method = Literal["random", "regularised", "nsga2", "local", "surrogate", "tpe", "nsga2_optuna", "nsga3_optuna"]
 
 TOURNAMENT = 10  # of 20: NAS-Bench-201 and NAS-Bench-MR reward those who hurry (benchmarks/results/tables.md)
 CROSSOVER = 0.9  # Deb et al. 2002
@@ -35,7 +35,8 @@ class Evolve(Settings):
         budget: such as `macs <= 600M`, or a list of these. Together with the budgets of the space (`require`) they hold
             for everything that is evaluated.
         method: `random` without replacement; `regularised` evolution (Real et al. 2019); `nsga2` (Deb et al. 2002);
-            `local` search (White et al. 2021); or a sampler of Optuna's: `tpe`, `nsga2_optuna`, `nsga3_optuna`.
+            `local` search (White et al. 2021); `surrogate`, a Gaussian process and expected improvement (of several
+            objectives ParEGO, Knowles 2006); or a sampler of Optuna's: `tpe`, `nsga2_optuna`, `nsga3_optuna`.
         trials: evaluations in all, by all workers. It may be raised later: the search then goes on.
         population: how many trials may be parents; of the methods that have one.
         tournament: of so many, drawn by chance, the best becomes a parent; by default 10, in `nsga2` 2.
