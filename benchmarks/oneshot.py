@@ -4,16 +4,17 @@
 
 `spaces/trionet_small.space` on 10,000 images of CIFAR-10. Supernets are trained in four ways: as the file says
 (hierarchical draws, the sandwich rule, Multi-Head Sharing), and with each of the three taken away; all train four
-networks in a step. Each shows the largest network of every operator while it trains, and how its scores of some
-architectures agree with what these reach alone (Kendall's tau-b). The first is searched by evolution under three
-budgets of MACs; what is found is trained from scratch beside random architectures of the same budget, and beside the
-best networks of one operator alone, of as many by the same scores. What is done already is not done again.
+networks in a step. Each shows the largest network of every operator while it trains, and how its scores of
+architectures of all sizes agree with what these reach alone (Kendall's tau-b). The first is searched by evolution under
+three budgets of MACs; what is found is trained from scratch beside random architectures of the same budget, and beside
+the best networks of one operator alone, of as many by the same scores. What is done already is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import multiprocessing
 import statistics
@@ -31,6 +32,7 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.elaborate.settings import read_values
 from nasdsl.compiler.files import write_text
+from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Population
@@ -47,12 +49,13 @@ from nasdsl.runtime.tasks import Task
 FILE = Path(__file__).parent.parent / "spaces" / "trionet_small.space"
 DATA = "cifar10_subset.zip"
 METRIC = "top1"
+METHOD = "surrogate"
 OPERATORS = ("conv", "local", "axial")
 BUDGETS = (3_000_000, 4_000_000, 5_000_000)
 WINDOW = 0.9
 """An architecture is of a budget from this share of it on."""
 RANDOM = 5  # of each budget
-ANYWHERE = 5  # more, drawn from the whole space, whose ranks are compared
+RANKED = 20  # whose ranks are compared: one in each of so many parts of the range of MACs, equal in proportion
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,9 @@ class Setup:
     work: Path
     epochs: int
     scratch: int
+    brief: int
     trials: int
+    singles: int
 
     def options(self, run: Path | None = None, seed: int = 0, settings: Mapping[str, Any] | None = None) -> Options:
         return Options(
@@ -113,8 +118,13 @@ def train_supernet(setup: Setup, variant: Variant, seed: int) -> dict[str, Any]:
 
 def evolve(setup: Setup, budget: int, seed: int) -> dict[str, Any]:
     """What evolution finds inside a budget with inherited weights."""
-    name = f"found-{budget}-{seed}"
-    settings = {"budget": f"macs <= {budget}", "trials": str(setup.trials), "storage": "memory"}
+    name = f"found-{setup.trials}-{budget}-{seed}"
+    settings = {
+        "method": METHOD,
+        "budget": f"macs <= {budget}",
+        "trials": str(setup.trials),
+        "storage": "memory",
+    }
     supernet = {"supernet": str(setup.supernet(VARIANTS[0], seed))}
     options = setup.options(setup.work / name, seed, {**read_values(settings), **supernet})
     found = explore(read(FILE), setup.work / f"{name}.space", options, runtime="evolve")
@@ -123,7 +133,7 @@ def evolve(setup: Setup, budget: int, seed: int) -> dict[str, Any]:
 
 
 def best_of_one(setup: Setup, budget: int, operator: str, seed: int) -> dict[str, Any]:
-    """Of architectures that have one operator everywhere, as many as evolution looks at, the one that scores best."""
+    """Of some architectures that have one operator everywhere the one that scores best."""
     space, data, task = setup.fitted()
     graph = space.graph
     fixed = {
@@ -132,38 +142,46 @@ def best_of_one(setup: Setup, budget: int, operator: str, seed: int) -> dict[str
         if operator in decision.labels
     }
     inherited = load(setup.supernet(VARIANTS[0], seed), space, task, data, fabric_for(setup.options(), "32-true"))
-    drawn = in_window(pin(graph, fixed), budget, setup.trials, seed)
+    drawn = in_window(pin(graph, fixed), budget, setup.singles, seed)
     whole = [Architecture.of(graph, {**fixed, **one}) for one in drawn]
     scores = [inherited.evaluate(one)[METRIC] for one in whole]
     best = int(np.argmax(scores))
     return {"architecture": whole[best].to_json(graph), "inherited": scores[best]}
 
 
-def in_window(graph: Any, budget: int | None, n: int, seed: int) -> list[Architecture]:
+def in_window(graph: Graph, budget: int, n: int, seed: int) -> list[Architecture]:
     """Different uniform architectures of a budget."""
     population = Population(graph)
-    window = {} if budget is None else {"macs": (WINDOW * budget, float(budget))}
-    rows = population.draw(4 * n, seed=seed, window=window)
+    rows = population.draw(4 * n, seed=seed, window={"macs": (WINDOW * budget, float(budget))})
     return list(dict.fromkeys(population.diagram.encoding.decode(rows)))[:n]
+
+
+def of_all_sizes(graph: Graph, n: int, seed: int) -> list[Architecture]:
+    """A uniform architecture in each of several parts of the range of MACs."""
+    population = Population(graph)
+    ends = [population.extreme("macs", greatest=up).cost for up in (False, True)]
+    bounds = np.geomspace(*ends, n + 1).tolist()
+    rows = [population.draw(1, seed=seed, window={"macs": part})[0] for part in itertools.pairwise(bounds)]
+    return population.diagram.encoding.decode(np.stack(rows))
 
 
 def score(setup: Setup, variant: Variant, seed: int, architectures: list[Mapping[str, Any]]) -> dict[str, Any]:
     """What architectures reach with the weights that they inherit."""
     space, data, task = setup.fitted(variant)
     inherited = load(setup.supernet(variant, seed), space, task, data, fabric_for(setup.options(), "32-true"))
-    found = [inherited.evaluate(Architecture.from_json(space.graph, one))[METRIC] for one in architectures]
-    return {"inherited": found}
+    found = [inherited.evaluate(Architecture.from_json(space.graph, one)) for one in architectures]
+    return {name: [one[name] for one in found] for name in (METRIC, "loss")}
 
 
-def alone(setup: Setup, architecture: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def alone(setup: Setup, architecture: Mapping[str, Any], epochs: int, seed: int) -> dict[str, Any]:
     """What an architecture reaches from scratch, on images that nothing was chosen by."""
     space, data, task = setup.fitted()
     section = space.sections["search"]
-    settings = Train.model_validate(with_recipe({**section.entries["train"], "epochs": setup.scratch}))
+    settings = Train.model_validate(with_recipe({**section.entries["train"], "epochs": epochs}))
     given = Architecture.from_json(space.graph, architecture)
     evaluator = ScratchEvaluator(space, data, task, fabric_for(setup.options(), settings.precision), settings)
     metrics = evaluator.evaluate(given, seed)
-    return {METRIC: metrics[METRIC], "macs": cost_of(space.graph, given)["macs"]}
+    return {METRIC: metrics[METRIC], "loss": metrics["loss"], "macs": cost_of(space.graph, given)["macs"]}
 
 
 Job = tuple[str, Callable[..., dict[str, Any]], tuple[Any, ...]]
@@ -186,10 +204,10 @@ def done(setup: Setup, jobs: Iterable[Job], workers: int) -> dict[str, dict[str,
     return {name: json.loads(file.read_text()) for name, file in files.items()}
 
 
-def from_scratch(architectures: Mapping[str, Mapping[str, Any]], seeds: int) -> list[Job]:
+def from_scratch(architectures: Mapping[str, Mapping[str, Any]], epochs: int, seeds: int) -> list[Job]:
     """Jobs that train architectures; one that has several names is trained once."""
     return [
-        (f"alone-{fingerprint(one)}-{seed}", alone, (one, seed))
+        (f"alone-{epochs}-{fingerprint(one)}-{seed}", alone, (one, epochs, seed))
         for one in architectures.values()
         for seed in range(seeds)
     ]
@@ -207,22 +225,28 @@ def shown(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.1f}{spread}"
 
 
-def ways(setup: Setup, results: Mapping[str, Any], truth: list[float], seeds: int) -> list[str]:
+def ways(setup: Setup, results: Mapping[str, Any], truth: list[dict[str, Any]], seeds: int) -> list[str]:
     """The table of the ways to train a supernet."""
+    macs = [row["macs"] for row in truth]
     lines = [
         f"Supernets, {setup.epochs} epochs: top-1 in % on 500 images held back, of the largest network of each "
-        f"operator at the end; and Kendall's tau-b of inherited and own accuracy of {len(truth)} architectures.",
+        f"operator at the end; and of {len(truth)} architectures of {min(macs) / 1e6:.1f}M to {max(macs) / 1e6:.1f}M "
+        f"MACs Kendall's tau-b between what they reach with inherited weights and in {setup.brief} epochs alone.",
         "",
-        "| supernet | seeds | convolution | local | axial | tau |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| supernet | seeds | convolution | local | axial | tau, top-1 | tau, loss |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for number, variant in enumerate(VARIANTS):
         last = [results[f"supernet-{number}-{seed}"]["epochs"][-1] for seed in range(seeds)]
-        taus = [kendalltau(results[f"score-{number}-{seed}"]["inherited"], truth).statistic for seed in range(seeds)]
         cells = [shown([row[word] for row in last]) for word in OPERATORS]
-        spread = f" ± {statistics.stdev(taus):.2f}" if seeds > 1 else ""
-        cells.append(f"{statistics.mean(taus):.2f}{spread}")
+        for metric in (METRIC, "loss"):
+            own = [row[metric] for row in truth]
+            taus = [kendalltau(results[f"ranked-{number}-{seed}"][metric], own).statistic for seed in range(seeds)]
+            spread = f" ± {statistics.stdev(taus):.2f}" if seeds > 1 else ""
+            cells.append(f"{statistics.mean(taus):.2f}{spread}")
         lines.append(f"| {variant.name} | {seeds} | " + " | ".join(cells) + " |")
+    own = [kendalltau(macs, [row[metric] for row in truth]).statistic for metric in (METRIC, "loss")]
+    lines += ["", f"MACs alone: tau {own[0]:.2f} with top-1, {own[1]:.2f} with the loss."]
     lines += ["", "Epoch by epoch (seed 0), convolution / local / axial:", ""]
     for number, variant in enumerate(VARIANTS):
         rows = results[f"supernet-{number}-0"]["epochs"]
@@ -231,23 +255,19 @@ def ways(setup: Setup, results: Mapping[str, Any], truth: list[float], seeds: in
     return lines
 
 
-def budgets(
-    setup: Setup, groups: Mapping[int, Mapping[str, list[str]]], own: Mapping[str, list[dict[str, Any]]]
-) -> list[str]:
+def budgets(setup: Setup, groups: Mapping[int, Mapping[str, list[dict[str, Any]]]]) -> list[str]:
     """The table of the budgets: each cell is the mean over architectures and seeds, with the standard deviation."""
     columns = ["found", "random", *OPERATORS]
     lines = [
         "",
-        f"From scratch, {setup.scratch} epochs: top-1 in % on the 2,000 test images.",
+        f"From scratch, {setup.scratch} epochs: top-1 in % on the 2,000 test images. Found: the best of {setup.trials} "
+        f"by inherited weights (`method: {METHOD}`); of one operator: the best of {setup.singles} by the same scores.",
         "",
         "| MACs at most | found | random | convolution alone | local alone | axial alone |",
         "|---|" + "---:|" * len(columns),
     ]
-    for budget, names in groups.items():
-        cells = []
-        for column in columns:
-            runs = [row for one in names[column] for row in own[one]]
-            cells.append(f"{shown([row[METRIC] for row in runs])} (n = {len(runs)})")
+    for budget, runs in groups.items():
+        cells = [f"{shown([row[METRIC] for row in runs[column]])} (n = {len(runs[column])})" for column in columns]
         lines.append(f"| {budget / 1e6:.0f}M | " + " | ".join(cells) + " |")
     return lines
 
@@ -258,7 +278,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/oneshot"), help="the folders of the runs")
     parser.add_argument("--epochs", type=int, default=5, help="of a supernet")
     parser.add_argument("--scratch", type=int, default=3, help="epochs of a network from scratch")
-    parser.add_argument("--trials", type=int, default=40, help="architectures that a search looks at")
+    parser.add_argument("--brief", type=int, default=2, help="epochs of those whose ranks are compared")
+    parser.add_argument("--trials", type=int, default=120, help="architectures that a search looks at")
+    parser.add_argument("--singles", type=int, default=40, help="architectures of one operator that are looked at")
     parser.add_argument("--seeds", type=int, default=1, help="supernets of each way")
     parser.add_argument("--again", type=int, default=2, help="trainings from scratch of what was chosen")
     parser.add_argument("--once", type=int, default=1, help="trainings of each random network")
@@ -267,24 +289,27 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Runs what has not been run yet, then writes the tables."""
-    setup = Setup(args.data.resolve(), args.work, args.epochs, args.scratch, args.trials)
-    if not (setup.data / DATA).exists():
-        print(f"left out, as {setup.data / DATA} is missing")
+    data = args.data.resolve()
+    setup = Setup(data, args.work, args.epochs, args.scratch, args.brief, args.trials, args.singles)
+    if not (data / DATA).exists():
+        print(f"left out, as {data / DATA} is missing")
         return
-    graph = setup.fitted()[0].graph
-    drawn: dict[str, Mapping[str, Any]] = {}
-    for budget in (None, *BUDGETS):
-        for i, one in enumerate(in_window(graph, budget, RANDOM if budget else ANYWHERE, 1)):
-            drawn[f"random-{budget or 'anywhere'}-{i}"] = one.to_json(graph)
-    seeds = range(args.seeds)
+    graph, seeds = setup.fitted()[0].graph, range(args.seeds)
+    drawn = {
+        f"random-{budget}-{i}": one.to_json(graph)
+        for budget in BUDGETS
+        for i, one in enumerate(in_window(graph, budget, RANDOM, 1))
+    }
+    ranked = {f"ranked-{i}": one.to_json(graph) for i, one in enumerate(of_all_sizes(graph, RANKED, 1))}
+
     jobs: list[Job] = [
         (f"supernet-{number}-{seed}", train_supernet, (variant, seed))
         for seed in seeds
         for number, variant in enumerate(VARIANTS)
     ]
-    results = done(setup, [*jobs, *from_scratch(drawn, args.once)], args.workers)
+    results = done(setup, jobs, args.workers)
 
-    jobs = [(f"found-{budget}-{seed}", evolve, (budget, seed)) for budget in BUDGETS for seed in seeds]
+    jobs = [(f"found-{args.trials}-{budget}-{seed}", evolve, (budget, seed)) for budget in BUDGETS for seed in seeds]
     jobs += [
         (f"best-{budget}-{word}-{seed}", best_of_one, (budget, word, seed))
         for budget in BUDGETS
@@ -292,31 +317,35 @@ def main(args: argparse.Namespace) -> None:
         for seed in seeds
     ]
     jobs += [
-        (f"score-{number}-{seed}", score, (variant, seed, list(drawn.values())))
+        (f"ranked-{number}-{seed}", score, (variant, seed, list(ranked.values())))
         for number, variant in enumerate(VARIANTS)
         for seed in seeds
     ]
+    jobs += from_scratch(drawn, args.scratch, args.once) + from_scratch(ranked, args.brief, args.once)
     results |= done(setup, jobs, args.workers)
-    chosen = {name: results[name]["architecture"] for name in results if name.startswith(("found-", "best-"))}
-    results |= done(setup, from_scratch(chosen, args.again), args.workers)
 
-    own = {
-        name: [
-            results[f"alone-{fingerprint(one)}-{seed}"] for seed in range(args.again if name in chosen else args.once)
-        ]
-        for name, one in {**drawn, **chosen}.items()
-    }
-    groups = {
-        budget: {
-            "found": [f"found-{budget}-{seed}" for seed in seeds],
-            "random": [name for name in drawn if name.startswith(f"random-{budget}-")],
-            **{word: [f"best-{budget}-{word}-{seed}" for seed in seeds] for word in OPERATORS},
+    chosen = {name: results[name]["architecture"] for name in results if name.startswith(("found-", "best-"))}
+    results |= done(setup, from_scratch(chosen, args.scratch, args.again), args.workers)
+
+    def own(one: Mapping[str, Any], epochs: int, times: int) -> list[dict[str, Any]]:
+        return [results[f"alone-{epochs}-{fingerprint(one)}-{seed}"] for seed in range(times)]
+
+    groups = {}
+    for budget in BUDGETS:
+        names = {"found": f"found-{args.trials}-{budget}", **{word: f"best-{budget}-{word}" for word in OPERATORS}}
+        groups[budget] = {
+            column: [row for seed in seeds for row in own(chosen[f"{name}-{seed}"], args.scratch, args.again)]
+            for column, name in names.items()
         }
-        for budget in BUDGETS
-    }
-    truth = [statistics.mean(row[METRIC] for row in own[name]) for name in drawn]
-    lines = [*ways(setup, results, truth, args.seeds), *budgets(setup, groups, own)]
-    text = "\n".join(lines) + "\n"
-    write_text(args.out.with_suffix(".json"), json.dumps({"results": results, "drawn": drawn}, indent=1) + "\n")
+        random = [drawn[f"random-{budget}-{i}"] for i in range(RANDOM)]
+        groups[budget]["random"] = [row for one in random for row in own(one, args.scratch, args.once)]
+    truth = [
+        {key: statistics.mean(row[key] for row in own(one, args.brief, args.once)) for key in (METRIC, "loss", "macs")}
+        for one in ranked.values()
+    ]
+    text = "\n".join([*ways(setup, results, truth, args.seeds), *budgets(setup, groups)]) + "\n"
+    write_text(
+        args.out.with_suffix(".json"), json.dumps({"results": results, "drawn": drawn | ranked}, indent=1) + "\n"
+    )
     write_text(args.out.with_suffix(".md"), text)
     print(text)
