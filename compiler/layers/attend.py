@@ -240,7 +240,23 @@ class Blocks(Pattern):
         return parts.masked_fill(self.mask_BPK, float("-inf")).view(logits.shape)
 
 
-class Whole(Pattern):
+class Together(Pattern):
+    """Pixels that all attend to one another, by products of matrices: groups, pixels, channels."""
+
+    def far(self, x: torch.Tensor) -> torch.Tensor:
+        return self.near(x)
+
+    def product(self, near: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+        return torch.bmm(near, far.mT)
+
+    def collect(self, scores: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+        return torch.bmm(scores, far)
+
+    def spread(self, scores: torch.Tensor, near: torch.Tensor, heads: int) -> torch.Tensor:
+        return self.back(torch.bmm(scores.mT, near), heads)
+
+
+class Whole(Together):
     """Windows by products of all pixels with all, of which those beyond a window are left out; for maps that are not
     much larger than a window.
 
@@ -259,20 +275,8 @@ class Whole(Pattern):
     def near(self, x: torch.Tensor) -> torch.Tensor:
         return x.flatten(3).transpose(2, 3).flatten(0, 1)
 
-    def far(self, x: torch.Tensor) -> torch.Tensor:
-        return self.near(x)
-
     def back(self, x: torch.Tensor, heads: int) -> torch.Tensor:
         return x.view(-1, heads, *self.size, x.shape[2]).permute(0, 1, 4, 2, 3)
-
-    def product(self, near: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
-        return torch.bmm(near, far.mT)
-
-    def collect(self, scores: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
-        return torch.bmm(scores, far)
-
-    def spread(self, scores: torch.Tensor, near: torch.Tensor, heads: int) -> torch.Tensor:
-        return self.back(torch.bmm(scores.mT, near), heads)
 
     def locate(self, near: torch.Tensor, r_hKD: torch.Tensor) -> torch.Tensor:
         by_offset = torch.unflatten(near, 0, (-1, len(r_hKD))) @ r_hKD.mT
@@ -290,7 +294,7 @@ class Whole(Pattern):
         return logits.masked_fill(self.mask_PP, float("-inf"))
 
 
-class Lines(Pattern):
+class Lines(Together):
     """Whole columns, or whole rows. Scores: N * M lines, L pixels, L pixels; there are 2 * L - 1 offsets."""
 
     def __init__(self, height: int, width: int, vertical: bool, device: torch.device) -> None:
@@ -304,21 +308,9 @@ class Lines(Pattern):
         order = (0, 1, 4, 3, 2) if self.vertical else (0, 1, 3, 4, 2)
         return x.permute(order).reshape(-1, self.length, x.shape[2])
 
-    def far(self, x: torch.Tensor) -> torch.Tensor:
-        return self.near(x)
-
     def back(self, x: torch.Tensor, heads: int) -> torch.Tensor:
         whole = x.view(-1, heads, self.lines, self.length, x.shape[2])
         return whole.permute((0, 1, 4, 3, 2) if self.vertical else (0, 1, 4, 2, 3))
-
-    def product(self, near: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
-        return torch.bmm(near, far.mT)
-
-    def collect(self, scores: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
-        return torch.bmm(scores, far)
-
-    def spread(self, scores: torch.Tensor, near: torch.Tensor, heads: int) -> torch.Tensor:
-        return self.back(torch.bmm(scores.mT, near), heads)
 
     def by_place(self, x: torch.Tensor, heads: int) -> torch.Tensor:
         """All that has the same place in its line together, as it meets the same vectors: h * L, b * M, any."""
