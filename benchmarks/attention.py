@@ -136,7 +136,7 @@ class UnfoldedLocal(Unfolded):
         inside_1KP = F.unfold(torch.ones(1, 1, height, width, device=x_BCHW.device), window, padding=window // 2)
         weights_BnKP = logits_BnKP.masked_fill(inside_1KP == 0, float("-inf")).softmax(2)
         y_BnEP = torch.einsum("bnkp,bnekp->bnep", weights_BnKP, copies(v_BnEHW))
-        return whole.pool(whole.join(y_BnEP.unflatten(3, (height, width))))
+        return whole.pool(whole.join(torch.unflatten(y_BnEP, 3, (height, width))))
 
 
 class UnfoldedAxial(Unfolded):
