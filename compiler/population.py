@@ -146,12 +146,21 @@ class Population:
         known = {*self.measures, *self.window}
         total = total_cost(graph)
         self.patience = PATIENCE if patience is None else patience
+        self._costs, self._widest = {name: measure(total, name) for name in sorted(known)}, widest
         try:
             with bounded(self.patience):
-                self.diagram = Diagram(graph, {name: measure(total, name) for name in sorted(known)}, widest)
+                self.diagram = Diagram(graph, self._costs, widest)
         except TooWide as problem:
             self.why = str(problem)
+            self._costs = {}
             self.diagram = Diagram(graph, widest=widest)
+
+    @cached_property
+    def hierarchical(self) -> Diagram:
+        """As `diagram`, with the same encoding, but for draws decision by decision."""
+        if all(decision.present is True for decision in self.graph.decisions.values()):
+            return self.diagram  # nothing hangs on anything: both draw alike
+        return Diagram(self.graph, self._costs, self._widest, hierarchical=True)
 
     @property
     def exact(self) -> bool:
@@ -191,10 +200,14 @@ class Population:
             return self.diagram.matrix(self.diagram.draw(n, rng), rng)
         if self.exact:
             return self.diagram.matrix(Within(self.diagram, inside).draw(n, rng), rng)
-        return self._tried(n, rng, inside)
+        return self.tried(n, rng, inside, self.diagram)
 
-    def _tried(self, n: int, rng: np.random.Generator, window: Window) -> Matrix:
-        """Uniform draws inside a window by trying: costs are known only one by one."""
+    def tried(self, n: int, rng: np.random.Generator, window: Window, diagram: Diagram) -> Matrix:
+        """Draws of a diagram, of those inside a window, by trying: for costs that are known only one by one.
+
+        Raises:
+            Infeasible: too few lie inside.
+        """
         found: list[Matrix] = []
         have = tried = 0
         measures = sorted(window)
@@ -204,7 +217,7 @@ class Population:
                     f"of {tried:,} architectures drawn, {have:,} lie inside the budget: too few to draw {n:,}, and the "
                     f"space is too tangled to draw inside it directly ({self.why})"
                 )
-            matrix = self.diagram.matrix(self.diagram.draw(TRIED_AT_ONCE, rng), rng)
+            matrix = diagram.matrix(diagram.draw(TRIED_AT_ONCE, rng), rng)
             inside = inside_window(self.costs(matrix, measures), [window[name] for name in measures])
             found.append(matrix[inside])
             have += int(inside.sum())

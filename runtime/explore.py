@@ -96,7 +96,7 @@ def explore(
     space, evaluator, objectives = evaluator_for(space, source, name, defines or {}, options, settings)
     pool = evaluator.pool(Encoding(space.graph.decisions)) if isinstance(evaluator, Table) else None
     try:
-        candidates = Candidates(space.graph, settings.window, settings.distinct == "function", pool)
+        candidates = Candidates(space.graph, settings.window, settings.distinct == "function", pool, settings.draws)
     except UnreadableBudget as problem:
         raise error("unreadable-budget", str(problem), None) from None
     except Infeasible as problem:

@@ -44,11 +44,11 @@ class Rule(Settings):
 
     - `uniform`: each architecture of the space is as likely as any other.
     - `hierarchical`: every decision is uniform over its options, given those that it depends on: in TrioNet the
-      operator of a block first, then what that operator has; the depth of a stage is uniform. Where requirements tie
-      decisions, this law among what meets them. TrioNet paper, Hierarchical Sampling.
+      operator of a block first, then what that operator has; the depth of a stage is uniform. Where requirements and
+      budgets tie decisions, this law among what meets them. TrioNet paper, Hierarchical Sampling.
     - `fair`: over the architectures of a step every choice takes its options equally often, as near as their number
       allows; with as many as it has options, each once. FairNAS paper, strict fairness.
-    - `budget`: each architecture inside a window of costs is as likely as any other there.
+    - `budget`: uniform or hierarchical among the architectures inside a window of costs.
     - `sandwich`: the operators are drawn first and shared by all architectures of a step. The smallest and the largest
       take the ends of every size; the random ones draw the sizes. TrioNet paper; where a space has no operators to
       choose it is the sandwich rule of universally slimmable networks.
@@ -57,7 +57,8 @@ class Rule(Settings):
         architectures: how many in a step. By default 1, with `fair` the number of options of the largest choice.
         at_most, at_least: of `budget`, such as `at_most: macs <= 4M`; a number up to 1 is a share of the greatest cost.
         smallest, largest, random: of `sandwich`, how many of each.
-        draw: of `sandwich`, how operators and sizes are drawn.
+        draw: of `sandwich`, how operators and sizes are drawn, by default `hierarchical`; of `budget` by default
+            `uniform`.
     """
 
     name: Literal["uniform", "hierarchical", "fair", "budget", "sandwich"]
@@ -67,13 +68,13 @@ class Rule(Settings):
     smallest: int = Field(default=1, ge=0, le=1)
     largest: int = Field(default=1, ge=0, le=1)
     random: int = Field(default=2, ge=0, le=1024)
-    draw: Literal["hierarchical", "uniform"] = "hierarchical"
+    draw: Literal["hierarchical", "uniform"] | None = None
 
     @model_validator(mode="after")
     def _belongs(self) -> Rule:
         known = {
             "sandwich": {"smallest", "largest", "random", "draw"},
-            "budget": {"architectures", "at_most", "at_least"},
+            "budget": {"architectures", "at_most", "at_least", "draw"},
         }
         for field in sorted(self.model_fields_set - {"name"} - known.get(self.name, {"architectures"})):
             if getattr(self, field) is not None:
@@ -114,21 +115,23 @@ class Sampler:
         return self._draw(generator(seed, step))
 
 
-# --- Uniform ----------------------------------------------------------------------------------------------------------
+# --- Inside budgets ---------------------------------------------------------------------------------------------------
 
 
-class Uniform:
-    """Each architecture as likely as any other, of all that meet the space's requirements, or of those inside a window
-    of costs."""
+class Inside:
+    """Architectures inside the budgets of the space and a window of costs, each as likely as any other, or
+    `hierarchical`."""
 
-    def __init__(self, graph: Graph, at_most: Limits | None = None, at_least: Limits | None = None):
+    def __init__(
+        self, graph: Graph, at_most: Limits | None = None, at_least: Limits | None = None, hierarchical: bool = False
+    ):
         from nasdsl.compiler.engine.budget import Within
         from nasdsl.compiler.population import Population, joined
 
         self._numbering: Numbering | None = None
         budgets = any(requirement.origin == "budget" for requirement in graph.requirements)
         try:
-            if not budgets and at_most is None and at_least is None:
+            if not (budgets or at_most or at_least or hierarchical):
                 try:
                     self._numbering = Numbering(graph)
                     return
@@ -136,9 +139,10 @@ class Uniform:
                     pass
             self._population = Population(graph)
             self._window = joined(self._population.window, window_of(self._population, at_most, at_least))
-            inside = self._window and self._population.exact
-            self._within = Within(self._population.diagram, self._window) if inside else None
-            self._population.draw(1, 0, self._window)
+            self._diagram = self._population.hierarchical if hierarchical else self._population.diagram
+            exact = self._window and self._population.exact
+            self._within = Within(self._diagram, self._window) if exact else None
+            self.draw(1, generator(0, 0))
         except Infeasible as problem:
             raise error("empty-window", f"there is nothing to draw: {problem}", None) from None
         except TooWide as problem:
@@ -149,10 +153,12 @@ class Uniform:
         """`n` independent architectures."""
         if self._numbering is not None:
             return list(self._numbering.draws(n, _seed(rng)))
-        diagram = self._population.diagram
-        if self._within is not None:
-            return diagram.encoding.decode(diagram.matrix(self._within.draw(n, rng), rng))
-        return diagram.encoding.decode(self._population.draw(n, _seed(rng), self._window))
+        diagram = self._diagram
+        if self._window and self._within is None:
+            rows = self._population.tried(n, rng, self._window, diagram)
+        else:
+            rows = diagram.matrix((self._within or diagram).draw(n, rng), rng)
+        return diagram.encoding.decode(rows)
 
 
 def _seed(rng: np.random.Generator) -> int:
@@ -205,18 +211,10 @@ def value_of(decision: Decision, rng: np.random.Generator) -> Any:
 
 
 class Hierarchical:
-    """Every decision uniform over its options given those before it, among what meets the requirements."""
+    """Every decision uniform over its options given those before it, among what meets the requirements but budgets."""
 
     def __init__(self, graph: Graph):
         self.graph, self.groups = graph, groups_of(graph)
-        self.budgets = Group((), tuple(r for r in graph.requirements if r.origin == "budget"))
-        if self.budgets.requirements:
-            raise error(
-                "budget-and-rule",
-                "the space has a budget on costs, and drawn decision by decision an architecture may break it",
-                self.budgets.requirements[0].span,
-                help="use `rule: uniform`, which draws inside the budget",
-            )
 
     def draw(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         """`n` independent architectures."""
@@ -259,6 +257,14 @@ class Fair:
     """
 
     def __init__(self, graph: Graph, architectures: int | None):
+        budget = _budget(graph)
+        if budget is not None:
+            raise error(
+                "budget-and-rule",
+                "the space has a budget on costs, and an architecture that is dealt its options may break it",
+                budget.span,
+                help="use `rule: hierarchical` or `rule: uniform`, which draw inside the budget",
+            )
         self.graph = graph
         self.hierarchical = Hierarchical(graph)
         options = [d.n for d in graph.decisions.values() if d.kind == "choice"]
@@ -308,7 +314,7 @@ class Sandwich:
         self.operators = [path for path, decision in graph.decisions.items() if not is_size(decision)]
         self.ends = Ends(graph)
         self.hierarchical = Hierarchical(graph)
-        self.uniform = Uniform(graph) if rule.draw == "uniform" else None
+        self.uniform = Inside(graph) if rule.draw == "uniform" else None
         self._numberings: dict[tuple[Any, ...], Numbering] = {}
 
     def draw(self, rng: np.random.Generator) -> list[Drawn]:
@@ -351,15 +357,28 @@ class Sandwich:
 Draw = Callable[[np.random.Generator], list[Drawn]]
 
 
-def _independent(source: Uniform | Hierarchical, rule: Rule) -> Draw:
+def _budget(graph: Graph) -> Requirement | None:
+    return next((requirement for requirement in graph.requirements if requirement.origin == "budget"), None)
+
+
+def by_decision(graph: Graph, target: Limits | None = None) -> Inside | Hierarchical:
+    """Draws decision by decision: by themselves where no cost is limited, which any space allows."""
+    if _budget(graph) is None and not target:
+        return Hierarchical(graph)
+    return Inside(graph, target, hierarchical=True)
+
+
+def _independent(source: Inside | Hierarchical, rule: Rule) -> Draw:
     return lambda rng: [Drawn(architecture) for architecture in source.draw(rule.architectures or 1, rng)]
 
 
 RULES: Mapping[str, Callable[[Graph, Rule], Draw]] = {
-    "uniform": lambda graph, rule: _independent(Uniform(graph), rule),
-    "hierarchical": lambda graph, rule: _independent(Hierarchical(graph), rule),
+    "uniform": lambda graph, rule: _independent(Inside(graph), rule),
+    "hierarchical": lambda graph, rule: _independent(by_decision(graph), rule),
     "fair": lambda graph, rule: Fair(graph, rule.architectures).draw,
-    "budget": lambda graph, rule: _independent(Uniform(graph, rule.at_most, rule.at_least), rule),
+    "budget": lambda graph, rule: _independent(
+        Inside(graph, rule.at_most, rule.at_least, rule.draw == "hierarchical"), rule
+    ),
     "sandwich": lambda graph, rule: Sandwich(graph, rule).draw,
 }
 """What each rule makes of a graph: a function from a step's random numbers to its architectures."""

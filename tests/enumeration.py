@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -256,6 +258,24 @@ def even(seen: Counter[Row], everything: set[Row]) -> None:
     distance = sum((seen[row] - mean) ** 2 / mean for row in everything)
     free = len(everything) - 1
     assert distance <= free + 5 * math.sqrt(2 * free) + 5
+
+
+def assignments(graph: Graph, row: Row) -> Fraction:
+    """The odds of an architecture where decisions are drawn one after the other, before requirements are looked at."""
+    return Fraction(1, math.prod(graph.decisions[path].cardinality() for path, _ in row))
+
+
+def proportional(seen: Counter[Row], odds: Mapping[Row, Fraction]) -> None:
+    """Each is drawn, if it is at all likely, and as often as its odds say: Pearson's statistic within five standard
+    deviations of its own, which where counts are small exceed those of chi-squared."""
+    assert set(seen) <= set(odds)
+    total = sum(odds.values())
+    means = {row: float(seen.total() * own / total) for row, own in odds.items()}
+    assert all(seen[row] for row, mean in means.items() if mean >= 40)
+    distance = sum((seen[row] - mean) ** 2 / mean for row, mean in means.items())
+    free = len(odds) - 1
+    variance = 2 * free + sum(1 / mean for mean in means.values())
+    assert distance <= free + 5 * math.sqrt(variance) + 5
 
 
 @st.composite

@@ -44,7 +44,20 @@ from nasdsl.compiler.expr import (
 )
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph, Requirement
-from tests.enumeration import cost_of, decoded, enumerate_all, even, generator, known, measured, space, windows, within
+from tests.enumeration import (
+    assignments,
+    cost_of,
+    decoded,
+    enumerate_all,
+    even,
+    generator,
+    known,
+    measured,
+    proportional,
+    space,
+    windows,
+    within,
+)
 from tests.known_spaces import once_for_all, trionet
 
 thorough = settings(
@@ -318,6 +331,29 @@ def sampler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "tilted":
         monkeypatch.setattr(lattice, "FAR", 0.01)
     return str(request.param)
+
+
+@settings(thorough, max_examples=20)
+@given(measured(), st.data())
+def test_hierarchical_draws_inside_a_window_take_decision_by_decision(
+    sampler: str, made: tuple[Graph, dict[str, Value]], data: st.DataObject
+) -> None:
+    graph, costs = made
+    expected = known(graph, costs)
+    assume(expected)
+    odds = {row: assignments(graph, row) for row in expected}
+    window = data.draw(windows(list(expected.values())))
+    inside = {row: own for row, own in odds.items() if within(window, expected[row])}
+    values = math.prod(decision.cardinality() for decision in graph.decisions.values())
+    for widest in (1 << 16, 4):
+        diagram = Diagram(graph, costs, widest, hierarchical=True)
+        assert diagram.total == values * sum(odds.values())
+        found = Within(diagram, window)
+        assert found.share == pytest.approx(float(sum(inside.values()) / sum(odds.values())))
+        for source, chances in ((diagram, odds), (found, inside)):
+            paths = source.draw(min(40 * len(chances), 5000), generator(5))
+            assert (diagram.costs(paths) == Diagram(graph, costs, widest).costs(paths)).all()
+            proportional(Counter(decoded(diagram, diagram.matrix(paths, generator(6)))), chances)
 
 
 @settings(thorough, max_examples=20)

@@ -6,6 +6,8 @@ import csv
 import gzip
 import itertools
 import json
+from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.sample import Numbering
-from nasdsl.runtime.evolution.candidates import Candidates
+from nasdsl.runtime.evolution.candidates import Candidates, Draws
 from nasdsl.runtime.evolution.loop import Search
 from nasdsl.runtime.evolution.objectives import Objectives, crowding, front, hypervolume, order, ranks
 from nasdsl.runtime.evolution.samplers import find_method
@@ -32,6 +34,7 @@ from nasdsl.runtime.known import Table, TableSettings
 from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.search import Options
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
+from tests.enumeration import assignments, frozen, proportional
 
 METHODS = ("random", "regularised", "nsga2", "local", "surrogate", "tpe", "nsga2_optuna")
 
@@ -171,6 +174,19 @@ def test_the_same_seed_gives_the_same_trials(odds: Any, method: str, directions:
         [trial.proposal for trial in searched(odds, method, 25, seed, directions)[0]] for seed in (3, 3, 4)
     )
     assert first == again != other
+
+
+@pytest.mark.parametrize("draws", ["hierarchical", "uniform"])
+@pytest.mark.parametrize("bounded", [True, False])
+def test_random_draws_follow_their_law_inside_a_budget(odds: Any, draws: Draws, bounded: bool) -> None:
+    costs = {frozen(one): nasdsl.cost(odds, one)["macs"] for one in all_of(odds)}
+    limit = sorted(costs.values())[2 * len(costs) // 3] if bounded else max(costs.values())
+    inside = {one for one, macs in costs.items() if macs <= limit}
+    candidates = Candidates(odds.graph, {"macs": (None, limit)} if bounded else None, False, None, draws)
+    rows = candidates.some(60 * len(inside), np.random.default_rng(1))
+    seen = Counter(map(frozen, candidates.encoding.decode(rows)))
+    flat = Fraction(1)
+    proportional(seen, {one: assignments(odds.graph, one) if draws == "hierarchical" else flat for one in inside})
 
 
 def test_nothing_inside_a_budget_is_told(odds: Any) -> None:

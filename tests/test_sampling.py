@@ -61,6 +61,13 @@ def law(graph: Graph) -> dict[frozenset[tuple[str, Any]], float]:
     return {row: share / total for row, share in shares.items()}
 
 
+def among(law: Mapping[Any, float], rows: Iterable[Any]) -> dict[Any, float]:
+    """A law given that one of some rows comes up."""
+    found = list(rows)
+    share = sum(law[row] for row in found)
+    return {row: law[row] / share for row in found}
+
+
 def uniform(rows: Iterable[Any]) -> dict[Any, float]:
     found = list(rows)
     return dict.fromkeys(found, 1 / len(found))
@@ -110,9 +117,8 @@ def test_hierarchical_in_random_spaces_with_requirements(graph: Graph, seed: int
     free = Graph(graph.nodes, graph.decisions, (), graph.outputs)
     whole = law(free)
     allowed = {frozen(values) for values in enumerate_all(graph)}
-    share = sum(whole[row] for row in allowed)
-    assume(share > 0.02 and len(allowed) <= 40)
-    expected = {row: whole[row] / share for row in allowed}
+    assume(sum(whole[row] for row in allowed) > 0.02 and len(allowed) <= 40)
+    expected = among(whole, allowed)
     n = 400
     assume(min(expected.values()) * n >= 10)
     assert_follows(counted(drawn(graph, n, seed, name="hierarchical")), expected)
@@ -156,13 +162,16 @@ def test_budget() -> None:
     below = [row for row, cost in macs.items() if cost <= share * max(macs.values())]
     for limit in ({"macs": share}, {"flops": 2 * share * max(macs.values())}):
         assert_follows(counted(drawn(graph, 1500, name="budget", at_most=limit)), uniform(below))
+        assert_follows(
+            counted(drawn(graph, 1500, name="budget", draw="hierarchical", at_most=limit)), among(law(graph), below)
+        )
     few = [row for row, cost in params.items() if cost <= sorted(params.values())[10] and macs[row] >= low]
     both: dict[str, Any] = {"at_most": {"params": sorted(params.values())[10]}, "at_least": {"macs": low}}
     if few:
         assert_follows(counted(drawn(graph, 1000, name="budget", **both)), uniform(few))
 
 
-def test_budgets_of_the_space_hold_for_uniform_draws() -> None:
+def test_budgets_of_the_space_hold_for_uniform_and_hierarchical_draws() -> None:
     free = blocks()
     macs = {frozen(values): cost_of(free, values)["macs"] for values in enumerate_all(free)}
     limit = sorted(macs.values())[15]
@@ -170,8 +179,10 @@ def test_budgets_of_the_space_hold_for_uniform_draws() -> None:
     assert_follows(
         counted(drawn(graph, 2000, name="uniform")), uniform(row for row, cost in macs.items() if cost <= limit)
     )
+    below = [row for row, cost in macs.items() if cost <= limit]
+    assert_follows(counted(drawn(graph, 2000, name="hierarchical")), among(law(free), below))
     with pytest.raises(CompileError, match="budget"):
-        Sampler(graph, Rule(name="hierarchical"))
+        Sampler(graph, Rule(name="fair"))
     (step,) = drawn(graph, 1, name="sandwich")  # the ends are not bounded by it
     assert macs[frozen(step[0].architecture)] > limit
 

@@ -116,7 +116,8 @@ def _linear(value: Value) -> tuple[frozenset[str], Fraction, Fraction]:
 
 
 class Within:
-    """The architectures inside a window, each equally likely to be drawn.
+    """The architectures inside a window, each as likely to be drawn there as the diagram says: all equally, or as their
+    assignments make them.
 
     Where the values that a cost takes are too many for exact tables, costs are rounded up: what is drawn always lies
     inside, but what lies so close to a bound that the rounded cost is outside is left out (see `covered`).
@@ -212,7 +213,7 @@ class Within:
         return math.exp(min(0.0, self._log_share - Room(wider, Bounds(wanted.columns, low, tuple(high)), ()).log_share))
 
     def draw(self, n: int, rng: np.random.Generator) -> Paths:
-        """`n` independent architectures, each of those inside equally likely."""
+        """`n` independent architectures inside."""
         if self._sampler is None:
             return self.diagram.draw(n, rng)
         paths = np.empty((n, self.diagram.size), np.int32, order="F")

@@ -55,9 +55,13 @@ class Diagram:
         graph: of which the decisions and the requirements are used.
         costs: measures by name, each a whole number for every architecture; terms over absent decisions cost nothing.
         widest: the most arcs a layer may have; fewer make more layers, with smaller tables.
+        hierarchical: whether assignments count instead of architectures: values of all decisions, of absent ones too.
+            An architecture is then drawn as often as its decisions one after the other give it, each value of a
+            decision as likely as the others. Else each architecture is as likely as any other, so that an alternative
+            with more decisions inside it comes up more often.
 
     Attributes:
-        total: how many architectures there are, exactly.
+        total: how many architectures (or assignments) there are, exactly.
         measures: the names of the costs, in the order of their columns.
         encoding: of the decisions as columns of a matrix.
         layers: those that paths refer to.
@@ -69,7 +73,13 @@ class Diagram:
         ValueError: a cost that is no whole number, or has no value for some architecture.
     """
 
-    def __init__(self, graph: Graph, costs: Mapping[str, Value] | None = None, widest: int = WIDEST_LAYER):
+    def __init__(
+        self,
+        graph: Graph,
+        costs: Mapping[str, Value] | None = None,
+        widest: int = WIDEST_LAYER,
+        hierarchical: bool = False,
+    ):
         costs = costs or {}
         wanted = [Constraint(r.condition) for r in graph.requirements if r.origin != "budget"]
         self.network = Network(graph.decisions, wanted, exact=tuple(costs.values()))
@@ -77,13 +87,28 @@ class Diagram:
         self.encoding = Encoding(graph.decisions)
         self.constants: Ints = np.array([whole(charge.constant) for charge in self.network.charges], np.int64)
         links = chain(self.network)
-        behind = _architectures_behind(links, self.network)
+        counts = [[cell.count for cell in self._cells(link)] for link in links]
+        if hierarchical:
+            counts = [self._assignments(link) for link in links]
+            links = [
+                replace(link, weights=Weights.of(count)[link.cells[:, 0]])
+                for link, count in zip(links, counts, strict=True)
+            ]
+        behind = _ways_behind(links, counts)
         self.total = behind[0][0]
         self._chain = Layering(links, [Weights.of(numbers) for numbers in behind])
         alone = {i for i, link in enumerate(links) if self.network.variables[link.decisions[0]].size > WIDE}
         self._ranges = segments(links, widest, lambda arcs: 1 + arcs / (1 << 15), alone)
         self.layering = _joined(self._chain, self._ranges)
         self.layers = self.layering.layers
+
+    def _cells(self, link: Layer) -> list[Cell]:
+        return self.network.variables[link.decisions[0]].cells
+
+    def _assignments(self, link: Layer) -> list[int]:
+        """Of each cell of a single decision how many values it stands for; for all of them where it is absent."""
+        values = self._decision(link.decisions[0]).cardinality()
+        return [values if cell.value is ABSENT else cell.count for cell in self._cells(link)]
 
     @property
     def size(self) -> int:
@@ -135,7 +160,7 @@ class Diagram:
     # draws and costs
 
     def draw(self, n: int, rng: np.random.Generator) -> Paths:
-        """`n` independent architectures, each equally likely."""
+        """`n` independent architectures, each as likely as any other, or as its assignments make it."""
         paths = np.empty((n, self.size), np.int32, order="F")
         for rows in chunks(n):
             state: Any = 0
@@ -369,11 +394,14 @@ def _joined(links: Layering, ranges: Sequence[range]) -> Layering:
     return Layering(joined, [links.behind[part.start] for part in ranges] + links.behind[-1:])
 
 
-def _architectures_behind(layers: Sequence[Layer], network: Network) -> list[list[int]]:
-    """Of each boundary of the chain how many architectures lie behind each state, exactly."""
+def _ways_behind(layers: Sequence[Layer], cells: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Of each boundary of the chain how many ways lead on from each state, exactly.
+
+    Args:
+        cells: for each layer, which has one decision, how often each of its cells counts.
+    """
     behind = [[1]]
-    for layer in reversed(layers):
-        counts = [cell.count for cell in network.variables[layer.decisions[0]].cells]
+    for layer, counts in zip(reversed(layers), reversed(cells), strict=True):
         pairs = layer.source.astype(np.int64) * layer.after + layer.target
         sums = [0] * layer.before
         if all(count == 1 for count in counts):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ Row: TypeAlias = NDArray[Any]
 Rows: TypeAlias = NDArray[Any]
 """[n, width]"""
 
+Draws: TypeAlias = Literal["hierarchical", "uniform"]
+
 LISTED = 1 << 17
 """A space of so many architectures is gone through one by one before the search says that nothing is left."""
 DRAWN = 1 << 16
@@ -51,13 +53,23 @@ class Candidates:
         window: of costs, beside the budgets of the space.
         functions: whether architectures that compute the same function count as one.
         pool: [n, width] to choose from; by default all of the space.
+        draws: "hierarchical", decision by decision, so that an operator with few settings comes up as often as one with
+            many; or "uniform", each architecture as likely as any other. Of a pool that is not all of the space it is
+            always uniform.
 
     Raises:
         Infeasible: there is no architecture inside.
         TooWide, UnreadableBudget: the space, or a budget of it, cannot be drawn from.
     """
 
-    def __init__(self, graph: Graph, window: Window | None = None, functions: bool = True, pool: Rows | None = None):
+    def __init__(
+        self,
+        graph: Graph,
+        window: Window | None = None,
+        functions: bool = True,
+        pool: Rows | None = None,
+        draws: Draws = "hierarchical",
+    ):
         self.graph = graph
         self.population = Population(graph, widest=1)  # crossover takes over whole layers: here a layer is a decision
         self.encoding = self.population.diagram.encoding
@@ -66,8 +78,10 @@ class Candidates:
         self._fingerprints = Fingerprints(graph) if functions else None
         self._functions: dict[int, str] = {}
         self._neighbours: dict[int, Rows] = {}
-        self.within: Within | None = None
         self.pool: Rows | None = None
+        self._drawn = self.population.hierarchical if draws == "hierarchical" else self.population.diagram
+        self._drawn_inside: Within | None = None
+        within: Within | None = None
         if pool is not None and len(pool) < self.population.total:  # else it is all of the space
             self.pool = pool[self.inside(pool)]
             self.know(self.pool)
@@ -76,10 +90,13 @@ class Candidates:
         elif self.window and self.population.exact:
             try:
                 with bounded(self.population.patience):
-                    self.within = Within(self.population.diagram, self.window)
+                    within = Within(self.population.diagram, self.window)
+                    same = self._drawn is self.population.diagram
+                    self._drawn_inside = within if same else Within(self._drawn, self.window)
             except TooWide:
                 pass  # by trying
-        self.variation = Variation(self.population.diagram, self.within)
+        self._tried = bool(self.window) and self.pool is None and self._drawn_inside is None
+        self.variation = Variation(self.population.diagram, within)
         if self.pool is None:
             self.some(1, np.random.Generator(np.random.PCG64(0)))
 
@@ -142,7 +159,7 @@ class Candidates:
     # --- Moves
 
     def draw(self, seen: Collection[str], rng: np.random.Generator) -> Row | None:
-        """A uniform architecture among those not seen; None where all have been."""
+        """A random architecture among those not seen; None where all have been."""
         if self.pool is not None:
             return self.new(self.pool[rng.permutation(len(self.pool))], seen)
         size, drawn = 1, 0
@@ -163,18 +180,15 @@ class Candidates:
         return rows[np.sort(np.unique(hashes(rows), return_index=True)[1])]
 
     def some(self, n: int, rng: np.random.Generator) -> Rows:
-        """Uniform architectures inside the budgets."""
+        """Random architectures inside the budgets."""
         if self.pool is not None:
             return self.pool[rng.integers(len(self.pool), size=n)]
-        diagram = self.population.diagram
-        if self.within is not None:
-            return diagram.matrix(self.within.draw(n, rng), rng)
-        if not self.window:
-            return diagram.matrix(diagram.draw(n, rng), rng)
+        if not self._tried:
+            return self._drawn.matrix((self._drawn_inside or self._drawn).draw(n, rng), rng)
         found: list[Rows] = []
         tried = 0
         while sum(map(len, found)) < n:
-            rows = diagram.matrix(diagram.draw(1024, rng), rng)
+            rows = self._drawn.matrix(self._drawn.draw(1024, rng), rng)
             found.append(rows[self.inside(rows)])
             tried += len(rows)
             if tried > MOST_TRIED and not sum(map(len, found)):
@@ -201,7 +215,7 @@ class Candidates:
         for _ in range(steps):
             rows, decision = self.variation.mutate_matrix(rows, rng)
             rows = rows[decision >= 0]
-            if self.within is None and self.pool is None:
+            if self._tried:
                 rows = rows[self.inside(rows)]
         return rows if self.pool is None else self._nearest(rows, rng)
 
@@ -248,7 +262,7 @@ class Candidates:
         (child,) = self.variation.crossover_matrix(a[None], b[None], rng)
         if self.pool is not None:
             return self._nearest(child[None], rng)[0]
-        if self.within is None and not self.inside(child[None])[0]:
+        if self._tried and not self.inside(child[None])[0]:
             return a
         return child
 
@@ -261,7 +275,7 @@ class Candidates:
         """
         rows, decision = self.variation.mutate_matrix(self.variation.crossover_matrix(a, b, rng), rng)
         able = decision >= 0
-        if self.within is None:
+        if self._tried:
             able &= self.inside(rows)
         kept = np.flatnonzero(able)
         return rows[kept], kept

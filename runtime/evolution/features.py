@@ -7,7 +7,7 @@
 - The same summed over all copies: how often each option was chosen, wherever. It learns from all copies at once, and is
   short where there are hundreds of them.
 
-Each way is scaled so that two uniform architectures are apart by 1 on average (their squared distance), so that the
+Each way is scaled so that two random architectures are apart by 1 on average (their squared distance), so that the
 same length scales suit every space.
 """
 
@@ -28,7 +28,7 @@ Points: TypeAlias = list[NDArray[np.float64]]
 Floats: TypeAlias = NDArray[np.float64]
 
 WAYS = 6  # of seeing decisions, beside that of their copies: each has a length scale that is to be learnt
-REFERENCE = 128  # uniform architectures that set the scales
+REFERENCE = 128  # random architectures that set the scales
 MOST_COLUMNS = 1024  # of one way; more are projected at random, which keeps distances (Johnson and Lindenstrauss 1984)
 
 

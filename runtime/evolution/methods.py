@@ -80,7 +80,7 @@ class Method(Protocol):
 
 
 def draw(history: History, rates: Rates, rng: np.random.Generator) -> Idea | None:
-    """Random search without replacement: each unseen architecture is as likely as the others."""
+    """Random search without replacement: as `Candidates` draws, but nothing twice."""
     row = history.candidates.draw(history.seen, rng)
     return None if row is None else Idea(row)
 

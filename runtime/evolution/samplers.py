@@ -3,7 +3,7 @@
 A choice is a categorical parameter, present under the conditions under which the decision is. Of a subset or an order
 every item has a number between 0 and 1: the greatest are chosen, or the items come in the order of their numbers; units
 have these and how many of them are kept. A sampler knows neither requirements nor budgets, and proposes what it has
-proposed before. What does not lie inside is replaced by the nearest of many uniform draws inside; of what has been seen
+proposed before. What does not lie inside is replaced by the nearest of many random draws inside; of what has been seen
 a sampler is asked again, and then a neighbour is taken. It is told what was evaluated in place of what it proposed.
 
 A sampler is made anew for each proposal, from the trials so far and the seed of the proposal, so that a search that was

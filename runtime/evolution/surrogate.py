@@ -1,7 +1,7 @@
 """Search with a model: a Gaussian process learns from the trials so far what architectures are worth, and of many that
 come into question the one is evaluated that promises most.
 
-What comes into question is drawn inside the budgets, half of it uniformly, half near the best trials. Promise is
+What comes into question is drawn inside the budgets, half of it anywhere, half near the best trials. Promise is
 expected improvement (Jones et al. 1998), and less of it where hardly anything is left to learn (Huang et al. 2006). Of
 several objectives each has a process of its own, but for costs, which are known; what is improved is the greatest of
 them, weighted at random anew for each proposal (ParEGO, Knowles 2006). Values are modelled by their ranks, as normal
@@ -30,7 +30,7 @@ from nasdsl.runtime.evolution.objectives import Values, order
 from nasdsl.runtime.evolution.process import Process, Scales, fitted
 from nasdsl.runtime.evolution.trial import Trial
 
-FIRST = 10  # trials that are uniform draws
+FIRST = 10  # trials that are random draws
 CANDIDATES = 1024
 CELLS = 1 << 24  # of all candidates; where architectures have tens of thousands of columns there are fewer
 LEADERS = 10  # the best trials, near which is searched
@@ -50,7 +50,7 @@ class Surrogate:
         self._known: _Known | None = None
 
     def __call__(self, history: History, rates: Rates, rng: np.random.Generator) -> Idea | None:
-        """The unseen candidate of greatest promise; a uniform draw while there are few trials, or nothing is near."""
+        """The unseen candidate of greatest promise; a random draw while there are few trials, or nothing is near."""
         if len(history.trials) + len(history.pending) < FIRST or len(history.trials) < 2:
             return draw(history, rates, rng)
         if self._known is None or self._known.rows is not history.rows:
@@ -137,12 +137,12 @@ def _candidates(history: History, rng: np.random.Generator) -> _Candidates:
             found = np.concatenate((candidates.some(CANDIDATES, rng), *map(candidates.neighbours, rows)))
         return _Candidates(found, np.full((len(found), 2), -1))
     half = max(16, min(CANDIDATES, CELLS // max(1, candidates.encoding.width)) // 2)
-    uniform = candidates.some(half, rng)
+    drawn = candidates.some(half, rng)
     first, second = rng.integers(len(leaders), size=(2, half))
     second[half // 2 :] = first[half // 2 :]
     children, kept = candidates.children(np.stack(rows)[first], np.stack(rows)[second], rng)
     parents = np.stack((leaders[first], leaders[second]), axis=1)[kept]
-    return _Candidates(np.concatenate((uniform, children)), np.concatenate((np.full((half, 2), -1), parents)))
+    return _Candidates(np.concatenate((drawn, children)), np.concatenate((np.full((half, 2), -1), parents)))
 
 
 # --- What it promises

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from nasdsl.compiler.population import joined
+from nasdsl.runtime.evolution.candidates import Draws
 from nasdsl.runtime.known import TableSettings
 from nasdsl.runtime.limits import Cost, bound_of
 from nasdsl.runtime.settings import Settings, Train
@@ -37,6 +38,10 @@ class Evolve(Settings):
         method: `random` without replacement; `regularised` evolution (Real et al. 2019); `nsga2` (Deb et al. 2002);
             `local` search (White et al. 2021); `surrogate`, a Gaussian process and expected improvement (of several
             objectives ParEGO, Knowles 2006); or a sampler of Optuna's: `tpe`, `nsga2_optuna`, `nsga3_optuna`.
+        draws: how architectures are drawn at random, also those that a method begins with: `hierarchical`, decision by
+            decision, so that of two operators each comes up as often, however many settings it has (TrioNet paper,
+            Hierarchical Sampling); or `uniform`, each architecture as likely as any other. Both inside the budgets. The
+            rows of a table that has only part of the space are always drawn uniformly.
         trials: evaluations in all, by all workers. It may be raised later: the search then goes on.
         population: how many trials may be parents; of the methods that have one.
         tournament: of so many, drawn by chance, the best becomes a parent; by default 10, in `nsga2` 2.
@@ -59,6 +64,7 @@ class Evolve(Settings):
     minimise: tuple[str, ...] = ()
     budget: tuple[Mapping[Cost, float], ...] = ()
     method: Method = "regularised"
+    draws: Draws = "hierarchical"
     trials: int = Field(default=500, gt=0)
     population: int = Field(default=20, gt=1)
     tournament: int | None = Field(default=None, gt=0)

@@ -33,7 +33,7 @@ from nasdsl.runtime.limits import Limits
 from nasdsl.runtime.loop import run_stages
 from nasdsl.runtime.optim import decayed, initialise
 from nasdsl.runtime.problem import Problem, Result
-from nasdsl.runtime.sampling import Rule, Sampler, Uniform, generator
+from nasdsl.runtime.sampling import Inside, Rule, Sampler, by_decision, generator
 from nasdsl.runtime.settings import Settings, Train, amount
 from nasdsl.runtime.trainer import Trainer
 
@@ -66,7 +66,8 @@ class Sample(Settings):
         every: epochs between measurements.
         follow: the networks that are measured then: the `smallest` and the `largest` of the space, and the largest that
             has the same `operators` in all places, one for each operator.
-        candidates: how many architectures are drawn at the end, each as likely as any other inside the target.
+        candidates: how many architectures are drawn at the end inside the target: decision by decision or, where the
+            rule draws uniformly, each as likely as any other.
         target: the most that a candidate costs, `macs <= 4M`, or as a share of the greatest cost `macs <= 0.5`.
         train: `epochs` counts the training samples that are not held back.
     """
@@ -319,9 +320,10 @@ class SampleSearch:
 
 
 def candidates(problem: Problem, settings: Sample) -> list[Architecture]:
-    """The architectures among which the result is: uniform inside the target, each once."""
-    uniform = Uniform(problem.space.graph, settings.target)
-    drawn = uniform.draw(settings.candidates, generator(problem.seed, CANDIDATES))
+    """The architectures among which the result is: random ones inside the target, each once."""
+    graph, uniform = problem.space.graph, "uniform" in (settings.rule.name, settings.rule.draw)
+    source = Inside(graph, settings.target) if uniform else by_decision(graph, settings.target)
+    drawn = source.draw(settings.candidates, generator(problem.seed, CANDIDATES))
     return list(dict.fromkeys(drawn))
 
 
