@@ -19,6 +19,7 @@ from nasdsl.compiler.arrays.encoding import ABSENT, columns_of
 from nasdsl.compiler.arrays.identity import Fingerprints, hashes
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.budget import Within
+from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
 from nasdsl.compiler.engine.vary import Variation
@@ -89,16 +90,19 @@ class Candidates:
                 raise Infeasible(f"none of the {len(pool):,} architectures of the table lies inside the budgets")
         elif self.window and self.population.exact:
             try:
-                with bounded(self.population.patience):
-                    within = Within(self.population.diagram, self.window)
-                    same = self._drawn is self.population.diagram
-                    self._drawn_inside = within if same else Within(self._drawn, self.window)
+                within = self._bounded(self.population.diagram)
+                same = self._drawn is self.population.diagram
+                self._drawn_inside = within if same else self._bounded(self._drawn)
             except TooWide:
                 pass  # by trying
         self._tried = bool(self.window) and self.pool is None and self._drawn_inside is None
         self.variation = Variation(self.population.diagram, within)
         if self.pool is None:
             self.some(1, np.random.Generator(np.random.PCG64(0)))
+
+    def _bounded(self, diagram: Diagram) -> Within:
+        with bounded(self.population.patience):
+            return Within(diagram, self.window)
 
     def inside(self, rows: Rows) -> NDArray[np.bool_]:
         """[n] which rows lie inside the budgets."""
