@@ -49,7 +49,7 @@ from nasdsl.runtime.tasks import Task
 FILE = Path(__file__).parent.parent / "spaces" / "trionet_small.space"
 DATA = "cifar10_subset.zip"
 METRIC = "top1"
-METHOD = "surrogate"
+METHOD = "regularised"
 OPERATORS = ("conv", "local", "axial")
 BUDGETS = (3_000_000, 4_000_000, 5_000_000)
 WINDOW = 0.9
@@ -276,10 +276,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help=f"the folder with {DATA}")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/oneshot"), help="OUT.json and OUT.md")
     parser.add_argument("--work", type=Path, default=Path("runs/oneshot"), help="the folders of the runs")
-    parser.add_argument("--epochs", type=int, default=5, help="of a supernet")
+    parser.add_argument("--epochs", type=int, default=4, help="of a supernet")
     parser.add_argument("--scratch", type=int, default=3, help="epochs of a network from scratch")
     parser.add_argument("--brief", type=int, default=2, help="epochs of those whose ranks are compared")
-    parser.add_argument("--trials", type=int, default=120, help="architectures that a search looks at")
+    parser.add_argument("--trials", type=int, default=300, help="architectures that a search looks at")
     parser.add_argument("--singles", type=int, default=40, help="architectures of one operator that are looked at")
     parser.add_argument("--seeds", type=int, default=1, help="supernets of each way")
     parser.add_argument("--again", type=int, default=2, help="trainings from scratch of what was chosen")

@@ -125,7 +125,7 @@ class Within:
     Attributes:
         diagram: of all architectures.
         bounds: of the window, in whole numbers.
-        share: of all architectures, those that may be drawn.
+        share: of all architectures (of a hierarchical diagram: assignments), those that may be drawn.
         exact: whether that is all inside the window.
 
     Raises:
