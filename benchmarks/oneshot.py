@@ -49,6 +49,8 @@ from nasdsl.runtime.tasks import Task
 FILE = Path(__file__).parent.parent / "spaces" / "trionet_small.space"
 DATA = "cifar10_subset.zip"
 METRIC = "top1"
+SCORE = "loss"
+"""By which architectures are chosen: on a few hundred images it says more than how many of them are right."""
 METHOD = "regularised"
 OPERATORS = ("conv", "local", "axial")
 BUDGETS = (3_000_000, 4_000_000, 5_000_000)
@@ -121,6 +123,7 @@ def evolve(setup: Setup, budget: int, seed: int) -> dict[str, Any]:
     name = f"found-{setup.trials}-{budget}-{seed}"
     settings = {
         "method": METHOD,
+        "minimise": SCORE,
         "budget": f"macs <= {budget}",
         "trials": str(setup.trials),
         "storage": "memory",
@@ -129,7 +132,7 @@ def evolve(setup: Setup, budget: int, seed: int) -> dict[str, Any]:
     options = setup.options(setup.work / name, seed, {**read_values(settings), **supernet})
     found = explore(read(FILE), setup.work / f"{name}.space", options, runtime="evolve")
     best = found.front[0]
-    return {"architecture": dict(best.proposal.architecture), "inherited": best.metrics[METRIC]}
+    return {"architecture": dict(best.proposal.architecture), "inherited": dict(best.metrics)}
 
 
 def best_of_one(setup: Setup, budget: int, operator: str, seed: int) -> dict[str, Any]:
@@ -144,8 +147,8 @@ def best_of_one(setup: Setup, budget: int, operator: str, seed: int) -> dict[str
     inherited = load(setup.supernet(VARIANTS[0], seed), space, task, data, fabric_for(setup.options(), "32-true"))
     drawn = in_window(pin(graph, fixed), budget, setup.singles, seed)
     whole = [Architecture.of(graph, {**fixed, **one}) for one in drawn]
-    scores = [inherited.evaluate(one)[METRIC] for one in whole]
-    best = int(np.argmax(scores))
+    scores = [inherited.evaluate(one) for one in whole]
+    best = min(range(len(whole)), key=lambda i: scores[i][SCORE])
     return {"architecture": whole[best].to_json(graph), "inherited": scores[best]}
 
 
@@ -261,7 +264,8 @@ def budgets(setup: Setup, groups: Mapping[int, Mapping[str, list[dict[str, Any]]
     lines = [
         "",
         f"From scratch, {setup.scratch} epochs: top-1 in % on the 2,000 test images. Found: the best of {setup.trials} "
-        f"by inherited weights (`method: {METHOD}`); of one operator: the best of {setup.singles} by the same scores.",
+        f"by the {SCORE} with inherited weights (`method: {METHOD}`); of one operator: the best of {setup.singles} "
+        "by the same scores.",
         "",
         "| MACs at most | found | random | convolution alone | local alone | axial alone |",
         "|---|" + "---:|" * len(columns),
