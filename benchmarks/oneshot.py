@@ -7,7 +7,8 @@
 networks in a step. Each shows the largest network of every operator while it trains, and how its scores of
 architectures of all sizes agree with what these reach alone (Kendall's tau-b). The first is searched by evolution under
 three budgets of MACs; what is found is trained from scratch beside random architectures of the same budget, and beside
-the best networks of one operator alone, of as many by the same scores. What is done already is not done again.
+the best networks of one operator alone, by the same scores; what is found and the best of those is trained more often.
+What is done already is not done again.
 """
 
 from __future__ import annotations
@@ -287,8 +288,15 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--singles", type=int, default=40, help="architectures of one operator that are looked at")
     parser.add_argument("--seeds", type=int, default=1, help="supernets of each way")
     parser.add_argument("--again", type=int, default=2, help="trainings from scratch of what was chosen")
+    parser.add_argument("--more", type=int, default=2, help="further ones of what is found and of its closest rival")
     parser.add_argument("--once", type=int, default=1, help="trainings of each random network")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+
+
+def settings_of(args: argparse.Namespace) -> str:
+    """The options that change results."""
+    names = ("epochs", "scratch", "brief", "trials", "singles", "seeds", "again", "more", "once")
+    return " ".join(f"--{name} {getattr(args, name)}" for name in names)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -334,20 +342,31 @@ def main(args: argparse.Namespace) -> None:
     def own(one: Mapping[str, Any], epochs: int, times: int) -> list[dict[str, Any]]:
         return [results[f"alone-{epochs}-{fingerprint(one)}-{seed}"] for seed in range(times)]
 
+    def trained(name: str, times: int) -> list[dict[str, Any]]:
+        return [row for seed in seeds for row in own(chosen[f"{name}-{seed}"], args.scratch, times)]
+
     groups = {}
     for budget in BUDGETS:
         names = {"found": f"found-{args.trials}-{budget}", **{word: f"best-{budget}-{word}" for word in OPERATORS}}
-        groups[budget] = {
-            column: [row for seed in seeds for row in own(chosen[f"{name}-{seed}"], args.scratch, args.again)]
-            for column, name in names.items()
-        }
+        first = {column: trained(name, args.again) for column, name in names.items()}
+        rival = max(OPERATORS, key=lambda word: statistics.mean(row[METRIC] for row in first[word]))
+        close = {f"{names[column]}-{seed}" for column in ("found", rival) for seed in seeds}
+        again = from_scratch({name: chosen[name] for name in close}, args.scratch, args.again + args.more)
+        results |= done(setup, again, args.workers)
+        groups[budget] = first | {column: trained(names[column], args.again + args.more) for column in ("found", rival)}
         random = [drawn[f"random-{budget}-{i}"] for i in range(RANDOM)]
         groups[budget]["random"] = [row for one in random for row in own(one, args.scratch, args.once)]
     truth = [
         {key: statistics.mean(row[key] for row in own(one, args.brief, args.once)) for key in (METRIC, "loss", "macs")}
         for one in ranked.values()
     ]
-    text = "\n".join([*ways(setup, results, truth, args.seeds), *budgets(setup, groups)]) + "\n"
+    head = [
+        "# What a supernet knows of its architectures",
+        "",
+        f"`python -m benchmarks oneshot {settings_of(args)}`",
+        "",
+    ]
+    text = "\n".join([*head, *ways(setup, results, truth, args.seeds), *budgets(setup, groups)]) + "\n"
     write_text(
         args.out.with_suffix(".json"), json.dumps({"results": results, "drawn": drawn | ranked}, indent=1) + "\n"
     )

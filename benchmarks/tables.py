@@ -216,14 +216,14 @@ def expected_best(values: list[float], n: int) -> float:
 
 def report(rows: list[dict[str, Any]], data: Path) -> str:
     """The tables of all cases."""
-    lines = []
+    lines = ["# Searches in tables of known results", "", "`python -m benchmarks tables`", ""]
     for case in CASES:
         mine = [row for row in rows if row["case"] == case.name]
         if not mine:
             continue
         what = f"`{case.report}`" if case.cost is None else "share of the hypervolume of the whole table"
         lines += [
-            f"### {case.name}",
+            f"## {case.name}",
             "",
             f"Mean {what} ± standard deviation over seeds, after so many evaluations.",
             "",
