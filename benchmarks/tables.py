@@ -284,7 +284,8 @@ def main(args: argparse.Namespace) -> None:
     """Runs what has not been run yet, then writes the tables of all that has."""
     log = args.out.with_suffix(".jsonl")
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    done = {(row["case"], row["method"], row["seed"]) for row in rows}
+    done = {(row["case"], row["method"], row["seed"]): row for row in rows}  # two processes may have done the same
+    rows = list(done.values())
     data = args.data.resolve()
     for case, method, seed in wanted(args):
         if (case.name, method, seed) in done or not _there(case, data):
