@@ -8,6 +8,10 @@ beside its mean: the one is a check of the other.
 
 Optuna's samplers take part twice: as methods of the loop here, which never evaluates a function twice, and alone, as
 its users run them, where a proposal that came before counts as an evaluation once more.
+
+Cells that compute the same function count as one, so of them the first that is proposed is evaluated; "equal cells
+apart" (`distinct: architecture`) evaluates each. The entries of such cells differ a little, as they were trained and
+timed one by one: a share of the hypervolume of all entries near 1 can only be had with them apart.
 """
 
 from __future__ import annotations
@@ -42,6 +46,12 @@ OPTUNA = ("tpe", "nsga2_optuna")
 SLOW = ("surrogate", *OPTUNA)
 ALONE = " alone"
 EQUAL = " (equal cells apart)"
+METHODS = (
+    *OWN,
+    *(name + EQUAL for name in OWN if name not in SLOW),
+    *OPTUNA,
+    *(name + ALONE for name in OPTUNA),
+)
 CELL = (
     "|{cell.n1[n0].edge}~0|+|{cell.n2[n0].edge}~0|{cell.n2[n1].edge}~1|"
     "+|{cell.n3[n0].edge}~0|{cell.n3[n1].edge}~1|{cell.n3[n2].edge}~2|"
@@ -257,25 +267,22 @@ def wanted(args: argparse.Namespace) -> Iterator[tuple[Case, str, int]]:
         if args.only and not any(word in case.name for word in args.only):
             continue
         whole = case.table == "nasbench201"
-        single = case.cost is None
-        methods = [
-            *OWN,
-            *(name + EQUAL for name in OWN if name not in SLOW and whole and single and case.search == case.report),
-        ]
-        methods += [*OPTUNA, *(name + ALONE for name in OPTUNA if whole)]
-        for method in methods:
-            seeds = args.front_seeds if not single else args.slow_seeds if method in SLOW else args.seeds
+        for method in METHODS:
+            if method.endswith(ALONE) and not whole:
+                continue
+            if method.endswith(EQUAL) and not (whole and case.search == case.report):
+                continue
+            seeds = args.slow_seeds if method in SLOW else args.seeds
             yield from ((case, method, seed) for seed in range(seeds) if not args.method or method in args.method)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the folder with the tables")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tables"), help="OUT.jsonl and OUT.md")
-    parser.add_argument("--seeds", type=int, default=100, help="of the quick methods with one objective")
+    parser.add_argument("--seeds", type=int, default=100, help="of the quick methods")
     parser.add_argument(
         "--slow-seeds", type=int, default=20, help="of those that take longer: models, and what asks them"
     )
-    parser.add_argument("--front-seeds", type=int, default=20, help="of all methods with two objectives")
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="cases with this in their name")
     parser.add_argument("--method", action="append", default=[], metavar="NAME")
 
@@ -295,8 +302,7 @@ def main(args: argparse.Namespace) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as file:
             file.write(json.dumps(row) + "\n")
-    order = [case.name for case in CASES]
-    rows.sort(key=lambda row: (order.index(row["case"]), row["seed"]))
+    rows.sort(key=lambda row: (row["case"], METHODS.index(row["method"]), row["seed"]))
     text = report(rows, data)
     write_text(args.out.with_suffix(".md"), text)
     print(text)

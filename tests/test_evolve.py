@@ -237,6 +237,18 @@ def test_local_search_goes_uphill(odds: Any) -> None:
     assert any(not trial.proposal.parents for trial in trials[1:])
 
 
+def test_local_search_of_a_front_looks_at_neighbours_of_all_of_it(kinds: Any) -> None:
+    directions = {"worth": True, "macs": False}
+    trials, _ = searched(kinds, "local", 60, directions=directions, population=10)
+    losses = Objectives(directions).losses([trial.objectives for trial in trials])
+    assert not any(trial.proposal.parents for trial in trials[:10])
+    born = [trial for trial in trials[10:] if trial.proposal.parents]
+    assert len({trial.proposal.parents for trial in born}) > 1
+    for child in born:
+        (parent,) = child.proposal.parents
+        assert not any(_dominates(losses[i], losses[parent]) for i in range(child.index))
+
+
 def test_aged_evolution_beats_random_search_where_neighbours_are_alike() -> None:
     space = nasdsl.load("nasbench201")
     costs: dict[str, list[float]] = {method: [] for method in ("random", "regularised")}

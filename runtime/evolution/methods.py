@@ -113,9 +113,12 @@ def local(history: History, rates: Rates, rng: np.random.Generator) -> Idea | No
     """Local search, White et al. 2021: the unseen neighbours of the best architecture so far in random order; the first
     that is better takes its place. Where none is, it starts again from a random one.
 
-    With several objectives the neighbours of everything on the front are looked at, the least crowded first.
+    With several objectives it begins with `population` random ones, and looks at a neighbour of a random one of the
+    front each time (Pareto local search, Paquete et al. 2004).
     """
-    for at in _centres(history):
+    if history.losses.shape[1] > 1 and history.index < rates.population:
+        return draw(history, rates, rng)
+    for at in _centres(history, rng):
         trial = history.trials[at]
         if trial.index in history.spent:
             continue
@@ -126,13 +129,12 @@ def local(history: History, rates: Rates, rng: np.random.Generator) -> Idea | No
     return draw(history, rates, rng)
 
 
-def _centres(history: History) -> list[int]:
+def _centres(history: History, rng: np.random.Generator) -> list[int]:
     """The numbers of the trials whose neighbours are to be looked at."""
     if not history.trials:
         return []
     if history.losses.shape[1] > 1:
-        members = front(history.losses)
-        return [int(at) for at in members[order(history.losses[members])]]
+        return [int(at) for at in rng.permutation(front(history.losses))]
     best = 0
     for at, trial in enumerate(history.trials):
         started, improved = not trial.proposal.parents, history.losses[at, 0] < history.losses[best, 0]
