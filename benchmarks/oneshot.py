@@ -164,7 +164,7 @@ def of_all_sizes(graph: Graph, n: int, seed: int) -> list[Architecture]:
     """A uniform architecture in each of several parts of the range of MACs."""
     population = Population(graph)
     ends = [population.extreme("macs", greatest=up).cost for up in (False, True)]
-    bounds = np.geomspace(*ends, n + 1).tolist()
+    bounds = np.geomspace(ends[0], ends[1], n + 1).tolist()
     rows = [population.draw(1, seed=seed, window={"macs": part})[0] for part in itertools.pairwise(bounds)]
     return population.diagram.encoding.decode(np.stack(rows))
 
@@ -286,7 +286,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--brief", type=int, default=2, help="epochs of those whose ranks are compared")
     parser.add_argument("--trials", type=int, default=300, help="architectures that a search looks at")
     parser.add_argument("--singles", type=int, default=40, help="architectures of one operator that are looked at")
-    parser.add_argument("--seeds", type=int, default=1, help="supernets of each way")
+    parser.add_argument("--seeds", type=int, default=3, help="supernets of each way")
+    parser.add_argument("--searched", type=int, default=1, help="of the first way, those that are searched")
     parser.add_argument("--again", type=int, default=2, help="trainings from scratch of what was chosen")
     parser.add_argument("--more", type=int, default=2, help="further ones of what is found and of its closest rival")
     parser.add_argument("--once", type=int, default=1, help="trainings of each random network")
@@ -295,7 +296,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def settings_of(args: argparse.Namespace) -> str:
     """The options that change results."""
-    names = ("epochs", "scratch", "brief", "trials", "singles", "seeds", "again", "more", "once")
+    names = ("epochs", "scratch", "brief", "trials", "singles", "seeds", "searched", "again", "more", "once")
     return " ".join(f"--{name} {getattr(args, name)}" for name in names)
 
 
@@ -306,7 +307,7 @@ def main(args: argparse.Namespace) -> None:
     if not (data / DATA).exists():
         print(f"left out, as {data / DATA} is missing")
         return
-    graph, seeds = setup.fitted()[0].graph, range(args.seeds)
+    graph, seeds, searched = setup.fitted()[0].graph, range(args.seeds), range(min(args.searched, args.seeds))
     drawn = {
         f"random-{budget}-{i}": one.to_json(graph)
         for budget in BUDGETS
@@ -321,12 +322,12 @@ def main(args: argparse.Namespace) -> None:
     ]
     results = done(setup, jobs, args.workers)
 
-    jobs = [(f"found-{args.trials}-{budget}-{seed}", evolve, (budget, seed)) for budget in BUDGETS for seed in seeds]
+    jobs = [(f"found-{args.trials}-{budget}-{seed}", evolve, (budget, seed)) for budget in BUDGETS for seed in searched]
     jobs += [
         (f"best-{budget}-{word}-{seed}", best_of_one, (budget, word, seed))
         for budget in BUDGETS
         for word in OPERATORS
-        for seed in seeds
+        for seed in searched
     ]
     jobs += [
         (f"ranked-{number}-{seed}", score, (variant, seed, list(ranked.values())))
@@ -343,14 +344,14 @@ def main(args: argparse.Namespace) -> None:
         return [results[f"alone-{epochs}-{fingerprint(one)}-{seed}"] for seed in range(times)]
 
     def trained(name: str, times: int) -> list[dict[str, Any]]:
-        return [row for seed in seeds for row in own(chosen[f"{name}-{seed}"], args.scratch, times)]
+        return [row for seed in searched for row in own(chosen[f"{name}-{seed}"], args.scratch, times)]
 
     groups = {}
     for budget in BUDGETS:
         names = {"found": f"found-{args.trials}-{budget}", **{word: f"best-{budget}-{word}" for word in OPERATORS}}
         first = {column: trained(name, args.again) for column, name in names.items()}
         rival = max(OPERATORS, key=lambda word: statistics.mean(row[METRIC] for row in first[word]))
-        close = {f"{names[column]}-{seed}" for column in ("found", rival) for seed in seeds}
+        close = {f"{names[column]}-{seed}" for column in ("found", rival) for seed in searched}
         again = from_scratch({name: chosen[name] for name in close}, args.scratch, args.again + args.more)
         results |= done(setup, again, args.workers)
         groups[budget] = first | {column: trained(names[column], args.again + args.more) for column in ("found", rival)}
