@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from nasdsl.compiler.elaborate.settings import read_values
+from nasdsl.compiler.files import write_text
 from nasdsl.compiler.parse import read
-from nasdsl.runtime.checkpoint import write_text
 from nasdsl.runtime.search import Options, search
 
 SPACES = Path(__file__).parent.parent / "spaces"

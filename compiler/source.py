@@ -13,20 +13,23 @@ class Source:
     """A piece of `.space` text with the name that messages use for it.
 
     `path` is the file that the text came from, or None for text made in memory; `use "..."` is resolved beside it.
+    `begin` is how many characters at the beginning nobody wrote: places are counted behind them.
     """
 
     text: str
     name: str = "<text>"
     path: Path | None = None
+    begin: int = 0
 
     @cached_property
     def _line_starts(self) -> list[int]:
-        starts = [0]
-        starts.extend(i + 1 for i, character in enumerate(self.text) if character == "\n")
+        starts = [self.begin]
+        starts.extend(i + 1 for i, character in enumerate(self.text) if character == "\n" and i >= self.begin)
         return starts
 
     def position(self, offset: int) -> tuple[int, int]:
         """Line and column, both counted from 1, of a character offset."""
+        offset = max(offset, self.begin)
         line = bisect_right(self._line_starts, offset)
         return line, offset - self._line_starts[line - 1] + 1
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,41 @@ def clear(path: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+LONGEST = 40  # characters of a value that a message shows
+MOST = 5  # differences that it tells
+DIGEST = re.compile(r"[0-9a-f]{12,}")
+
+
+def started_with(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What a run was started with where it is not what it would be started with now, as the end of a sentence: `another
+    space, another method (local, now nsga2)`; empty where nothing differs."""
+    found = [_told(*one) for one in _differences(before, now)]
+    more = [f"{len(found) - MOST} more"] if len(found) > MOST else []
+    return ", ".join(found[:MOST] + more)
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """The names of what differs, and both values; in records their entries."""
+    for key in {**before, **now}:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            inner = "" if key == "settings" else f"{key}."  # as `--set` names them
+            yield from ((inner + name, a, b) for name, a, b in _differences(old, new))
+        elif old != new:
+            yield key, old, new
+
+
+def _told(name: str, old: Any, new: Any) -> str:
+    shown = [_short(old), _short(new)]
+    if any(len(one) > LONGEST or DIGEST.fullmatch(one) for one in shown):
+        return f"another {name}"
+    return f"another {name} ({shown[0]}, now {shown[1]})"
+
+
+def _short(value: Any) -> str:
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
 class RunFolder:
     """One run on disk. A run that stopped goes on from its checkpoint; one started with something else is refused."""
 
@@ -73,11 +110,9 @@ class RunFolder:
                 raise ValueError
         except (OSError, ValueError):
             raise RunError(f"{about} cannot be read", "remove the folder, or name another with `--run`") from None
-        changed = [key for key in {**before, **self.identity} if before.get(key) != self.identity.get(key)]
-        if changed:
-            what = ", ".join(sorted(changed))
+        if changed := started_with(before, self.identity):
             raise RunError(
-                f"{self.path} holds a run that was started with another {what}",
+                f"{self.path} holds a run that was started with {changed}",
                 "name another folder with `--run`, or `--fresh` to start over",
             )
 

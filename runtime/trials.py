@@ -43,7 +43,7 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.population import MEASURES
 from nasdsl.runtime.evolution.trial import Proposal, State, Trial
 from nasdsl.runtime.pulse import Pulse, born, machine
-from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.runs import RunError, started_with
 from nasdsl.runtime.storage import open_storage
 
 MOST_PARAMS = 200
@@ -366,11 +366,9 @@ def _study(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(objectives)
-    before = study.user_attrs["about"]
-    changed = [key for key in {**before, **wanted} if before.get(key) != wanted.get(key)]
-    if changed:
+    if changed := started_with(study.user_attrs["about"], wanted):
         raise RunError(
-            f"the study `{name}` was started with another {', '.join(sorted(changed))}",
+            f"the study `{name}` was started with {changed}",
             "name another study with `--set study=NAME`, or another database with `--storage`",
         )
     return study

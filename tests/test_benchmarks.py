@@ -45,6 +45,13 @@ def test_kept_units_meet_the_share() -> None:
     assert 0.25 < part / cost_of(space.graph, whole)["macs"] <= 0.3
 
 
+@pytest.mark.parametrize("name", benchmarks.BENCHMARKS)
+def test_every_benchmark_says_what_it_takes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        benchmarks.main([name, "--help"])
+    assert end.value.code == 0 and name in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_speed_runs(capsys: pytest.CaptureFixture[str]) -> None:
     benchmarks.main(["speed", "--quick", "--repeats", "1", "--no-write"])

@@ -452,14 +452,14 @@ def test_more_trials_go_on_and_other_settings_are_refused(folder: Path) -> None:
     first = run(folder)
     more = run(folder, overrides={"trials": 20})
     assert [t.proposal for t in more.trials][:12] == [t.proposal for t in first.trials] and len(more.trials) == 20
-    with pytest.raises(RunError, match="started with another settings"):
+    with pytest.raises(RunError, match=r"started with another population \(20, now 5\)$"):
         run(folder, overrides={"population": 5})
-    with pytest.raises(RunError, match="started with another seed"):
+    with pytest.raises(RunError, match=r"started with another seed \(0, now 1\)$"):
         run(folder, seed=1)
     assert len(run(folder, seed=1, fresh=True).trials) == 12
     text = (folder / "odds.space").read_text()
     (folder / "odds.space").write_text(text.replace("conv(4)", "conv(8)"))
-    with pytest.raises(RunError, match="started with another space"):
+    with pytest.raises(RunError, match=r"started with another space, another seed \(0, now 1\)$"):
         run(folder, seed=1)
 
 

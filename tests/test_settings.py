@@ -15,6 +15,7 @@ from nasdsl.compiler.parse import read
 from nasdsl.compiler.source import Source
 from nasdsl.runtime.fit import train_settings
 from nasdsl.runtime.recipes import RECIPES, with_recipe
+from nasdsl.runtime.runs import started_with
 from nasdsl.runtime.settings import Optimiser, Train, amount, merged, read_settings
 from nasdsl.runtime.strategies.shrink import Shrink
 
@@ -59,6 +60,38 @@ def test_a_record_with_another_name_replaces_the_one_that_was_there() -> None:
         assert shrink(entries, **given).train.optimiser == Optimiser(name="adamw")
     other = shrink(entries, **{"train.optimiser.name": "adamw", "train.optimiser.lr": "0.1"}).train.optimiser
     assert other == Optimiser(name="adamw", lr=0.1)
+
+
+def test_a_mistake_in_an_option_is_shown_in_what_was_typed() -> None:
+    with pytest.raises(CompileError) as caught:
+        read_values({"train.epochs": "3 + (4\n* 2"})
+    (found,) = caught.value.diagnostics
+    assert found.span is not None and found.span.text == "("
+    assert (str(found.span), found.span.source.line(1), found.span.source.line(2)) == (
+        "train.epochs:1:5",
+        "3 + (4",
+        "* 2",
+    )
+
+
+def test_what_a_run_was_started_with() -> None:
+    digest = "3d50b9bc4c2695f5"
+    before = {
+        "space": digest,
+        "settings": {"train": {"epochs": 3, "name": "a"}, "table": None, "budget": ["a"]},
+        "seed": 0,
+    }
+    now = {
+        "space": digest[::-1],
+        "settings": {"train": {"epochs": 4, "name": "a"}, "table": {"file": "x"}, "budget": []},
+    }
+    assert started_with(before, before) == ""
+    assert started_with(before, now) == (
+        'another space, another train.epochs (3, now 4), another table (none, now {"file": "x"}), '
+        'another budget (["a"], now []), another seed (0, now none)'
+    )
+    many = {str(i): i for i in range(7)}
+    assert started_with(many, {}).endswith("another 4 (4, now none), 2 more")
 
 
 def test_a_value_has_no_entries() -> None:

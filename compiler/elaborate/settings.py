@@ -132,7 +132,8 @@ def expression(name: str, text: str) -> syntax.Expr:
     Raises:
         CompileError: the text is not one expression.
     """
-    tree = parse(Source(f"let value = {text}\n", name))
+    before = "let value = "
+    tree = parse(Source(f"{before}{text}\n", name, begin=len(before)))
     item = tree.items[0] if len(tree.items) == 1 else None
     if not isinstance(item, syntax.Let) or item.formals is not None:
         raise error("bad-value", f"`{text}` is not a value for `{name}`", None)
