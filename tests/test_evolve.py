@@ -459,7 +459,7 @@ def test_more_trials_go_on_and_other_settings_are_refused(folder: Path) -> None:
     assert len(run(folder, seed=1, fresh=True).trials) == 12
     text = (folder / "odds.space").read_text()
     (folder / "odds.space").write_text(text.replace("conv(4)", "conv(8)"))
-    with pytest.raises(RunError, match=r"started with another space, another seed \(0, now 1\)$"):
+    with pytest.raises(RunError, match=r"started with another space$"):
         run(folder, seed=1)
 
 
