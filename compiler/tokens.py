@@ -174,6 +174,9 @@ def _goes_on(span: Span) -> bool:
     return bool(rest) and not rest.startswith("#")
 
 
+_SCALES = {"k": "K", "m": "M", "g": "G", "b": "G", "B": "G"}  # as others write them
+
+
 def _glued(text: str, span: Span) -> Diagnostic:
     parts = re.fullmatch(r"[1-9][0-9]*(?:x[1-9][0-9]*)+", text)
     if parts:
@@ -186,6 +189,8 @@ def _glued(text: str, span: Span) -> Diagnostic:
             help = "digits stand without a break: `1000000`, or `1M`"
         elif text[0] == "0" and rest[0] in "xXbo":
             help = "numbers are decimal"
+        elif rest in _SCALES:
+            help = f"thousands, millions and billions are written K, M and G: `{number.group()}{_SCALES[rest]}`"
         else:
             help = f"a name can't begin with a digit; a unit stands apart: `{number.group()} {_short(rest)}`"
     return Diagnostic("malformed-number", f"`{_short(text)}` is no number", span, help=help)

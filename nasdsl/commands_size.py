@@ -12,7 +12,7 @@ from nasdsl.commands import as_json, describe
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.expr import is_number
 from nasdsl.compiler.files import write_text
-from nasdsl.options import UsageError, add_format, add_requires, add_space, space_of
+from nasdsl.options import UsageError, add_budget, add_format, add_space, space_of
 from nasdsl.report import Paint, table, thousands, wants_colour, width_of
 
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ def count_options(parser: ArgumentParser) -> None:
         parser,
         "The exact number of architectures, and the independent factors that it is a product of. A choice that is\n"
         "tied or free by mistake shows in the factors. With budgets (`require macs <= 600M` in the file, or\n"
-        "--require), also how many of them lie inside.",
+        "--budget), also how many of them lie inside.",
         "count spaces/hrnas.space",
         "count tiny --digits",
-        'count trionet --require "macs in 550M..600M"',
+        'count trionet --budget "macs in 550M..600M"',
         "count nasbench201 --functions",
     )
     add_space(parser)
-    add_requires(parser)
+    add_budget(parser)
     parser.add_argument("--digits", action="store_true", help="print the number alone, with all its digits")
     parser.add_argument(
         "--functions",
@@ -164,7 +164,7 @@ def cost_options(parser: ArgumentParser) -> None:
         "cost spaces/hrnas.space --least small.space --by params",
     )
     add_space(parser)
-    add_requires(parser)
+    add_budget(parser)
     parser.add_argument("--by", choices=tuple(MEASURES), default="macs", help="what pictures and files go by")
     parser.add_argument("--least", metavar="OUT", help="write the cheapest architecture to this file")
     parser.add_argument("--greatest", metavar="OUT", help="write the dearest architecture to this file")
@@ -349,7 +349,7 @@ def sample_options(parser: ArgumentParser) -> None:
     add_space(parser)
     parser.add_argument("-n", type=whole_number, default=10, metavar="N", help="how many (default: 10)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
-    add_requires(parser, "--budget")
+    add_budget(parser)
     parser.add_argument("--different", action="store_true", help="leave out draws that came before")
     parser.add_argument(
         "--format",

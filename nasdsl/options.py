@@ -40,10 +40,10 @@ def add_defines(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_requires(parser: argparse.ArgumentParser, option: str = "--require") -> None:
+def add_budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        option,
-        dest="requires",
+        "--budget",
+        dest="budgets",
         metavar="CONDITION",
         action="append",
         default=[],
@@ -72,7 +72,7 @@ def defines(given: Sequence[str]) -> dict[str, str]:
 
 
 def space_of(args: argparse.Namespace) -> Space:
-    """The space that FILE, --space, -D and --require speak of, checked as a whole.
+    """The space that FILE, --space, -D and --budget speak of, checked as a whole.
 
     Raises:
         CompileError: the file has mistakes, or a condition has.
@@ -80,11 +80,11 @@ def space_of(args: argparse.Namespace) -> Space:
     from nasdsl.compiler.elaborate.program import elaborate
 
     space = elaborate(source_of(args.file), args.space, defines(args.defines))
-    requires = getattr(args, "requires", [])
-    return _narrowed(space, requires) if requires else space
+    budgets = getattr(args, "budgets", [])
+    return _narrowed(space, budgets) if budgets else space
 
 
-def _narrowed(space: Space, requires: Sequence[str]) -> Space:
+def _narrowed(space: Space, conditions: Sequence[str]) -> Space:
     """The space with more requirements; it keeps its name, its files and its pins."""
     import dataclasses
 
@@ -94,7 +94,7 @@ def _narrowed(space: Space, requires: Sequence[str]) -> Space:
     path = space.source.path
     if path is None:
         raise UsageError("standard input has no name that a space with more requirements could use")
-    lines = "".join(f"  require {' '.join(text.split())}\n" for text in requires)
+    lines = "".join(f"  require {' '.join(text.split())}\n" for text in conditions)
     text = f'use "{path.name}"\nspace required_here = {space.name} with {{\n{lines}}}\n'
     source = Source(text, "<command line>", path.parent / "<command line>")
     made = elaborate(source, "required_here", space.overrides)

@@ -127,9 +127,8 @@ def test_budgets_count_and_draw(file: Path, how: str, capsys: pytest.CaptureFixt
         drawn = run(capsys, "sample", file, "--space", "limited", "-n", 3000, "--format", "json")
     else:
         budgets = ("macs <= 150K", "params in 1K..4K")
-        more = [word for budget in budgets for word in ("--require", budget)]
-        told = json.loads(run(capsys, "count", file, *more, "--format", "json"))
         more = [word for budget in budgets for word in ("--budget", budget)]
+        told = json.loads(run(capsys, "count", file, *more, "--format", "json"))
         drawn = run(capsys, "sample", file, *more, "-n", 3000, "--format", "json")
     assert told["total"] == str(len(every()))
     assert told["inside"]["count"] == str(len(inside))
