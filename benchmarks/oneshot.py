@@ -286,7 +286,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--brief", type=int, default=2, help="epochs of those whose ranks are compared")
     parser.add_argument("--trials", type=int, default=300, help="architectures that a search looks at")
     parser.add_argument("--singles", type=int, default=40, help="architectures of one operator that are looked at")
-    parser.add_argument("--seeds", type=int, default=3, help="supernets of each way")
+    parser.add_argument("--seeds", type=int, default=2, help="supernets of each way")
     parser.add_argument("--searched", type=int, default=1, help="of the first way, those that are searched")
     parser.add_argument("--again", type=int, default=2, help="trainings from scratch of what was chosen")
     parser.add_argument("--more", type=int, default=2, help="further ones of what is found and of its closest rival")

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -46,6 +47,12 @@ OPTUNA = ("tpe", "nsga2_optuna")
 SLOW = ("surrogate", *OPTUNA)
 ALONE = " alone"
 EQUAL = " (equal cells apart)"
+NOTE = (
+    "Of cells that compute the same function the first that is proposed is evaluated; *equal cells apart* evaluates "
+    "each (`distinct: architecture`). Their entries differ a little, as they were trained and timed one by one, so a "
+    "share of the hypervolume of all entries near 1 can only be had with them apart. *Alone* are Optuna's samplers as "
+    "its users run them, where what is proposed again counts again; without the word they are methods of the loop here."
+)
 METHODS = (
     *OWN,
     *(name + EQUAL for name in OWN if name not in SLOW),
@@ -227,6 +234,7 @@ def expected_best(values: list[float], n: int) -> float:
 def report(rows: list[dict[str, Any]], data: Path) -> str:
     """The tables of all cases."""
     lines = ["# Searches in tables of known results", "", "`python -m benchmarks tables`", ""]
+    lines += ["\n".join(textwrap.wrap(NOTE, 120)), ""]
     for case in CASES:
         mine = [row for row in rows if row["case"] == case.name]
         if not mine:
