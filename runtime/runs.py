@@ -76,6 +76,8 @@ def _told(name: str, old: Any, new: Any) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 

@@ -232,8 +232,8 @@ def stopped(space: Path) -> Path:
     ("change", "named"),
     [
         ({"seed": 1}, "another seed"),
-        ({"settings": {"train__epochs": "5"}}, "another settings"),
-        ({"settings": {"target": "macs <= 0.4"}}, "another settings"),
+        ({"settings": {"train__epochs": "5"}}, r"another train.epochs \(4, now 5\)"),
+        ({"settings": {"target": "macs <= 0.4"}}, r"another target.macs \(0.5, now 0.4\)"),
         ({"data": "other"}, "another data"),
         ({"runtime": "thin"}, "another search"),
     ],
