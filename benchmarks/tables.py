@@ -5,13 +5,6 @@
 NAS-Bench-201 as a whole space, NAS-Bench-MR as a pool. Each run is one method with one seed; what is done already is
 not done again, so more seeds can be added to a table. The exact expectation of random search without replacement stands
 beside its mean: the one is a check of the other.
-
-Optuna's samplers take part twice: as methods of the loop here, which never evaluates a function twice, and alone, as
-its users run them, where a proposal that came before counts as an evaluation once more.
-
-Cells that compute the same function count as one, so of them the first that is proposed is evaluated; "equal cells
-apart" (`distinct: architecture`) evaluates each. The entries of such cells differ a little, as they were trained and
-timed one by one: a share of the hypervolume of all entries near 1 can only be had with them apart.
 """
 
 from __future__ import annotations
@@ -234,7 +227,7 @@ def expected_best(values: list[float], n: int) -> float:
 def report(rows: list[dict[str, Any]], data: Path) -> str:
     """The tables of all cases."""
     lines = ["# Searches in tables of known results", "", "`python -m benchmarks tables`", ""]
-    lines += ["\n".join(textwrap.wrap(NOTE, 120)), ""]
+    lines += [textwrap.fill(NOTE, 120), ""]
     for case in CASES:
         mine = [row for row in rows if row["case"] == case.name]
         if not mine:
@@ -298,20 +291,17 @@ def options(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Runs what has not been run yet, then writes the tables of all that has."""
     log = args.out.with_suffix(".jsonl")
-    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    done = {(row["case"], row["method"], row["seed"]): row for row in rows}  # two processes may have done the same
-    rows = list(done.values())
+    known = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    done = {(row["case"], row["method"], row["seed"]): row for row in known}  # two processes may have done the same
     data = args.data.resolve()
     for case, method, seed in wanted(args):
         if (case.name, method, seed) in done or not _there(case, data):
             continue
-        row = run(case, method, seed, data)
-        rows.append(row)
+        row = done[case.name, method, seed] = run(case, method, seed, data)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as file:
             file.write(json.dumps(row) + "\n")
-    rows.sort(key=lambda row: (row["case"], METHODS.index(row["method"]), row["seed"]))
-    text = report(rows, data)
+    text = report(sorted(done.values(), key=lambda row: METHODS.index(row["method"])), data)
     write_text(args.out.with_suffix(".md"), text)
     print(text)
 

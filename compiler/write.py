@@ -13,6 +13,7 @@ from typing import Any
 from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.architecture import canonical
 from nasdsl.compiler.decision import Decision, FixedUnits
+from nasdsl.compiler.elaborate.settings import expression
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.expr import FAULTS, evaluate
 from nasdsl.compiler.files import write_text
@@ -73,7 +74,7 @@ def pinned(
         elif narrowed and path in narrowed:
             written[path] = "oneof(" + ", ".join(decision.describe(option) for option in narrowed[path]) + ")"
     groups = ["\n".join(entry.lines(INDENT)) for entry in _entries(_tree(written))]
-    parts = [" " * INDENT + f"{key}: {_expression(text)}" for key, text in space.overrides.items()]
+    parts = [" " * INDENT + f"{key}: {unparse_expr(expression(key, text))}" for key, text in space.overrides.items()]
     if groups:
         parts, last = (["\n".join(parts)] if parts else []), "\n"
         for group in groups:  # records of several lines stand apart, the others in paragraphs
@@ -98,13 +99,6 @@ def free_name(space: Space, name: str) -> str:
     while unique in taken:
         unique, number = f"{name}{number}", number + 1
     return unique
-
-
-def _expression(text: str) -> str:
-    """A value that was given outside the files, on one line."""
-    (item,) = parse(Source(f"let value = {text}\n")).items
-    assert isinstance(item, syntax.Let)
-    return unparse_expr(item.value)
 
 
 def _absent(decision: Decision, values: Mapping[str, Any]) -> bool:

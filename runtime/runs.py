@@ -64,13 +64,13 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             inner = "" if key == "settings" else f"{key}."  # as `--set` names them
             yield from ((inner + name, a, b) for name, a, b in _differences(old, new))
-        elif old != new:
+        elif old != new or key not in before or key not in now:
             yield key, old, new
 
 
 def _told(name: str, old: Any, new: Any) -> str:
     shown = [_short(old), _short(new)]
-    if any(len(one) > LONGEST or DIGEST.fullmatch(one) for one in shown):
+    if shown[0] == shown[1] or any(len(one) > LONGEST or DIGEST.fullmatch(one) for one in shown):
         return f"another {name}"
     return f"another {name} ({shown[0]}, now {shown[1]})"
 

@@ -90,6 +90,7 @@ def test_what_a_run_was_started_with() -> None:
         'another space, another train.epochs (3, now 4), another table (none, now {"file": "x"}), '
         'another budget (["a"], now []), another seed (0, now none)'
     )
+    assert started_with({"settings": {}}, {"settings": {"table": None}}) == "another table"
     many = {str(i): i for i in range(7)}
     assert started_with(many, {}).endswith("another 4 (4, now none), 2 more")
 

@@ -116,9 +116,7 @@ def local(history: History, rates: Rates, rng: np.random.Generator) -> Idea | No
     With several objectives it begins with `population` random ones, and looks at a neighbour of a random one of the
     front each time (Pareto local search, Paquete et al. 2004).
     """
-    if history.losses.shape[1] > 1 and history.index < rates.population:
-        return draw(history, rates, rng)
-    for at in _centres(history, rng):
+    for at in _centres(history, rates, rng):
         trial = history.trials[at]
         if trial.index in history.spent:
             continue
@@ -129,11 +127,13 @@ def local(history: History, rates: Rates, rng: np.random.Generator) -> Idea | No
     return draw(history, rates, rng)
 
 
-def _centres(history: History, rng: np.random.Generator) -> list[int]:
-    """The numbers of the trials whose neighbours are to be looked at."""
+def _centres(history: History, rates: Rates, rng: np.random.Generator) -> list[int]:
+    """The numbers of the trials whose neighbours are to be looked at; none where it is time for a random one."""
     if not history.trials:
         return []
     if history.losses.shape[1] > 1:
+        if history.index < rates.population:
+            return []
         return [int(at) for at in rng.permutation(front(history.losses))]
     best = 0
     for at, trial in enumerate(history.trials):
