@@ -424,6 +424,8 @@ fact = {
     "units": sum(map(len, one.network.kept.values())),
 }
 Path(sys.argv[2], f"{fabric.global_rank}.json").write_text(json.dumps(fact))
+fabric.barrier()
+torch.distributed.destroy_process_group()  # else its threads may abort the end of the process
 """
 
 
