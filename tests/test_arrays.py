@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nasdsl import spaces
-from nasdsl.compiler import cost, expr
+from nasdsl.compiler import cost
 from nasdsl.compiler.architecture import Architecture, ArchitectureError
 from nasdsl.compiler.architecture import canonical as canonical_value
 from nasdsl.compiler.arrays import vector
@@ -24,11 +24,13 @@ from nasdsl.compiler.arrays.evaluator import Evaluator
 from nasdsl.compiler.arrays.vector import Program, evaluate_rows
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.engine.cells import ABSENT as ABSENT_VALUE
-from nasdsl.compiler.engine.cells import cells_of, value_at
-from nasdsl.compiler.expr import Apply, Case, Has, Kept, Slot, Symbol, Total, Value, add, at_most, less
+from nasdsl.compiler.engine.cells import cells_of
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Apply, Case, Has, Kept, Slot, Total, Value, add, at_most, less, value_at
+from nasdsl.compiler.values.plain import ABSENT as ABSENT_VALUE
+from nasdsl.compiler.values.plain import Symbol, is_number
 from tests.enumeration import conditions, cost_of, decisions, enumerate_all, graphs, measured, numbers, space, worth
 
 thorough = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -293,7 +295,7 @@ def values(draw: st.DrawFn, made: list[Decision], depth: int) -> Value:
 def same(mine: Any, theirs: Any) -> bool:
     if isinstance(theirs, tuple) and isinstance(mine, tuple):
         return len(mine) == len(theirs) and all(map(same, mine, theirs))
-    if isinstance(theirs, float) and expr.is_number(mine):
+    if isinstance(theirs, float) and is_number(mine):
         return mine == theirs or math.isclose(mine, theirs, rel_tol=1e-9) or (mine != mine and theirs != theirs)
     return mine is theirs or mine == theirs
 
