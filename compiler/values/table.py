@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -35,8 +35,8 @@ def _power(a: Any, b: Any) -> Any:
     return narrow(Fraction(a) ** int(b))
 
 
-def _lookup(table: Mapping[Any, Any] | tuple[Any, ...], key: Any) -> Any:
-    for k, value in table if isinstance(table, tuple) else table.items():
+def _lookup(pairs: tuple[tuple[Any, Any], ...], key: Any) -> Any:
+    for k, value in pairs:
         if same(k, key):
             return value
     raise KeyError(key)
@@ -182,8 +182,7 @@ def _kinds_picked(args: Sequence[Value]) -> frozenset[Kind | None]:
 
 
 def _kinds_found(args: Sequence[Value]) -> frozenset[Kind | None]:
-    pairs = args[0] if isinstance(args[0], tuple) else args[0].items()
-    return frozenset().union(*[kinds_of(value) for _, value in pairs])
+    return frozenset().union(*[kinds_of(value) for _, value in args[0]])
 
 
 # --- folding ----------------------------------------------------------------------------------------------------------
