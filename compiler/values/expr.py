@@ -95,6 +95,11 @@ class Expr:
         raise NotImplementedError
 
     @cached_property
+    def is_whole(self) -> bool:
+        """Whether it is plainly a whole number, whatever is chosen."""
+        return False
+
+    @cached_property
     def _options(self) -> frozenset[Any] | None:
         return _options_of(self)  # kept: a running width mentions the one before it twice, and so on down
 
@@ -150,6 +155,10 @@ class Case(Expr):
     def kinds(self) -> frozenset[Kind | None]:
         return frozenset(map(kind_of, self.values))
 
+    @cached_property
+    def is_whole(self) -> bool:
+        return all(map(is_whole, self.values))
+
     def evaluate(self, values: Assignment) -> Any:
         return self.values[_assigned(values, self.path)]
 
@@ -189,6 +198,10 @@ class Kept(Expr):
     def kinds(self) -> frozenset[Kind | None]:
         return frozenset(("number",))
 
+    @cached_property
+    def is_whole(self) -> bool:
+        return True
+
     def evaluate(self, values: Assignment) -> int:
         return len(_assigned(values, self.path))
 
@@ -227,6 +240,10 @@ class Slot(Expr):
     @cached_property
     def kinds(self) -> frozenset[Kind | None]:
         return frozenset(map(kind_of, self.values))
+
+    @cached_property
+    def is_whole(self) -> bool:
+        return all(map(is_whole, self.values))
 
     def evaluate(self, values: Assignment) -> Any:
         return self.values[_assigned(values, self.path)[self.position]]
@@ -268,6 +285,11 @@ class Apply(Expr):
     def kinds(self) -> frozenset[Kind | None]:
         gives = FUNCTIONS[self.function].gives
         return gives(self.args) if callable(gives) else frozenset((gives,))
+
+    @cached_property
+    def is_whole(self) -> bool:
+        whole = FUNCTIONS[self.function].whole
+        return whole is not None and whole(self.args)
 
     def evaluate(self, values: Assignment) -> Any:
         return values.outcome(self) if type(values) is Remembering else self.evaluated(values)
@@ -366,6 +388,16 @@ def is_kind(value: Value, kind: Kind) -> Value:
     if kinds == {kind}:
         return True
     return equal(apply("kind", value), kind) if kind in kinds else False
+
+
+def is_whole(value: Value) -> bool:
+    """Whether a value is plainly a whole number, whatever is chosen."""
+    return value.is_whole if isinstance(value, Expr) else isinstance(value, int) and not isinstance(value, bool)
+
+
+def whole(value: Value) -> Value:
+    """The condition under which a number is whole."""
+    return True if is_whole(value) else equal(value, apply("floor", value))
 
 
 def decisions_of(value: Value) -> frozenset[str]:
@@ -783,6 +815,17 @@ MOST_OPTIONS = 256
 def options(value: Value) -> frozenset[Any] | None:
     """Plain values that hold all that a value can be, perhaps more; None where they are too many or not known."""
     return value._options if isinstance(value, Expr) else frozenset((value,))
+
+
+def defined(function: str, args: tuple[Value, ...]) -> Value:
+    """The condition under which a function has a value, for arguments of its kinds: True where what they may be is
+    listed, and has one in all combinations."""
+    domain = FUNCTIONS[function].domain
+    if domain is None:
+        return True
+    if any(isinstance(arg, Expr) for arg in args) and _options_of(Apply(function, args)) is not None:
+        return True
+    return domain(*args)
 
 
 def _options_of(value: Expr) -> frozenset[Any] | None:

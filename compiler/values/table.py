@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.bounds import Bounds
 from nasdsl.compiler.values.expr import Expr, Value, kinds_of
 from nasdsl.compiler.values.function import FUNCTIONS, Call, Function, Interval
 from nasdsl.compiler.values.plain import Kind, is_number, kind_of, narrow, same
@@ -62,17 +63,13 @@ def _round(a: Any) -> int:
 # --- domains ----------------------------------------------------------------------------------------------------------
 
 
-def _whole(value: Value) -> Value:
-    return expr.equal(value, expr.apply("floor", value))
-
-
 def _within(low: Any, value: Value, high: Any) -> Value:
     return expr.both(expr.at_most(low, value), expr.at_most(value, high))
 
 
 def _power_exists(a: Value, b: Value) -> Value:
     small = expr.both(_within(-MOST_POWER, b, MOST_POWER), _within(-(1 << MOST_POWER), a, 1 << MOST_POWER))
-    return expr.both(small, _whole(b), expr.either(expr.at_most(0, b), expr.negate(expr.equal(a, 0))))
+    return expr.both(small, expr.whole(b), expr.either(expr.at_most(0, b), expr.negate(expr.equal(a, 0))))
 
 
 def _is_level(scale: Value) -> Value:
@@ -160,12 +157,22 @@ def _remainder(a: Interval, b: Interval) -> Interval | None:
     return (0, max(0, b[1])) if b[0] >= 0 else None
 
 
+def _of_less(a: Interval, b: Interval) -> Interval:
+    return a[1] < b[0], a[0] < b[1]
+
+
+def _of_at_most(a: Interval, b: Interval) -> Interval:
+    return a[1] <= b[0], a[0] <= b[1]
+
+
+def _equal_bounds(a: Interval, b: Interval) -> Interval | None:
+    if not all(map(is_number, (*a, *b))):
+        return None
+    return a[0] == a[1] == b[0] == b[1], a[0] <= b[1] and b[0] <= a[1]
+
+
 def _truths(*intervals: Interval) -> Interval:
     return False, True
-
-
-def _hull(condition: Interval, then: Interval, otherwise: Interval) -> Interval:
-    return min(then[0], otherwise[0]), max(then[1], otherwise[1])
 
 
 def _found(table: Interval, key: Interval) -> Interval | None:
@@ -183,6 +190,27 @@ def _kinds_picked(args: Sequence[Value]) -> frozenset[Kind | None]:
 
 def _kinds_found(args: Sequence[Value]) -> frozenset[Kind | None]:
     return frozenset().union(*[kinds_of(value) for _, value in args[0]])
+
+
+# --- whole numbers ----------------------------------------------------------------------------------------------------
+
+
+def _closed(args: Sequence[Value]) -> bool:
+    return all(map(expr.is_whole, args))
+
+
+def _always(args: Sequence[Value]) -> bool:
+    return True
+
+
+def _whole_power(args: Sequence[Value]) -> bool:
+    exponent = Bounds().of(args[1])
+    return _closed(args) and exponent is not None and exponent[0] >= 0
+
+
+def _rounding(function: str) -> Callable[[Value], Value]:
+    """What is whole stays as it is."""
+    return lambda value: value if expr.is_whole(value) else expr.apply(function, value)
 
 
 # --- folding ----------------------------------------------------------------------------------------------------------
@@ -204,7 +232,7 @@ def _plain_divisible(width: Any, d: Any) -> Any:
 
 
 def _divisible_exists(width: Value, d: Value) -> Value:
-    return expr.both(expr.at_most(1, d), _whole(d))
+    return expr.both(expr.at_most(1, d), expr.whole(d))
 
 
 NUMBERS: tuple[Kind, ...] = ("number",)
@@ -224,6 +252,7 @@ FUNCTIONS.update(
                 associative=True,
                 array="total",
                 slopes=_rising,
+                whole=_closed,
                 positive=True,
                 bounds=_ends(lambda *args: narrow(sum(args))),
             ),
@@ -236,6 +265,7 @@ FUNCTIONS.update(
                 associative=True,
                 array="product",
                 slopes=_of_product,
+                whole=_closed,
                 positive=True,
                 bounds=_product,
             ),
@@ -262,6 +292,7 @@ FUNCTIONS.update(
                 code="division-by-zero",
                 array="quotient_down",
                 slopes=_of_quotient,
+                whole=_always,
                 positive=True,
                 bounds=_ratio(operator.floordiv),
             ),
@@ -275,6 +306,7 @@ FUNCTIONS.update(
                 code="division-by-zero",
                 array="quotient_up",
                 slopes=_of_quotient,
+                whole=_always,
                 positive=True,
                 bounds=_ratio(lambda a, b: -(-a // b)),
             ),
@@ -287,6 +319,7 @@ FUNCTIONS.update(
                 outside="division by zero",
                 code="division-by-zero",
                 array="remainder",
+                whole=_closed,
                 positive=True,
                 bounds=_remainder,
             ),
@@ -298,6 +331,7 @@ FUNCTIONS.update(
                 domain=_power_exists,
                 outside="this power has no exact value, or too large a one",
                 code="too-large",
+                whole=_whole_power,
                 positive=True,
                 bounds=lambda a, b: (_power(a[0], b[0]), _power(a[1], b[1])) if a[0] >= 1 else None,
             ),
@@ -307,6 +341,7 @@ FUNCTIONS.update(
                 "number",
                 math.gcd,
                 array="common_divisor",
+                whole=_always,
                 positive=True,
                 bounds=lambda *args: (0, max(max(abs(low), abs(high)) for low, high in args)),
             ),
@@ -315,8 +350,10 @@ FUNCTIONS.update(
                 NUMBERS,
                 "number",
                 math.floor,
+                fold=_rounding("floor"),
                 array="down",
                 slopes=_rising,
+                whole=_always,
                 positive=True,
                 bounds=_ends(math.floor),
                 call=Call(1, 1, "floor(x)"),
@@ -326,8 +363,10 @@ FUNCTIONS.update(
                 NUMBERS,
                 "number",
                 math.ceil,
+                fold=_rounding("ceil"),
                 array="up",
                 slopes=_rising,
+                whole=_always,
                 positive=True,
                 bounds=_ends(math.ceil),
                 call=Call(1, 1, "ceil(x)"),
@@ -337,8 +376,10 @@ FUNCTIONS.update(
                 NUMBERS,
                 "number",
                 _round,
+                fold=_rounding("round"),
                 array="nearest",
                 slopes=_rising,
+                whole=_always,
                 positive=True,
                 bounds=_ends(_round),
                 call=Call(1, 1, "round(x)"),
@@ -351,6 +392,7 @@ FUNCTIONS.update(
                 associative=True,
                 array="least",
                 slopes=_rising,
+                whole=_closed,
                 positive=True,
                 bounds=_ends(lambda *args: min(args)),
                 call=Call(1, 100, "min(a, b)", of_items=True),
@@ -363,6 +405,7 @@ FUNCTIONS.update(
                 associative=True,
                 array="greatest",
                 slopes=_rising,
+                whole=_closed,
                 positive=True,
                 bounds=_ends(lambda *args: max(args)),
                 call=Call(1, 100, "max(a, b)", of_items=True),
@@ -376,6 +419,7 @@ FUNCTIONS.update(
                 outside="only a scale 1/2^n has a level",
                 code="bad-scale",
                 slopes=_falling,
+                whole=_always,
                 positive=True,
                 call=Call(1, 1, "level_of(at)"),
             ),
@@ -388,16 +432,31 @@ FUNCTIONS.update(
                 domain=_divisible_exists,
                 outside="what to be divisible by must be a whole number of at least 1",
                 code="not-an-integer",
+                whole=_always,
                 positive=True,
                 call=Call(2, 2, "divisible(in * 6, 8)"),
             ),
             # comparisons
-            Function("eq", (None,), "truth", same, fold=expr.equal, array="equal", positive=True, bounds=_truths),
+            Function("eq", (None,), "truth", same, fold=expr.equal, array="equal", positive=True, bounds=_equal_bounds),
             Function(
-                "lt", NUMBERS, "truth", operator.lt, array="less", slopes=_of_order, positive=True, bounds=_truths
+                "lt",
+                NUMBERS,
+                "truth",
+                operator.lt,
+                array="less",
+                slopes=_of_order,
+                positive=True,
+                bounds=_of_less,
             ),
             Function(
-                "le", NUMBERS, "truth", operator.le, array="at_most", slopes=_of_order, positive=True, bounds=_truths
+                "le",
+                NUMBERS,
+                "truth",
+                operator.le,
+                array="at_most",
+                slopes=_of_order,
+                positive=True,
+                bounds=_of_at_most,
             ),
             Function("divides", NUMBERS, "truth", _divides, array="divides", bounds=_truths, positive=True),
             Function("kind", (None,), "text", kind_of),
@@ -411,7 +470,7 @@ FUNCTIONS.update(
                 array="denial",
                 slopes=_falling,
                 positive=True,
-                bounds=_truths,
+                bounds=lambda a: (not a[1], not a[0]),
             ),
             Function(
                 "and",
@@ -423,7 +482,7 @@ FUNCTIONS.update(
                 associative=True,
                 slopes=_rising,
                 positive=True,
-                bounds=_truths,
+                bounds=_ends(lambda *args: all(args)),
             ),
             Function(
                 "or",
@@ -435,7 +494,7 @@ FUNCTIONS.update(
                 associative=True,
                 slopes=_rising,
                 positive=True,
-                bounds=_truths,
+                bounds=_ends(lambda *args: any(args)),
             ),
             # whatever is given
             Function(
@@ -446,8 +505,8 @@ FUNCTIONS.update(
                 fold=expr.choose,
                 picks=True,
                 slopes=_of_pick,
+                whole=lambda args: _closed(args[1:]),
                 positive=True,
-                bounds=_hull,
             ),
             Function("lookup", (None,), _kinds_found, _lookup, bounds=_found),
             Function("len", ("list",), "number", len, positive=True),
