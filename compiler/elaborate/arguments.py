@@ -275,20 +275,20 @@ def _check_options(value: Expr, param: Param, span: Span, frame: Frame, owner: s
     kinds = expr.kinds_of(value)
     if kind is not None and kind not in kinds and not (param.choices and "word" in kinds):
         raise _wrong(value, param, span, frame, _TYPES[param.type].words)
-    problem: Diagnostic | None = None
-    for option in sorted(expr.options(value) or (), key=v.show):
+    problems: list[Diagnostic] = []
+    for option in dict.fromkeys(value.values) if isinstance(value, expr.Case) else ():
         try:
             _check_plain(option, param, span, frame, owner)
         except CompileError as wrong:
-            problem = problem or wrong.diagnostics[0]
-    if problem is not None and isinstance(value, expr.Case) and not value.decisions & expr.decisions_of(frame.present):
-        raise CompileError([problem])
+            problems += wrong.diagnostics
     words = [expr.equal(value, Symbol(word)) for word in param.choices]
     holds = expr.either(*words) if param.type == "symbol" else expr.either(_fits(value, param), *words)
     meant = "a word that it knows" if param.choices else _meant(param)
     help = "one of " + ", ".join(f"`{word}`" for word in param.choices) if param.choices else param.doc
     message = f"`{param.name}` of `{owner}` must be {meant}, whatever is chosen"
-    frame.builder.prove(holds, frame, Diagnostic("bad-argument", message, span, help=help), (value,))
+    alone = len(problems) == 1
+    told = problems[0] if alone else Diagnostic("bad-argument", message, span, help=help)
+    frame.builder.prove(holds, frame, told, () if alone else (value,))
 
 
 def _fits(value: Value, param: Param) -> Value:

@@ -55,7 +55,7 @@ class Bounds:
             if function.picks:
                 return _span([end for interval in known for end in interval])
             comparable = all(is_number(end) or kind_of(end) in ("truth", "list") for pair in known for end in pair)
-            found = function.bounds(*known) if function.bounds is not None and comparable else None
+            found = function.bounds(known, parts) if function.bounds is not None and comparable else None
             if found is not None:
                 return found
         possible = expr.options(value)

@@ -476,13 +476,16 @@ def among(path: str, n: int, options: frozenset[int]) -> Value:
     return True if len(options) == n else Among(path, n, options)
 
 
+NUMBER: frozenset[Kind | None] = frozenset(("number",))
+
+
 def add(*terms: Value) -> Value:
     """A flat sum; equal non-constant terms are collected, the constant stands last."""
     constant: Any = 0
     collected: dict[Value, Any] = {}
     tables: dict[str, tuple[Any, ...]] = {}
     for term in _flat_terms(terms):
-        if isinstance(term, Case):
+        if isinstance(term, Case) and term.kinds == NUMBER:
             table = tables.get(term.path)
             tables[term.path] = term.values if table is None else tuple(map(operator.add, table, term.values))
             collected.setdefault(term.path)  # keeps the place; filled in below
@@ -504,7 +507,7 @@ def add(*terms: Value) -> Value:
     constant = narrow(constant)
     if not parts:
         return constant
-    if len(parts) == 1 and isinstance(parts[0], Case):
+    if len(parts) == 1 and isinstance(parts[0], Case) and parts[0].kinds == NUMBER:
         return case(parts[0].path, tuple(narrow(v + constant) for v in parts[0].values))
     if constant != 0:
         parts.append(constant)
@@ -529,7 +532,7 @@ def _coefficient(term: Expr) -> tuple[Any, Expr]:
 def _scaled(factor: Any, rest: Expr) -> Value:
     if factor == 1:
         return rest
-    if isinstance(rest, Case):
+    if isinstance(rest, Case) and rest.kinds == NUMBER:
         return case(rest.path, tuple(narrow(factor * v) for v in rest.values))
     if isinstance(rest, Apply) and rest.function == "mul":
         return Apply("mul", (factor, *rest.args))

@@ -53,7 +53,7 @@ class Function:
             less than True.
         whole: (arguments) -> whether the value is a whole number wherever it has one.
         positive: the value is never negative where no argument is.
-        bounds: (*intervals of the arguments) -> interval of the value; None where they do not tell.
+        bounds: (intervals of the arguments, arguments) -> interval of the value; None where they do not tell.
         call: how a file calls it; None for what only operators of the language and the compiler itself apply.
     """
 
@@ -72,7 +72,7 @@ class Function:
     slopes: Callable[[Sequence[Value], Callable[[Value], bool]], Sequence[int | None]] | None = None
     whole: Callable[[Sequence[Value]], bool] | None = None
     positive: bool = False
-    bounds: Callable[..., Interval | None] | None = None
+    bounds: Callable[[Sequence[Interval], Sequence[Value]], Interval | None] | None = None
     call: Call | None = None
 
     def kind_taken(self, place: int) -> Kind | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -28,6 +29,18 @@ MOST_LEVEL = 62
 
 def _divide(a: Any, b: Any) -> Any:
     return a / b if isinstance(a, float) or isinstance(b, float) else narrow(Fraction(a) / Fraction(b))
+
+
+def _divide_down(a: Any, b: Any) -> Any:
+    return a // b
+
+
+def _divide_up(a: Any, b: Any) -> Any:
+    return -(-a // b)
+
+
+def _times(a: Any, b: Any) -> Any:
+    return narrow(a * b)
 
 
 def _power(a: Any, b: Any) -> Any:
@@ -80,6 +93,10 @@ def _divisor(a: Value, b: Value) -> Value:
     return expr.negate(expr.equal(b, 0))
 
 
+def _divided(a: Value, b: Value) -> Value:
+    return expr.negate(expr.equal(a, 0))
+
+
 # --- how values move with their arguments -----------------------------------------------------------------------------
 
 
@@ -121,63 +138,83 @@ def _of_pick(args: Sequence[Value], positive: Positive) -> list[int | None]:
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 
-def _ends(function: Callable[..., Any]) -> Callable[..., Interval]:
+Intervals = Sequence[Interval]
+Rule = Callable[[Intervals, Sequence[Value]], Interval | None]
+
+
+def _ends(function: Callable[..., Any]) -> Rule:
     """Bounds of what never falls as an argument rises."""
 
-    def of(*intervals: Interval) -> Interval:
+    def of(intervals: Intervals, args: Sequence[Value]) -> Interval:
         return function(*[low for low, _ in intervals]), function(*[high for _, high in intervals])
 
     return of
 
 
-def _product(*intervals: Interval) -> Interval:
-    low, high = 1, 1
-    for a, b in intervals:
-        corners = [low * a, low * b, high * a, high * b]
-        low, high = min(corners), max(corners)
-    return narrow(low), narrow(high)
+def _corners(function: Callable[[Any, Any], Any], a: Interval, b: Interval) -> Interval:
+    """Bounds of what rises or falls all along either argument."""
+    found = [function(x, y) for x in a for y in b]
+    return min(found), max(found)
 
 
-def _ratio(function: Callable[[Any, Any], Any]) -> Callable[..., Interval | None]:
-    """Bounds of a quotient. A divisor that may come out as 0 or less by its bounds is never so where it divides: it
-    counts something, and is at least 1, or its greatest value where that is less."""
+def _product(intervals: Intervals, args: Sequence[Value]) -> Interval:
+    return functools.reduce(lambda a, b: _corners(_times, a, b), intervals)
 
-    def of(above: Interval, below: Interval) -> Interval | None:
-        low, high = below
-        if high <= 0:
-            return None
-        low = low if low > 0 else min(1, high)
-        corners = [function(a, b) for a in above for b in (low, high)]
-        return min(corners), max(corners)
+
+def _ratio(function: Callable[[Any, Any], Any]) -> Rule:
+    """Bounds of a quotient. A whole divisor that is never negative is at least 1 where it divides."""
+
+    def of(intervals: Intervals, args: Sequence[Value]) -> Interval | None:
+        above, (low, high) = intervals
+        if low == 0 and high >= 1 and expr.is_whole(args[1]):
+            low = 1
+        return _corners(function, above, (low, high)) if low > 0 else None
 
     return of
 
 
-def _remainder(a: Interval, b: Interval) -> Interval | None:
-    return (0, max(0, b[1])) if b[0] >= 0 else None
+def _of_remainder(intervals: Intervals, args: Sequence[Value]) -> Interval | None:
+    low, high = intervals[1]
+    return (0, high) if low >= 0 else None
 
 
-def _of_less(a: Interval, b: Interval) -> Interval:
+def _of_power(intervals: Intervals, args: Sequence[Value]) -> Interval | None:
+    base, exponent = intervals
+    fit = base[0] >= 1 and base[1] <= 1 << MOST_POWER and -MOST_POWER <= exponent[0] <= exponent[1] <= MOST_POWER
+    return _corners(_power, base, exponent) if fit and expr.is_whole(args[1]) else None
+
+
+def _of_common_divisor(intervals: Intervals, args: Sequence[Value]) -> Interval:
+    """No more than each argument that is not 0; 0 only where all are."""
+    most = max(max(abs(low), abs(high)) for low, high in intervals)
+    return (1 if any(low > 0 for low, _ in intervals) else 0), most
+
+
+def _of_less(intervals: Intervals, args: Sequence[Value]) -> Interval:
+    a, b = intervals
     return a[1] < b[0], a[0] < b[1]
 
 
-def _of_at_most(a: Interval, b: Interval) -> Interval:
+def _of_at_most(intervals: Intervals, args: Sequence[Value]) -> Interval:
+    a, b = intervals
     return a[1] <= b[0], a[0] <= b[1]
 
 
-def _equal_bounds(a: Interval, b: Interval) -> Interval | None:
+def _of_equal(intervals: Intervals, args: Sequence[Value]) -> Interval | None:
+    a, b = intervals
     if not all(map(is_number, (*a, *b))):
         return None
     return a[0] == a[1] == b[0] == b[1], a[0] <= b[1] and b[0] <= a[1]
 
 
-def _truths(*intervals: Interval) -> Interval:
-    return False, True
+def _of_denial(intervals: Intervals, args: Sequence[Value]) -> Interval:
+    ((low, high),) = intervals
+    return not high, not low
 
 
-def _found(table: Interval, key: Interval) -> Interval | None:
+def _found(intervals: Intervals, args: Sequence[Value]) -> Interval | None:
     """Of a list of pairs, one of which is found."""
-    least, most = ([value for _, value in pairs] for pairs in table)
+    least, most = ([value for _, value in pairs] for pairs in intervals[0])
     return (min(least), max(most)) if all(map(is_number, (*least, *most))) else None
 
 
@@ -286,7 +323,7 @@ FUNCTIONS.update(
                 "floordiv",
                 NUMBERS,
                 "number",
-                operator.floordiv,
+                _divide_down,
                 domain=_divisor,
                 outside="division by zero",
                 code="division-by-zero",
@@ -294,13 +331,13 @@ FUNCTIONS.update(
                 slopes=_of_quotient,
                 whole=_always,
                 positive=True,
-                bounds=_ratio(operator.floordiv),
+                bounds=_ratio(_divide_down),
             ),
             Function(
                 "ceildiv",
                 NUMBERS,
                 "number",
-                lambda a, b: -(-a // b),
+                _divide_up,
                 domain=_divisor,
                 outside="division by zero",
                 code="division-by-zero",
@@ -308,7 +345,7 @@ FUNCTIONS.update(
                 slopes=_of_quotient,
                 whole=_always,
                 positive=True,
-                bounds=_ratio(lambda a, b: -(-a // b)),
+                bounds=_ratio(_divide_up),
             ),
             Function(
                 "mod",
@@ -321,7 +358,7 @@ FUNCTIONS.update(
                 array="remainder",
                 whole=_closed,
                 positive=True,
-                bounds=_remainder,
+                bounds=_of_remainder,
             ),
             Function(
                 "pow",
@@ -333,7 +370,7 @@ FUNCTIONS.update(
                 code="too-large",
                 whole=_whole_power,
                 positive=True,
-                bounds=lambda a, b: (_power(a[0], b[0]), _power(a[1], b[1])) if a[0] >= 1 else None,
+                bounds=_of_power,
             ),
             Function(
                 "gcd",
@@ -343,7 +380,7 @@ FUNCTIONS.update(
                 array="common_divisor",
                 whole=_always,
                 positive=True,
-                bounds=lambda *args: (0, max(max(abs(low), abs(high)) for low, high in args)),
+                bounds=_of_common_divisor,
             ),
             Function(
                 "floor",
@@ -437,7 +474,7 @@ FUNCTIONS.update(
                 call=Call(2, 2, "divisible(in * 6, 8)"),
             ),
             # comparisons
-            Function("eq", (None,), "truth", same, fold=expr.equal, array="equal", positive=True, bounds=_equal_bounds),
+            Function("eq", (None,), "truth", same, fold=expr.equal, array="equal", positive=True, bounds=_of_equal),
             Function(
                 "lt",
                 NUMBERS,
@@ -458,7 +495,17 @@ FUNCTIONS.update(
                 positive=True,
                 bounds=_of_at_most,
             ),
-            Function("divides", NUMBERS, "truth", _divides, array="divides", bounds=_truths, positive=True),
+            Function(
+                "divides",
+                NUMBERS,
+                "truth",
+                _divides,
+                domain=_divided,
+                outside="division by zero",
+                code="division-by-zero",
+                array="divides",
+                positive=True,
+            ),
             Function("kind", (None,), "text", kind_of),
             # truth values
             Function(
@@ -470,7 +517,7 @@ FUNCTIONS.update(
                 array="denial",
                 slopes=_falling,
                 positive=True,
-                bounds=lambda a: (not a[1], not a[0]),
+                bounds=_of_denial,
             ),
             Function(
                 "and",
