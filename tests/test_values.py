@@ -38,7 +38,7 @@ def arguments(function: Function, count: int, data: st.DataObject) -> list[Case]
         items = TRUTHS if function.kind_taken(place) == "truth" else NUMBERS
         if function.name == "gcd":
             items = st.integers(-9, 9)
-        drawn = data.draw(st.lists(items, min_size=3, max_size=3).map(sorted))
+        drawn = data.draw(st.lists(items, min_size=3, max_size=3).map(lambda drawn: sorted(drawn)))
         out.append(Case(f"d{place}", tuple(drawn)))
     return out
 

@@ -59,7 +59,7 @@ class Function:
 
     name: str
     takes: tuple[Kind | None, ...]
-    gives: Kind | Callable[[Sequence[Value]], frozenset[Kind]]
+    gives: Kind | Callable[[Sequence[Value]], frozenset[Kind | None]]
     plain: Callable[..., Any]
     fold: Callable[..., Value] | None = None
     domain: Callable[..., Value] | None = None
