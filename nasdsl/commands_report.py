@@ -42,7 +42,7 @@ def report_options(parser: ArgumentParser) -> None:
 def report(args: Namespace) -> None:
     from nasdsl.page.read import database_url, read_study
     from nasdsl.page.write import page
-    from nasdsl.runtime.runs import RunError
+    from nasdsl.runtime.errors import RunError
 
     run = Path(args.run)
     out = run / "report.html" if args.out is None else Path(args.out)

@@ -287,7 +287,7 @@ def profile(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     table = run(Supernet(space_of(args).graph), Path(args.out), args.batch, args.repeats, args.device)
-    print(f"{len(table['operators'])} operators on {table['device']}: {args.out}")
+    print(f"{len(table.operators)} operators on {table.device}: {args.out}")
     return 0
 
 

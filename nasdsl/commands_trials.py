@@ -41,7 +41,7 @@ def trials(args: Namespace) -> None:
 
 def _list(args: Namespace) -> None:
     from nasdsl.options import UsageError
-    from nasdsl.runtime.runs import RunError
+    from nasdsl.runtime.errors import RunError
     from nasdsl.runtime.storage import DATABASE, database_url
     from nasdsl.runtime.trials import read_database
 

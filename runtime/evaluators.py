@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.diagnostics import cause
 from nasdsl.compiler.space import Space
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.objectives import EvaluationError
-from nasdsl.runtime.runs import RunError
 
 if TYPE_CHECKING:
     from nasdsl.runtime.inherit import Inherited

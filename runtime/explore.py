@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,6 +16,7 @@ from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.write import write_pinned
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evaluators import FUNCTION, FunctionEvaluator, ScratchEvaluator, SupernetEvaluator, known_file
 from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.loop import Evaluator, Search
@@ -26,7 +26,7 @@ from nasdsl.runtime.evolution.trial import Ledger, Memory, Trial
 from nasdsl.runtime.known import Table
 from nasdsl.runtime.origin import write_origin
 from nasdsl.runtime.recipes import with_recipe
-from nasdsl.runtime.runs import ABOUT, RunError, RunFolder, clear
+from nasdsl.runtime.runs import ABOUT, About, RunFolder, clear
 from nasdsl.runtime.search import (
     Options,
     content,
@@ -95,16 +95,16 @@ def explore(
     pool = evaluator.pool(Encoding(space.graph.decisions)) if isinstance(evaluator, Table) else None
     candidates = Candidates(space.graph, settings.window, settings.distinct == "function", pool, settings.draws)
     folder = options.run or Path("runs") / out.stem
-    about = {
-        "space": space.digest(),
-        "search": "evolve",
-        "settings": settings.identity,
-        "seed": options.seed,
+    about = About(
+        space=space.digest(),
+        search="evolve",
+        settings=settings.identity,
+        seed=options.seed,
         **_content(space, settings, options),
-    }
+    )
     run = _folder(folder, about, options.fresh)
     write_origin(run.path, space)
-    ledger = _ledger(run, about, settings, objectives, space)
+    ledger = _ledger(run, settings, objectives, space)
     try:
         search = Search(
             candidates,
@@ -218,7 +218,7 @@ def _content(space: Space, settings: Evolve, options: Options) -> dict[str, str]
     return {"data": options.data or "embedded"} if settings.train is not None else {}
 
 
-def _folder(path: Path, about: dict[str, Any], fresh: bool) -> RunFolder:
+def _folder(path: Path, about: About, fresh: bool) -> RunFolder:
     """The folder of a run, which workers that start together may make together."""
     if fresh and path.is_dir():
         clear(path)
@@ -230,7 +230,7 @@ def _folder(path: Path, about: dict[str, Any], fresh: bool) -> RunFolder:
         return RunFolder(path, about)  # another worker has just made it a run
 
 
-def _ledger(run: RunFolder, about: Mapping[str, Any], settings: Evolve, objectives: Objectives, space: Space) -> Ledger:
+def _ledger(run: RunFolder, settings: Evolve, objectives: Objectives, space: Space) -> Ledger:
     if settings.storage == "memory":
         return Memory()
     from nasdsl.runtime.storage import database_url
@@ -238,7 +238,7 @@ def _ledger(run: RunFolder, about: Mapping[str, Any], settings: Evolve, objectiv
 
     url = database_url(None if settings.storage == "file" else settings.storage, run.path)
     name = settings.study or space.name
-    return Database(url, name, objectives.directions, about, space.graph.decisions, settings.heartbeat)
+    return Database(url, name, objectives.directions, run.about.told(), space.graph.decisions, settings.heartbeat)
 
 
 # --- Results ----------------------------------------------------------------------------------------------------------

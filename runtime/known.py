@@ -31,10 +31,10 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import cause, suggest
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evaluators import find_function
 from nasdsl.runtime.evolution.candidates import Rows
 from nasdsl.runtime.evolution.objectives import EvaluationError
-from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.settings import Settings
 
 

@@ -22,7 +22,7 @@ from nasdsl.runtime.data import DataSplits, open_data
 from nasdsl.runtime.origin import write_origin
 from nasdsl.runtime.problem import Problem, Result, Silent, Watch, check_decisions, task_of
 from nasdsl.runtime.recipes import with_recipe
-from nasdsl.runtime.runs import RunFolder, clear
+from nasdsl.runtime.runs import About, RunFolder, clear
 from nasdsl.runtime.settings import Train, merged, read_settings
 from nasdsl.runtime.strategies import find_strategy
 from nasdsl.runtime.tasks import Task, find_task
@@ -174,28 +174,28 @@ def run_folder(
         RunError: it holds another run, or something else.
     """
     path = options.run or Path("runs") / out.stem
-    identity = {
-        "space": space.digest(),
-        "data": f"{options.data or 'embedded'}: {data.description}",
-        "seed": options.seed,
-        "search": strategy,
-        "settings": dict(settings),
-    }
-    if options.latency is not None:
-        identity["latency"] = content(Path(options.latency))
+    latency = {} if options.latency is None else {"latency": content(Path(options.latency))}
+    about = About(
+        space=space.digest(),
+        data=f"{options.data or 'embedded'}: {data.description}",
+        seed=options.seed,
+        search=strategy,
+        settings=dict(settings),
+        **latency,
+    )
     problem: NasdslError | None = None
     if fabric.is_global_zero:
         try:
             if options.fresh and path.is_dir():
                 clear(path)
-            RunFolder(path, identity)
+            RunFolder(path, about)
             write_origin(path, space)
         except NasdslError as refused:
             problem = refused
     problem = fabric.broadcast(problem)
     if problem is not None:
         raise problem
-    return RunFolder(path, identity)
+    return RunFolder(path, about)
 
 
 def content(file: Path) -> str:
@@ -277,10 +277,7 @@ def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, d
             None,
             help="train it with `nasdsl train`, or name a file with `--weights`",
         )
-    try:
-        tensors, about = load_weights(file)
-    except Exception as problem:
-        raise error("bad-weights", f"{file} cannot be read: {problem}", None) from None
+    tensors, about = load_weights(file)
     wanted = network.state_dict()
     wrong = [n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape] + [
         n for n in tensors if n not in wanted

@@ -14,7 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.errors import RunError
 
 DATABASE = "trials.db"
 """The SQLite file in the folder of a run."""

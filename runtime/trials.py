@@ -41,9 +41,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nasdsl.compiler.architecture import value_to_json
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.population import MEASURES
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.trial import Proposal, State, Trial
 from nasdsl.runtime.pulse import Pulse, born, machine
-from nasdsl.runtime.runs import RunError, started_with
+from nasdsl.runtime.runs import started_with
 from nasdsl.runtime.storage import open_storage
 
 MOST_PARAMS = 200

@@ -15,7 +15,7 @@ from nasdsl.compiler.expr import Among, Case, Kept, Symbol, less
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.source import Source, Span
 from nasdsl.runtime.data.errors import DataError
-from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.errors import RunError
 
 CONV = Among("op", 2, frozenset({0}))
 DECISIONS = [

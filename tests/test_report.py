@@ -26,8 +26,8 @@ from nasdsl.compiler.space import Space
 from nasdsl.page.read import read_study
 from nasdsl.page.study import Objective, Record, Study
 from nasdsl.page.write import page
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.origin import ORIGIN, read_origin, write_origin
-from nasdsl.runtime.runs import RunError
 
 CHROMIUM = shutil.which("chromium")
 EVIL = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">&amp;"

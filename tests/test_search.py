@@ -24,9 +24,9 @@ from nasdsl.runtime.checkpoint import load_weights
 from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.data.datasets import ClassificationSet
 from nasdsl.runtime.data.images import Cached
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.fit import evaluate_file, train
 from nasdsl.runtime.problem import Result, Silent
-from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.search import Options, load_network, search
 from nasdsl.runtime.tasks import TaskError
 from nasdsl.runtime.trainer import Trainer

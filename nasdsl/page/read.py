@@ -9,8 +9,8 @@ from typing import Any
 from nasdsl.page.study import Objective, Record, Study
 from nasdsl.runtime import storage as storages
 from nasdsl.runtime import trials as ledger
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.trial import State
-from nasdsl.runtime.runs import RunError
 
 
 def database_url(run: Path, storage: str | None = None) -> str:

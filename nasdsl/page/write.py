@@ -26,7 +26,7 @@ from nasdsl.drawing.costs import UNITS, cost_histogram
 from nasdsl.drawing.histogram import Mark, as_svg, short
 from nasdsl.drawing.render import RenderError, svg
 from nasdsl.page.study import Record, Study
-from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.errors import RunError
 
 PICTURES = 6
 BINS = 48

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from nasdsl.compiler.architecture import Architecture
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.methods import History, Idea, Method, Rates
 from nasdsl.runtime.evolution.objectives import EvaluationError, Objectives
 from nasdsl.runtime.evolution.trial import Ledger, Trial
-from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.watch import Silent, Watch
 
 WAIT_SECONDS = 0.2  # until one looks again whether others have finished

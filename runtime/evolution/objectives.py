@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler.diagnostics import NasdslError
-from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.errors import RunError
 
 
 class EvaluationError(NasdslError):
