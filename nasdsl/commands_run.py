@@ -242,11 +242,8 @@ def export(args: argparse.Namespace) -> int:
     network, about = load_network(space, Path(args.weights) if args.weights is not None else None)
     out = Path(args.out) if args.out is not None else space.source.path.with_suffix(".py")
     shape = space.graph.input.shape
-    task = (
-        {"name": about["task"], "mean": _numbers(about["mean"]), "std": _numbers(about["std"])}
-        if {"task", "mean", "std"} <= about.keys()
-        else None
-    )
+    known = about.task is not None and about.mean is not None and about.std is not None
+    task = {"name": about.task, "mean": about.mean, "std": about.std} if known else None
     files = export_python(network, out, task=task, space=space)
     torch.manual_seed(0)
     difference = verify_python(files[0], network, torch.randn(2, shape.channels, shape.height, shape.width))
@@ -331,10 +328,6 @@ def _options(args: argparse.Namespace, overrides: dict[str, str], seed: int | No
 
 def _run_folder(args: argparse.Namespace) -> Path:
     return Path(args.run) if args.run is not None else Path("runs") / Path(args.out).stem
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
 
 
 def _report(args: argparse.Namespace, facts: dict[str, Any]) -> None:

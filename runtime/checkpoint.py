@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from nasdsl.compiler.diagnostics import cause, error
 from nasdsl.compiler.files import write_whole
@@ -45,6 +45,32 @@ class State(Stored):
     average: Averages | None
     rows: list[dict[str, Any]]
     time: float
+
+
+def _numbers(text: Any) -> Any:
+    """`0.5,0.25` as numbers."""
+    return tuple(float(part) for part in text.split(",")) if isinstance(text, str) else text
+
+
+Numbers = Annotated[tuple[Annotated[float, Field(allow_inf_nan=False)], ...], BeforeValidator(_numbers)]
+
+
+class AboutWeights(Stored):
+    """What a file of weights says of itself, all of it text; metrics and costs beside it.
+
+    Attributes:
+        space, digest: of the space that the weights were trained in.
+        task: that they were trained for.
+        mean, std: that images are normalised by, one number a channel.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    space: str | None = None
+    digest: str | None = None
+    task: str | None = None
+    mean: Numbers | None = None
+    std: Numbers | None = None
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from nasdsl.compiler.arrays.encoding import Encoding
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate.program import elaborate
@@ -38,6 +36,7 @@ from nasdsl.runtime.search import (
     weights_path,
 )
 from nasdsl.runtime.settings import merged, read_settings
+from nasdsl.runtime.storage import database_url, told_of_trials
 from nasdsl.runtime.strategies import EXPLORERS
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
 from nasdsl.runtime.watch import Watch
@@ -104,39 +103,29 @@ def explore(
     )
     run = _folder(folder, about, options.fresh)
     write_origin(run.path, space)
-    ledger = _ledger(run, settings, objectives, space)
-    try:
-        search = Search(
-            candidates,
-            evaluator,
-            objectives,
-            find_method(settings.method),
-            Rates(settings),
-            ledger,
-            settings.trials,
-            options.seed,
-            settings.failures,
-            watch,
-        )
-        trials = search.run()
-    except SQLAlchemyError as problem:
-        raise _lost(problem) from problem
-    except Exception as problem:
-        if type(problem).__module__.startswith("optuna."):
-            raise _lost(problem) from problem
-        raise
-    finally:
-        ledger.close()
+    with told_of_trials("the same command goes on with the search"):
+        ledger = _ledger(run, settings, objectives, space)
+        try:
+            search = Search(
+                candidates,
+                evaluator,
+                objectives,
+                find_method(settings.method),
+                Rates(settings),
+                ledger,
+                settings.trials,
+                options.seed,
+                settings.failures,
+                watch,
+            )
+            trials = search.run()
+        finally:
+            ledger.close()
     if not trials:
         raise RunError("no trial is complete, so there is no best one")
     best = chosen(trials, objectives)
     weights = partial(save_weights_of, space, evaluator) if isinstance(evaluator, SupernetEvaluator) else None
     return Exploration(trials, best, write_front(out, space, best, objectives, weights), objectives, space, run.path)
-
-
-def _lost(problem: Exception) -> RunError:
-    text = str(problem.__cause__ or problem).strip().splitlines()[0]
-    return RunError(f"the database of the trials has failed: {text}", "the same command goes on with the search")
 
 
 def evolve_settings(space: Space, options: Options, runtime: str | None) -> Evolve:
@@ -233,7 +222,6 @@ def _folder(path: Path, about: About, fresh: bool) -> RunFolder:
 def _ledger(run: RunFolder, settings: Evolve, objectives: Objectives, space: Space) -> Ledger:
     if settings.storage == "memory":
         return Memory()
-    from nasdsl.runtime.storage import database_url
     from nasdsl.runtime.trials import Database
 
     url = database_url(None if settings.storage == "file" else settings.storage, run.path)

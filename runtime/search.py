@@ -17,13 +17,14 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.write import write_pinned
-from nasdsl.runtime.checkpoint import load_weights, save_weights
+from nasdsl.runtime.checkpoint import AboutWeights, load_weights, save_weights
 from nasdsl.runtime.data import DataSplits, open_data
 from nasdsl.runtime.origin import write_origin
 from nasdsl.runtime.problem import Problem, Result, Silent, Watch, check_decisions, task_of
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.runs import About, RunFolder, clear
 from nasdsl.runtime.settings import Train, merged, read_settings
+from nasdsl.runtime.stored import checked
 from nasdsl.runtime.strategies import find_strategy
 from nasdsl.runtime.tasks import Task, find_task
 
@@ -258,7 +259,7 @@ def architecture(space: Space) -> Space:
     return space
 
 
-def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, dict[str, str]]:
+def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, AboutWeights]:
     """An architecture's network with its weights, and what the weights' file says of itself.
 
     Args:
@@ -277,7 +278,8 @@ def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, d
             None,
             help="train it with `nasdsl train`, or name a file with `--weights`",
         )
-    tensors, about = load_weights(file)
+    tensors, metadata = load_weights(file)
+    about = checked(AboutWeights, metadata, str(file), "a file of weights that can be used")
     wanted = network.state_dict()
     wrong = [n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape] + [
         n for n in tensors if n not in wanted

@@ -115,7 +115,8 @@ def test_a_search_ends_at_its_target_with_a_network_that_works(space: Path) -> N
     for name, tensor in result.network.state_dict().items():
         assert torch.equal(tensor, network.state_dict()[name])
     assert sum(p.numel() for p in network.parameters()) == result.costs["params"]
-    assert about["task"] == "classification" and float(about["top1"]) == result.metrics["top1"]
+    said = load_weights(space.parent / "found.safetensors")[1]
+    assert about.task == "classification" and float(said["top1"]) == result.metrics["top1"]
     measured = evaluate_file(read(space.parent / "found.space"), Options(accelerator="cpu"), None, {}, None, 8)
     assert measured["top1"] == result.metrics["top1"]
     rows = [json.loads(line) for line in (space.parent / "found" / "history.jsonl").read_text().splitlines()]
