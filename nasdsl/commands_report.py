@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasdsl.commands import describe
-from nasdsl.commands_size import whole_number
 from nasdsl.compiler.files import write_text
-from nasdsl.options import UsageError, add_defines, space_of
+from nasdsl.options import UsageError, add_defines, space_of, whole_number
 
 if TYPE_CHECKING:
     from nasdsl.compiler.space import Space

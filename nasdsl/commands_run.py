@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.diagnostics import error
 from nasdsl.files import source_of
-from nasdsl.options import UsageError, add_format, add_space, defines, space_of
+from nasdsl.options import UsageError, add_format, add_space, defines, space_of, whole_number
 
 if TYPE_CHECKING:
     from nasdsl.runtime.explore import Exploration
@@ -31,6 +32,11 @@ with all measurements, and TensorBoard events. Under `torchrun` the processes sh
 """
 
 
+MOST_THREADS = 1024
+threads = partial(whole_number, most=MOST_THREADS)
+workers = partial(whole_number, least=0, most=MOST_THREADS)
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="PATH", help="a folder, zip, COCO .json or IDX .gz; left out, the embedded handwritten digits"
@@ -38,9 +44,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reader", metavar="NAME", help="the layout of the data, where it is not found out by itself")
     parser.add_argument("--device", metavar="NAME", default="auto", help="cpu, cuda, mps or auto (default)")
     parser.add_argument(
-        "--workers", type=int, metavar="N", default=0, help="threads that prepare batches ahead (default 0)"
+        "--workers", type=workers, metavar="N", default=0, help="threads that prepare batches ahead (default 0)"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads for torch")
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads for torch")
 
 
 def _add_training(parser: argparse.ArgumentParser, out: str) -> None:
@@ -200,7 +206,7 @@ def eval_options(parser: argparse.ArgumentParser) -> None:
     add_space(parser)
     _add_run(parser)
     parser.add_argument("--weights", metavar="FILE", help="by default the .safetensors file beside the .space file")
-    parser.add_argument("--batch", type=int, default=64, metavar="N", help="images at a time (default 64)")
+    parser.add_argument("--batch", type=whole_number, default=64, metavar="N", help="images at a time (default 64)")
     add_format(parser)
 
 
@@ -269,21 +275,25 @@ def profile_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  nasdsl profile spaces/hrnas_small.space -o laptop.json\n"
     add_space(parser)
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="the table, a JSON file")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images at a time (default 1)")
-    parser.add_argument("--repeats", type=int, default=20, metavar="N", help="timed runs of each point (default 20)")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads for torch")
+    parser.add_argument("--device", metavar="NAME", default="cpu", help="cpu (default), cuda or mps")
+    parser.add_argument("--batch", type=whole_number, default=1, metavar="N", help="images at a time (default 1)")
+    parser.add_argument(
+        "--repeats", type=whole_number, default=20, metavar="N", help="timed runs of each point (default 20)"
+    )
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads for torch")
 
 
 def profile(args: argparse.Namespace) -> int:
     import torch
 
     from nasdsl.compiler.supernet import Supernet
+    from nasdsl.runtime.device import device_named
     from nasdsl.runtime.latency import profile as run
 
+    device = device_named(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
-    table = run(Supernet(space_of(args).graph), Path(args.out), args.batch, args.repeats, args.device)
+    table = run(Supernet(space_of(args).graph), Path(args.out), args.batch, args.repeats, device)
     print(f"{len(table.operators)} operators on {table.device}: {args.out}")
     return 0
 

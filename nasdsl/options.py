@@ -63,6 +63,18 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def whole_number(text: str, least: int = 1, most: int = 10**9) -> int:
+    """A count on the command line: `10000`, `10_000`, `10,000`."""
+    try:
+        number = int(text.replace(",", ""))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a whole number is needed here, and this is `{text}`") from None
+    if not least <= number <= most:
+        limits = f"of at least {least:,}" if number < least else f"of at most {most:,}"
+        raise argparse.ArgumentTypeError(f"a number {limits} is needed here")
+    return number
+
+
 def defines(given: Sequence[str]) -> dict[str, str]:
     """`["classes=10"]` -> `{"classes": "10"}`"""
     out = {}

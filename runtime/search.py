@@ -19,6 +19,8 @@ from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.write import write_pinned
 from nasdsl.runtime.checkpoint import AboutWeights, load_weights, save_weights
 from nasdsl.runtime.data import DataSplits, open_data
+from nasdsl.runtime.device import device_named
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.origin import write_origin
 from nasdsl.runtime.problem import Problem, Result, Silent, Watch, check_decisions, task_of
 from nasdsl.runtime.recipes import with_recipe
@@ -99,9 +101,14 @@ def _data(space: Space, options: Options, task_options: Mapping[str, Any]) -> tu
 
 
 def fabric_for(options: Options, precision: str) -> Fabric:
-    """The devices to run on. Under `torchrun` they are those of its processes."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes)) if processes > 1 else options.devices
+    """The devices to run on. Under `torchrun` they are those of its processes.
+
+    Raises:
+        RunError: there is no such device.
+    """
+    device_named(options.accelerator)
+    processes = _set("WORLD_SIZE", 1)
+    here = _set("LOCAL_WORLD_SIZE", processes) if processes > 1 else options.devices
     fabric = Fabric(
         accelerator=options.accelerator,
         devices=here,
@@ -111,6 +118,14 @@ def fabric_for(options: Options, precision: str) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _set(name: str, default: int) -> int:
+    """A number of processes that `torchrun` has set."""
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise RunError(f"the environment sets {name} to `{text}`, which is no number of processes")
+    return int(text)
 
 
 def search(
