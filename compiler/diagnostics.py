@@ -112,6 +112,12 @@ class CompileError(NasdslError):
         return self._diagnostics
 
 
+class ArgumentError(NasdslError, ValueError):
+    """A Python function was given what it does not take."""
+
+    code = "argument"
+
+
 def error(
     code: str, message: str, span: Span | None, label: str = "", *, others: Iterable[Label] = (), help: str = ""
 ) -> CompileError:

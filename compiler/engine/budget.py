@@ -134,7 +134,7 @@ class Within:
     Raises:
         Infeasible: the window is empty.
         TooWide: so many terms would be rounded that the rounded costs say little.
-        ValueError: a measure that the diagram does not have.
+        ArgumentError: a measure that the diagram does not have.
     """
 
     def __init__(self, diagram: Diagram, window: Window):
