@@ -30,13 +30,13 @@ from nasdsl.runtime import search as searching
 from nasdsl.runtime.checkpoint import load_weights
 from nasdsl.runtime.data import DataError
 from nasdsl.runtime.data.held import held_back
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.explore import explore
 from nasdsl.runtime.fit import evaluate_file, train
 from nasdsl.runtime.inherit import SUPERNET, load
 from nasdsl.runtime.optim import decayed
 from nasdsl.runtime.origin import read_origin
 from nasdsl.runtime.problem import Result
-from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.sampling import Sampler
 from nasdsl.runtime.search import Options, load_network
 from nasdsl.runtime.strategies.sample import OneShot, Sample, distillation
