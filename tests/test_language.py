@@ -336,6 +336,54 @@ case(
     """,
 )
 
+# On or off: a conv with one of two kernels, or nothing.
+case(
+    "match on a truth value",
+    2 + 1,
+    """
+    let on = oneof(false, true)
+    network { conv(8), match on { true: conv(8, kernel: oneof(1, 3)), false: identity() }, classify(10) }
+    """,
+)
+
+# A comparison of one choice, one of two choices and a parameter, each with a choice of two kernels where it is true: by
+# b, over the values of a, and twice all.
+case(
+    "match on conditions",
+    ((1 + 1 + 1) + (4 + 2 + 2) + (2 + 2 + 1)) * 2,
+    """
+    param wide = true
+    let a = oneof(1, 2, 3)
+    let b = oneof(1, 2, 3)
+    network {
+      match (b == 2) { true: conv(8, kernel: oneof(1, 3)), false: conv(4 * b) }
+      match (b > a) { true: conv(8, kernel: oneof(1, 3)), else: conv(4 * a) }
+      match wide { false: identity(), true: conv(8, kernel: oneof(1, 3)) }
+      classify(10)
+    }
+    """,
+)
+
+case(
+    "pins of truth values",
+    2,
+    """
+    space open = gated with { on: true, wide: true }
+
+    space gated {
+      input 3 x 16 x 16
+      param wide = false
+      let on = oneof(false, true)
+      network {
+        match on { true: conv(8, kernel: oneof(1, 3)), false: identity() }
+        match wide { true: identity(), false: conv(4) }
+        classify(10)
+      }
+    }
+    """,
+    wrap=False,
+)
+
 # --- Running values and lists -----------------------------------------------------------------------------------------
 
 # SM-NAS: depth 1..3, each copy keeps or doubles, at most two doublings in all: 2 + 4 + (8 - 1).

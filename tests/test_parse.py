@@ -116,6 +116,11 @@ def walk(node):
         ("repeat 2 { a } -> b", "(-> (repeat 2 {a}) b)"),
         ("repeat f(2)[1] { a }", "(repeat f(2)[1] {a})"),
         ("(a -> b) + c", "(+ (-> a b) c)"),
+        ("{ repeat.depth: 2, for[0][1].x: 3, else.in: 4 }", "{repeat.depth:2 for[0][1].x:3 else.in:4}"),
+        ("{ repeat: { depth: 2 }, for: { x: 3 } }", "{repeat:{depth:2} for:{x:3}}"),
+        ("{ [1/4 -> 2].repeat: 2, [0][1]: 3 }", "{[(-> (/ 1 4) 2)].repeat:2 [0][1]:3}"),
+        ("{ repeat [1] { a } -> b }", "{(-> (repeat [1] {a}) b)}"),
+        ("{ k: a if b else[1] }", "{k:(if a b [1])}"),
     ],
 )
 def test_operators_bind_as_the_language_says(text, expected):

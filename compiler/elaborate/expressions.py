@@ -493,13 +493,17 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
             out.append((expr.negate(expr.either(*open_conditions)), "else", item.value))
             open_conditions.append(True)
             continue
-        key = Symbol(item.key.name, item.key.span) if isinstance(item.key, syntax.Name) else evaluate(item.key, frame)
+        truth = isinstance(item.key, syntax.Name) and item.key.name in ("true", "false")
+        if isinstance(item.key, syntax.Name) and not truth:
+            key: Any = Symbol(item.key.name, item.key.span)
+        else:
+            key = evaluate(item.key, frame)
         if isinstance(item.key, syntax.Name) and (bound := frame.scope.find(item.key.name)) is not None:
-            if known is not None and key in known and v.is_number(bound.value):
+            if known is not None and _is_among(key, known) and v.is_number(bound.value):
                 raise error(
                     "ambiguous-word", f"`{item.key.name}` is both an alternative and a name in scope", item.key.span
                 )
-            if known is not None and key not in known:
+            if known is not None and not _is_among(key, known):
                 key = bound.value
         if not (v.is_number(key) or isinstance(key, Symbol | str | bool)):
             message = f"an alternative is a number or a word, and this is {v.describe(key)}"
@@ -507,7 +511,7 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
         if key in seen:
             raise error("duplicate", f"the alternative `{v.show(key)}` stands here twice", item.key.span)
         seen[key] = item.key.span
-        if known is not None and key not in known:
+        if known is not None and not _is_among(key, known):
             words = [v.show(k) for k in known]
             raise error(
                 "unknown-option",
@@ -517,7 +521,8 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
             )
         holds = _match_condition(head, key, node)
         open_conditions.append(holds)
-        out.append((holds, key.word if isinstance(key, Symbol) else f"[{v.show(key)}]", item.value))
+        label = v.show(key) if isinstance(key, Symbol | bool) else f"[{v.show(key)}]"
+        out.append((holds, label, item.value))
     covered = expr.either(*open_conditions)
     if covered is not True:
         missing = [v.show(k) for k in known or () if k not in seen]
@@ -531,11 +536,16 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
     return [case for case in out if case[0] is not False]
 
 
+def _is_among(key: Any, known: list[Any]) -> bool:
+    """Whether a key is one of the values that are known. A truth value is no number."""
+    return any(key == value and isinstance(key, bool) == isinstance(value, bool) for value in known)
+
+
 def _match_values(head: Any, node: syntax.Match, frame: Frame) -> list[Any] | None:
     """The values that the head can take, where they are known."""
     if isinstance(head, expr.Case | expr.Slot):
         return list(dict.fromkeys(head.values))
-    if isinstance(head, expr.Among):
+    if isinstance(head, bool | expr.Among):
         return [False, True]
     if isinstance(head, v.Alternatives):
         return [Symbol(_word(case)) for case in head.cases]
@@ -547,7 +557,7 @@ def _match_values(head: Any, node: syntax.Match, frame: Frame) -> list[Any] | No
             )
         choices = frame.scope.find(f"{node.head.name} in") if isinstance(node.head, syntax.Name) else None
         return list(choices.value) if choices is not None else None
-    if v.is_number(head) or isinstance(head, bool | str | Expr | v.Invocation):
+    if v.is_number(head) or isinstance(head, str | Expr | v.Invocation):
         return None
     raise error(
         "not-comparable", f"`match` takes a decision or a parameter, and this is {v.describe(head)}", node.head.span
@@ -561,6 +571,8 @@ def _match_condition(head: Any, key: Any, node: syntax.Match) -> Any:
         )
     if isinstance(head, v.Invocation):
         return isinstance(key, Symbol) and key.word == head.name
+    if isinstance(key, bool) and isinstance(head, expr.Among | expr.Apply):
+        return head if key else expr.negate(head)
     return expr.equal(head, key)
 
 

@@ -65,6 +65,8 @@ def place_text(place: syntax.Expr, frame: Frame) -> str:
         return join(place_text(place.base, frame), place.name.name)
     if isinstance(place, syntax.Index):
         return f"{place_text(place.base, frame)}[{_index_text(place.index, frame)}]"
+    if isinstance(place, syntax.List) and len(place.items) == 1:  # `[1/4 -> 1/8]`, an index alone
+        return f"[{_index_text(place.items[0], frame)}]"  # type: ignore[arg-type]
     raise error("bad-place", "a pin is written `path: value`", place.span)
 
 
@@ -94,10 +96,8 @@ def _flatten(place: str, value: syntax.Expr, span: Span, frame: Frame) -> list[_
         key = item.key
         if isinstance(key, syntax.Else):
             step = "else"
-        elif isinstance(key, syntax.Name | syntax.Field | syntax.Index):
+        elif isinstance(key, syntax.Name | syntax.Field | syntax.Index | syntax.List):
             step = place_text(key, frame)
-        elif isinstance(key, syntax.List) and len(key.items) == 1:  # `[1/4 -> 1/8]: ...`, an index alone
-            step = f"[{_index_text(key.items[0], frame)}]"  # type: ignore[arg-type]
         else:
             step = f"[{_index_text(key, frame)}]"
         out.extend(_flatten(join(place, step), item.value, key.span, frame))
