@@ -181,19 +181,22 @@ def _incoming_tensor(span: Span, frame: Frame) -> v.Tensor:
     raise error("nothing-incoming", f"nothing comes in here, so `{span.text}` has no value", span)
 
 
-def _list(node: syntax.List, frame: Frame, path: str) -> tuple[Any, ...]:
+def _list(node: syntax.List, frame: Frame, path: str) -> Any:
     out: list[Any] = []
-    for item in node.items:
+    for i, item in enumerate(node.items):
         if isinstance(item, syntax.Named | syntax.Let | syntax.Require):
             raise error("misplaced", "a list holds values", item.span, help="entries `key: value` stand in braces")
-        value = evaluate(item, frame, path)
-        if isinstance(item, syntax.Range):
-            out.extend(value)
+        out.append(evaluate(item, frame, join(path, f"[{i}]")))
+    frame.builder.note_list(path, out)
+    items: list[tuple[Any, Any]] = []
+    for item, value in zip(node.items, out, strict=True):
+        if not isinstance(item, syntax.Range):
+            items.append((value, True))
         else:
-            out.append(value)
-    made = tuple(out)
+            items.extend(value.items if isinstance(value, v.Guarded) else [(one, True) for one in value])
+    made: Any = tuple([value for value, _ in items])
     frame.builder.weigh(made, made, node.span)
-    return made
+    return made if all(there is True for _, there in items) else v.Guarded(tuple(items))
 
 
 def _range(node: syntax.Range, frame: Frame, path: str) -> Any:
@@ -247,7 +250,8 @@ def _comprehension(node: syntax.Comprehension, frame: Frame, path: str) -> tuple
                 if len(grown) > MOST_LISTED:
                     raise error("too-large", f"the comprehension has more than {MOST_LISTED:,} items", node.span)
         rows = grown
-    made = tuple(each([partial(evaluate, node.body, row, path) for row in rows]))
+    made = tuple(each([partial(evaluate, node.body, row, join(path, f"[{i}]")) for i, row in enumerate(rows)]))
+    frame.builder.note_list(path, made)
     frame.builder.weigh(made, made, node.span)
     return made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -121,6 +121,7 @@ class Builder:
         self.obligations: list[Obligation] = []
         self.diagnostics: list[Diagnostic] = []
         self.fields: dict[tuple[str, str], list[tuple[Any, Value]]] = {}  # `operator.name`, in the order of the network
+        self.lists: dict[str, tuple[Any, ...]] = {}  # by path: the items of lists of decisions, as the text has them
         self.running: dict[tuple[Any, ...], Any] = {}  # `previous`: by operator, name, start and number of a value
         self.instances: dict[str, str] = {}  # by path: the operator of the file that is used there
         self.uses: dict[str, list[Value]] = {}  # by tensor: the conditions under which something has read it
@@ -326,6 +327,11 @@ class Builder:
             if isinstance(condition, expr.Has):
                 asked.setdefault(condition.path, set()).add(condition.item)
         return any(len(items) > self.decisions[path].n - self.decisions[path].size for path, items in asked.items())
+
+    def note_list(self, path: str, items: Sequence[Any]) -> None:
+        """Notes the items of a list in which something was decided, so that a list can pin them."""
+        if any(f"{path}[{i}]" in self.decisions for i in range(len(items))):
+            self.lists[path] = tuple(items)
 
     def record(self, frame: Frame, name: str, value: Any) -> None:
         """Notes a value that `operator.name` and `previous` may ask for."""
