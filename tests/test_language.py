@@ -394,6 +394,13 @@ case(
     """,
 )
 
+# A sum that starts from labels is there whatever comes before it: b is left out, or has one of two kernels.
+case(
+    "a sum of labels behind a step left out",
+    1 + 2,
+    "network { a: conv(8), b: oneof(conv(8, kernel: oneof(1, 3)), none), c: a + b, classify(10) }",
+)
+
 # --- Running values and lists -----------------------------------------------------------------------------------------
 
 # SM-NAS: depth 1..3, each copy keeps or doubles, at most two doublings in all: 2 + 4 + (8 - 1).

@@ -361,6 +361,8 @@ def test_each_marked_line_has_its_error(path):
         ("let a = b == not c", "misplaced-not", "not"),
         ("let a = b if c -> d else e", "misplaced-arrow", "->"),
         ("let a = [for k in [1] k]", "missing-colon", "k"),
+        ("let a = [for k in 0..n - 1: k]", "head-needs-parentheses", "-"),
+        ("let a = [for k in xs + ys, d in 1..3: k]", "head-needs-parentheses", "+"),
         ("let a = f(for: 3)", "keyword-as-name", "for"),
         ("let a = (b = c)", "single-equals", "="),
         ("let a = b.", "missing-name", "."),

@@ -139,7 +139,7 @@ def _name(node: syntax.Name, frame: Frame, path: str) -> Any:
     if node.name == "regions":
         return _regions(node, frame)
     if node.name == "at":
-        return _incoming_tensor(node.span, frame).shape.scale
+        return _incoming_value("scale", node.span, frame)
     if node.name in BUILT_IN_NAMES:
         return BUILT_IN_NAMES[node.name]
     return Symbol(node.name, node.span)
@@ -163,7 +163,23 @@ def _regions(node: syntax.Name, frame: Frame) -> Any:
 
 
 def _incoming(node: syntax.Incoming, frame: Frame, path: str) -> Any:
-    return _incoming_tensor(node.span, frame).shape.channels
+    return _incoming_value("width", node.span, frame)
+
+
+def _incoming_value(what: str, span: Span, frame: Frame) -> Any:
+    """`in` or `at`. In the network itself they are the image's: said where the step gets something else."""
+    tensor = _incoming_tensor(span, frame)
+    part = "channels" if what == "width" else "scale"
+    value, flow = getattr(tensor.shape, part), frame.builder.flow
+    tensors = flow.tensors if isinstance(flow, v.Branches) else (flow,) if isinstance(flow, v.Tensor) else ()
+    others = [getattr(t.shape, part) for t in tensors if not t.lost and getattr(t.shape, part) != value]
+    if others and tensor.node == "input" and not frame.operator:
+        word, shown = span.text, v.show(value)
+        message = f"`{word}` is the {what} of the image here, {shown}, and not that of what comes into this step"
+        help = f"`{word}` means what comes in inside an `operator`; here give the {what} a name with `let`"
+        found = error("image-for-step", message, span, f"what comes in has {v.show(others[0])}", help=help)
+        frame.builder.report([replace(found.diagnostics[0], severity="warning")])
+    return value
 
 
 def _incoming_tensor(span: Span, frame: Frame) -> v.Tensor:
@@ -202,7 +218,7 @@ def _list(node: syntax.List, frame: Frame, path: str) -> Any:
 def _range(node: syntax.Range, frame: Frame, path: str) -> Any:
     first, last = number(node.first, frame, join(path, "first")), number(node.last, frame, join(path, "last"))
     if node.step is None and (isinstance(first, expr.Case) or isinstance(last, expr.Case)):
-        return _open_range(first, last, node)
+        return _open_range(first, last, node, frame)
     first = constant(first, node.first.span, "the start of a range")
     last = constant(last, node.last.span, "the end of a range")
     step = 1 if node.step is None else constant(number(node.step, frame), node.step.span, "the step of a range")
@@ -216,7 +232,7 @@ def _range(node: syntax.Range, frame: Frame, path: str) -> Any:
     return tuple(first + i * step for i in range(int((last - first) // step) + 1))
 
 
-def _open_range(first: Any, last: Any, node: syntax.Range) -> v.Guarded:
+def _open_range(first: Any, last: Any, node: syntax.Range, frame: Frame) -> v.Guarded:
     """The whole numbers that a range may hold, each where the decisions at its ends put it inside."""
     ends = []
     for end, place in ((first, node.first.span), (last, node.last.span)):
@@ -224,6 +240,9 @@ def _open_range(first: Any, last: Any, node: syntax.Range) -> v.Guarded:
         if not all(isinstance(value, int) and abs(value) <= MOST_LISTED for value in values):
             raise error("not-an-integer", "a range that depends on decisions runs over whole numbers", place)
         ends.append(values)
+    empty = error("bad-range", "for some choices this range is empty", node.span).diagnostics[0]
+    if not frame.builder.prove(expr.at_most(first, last), frame, empty, (first, last), lost=True):
+        raise CompileError([])
     possible = range(min(ends[0]), max(ends[1]) + 1)
     return v.Guarded(tuple((i, expr.both(expr.at_most(first, i), expr.at_most(i, last))) for i in possible))
 
@@ -265,6 +284,14 @@ def items_of(node: syntax.Expr, frame: Frame, path: str = "") -> tuple[Any, ...]
         return tuple(value.entries)
     if isinstance(value, v.Guarded) and all(present is True for _, present in value.items):
         return tuple(item for item, _ in value.items)
+    if isinstance(value, v.Guarded):
+        raise error(
+            "not-constant",
+            "which items this list has depends on a decision, and here it has to be known",
+            node.span,
+            "differs between architectures",
+            help="a searched number of copies is `repeat k { ... }`; what else depends on it is said with `match`",
+        )
     if isinstance(value, Symbol):
         raise error("unknown-name", f"no list named `{value.word}`", node.span, help=near(value.word, frame.scope))
     raise error("not-a-list", f"a list is needed here, and this is {v.describe(value)}", node.span)
