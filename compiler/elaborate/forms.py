@@ -208,7 +208,7 @@ def _extend(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
     operator = value.arguments.get("operator", _every_second(value, frame))
     tensors = list(bundle(flow))
     if not tensors or any(tensor.lost for tensor in tensors):
-        return v.LOST
+        return v.LOST if tensors else None
     if any(isinstance(tensor.shape.scale, Expr) for tensor in tensors):
         raise error("not-constant", "`extend` needs branches whose scales no choice changes", span)
     try:
@@ -671,6 +671,7 @@ def _run_path(
     rule: _Rule, entry: syntax.Named, tensor: Tensor, scale: Any, width: Any, frame: Frame, span: Span
 ) -> Any:
     inner = _context(rule, frame, tensor, scale, width)
+    inner.builder.start((item.name.name for item in rule.lets), inner)
     for item in rule.lets:
         run_let(item, inner)
     made = run_step(entry.value, tensor, inner.but(names=step_names([entry.value])))

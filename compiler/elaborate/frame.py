@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -55,6 +55,7 @@ class Scope:
     def __init__(self, outer: Scope | None = None):
         self.outer = outer
         self.names: dict[str, Binding] = {}
+        self.before: dict[str, int] = {}  # of the `let`s of a body: how many values each had when its run began
         self.operators: dict[str, UserOperator] = {} if outer is None else outer.operators
         self.fusions: dict[str, UserFusion] = {} if outer is None else outer.fusions
 
@@ -66,6 +67,15 @@ class Scope:
                 return found
             scope = scope.outer
         return None
+
+    def made_before(self, name: str, otherwise: int) -> int:
+        """How many values a `let` had when the run of the innermost body that makes it began."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.before:
+                return scope.before[name]
+            scope = scope.outer
+        return otherwise
 
     def bind(self, name: str, value: Any, span: Span | None = None) -> None:
         self.names[name] = Binding(value, span)
@@ -83,12 +93,15 @@ class Obligation:
     """Something that must hold in every architecture, to be proven when the whole space is known.
 
     `compared` are two values that have to agree or to fit, at the diagnostic's place and at its first other one, if it
-    has one: what they are in the architecture that is found stands there.
+    has one: what they are in the architecture that is found stands there. With `lost`, it must
+    also hold where the network would lose a part, or an operator of the library its sense: under what the text itself
+    requires.
     """
 
     condition: Value
     diagnostic: Diagnostic
     compared: tuple[Value, ...] = ()
+    lost: bool = False
 
 
 @dataclass
@@ -102,6 +115,14 @@ class Made:
     present: Value
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A place in the text that says `none`, and the condition under which it is what is taken."""
+
+    condition: Value
+    span: Span
+
+
 class Builder:
     """The graph while it grows."""
 
@@ -109,13 +130,16 @@ class Builder:
         self.nodes: dict[str, Node] = {}
         self.decisions: dict[str, Decision] = {}
         self.requirements: list[Requirement] = []
+        self.asked: list[Requirement] = []  # those that stand in the text, costs aside
         self.obligations: list[Obligation] = []
         self.diagnostics: list[Diagnostic] = []
-        self.histories: dict[
-            tuple[str, str], Value
-        ] = {}  # `previous`: the running value of a `let`, by operator and name
-        self.fields: dict[tuple[str, str], list[tuple[Any, Value]]] = {}  # `operator.name`
+        self.fields: dict[tuple[str, str], list[tuple[Any, Value]]] = {}  # `operator.name`, in the order of the network
+        self.lists: dict[str, tuple[Any, ...]] = {}  # by path: the items of lists of decisions, as the text has them
+        self.running: dict[tuple[Any, ...], Any] = {}  # `previous`: by operator, name, start and number of a value
         self.instances: dict[str, str] = {}  # by path: the operator of the file that is used there
+        self.flow: Flow = None  # what comes into the step that is being run
+        self.ended: Span | None = None  # the step out of which nothing came, where nothing runs through the pipeline
+        self.left_out: list[LeftOut] = []
         self.uses: dict[str, list[Value]] = {}  # by tensor: the conditions under which something has read it
         self.work = 0
         self.made: list[Made] = []
@@ -158,6 +182,18 @@ class Builder:
         if weight > MOST_HELD:
             raise error("too-large", f"this holds more than {MOST_HELD:,} values", span)
         self.weights[id(value)] = (weight, value)  # kept, so that its identity stays its own
+
+    def come_to(self, made: Flow, before: Flow, span: Span) -> None:
+        """Notes where a pipeline comes to nothing."""
+        if made is not None:
+            self.ended = None
+        elif before is not None and self.ended is None:
+            self.ended = self.library_calls[-1].span if self.library_calls else span
+
+    def leave_out(self, condition: Value, span: Span, frame: Frame) -> None:
+        """Notes an alternative that is `none` in the user's text."""
+        if not self.library_calls:
+            self.left_out.append(LeftOut(expr.both(frame.present, condition), span))
 
     def report(self, diagnostics: Iterable[Diagnostic]) -> None:
         """Keeps diagnostics, one of a kind at a place: a mistake in a body is one mistake, however often the body is
@@ -281,8 +317,17 @@ class Builder:
             return
         span = self.library_calls[-1].span if self.library_calls else span
         self.requirements.append(Requirement(condition, message, origin, span))
+        if origin == "require" and not self.library_calls:
+            self.asked.append(self.requirements[-1])
 
-    def prove(self, condition: Value, frame: Frame, diagnostic: Diagnostic, compared: tuple[Value, ...] = ()) -> bool:
+    def prove(
+        self,
+        condition: Value,
+        frame: Frame,
+        diagnostic: Diagnostic,
+        compared: tuple[Value, ...] = (),
+        lost: bool = False,
+    ) -> bool:
         """An error if the condition plainly fails, something to prove later if a choice can break it.
 
         Work goes on after the error; the answer is whether the condition may hold.
@@ -295,7 +340,7 @@ class Builder:
             if self.library_calls and self.bring_out is not None:
                 (diagnostic,) = self.bring_out((diagnostic,), self.library_calls[-1])
             held = expr.either(expr.negate(there), condition)
-            self.obligations.append(Obligation(held, diagnostic, compared))
+            self.obligations.append(Obligation(held, diagnostic, compared, lost))
         return True
 
     def possible(self, condition: Value) -> bool:
@@ -321,12 +366,31 @@ class Builder:
                 asked.setdefault(condition.path, set()).add(condition.item)
         return any(len(items) > self.decisions[path].n - self.decisions[path].size for path, items in asked.items())
 
+    def note_list(self, path: str, items: Sequence[Any]) -> None:
+        """Notes the items of a list in which something was decided, so that a list can pin them."""
+        if any(f"{path}[{i}]" in self.decisions for i in range(len(items))):
+            self.lists[path] = tuple(items)
+
     def record(self, frame: Frame, name: str, value: Any) -> None:
-        key = (frame.operator, name)
+        """Notes a value that `operator.name` and `previous` may ask for."""
         if frame.operator:
-            self.fields.setdefault(key, []).append((value, frame.present))
-        if key in self.histories:
-            self.histories[key] = expr.choose(frame.present, value, self.histories[key])
+            self.fields.setdefault((frame.operator, name), []).append((value, frame.present))
+
+    def start(self, names: Iterable[str], frame: Frame) -> None:
+        """Notes at the start of a body's run which values its `let`s had before: those that `previous` may mean."""
+        if frame.operator:
+            frame.scope.before.update({name: len(self.fields.get((frame.operator, name), ())) for name in names})
+
+    def before(self, name: str, frame: Frame) -> list[tuple[Any, Value]]:
+        """The values that a `let` had before the present run of the body that makes it, in the order of the network,
+        each with the condition under which it is there. Behind the last one that can be where `frame` is, nothing.
+        """
+        made = self.fields.get((frame.operator, name), [])
+        end = frame.scope.made_before(name, len(made))
+        while end and expr.both(made[end - 1][1], frame.present) is False:
+            end -= 1
+        self.spend(end // 50, None)
+        return made[:end]
 
     def graph(self, outputs: tuple[str, ...]) -> Graph:
         """All that was built. What nothing reads stays: with other choices something may, and costs shall not change
