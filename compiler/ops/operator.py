@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from nasdsl.compiler.expr import Value
 from nasdsl.compiler.graph import Shape
+from nasdsl.compiler.values.expr import Value
 
 Attrs = Mapping[str, Any]
 REQUIRED: Any = object()
