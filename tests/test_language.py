@@ -353,6 +353,143 @@ case(
     """,
 )
 
+# A level is at most one step from the one before it, the first from 2: 2 or 3; then 5 pairs, of which two end at 2, two
+# at 3 and one at 4; then 2 * 2 + 2 * 3 + 3.
+case(
+    "previous behind its let",
+    13,
+    """
+    operator steps() {
+      for i in 2..4 {
+        let level = oneof(2, 3, 4, 5)
+        let before = previous(level, else: 2)
+        require level - before in -1..1
+        conv(8 * level)
+      }
+    }
+    network { steps() -> classify(10) }
+    """,
+)
+
+# The same rule over three uses of an operator.
+case(
+    "previous over uses",
+    13,
+    """
+    operator step() {
+      let level = oneof(2, 3, 4, 5)
+      require level - previous(level, else: 2) in -1..1
+      conv(8 * level)
+    }
+    network { repeat 3 { step() } -> classify(10) }
+    """,
+)
+
+# A use that is not there is passed over: 5 pairs with it; without it 2 or 3.
+case(
+    "previous over uses that may be absent",
+    5 + 2,
+    """
+    operator step() {
+      let level = oneof(2, 3, 4, 5)
+      require level - previous(level, else: 2) in -1..1
+      conv(8 * level)
+    }
+    network { match oneof(one, two) { one: identity(), two: step() } -> step() -> classify(10) }
+    """,
+)
+
+# The last copy that is there counts: n copies in all have n + 1 rows that never fall. Two in one way, three in two.
+case(
+    "previous over a searched depth",
+    3 + 2 * 4,
+    """
+    operator part() {
+      repeat oneof(1, 2) {
+        let w = oneof(8, 16)
+        require w >= previous(w, else: 8)
+        conv(w)
+      }
+    }
+    network { part() -> part() -> classify(10) }
+    require sum(part.depth) <= 3
+    """,
+)
+
+# Each call starts from a value of its own: the first copy is 1 or 2, the second like it.
+case(
+    "previous from different starts",
+    2,
+    """
+    operator twice() {
+      repeat 2 {
+        let w = oneof(1, 2, 3)
+        require w == previous(w, else: 1) or w == previous(w, else: 2)
+        conv(8 * w)
+      }
+    }
+    network { twice() -> classify(10) }
+    """,
+)
+
+# What to start from is only decided where there is nothing before: one of two starts, then 0 or 1 more in two copies.
+case(
+    "previous from a choice",
+    2 * 2 * 2,
+    """
+    operator grown() {
+      repeat 2 {
+        let w = previous(w, else: oneof(8, 16)) + oneof(a: 0, b: 1)
+        conv(w)
+      }
+    }
+    network { grown() -> classify(10) }
+    """,
+)
+
+# In a body inside the one that makes it, the value before is that of the use before: two pairs that rise or stay.
+case(
+    "previous in a body inside",
+    3,
+    """
+    operator layer() {
+      let w = oneof(8, 16)
+      repeat 2 {
+        require w >= previous(w, else: 8)
+        conv(w)
+      }
+    }
+    network { layer() -> layer() -> classify(10) }
+    """,
+)
+
+# Behind the body that makes it, the value before is the last one: 8 or 16, and at the end 16.
+case(
+    "previous behind the body that makes it",
+    2,
+    """
+    operator layers() {
+      repeat 2 { let w = oneof(8, 16), conv(w) }
+      require previous(w, else: 8) == 16
+    }
+    network { layers() -> classify(10) }
+    """,
+)
+
+# Three layers of 8, 16, 24 or 32 channels, none narrower than the one before it: 3 of 4 with repetition.
+case(
+    "widths that never fall",
+    comb(4 + 3 - 1, 3),
+    """
+    operator layer() {
+      let w = oneof(8, 16, 24, 32)
+      require w >= previous(w, else: 8)
+      conv(w)
+    }
+    network { repeat 3 { layer() } -> classify(10) }
+    """,
+)
+
 # The depths of two segments: of the 9 pairs those with a sum of at most 4 are 1+1, 1+2, 2+1, 1+3, 3+1, 2+2.
 case(
     "sum of depths",

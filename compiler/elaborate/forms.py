@@ -671,6 +671,7 @@ def _run_path(
     rule: _Rule, entry: syntax.Named, tensor: Tensor, scale: Any, width: Any, frame: Frame, span: Span
 ) -> Any:
     inner = _context(rule, frame, tensor, scale, width)
+    inner.builder.start((item.name.name for item in rule.lets), inner)
     for item in rule.lets:
         run_let(item, inner)
     made = run_step(entry.value, tensor, inner.but(names=step_names([entry.value])))

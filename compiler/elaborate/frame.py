@@ -54,6 +54,7 @@ class Scope:
     def __init__(self, outer: Scope | None = None):
         self.outer = outer
         self.names: dict[str, Binding] = {}
+        self.before: dict[str, int] = {}  # of the `let`s of a body: how many values each had when its run began
         self.operators: dict[str, UserOperator] = {} if outer is None else outer.operators
         self.fusions: dict[str, UserFusion] = {} if outer is None else outer.fusions
 
@@ -65,6 +66,15 @@ class Scope:
                 return found
             scope = scope.outer
         return None
+
+    def made_before(self, name: str, otherwise: int) -> int:
+        """How many values a `let` had when the run of the innermost body that makes it began."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.before:
+                return scope.before[name]
+            scope = scope.outer
+        return otherwise
 
     def bind(self, name: str, value: Any, span: Span | None = None) -> None:
         self.names[name] = Binding(value, span)
@@ -110,10 +120,8 @@ class Builder:
         self.requirements: list[Requirement] = []
         self.obligations: list[Obligation] = []
         self.diagnostics: list[Diagnostic] = []
-        self.histories: dict[
-            tuple[str, str], Value
-        ] = {}  # `previous`: the running value of a `let`, by operator and name
-        self.fields: dict[tuple[str, str], list[tuple[Any, Value]]] = {}  # `operator.name`
+        self.fields: dict[tuple[str, str], list[tuple[Any, Value]]] = {}  # `operator.name`, in the order of the network
+        self.running: dict[tuple[Any, ...], Any] = {}  # `previous`: by operator, name, start and number of a value
         self.instances: dict[str, str] = {}  # by path: the operator of the file that is used there
         self.uses: dict[str, list[Value]] = {}  # by tensor: the conditions under which something has read it
         self.work = 0
@@ -320,11 +328,25 @@ class Builder:
         return any(len(items) > self.decisions[path].n - self.decisions[path].size for path, items in asked.items())
 
     def record(self, frame: Frame, name: str, value: Any) -> None:
-        key = (frame.operator, name)
+        """Notes a value that `operator.name` and `previous` may ask for."""
         if frame.operator:
-            self.fields.setdefault(key, []).append((value, frame.present))
-        if key in self.histories:
-            self.histories[key] = expr.choose(frame.present, value, self.histories[key])
+            self.fields.setdefault((frame.operator, name), []).append((value, frame.present))
+
+    def start(self, names: Iterable[str], frame: Frame) -> None:
+        """Notes at the start of a body's run which values its `let`s had before: those that `previous` may mean."""
+        if frame.operator:
+            frame.scope.before.update({name: len(self.fields.get((frame.operator, name), ())) for name in names})
+
+    def before(self, name: str, frame: Frame) -> list[tuple[Any, Value]]:
+        """The values that a `let` had before the present run of the body that makes it, in the order of the network,
+        each with the condition under which it is there. Behind the last one that can be where `frame` is, nothing.
+        """
+        made = self.fields.get((frame.operator, name), [])
+        end = frame.scope.made_before(name, len(made))
+        while end and expr.both(made[end - 1][1], frame.present) is False:
+            end -= 1
+        self.spend(end // 50, None)
+        return made[:end]
 
     def graph(self, outputs: tuple[str, ...]) -> Graph:
         """All that was built. What nothing reads stays: with other choices something may, and costs shall not change

@@ -11,7 +11,7 @@ from nasdsl.compiler import syntax
 from nasdsl.compiler.decision import Units
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.expressions import as_number, evaluate, integer, items_of, number
+from nasdsl.compiler.elaborate.expressions import as_number, chosen, evaluate, integer, items_of, number
 from nasdsl.compiler.elaborate.frame import Frame, Made, join
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Among, Expr, Has, Slot, decisions_of
@@ -446,10 +446,23 @@ def _previous(node: syntax.Call, frame: Frame, path: str) -> Any:
         )
     if not frame.operator:
         raise error("misplaced", "`previous` stands in the body of an operator", node.span)
-    key = (frame.operator, given[0].name)
-    if key not in frame.builder.histories:
-        frame.builder.histories[key] = evaluate(given[1].value, frame, path)
-    return frame.builder.histories[key]
+    name, running = given[0].name, frame.builder.running
+    before = frame.builder.before(name, frame)
+    certain = [i for i, (_, present) in enumerate(before) if present is True or present == frame.present]
+    if certain:
+        start = certain[-1] + 1
+        value, source = before[start - 1][0], (start, None)
+    else:
+        start, nothing = 0, expr.negate(expr.either(*[present for _, present in before]))
+        value = evaluate(given[1].value, frame.when(nothing), path)
+        source = _key(value, -len(running))
+    for i in range(start, len(before)):  # each step is made once, so that running values share their parts
+        key = (frame.operator, name, *source, i)
+        if key not in running:
+            made, present = before[i]
+            running[key] = chosen([(present, "before", made), (expr.negate(present), "else", value)], node.span, path)
+        value = running[key]
+    return value
 
 
 FUNCTIONS: Mapping[str, Callable[[syntax.Call, Frame, str], Any]] = {

@@ -81,11 +81,14 @@ class _Names:
 
 @dataclass(frozen=True)
 class _Context:
+    """Where a node stands: `made` are the values of the operator or fusion around it that `previous` may ask for."""
+
     names: _Names
     settings: bool = False
+    made: tuple[str, ...] | None = None
 
     def inside(self, names: Mapping[str, syntax.Node | None]) -> _Context:
-        return _Context(_Names(self.names, names), self.settings)
+        return replace(self, names=_Names(self.names, names))
 
 
 @cache
@@ -225,10 +228,11 @@ class _Resolver:
         if isinstance(item, syntax.Operator | syntax.Fusion):
             self.formals(item.formals)
             names: dict[str, syntax.Node | None] = {f.name.name: None for f in item.formals}
+            own = replace(self.top, made=_values_of(item))
             if isinstance(item, syntax.Fusion):
-                self.fusion(item, self.top.inside({**names, **bound_in(item.body.items), "width": None, "scale": None}))
+                self.fusion(item, own.inside({**names, **bound_in(item.body.items), "width": None, "scale": None}))
             else:
-                inner = self.top.inside({**names, **bound_in([item.body])})
+                inner = own.inside({**names, **bound_in([item.body])})
                 self.step(item.body, inner)
         elif isinstance(item, syntax.Let):
             self.let(item, self.top)
@@ -633,6 +637,8 @@ class _Resolver:
             self.found += check_call(node)
             if name in ("units", "floor", "ceil", "round", "level_of", "manyof") and node.arguments:
                 self.number(node.arguments[0], context)
+            if name == "previous" and node.arguments:
+                self.previous(node.arguments[0], context)
             if name in ("take", "last") and len(node.arguments or ()) == 2:
                 self.number((node.arguments or ())[1], context)
         elif name in FORMS:
@@ -669,6 +675,13 @@ class _Resolver:
                     help=near_operator(name, candidates),
                 )
         self.arguments(node, context)
+
+    def previous(self, node: syntax.Item, context: _Context) -> None:
+        """That the operator around a `previous` makes the value it asks for."""
+        if isinstance(node, syntax.Name) and context.made is not None and node.name not in context.made:
+            message = f"no `let` of this operator is named `{node.name}`"
+            help = near(node.name, context.made) or "`previous` asks for a `let` of the same operator"
+            self.report("unknown-name", message, node.span, "not found", help=help)
 
     def arguments(self, node: syntax.Call, context: _Context) -> None:
         for item in node.arguments or ():

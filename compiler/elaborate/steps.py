@@ -97,6 +97,7 @@ def run_body(items: Iterable[syntax.Item], flow: Flow, frame: Frame) -> Flow:
     items = tuple(items)
     frame.builder.spend(1, None)
     frame = frame.nested().but(names={**frame.names, **step_names(items)})
+    frame.builder.start((item.name.name for item in items if isinstance(item, syntax.Let)), frame)
     for item in items:
         if isinstance(item, syntax.Let):
             try_let(item, frame)
