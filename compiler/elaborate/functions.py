@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from nasdsl.compiler import syntax
@@ -13,6 +14,7 @@ from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import as_number, chosen, evaluate, integer, items_of, number
 from nasdsl.compiler.elaborate.frame import Frame, Made, join
+from nasdsl.compiler.elaborate.places import folded, taken
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Among, Expr, Has, Slot, decisions_of
 from nasdsl.compiler.values.plain import Symbol
@@ -368,13 +370,19 @@ def _divisible(node: syntax.Call, frame: Frame, path: str) -> Any:
 def _extreme(function: str) -> Callable[[syntax.Call, Frame, str], Any]:
     def run(node: syntax.Call, frame: Frame, path: str) -> Any:
         given = _arguments(node)
-        if len(given) == 1:
-            items: tuple[Any, ...] = items_of(given[0], frame, path)
-            if not items:
-                raise error("empty-list", f"`{function}` of nothing", node.span)
-        else:
-            items = tuple(number(item, frame, path) for item in given)
-        return expr.apply(function, *items)
+        if len(given) > 1:
+            return expr.apply(function, *[number(item, frame, path) for item in given])
+        items = _guarded(given[0], frame, path)
+        nothing = Diagnostic("empty-list", f"`{function}` of nothing", node.span)
+        if not items:
+            raise CompileError([nothing])
+        numbers = [(as_number(item, given[0].span, frame), there) for item, there in items]
+        if all(there is True for _, there in numbers):
+            return expr.apply(function, *[item for item, _ in numbers])
+        result, any_there = folded(numbers, partial(expr.apply, function))
+        if not frame.builder.some_chosen(there for _, there in numbers):
+            frame.builder.prove(any_there, frame, nothing)
+        return result
 
     return run
 
@@ -412,23 +420,24 @@ def _length(node: syntax.Call, frame: Frame, path: str) -> Any:
 
 
 def _take(node: syntax.Call, frame: Frame, path: str) -> Any:
-    return _part(node, frame, path, lambda items, n: items[:n])
+    return _part(node, frame, path, last=False)
 
 
 def _last(node: syntax.Call, frame: Frame, path: str) -> Any:
-    return _part(node, frame, path, lambda items, n: items[-n:] if n else items[:0])
+    return _part(node, frame, path, last=True)
 
 
-def _part(node: syntax.Call, frame: Frame, path: str, cut: Callable[[Any, int], Any]) -> Any:
+def _part(node: syntax.Call, frame: Frame, path: str, last: bool) -> Any:
     list_node, n_node = _arguments(node)
     value = evaluate(list_node, frame, path)
     n = integer(n_node, frame, "how many to take")
-    if isinstance(value, v.Record):
-        return v.Record(dict(cut(list(value.entries.items()), n)), value.span)
     if isinstance(value, v.Guarded):
-        return v.Guarded(cut(value.items, n))
+        return v.Guarded(tuple(taken(value.items, n, last)))
+    part = slice(-n, None) if last and n else slice(0 if last else n)
+    if isinstance(value, v.Record):
+        return v.Record(dict(list(value.entries.items())[part]), value.span)
     if isinstance(value, tuple):
-        return cut(value, n)
+        return value[part]
     raise error("not-a-list", f"a list or a record is needed here, and this is {v.describe(value)}", list_node.span)
 
 

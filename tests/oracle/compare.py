@@ -18,13 +18,13 @@ from nasdsl.compiler.count import count
 from nasdsl.compiler.decision import FixedUnits
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.expr import Symbol
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source
+from nasdsl.compiler.values.plain import Symbol
 from tests.oracle.interpret import Meaning, Member, TooMany, meaning
 from tests.oracle.layers import PARAMETERS, Units, Word
 

@@ -437,9 +437,10 @@ class _Run:
             self.history.setdefault((env.operator, name), []).append((env.bodies[-1], value))
 
     def require(self, item: syntax.Require, env: Env) -> None:
+        known = len(self.wrong)
         held = self.tried(lambda: self.condition(item.condition, env))
         if held is POISON:
-            self.unsure = True
+            self.unsure = self.unsure or len(self.wrong) == known
         elif not held:
             if any(isinstance(n, syntax.Name) and n.name in TOTALS for n in _walk(item.condition)):
                 self.inside = False
