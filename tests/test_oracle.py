@@ -35,6 +35,34 @@ EQUAL = {
         require block.w[-1] == 8
         require max(block.w) == sum(last(block.w, 1))
     """,
+    "an operator used twice decides once": """
+        let f(x) = oneof(x, 2 * x)
+        operator block() {
+          conv(f(4) + f(8))
+          depthwise(kernel: oneof(1, 3)) -> depthwise(kernel: oneof(1, 3))
+          repeat oneof(1, 2) { conv(8 * oneof(1, 2)) }
+        }
+        operator pair() {
+          let b = block()
+          b -> b
+        }
+        network {
+          let p = pair()
+          p -> p
+          classify(2)
+        }
+    """,
+    "steps of a residual that is a value": """
+        operator block() { conv(oneof(8, 16)) }
+        network {
+          conv(8)
+          concat(residual { block() }, conv(16))
+          oneof(a: residual { conv(oneof(4, 8)) }, b: residual { conv(oneof(4, 8), kernel: 3) })
+          let r = residual { conv(oneof(12, 16)) }
+          r -> r
+          classify(2)
+        }
+    """,
 }
 REFUSED = {
     "an item that was not chosen": "let l = manyof(1, [4, 8])\n network { conv(l[1]) -> classify(2) }",

@@ -775,7 +775,7 @@ def _call_function(function: v.Function, node: syntax.Call, frame: Frame, path: 
         scope=Scope(function.frame.scope),
         decisions=frame.decisions,
         present=frame.present,
-        tied=frame.tied,
+        uses=frame.uses,
         incoming=frame.incoming,
         labels=frame.labels,
         depth=frame.depth + 1,

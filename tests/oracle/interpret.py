@@ -129,6 +129,7 @@ class Text(Operator):
     node: syntax.Expr
     env: Env
     path: str
+    memory: dict[Any, Any] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -609,7 +610,8 @@ class _Run:
         if isinstance(value, Terms):
             return self.merged("sum", [self.apply(part, flow, env) for part in value.parts])
         if isinstance(value, Text):
-            inner = value.env.but(path=value.path, memories=env.memories, names=step_names([value.node]))
+            memories = (*env.memories, (value.memory, {}))
+            inner = value.env.but(path=value.path, memories=memories, names=step_names([value.node]))
             return self.step(value.node, flow, inner)
         if isinstance(value, Gather):
             parts = [self.apply(item, flow, env) for item in value.items] if value.items is not None else value.tensors
