@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any
 
 from nasdsl.compiler import ops
@@ -11,9 +10,9 @@ from nasdsl.compiler.decision import Units
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Among, Apply, Case, Expr, Kept, Slot, Value
-from nasdsl.compiler.values.function import FUNCTIONS, Interval
-from nasdsl.compiler.values.plain import is_number
+from nasdsl.compiler.values.bounds import Bounds, Known
+from nasdsl.compiler.values.expr import Among, Apply, Value
+from nasdsl.compiler.values.function import Interval
 
 
 def largest_values(graph: Graph) -> dict[str, Any]:
@@ -34,85 +33,20 @@ def largest_values(graph: Graph) -> dict[str, Any]:
     return values
 
 
-Known = Mapping[str, frozenset[int]]
-"""By path of a choice: the options that are left."""
-
-
-def upper(value: Value, known: Known = MappingProxyType({})) -> Any:
-    """A plain value that no choice exceeds: widths and kernel sizes of the weights that all choices share."""
-    return _Bounds(known).of(value)[1]
-
-
-def lower(value: Value, known: Known = MappingProxyType({})) -> Any:
-    """A plain value that no choice falls below."""
-    return _Bounds(known).of(value)[0]
-
-
-class _Bounds:
-    """The least and the greatest that values can be, where some options of choices are known to be out.
-
-    Parts that values share are looked at once: the sizes of deep networks are made of few parts, used over and over.
-    """
-
-    def __init__(self, known: Known) -> None:
-        self.known = known
-        self.found: dict[int, tuple[Expr, Interval]] = {}  # the expression stays alive, its identity its own
+class _Bounds(Bounds):
+    """Bounds of attributes too: of widths that are search units, and of what is made of values."""
 
     def of(self, value: Value) -> Interval:
-        """Plain values of the same form; twice the first possible one of what has no order."""
+        """Plain values of the same form."""
         if isinstance(value, Units):
             return value.fix(()), value.fix(tuple(range(value.n)))
-        if isinstance(value, tuple):
-            pairs = [self.of(item) for item in value]
-            return tuple([low for low, _ in pairs]), tuple([high for _, high in pairs])
         if isinstance(value, dict):
             found = {key: self.of(item) for key, item in value.items()}
             return {key: low for key, (low, _) in found.items()}, {key: high for key, (_, high) in found.items()}
-        if not isinstance(value, Expr):
-            return value, value
-        if id(value) not in self.found:
-            self.found[id(value)] = (value, self._of(value))
-        return self.found[id(value)][1]
-
-    def _of(self, value: Expr) -> Interval:
-        if isinstance(value, Kept):
-            return 0, value.n
-        if isinstance(value, Case | Slot):
-            values = value.values
-            if isinstance(value, Case) and value.path in self.known:
-                values = tuple(values[i] for i in sorted(self.known[value.path]))
-            return _span(values)
-        if not isinstance(value, Apply):
-            return False, True  # a condition
-        function = FUNCTIONS[value.function]
-        if function.picks:
-            return _hull([self.of(branch) for branch in _possible(value, self.known)])
-        possible = expr.options(value) if function.bounds is None else None
-        if possible is not None:
-            return _span(sorted(possible, key=str))
-        found = None if function.bounds is None else function.bounds(*[self.of(arg) for arg in value.args])
-        if found is None:
-            raise TooWide(f"the least and the greatest value of `{value.function}`", len(value.decisions), 1)
-        return found
-
-
-def _span(values: Sequence[Any]) -> Interval:
-    return (min(values), max(values)) if all(map(is_number, values)) else (values[0], values[0])
-
-
-def _hull(intervals: Sequence[Interval]) -> Interval:
-    ends = [end for interval in intervals for end in interval]
-    return _span(ends)
-
-
-def _possible(value: Apply, known: Known) -> tuple[Value, ...]:
-    """The branches of an `if` that can be taken."""
-    test, then, otherwise = value.args
-    if isinstance(test, Among) and test.path in known:
-        left = known[test.path]
-        if left <= test.options or not left & test.options:
-            return (then if left <= test.options else otherwise,)
-    return then, otherwise
+        found_here = super().of(value)
+        if found_here is None:
+            raise TooWide("how large an attribute gets", len(expr.decisions_of(value)), 1)
+        return found_here
 
 
 def _known(condition: Value) -> Known:

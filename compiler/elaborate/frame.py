@@ -15,6 +15,7 @@ from nasdsl.compiler.extremes import counterexample
 from nasdsl.compiler.graph import Edge, Graph, Node, NodeKind, Requirement, Shape
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.bounds import Bounds
 from nasdsl.compiler.values.expr import Value
 
 MOST_NODES = 20_000
@@ -303,13 +304,14 @@ class Builder:
 
         Work goes on after the error; the answer is whether the condition may hold.
         """
-        if condition is False and frame.present is True:
+        there = expr.both(frame.present, frame.given)
+        if condition is False and there is True:
             self.report([diagnostic])
             return False
-        if not expr.follows(condition, frame.present):
+        if Bounds().of(condition) != (True, True) and not expr.follows(condition, there):
             if self.library_calls and self.bring_out is not None:
                 (diagnostic,) = self.bring_out((diagnostic,), self.library_calls[-1])
-            held = expr.either(expr.negate(frame.present), condition)
+            held = expr.either(expr.negate(there), condition)
             self.obligations.append(Obligation(held, diagnostic, compared))
         return True
 
@@ -432,6 +434,8 @@ class Frame:
     Attributes:
         path, decisions: prefixes of the names of nodes and of decisions; they differ inside a tied operator.
         depth: how many operators and functions of the file stand around this place.
+        given: what else holds where a value is asked for, such as the left side of an `and` for its right side: proofs
+            take it for granted. Decisions do not hang on it.
         uses: of operators around this place: where one is used again, its decisions are already made.
         operator: name of the innermost operator of the file that is being run.
         incoming: what came into the operator, path or branch whose body is being run; `in` and `at` read it.
@@ -448,6 +452,7 @@ class Frame:
     decisions: str = ""
     uses: tuple[Use, ...] = ()
     present: Value = True
+    given: Value = True
     operator: str = ""
     incoming: Flow = None
     regions: Flow = None
@@ -490,6 +495,10 @@ class Frame:
 
     def when(self, condition: Value) -> Frame:
         return self.but(present=expr.both(self.present, condition))
+
+    def granted(self, condition: Value) -> Frame:
+        """The frame where a condition may be taken for granted in what is proven."""
+        return self.but(given=expr.both(self.given, condition))
 
 
 T = TypeVar("T")

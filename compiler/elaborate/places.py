@@ -29,13 +29,19 @@ def taken(items: Items, n: int, last: bool) -> list[tuple[Any, Value]]:
     return [(item, there) for item, there in kept if there is not False]
 
 
-def folded(items: Items, fold: Callable[[Value, Value], Value]) -> tuple[Value, Value]:
-    """A function of two values over all items that are there, and the condition under which any is."""
+def folded(items: Items, fold: Callable[[tuple[Value, ...], Value], Value]) -> Value:
+    """A function of one or two values, and of the condition under which they are there, over all items of which one
+    is there at least.
+    """
+    return _folded([(fold((item,), there), there) for item, there in items], fold)[0]
+
+
+def _folded(items: Items, fold: Callable[[tuple[Value, ...], Value], Value]) -> tuple[Value, Value]:
     if len(items) == 1:
         return items[0]
     half = len(items) // 2
-    (one, first), (other, second) = folded(items[:half], fold), folded(items[half:], fold)
-    both = fold(one, other)
+    (one, first), (other, second) = _folded(items[:half], fold), _folded(items[half:], fold)
+    both = fold((one, other), expr.both(first, second))
     return expr.choose(first, expr.choose(second, both, one), other), expr.either(first, second)
 
 

@@ -17,6 +17,7 @@ from nasdsl.compiler.source import Span
 from nasdsl.compiler.values.expr import Case, Expr, Slot, Value
 from nasdsl.compiler.values.plain import Symbol
 from nasdsl.compiler.values.plain import is_number as is_number
+from nasdsl.compiler.values.plain import kind_of as kind_of
 
 if TYPE_CHECKING:
     from nasdsl.compiler.ops.operator import Operator

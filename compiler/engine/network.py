@@ -21,10 +21,14 @@ DIRECT = 128  # a factor whose table would have more entries is split by interme
 
 @dataclass(frozen=True)
 class Constraint:
-    """A condition that every architecture must meet, or (`wanted` False) must break."""
+    """A condition that every architecture must meet, or (`wanted` False) must break.
+
+    One without a value is broken; with `doubtful` it counts as met, for proofs that it has a value.
+    """
 
     condition: Value
     wanted: bool = True
+    doubtful: bool = False
 
 
 class Term:
@@ -105,7 +109,7 @@ class Network:
             for i, decision in enumerate(decisions.values())
             if decision.present is not True
         ]
-        wanted = [(self.term(condition), want) for c in constraints for condition, want in _parts(c)]
+        wanted = [(self.term(condition), want, c.doubtful) for c in constraints for condition, want in _parts(c)]
         self._asked = [len(atoms) for atoms in self._atoms]  # atoms after these are asked by the cost alone
         self._charging: list[list[Value]] = [[] for _ in decisions]
         shared = self._read_cost(cost)
@@ -116,8 +120,8 @@ class Network:
             return
         for i, term in presences:
             self._relate_presence(i, term)
-        for term, want in wanted:
-            self._relate(term, want)
+        for term, want, doubtful in wanted:
+            self._relate(term, want, doubtful)
         self.costs = self._charge(shared)
         self.charges = [Charge(constant, self._charge(terms)) for constant, terms in read]
 
@@ -309,13 +313,13 @@ class Network:
             return _conditional(*parts)
         return _call(function.plain, parts)
 
-    def _relate(self, term: Term, wanted: bool) -> None:
+    def _relate(self, term: Term, wanted: bool, doubtful: bool) -> None:
         term = self._narrow(term)
         of = self._closure(term, {i: place for place, i in enumerate(term.scope)})
         if not term.scope:
-            self.possible = self.possible and _met(of(())) is wanted
+            self.possible = self.possible and _met(of(()), doubtful) is wanted
             return
-        keys = [key for key in self._keys(term.scope) if _met(of(key)) is wanted]
+        keys = [key for key in self._keys(term.scope) if _met(of(key), doubtful) is wanted]
         self.relations.append((term.scope, keys))
 
     def _relate_presence(self, i: int, term: Term) -> None:
@@ -346,8 +350,8 @@ class Network:
         return factors
 
 
-def _met(value: Any) -> bool:
-    return value is ABSENT or (value is not FAULT and bool(value))
+def _met(value: Any, doubtful: bool) -> bool:
+    return value is ABSENT or (doubtful if value is FAULT else bool(value))
 
 
 def _junction(parts: list[Callable[[Any], Any]], decided: bool) -> Callable[[Any], Any]:

@@ -20,7 +20,6 @@ from nasdsl.compiler.ops.common import (
     a_map,
     act_param,
     centre,
-    check_norm,
     gcd,
     is_plain,
     leading,
@@ -28,9 +27,9 @@ from nasdsl.compiler.ops.common import (
     norm_shares,
     rests_at_zero,
     rounded,
+    same,
     strided,
     trimmed,
-    within,
     word,
     words,
 )
@@ -61,7 +60,6 @@ def _norm_follows(attrs: Attrs) -> bool:
 
 
 def _check(attrs: Attrs) -> None:
-    check_norm(attrs)
     if sorted(words(attrs["order"])) != sorted(STEPS):
         raise ShapeProblem("order must name conv, norm and act once each", "order", "for example [act, conv, norm]")
 
@@ -202,6 +200,12 @@ def _skip_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
     return strided(x, attrs["out"], attrs["stride"])
 
 
+def _skip_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    x = inputs[0]
+    if x.height is None:
+        yield equal(attrs["out"], x.channels), ShapeProblem("skip keeps the width of a vector", "out")
+
+
 def _unchanged(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Value:
     return both(equal(attrs["stride"], 1), equal(inputs[0].channels, output.channels))
 
@@ -226,6 +230,7 @@ SKIP = Operator(
     name="skip",
     params=(OUT, STRIDE),
     shape=_skip_shape,
+    must=_skip_must,
     cost=_skip_cost,
     module=f"{LAYERS}.conv:Shortcut",
     arguments=lambda inputs, output, attrs: {
@@ -244,7 +249,6 @@ SKIP = Operator(
 
 
 def _se_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    within(attrs, "ratio", 0, 64)
     return a_map(inputs[0], "se")
 
 
@@ -276,7 +280,7 @@ def _se_shares(
 SE = Operator(
     name="se",
     params=(
-        Param("ratio", "number", Fraction(1, 4), doc="hidden width as a share of the channels"),
+        Param("ratio", "number", Fraction(1, 4), doc="hidden width as a share of the channels", low=0, high=64),
         Param("hidden", "positive", None, doc="hidden width, in place of a share"),
         Param("act", "symbol", Symbol("relu"), ACTIVATIONS, doc="activation of the hidden layer"),
         Param("gate", "symbol", Symbol("sigmoid"), ("sigmoid", "h_sigmoid"), doc="function that makes the factors"),
@@ -296,15 +300,10 @@ SE = Operator(
 )
 
 
-def _norm_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    check_norm(attrs)
-    return inputs[0]
-
-
 NORM_ALONE = Operator(
     name="norm",
     params=(EPS, MOMENTUM, SCALE_INIT),
-    shape=_norm_shape,
+    shape=same,
     cost=lambda inputs, output, attrs: Cost(0, multiply(2, output.channels)),
     module=f"{LAYERS}.conv:Norm",
     arguments=lambda inputs, output, attrs: {

@@ -40,6 +40,8 @@ class Param:
         default: REQUIRED where the file must give it.
         choices: for a symbol, the words that are allowed.
         doc: one line for `--help` and errors.
+        low, high: of a number, the least and the greatest that is allowed.
+        above: of a number, what it has to exceed.
     """
 
     name: str
@@ -47,6 +49,9 @@ class Param:
     default: Any = REQUIRED
     choices: tuple[str, ...] = ()
     doc: str = ""
+    low: Any = None
+    high: Any = None
+    above: Any = None
 
 
 @dataclass(frozen=True)

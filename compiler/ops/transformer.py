@@ -20,7 +20,6 @@ from nasdsl.compiler.ops.common import (
     positions,
     strided,
     trimmed,
-    within,
     word,
 )
 from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, UnitGroup
@@ -37,7 +36,6 @@ def _position_channels(attrs: Attrs) -> Value:
 
 
 def _shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    within(attrs, "dropout", 0, 1)
     return strided(a_map(inputs[0], "transformer"), attrs["out"], attrs["stride"])
 
 
@@ -153,7 +151,7 @@ TRANSFORMER = Operator(
             ("encoder", "query"),
             doc="what the decoder's attention is added to: the encoder's output, or the queries, as in the paper",
         ),
-        Param("dropout", "number", 0.1, doc="dropout inside both layers"),
+        Param("dropout", "number", 0.1, doc="dropout inside both layers", low=0, high=1),
     ),
     shape=_shape,
     cost=_cost,

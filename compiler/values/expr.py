@@ -95,6 +95,11 @@ class Expr:
         raise NotImplementedError
 
     @cached_property
+    def is_whole(self) -> bool:
+        """Whether it is plainly a whole number, whatever is chosen."""
+        return False
+
+    @cached_property
     def _options(self) -> frozenset[Any] | None:
         return _options_of(self)  # kept: a running width mentions the one before it twice, and so on down
 
@@ -150,6 +155,10 @@ class Case(Expr):
     def kinds(self) -> frozenset[Kind | None]:
         return frozenset(map(kind_of, self.values))
 
+    @cached_property
+    def is_whole(self) -> bool:
+        return all(map(is_whole, self.values))
+
     def evaluate(self, values: Assignment) -> Any:
         return self.values[_assigned(values, self.path)]
 
@@ -189,6 +198,10 @@ class Kept(Expr):
     def kinds(self) -> frozenset[Kind | None]:
         return frozenset(("number",))
 
+    @cached_property
+    def is_whole(self) -> bool:
+        return True
+
     def evaluate(self, values: Assignment) -> int:
         return len(_assigned(values, self.path))
 
@@ -227,6 +240,10 @@ class Slot(Expr):
     @cached_property
     def kinds(self) -> frozenset[Kind | None]:
         return frozenset(map(kind_of, self.values))
+
+    @cached_property
+    def is_whole(self) -> bool:
+        return all(map(is_whole, self.values))
 
     def evaluate(self, values: Assignment) -> Any:
         return self.values[_assigned(values, self.path)[self.position]]
@@ -268,6 +285,11 @@ class Apply(Expr):
     def kinds(self) -> frozenset[Kind | None]:
         gives = FUNCTIONS[self.function].gives
         return gives(self.args) if callable(gives) else frozenset((gives,))
+
+    @cached_property
+    def is_whole(self) -> bool:
+        whole = FUNCTIONS[self.function].whole
+        return whole is not None and whole(self.args)
 
     def evaluate(self, values: Assignment) -> Any:
         return values.outcome(self) if type(values) is Remembering else self.evaluated(values)
@@ -368,6 +390,16 @@ def is_kind(value: Value, kind: Kind) -> Value:
     return equal(apply("kind", value), kind) if kind in kinds else False
 
 
+def is_whole(value: Value) -> bool:
+    """Whether a value is plainly a whole number, whatever is chosen."""
+    return value.is_whole if isinstance(value, Expr) else isinstance(value, int) and not isinstance(value, bool)
+
+
+def whole(value: Value) -> Value:
+    """The condition under which a number is whole."""
+    return True if is_whole(value) else equal(value, apply("floor", value))
+
+
 def decisions_of(value: Value) -> frozenset[str]:
     """Paths of the decisions that a value (or anything in a tuple or record) depends on."""
     if hasattr(value, "decisions"):
@@ -444,13 +476,16 @@ def among(path: str, n: int, options: frozenset[int]) -> Value:
     return True if len(options) == n else Among(path, n, options)
 
 
+NUMBER: frozenset[Kind | None] = frozenset(("number",))
+
+
 def add(*terms: Value) -> Value:
     """A flat sum; equal non-constant terms are collected, the constant stands last."""
     constant: Any = 0
     collected: dict[Value, Any] = {}
     tables: dict[str, tuple[Any, ...]] = {}
     for term in _flat_terms(terms):
-        if isinstance(term, Case):
+        if isinstance(term, Case) and term.kinds == NUMBER:
             table = tables.get(term.path)
             tables[term.path] = term.values if table is None else tuple(map(operator.add, table, term.values))
             collected.setdefault(term.path)  # keeps the place; filled in below
@@ -472,7 +507,7 @@ def add(*terms: Value) -> Value:
     constant = narrow(constant)
     if not parts:
         return constant
-    if len(parts) == 1 and isinstance(parts[0], Case):
+    if len(parts) == 1 and isinstance(parts[0], Case) and parts[0].kinds == NUMBER:
         return case(parts[0].path, tuple(narrow(v + constant) for v in parts[0].values))
     if constant != 0:
         parts.append(constant)
@@ -497,7 +532,7 @@ def _coefficient(term: Expr) -> tuple[Any, Expr]:
 def _scaled(factor: Any, rest: Expr) -> Value:
     if factor == 1:
         return rest
-    if isinstance(rest, Case):
+    if isinstance(rest, Case) and rest.kinds == NUMBER:
         return case(rest.path, tuple(narrow(factor * v) for v in rest.values))
     if isinstance(rest, Apply) and rest.function == "mul":
         return Apply("mul", (factor, *rest.args))
@@ -783,6 +818,17 @@ MOST_OPTIONS = 256
 def options(value: Value) -> frozenset[Any] | None:
     """Plain values that hold all that a value can be, perhaps more; None where they are too many or not known."""
     return value._options if isinstance(value, Expr) else frozenset((value,))
+
+
+def defined(function: str, args: tuple[Value, ...]) -> Value:
+    """The condition under which a function has a value, for arguments of its kinds: True where what they may be is
+    listed, and has one in all combinations."""
+    domain = FUNCTIONS[function].domain
+    if domain is None:
+        return True
+    if any(isinstance(arg, Expr) for arg in args) and _options_of(Apply(function, args)) is not None:
+        return True
+    return domain(*args)
 
 
 def _options_of(value: Expr) -> frozenset[Any] | None:

@@ -51,14 +51,15 @@ class Function:
         slopes: (arguments, whether one is never negative) -> for each argument 1 where the value never falls as that
             argument rises (-1: never rises), whatever the others are; None where neither is known. False counts as
             less than True.
+        whole: (arguments) -> whether the value is a whole number wherever it has one.
         positive: the value is never negative where no argument is.
-        bounds: (*intervals of the arguments) -> interval of the value; None where they do not tell.
+        bounds: (intervals of the arguments, arguments) -> interval of the value; None where they do not tell.
         call: how a file calls it; None for what only operators of the language and the compiler itself apply.
     """
 
     name: str
     takes: tuple[Kind | None, ...]
-    gives: Kind | Callable[[Sequence[Value]], frozenset[Kind]]
+    gives: Kind | Callable[[Sequence[Value]], frozenset[Kind | None]]
     plain: Callable[..., Any]
     fold: Callable[..., Value] | None = None
     domain: Callable[..., Value] | None = None
@@ -69,8 +70,9 @@ class Function:
     associative: bool = False
     array: str = ""
     slopes: Callable[[Sequence[Value], Callable[[Value], bool]], Sequence[int | None]] | None = None
+    whole: Callable[[Sequence[Value]], bool] | None = None
     positive: bool = False
-    bounds: Callable[..., Interval | None] | None = None
+    bounds: Callable[[Sequence[Interval], Sequence[Value]], Interval | None] | None = None
     call: Call | None = None
 
     def kind_taken(self, place: int) -> Kind | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.bounds import Bounds
 from nasdsl.compiler.values.expr import Expr, Value, kinds_of
 from nasdsl.compiler.values.function import FUNCTIONS, Call, Function, Interval
 from nasdsl.compiler.values.plain import Kind, is_number, kind_of, narrow, same
@@ -27,6 +29,18 @@ MOST_LEVEL = 62
 
 def _divide(a: Any, b: Any) -> Any:
     return a / b if isinstance(a, float) or isinstance(b, float) else narrow(Fraction(a) / Fraction(b))
+
+
+def _divide_down(a: Any, b: Any) -> Any:
+    return a // b
+
+
+def _divide_up(a: Any, b: Any) -> Any:
+    return -(-a // b)
+
+
+def _times(a: Any, b: Any) -> Any:
+    return narrow(a * b)
 
 
 def _power(a: Any, b: Any) -> Any:
@@ -62,17 +76,13 @@ def _round(a: Any) -> int:
 # --- domains ----------------------------------------------------------------------------------------------------------
 
 
-def _whole(value: Value) -> Value:
-    return expr.equal(value, expr.apply("floor", value))
-
-
 def _within(low: Any, value: Value, high: Any) -> Value:
     return expr.both(expr.at_most(low, value), expr.at_most(value, high))
 
 
 def _power_exists(a: Value, b: Value) -> Value:
     small = expr.both(_within(-MOST_POWER, b, MOST_POWER), _within(-(1 << MOST_POWER), a, 1 << MOST_POWER))
-    return expr.both(small, _whole(b), expr.either(expr.at_most(0, b), expr.negate(expr.equal(a, 0))))
+    return expr.both(small, expr.whole(b), expr.either(expr.at_most(0, b), expr.negate(expr.equal(a, 0))))
 
 
 def _is_level(scale: Value) -> Value:
@@ -81,6 +91,10 @@ def _is_level(scale: Value) -> Value:
 
 def _divisor(a: Value, b: Value) -> Value:
     return expr.negate(expr.equal(b, 0))
+
+
+def _divided(a: Value, b: Value) -> Value:
+    return expr.negate(expr.equal(a, 0))
 
 
 # --- how values move with their arguments -----------------------------------------------------------------------------
@@ -124,53 +138,83 @@ def _of_pick(args: Sequence[Value], positive: Positive) -> list[int | None]:
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 
-def _ends(function: Callable[..., Any]) -> Callable[..., Interval]:
+Intervals = Sequence[Interval]
+Rule = Callable[[Intervals, Sequence[Value]], Interval | None]
+
+
+def _ends(function: Callable[..., Any]) -> Rule:
     """Bounds of what never falls as an argument rises."""
 
-    def of(*intervals: Interval) -> Interval:
+    def of(intervals: Intervals, args: Sequence[Value]) -> Interval:
         return function(*[low for low, _ in intervals]), function(*[high for _, high in intervals])
 
     return of
 
 
-def _product(*intervals: Interval) -> Interval:
-    low, high = 1, 1
-    for a, b in intervals:
-        corners = [low * a, low * b, high * a, high * b]
-        low, high = min(corners), max(corners)
-    return narrow(low), narrow(high)
+def _corners(function: Callable[[Any, Any], Any], a: Interval, b: Interval) -> Interval:
+    """Bounds of what rises or falls all along either argument."""
+    found = [function(x, y) for x in a for y in b]
+    return min(found), max(found)
 
 
-def _ratio(function: Callable[[Any, Any], Any]) -> Callable[..., Interval | None]:
-    """Bounds of a quotient. A divisor that may come out as 0 or less by its bounds is never so where it divides: it
-    counts something, and is at least 1, or its greatest value where that is less."""
+def _product(intervals: Intervals, args: Sequence[Value]) -> Interval:
+    return functools.reduce(lambda a, b: _corners(_times, a, b), intervals)
 
-    def of(above: Interval, below: Interval) -> Interval | None:
-        low, high = below
-        if high <= 0:
-            return None
-        low = low if low > 0 else min(1, high)
-        corners = [function(a, b) for a in above for b in (low, high)]
-        return min(corners), max(corners)
+
+def _ratio(function: Callable[[Any, Any], Any]) -> Rule:
+    """Bounds of a quotient. A whole divisor that is never negative is at least 1 where it divides."""
+
+    def of(intervals: Intervals, args: Sequence[Value]) -> Interval | None:
+        above, (low, high) = intervals
+        if low == 0 and high >= 1 and expr.is_whole(args[1]):
+            low = 1
+        return _corners(function, above, (low, high)) if low > 0 else None
 
     return of
 
 
-def _remainder(a: Interval, b: Interval) -> Interval | None:
-    return (0, max(0, b[1])) if b[0] >= 0 else None
+def _of_remainder(intervals: Intervals, args: Sequence[Value]) -> Interval | None:
+    low, high = intervals[1]
+    return (0, high) if low >= 0 else None
 
 
-def _truths(*intervals: Interval) -> Interval:
-    return False, True
+def _of_power(intervals: Intervals, args: Sequence[Value]) -> Interval | None:
+    base, exponent = intervals
+    fit = base[0] >= 1 and base[1] <= 1 << MOST_POWER and -MOST_POWER <= exponent[0] <= exponent[1] <= MOST_POWER
+    return _corners(_power, base, exponent) if fit and expr.is_whole(args[1]) else None
 
 
-def _hull(condition: Interval, then: Interval, otherwise: Interval) -> Interval:
-    return min(then[0], otherwise[0]), max(then[1], otherwise[1])
+def _of_common_divisor(intervals: Intervals, args: Sequence[Value]) -> Interval:
+    """No more than each argument that is not 0; 0 only where all are."""
+    most = max(max(abs(low), abs(high)) for low, high in intervals)
+    return (1 if any(low > 0 for low, _ in intervals) else 0), most
 
 
-def _found(table: Interval, key: Interval) -> Interval | None:
+def _of_less(intervals: Intervals, args: Sequence[Value]) -> Interval:
+    a, b = intervals
+    return a[1] < b[0], a[0] < b[1]
+
+
+def _of_at_most(intervals: Intervals, args: Sequence[Value]) -> Interval:
+    a, b = intervals
+    return a[1] <= b[0], a[0] <= b[1]
+
+
+def _of_equal(intervals: Intervals, args: Sequence[Value]) -> Interval | None:
+    a, b = intervals
+    if not all(map(is_number, (*a, *b))):
+        return None
+    return a[0] == a[1] == b[0] == b[1], a[0] <= b[1] and b[0] <= a[1]
+
+
+def _of_denial(intervals: Intervals, args: Sequence[Value]) -> Interval:
+    ((low, high),) = intervals
+    return not high, not low
+
+
+def _found(intervals: Intervals, args: Sequence[Value]) -> Interval | None:
     """Of a list of pairs, one of which is found."""
-    least, most = ([value for _, value in pairs] for pairs in table)
+    least, most = ([value for _, value in pairs] for pairs in intervals[0])
     return (min(least), max(most)) if all(map(is_number, (*least, *most))) else None
 
 
@@ -183,6 +227,27 @@ def _kinds_picked(args: Sequence[Value]) -> frozenset[Kind | None]:
 
 def _kinds_found(args: Sequence[Value]) -> frozenset[Kind | None]:
     return frozenset().union(*[kinds_of(value) for _, value in args[0]])
+
+
+# --- whole numbers ----------------------------------------------------------------------------------------------------
+
+
+def _closed(args: Sequence[Value]) -> bool:
+    return all(map(expr.is_whole, args))
+
+
+def _always(args: Sequence[Value]) -> bool:
+    return True
+
+
+def _whole_power(args: Sequence[Value]) -> bool:
+    exponent = Bounds().of(args[1])
+    return _closed(args) and exponent is not None and exponent[0] >= 0
+
+
+def _rounding(function: str) -> Callable[[Value], Value]:
+    """What is whole stays as it is."""
+    return lambda value: value if expr.is_whole(value) else expr.apply(function, value)
 
 
 # --- folding ----------------------------------------------------------------------------------------------------------
@@ -204,7 +269,7 @@ def _plain_divisible(width: Any, d: Any) -> Any:
 
 
 def _divisible_exists(width: Value, d: Value) -> Value:
-    return expr.both(expr.at_most(1, d), _whole(d))
+    return expr.both(expr.at_most(1, d), expr.whole(d))
 
 
 NUMBERS: tuple[Kind, ...] = ("number",)
@@ -224,6 +289,7 @@ FUNCTIONS.update(
                 associative=True,
                 array="total",
                 slopes=_rising,
+                whole=_closed,
                 positive=True,
                 bounds=_ends(lambda *args: narrow(sum(args))),
             ),
@@ -236,6 +302,7 @@ FUNCTIONS.update(
                 associative=True,
                 array="product",
                 slopes=_of_product,
+                whole=_closed,
                 positive=True,
                 bounds=_product,
             ),
@@ -256,27 +323,29 @@ FUNCTIONS.update(
                 "floordiv",
                 NUMBERS,
                 "number",
-                operator.floordiv,
+                _divide_down,
                 domain=_divisor,
                 outside="division by zero",
                 code="division-by-zero",
                 array="quotient_down",
                 slopes=_of_quotient,
+                whole=_always,
                 positive=True,
-                bounds=_ratio(operator.floordiv),
+                bounds=_ratio(_divide_down),
             ),
             Function(
                 "ceildiv",
                 NUMBERS,
                 "number",
-                lambda a, b: -(-a // b),
+                _divide_up,
                 domain=_divisor,
                 outside="division by zero",
                 code="division-by-zero",
                 array="quotient_up",
                 slopes=_of_quotient,
+                whole=_always,
                 positive=True,
-                bounds=_ratio(lambda a, b: -(-a // b)),
+                bounds=_ratio(_divide_up),
             ),
             Function(
                 "mod",
@@ -287,8 +356,9 @@ FUNCTIONS.update(
                 outside="division by zero",
                 code="division-by-zero",
                 array="remainder",
+                whole=_closed,
                 positive=True,
-                bounds=_remainder,
+                bounds=_of_remainder,
             ),
             Function(
                 "pow",
@@ -298,8 +368,9 @@ FUNCTIONS.update(
                 domain=_power_exists,
                 outside="this power has no exact value, or too large a one",
                 code="too-large",
+                whole=_whole_power,
                 positive=True,
-                bounds=lambda a, b: (_power(a[0], b[0]), _power(a[1], b[1])) if a[0] >= 1 else None,
+                bounds=_of_power,
             ),
             Function(
                 "gcd",
@@ -307,16 +378,19 @@ FUNCTIONS.update(
                 "number",
                 math.gcd,
                 array="common_divisor",
+                whole=_always,
                 positive=True,
-                bounds=lambda *args: (0, max(max(abs(low), abs(high)) for low, high in args)),
+                bounds=_of_common_divisor,
             ),
             Function(
                 "floor",
                 NUMBERS,
                 "number",
                 math.floor,
+                fold=_rounding("floor"),
                 array="down",
                 slopes=_rising,
+                whole=_always,
                 positive=True,
                 bounds=_ends(math.floor),
                 call=Call(1, 1, "floor(x)"),
@@ -326,8 +400,10 @@ FUNCTIONS.update(
                 NUMBERS,
                 "number",
                 math.ceil,
+                fold=_rounding("ceil"),
                 array="up",
                 slopes=_rising,
+                whole=_always,
                 positive=True,
                 bounds=_ends(math.ceil),
                 call=Call(1, 1, "ceil(x)"),
@@ -337,8 +413,10 @@ FUNCTIONS.update(
                 NUMBERS,
                 "number",
                 _round,
+                fold=_rounding("round"),
                 array="nearest",
                 slopes=_rising,
+                whole=_always,
                 positive=True,
                 bounds=_ends(_round),
                 call=Call(1, 1, "round(x)"),
@@ -351,6 +429,7 @@ FUNCTIONS.update(
                 associative=True,
                 array="least",
                 slopes=_rising,
+                whole=_closed,
                 positive=True,
                 bounds=_ends(lambda *args: min(args)),
                 call=Call(1, 100, "min(a, b)", of_items=True),
@@ -363,6 +442,7 @@ FUNCTIONS.update(
                 associative=True,
                 array="greatest",
                 slopes=_rising,
+                whole=_closed,
                 positive=True,
                 bounds=_ends(lambda *args: max(args)),
                 call=Call(1, 100, "max(a, b)", of_items=True),
@@ -376,6 +456,7 @@ FUNCTIONS.update(
                 outside="only a scale 1/2^n has a level",
                 code="bad-scale",
                 slopes=_falling,
+                whole=_always,
                 positive=True,
                 call=Call(1, 1, "level_of(at)"),
             ),
@@ -388,18 +469,43 @@ FUNCTIONS.update(
                 domain=_divisible_exists,
                 outside="what to be divisible by must be a whole number of at least 1",
                 code="not-an-integer",
+                whole=_always,
                 positive=True,
                 call=Call(2, 2, "divisible(in * 6, 8)"),
             ),
             # comparisons
-            Function("eq", (None,), "truth", same, fold=expr.equal, array="equal", positive=True, bounds=_truths),
+            Function("eq", (None,), "truth", same, fold=expr.equal, array="equal", positive=True, bounds=_of_equal),
             Function(
-                "lt", NUMBERS, "truth", operator.lt, array="less", slopes=_of_order, positive=True, bounds=_truths
+                "lt",
+                NUMBERS,
+                "truth",
+                operator.lt,
+                array="less",
+                slopes=_of_order,
+                positive=True,
+                bounds=_of_less,
             ),
             Function(
-                "le", NUMBERS, "truth", operator.le, array="at_most", slopes=_of_order, positive=True, bounds=_truths
+                "le",
+                NUMBERS,
+                "truth",
+                operator.le,
+                array="at_most",
+                slopes=_of_order,
+                positive=True,
+                bounds=_of_at_most,
             ),
-            Function("divides", NUMBERS, "truth", _divides, array="divides", bounds=_truths, positive=True),
+            Function(
+                "divides",
+                NUMBERS,
+                "truth",
+                _divides,
+                domain=_divided,
+                outside="division by zero",
+                code="division-by-zero",
+                array="divides",
+                positive=True,
+            ),
             Function("kind", (None,), "text", kind_of),
             # truth values
             Function(
@@ -411,7 +517,7 @@ FUNCTIONS.update(
                 array="denial",
                 slopes=_falling,
                 positive=True,
-                bounds=_truths,
+                bounds=_of_denial,
             ),
             Function(
                 "and",
@@ -423,7 +529,7 @@ FUNCTIONS.update(
                 associative=True,
                 slopes=_rising,
                 positive=True,
-                bounds=_truths,
+                bounds=_ends(lambda *args: all(args)),
             ),
             Function(
                 "or",
@@ -435,7 +541,7 @@ FUNCTIONS.update(
                 associative=True,
                 slopes=_rising,
                 positive=True,
-                bounds=_truths,
+                bounds=_ends(lambda *args: any(args)),
             ),
             # whatever is given
             Function(
@@ -446,8 +552,8 @@ FUNCTIONS.update(
                 fold=expr.choose,
                 picks=True,
                 slopes=_of_pick,
+                whole=lambda args: _closed(args[1:]),
                 positive=True,
-                bounds=_hull,
             ),
             Function("lookup", (None,), _kinds_found, _lookup, bounds=_found),
             Function("len", ("list",), "number", len, positive=True),
