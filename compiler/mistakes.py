@@ -394,7 +394,10 @@ def _in_a_head(stop: Stop) -> Diagnostic | None:
         return stop.say("missing-head", f"`{word.kind}` needs {what} before its block", word, f"write `{form}`")
     if token.kind in _INFIX or token.kind in ("-", "not", "in", "if") or token.text == "x":
         if form.startswith("["):
-            return None
+            if token.kind in ("not", "in", "if"):
+                return None
+            message = f"`{token.text}` needs parentheses between `in` and the colon"
+            return stop.say("head-needs-parentheses", message, token, "write `[for i in 0..(n - 1): ...]`")
         name = "i in " if word.kind == "for" else ""
         help = f"write `{word.kind} {name}(...) {{ ... }}`"
         message = f"`{token.text}` needs parentheses between `{word.kind}` and its block"

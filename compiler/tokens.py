@@ -60,6 +60,7 @@ def _pattern() -> re.Pattern[str]:
 def tokenize(source: Source) -> Tokens:
     """All tokens of a source. What can't be one is noted and left out, or stood in for where that is plain."""
     words = frozenset(tables().words) - {"x", "step"}  # these two are told apart by where they stand
+    step = re.compile(tables().patterns["STEP"])
     tokens: list[Token] = []
     comments: list[tuple[int, int]] = []
     mistakes: list[Diagnostic] = []
@@ -75,7 +76,8 @@ def tokenize(source: Source) -> Tokens:
         start, end = match.span()
         text = match.group()
         if kind == "NAME":
-            if text in words and not (tokens and tokens[-1].kind == "."):
+            after_dot = bool(tokens) and tokens[-1].kind == "."
+            if text in words and not after_dot and not step.match(source.text, start):
                 add(Token(text, text, start, end, leads))
             else:
                 add(Token("NAME", text, start, end, leads))

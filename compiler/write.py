@@ -126,9 +126,9 @@ def _steps(path: str) -> list[str]:
     """The path in pieces that can each be a key: indices and keywords stay with the step before them."""
     out: list[str] = []
     for step in _STEP.findall(path):
-        if step.startswith("["):
+        if out and step.startswith("["):
             out[-1] += step
-        elif out and step in _keywords():
+        elif out and (step in _keywords() or out == ["else"]):
             out[-1] += f".{step}"
         else:
             out.append(step)
@@ -218,7 +218,7 @@ def _numbered(place: _Place) -> dict[str, list[_Entry]]:
     found: dict[str, list[_Entry]] = {}
     for key, inner in place.inner.items():
         stem, _, index = key.partition("[")
-        if not inner.inner and inner.value is not None and re.fullmatch(r"\d+(/\d+)?\]", index):
+        if stem and not inner.inner and inner.value is not None and re.fullmatch(r"\d+(/\d+)?\]", index):
             found.setdefault(stem, []).append(_Entry(index[:-1], inner.value))
     whole = {stem for stem in found if sum(key.partition("[")[0] == stem for key in place.inner) == len(found[stem])}
     return {stem: entries for stem, entries in found.items() if stem in whole and len(entries) > 1}

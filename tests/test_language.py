@@ -336,6 +336,71 @@ case(
     """,
 )
 
+# On or off: a conv with one of two kernels, or nothing.
+case(
+    "match on a truth value",
+    2 + 1,
+    """
+    let on = oneof(false, true)
+    network { conv(8), match on { true: conv(8, kernel: oneof(1, 3)), false: identity() }, classify(10) }
+    """,
+)
+
+# A comparison of one choice, one of two choices and a parameter, each with a choice of two kernels where it is true: by
+# b, over the values of a, and twice all.
+case(
+    "match on conditions",
+    ((1 + 1 + 1) + (4 + 2 + 2) + (2 + 2 + 1)) * 2,
+    """
+    param wide = true
+    let a = oneof(1, 2, 3)
+    let b = oneof(1, 2, 3)
+    network {
+      match (b == 2) { true: conv(8, kernel: oneof(1, 3)), false: conv(4 * b) }
+      match (b > a) { true: conv(8, kernel: oneof(1, 3)), else: conv(4 * a) }
+      match wide { false: identity(), true: conv(8, kernel: oneof(1, 3)) }
+      classify(10)
+    }
+    """,
+)
+
+case(
+    "pins of truth values",
+    2,
+    """
+    space open = gated with { on: true, wide: true }
+
+    space gated {
+      input 3 x 16 x 16
+      param wide = false
+      let on = oneof(false, true)
+      network {
+        match on { true: conv(8, kernel: oneof(1, 3)), false: identity() }
+        match wide { true: identity(), false: conv(4) }
+        classify(10)
+      }
+    }
+    """,
+    wrap=False,
+)
+
+# A range in a list whose end is chosen: 1, 2 or 3 items before the 8, each taken where it is there: 1 + 2 + 3 + 3.
+case(
+    "lists whose length is chosen",
+    3,
+    """
+    let k = oneof(1, 2, 3)
+    network { conv(8 * sum([1..k, 8])), classify(10) }
+    """,
+)
+
+# A sum that starts from labels is there whatever comes before it: b is left out, or has one of two kernels.
+case(
+    "a sum of labels behind a step left out",
+    1 + 2,
+    "network { a: conv(8), b: oneof(conv(8, kernel: oneof(1, 3)), none), c: a + b, classify(10) }",
+)
+
 # --- Running values and lists -----------------------------------------------------------------------------------------
 
 # SM-NAS: depth 1..3, each copy keeps or doubles, at most two doublings in all: 2 + 4 + (8 - 1).
@@ -733,6 +798,39 @@ derived("with a depth", 3 * 36, "stage.depth: 2")
 derived("with all copies", 3 * (2 + 4 + 8), "stage.block.kernel: 3")
 # A value for each copy.
 derived("with a list of copies", 3 * (2 + 4 + 8), "stage.block.kernel: [1, 3, 5]")
+LISTED = """
+space listed {
+  input 3 x 16 x 16
+  param n = 1
+  let w = [oneof(take([8, 16], n)), oneof(24, 32), oneof(40, 48)]
+  let k = [for i in 0..2: oneof(1, 2 * i + 3)]
+  let u = [4, units(2), units(2)]
+  network {
+    for i in 0..2 { conv(w[i], kernel: k[i]) }
+    conv(8)
+    mixconv(8, hidden: { 3: u[1], 5: u[2] }) + identity()
+    classify(10)
+  }
+}
+"""
+WHOLE_LISTS = 2 * 2 * 2**3 * 4 * 4  # the first width is fixed
+
+
+def pinned_list(name: str, size: int, changes: str) -> None:
+    case(name, size, f"space test = listed with {{ {changes} }}\n{LISTED}", wrap=False)
+
+
+pinned_list("a list with an item that is fixed", WHOLE_LISTS, "")
+# Items go by their place in the source, whether or not something is decided there.
+pinned_list("an item of a list", WHOLE_LISTS // 2, "w[1]: 24")
+pinned_list("an item of a list that is not fixed now", WHOLE_LISTS // 2 * 2, "n: 2, w[1]: 24")
+pinned_list("all items alike", WHOLE_LISTS // 8, "k: 1")
+pinned_list("a list by a list", WHOLE_LISTS // 4, "w: [8, 24, 48]")
+pinned_list("a list by a list and by items", WHOLE_LISTS // 8, "w: [8, 24, 48], k[2]: 7")
+pinned_list("a list of a loop by a list", WHOLE_LISTS // 8, "k: [3, 1, 7]")
+pinned_list("a list of units by a list", WHOLE_LISTS // 16, "u: [4, [0], [0..1]]")
+pinned_list("units in a list", WHOLE_LISTS // 4, "u[1]: [1]")
+
 # A record prefixes; `[0]` is the first copy alone.
 derived("with a record", 3 * (1 + 6 + 36), "stage[0].block: { kernel: 3, act: relu }")
 # What is left of a choice is chosen from again.

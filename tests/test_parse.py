@@ -116,6 +116,11 @@ def walk(node):
         ("repeat 2 { a } -> b", "(-> (repeat 2 {a}) b)"),
         ("repeat f(2)[1] { a }", "(repeat f(2)[1] {a})"),
         ("(a -> b) + c", "(+ (-> a b) c)"),
+        ("{ repeat.depth: 2, for[0][1].x: 3, else.in: 4 }", "{repeat.depth:2 for[0][1].x:3 else.in:4}"),
+        ("{ repeat: { depth: 2 }, for: { x: 3 } }", "{repeat:{depth:2} for:{x:3}}"),
+        ("{ [1/4 -> 2].repeat: 2, [0][1]: 3 }", "{[(-> (/ 1 4) 2)].repeat:2 [0][1]:3}"),
+        ("{ repeat [1] { a } -> b }", "{(-> (repeat [1] {a}) b)}"),
+        ("{ k: a if b else[1] }", "{k:(if a b [1])}"),
     ],
 )
 def test_operators_bind_as_the_language_says(text, expected):
@@ -356,6 +361,8 @@ def test_each_marked_line_has_its_error(path):
         ("let a = b == not c", "misplaced-not", "not"),
         ("let a = b if c -> d else e", "misplaced-arrow", "->"),
         ("let a = [for k in [1] k]", "missing-colon", "k"),
+        ("let a = [for k in 0..n - 1: k]", "head-needs-parentheses", "-"),
+        ("let a = [for k in xs + ys, d in 1..3: k]", "head-needs-parentheses", "+"),
         ("let a = f(for: 3)", "keyword-as-name", "for"),
         ("let a = (b = c)", "single-equals", "="),
         ("let a = b.", "missing-name", "."),

@@ -1,16 +1,28 @@
-"""The commands `pin` and `diff`: what they write is the smaller space, what they say is what differs."""
+"""Pins: paths and values can be typed as they are printed; what `pin` writes is the smaller space, what `diff` says is
+what differs."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nasdsl import spaces
 from nasdsl.cli import main
+from nasdsl.compiler import syntax
+from nasdsl.compiler.architecture import canonical
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.elaborate.frame import Builder, Frame, Scope
+from nasdsl.compiler.elaborate.functions import FUNCTIONS
+from nasdsl.compiler.elaborate.pins import resolve_pins
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.parse import read
+from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.sample import Numbering
+from nasdsl.compiler.source import Source
+from tests.test_language import CASES
 
 TEXT = """\
 space small {
@@ -104,3 +116,63 @@ def test_what_differs_is_told(file: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["diff", a, f"{a}:a"]) == 0
     assert "no decision differs" in capsys.readouterr().out
     assert main(["diff", a, f"{file}:nothing"]) == 1
+
+
+# --- Paths as they are printed ----------------------------------------------------------------------------------------
+
+
+def some_values(decision: Decision) -> list[Any]:
+    """The first, the last and one more value of a decision."""
+    if decision.kind == "choice":
+        return sorted({0, decision.n // 2, decision.n - 1})
+    if decision.kind == "units":
+        return [(), (0,), tuple(range(decision.n))]
+    return list(itertools.islice(decision.values(), 3))
+
+
+@pytest.mark.parametrize("name", [*spaces.names(), *(f"case: {name}" for name in CASES)])
+def test_a_path_as_printed_pins_its_decision_to_a_value_as_printed(name: str) -> None:
+    """Of each decision some values, all in one `with`; each sets that decision and no other."""
+    is_case = name.startswith("case: ")
+    graph = CASES[name[6:]].graph if is_case else elaborate(read(spaces.path(name))).graph
+    values = {path: some_values(decision) for path, decision in graph.decisions.items()}
+    frame = Frame(Builder(), Scope(), functions=FUNCTIONS, settings=True)
+    for turn in range(3):
+        wanted = {path: found[turn % len(found)] for path, found in values.items()}
+        lines = [f"  {path}: {graph.decisions[path].describe(value)}\n" for path, value in wanted.items()]
+        (changed,) = parse(Source(f"space a = b with {{\n{''.join(lines)}}}\n")).items
+        assert isinstance(changed, syntax.Derived)
+        pins = [change for change in changed.changes if isinstance(change, syntax.Pin)]
+        for pin in pins:
+            ((path, value),) = resolve_pins([pin], graph, frame)[0].items()
+            assert canonical(graph.decisions[path], value) == canonical(graph.decisions[path], wanted.pop(path))
+        assert not wanted
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "s1.repeat.depth: 2",
+        "s1: { repeat.depth: 2 }",
+        "s1: { repeat: { depth: 2 } }",
+        "s1.repeat: { depth: 2 }",
+    ],
+)
+def test_a_step_of_a_path_may_be_a_keyword(place: str) -> None:
+    text = f"""
+    space stages {{
+      input 3 x 32 x 32
+      operator stage(out) {{ repeat oneof(1, 2, 3) {{ conv(out, kernel: 3) }} }}
+      network {{ s1: stage(8), s2: stage(16), classify(10) }}
+    }}
+    space deep = stages with {{ {place} }}
+    """
+    space = elaborate(Source(text), "deep")
+    assert space.pins == {"s1.repeat.depth": 1}
+    assert list(space.graph.decisions) == ["s2.repeat.depth"]
+
+
+def test_the_command_line_takes_keywords_as_steps(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("space s { input 3 x 8 x 8, network { repeat oneof(1, 2) { conv(8) }, classify(10) } }")
+    assert main(["pin", str(file), "repeat.depth=2"]) == 0
+    assert "  repeat.depth: 2\n" in capsys.readouterr().out

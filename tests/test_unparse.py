@@ -101,8 +101,18 @@ exprs = st.recursive(leaves, larger, max_leaves=12)
 
 
 def places():
+    steps = st.sampled_from(["repeat", "for", "else", "input"]).map(lambda w: node(syntax.Name, w))
     return st.recursive(
-        names | st.just(node(syntax.Name, "repeat")),
+        st.one_of(
+            names,
+            exprs.map(lambda e: node(syntax.List, (e,))),
+            st.builds(lambda b, n: node(syntax.Field, b, n), steps, members),
+            st.builds(
+                lambda b, i: node(syntax.Index, b, i),
+                steps,
+                st.integers(0, 9).map(lambda i: node(syntax.Number, i, None, "")),
+            ),
+        ),
         lambda inner: st.one_of(
             st.builds(lambda b, n: node(syntax.Field, b, n), inner, members),
             st.builds(lambda b, i: node(syntax.Index, b, i), inner, exprs),

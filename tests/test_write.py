@@ -94,6 +94,25 @@ space narrower = mixed with { body.depth: oneof(2, 3), wide: 4, block.op: oneof(
 """.replace("oneof(plain, deep)", "oneof(flat, deep)").replace("      plain: conv", "      flat: conv")
 
 
+NAMELESS = """
+space nameless {
+  input 3 x oneof(32, 48) x 32
+  let n = oneof(2, 3, 4)
+  network {
+    for i in 0..1 { conv(oneof(8, 16)) }
+    match n {
+      2: oneof(conv(8), identity())
+      3: oneof(conv(8), conv(4))
+      else: { conv(oneof(4, 8)), conv(oneof(4, 8)) }
+    }
+    match (n == 2) { true: conv(8, kernel: oneof(1, 3)), false: repeat oneof(1, 2) { conv(8, kernel: oneof(1, 3)) } }
+    repeat oneof(1, 2) { conv(8, kernel: oneof(1, 3)) }
+    classify(10)
+  }
+}
+"""
+
+
 def write(folder: Path, text: str, name: str = "base.space") -> Source:
     (folder / name).write_text(text, encoding="utf-8")
     return read(folder / name)
@@ -107,6 +126,7 @@ def write(folder: Path, text: str, name: str = "base.space") -> Source:
         (MIXED, None, {}),
         (MIXED, None, {"kind": "slow"}),
         (MIXED, "narrower", {}),
+        (NAMELESS, None, {}),
     ],
 )
 def test_a_result_file_gives_the_pinned_graph(tmp_path, text, name, defines):

@@ -189,7 +189,7 @@ def _name(node: syntax.Name, frame: Frame, path: str) -> Any:
     if node.name == "regions":
         return _regions(node, frame)
     if node.name == "at":
-        return _incoming_tensor(node.span, frame).shape.scale
+        return _incoming_value("scale", node.span, frame)
     if node.name in BUILT_IN_NAMES:
         return BUILT_IN_NAMES[node.name]
     return Symbol(node.name, node.span)
@@ -213,7 +213,23 @@ def _regions(node: syntax.Name, frame: Frame) -> Any:
 
 
 def _incoming(node: syntax.Incoming, frame: Frame, path: str) -> Any:
-    return _incoming_tensor(node.span, frame).shape.channels
+    return _incoming_value("width", node.span, frame)
+
+
+def _incoming_value(what: str, span: Span, frame: Frame) -> Any:
+    """`in` or `at`. In the network itself they are the image's: said where the step gets something else."""
+    tensor = _incoming_tensor(span, frame)
+    part = "channels" if what == "width" else "scale"
+    value, flow = getattr(tensor.shape, part), frame.builder.flow
+    tensors = flow.tensors if isinstance(flow, v.Branches) else (flow,) if isinstance(flow, v.Tensor) else ()
+    others = [getattr(t.shape, part) for t in tensors if not t.lost and getattr(t.shape, part) != value]
+    if others and tensor.node == "input" and not frame.operator:
+        word, shown = span.text, v.show(value)
+        message = f"`{word}` is the {what} of the image here, {shown}, and not that of what comes into this step"
+        help = f"`{word}` means what comes in inside an `operator`; here give the {what} a name with `let`"
+        found = error("image-for-step", message, span, f"what comes in has {v.show(others[0])}", help=help)
+        frame.builder.report([replace(found.diagnostics[0], severity="warning")])
+    return value
 
 
 def _incoming_tensor(span: Span, frame: Frame) -> v.Tensor:
@@ -231,25 +247,28 @@ def _incoming_tensor(span: Span, frame: Frame) -> v.Tensor:
     raise error("nothing-incoming", f"nothing comes in here, so `{span.text}` has no value", span)
 
 
-def _list(node: syntax.List, frame: Frame, path: str) -> tuple[Any, ...]:
+def _list(node: syntax.List, frame: Frame, path: str) -> Any:
     out: list[Any] = []
-    for item in node.items:
+    for i, item in enumerate(node.items):
         if isinstance(item, syntax.Named | syntax.Let | syntax.Require):
             raise error("misplaced", "a list holds values", item.span, help="entries `key: value` stand in braces")
-        value = evaluate(item, frame, path)
-        if isinstance(item, syntax.Range):
-            out.extend(value)
+        out.append(evaluate(item, frame, join(path, f"[{i}]")))
+    frame.builder.note_list(path, out)
+    items: list[tuple[Any, Any]] = []
+    for item, value in zip(node.items, out, strict=True):
+        if not isinstance(item, syntax.Range):
+            items.append((value, True))
         else:
-            out.append(value)
-    made = tuple(out)
+            items.extend(value.items if isinstance(value, v.Guarded) else [(one, True) for one in value])
+    made: Any = tuple([value for value, _ in items])
     frame.builder.weigh(made, made, node.span)
-    return made
+    return made if all(there is True for _, there in items) else v.Guarded(tuple(items))
 
 
 def _range(node: syntax.Range, frame: Frame, path: str) -> Any:
     first, last = number(node.first, frame, join(path, "first")), number(node.last, frame, join(path, "last"))
     if node.step is None and (isinstance(first, expr.Case) or isinstance(last, expr.Case)):
-        return _open_range(first, last, node)
+        return _open_range(first, last, node, frame)
     first = constant(first, node.first.span, "the start of a range")
     last = constant(last, node.last.span, "the end of a range")
     step = 1 if node.step is None else constant(number(node.step, frame), node.step.span, "the step of a range")
@@ -263,7 +282,7 @@ def _range(node: syntax.Range, frame: Frame, path: str) -> Any:
     return tuple(first + i * step for i in range(int((last - first) // step) + 1))
 
 
-def _open_range(first: Any, last: Any, node: syntax.Range) -> v.Guarded:
+def _open_range(first: Any, last: Any, node: syntax.Range, frame: Frame) -> v.Guarded:
     """The whole numbers that a range may hold, each where the decisions at its ends put it inside."""
     ends = []
     for end, place in ((first, node.first.span), (last, node.last.span)):
@@ -271,6 +290,9 @@ def _open_range(first: Any, last: Any, node: syntax.Range) -> v.Guarded:
         if not all(isinstance(value, int) and abs(value) <= MOST_LISTED for value in values):
             raise error("not-an-integer", "a range that depends on decisions runs over whole numbers", place)
         ends.append(values)
+    empty = error("bad-range", "for some choices this range is empty", node.span).diagnostics[0]
+    if not frame.builder.prove(expr.at_most(first, last), frame, empty, (first, last), lost=True):
+        raise CompileError([])
     possible = range(min(ends[0]), max(ends[1]) + 1)
     return v.Guarded(tuple((i, expr.both(expr.at_most(first, i), expr.at_most(i, last))) for i in possible))
 
@@ -303,7 +325,8 @@ def _comprehension(node: syntax.Comprehension, frame: Frame, path: str) -> tuple
                 if len(grown) > MOST_LISTED:
                     raise error("too-large", f"the comprehension has more than {MOST_LISTED:,} items", node.span)
         rows = grown
-    made = tuple(each([partial(evaluate, node.body, row, path) for row in rows]))
+    made = tuple(each([partial(evaluate, node.body, row, join(path, f"[{i}]")) for i, row in enumerate(rows)]))
+    frame.builder.note_list(path, made)
     frame.builder.weigh(made, made, node.span)
     return made
 
@@ -317,6 +340,14 @@ def items_of(node: syntax.Expr, frame: Frame, path: str = "") -> tuple[Any, ...]
         return tuple(value.entries)
     if isinstance(value, v.Guarded) and all(present is True for _, present in value.items):
         return tuple(item for item, _ in value.items)
+    if isinstance(value, v.Guarded):
+        raise error(
+            "not-constant",
+            "which items this list has depends on a decision, and here it has to be known",
+            node.span,
+            "differs between architectures",
+            help="a searched number of copies is `repeat k { ... }`; what else depends on it is said with `match`",
+        )
     if isinstance(value, Symbol):
         raise error("unknown-name", f"no list named `{value.word}`", node.span, help=near(value.word, frame.scope))
     raise error("not-a-list", f"a list is needed here, and this is {v.describe(value)}", node.span)
@@ -540,13 +571,17 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
             out.append((expr.negate(expr.either(*open_conditions)), "else", item.value))
             open_conditions.append(True)
             continue
-        key = Symbol(item.key.name, item.key.span) if isinstance(item.key, syntax.Name) else evaluate(item.key, frame)
+        truth = isinstance(item.key, syntax.Name) and item.key.name in ("true", "false")
+        if isinstance(item.key, syntax.Name) and not truth:
+            key: Any = Symbol(item.key.name, item.key.span)
+        else:
+            key = evaluate(item.key, frame)
         if isinstance(item.key, syntax.Name) and (bound := frame.scope.find(item.key.name)) is not None:
-            if known is not None and key in known and v.is_number(bound.value):
+            if known is not None and _is_among(key, known) and v.is_number(bound.value):
                 raise error(
                     "ambiguous-word", f"`{item.key.name}` is both an alternative and a name in scope", item.key.span
                 )
-            if known is not None and key not in known:
+            if known is not None and not _is_among(key, known):
                 key = bound.value
         if not (v.is_number(key) or isinstance(key, Symbol | str | bool)):
             message = f"an alternative is a number or a word, and this is {v.describe(key)}"
@@ -554,7 +589,7 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
         if key in seen:
             raise error("duplicate", f"the alternative `{v.show(key)}` stands here twice", item.key.span)
         seen[key] = item.key.span
-        if known is not None and key not in known:
+        if known is not None and not _is_among(key, known):
             words = [v.show(k) for k in known]
             raise error(
                 "unknown-option",
@@ -564,7 +599,8 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
             )
         holds = _match_condition(head, key, node)
         open_conditions.append(holds)
-        out.append((holds, key.word if isinstance(key, Symbol) else f"[{v.show(key)}]", item.value))
+        label = v.show(key) if isinstance(key, Symbol | bool) else f"[{v.show(key)}]"
+        out.append((holds, label, item.value))
     covered = expr.either(*open_conditions)
     if covered is not True:
         missing = [v.show(k) for k in known or () if k not in seen]
@@ -578,11 +614,16 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
     return [case for case in out if case[0] is not False]
 
 
+def _is_among(key: Any, known: list[Any]) -> bool:
+    """Whether a key is one of the values that are known. A truth value is no number."""
+    return any(key == value and isinstance(key, bool) == isinstance(value, bool) for value in known)
+
+
 def _match_values(head: Any, node: syntax.Match, frame: Frame) -> list[Any] | None:
     """The values that the head can take, where they are known."""
     if isinstance(head, expr.Case | expr.Slot):
         return list(dict.fromkeys(head.values))
-    if isinstance(head, expr.Among):
+    if isinstance(head, bool | expr.Among):
         return [False, True]
     if isinstance(head, v.Alternatives):
         return [Symbol(_word(case)) for case in head.cases]
@@ -594,7 +635,7 @@ def _match_values(head: Any, node: syntax.Match, frame: Frame) -> list[Any] | No
             )
         choices = frame.scope.find(f"{node.head.name} in") if isinstance(node.head, syntax.Name) else None
         return list(choices.value) if choices is not None else None
-    if v.is_number(head) or isinstance(head, bool | str | Expr | v.Invocation):
+    if v.is_number(head) or isinstance(head, str | Expr | v.Invocation):
         return None
     raise error(
         "not-comparable", f"`match` takes a decision or a parameter, and this is {v.describe(head)}", node.head.span
@@ -608,6 +649,8 @@ def _match_condition(head: Any, key: Any, node: syntax.Match) -> Any:
         )
     if isinstance(head, v.Invocation):
         return isinstance(key, Symbol) and key.word == head.name
+    if isinstance(key, bool) and isinstance(head, expr.Among | expr.Apply):
+        return head if key else expr.negate(head)
     return expr.equal(head, key)
 
 

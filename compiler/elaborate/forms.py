@@ -208,7 +208,7 @@ def _extend(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
     operator = value.arguments.get("operator", _every_second(value, frame))
     tensors = list(bundle(flow))
     if not tensors or any(tensor.lost for tensor in tensors):
-        return v.LOST
+        return v.LOST if tensors else None
     if any(isinstance(tensor.shape.scale, Expr) for tensor in tensors):
         raise error("not-constant", "`extend` needs branches whose scales no choice changes", span)
     try:

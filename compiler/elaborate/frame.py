@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -93,12 +93,15 @@ class Obligation:
     """Something that must hold in every architecture, to be proven when the whole space is known.
 
     `compared` are two values that have to agree or to fit, at the diagnostic's place and at its first other one, if it
-    has one: what they are in the architecture that is found stands there.
+    has one: what they are in the architecture that is found stands there. With `lost`, it must
+    also hold where the network would lose a part, or an operator of the library its sense: under what the text itself
+    requires.
     """
 
     condition: Value
     diagnostic: Diagnostic
     compared: tuple[Value, ...] = ()
+    lost: bool = False
 
 
 @dataclass
@@ -112,6 +115,14 @@ class Made:
     present: Value
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A place in the text that says `none`, and the condition under which it is what is taken."""
+
+    condition: Value
+    span: Span
+
+
 class Builder:
     """The graph while it grows."""
 
@@ -119,11 +130,16 @@ class Builder:
         self.nodes: dict[str, Node] = {}
         self.decisions: dict[str, Decision] = {}
         self.requirements: list[Requirement] = []
+        self.asked: list[Requirement] = []  # those that stand in the text, costs aside
         self.obligations: list[Obligation] = []
         self.diagnostics: list[Diagnostic] = []
         self.fields: dict[tuple[str, str], list[tuple[Any, Value]]] = {}  # `operator.name`, in the order of the network
+        self.lists: dict[str, tuple[Any, ...]] = {}  # by path: the items of lists of decisions, as the text has them
         self.running: dict[tuple[Any, ...], Any] = {}  # `previous`: by operator, name, start and number of a value
         self.instances: dict[str, str] = {}  # by path: the operator of the file that is used there
+        self.flow: Flow = None  # what comes into the step that is being run
+        self.ended: Span | None = None  # the step out of which nothing came, where nothing runs through the pipeline
+        self.left_out: list[LeftOut] = []
         self.uses: dict[str, list[Value]] = {}  # by tensor: the conditions under which something has read it
         self.work = 0
         self.made: list[Made] = []
@@ -166,6 +182,18 @@ class Builder:
         if weight > MOST_HELD:
             raise error("too-large", f"this holds more than {MOST_HELD:,} values", span)
         self.weights[id(value)] = (weight, value)  # kept, so that its identity stays its own
+
+    def come_to(self, made: Flow, before: Flow, span: Span) -> None:
+        """Notes where a pipeline comes to nothing."""
+        if made is not None:
+            self.ended = None
+        elif before is not None and self.ended is None:
+            self.ended = self.library_calls[-1].span if self.library_calls else span
+
+    def leave_out(self, condition: Value, span: Span, frame: Frame) -> None:
+        """Notes an alternative that is `none` in the user's text."""
+        if not self.library_calls:
+            self.left_out.append(LeftOut(expr.both(frame.present, condition), span))
 
     def report(self, diagnostics: Iterable[Diagnostic]) -> None:
         """Keeps diagnostics, one of a kind at a place: a mistake in a body is one mistake, however often the body is
@@ -298,8 +326,17 @@ class Builder:
             return
         span = self.library_calls[-1].span if self.library_calls else span
         self.requirements.append(Requirement(condition, message, origin, span))
+        if origin == "require" and not self.library_calls:
+            self.asked.append(self.requirements[-1])
 
-    def prove(self, condition: Value, frame: Frame, diagnostic: Diagnostic, compared: tuple[Value, ...] = ()) -> bool:
+    def prove(
+        self,
+        condition: Value,
+        frame: Frame,
+        diagnostic: Diagnostic,
+        compared: tuple[Value, ...] = (),
+        lost: bool = False,
+    ) -> bool:
         """An error if the condition plainly fails, something to prove later if a choice can break it.
 
         Work goes on after the error; the answer is whether the condition may hold.
@@ -312,7 +349,7 @@ class Builder:
             if self.library_calls and self.bring_out is not None:
                 (diagnostic,) = self.bring_out((diagnostic,), self.library_calls[-1])
             held = expr.either(expr.negate(there), condition)
-            self.obligations.append(Obligation(held, diagnostic, compared))
+            self.obligations.append(Obligation(held, diagnostic, compared, lost))
         return True
 
     def possible(self, condition: Value) -> bool:
@@ -337,6 +374,11 @@ class Builder:
             if isinstance(condition, expr.Has):
                 asked.setdefault(condition.path, set()).add(condition.item)
         return any(len(items) > self.decisions[path].n - self.decisions[path].size for path, items in asked.items())
+
+    def note_list(self, path: str, items: Sequence[Any]) -> None:
+        """Notes the items of a list in which something was decided, so that a list can pin them."""
+        if any(f"{path}[{i}]" in self.decisions for i in range(len(items))):
+            self.lists[path] = tuple(items)
 
     def record(self, frame: Frame, name: str, value: Any) -> None:
         """Notes a value that `operator.name` and `previous` may ask for."""

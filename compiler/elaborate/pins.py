@@ -17,6 +17,7 @@ from nasdsl.compiler.elaborate.frame import Frame, each, join
 from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values.expr import decisions_of
 from nasdsl.compiler.values.plain import Symbol
 
 
@@ -65,6 +66,8 @@ def place_text(place: syntax.Expr, frame: Frame) -> str:
         return join(place_text(place.base, frame), place.name.name)
     if isinstance(place, syntax.Index):
         return f"{place_text(place.base, frame)}[{_index_text(place.index, frame)}]"
+    if isinstance(place, syntax.List) and len(place.items) == 1:  # `[1/4 -> 1/8]`, an index alone
+        return f"[{_index_text(place.items[0], frame)}]"  # type: ignore[arg-type]
     raise error("bad-place", "a pin is written `path: value`", place.span)
 
 
@@ -94,10 +97,8 @@ def _flatten(place: str, value: syntax.Expr, span: Span, frame: Frame) -> list[_
         key = item.key
         if isinstance(key, syntax.Else):
             step = "else"
-        elif isinstance(key, syntax.Name | syntax.Field | syntax.Index):
+        elif isinstance(key, syntax.Name | syntax.Field | syntax.Index | syntax.List):
             step = place_text(key, frame)
-        elif isinstance(key, syntax.List) and len(key.items) == 1:  # `[1/4 -> 1/8]: ...`, an index alone
-            step = f"[{_index_text(key.items[0], frame)}]"  # type: ignore[arg-type]
         else:
             step = f"[{_index_text(key, frame)}]"
         out.extend(_flatten(join(place, step), item.value, key.span, frame))
@@ -165,7 +166,11 @@ def _unknown(entry: _Entry, index: _Index) -> CompileError:
 
 
 def _spread(entry: _Entry, found: list[Decision], frame: Frame) -> list[tuple[Decision, syntax.Expr]]:
-    """One value for all copies, or a list with one each."""
+    """One value for all copies, or a list with one each. A list also pins a list of decisions, item by item."""
+    if isinstance(entry.value, syntax.List) and all(_inside(d.path) > _inside(entry.place) for d in found):
+        lists = dict.fromkeys(decision.path.rpartition("[")[0] for decision in found)
+        if all(path in frame.builder.lists for path in lists):
+            return _item_by_item(entry, entry.value, {path: frame.builder.lists[path] for path in lists}, found, frame)
     per_copy = isinstance(entry.value, syntax.List) and len(found) > 1
     if isinstance(entry.value, syntax.List) and per_copy:
         kind = found[0].kind
@@ -180,6 +185,38 @@ def _spread(entry: _Entry, found: list[Decision], frame: Frame) -> list[tuple[De
                 )
             return list(zip(found, items, strict=False))  # type: ignore[arg-type]
     return [(decision, entry.value) for decision in found]
+
+
+def _inside(path: str) -> int:
+    """How many indices stand at the end of a path."""
+    steps = _STEP.findall(path)
+    return len(steps) - max((i for i, step in enumerate(steps, 1) if not step.startswith("[")), default=0)
+
+
+def _item_by_item(
+    entry: _Entry, value: syntax.List, lists: dict[str, tuple[Any, ...]], found: list[Decision], frame: Frame
+) -> list[tuple[Decision, syntax.Expr]]:
+    """A list for each list of decisions, or one for all; where nothing is decided it has to have what is there."""
+    given = [value] * len(lists)
+    if len(lists) > 1 and all(isinstance(item, syntax.List) for item in value.items):
+        given = list(value.items)  # type: ignore[arg-type]
+        if len(given) != len(lists):
+            message = f"`{entry.place}` has {len(lists)} copies, and here are {len(given)} lists"
+            raise error("wrong-count", message, value.span)
+    open_ = {decision.path: decision for decision in found}
+    out: list[tuple[Decision, syntax.Expr]] = []
+    for (path, known), one in zip(lists.items(), given, strict=True):
+        items = _items(one)
+        if len(items) != len(known):
+            message = f"`{path}` has {len(known)} items, and here are {len(items)} values"
+            raise error("wrong-count", message, one.span)
+        for i, (was, item) in enumerate(zip(known, items, strict=True)):
+            if (decision := open_.get(f"{path}[{i}]")) is not None:
+                out.append((decision, item))
+            elif not decisions_of(was) and (told := evaluate(item, frame)) != was:
+                message = f"`{path}[{i}]` is not decided: it is {v.show(was)}"
+                raise error("unknown-option", message, item.span, f"this is {v.show(told)}")
+    return out
 
 
 def _set(

@@ -16,6 +16,7 @@ from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.budgets import unaffordable
+from nasdsl.compiler.elaborate.dropped import dropped
 from nasdsl.compiler.elaborate.expressions import constant, evaluate
 from nasdsl.compiler.elaborate.forms import apply_form
 from nasdsl.compiler.elaborate.frame import Binding, Broken, Builder, Frame, Obligation, Scope
@@ -188,6 +189,7 @@ class _Program:
             self._attempt(self._prove, graph)
             self._attempt(self._agree, graph)
         self._stop_on_errors()
+        self.builder.report(dropped(self.builder, graph))
         pins = [item for item in self.changes if isinstance(item, syntax.Pin) and not self._is_param(item)]
         whole: Graph | None = None
         values: dict[str, Any] = {}
@@ -237,6 +239,9 @@ class _Program:
         found = [d for d in found if not any(_same_inside(d, other) for other in found)]
         if found:
             raise CompileError(sorted(found, key=_place))
+        networks = [item for item in self.base.body if isinstance(item, syntax.Section) and item.kind.name in NETWORKS]
+        if self.output is None and networks:
+            raise error("bad-output", "the network ends in nothing", networks[0].kind.span)
         if self.output is None:
             raise error(
                 "no-network",
@@ -387,11 +392,15 @@ class _Program:
             return
         if not isinstance(flow, Tensor):
             what = "nothing" if flow is None else f"{len(flow.tensors)} branches"
+            ended = self.builder.ended if flow is None else None
             raise error(
                 "bad-output",
                 f"the network ends in {what}",
                 section.kind.span,
-                help="end with a head such as `classify(classes: 10)` or `segment(classes: 19)`",
+                others=() if ended is None else (Label(ended, "nothing comes out of this"),),
+                help="end with a head such as `classify(classes: 10)` or `segment(classes: 19)`"
+                if ended is None
+                else "",
             )
         if flow.present is not True:
             self.builder.require(flow.present, self.frame, "something reaches the output", "live", section.kind.span)
@@ -446,15 +455,17 @@ class _Program:
             old = obligation.diagnostic
             if (old.code, old.span) in told:
                 continue
-            if obligation.condition not in proved:
+            key = (obligation.condition, obligation.lost)
+            if key not in proved:
+                given = self.builder.asked if obligation.lost else None
                 try:
                     with bounded(PROOF // 4):  # one that is too tangled leaves room for the others
-                        proved[obligation.condition] = counterexample(graph, obligation.condition)
+                        proved[key] = counterexample(graph, obligation.condition, given)
                 except TooWide:
                     message = f"whether this always holds is too tangled to prove: {old.message}"
                     self.builder.report([replace(old, code="unproven", message=message, severity="warning")])
-                    proved[obligation.condition] = None
-            found = proved[obligation.condition]
+                    proved[key] = None
+            found = proved[key]
             if found is None:
                 continue
             undefined = any(value_at(value, found) is FAULT for value in obligation.compared)

@@ -99,10 +99,12 @@ def run_body(items: Iterable[syntax.Item], flow: Flow, frame: Frame) -> Flow:
     frame = frame.nested().but(names={**frame.names, **step_names(items)})
     frame.builder.start((item.name.name for item in items if isinstance(item, syntax.Let)), frame)
     for item in items:
+        frame.builder.flow = flow
         if isinstance(item, syntax.Let):
             try_let(item, frame)
         else:
-            flow = _try_item(item, flow, frame)
+            before, flow = flow, _try_item(item, flow, frame)
+            frame.builder.come_to(flow, before, item.span)
     return flow
 
 
@@ -207,9 +209,11 @@ def run_labelled(label: str, value: syntax.Expr, flow: Flow, frame: Frame) -> Fl
 
 def run_step(node: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
     """Runs one step on what comes in."""
+    frame.builder.flow = flow
     if isinstance(node, syntax.Pipe):
         for step in node.steps:
-            flow = try_step(step, flow, frame)
+            before, flow = flow, try_step(step, flow, frame)
+            frame.builder.come_to(flow, before, step.span)
         return flow
     if isinstance(node, syntax.Binary) and node.operator == "+":
         return _run_sum(node, flow, frame)
@@ -219,6 +223,7 @@ def run_step(node: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
             return run_step(node.then if test else node.otherwise, flow, frame)
         cases = [(test, "then", node.then), (expr.negate(test), "else", node.otherwise)]
         outcomes = each([partial(run_step, body, flow, frame.when(c)) for c, _, body in cases])
+        _note_left_out([(c, made, body.span) for (c, _, body), made in zip(cases, outcomes, strict=True)], flow, frame)
         return select(
             [(c, flow) for (c, _, _), flow in zip(cases, outcomes, strict=True)], frame.under("if"), node.span
         )
@@ -252,6 +257,7 @@ def _run_match(node: syntax.Match, flow: Flow, frame: Frame) -> Flow:
     flows = each(
         [partial(run_labelled, label, body, _given(flow, test), frame.when(test)) for test, label, body in cases]
     )
+    _note_left_out([(test, made, body.span) for (test, _, body), made in zip(cases, flows, strict=True)], flow, frame)
     outcomes = [(test, made) for (test, _, _), made in zip(cases, flows, strict=True)]
     return select(outcomes, frame.under("match"), node.span)
 
@@ -292,13 +298,28 @@ def only_where(flow: Flow, there: Value) -> Flow:
 
 
 def _run_sum(node: syntax.Binary, flow: Flow, frame: Frame) -> Flow:
+    terms = _terms(node)
+
     def add(flow: Flow, frame: Frame) -> Flow:
-        terms = _terms(node)
         outcomes = each([partial(run_step, term, flow, frame) for term in terms])
         added = [(made, True, term.span) for made, term in zip(outcomes, terms, strict=True)]
         return add_up(added, frame, "sum", node.span)
 
+    if any(_starts_anew(term, frame) for term in terms):  # there is something to add whatever comes in
+        return add(flow, frame)
     return where_there(flow, frame, add)
+
+
+def _starts_anew(term: syntax.Expr, frame: Frame) -> bool:
+    """Whether a term starts from a labelled tensor, and not from what comes in."""
+    first = term.steps[0] if isinstance(term, syntax.Pipe) else term
+    while isinstance(first, syntax.Index):
+        first = first.base
+    if not isinstance(first, syntax.Name):
+        return False
+    bound = frame.scope.find(first.name)
+    value = frame.labels.named.get(first.name) if bound is None else bound.value
+    return isinstance(value[0] if isinstance(value, tuple) and value else value, Tensor | Branches)
 
 
 def _run_repeat(node: syntax.Repeat, flow: Flow, frame: Frame, name: str) -> Flow:
@@ -385,7 +406,9 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
                 for case in value.cases
             ]
         )
-        return select([(case.condition, made) for case, made in zip(value.cases, flows, strict=True)], site, span)
+        pairs = list(zip(value.cases, flows, strict=True))
+        _note_left_out([(case.condition, made, _place_of(case.value, span)) for case, made in pairs], flow, site)
+        return select([(case.condition, made) for case, made in pairs], site, span)
     if isinstance(value, v.Text):
         inner = value.frame.but(
             path=join(frame.path, name),
@@ -405,6 +428,18 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
             "unknown-name", f"no operator or tensor named `{value.word}`", value.span or span, "not found", help=help
         )
     raise error("not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", span)
+
+
+def _note_left_out(outcomes: Iterable[tuple[Value, Flow, Span]], flow: Flow, frame: Frame) -> None:
+    """Notes which alternatives make nothing of what comes in."""
+    for test, made, span in outcomes:
+        if made is None and flow is not None and test is not False:
+            frame.builder.leave_out(test, span, frame)
+
+
+def _place_of(value: Any, span: Span) -> Span:
+    """Where an alternative stands; the word `none` knows its place too."""
+    return value.span if isinstance(value, Symbol) and value.span is not None else own_place(value, span)
 
 
 def own_place(value: Any, span: Span) -> Span:
@@ -464,6 +499,12 @@ def apply_operator(
 ) -> Flow:
     """Adds a node for an operator of the catalogue."""
     if flow is None:
+        if frame.builder.ended is not None:
+            message = "nothing comes in here, so that this step is in no network"
+            where = (Label(frame.builder.ended, "nothing comes out of this"),)
+            help = "to leave a step out and keep what comes in, write `identity()` where `none` stands"
+            warning = Diagnostic("nothing-comes-in", message, span, others=where, help=help, severity="warning")
+            frame.builder.report([warning])
         return None
     if isinstance(flow, Branches) and operator.inputs == 1:
         if len(flow.tensors) != 1:
