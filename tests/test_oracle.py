@@ -63,6 +63,29 @@ EQUAL = {
           classify(2)
         }
     """,
+    "weights of a skip between widths by choice": """
+        network {
+          conv(oneof([4, 16, 12])) -> skip(8)
+          conv(oneof(8, 16)) -> skip(16)
+          conv(oneof(4, 8)) -> skip(oneof(8, 12), stride: oneof(1, 2))
+          classify(2)
+        }
+    """,
+    "weights of a convolution in groups by choice": """
+        network {
+          conv(8) -> conv(8, kernel: 3, groups: oneof(1, 2, 4))
+          let w = oneof(4, 6)
+          conv(w) -> conv(12, groups: match w { 4: 4, 6: 3 })
+          classify(2)
+        }
+    """,
+    "weights with and without a norm or a bias": """
+        network {
+          conv(8, norm: oneof(batch, none)) -> conv(8, norm: oneof(none, batch), bias: oneof(false, true))
+          depthwise(norm: oneof(none, batch))
+          global_pool() -> linear(4, bias: oneof(false, true))
+        }
+    """,
 }
 REFUSED = {
     "an item that was not chosen": "let l = manyof(1, [4, 8])\n network { conv(l[1]) -> classify(2) }",

@@ -607,7 +607,7 @@ class _Program:
         if names.numbers:
             a = self.one(names.numbers)
             if self.chance(0.2):
-                upto = "1..oneof(8, 12)" if self.deciding(0.2) else "2..10"
+                upto = "1..oneof(8, 12)" if not outside and depth > 0 and self.deciding(0.2) else "2..10"
                 return f"{a} in {self.one(('4..8', '[4, 12]', '[8]', upto))}"
             b = self.one([*(name for name in names.numbers if name != a), *map(str, WIDTHS)])
             return f"{a} {self.one(('==', '!=', '<', '<=', '>', '>='))} {b}"

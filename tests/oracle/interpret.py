@@ -736,8 +736,8 @@ class _Run:
 
     def list(self, node: syntax.List, env: Env, path: str) -> list[Any]:
         out: list[Any] = []
-        for item in node.items:
-            value = self.value(item, env, path)
+        for i, item in enumerate(node.items):
+            value = self.value(item, env, join(path, f"[{i}]"))
             out.extend(value if isinstance(item, syntax.Range) else [value])
         return out
 
@@ -750,7 +750,8 @@ class _Run:
         return [plain(first + i * step) for i in range(math.floor(Fraction(last - first) / step) + 1)]
 
     def comprehension(self, node: syntax.Comprehension, env: Env, path: str) -> list[Any]:
-        return [self.value(node.body, row, path) for row in self.rows(node, env, path)]
+        rows = self.rows(node, env, path)
+        return [self.value(node.body, row, join(path, f"[{i}]")) for i, row in enumerate(rows)]
 
     def rows(self, node: syntax.Comprehension, env: Env, path: str) -> list[Env]:
         rows = [env]
@@ -785,12 +786,8 @@ class _Run:
 
     def binary(self, node: syntax.Binary, env: Env, path: str) -> Any:
         operator = node.operator
-        if operator == "and":
-            return self.condition(node.left, env) and self.condition(node.right, env)
-        if operator == "or":
-            return self.condition(node.left, env) or self.condition(node.right, env)
-        if operator == "implies":
-            return not self.condition(node.left, env) or self.condition(node.right, env)
+        if operator in ("and", "or", "implies"):
+            return self.logic(node, env)
         if operator == "in":
             left = self.value(node.left, env)
             if isinstance(node.right, syntax.Range) and any(
@@ -810,6 +807,19 @@ class _Run:
         if not is_number(a) or not is_number(b):
             raise Wrong(f"{shown(a)} {operator} {shown(b)}")
         return _calculated(operator, a, b)
+
+    def logic(self, node: syntax.Binary, env: Env) -> bool:
+        """Both sides decide; where the left one tells, the right one need not have a value."""
+        left = self.condition(node.left, env)
+        told = left if node.operator == "or" else not left
+        if not told:
+            return self.condition(node.right, env)
+        if not is_fixed(node.left, env.scope):
+            try:
+                self.condition(node.right, env)
+            except (Wrong, Hurt):
+                pass
+        return node.operator != "and"
 
     def conditional(self, node: syntax.If, env: Env, path: str) -> Any:
         return self.value(node.then if self.condition(node.condition, env) else node.otherwise, env, path)
@@ -933,9 +943,10 @@ class _Run:
         if len(given) == 1 and not isinstance(given[0], syntax.Named):
             (only,) = given
             if isinstance(only, syntax.List) and not any(isinstance(item, syntax.Range) for item in only.items):
-                return [("", self.later(item, env, path)) for item in only.items]
+                return [("", self.later(item, env, join(path, f"[{i}]"))) for i, item in enumerate(only.items)]
             if isinstance(only, syntax.Comprehension):
-                return [("", self.later(only.body, row, path)) for row in self.rows(only, env, path)]
+                rows = self.rows(only, env, path)
+                return [("", self.later(only.body, row, join(path, f"[{i}]"))) for i, row in enumerate(rows)]
             step = only.function.name if isinstance(only, syntax.Call) else ""
             value = self.value(only, env, join(path, step))
             return [("", lambda item=item: item) for item in (value if isinstance(value, list) else [value])]

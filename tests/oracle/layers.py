@@ -64,8 +64,16 @@ class Layer:
 
 
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {
-    "conv": {"out": None, "kernel": 1, "stride": 1, "groups": 1, "norm": Word("batch"), "act": Word("relu")},
-    "depthwise": {"kernel": 3, "stride": 1, "norm": Word("batch"), "act": Word("relu")},
+    "conv": {
+        "out": None,
+        "kernel": 1,
+        "stride": 1,
+        "groups": 1,
+        "norm": Word("batch"),
+        "act": Word("relu"),
+        "bias": None,
+    },
+    "depthwise": {"kernel": 3, "stride": 1, "norm": Word("batch"), "act": Word("relu"), "bias": None},
     "skip": {"out": None, "stride": 1},
     "se": {"ratio": Fraction(1, 4)},
     "norm": {},
@@ -81,7 +89,7 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "linear": {"out": None, "bias": True},
     "classify": {"classes": None},
 }
-"""The operators, each with its parameters in order; None where a call has to give them."""
+"""The operators, each with its parameters in order; None for those that have no value of their own."""
 
 LARGEST_WIDTH = 1 << 24
 LARGEST_KERNEL = 1 << 12
@@ -114,7 +122,7 @@ def _check(op: str, values: Mapping[str, Any]) -> None:
             if not is_whole(value) or value < 1 or value % 2 == 0 or value >= LARGEST_KERNEL:
                 raise Wrong(what)
         elif name == "bias":
-            if not isinstance(value, bool):
+            if not isinstance(value, bool) and not (value is None and op != "linear"):
                 raise Wrong(what)
         elif name == "norm":
             if value not in (Word("batch"), Word("none")):
@@ -160,7 +168,9 @@ def _convolved(x: Map, out: int, groups: int, values: Mapping[str, Any]) -> tupl
         raise Wrong(f"{groups} groups of {x.channels} to {out} channels")
     y = _strided(x, out, values["stride"])
     weights = values["kernel"] ** 2 * (x.channels // groups) * out
-    return y, weights * y.pixels, weights + (out if values["norm"] == Word("none") else 2 * out)
+    normed = values["norm"] == Word("batch")
+    biased = not normed if values["bias"] is None else values["bias"]
+    return y, weights * y.pixels, weights + (2 * out if normed else 0) + (out if biased else 0)
 
 
 def _skip(x: Map, values: Mapping[str, Any]) -> tuple[Map, int, int]:
