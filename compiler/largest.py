@@ -65,6 +65,9 @@ def largest_node(graph: Graph, node: Node) -> tuple[Mapping[str, Any], tuple[Sha
     operator = ops.find(node.op) if node.kind == "operator" else None
     least = () if operator is None else operator.least
     attrs = {name: bounds.of(value)[0 if name in least else 1] for name, value in node.attrs.items()}
+    if operator is not None:
+        shapes = [graph.nodes[edge.source].shape for edge in node.inputs]
+        attrs |= operator.covers(shapes, node.attrs, lambda value: bounds.of(value)[1])
     return attrs, inputs, _largest_shape(node.shape, bounds)
 
 

@@ -15,6 +15,7 @@ from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.arguments import bind_arguments, bind_formals
 from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, Broken, Frame, Scope, each, join
 from nasdsl.compiler.elaborate.habits import near, near_operator
+from nasdsl.compiler.elaborate.places import at_place
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Expr, Total
@@ -703,9 +704,13 @@ def _index(node: syntax.Index, frame: Frame, path: str) -> Any:
     base = evaluate(node.base, frame, path)
     key = evaluate(node.index, frame)
     if isinstance(base, v.Guarded):
+        if any(there is not True for _, there in base.items):
+            return _placed(base, key, node, frame)
         base = tuple(item for item, _ in base.items)
     if isinstance(base, tuple):
         table: dict[Any, Any] = dict(enumerate(base))
+        if isinstance(key, Expr):
+            table.update({i - len(base): item for i, item in enumerate(base)})
         shown = f"0..{len(base) - 1}"
     elif isinstance(base, v.Record):
         table = dict(base.entries)
@@ -719,6 +724,17 @@ def _index(node: syntax.Index, frame: Frame, path: str) -> Any:
     if key not in table:
         raise error("no-such-item", f"there is no item `{v.show(key)}`", node.index.span, help=f"there are {shown}")
     return table[key]
+
+
+def _placed(base: v.Guarded, key: Any, node: syntax.Index, frame: Frame) -> Any:
+    """The item at a place among those that are there."""
+    cases = [(test, "item", item) for item, test in at_place(base.items, key) if test is not False]
+    diagnostic = Diagnostic("no-such-item", "for some choices there is no such item", node.index.span)
+    if not frame.builder.prove(expr.either(*[test for test, _, _ in cases]), frame, diagnostic):
+        raise CompileError([])
+    if not cases:
+        raise CompileError([diagnostic])
+    return chosen(cases, node.span, frame.decisions)
 
 
 def _looked_up(table: dict[Any, Any], key: Expr, shown: str, node: syntax.Index, frame: Frame) -> Any:
@@ -847,7 +863,7 @@ def _call_function(function: v.Function, node: syntax.Call, frame: Frame, path: 
         decisions=frame.decisions,
         present=frame.present,
         given=frame.given,
-        tied=frame.tied,
+        uses=frame.uses,
         incoming=frame.incoming,
         labels=frame.labels,
         depth=frame.depth + 1,

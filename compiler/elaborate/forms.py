@@ -90,7 +90,7 @@ def _parallel(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
                 scope=scope,
                 path=inner.path,
                 decisions=inner.decisions,
-                tied=inner.tied,
+                uses=inner.uses,
                 present=inner.present,
                 incoming=tensor,
                 cuts=inner.cuts,
@@ -122,7 +122,7 @@ def _with_shortcut(value: v.Invocation, span: Span, flow: Flow, frame: Frame) ->
         body = value.frame.but(
             path=frame.path,
             decisions=frame.decisions,
-            tied=frame.tied,
+            uses=frame.uses,
             present=frame.present,
             cuts=frame.cuts,
             names=frame.names,

@@ -10,16 +10,9 @@ from nasdsl.compiler import syntax
 from nasdsl.compiler.decision import Units
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.expressions import (
-    applied,
-    as_number,
-    chosen,
-    evaluate,
-    integer,
-    items_of,
-    of_kind,
-)
+from nasdsl.compiler.elaborate.expressions import applied, as_number, chosen, evaluate, integer, items_of, of_kind
 from nasdsl.compiler.elaborate.frame import Frame, Made, join
+from nasdsl.compiler.elaborate.places import folded, taken
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Among, Expr, Has, Slot, decisions_of
 from nasdsl.compiler.values.function import FUNCTIONS as TABLE
@@ -339,14 +332,21 @@ def _on_values(function: str, call: Call) -> Callable[[syntax.Call, Frame, str],
 
     def run(node: syntax.Call, frame: Frame, path: str) -> Any:
         given = _arguments(node)
-        if call.of_items and len(given) == 1:
-            items = items_of(given[0], frame, path)
-            if not items:
-                raise error("empty-list", f"`{function}` of nothing", node.span)
-            arguments = [(item, given[0].span) for item in items]
-        else:
-            arguments = [(evaluate(item, frame, path), item.span) for item in given]
-        return applied(function, arguments, node.span, frame)
+        if not call.of_items or len(given) > 1:
+            return applied(function, [(evaluate(item, frame, path), item.span) for item in given], node.span, frame)
+        items, place = _guarded(given[0], frame, path), given[0].span
+        nothing = Diagnostic("empty-list", f"`{function}` of nothing", node.span)
+        if not items:
+            raise CompileError([nothing])
+        if all(there is True for _, there in items):
+            return applied(function, [(item, place) for item, _ in items], node.span, frame)
+        if not frame.builder.some_chosen(there for _, there in items):
+            frame.builder.prove(expr.either(*[there for _, there in items]), frame, nothing)
+
+        def fold(values: tuple[Any, ...], there: Any) -> Any:
+            return applied(function, [(value, place) for value in values], node.span, frame.granted(there))
+
+        return folded(items, fold)
 
     return run
 
@@ -381,23 +381,24 @@ def _length(node: syntax.Call, frame: Frame, path: str) -> Any:
 
 
 def _take(node: syntax.Call, frame: Frame, path: str) -> Any:
-    return _part(node, frame, path, lambda items, n: items[:n])
+    return _part(node, frame, path, last=False)
 
 
 def _last(node: syntax.Call, frame: Frame, path: str) -> Any:
-    return _part(node, frame, path, lambda items, n: items[-n:] if n else items[:0])
+    return _part(node, frame, path, last=True)
 
 
-def _part(node: syntax.Call, frame: Frame, path: str, cut: Callable[[Any, int], Any]) -> Any:
+def _part(node: syntax.Call, frame: Frame, path: str, last: bool) -> Any:
     list_node, n_node = _arguments(node)
     value = evaluate(list_node, frame, path)
     n = integer(n_node, frame, "how many to take")
-    if isinstance(value, v.Record):
-        return v.Record(dict(cut(list(value.entries.items()), n)), value.span)
     if isinstance(value, v.Guarded):
-        return v.Guarded(cut(value.items, n))
+        return v.Guarded(tuple(taken(value.items, n, last)))
+    part = slice(-n, None) if last and n else slice(0 if last else n)
+    if isinstance(value, v.Record):
+        return v.Record(dict(list(value.entries.items())[part]), value.span)
     if isinstance(value, tuple):
-        return cut(value, n)
+        return value[part]
     raise error("not-a-list", f"a list or a record is needed here, and this is {v.describe(value)}", list_node.span)
 
 

@@ -237,7 +237,8 @@ def run_step(node: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
         return _run_for(node, flow, frame, frame.names.get(id(node), "for"))
     if isinstance(node, syntax.Call):
         name = frame.names.get(id(node), _step_name(node))
-        value = evaluate(node, frame, join(frame.decisions, name))
+        adds = not (node.function.name == "residual" and node.body is not None)  # its steps belong to this body
+        value = evaluate(node, frame, join(frame.decisions, name) if adds else frame.decisions)
         return apply(value, flow, frame, name, node.span)
     value = evaluate(node, frame)
     name = node.name if isinstance(node, syntax.Name) else ""
@@ -376,9 +377,7 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     if v.is_none(value) or value is None:
         return None
     if isinstance(value, v.Invocation):
-        tied = frame.tied or value.used > 0
-        value.used += 1
-        inner = frame.but(path=join(frame.path, name), decisions=value.path, tied=tied)
+        inner = frame.using(value, path=join(frame.path, name), decisions=value.path)
         if isinstance(value.definition, v.UserOperator):
             if value.shared:
                 inner = inner.but(cuts=_copies_in(inner.path))
@@ -386,9 +385,8 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
         if isinstance(value.definition, Operator):
             return apply_operator(value.definition, value.arguments, flow, inner, span, value.spans)
         assert frame.apply_form is not None
-        return frame.apply_form(
-            value, flow, inner if value.name in ("parallel", "fuse") else frame.but(tied=tied), name, span
-        )
+        named = value.name in ("parallel", "fuse")
+        return frame.apply_form(value, flow, inner if named else inner.but(path=frame.path), name, span)
     if isinstance(value, v.Sequence):
         for step in value.steps:
             flow = apply(step, flow, frame, _site(step, name), own_place(step, span))
@@ -416,12 +414,11 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
             path=join(frame.path, name),
             decisions=value.path,
             present=frame.present,
-            tied=frame.tied or value.used > 0,
+            uses=frame.using(value).uses,
             incoming=flow if value.own_input else value.frame.incoming,
             regions=frame.regions,
             cuts=frame.cuts,
         )
-        value.used += 1
         return run_step(value.expr, flow, inner.but(names=step_names([value.expr])))
     if isinstance(value, Symbol):
         callable_names = (*frame.scope.operators, *ops.CATALOGUE, *library.OPERATORS)

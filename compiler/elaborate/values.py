@@ -152,6 +152,11 @@ class Form:
     doc: str
 
 
+Known = dict[tuple[str, str, int], str]
+"""What the first use of an operator decided, for its next uses: the paths of decisions, by the path that the place
+gives, where the expression stands, and how often that was met in this use."""
+
+
 @dataclass(eq=False)
 class Invocation:
     """An operator with its arguments. Its decisions are made at its first use and hold for all later ones."""
@@ -163,7 +168,7 @@ class Invocation:
     block: syntax.Block | None = None
     frame: Any = None  # where the block's names are looked up
     spans: Mapping[str, Span] = field(default_factory=dict)
-    used: int = 0
+    known: Known = field(default_factory=dict)
     shared: bool = False  # whether all copies of the step have one set of weights
 
     @property
@@ -213,7 +218,7 @@ class Text:
     expr: syntax.Expr
     frame: Any
     path: str
-    used: int = 0
+    known: Known = field(default_factory=dict)
     own_input: bool = False
 
 

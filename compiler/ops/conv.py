@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -34,7 +35,7 @@ from nasdsl.compiler.ops.common import (
     words,
 )
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
-from nasdsl.compiler.values.expr import Value, add, apply, both, choose, equal, floor_divide, multiply, negate
+from nasdsl.compiler.values.expr import Value, add, apply, both, choose, equal, floor_divide, multiply, negate, options
 from nasdsl.compiler.values.plain import Symbol
 
 STEPS = ("conv", "norm", "act")
@@ -52,6 +53,28 @@ def _has_bias(attrs: Attrs) -> Value:
 def _keeps_zero(attrs: Attrs, shift: bool) -> Value:
     unshifted = equal(attrs["norm"], NONE) if shift else True
     return both(negate(_has_bias(attrs)), unshifted, rests_at_zero(attrs))
+
+
+def _with_norm_and_bias(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
+    """Where a choice says whether there is a norm, the weights of both forms."""
+    norms = options(attrs["norm"])
+    if norms is not None and len(norms) == 1:
+        return {}
+    return {"norm": Symbol("batch"), **({"bias": True} if attrs["bias"] is None else {})}
+
+
+def _groups(c: int, d: int, columns: int) -> int:
+    """The most groups of a convolution from c to d channels whose filters have at least so many columns."""
+    common = math.gcd(c, d)
+    return next(g for g in range(c // columns, 0, -1) if common % g == 0)
+
+
+def _conv_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
+    found = _with_norm_and_bias(inputs, attrs, greatest)
+    if not is_plain(attrs["groups"]):
+        c, d = inputs[0].channels, attrs["out"]
+        found["groups"] = _groups(greatest(c), greatest(d), greatest(floor_divide(c, attrs["groups"])))
+    return found
 
 
 def _norm_follows(attrs: Attrs) -> bool:
@@ -149,6 +172,7 @@ CONV = Operator(
     module=f"{LAYERS}.conv:Conv",
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, attrs["groups"], attrs),
     shares=_conv_shares,
+    covers=_conv_covers,
     identities=Identities(keeps_zero=_keeps_zero),
     doc="convolution, batch norm, activation",
 )
@@ -185,6 +209,7 @@ DEPTHWISE = Operator(
     module=f"{LAYERS}.conv:Conv",
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, inputs[0].channels, attrs),
     shares=_depthwise_shares,
+    covers=_with_norm_and_bias,
     identities=Identities(keeps_zero=_keeps_zero),
     doc="one convolution for each channel by itself, batch norm, activation",
 )
@@ -216,14 +241,38 @@ def _skip_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
     return Cost(multiply(weights, output.pixels), weights)
 
 
+def _skip_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
+    c, d = inputs[0].channels, attrs["out"]
+    if is_plain(c, d, attrs["stride"]):
+        return {}
+    unchanged = both(equal(attrs["stride"], 1), equal(c, d))
+    return {"columns": greatest(choose(unchanged, 0, floor_divide(c, gcd(c, d))))}
+
+
+def _columns(x: Shape, attrs: Attrs) -> int:
+    """Of the filters of a skip; 0 where it passes its input on. Several settings together may need more than each."""
+    c, d = x.channels, attrs["out"]
+    needed: int = attrs.get("columns", 0 if attrs["stride"] == 1 and c == d else c // math.gcd(c, d))
+    return c // _groups(c, d, needed) if needed else 0
+
+
 def _skip_shares(
     full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
 ) -> dict[str, tuple[Index, ...]]:
-    ins, outs = (inputs[0].channels, small_inputs[0].channels), (full["out"], small["out"])
-    if small["stride"] == 1 and ins[1] == outs[1]:
+    columns = _columns(inputs[0], full), _columns(small_inputs[0], small)
+    if not columns[1]:
         return {}
-    columns = leading(*(c // gcd(c, d) for c, d in zip(ins, outs, strict=True)))
-    return trimmed({"conv.weight": (leading(*outs), columns, None, None)})
+    return trimmed({"conv.weight": (leading(full["out"], small["out"]), leading(*columns), None, None)})
+
+
+def _skip_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
+    columns = _columns(inputs[0], attrs)
+    return {
+        "inputs": inputs[0].channels,
+        "outputs": output.channels,
+        "stride": attrs["stride"],
+        "groups": inputs[0].channels // columns if columns else 0,
+    }
 
 
 SKIP = Operator(
@@ -233,13 +282,9 @@ SKIP = Operator(
     must=_skip_must,
     cost=_skip_cost,
     module=f"{LAYERS}.conv:Shortcut",
-    arguments=lambda inputs, output, attrs: {
-        "inputs": inputs[0].channels,
-        "outputs": output.channels,
-        "stride": attrs["stride"],
-        "groups": gcd(inputs[0].channels, output.channels),
-    },
+    arguments=_skip_arguments,
     shares=_skip_shares,
+    covers=_skip_covers,
     identities=KEEPS_ZERO._replace(passes=_unchanged),
     doc="the input itself, or where stride or width change a grouped 1x1 convolution without norm",
 )

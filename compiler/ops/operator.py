@@ -95,6 +95,10 @@ def _no_units(attrs: Attrs) -> tuple[UnitGroup, ...]:
     return ()
 
 
+def _as_they_are(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
+    return {}
+
+
 def _always(attrs: Attrs) -> Value:
     return True
 
@@ -149,6 +153,8 @@ class Operator:
         units: search units that the setting has.
         must: (input shapes, attrs) -> what has to hold for every choice, each with what to say where it does not.
         least: parameters that need the more weights the smaller they are.
+        covers: (input shapes, attrs, greatest) -> attributes of the setting that holds the weights of all, where those
+            are not each at its greatest: `greatest` gives a number that a value never exceeds.
         alive: condition under which the operator has an output at all (a MixConv without a channel has none).
         inputs: how many tensors it reads; -1 for any number (a branch bundle), of which it reads those that are there.
         needs: of any number of inputs, how many at the end have to be there: the boxes behind a pyramid's maps.
@@ -165,6 +171,7 @@ class Operator:
     units: Callable[[Attrs], tuple[UnitGroup, ...]] = _no_units
     must: Callable[[Sequence[Shape], Attrs], Iterable[tuple[Value, ShapeProblem]]] = _nothing
     least: tuple[str, ...] = ()
+    covers: Callable[[Sequence[Shape], Attrs, Callable[[Value], Any]], dict[str, Any]] = _as_they_are
     alive: Callable[[Attrs], Value] = _always
     inputs: int = 1
     needs: int = 0
