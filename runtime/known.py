@@ -5,7 +5,8 @@ Which architecture a row is, is written down in one of three ways:
 
 - nothing: columns have the names of the decisions, as `Encoding.to_table` writes them;
 - `column: arch, pattern: "|{cell.n1[n0].edge}~0|+|..."`: a text, with the paths of decisions in braces;
-- `rows: "module:function"`: a function of a row (a dict of its columns) that gives the decisions by path, as names.
+- `rows: name`: a function of a row (a dict of its columns) that gives the decisions by path, as names. It is an entry
+  point of the group `nasdsl.rows`; on the command line also `--set 'table.rows="module:function"'`.
 
 All columns that hold numbers are metrics. Records within records have names with dots: `metrics.seg.mIoU`.
 """
@@ -30,9 +31,9 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import suggest
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
-from nasdsl.runtime.evaluators import find_function
 from nasdsl.runtime.evolution.candidates import Rows
 from nasdsl.runtime.evolution.objectives import EvaluationError
+from nasdsl.runtime.functions import ROWS, find_function
 from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.settings import Settings
 
@@ -44,7 +45,7 @@ class TableSettings(Settings):
         file: a path, from the `.space` file's folder.
         list: in a JSON file that holds a record, under which name the list of rows stands.
         column, pattern: the column with the architecture, and how it is written, with the paths of decisions in braces.
-        rows: `module:function` that gives a row's decisions by path.
+        rows: the function that gives a row's decisions by path (`runtime/functions.py`).
     """
 
     file: str
@@ -179,7 +180,7 @@ def _reader(space: Space, settings: TableSettings) -> Any:
 
 
 def _by_function(name: str) -> Any:
-    function = find_function(name)
+    function = find_function(name, ROWS)
 
     def read(row: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
