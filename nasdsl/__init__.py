@@ -20,7 +20,7 @@ from typing import Any as _Any
 if TYPE_CHECKING:
     from nasdsl.compiler.architecture import Architecture
     from nasdsl.compiler.count import Count
-    from nasdsl.compiler.diagnostics import CompileError, Diagnostic
+    from nasdsl.compiler.diagnostics import CompileError, Diagnostic, NasdslError
     from nasdsl.compiler.population import Population
     from nasdsl.compiler.space import Space
     from nasdsl.compiler.supernet import Supernet
@@ -30,6 +30,7 @@ __all__ = [
     "CompileError",
     "Count",
     "Diagnostic",
+    "NasdslError",
     "Population",
     "Space",
     "Supernet",
@@ -53,6 +54,7 @@ _CLASSES = {
     "CompileError": "diagnostics",
     "Count": "count",
     "Diagnostic": "diagnostics",
+    "NasdslError": "diagnostics",
     "Population": "population",
     "Space": "space",
     "Supernet": "supernet",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from nasdsl.commands import describe
 from nasdsl.commands_size import whole_number
-from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.files import write_text
 from nasdsl.options import UsageError, add_defines, space_of
 
@@ -47,18 +46,14 @@ def report(args: Namespace) -> None:
 
     run = Path(args.run)
     out = run / "report.html" if args.out is None else Path(args.out)
-    try:
-        if args.storage is None and not run.is_dir():
-            raise RunError(f"there is no folder {run}")
-        url = database_url(run, args.storage)
-        space = _space(args, run)
-        study = read_study(url, args.study)
-        if not study.records:
-            raise RunError(f"the study `{study.name}` has no trials yet")
-        text = page(space, study, args.pictures)
-    except RunError as problem:
-        raise error("run", str(problem), None, help=problem.help) from None
-    write_text(out, text)
+    if args.storage is None and not run.is_dir():
+        raise RunError(f"there is no folder {run}")
+    url = database_url(run, args.storage)
+    space = _space(args, run)
+    study = read_study(url, args.study)
+    if not study.records:
+        raise RunError(f"the study `{study.name}` has no trials yet")
+    write_text(out, page(space, study, args.pictures))
     sys.stdout.write(f"{out}: {len(study.records):,} trials, {len(study.front):,} on the front\n")
 
 

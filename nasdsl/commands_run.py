@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.diagnostics import error
-from nasdsl.diagnosed import told
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, defines, space_of
 
@@ -106,10 +105,10 @@ def search(args: argparse.Namespace) -> int:
         options, overrides=_with_table(dict(options.overrides or {}), _evolve_overrides(args))
     )
     source, given = source_of(args.file), defines(args.defines)
-    if told(lambda: explores(source, args.space, given, args.runtime)):
-        found = told(lambda: explore(source, out, options, args.space, given, args.runtime, Bars()))
+    if explores(source, args.space, given, args.runtime):
+        found = explore(source, out, options, args.space, given, args.runtime, Bars())
         return _report_front(args, found)
-    result, _ = told(lambda: run(source, out, options, args.space, given, args.runtime, Bars()))
+    result, _ = run(source, out, options, args.space, given, args.runtime, Bars())
     _report(
         args,
         {
@@ -199,7 +198,7 @@ def train(args: argparse.Namespace) -> int:
         raise UsageError(f"--out names a .safetensors file, and not `{out}`")
     inherit = Path(args.inherit) if args.inherit is not None else None
     options = _options(args, _overrides(args, ""))
-    result = told(lambda: run(source_of(args.file), out, options, args.space, defines(args.defines), inherit, Bars()))
+    result = run(source_of(args.file), out, options, args.space, defines(args.defines), inherit, Bars())
     _report(args, {"out": str(out), "run": str(_run_folder(args)), **result.metrics, **result.costs})
     return 0
 
@@ -219,9 +218,7 @@ def eval(args: argparse.Namespace) -> int:
 
     weights = Path(args.weights) if args.weights is not None else None
     options = _options(args, {}, seed=0)
-    metrics = told(
-        lambda: evaluate_file(source_of(args.file), options, args.space, defines(args.defines), weights, args.batch)
-    )
+    metrics = evaluate_file(source_of(args.file), options, args.space, defines(args.defines), weights, args.batch)
     _report(args, metrics)
     return 0
 
@@ -259,7 +256,7 @@ def export(args: argparse.Namespace) -> int:
         if {"task", "mean", "std"} <= about.keys()
         else None
     )
-    files = told(lambda: export_python(network, out, task=task, space=space))
+    files = export_python(network, out, task=task, space=space)
     torch.manual_seed(0)
     difference = verify_python(files[0], network, torch.randn(2, shape.channels, shape.height, shape.width))
     if not difference < 1e-5:

@@ -41,20 +41,11 @@ def population_of(space: Space) -> Population:
     """All architectures of a space together.
 
     Raises:
-        CompileError: there are none, or nothing can be said of them all.
+        Infeasible, TooWide, UnreadableBudget: there are none, or nothing can be said of them all.
     """
-    from nasdsl.compiler.engine.budget import UnreadableBudget
-    from nasdsl.compiler.engine.limits import Infeasible, TooWide
     from nasdsl.compiler.population import Population
 
-    try:
-        return Population(space.graph)
-    except UnreadableBudget as problem:
-        raise error("unreadable-budget", str(problem), None) from None
-    except TooWide as problem:
-        raise error("too-wide", str(problem), None, help="fewer decisions in one requirement keep it exact") from None
-    except Infeasible as problem:
-        raise error("no-architecture", f"the space is empty: {problem}", None) from None
+    return Population(space.graph)
 
 
 # --- count ------------------------------------------------------------------------------------------------------------
@@ -83,11 +74,12 @@ def count_options(parser: ArgumentParser) -> None:
 
 
 def count(args: Namespace) -> None:
+    from nasdsl.compiler.count import count as count_exactly
     from nasdsl.compiler.count import decimal
-    from nasdsl.overview import counted, factor_rows
+    from nasdsl.overview import factor_rows
 
     space = space_of(args)
-    size = counted(space.graph)
+    size = count_exactly(space.graph)
     part = population_of(space).part({}) if size.budgets_left_out else None
     functions = _functions(space, size.total) if args.functions else None
     digits = decimal(size.total)
@@ -362,16 +354,11 @@ def sample_options(parser: ArgumentParser) -> None:
 
 
 def sample(args: Namespace) -> None:
-    from nasdsl.compiler.engine.limits import Infeasible
-
     space = space_of(args)
     population = population_of(space)
     if args.seed < 0:
         raise UsageError("a seed is a whole number from 0")
-    try:
-        matrix = population.draw(args.n, args.seed)
-    except Infeasible as problem:
-        raise error("nothing-inside", str(problem), None) from None
+    matrix = population.draw(args.n, args.seed)
     if args.different:
         from nasdsl.compiler.arrays.identity import unique
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.commands import describe
-from nasdsl.diagnosed import told
 
 if TYPE_CHECKING:
     from nasdsl.runtime.evolution.trial import Trial
@@ -37,7 +36,7 @@ def trials_options(parser: ArgumentParser) -> None:
 
 
 def trials(args: Namespace) -> None:
-    told(lambda: _list(args))
+    _list(args)
 
 
 def _list(args: Namespace) -> None:

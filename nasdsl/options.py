@@ -6,14 +6,17 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.files import source_of
 
 if TYPE_CHECKING:
     from nasdsl.compiler.space import Space
 
 
-class UsageError(Exception):
+class UsageError(NasdslError):
     """The command line itself is wrong: exit code 2."""
+
+    code = "usage"
 
 
 def add_file(parser: argparse.ArgumentParser, several: bool = False) -> None:

@@ -6,11 +6,13 @@ Whatever has `evaluate(architecture, seed) -> {metric: number}` is one (`evoluti
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.diagnostics import cause
 from nasdsl.compiler.space import Space
 from nasdsl.runtime.evolution.objectives import EvaluationError
 from nasdsl.runtime.functions import FUNCTIONS, find_function
@@ -34,8 +36,8 @@ def numbers(given: Any, where: str) -> dict[str, float]:
         if any(isinstance(value, bool | str) for value in metrics.values()):
             raise TypeError
         return {str(name): float(value) for name, value in metrics.items()}
-    except (TypeError, ValueError):
-        raise EvaluationError(f"{where} gave {given!r}, and neither a number nor numbers by name") from None
+    except (TypeError, ValueError, OverflowError):
+        raise EvaluationError(f"{where} gave {reprlib.repr(given)}, and neither a number nor numbers by name") from None
 
 
 class FunctionEvaluator:
@@ -55,8 +57,8 @@ class FunctionEvaluator:
     def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
         try:
             given = self.function(architecture.to_json(self.space.graph), self.space)
-        except Exception as problem:
-            raise EvaluationError(f"`{self.name}` raised {type(problem).__name__}: {problem}") from problem
+        except (Exception, SystemExit) as problem:  # it is the user's code that runs here
+            raise EvaluationError(f"`{self.name}` raised {cause(problem)}") from problem
         return numbers(given, f"`{self.name}`")
 
 

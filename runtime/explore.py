@@ -14,8 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from nasdsl.compiler.arrays.encoding import Encoding
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.engine.budget import UnreadableBudget
-from nasdsl.compiler.engine.limits import Infeasible, TooWide
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.write import write_pinned
@@ -96,14 +94,7 @@ def explore(
     settings = evolve_settings(space, options, runtime)
     space, evaluator, objectives = evaluator_for(space, source, name, defines or {}, options, settings)
     pool = evaluator.pool(Encoding(space.graph.decisions)) if isinstance(evaluator, Table) else None
-    try:
-        candidates = Candidates(space.graph, settings.window, settings.distinct == "function", pool, settings.draws)
-    except UnreadableBudget as problem:
-        raise error("unreadable-budget", str(problem), None) from None
-    except Infeasible as problem:
-        raise error("budget-too-small", str(problem), None) from None
-    except TooWide as problem:
-        raise error("too-wide", str(problem), None) from None
+    candidates = Candidates(space.graph, settings.window, settings.distinct == "function", pool, settings.draws)
     folder = options.run or Path("runs") / out.stem
     about = {
         "space": space.digest(),

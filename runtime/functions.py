@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from nasdsl.compiler.diagnostics import error, suggest
+from nasdsl.compiler.diagnostics import cause, error, suggest
 from nasdsl.compiler.space import SettingsSection
 from nasdsl.runtime.runs import RunError
 
@@ -49,8 +49,8 @@ def find_function(name: str, group: str) -> Callable[..., Any]:
         raise RunError(
             f"{missing}{by} is not found", "it is looked for in this folder and where Python looks"
         ) from None
-    except Exception as problem:
-        raise RunError(f"the module `{module}` cannot be imported: {type(problem).__name__}: {problem}") from problem
+    except (Exception, SystemExit) as problem:  # it is the user's code that runs here
+        raise RunError(f"the module `{module}` cannot be imported: {cause(problem)}") from problem
     finally:
         if added and here in sys.path:
             sys.path.remove(here)
@@ -68,9 +68,8 @@ def _installed(name: str, group: str) -> Callable[..., Any]:
         raise RunError(f"`{name}` is no function that is installed in `{group}`", suggest(name, points) or help)
     try:
         found: Any = points[name].load()
-    except Exception as problem:
-        reason = f"{type(problem).__name__}: {problem}"
-        raise RunError(f'"{name}" in "{group}" ({points[name].value}) does not load: {reason}') from problem
+    except (Exception, SystemExit) as problem:
+        raise RunError(f'"{name}" in "{group}" ({points[name].value}) does not load: {cause(problem)}') from problem
     if not callable(found):
         raise RunError(f'"{name}" in "{group}" ({points[name].value}) is no function')
     return found

@@ -8,21 +8,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.files import PART, write_text
 
 ABOUT = "run.json"
 """The file that makes a folder a run: what the run was started with."""
 
 
-class RunError(ValueError):
-    """A run's folder that cannot be used; the message is for the user."""
+class RunError(NasdslError):
+    """A run that cannot begin or go on: its folder, its trials, or what it evaluates with."""
 
-    def __init__(self, message: str, help: str = ""):
-        self.help = help
-        super().__init__(message)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return RunError, (str(self), self.help)  # to another process
+    code = "run"
 
 
 def is_part(file: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.diagnostics import NasdslError, error
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
@@ -22,7 +22,7 @@ from nasdsl.runtime.data import DataSplits, open_data
 from nasdsl.runtime.origin import write_origin
 from nasdsl.runtime.problem import Problem, Result, Silent, Watch, check_decisions, task_of
 from nasdsl.runtime.recipes import with_recipe
-from nasdsl.runtime.runs import RunError, RunFolder, clear
+from nasdsl.runtime.runs import RunFolder, clear
 from nasdsl.runtime.settings import Train, merged, read_settings
 from nasdsl.runtime.strategies import find_strategy
 from nasdsl.runtime.tasks import Task, find_task
@@ -183,18 +183,18 @@ def run_folder(
     }
     if options.latency is not None:
         identity["latency"] = content(Path(options.latency))
-    problem: tuple[str, str] | None = None
+    problem: NasdslError | None = None
     if fabric.is_global_zero:
         try:
             if options.fresh and path.is_dir():
                 clear(path)
             RunFolder(path, identity)
             write_origin(path, space)
-        except RunError as refused:
-            problem = (str(refused), refused.help)
+        except NasdslError as refused:
+            problem = refused
     problem = fabric.broadcast(problem)
     if problem is not None:
-        raise RunError(*problem)
+        raise problem
     return RunFolder(path, identity)
 
 

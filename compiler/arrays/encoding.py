@@ -86,8 +86,7 @@ class Encoding:
 
     def _known(self, path: str) -> None:
         if path not in self.decisions:
-            hint = suggest(path, self.decisions)
-            raise ArchitectureError(path, f"the space has no decision `{path}`" + (f"; {hint}" if hint else ""))
+            raise ArchitectureError(path, f"the space has no decision `{path}`", suggest(path, self.decisions))
 
     def _fill(self, matrix: Matrix, decision: Decision, values: Sequence[Any]) -> None:
         block = matrix[:, self.columns[decision.path]]
@@ -162,7 +161,7 @@ class Encoding:
             self._known(path)
         for path in self.decisions:
             if path not in table:
-                raise ArchitectureError(path, f"the table has no column `{path}`; where it is absent write None")
+                raise ArchitectureError(path, f"the table has no column `{path}`", "where it is absent write None")
         lengths = {len(column) for column in table.values()}
         if len(lengths) > 1:
             raise ValueError(f"the columns of the table have different lengths: {sorted(lengths)}")

@@ -129,9 +129,9 @@ class Search:
             metrics = self.evaluator.evaluate(architecture, trial.proposal.seed)
             values = self.objectives.of(metrics, trial.proposal.costs)
         except EvaluationError as problem:
-            self._fail(trial, str(problem))
+            self._fail(trial, problem.message)
             return
-        except BaseException:
+        except BaseException:  # an interrupt too: others shall not wait for what nobody does
             self.ledger.give_back(trial)
             raise
         self.ledger.finish(trial, values, metrics, time.monotonic() - start)
