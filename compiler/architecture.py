@@ -11,8 +11,9 @@ from typing import Any
 
 from nasdsl.compiler.decision import Decision, runs
 from nasdsl.compiler.diagnostics import NasdslError, suggest
-from nasdsl.compiler.expr import FAULTS, evaluate, holds
 from nasdsl.compiler.graph import Graph, Requirement
+from nasdsl.compiler.values.expr import evaluate, holds
+from nasdsl.compiler.values.plain import FAULTS
 
 
 class ArchitectureError(NasdslError, ValueError):

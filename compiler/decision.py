@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import combinations, permutations
 from typing import Any, Literal
 
-from nasdsl.compiler.expr import Expr, Kept, Value
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values.expr import Expr, Kept, Value
 
 Kind = Literal["choice", "subset", "order", "units"]
 

@@ -10,8 +10,8 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.eliminate import EXISTS, GREATEST, LEAST, Semiring, eliminate
 from nasdsl.compiler.engine.limits import Infeasible, spend
 from nasdsl.compiler.engine.network import Constraint, Network
-from nasdsl.compiler.expr import Expr, Remembering, Value, decisions_of, holds
 from nasdsl.compiler.graph import Graph, Requirement
+from nasdsl.compiler.values.expr import Expr, Remembering, Value, decisions_of, holds
 
 
 def structural(graph: Graph) -> tuple[Requirement, ...]:

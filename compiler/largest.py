@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from nasdsl.compiler import expr, ops
+from nasdsl.compiler import ops
 from nasdsl.compiler.decision import Units
-from nasdsl.compiler.expr import Among, Apply, Case, Expr, Kept, Slot, Value
+from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.graph import Graph, Node, Shape
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Among, Apply, Case, Expr, Kept, Slot, Value
+from nasdsl.compiler.values.function import FUNCTIONS, Interval
+from nasdsl.compiler.values.plain import is_number
 
 
 def largest_values(graph: Graph) -> dict[str, Any]:
@@ -36,62 +40,69 @@ Known = Mapping[str, frozenset[int]]
 
 def upper(value: Value, known: Known = MappingProxyType({})) -> Any:
     """A plain value that no choice exceeds: widths and kernel sizes of the weights that all choices share."""
-    return _Bounds(known).of(value, max)
+    return _Bounds(known).of(value)[1]
 
 
 def lower(value: Value, known: Known = MappingProxyType({})) -> Any:
     """A plain value that no choice falls below."""
-    return _Bounds(known).of(value, min)
+    return _Bounds(known).of(value)[0]
 
 
 class _Bounds:
-    """The greatest and the least that values can be, where some options of choices are known to be out.
+    """The least and the greatest that values can be, where some options of choices are known to be out.
 
     Parts that values share are looked at once: the sizes of deep networks are made of few parts, used over and over.
     """
 
     def __init__(self, known: Known) -> None:
         self.known = known
-        self.found: dict[tuple[int, bool], tuple[Expr, Any]] = {}  # the expression stays alive, its identity its own
+        self.found: dict[int, tuple[Expr, Interval]] = {}  # the expression stays alive, its identity its own
 
-    def of(self, value: Value, best: Callable[..., Any]) -> Any:
-        """With `best` either `max` or `min`."""
+    def of(self, value: Value) -> Interval:
+        """Plain values of the same form; twice the first possible one of what has no order."""
         if isinstance(value, Units):
-            return value.fix(tuple(range(value.n)) if best is max else ())
+            return value.fix(()), value.fix(tuple(range(value.n)))
         if isinstance(value, tuple):
-            return tuple(self.of(item, best) for item in value)
+            pairs = [self.of(item) for item in value]
+            return tuple([low for low, _ in pairs]), tuple([high for _, high in pairs])
         if isinstance(value, dict):
-            return {key: self.of(item, best) for key, item in value.items()}
+            found = {key: self.of(item) for key, item in value.items()}
+            return {key: low for key, (low, _) in found.items()}, {key: high for key, (_, high) in found.items()}
         if not isinstance(value, Expr):
-            return value
-        key = (id(value), best is max)
-        if key not in self.found:
-            self.found[key] = (value, self._of(value, best))
-        return self.found[key][1]
+            return value, value
+        if id(value) not in self.found:
+            self.found[id(value)] = (value, self._of(value))
+        return self.found[id(value)][1]
 
-    def _of(self, value: Expr, best: Callable[..., Any]) -> Any:
+    def _of(self, value: Expr) -> Interval:
         if isinstance(value, Kept):
-            return value.n if best is max else 0
+            return 0, value.n
         if isinstance(value, Case | Slot):
             values = value.values
             if isinstance(value, Case) and value.path in self.known:
                 values = tuple(values[i] for i in sorted(self.known[value.path]))
-            return best(values) if all(expr.is_number(v) for v in values) else values[0]
-        if isinstance(value, Among):
-            return True
-        if isinstance(value, Apply):
-            if value.function == "if":
-                options = [self.of(branch, best) for branch in _possible(value, self.known)]
-                return best(options) if all(expr.is_number(v) for v in options) else options[0]
-            if value.function in ("div", "floordiv", "ceildiv"):
-                divisor = self.of(value.args[1], min if best is max else max)  # never 0 where the quotient is used
-                return expr.FUNCTIONS[value.function](self.of(value.args[0], best), divisor or 1)
-            if value.function in ("add", "mul", "floor", "ceil", "max", "min", "round"):
-                return expr.FUNCTIONS[value.function](*[self.of(arg, best) for arg in value.args])
-            possible = expr.options(value)  # of what need not rise with its arguments, such as an item of a list
-            if possible is not None and all(expr.is_number(option) for option in possible):
-                return best(possible)
-        return True  # a condition
+            return _span(values)
+        if not isinstance(value, Apply):
+            return False, True  # a condition
+        function = FUNCTIONS[value.function]
+        if function.picks:
+            return _hull([self.of(branch) for branch in _possible(value, self.known)])
+        possible = expr.options(value) if function.bounds is None else None
+        if possible is not None:
+            return _span(sorted(possible, key=str))
+        found = None if function.bounds is None else function.bounds(*[self.of(arg) for arg in value.args])
+        if found is None:
+            raise TooWide(f"the least and the greatest value of `{value.function}`", len(value.decisions), 1)
+        return found
+
+
+def _span(values: Sequence[Any]) -> Interval:
+    return (min(values), max(values)) if all(map(is_number, values)) else (values[0], values[0])
+
+
+def _hull(intervals: Sequence[Interval]) -> Interval:
+    ends = [end for interval in intervals for end in interval]
+    return _span(ends)
 
 
 def _possible(value: Apply, known: Known) -> tuple[Value, ...]:
@@ -119,10 +130,10 @@ def largest_node(graph: Graph, node: Node) -> tuple[Mapping[str, Any], tuple[Sha
     inputs = tuple(_largest_shape(graph.nodes[edge.source].shape, bounds) for edge in node.inputs)
     operator = ops.find(node.op) if node.kind == "operator" else None
     least = () if operator is None else operator.least
-    attrs = {name: bounds.of(value, min if name in least else max) for name, value in node.attrs.items()}
+    attrs = {name: bounds.of(value)[0 if name in least else 1] for name, value in node.attrs.items()}
     return attrs, inputs, _largest_shape(node.shape, bounds)
 
 
 def _largest_shape(shape: Shape, bounds: _Bounds) -> Shape:
     parts = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
-    return Shape(*[bounds.of(part, max) for part in parts])
+    return Shape(*[bounds.of(part)[1] for part in parts])

@@ -14,13 +14,14 @@ from typing import Any
 
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.engine.cells import ABSENT, Cell
+from nasdsl.compiler.engine.cells import Cell
 from nasdsl.compiler.engine.eliminate import COUNT, Step, eliminate
 from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.engine.members import Members
 from nasdsl.compiler.engine.network import Constraint, Network
 from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.values.plain import ABSENT
 
 
 def sample(graph: Graph, n: int, seed: int) -> list[Architecture]:

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasdsl.compiler import expr, ops
-from nasdsl.compiler.expr import Value
+from nasdsl.compiler import ops
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_node, largest_values
 from nasdsl.compiler.ops.operator import Index
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.slices import Slice, copy_weights, take
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.plain import FAULTS, is_number
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def _covering(a: Setting, b: Setting) -> Setting:
 def _larger(a: Any, b: Any, pick: Callable[..., Any] = max) -> Any:
     if isinstance(a, dict) and isinstance(b, dict):
         return {key: _larger(a.get(key, b.get(key)), b.get(key, a.get(key)), pick) for key in {**a, **b}}
-    return pick(a, b) if expr.is_number(a) and expr.is_number(b) else a
+    return pick(a, b) if is_number(a) and is_number(b) else a
 
 
 class Supernet(nn.Module):
@@ -358,7 +360,7 @@ class _Pinned:
             return True
         try:
             return bool(expr.evaluate(condition, self._known))
-        except expr.FAULTS:
+        except FAULTS:
             return False
 
     def value(self, path: str) -> Any:

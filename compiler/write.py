@@ -15,7 +15,6 @@ from nasdsl.compiler.architecture import canonical
 from nasdsl.compiler.decision import Decision, FixedUnits
 from nasdsl.compiler.elaborate.settings import expression
 from nasdsl.compiler.elaborate.values import show
-from nasdsl.compiler.expr import FAULTS, evaluate
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.ops.operator import Operator
@@ -24,6 +23,8 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space, content_hash
 from nasdsl.compiler.tables import tables
 from nasdsl.compiler.unparse import unparse, unparse_expr
+from nasdsl.compiler.values.expr import evaluate
+from nasdsl.compiler.values.plain import FAULTS
 
 WIDTH = 120
 INDENT = 2

@@ -218,7 +218,8 @@ def _states(space: Space) -> dict[str, str]:
 
 
 def _there(decision: Decision, values: Any) -> bool:
-    from nasdsl.compiler.expr import FAULTS, evaluate
+    from nasdsl.compiler.values.expr import evaluate
+    from nasdsl.compiler.values.plain import FAULTS
 
     try:
         return evaluate(decision.present, values) is not False

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.commands import as_json, describe
 from nasdsl.compiler.diagnostics import error
-from nasdsl.compiler.expr import is_number
 from nasdsl.compiler.files import write_text
+from nasdsl.compiler.values.plain import is_number
 from nasdsl.options import UsageError, add_budget, add_format, add_space, space_of
 from nasdsl.report import Paint, table, thousands, wants_colour, width_of
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import prod
 from typing import Any
 
-from nasdsl.compiler import expr, syntax
+from nasdsl.compiler import syntax
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import node_cost, total_cost
 from nasdsl.compiler.count import Count, brief, decimal
@@ -21,6 +21,7 @@ from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.space import Space
+from nasdsl.compiler.values import expr
 from nasdsl.report import memory, table, thousands
 
 # --- Exact answers ----------------------------------------------------------------------------------------------------

@@ -11,10 +11,10 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.engine.direction import Directions
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
-from nasdsl.compiler.expr import holds
 from nasdsl.compiler.extremes import greatest, least, structural
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.values.expr import holds
 
 PATIENCE = 1_000_000
 """Table entries that an exact search may take: about a second."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from nasdsl.compiler import expr, ops
+from nasdsl.compiler import ops
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import Units
 from nasdsl.compiler.diagnostics import CompileError, error
@@ -26,6 +26,7 @@ from nasdsl.compiler.graph import Node
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.supernet import Setting, Supernet, setting_of
+from nasdsl.compiler.values import expr
 
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
 """The shares of its units at which an operator is measured; without units once."""

@@ -21,11 +21,11 @@ from nasdsl.compiler.architecture import Architecture, canonical, is_present
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
-from nasdsl.compiler.expr import decisions_of, holds
 from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import Numbering
+from nasdsl.compiler.values.expr import decisions_of, holds
 from nasdsl.runtime.ends import Ends, is_size
 from nasdsl.runtime.limits import Limits, window_of
 from nasdsl.runtime.settings import Settings

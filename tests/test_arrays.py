@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import random
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nasdsl import spaces
-from nasdsl.compiler import cost, expr
+from nasdsl.compiler import cost
 from nasdsl.compiler.architecture import Architecture, ArchitectureError
 from nasdsl.compiler.architecture import canonical as canonical_value
 from nasdsl.compiler.arrays import vector
@@ -24,11 +25,14 @@ from nasdsl.compiler.arrays.evaluator import Evaluator
 from nasdsl.compiler.arrays.vector import Program, evaluate_rows
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.engine.cells import ABSENT as ABSENT_VALUE
-from nasdsl.compiler.engine.cells import cells_of, value_at
-from nasdsl.compiler.expr import Apply, Case, Has, Kept, Slot, Symbol, Total, Value, add, at_most, less
+from nasdsl.compiler.engine.cells import cells_of
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Apply, Case, Has, Kept, Slot, Total, Value, add, at_most, less, value_at
+from nasdsl.compiler.values.function import FUNCTIONS, Function
+from nasdsl.compiler.values.plain import ABSENT as ABSENT_VALUE
+from nasdsl.compiler.values.plain import Symbol, is_number
 from tests.enumeration import conditions, cost_of, decisions, enumerate_all, graphs, measured, numbers, space, worth
 
 thorough = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -259,11 +263,12 @@ def test_the_same_seed_gives_the_same_draws() -> None:
 
 PLAIN = (0, 1, 2, -3, Fraction(1, 2), Fraction(-7, 3), 2**61, Symbol("conv"), True, 0.5, (1, 2))
 ITEMS = (1, 2, 5, Fraction(3, 4), Symbol("a"), Symbol("b"), False, 2**62, 0.25)
-ARITY = {
-    **dict.fromkeys(("floor", "ceil", "round", "not", "level"), 1),
-    **dict.fromkeys(("div", "floordiv", "ceildiv", "mod", "pow", "min", "eq", "lt", "le", "gcd", "divides"), 2),
-    **dict.fromkeys(("add", "mul", "max", "and", "or", "if"), 3),
-}
+
+
+def arity(function: Function) -> int:
+    """How many arguments a function takes; three where it takes any number."""
+    parameters = inspect.signature(function.plain).parameters.values()
+    return 3 if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(parameters)
 
 
 @st.composite
@@ -283,17 +288,15 @@ def values(draw: st.DrawFn, made: list[Decision], depth: int) -> Value:
     if kind == 2:
         return (draw(values(made, depth - 1)), draw(values(made, depth - 1)))
     if kind == 3:
-        return Apply("in", (draw(values(made, depth - 1)), (1, 2, Symbol("a"), 0)))
-    if kind == 4:
         return Apply("lookup", (((1, Symbol("x")), (2, 7), (Symbol("a"), 3)), draw(values(made, depth - 1))))
-    function = draw(st.sampled_from(sorted(ARITY)))
-    return Apply(function, tuple(draw(values(made, depth - 1)) for _ in range(ARITY[function])))
+    function = FUNCTIONS[draw(st.sampled_from(sorted(FUNCTIONS)))]
+    return Apply(function.name, tuple(draw(values(made, depth - 1)) for _ in range(arity(function))))
 
 
 def same(mine: Any, theirs: Any) -> bool:
     if isinstance(theirs, tuple) and isinstance(mine, tuple):
         return len(mine) == len(theirs) and all(map(same, mine, theirs))
-    if isinstance(theirs, float) and expr.is_number(mine):
+    if isinstance(theirs, float) and is_number(mine):
         return mine == theirs or math.isclose(mine, theirs, rel_tol=1e-9) or (mine != mine and theirs != theirs)
     return mine is theirs or mine == theirs
 

@@ -23,7 +23,6 @@ from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.expr import Case, Symbol, evaluate
 from nasdsl.compiler.graph import Graph, Shape
 from nasdsl.compiler.largest import largest_values, lower, upper
 from nasdsl.compiler.layers import attend
@@ -34,6 +33,8 @@ from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.values.expr import Case, evaluate
+from nasdsl.compiler.values.plain import Symbol
 from nasdsl.runtime.export import export_python, verify_python
 
 

@@ -21,7 +21,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.expr import Case, evaluate
 from nasdsl.compiler.graph import Graph, Shape
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.layers.detection import (
@@ -42,6 +41,7 @@ from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.values.expr import Case, evaluate
 from nasdsl.runtime.export import export_python, verify_python
 
 Box = Sequence[float]

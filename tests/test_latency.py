@@ -12,13 +12,13 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from nasdsl.compiler import expr
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.values import expr
 from nasdsl.runtime import latency as measuring
 from nasdsl.runtime.data import open_data
 from nasdsl.runtime.latency import SHARES, Latency, profile, setting_key, time_setting

@@ -22,7 +22,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nasdsl.compiler import ops
 from nasdsl.compiler.decision import FixedUnits, Units, count_of
-from nasdsl.compiler.expr import Case, Expr, Kept, Symbol, decisions_of, evaluate, terms
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.layers import attend
 from nasdsl.compiler.layers.mixconv import MixConv
@@ -30,6 +29,8 @@ from nasdsl.compiler.layers.transformer import LightTransformer
 from nasdsl.compiler.ops import CATALOGUE, find, plugins, signature
 from nasdsl.compiler.ops.operator import REQUIRED, Cost, Operator, ShapeProblem
 from nasdsl.compiler.plugins import PluginError
+from nasdsl.compiler.values.expr import Case, Expr, Kept, decisions_of, evaluate, terms
+from nasdsl.compiler.values.plain import Symbol
 
 Setting = tuple[str, tuple[Any, ...], dict[str, Any]]
 

@@ -17,9 +17,9 @@ import nasdsl
 from nasdsl.cli import main
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
-from nasdsl.compiler.expr import evaluate
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.sample import Numbering
+from nasdsl.compiler.values.expr import evaluate
 
 TEXT = """\
 space small {

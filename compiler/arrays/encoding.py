@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from nasdsl.compiler.architecture import Architecture, ArchitectureError, canonical, value_from_json, value_to_json
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import suggest
-from nasdsl.compiler.engine.cells import ABSENT as NO_VALUE
 from nasdsl.compiler.engine.cells import Cell, Patterns
+from nasdsl.compiler.values.plain import ABSENT as NO_VALUE
 
 ABSENT = -1
 """What stands in all columns of an absent decision."""

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.compiler import cost, expr
+from nasdsl.compiler import cost
 from nasdsl.compiler.architecture import ArchitectureError
 from nasdsl.compiler.arrays.encoding import ABSENT, Encoding, Matrix, tidy, within
 from nasdsl.compiler.arrays.series import MISSING, Series
 from nasdsl.compiler.arrays.vector import ROWS, Program, assignment
 from nasdsl.compiler.engine.network import cost_terms
-from nasdsl.compiler.expr import Apply, Total, Value
 from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Apply, Total, Value
+from nasdsl.compiler.values.plain import FAULTS, Absent
 
 
 class Evaluator:
@@ -68,10 +70,10 @@ class Evaluator:
         """Raises the error that tells why a row has no cost."""
         try:
             expr.evaluate(self._totals[name], assignment(self.encoding, matrix[row]))
-        except expr.Absent as missing:
+        except Absent as missing:
             path = str(missing.args[0])
             raise ArchitectureError(path, f"row {row}: `{path}` is absent, but {name} depends on it") from None
-        except expr.FAULTS as fault:
+        except FAULTS as fault:
             raise ValueError(f"row {row}: {name} has no value ({type(fault).__name__}: {fault})") from None
 
     # form

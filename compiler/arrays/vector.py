@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from nasdsl.compiler.arrays import series
 from nasdsl.compiler.arrays.encoding import ABSENT, Encoding, Matrix, is_empty
 from nasdsl.compiler.arrays.series import UNCLEAR, Series, State
-from nasdsl.compiler.engine.cells import ABSENT as NO_VALUE
-from nasdsl.compiler.engine.cells import value_at
-from nasdsl.compiler.expr import Apply, Expr, Has, Slot, Value
+from nasdsl.compiler.values.expr import Apply, Expr, Has, Slot, Value, value_at
+from nasdsl.compiler.values.function import FUNCTIONS
+from nasdsl.compiler.values.plain import ABSENT as NO_VALUE
 
 LARGEST = 1 << 16  # entries of a table
 SHARED = 1 << 12  # entries of a table that brings summands over different decisions together
@@ -36,8 +36,6 @@ CELLS = 1 << 24  # of a chunk of a wide matrix
 
 Digit: TypeAlias = tuple[str, int]
 """A decision's path, and an item of a subset or a position of an order (0 for a choice or units). Digit 0: absent."""
-
-ASSOCIATIVE = frozenset(("add", "mul", "and", "or", "min", "max"))
 
 
 def evaluate_rows(value: Value, encoding: Encoding, matrix: Matrix) -> Series:
@@ -220,7 +218,7 @@ class _Plan:
         if not isinstance(value, Apply):
             return self._append(_Step(value, (), _gatherer(value), tuple(map(self.step, _inside(value)))))
         args: Sequence[Value] = value.args
-        if value.function in ASSOCIATIVE and len(args) > 2:
+        if FUNCTIONS[value.function].associative and len(args) > 2:
             return self._append(_Step(value, (), value.function, tuple(self._bundled(value.function, args))))
         return self._append(_Step(value, (), value.function, tuple(map(self.step, args))))
 

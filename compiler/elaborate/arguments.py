@@ -7,16 +7,18 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from nasdsl.compiler import expr, syntax
+from nasdsl.compiler import syntax
 from nasdsl.compiler.decision import FixedUnits, Units
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error, suggest
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.frame import Frame, Scope, each, join
 from nasdsl.compiler.elaborate.habits import near, near_argument
-from nasdsl.compiler.expr import Expr, Symbol
 from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.ops.operator import REQUIRED, Operator, Param
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Expr
+from nasdsl.compiler.values.plain import Symbol
 
 Evaluate = Callable[[syntax.Expr, Frame, str], Any]
 

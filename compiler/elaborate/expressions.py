@@ -8,15 +8,17 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from nasdsl.compiler import expr, ops, syntax
+from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.arguments import bind_arguments, bind_formals
 from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, Broken, Frame, Scope, each, join
 from nasdsl.compiler.elaborate.habits import near, near_operator
-from nasdsl.compiler.expr import Expr, Symbol, Total
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Expr, Total
+from nasdsl.compiler.values.plain import Symbol
 
 MOST_ITEMS = 1_000_000  # of anything that is counted, such as search units
 MOST_LISTED = 20_000  # of a list

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from nasdsl.compiler import expr
 from nasdsl.compiler.decision import Decision, Kind
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate.values import Flow, Invocation, Tensor, UserFusion, UserOperator
 from nasdsl.compiler.engine.limits import TooWide
-from nasdsl.compiler.expr import Value
 from nasdsl.compiler.extremes import counterexample
 from nasdsl.compiler.graph import Edge, Graph, Node, NodeKind, Requirement, Shape
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Value
 
 MOST_NODES = 20_000
 """A space that unrolls to more nodes than this is a mistake (`repeat 1G`), to be said before memory runs out."""

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler import expr, syntax
+from nasdsl.compiler import syntax
 from nasdsl.compiler.decision import Units
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import as_number, evaluate, integer, items_of, number
 from nasdsl.compiler.elaborate.frame import Frame, Made, join
-from nasdsl.compiler.expr import Among, Expr, Has, Slot, Symbol, decisions_of
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Among, Expr, Has, Slot, decisions_of
+from nasdsl.compiler.values.plain import Symbol
 
 MOST_OPTIONS = 4_096
 
@@ -346,7 +348,7 @@ def _level_of(node: syntax.Call, frame: Frame, path: str) -> Any:
     (given,) = _arguments(node)
     scale = number(given, frame, path)
     try:
-        return expr.apply("level", scale)
+        return expr.apply("level_of", scale)
     except ValueError:
         raise error("bad-scale", f"{v.show(scale)} is not 1/2^n", given.span) from None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nasdsl.compiler import expr, syntax
+from nasdsl.compiler import syntax
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
@@ -26,15 +26,16 @@ from nasdsl.compiler.elaborate.resolve import MOST_FOUND, NETWORKS, SLOTS, missp
 from nasdsl.compiler.elaborate.settings import expression, read_section
 from nasdsl.compiler.elaborate.steps import apply, or_else, run_body, run_let, run_require, try_labelled, try_let
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
-from nasdsl.compiler.engine.cells import ABSENT, FAULT, value_at
 from nasdsl.compiler.engine.limits import TooWide, bounded
-from nasdsl.compiler.expr import Symbol, Value
 from nasdsl.compiler.extremes import conflict, counterexample
 from nasdsl.compiler.graph import Edge, Graph, Requirement, Shape
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space, content_hash
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Value, value_at
+from nasdsl.compiler.values.plain import ABSENT, FAULT, Symbol
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from nasdsl.compiler import expr, ops, syntax
+from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
@@ -15,10 +15,12 @@ from nasdsl.compiler.elaborate.expressions import condition, evaluate, items_of,
 from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, FATAL, Broken, Frame, Labels, Scope, each, join, mismatch
 from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
-from nasdsl.compiler.expr import Among, Apply, Case, Expr, Symbol, Value
 from nasdsl.compiler.graph import Edge, Shape
 from nasdsl.compiler.ops.operator import Operator, ShapeProblem
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Among, Apply, Case, Expr, Value
+from nasdsl.compiler.values.plain import Symbol
 
 DEEPEST = 128
 """Copies under a searchable count. Each can be the last, so that the work of every analysis grows with the square."""

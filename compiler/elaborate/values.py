@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from nasdsl.compiler import syntax
 from nasdsl.compiler.decision import FixedUnits as FixedUnits
 from nasdsl.compiler.decision import Units as Units
-from nasdsl.compiler.expr import Case, Expr, Slot, Symbol, Value
-from nasdsl.compiler.expr import is_number as is_number
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values.expr import Case, Expr, Slot, Value
+from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.plain import is_number as is_number
 
 if TYPE_CHECKING:
     from nasdsl.compiler.ops.operator import Operator

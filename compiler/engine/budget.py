@@ -20,8 +20,9 @@ from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.engine.lookup import Lookup
 from nasdsl.compiler.engine.room import Room, member, scan
 from nasdsl.compiler.engine.squeeze import Squeeze, work
-from nasdsl.compiler.expr import Apply, Expr, Total, Value, decisions_of, is_number
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.values.expr import Apply, Expr, Total, Value, decisions_of
+from nasdsl.compiler.values.plain import is_number
 
 MOST_KEPT = 1 << 23  # entries of all tables of what fits
 

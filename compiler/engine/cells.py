@@ -10,43 +10,10 @@ from typing import Any
 
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.limits import TooWide
-from nasdsl.compiler.expr import (
-    FAULTS,
-    Absent,
-    Apply,
-    Expr,
-    Has,
-    Kept,
-    Slot,
-    Value,
-    evaluate,
-)
+from nasdsl.compiler.values.expr import Apply, Expr, Has, Kept, Slot, Value, value_at
+from nasdsl.compiler.values.plain import ABSENT, FAULT
 
 MOST_PATTERNS = 40_000  # of one subset or order
-
-
-class _Nothing:
-    """What a value is where it has none."""
-
-    def __init__(self, word: str):
-        self.word = word
-
-    def __repr__(self) -> str:
-        return self.word
-
-
-ABSENT = _Nothing("absent")  # the value hangs on a decision that does not exist
-FAULT = _Nothing("fault")  # a function outside its domain, such as a division by zero
-
-
-def value_at(value: Value, values: Mapping[str, Any]) -> Any:
-    """As `expr.evaluate`, with ABSENT and FAULT in place of exceptions."""
-    try:
-        return evaluate(value, values)
-    except Absent:
-        return ABSENT
-    except FAULTS:
-        return FAULT
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from nasdsl.compiler.engine.eliminate import elimination_order
 from nasdsl.compiler.engine.layers import Layer, Weights
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, spend
 from nasdsl.compiler.engine.network import Factor, Network
-from nasdsl.compiler.expr import decisions_of
+from nasdsl.compiler.values.expr import decisions_of
 
 MOST_ARCS = 1 << 18  # of one decision
 MOST_COMPARED = 1 << 14  # states between two decisions that are compared with each other

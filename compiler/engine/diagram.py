@@ -29,15 +29,16 @@ from numpy.typing import NDArray
 from nasdsl.compiler.arrays.encoding import Encoding, Inside
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.alias import Alias
-from nasdsl.compiler.engine.cells import ABSENT, Cell
+from nasdsl.compiler.engine.cells import Cell
 from nasdsl.compiler.engine.chain import chain, whole
 from nasdsl.compiler.engine.cheapest import best_behind, paths_in_order
 from nasdsl.compiler.engine.layers import Ints, Layer, Layering, Weights, join, moments, segments
 from nasdsl.compiler.engine.lookup import Lookup
 from nasdsl.compiler.engine.members import Members
 from nasdsl.compiler.engine.network import Constraint, Network
-from nasdsl.compiler.expr import Value
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.plain import ABSENT
 
 Paths: TypeAlias = NDArray[np.int32]
 """[n, layers]: the arc that each architecture takes in each layer."""

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.engine.cells import ABSENT, FAULT, Cell, cells_of, ends_of_cells, structure, value_at
+from nasdsl.compiler.engine.cells import Cell, cells_of, ends_of_cells, structure
 from nasdsl.compiler.engine.direction import Directions
 from nasdsl.compiler.engine.limits import WIDEST, TooWide, spend
-from nasdsl.compiler.expr import FAULTS, FUNCTIONS, Apply, Case, Expr, Value, multiply
+from nasdsl.compiler.values.expr import Apply, Case, Expr, Value, multiply, value_at
+from nasdsl.compiler.values.function import FUNCTIONS
+from nasdsl.compiler.values.plain import ABSENT, FAULT, FAULTS
 
 DIRECT = 128  # a factor whose table would have more entries is split by intermediates
 
@@ -51,9 +53,6 @@ class Factor:
     scope: tuple[int, ...]
     table: dict[tuple[int, ...], Any]
     origin: int = -1
-
-
-ASSOCIATIVE = frozenset(("and", "or", "add", "mul", "min", "max"))
 
 
 @dataclass
@@ -141,7 +140,7 @@ class Network:
             return self._atoms[i].setdefault(value, Term("", (), (i,), []))
         assert isinstance(value, Apply)
         args: Sequence[Value] = value.args
-        if value.function in ASSOCIATIVE:
+        if FUNCTIONS[value.function].associative:
             args = _grouped(value.function, args)
         return self._apply(value.function, tuple([self.term(a) for a in args]))
 
@@ -265,7 +264,7 @@ class Network:
     def _split(self, term: Term, limit: int) -> Term:
         args = [self._narrow(a, limit) for a in term.args]
         args = [self._intermediate(a) if len(a.scope) > 1 or self._finer(a) else a for a in args]
-        if term.function in ASSOCIATIVE:
+        if FUNCTIONS[term.function].associative:
             fixed = [a for a in args if not a.scope]
             moving = [a for a in args if a.scope]
             while len(moving) > 2:  # all the way: terms that begin alike then share their partial results
@@ -303,11 +302,12 @@ class Network:
             place = places[term.scope[0]]
             return lambda key: values[key[place]]
         parts = [self._closure(a, places) for a in term.args]
-        if term.function in ("and", "or"):
-            return _junction(parts, decided=term.function == "or")
-        if term.function == "if":
+        function = FUNCTIONS[term.function]
+        if function.decided is not None:
+            return _junction(parts, function.decided)
+        if function.picks:
             return _conditional(*parts)
-        return _call(FUNCTIONS[term.function], parts)
+        return _call(function.plain, parts)
 
     def _relate(self, term: Term, wanted: bool) -> None:
         term = self._narrow(term)

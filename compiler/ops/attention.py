@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nasdsl.compiler.expr import Symbol, Value, add, apply, choose, equal, floor_divide, less, multiply
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     LAYERS,
@@ -22,6 +21,8 @@ from nasdsl.compiler.ops.common import (
     word,
 )
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Index, Operator, Param, ShapeProblem
+from nasdsl.compiler.values.expr import Value, add, apply, choose, equal, floor_divide, less, multiply
+from nasdsl.compiler.values.plain import Symbol
 
 OUT = Param("out", "positive", doc="width that qk and value are shares of; the output has value * out channels")
 QK = Param("qk", "number", 1, doc="channels of the queries, and of the keys, as a share of out")

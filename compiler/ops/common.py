@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasdsl.compiler.decision import Units, count_of, kept_of
-from nasdsl.compiler.expr import FUNCTIONS, Case, Expr, Symbol, Value, apply, ceil_divide, divide, either, equal, negate
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.operator import Attrs, Index, Param, ShapeProblem
-
-FUNCTIONS.setdefault("gcd", math.gcd)
+from nasdsl.compiler.values.expr import Case, Expr, Value, apply, ceil_divide, divide, either, equal, negate
+from nasdsl.compiler.values.plain import Symbol
 
 NONE = Symbol("none")
 ACTIVATIONS = (

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler.expr import Symbol, Value, add, apply, both, choose, equal, floor_divide, multiply, negate
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     ACTIVATIONS,
@@ -36,6 +35,8 @@ from nasdsl.compiler.ops.common import (
     words,
 )
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
+from nasdsl.compiler.values.expr import Value, add, apply, both, choose, equal, floor_divide, multiply, negate
+from nasdsl.compiler.values.plain import Symbol
 
 STEPS = ("conv", "norm", "act")
 DILATION = Param("dilation", "positive", 1, doc="distance between the pixels under the kernel")

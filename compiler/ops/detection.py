@@ -12,22 +12,6 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from nasdsl.compiler.expr import (
-    FUNCTIONS,
-    Case,
-    Expr,
-    Value,
-    add,
-    apply,
-    both,
-    choose,
-    equal,
-    floor_divide,
-    is_number,
-    less,
-    multiply,
-    negate,
-)
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     LAYERS,
@@ -55,8 +39,21 @@ from nasdsl.compiler.ops.operator import (
     Param,
     ShapeProblem,
 )
-
-FUNCTIONS.setdefault("len", len)
+from nasdsl.compiler.values.expr import (
+    Case,
+    Expr,
+    Value,
+    add,
+    apply,
+    both,
+    choose,
+    equal,
+    floor_divide,
+    less,
+    multiply,
+    negate,
+)
+from nasdsl.compiler.values.plain import is_number
 
 Condition = tuple[Value, ShapeProblem]
 """What has to hold for every choice, and what to say where it does not."""

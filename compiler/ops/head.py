@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nasdsl.compiler.expr import Value, add, both, choose, multiply, negate
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, OUT, a_map, act_param, leading, rests_at_zero, trimmed, within, word
 from nasdsl.compiler.ops.operator import Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
+from nasdsl.compiler.values.expr import Value, add, both, choose, multiply, negate
 
 
 def _vector(channels: Value, x: Shape) -> Shape:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nasdsl.compiler.expr import Expr, Symbol, Value, add, apply, choose, equal
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, is_plain
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Operator, Param, ShapeProblem
 from nasdsl.compiler.ops.resample import MODES
+from nasdsl.compiler.values.expr import Expr, Value, add, apply, choose, equal
+from nasdsl.compiler.values.plain import Symbol
 
 FINEST = Symbol("finest")
 

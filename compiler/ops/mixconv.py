@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasdsl.compiler.decision import FixedUnits, Units, count_of
-from nasdsl.compiler.expr import Value, add, choose, either, equal, less, multiply
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     EPS,
@@ -31,6 +30,7 @@ from nasdsl.compiler.ops.common import (
     word,
 )
 from nasdsl.compiler.ops.operator import Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem, UnitGroup
+from nasdsl.compiler.values.expr import Value, add, choose, either, equal, less, multiply
 
 
 def _counts(attrs: Attrs) -> dict[int, Value]:

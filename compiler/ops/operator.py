@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nasdsl.compiler.diagnostics import NasdslError
-from nasdsl.compiler.expr import Value
 from nasdsl.compiler.graph import Shape
+from nasdsl.compiler.values.expr import Value
 
 Attrs = Mapping[str, Any]
 REQUIRED: Any = object()

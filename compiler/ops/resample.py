@@ -7,8 +7,10 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler.expr import (
-    Symbol,
+from nasdsl.compiler.graph import Shape
+from nasdsl.compiler.ops.common import LAYERS, STRIDE, a_map, is_plain, same, strided, within, word
+from nasdsl.compiler.ops.operator import KEEPS_ZERO, LINEAR, Attrs, Cost, Identities, Operator, Param, ShapeProblem
+from nasdsl.compiler.values.expr import (
     Value,
     apply,
     at_most,
@@ -21,9 +23,7 @@ from nasdsl.compiler.expr import (
     multiply,
     options,
 )
-from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.ops.common import LAYERS, STRIDE, a_map, is_plain, same, strided, within, word
-from nasdsl.compiler.ops.operator import KEEPS_ZERO, LINEAR, Attrs, Cost, Identities, Operator, Param, ShapeProblem
+from nasdsl.compiler.values.plain import Symbol
 
 MODES = ("nearest", "bilinear")
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from nasdsl.compiler.decision import FixedUnits, Units, count_of
-from nasdsl.compiler.expr import Symbol, Value, add, choose, equal, less, multiply
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     LAYERS,
@@ -25,6 +24,8 @@ from nasdsl.compiler.ops.common import (
     word,
 )
 from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, UnitGroup
+from nasdsl.compiler.values.expr import Value, add, choose, equal, less, multiply
+from nasdsl.compiler.values.plain import Symbol
 
 
 def _alive(attrs: Attrs) -> Value:

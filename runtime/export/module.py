@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from nasdsl.compiler import expr
 from nasdsl.compiler.graph import Graph, Shape
 from nasdsl.compiler.space import Space, content_hash
+from nasdsl.compiler.values import expr
 from nasdsl.runtime.export.code import WIDTH, Code, Group, code_of, laid_out, laid_out_sum
 from nasdsl.runtime.export.errors import ExportError
 from nasdsl.runtime.export.library import Library, import_lines, top
