@@ -267,7 +267,7 @@ class Diagram:
             for place, number in enumerate(layer.decisions):
                 if number not in opened:
                     decision, cells = self._decision(number), self.network.variables[number].cells
-                    values = np.stack([encoded(decision, cell.value, self.encoding.dtype) for cell in cells])
+                    values = np.stack([encoded(decision, cell.whole, self.encoding.dtype) for cell in cells])
                     blocks[self.columns(number).start] = values[layer.cells[:, place]]
             runs: list[tuple[int, list[NDArray[Any]]]] = []
             for first in sorted(blocks):
