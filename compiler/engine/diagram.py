@@ -70,7 +70,8 @@ class Diagram:
 
     Raises:
         Infeasible: there is no architecture.
-        TooWide: so many decisions hang together that the diagram would be too large. `paths` names them.
+        TooWide: so many decisions hang together that the diagram would be too large; `paths` names them. Or the costs
+            are too large (TooCostly).
         ValueError: a cost that is no whole number, or has no value for some architecture.
     """
 
