@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.diagnostics import Diagnostic, NasdslError, error
 from nasdsl.compiler.files import write_text
-from nasdsl.files import names_in, source_of
+from nasdsl.files import source_of
 from nasdsl.options import add_defines, add_file, add_format, add_space, defines, space_of
 from nasdsl.report import Paint, show_diagnostics, wants_colour
 
@@ -51,14 +51,14 @@ def check_options(parser: ArgumentParser) -> None:
 
 
 def check(args: Namespace) -> int:
-    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.elaborate.program import elaborate, elaborate_all
 
     found: list[Diagnostic] = []
     for file in args.files:
         try:
             source = source_of(file)
-            for name in names_in(source) if args.all else [args.space]:
-                space = elaborate(source, name, defines(args.defines))
+            given = defines(args.defines)
+            for space in elaborate_all(source, given) if args.all else [elaborate(source, args.space, given)]:
                 found += [warning for warning in space.warnings if warning not in found]
                 if args.format == "text":
                     _say_checked(space, file, args)

@@ -84,7 +84,7 @@ def search_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("searches that evaluate one architecture after the other (evolve)")
     group.add_argument("--table", metavar="FILE", help="known results: short for the setting `table`")
     group.add_argument("--supernet", metavar="RUN", help="a trained supernet: short for the setting `supernet`")
-    group.add_argument("--function", metavar="MODULE:NAME", help="a Python function: short for the setting `function`")
+    group.add_argument("--function", metavar="MODULE:NAME", help="a Python function, or the name of an installed one")
     group.add_argument("--trials", metavar="N", help="evaluations in all: short for --set trials=N")
     group.add_argument("--budget", metavar="LIMIT", action="append", help='such as "macs <= 600M"; may be repeated')
     group.add_argument(
@@ -107,7 +107,9 @@ def search(args: argparse.Namespace) -> int:
     if out.suffix != ".space":
         raise UsageError(f"--out names a .space file, and not `{out}`")
     options = _options(args, overrides)
-    options = dataclasses.replace(options, overrides={**(options.overrides or {}), **_evolve_overrides(args)})
+    options = dataclasses.replace(
+        options, overrides=_with_table(dict(options.overrides or {}), _evolve_overrides(args))
+    )
     source, given = source_of(args.file), defines(args.defines)
     if explores(source, args.space, given, args.runtime):
         found = explore(source, out, options, args.space, given, args.runtime, Bars())
@@ -143,6 +145,13 @@ def _evolve_overrides(args: argparse.Namespace) -> dict[str, Any]:
     if args.budget:
         out["budget"] = [read_values({"budget": limit})["budget"] for limit in args.budget]
     return out
+
+
+def _with_table(typed: dict[str, Any], short: dict[str, Any]) -> dict[str, Any]:
+    """`--set` with the options that are short for settings: `--table FILE --set table.rows=...` are one record."""
+    if "table" in short and isinstance(typed.get("table"), dict):
+        short["table"] = {**typed["table"], "file": short["table"]}
+    return {**typed, **short}
 
 
 def _report_front(args: argparse.Namespace, found: Exploration) -> int:

@@ -24,8 +24,17 @@ if TYPE_CHECKING:
 MEASURES = {"macs": "MACs", "params": "parameters"}
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 MOST_DRAWN = 10_000_000
+MOST_BINS = 1_000
 MOST_FUNCTIONS = 200_000
 """Architectures up to which those that compute the same function are looked for."""
+
+
+def few(text: str) -> int:
+    """A number of bars that can be drawn."""
+    number = whole_number(text)
+    if number > MOST_BINS:
+        raise ArgumentTypeError(f"at most {MOST_BINS:,} can be drawn")
+    return number
 
 
 def population_of(space: Space) -> Population:
@@ -152,7 +161,7 @@ def cost_options(parser: ArgumentParser) -> None:
     parser.add_argument("--least", metavar="OUT", help="write the cheapest architecture to this file")
     parser.add_argument("--greatest", metavar="OUT", help="write the dearest architecture to this file")
     parser.add_argument("--svg", metavar="OUT", help="write the histogram to this file")
-    parser.add_argument("--bins", type=whole_number, default=24, help="of the histogram (default: 24)")
+    parser.add_argument("--bins", type=few, default=24, help="of the histogram (default: 24)")
     parser.add_argument(
         "--mark", action="append", default=[], metavar="NAME=COST", help="a model from elsewhere, such as Mine=1.2G"
     )

@@ -21,6 +21,7 @@ from nasdsl.runtime.evolution.loop import Evaluator, Search
 from nasdsl.runtime.evolution.objectives import Objectives, front
 from nasdsl.runtime.evolution.samplers import find_method
 from nasdsl.runtime.evolution.trial import Ledger, Memory, Trial
+from nasdsl.runtime.functions import refuse_what_is_typed
 from nasdsl.runtime.known import Table
 from nasdsl.runtime.origin import write_origin
 from nasdsl.runtime.recipes import with_recipe
@@ -132,13 +133,17 @@ def evolve_settings(space: Space, options: Options, runtime: str | None) -> Evol
     """The settings of the file's `search evolve`, those of the command line over them.
 
     Raises:
-        CompileError: an entry that does not exist or does not fit, at its place in the file.
+        CompileError: an entry that does not exist, does not fit or is not for a file, at its place in the file.
     """
     section = space.sections.get("search")
     mine = section is not None and section.name in EXPLORERS
     chosen = runtime or (section.name if section is not None else "")
+    if section is not None and mine:
+        refuse_what_is_typed(section, options.overrides or {})
     entries = dict(section.entries) if section is not None and mine else {}
     spans = section.spans if section is not None and mine else {}
+    if isinstance(entries.get("table"), str):  # short for a record, of which the command line may give the rest
+        entries["table"] = {"file": entries["table"]}
     entries = merged(entries, options.overrides or {}, EXPLORERS[chosen])
     if isinstance(entries.get("train"), Mapping):
         entries["train"] = with_recipe(entries["train"], spans.get("train.preset"))

@@ -216,8 +216,11 @@ def run_folder(
 
 def content(file: Path) -> str:
     """A hash of a file's content; the empty string where it cannot be read, which its reader will tell."""
+    if not file.is_file():  # reading a pipe may wait for ever
+        return ""
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
     except OSError:
         return ""
 

@@ -49,12 +49,11 @@ class Evaluator:
     def costs(self, matrix: Matrix, measures: Sequence[str] = ("macs", "params")) -> NDArray[Any]:
         """Costs of the whole network [n, measures]: int64, equal to those of `cost.cost_of`.
 
-        float64 where a measure given as `totals` has fractions.
+        Objects, Python's integers, where one does not fit; float64 where a measure given as `totals` has fractions.
 
         Raises:
             KeyError: a measure that nobody knows.
             ArchitectureError: a row lacks a decision that its cost depends on.
-            OverflowError: a cost of 2^63 or more.
             ArgumentError: a cost without a value, not a matrix of the encoding, or entries outside a decision's domain.
         """
         program = self._costs.get(tuple(measures))
@@ -197,4 +196,4 @@ def _amounts(one: Series, name: str, exact: bool) -> NDArray[Any]:
     try:
         return values.astype(np.int64)
     except OverflowError:
-        raise OverflowError(f"{name} exceeds 64 bits") from None
+        return values

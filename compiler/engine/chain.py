@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.eliminate import elimination_order
 from nasdsl.compiler.engine.layers import Layer, Weights
-from nasdsl.compiler.engine.limits import Infeasible, TooWide, spend
+from nasdsl.compiler.engine.limits import EXACT, Infeasible, TooCostly, TooWide, spend
 from nasdsl.compiler.engine.network import Factor, Network
 from nasdsl.compiler.values.expr import decisions_of
 
@@ -33,6 +33,7 @@ def chain(network: Network) -> list[Layer]:
     Raises:
         Infeasible: nothing meets all constraints.
         TooWide: more arcs are needed for a decision than MOST_ARCS.
+        TooCostly: all costs together may come to more than EXACT.
         ArgumentError: a cost that is no whole number, or has no value where it is asked for.
     """
     if not network.possible:
@@ -44,6 +45,11 @@ def chain(network: Network) -> list[Layer]:
         if wrong.any():
             path = network.variables[layer.decisions[0]].name
             raise ArgumentError(f"a cost that depends on `{path}` has no value for some architectures")
+    for measure, charge in enumerate(network.charges):
+        constant = abs(whole(charge.constant))
+        total = constant + sum(int(abs(layer.costs[:, measure]).max(initial=0)) for layer in layers)
+        if total > EXACT:
+            raise TooCostly(total)
     return layers
 
 
@@ -245,12 +251,13 @@ def whole(value: Any) -> int:
 
     Raises:
         ArgumentError: it is none.
+        TooCostly: it is beyond EXACT.
     """
     number = int(value)
     if number != value:
         raise ArgumentError(f"a cost is {value}, which is no whole number")
-    if abs(number) >= 1 << 53:
-        raise ArgumentError(f"a cost is {number}, which is too large")
+    if abs(number) > EXACT:
+        raise TooCostly(number)
     return number
 
 

@@ -71,7 +71,8 @@ class Diagram:
 
     Raises:
         Infeasible: there is no architecture.
-        TooWide: so many decisions hang together that the diagram would be too large. `paths` names them.
+        TooWide: so many decisions hang together that the diagram would be too large; `paths` names them. Or the costs
+            are too large (TooCostly).
         ArgumentError: a cost that is no whole number, or has no value for some architecture.
     """
 
@@ -268,7 +269,7 @@ class Diagram:
             for place, number in enumerate(layer.decisions):
                 if number not in opened:
                     decision, cells = self._decision(number), self.network.variables[number].cells
-                    values = np.stack([encoded(decision, cell.value, self.encoding.dtype) for cell in cells])
+                    values = np.stack([encoded(decision, cell.whole, self.encoding.dtype) for cell in cells])
                     blocks[self.columns(number).start] = values[layer.cells[:, place]]
             runs: list[tuple[int, list[NDArray[Any]]]] = []
             for first in sorted(blocks):

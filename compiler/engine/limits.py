@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from nasdsl.compiler.diagnostics import NasdslError
 
 WIDEST = 1 << 20  # the largest table that is ever made
+EXACT = 1 << 53  # floating point holds every integer up to this one
 
 
 _ENTRIES_LEFT: ContextVar[list[int] | None] = ContextVar("_ENTRIES_LEFT", default=None)
@@ -53,6 +54,23 @@ class TooWide(NasdslError):
             f"{what} is too tangled for the exact answer: a table of {size} entries, more than {limit:,}",
             "fewer decisions in one requirement keep it exact",
         )
+
+
+class TooCostly(TooWide):
+    """Costs so large that sums over all architectures would not be exact."""
+
+    def __init__(self, cost: int):
+        self.cost = cost
+        NasdslError.__init__(
+            self,
+            f"a cost may come to {told(cost)}, and costs of all architectures are exact up to {told(EXACT)}",
+            "are all sizes and widths as they are meant?",
+        )
+
+
+def told(number: int) -> str:
+    """A number in full, or how large it is."""
+    return f"{number:,}" if abs(number) < 10**18 else f"{number:.2e}" if abs(number) < 10**300 else "more than 1e300"
 
 
 class Infeasible(NasdslError):
