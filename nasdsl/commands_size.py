@@ -29,14 +29,6 @@ MOST_FUNCTIONS = 200_000
 """Architectures up to which those that compute the same function are looked for."""
 
 
-def few(text: str) -> int:
-    """A number of bars that can be drawn."""
-    number = whole_number(text)
-    if number > MOST_BINS:
-        raise ArgumentTypeError(f"at most {MOST_BINS:,} can be drawn")
-    return number
-
-
 def population_of(space: Space) -> Population:
     """All architectures of a space together.
 
@@ -161,7 +153,9 @@ def cost_options(parser: ArgumentParser) -> None:
     parser.add_argument("--least", metavar="OUT", help="write the cheapest architecture to this file")
     parser.add_argument("--greatest", metavar="OUT", help="write the dearest architecture to this file")
     parser.add_argument("--svg", metavar="OUT", help="write the histogram to this file")
-    parser.add_argument("--bins", type=few, default=24, help="of the histogram (default: 24)")
+    parser.add_argument(
+        "--bins", type=partial(whole_number, most=MOST_BINS), default=24, help="of the histogram (default: 24)"
+    )
     parser.add_argument(
         "--mark", action="append", default=[], metavar="NAME=COST", help="a model from elsewhere, such as Mine=1.2G"
     )

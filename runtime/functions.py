@@ -15,7 +15,7 @@ from typing import Any
 
 from nasdsl.compiler.diagnostics import cause, error, suggest
 from nasdsl.compiler.space import SettingsSection
-from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.errors import RunError
 
 FUNCTIONS = "nasdsl.functions"
 """Entry points that give an architecture its worth."""

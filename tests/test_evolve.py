@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import nasdsl
 from nasdsl.cli import main
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.diagnostics import NasdslError
+from nasdsl.compiler.diagnostics import CompileError, NasdslError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.parse import read
