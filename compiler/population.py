@@ -266,7 +266,7 @@ class Population:
             best, path = (self.diagram.greatest if greatest else self.diagram.least)(name)
             rng = np.random.Generator(np.random.PCG64(0))  # where a path leaves a value open, any will do
             (row,) = self.diagram.encoding.decode(self.diagram.matrix(path[None], rng))
-            return Extreme(int(best), Architecture.of(self.graph, row), True)
+            return Extreme(int(best), Architecture.at(self.graph, row.indices), True)
         try:  # a cost that only rises along its choices has its extremes however tangled it is
             with bounded(self.patience // 5):
                 found = extremes.greatest if greatest else extremes.least
@@ -286,7 +286,7 @@ class Population:
         cost = sign * self.costs(matrix, [name])[:, 0]
         at = int(cost.argmin())
         (row,) = self.diagram.encoding.decode(matrix[at : at + 1])
-        return Extreme(sign * int(cost[at]), Architecture.of(self.graph, row), False)
+        return Extreme(sign * int(cost[at]), Architecture.at(self.graph, row.indices), False)
 
 
 TRIED_AT_ONCE = 10_000

@@ -46,7 +46,8 @@ class Space:
         sections: settings by kind, such as `search`.
         warnings: what the compiler found odd but could work with.
         whole: the graph before decisions were pinned, where some were; pictures show what is gone.
-        pins: the values of the pinned decisions, by path.
+        pins: the pinned decisions by path, as indices of `whole`.
+        decided: those of them that no file pins, but the caller of `decide`.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Space:
     warnings: tuple[Diagnostic, ...] = ()
     whole: Graph | None = field(default=None, compare=False, repr=False)
     pins: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    decided: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     declaration: syntax.Space | syntax.Derived | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -66,9 +68,11 @@ class Space:
         return self.sources[0]
 
     def digest(self) -> str:
-        """Hash of the content of all files, of the space's name and of the parameters set from outside."""
+        """Hash of the content of all files, of the space's name and of the parameters and decisions set from
+        outside."""
         text = hashlib.sha256()
         for source in self.sources:
             text.update(source.text.encode("utf-8", "surrogatepass") + b"\0")
-        text.update(repr((self.name, sorted(self.overrides.items()))).encode())
+        decided = (sorted(self.decided.items()),) if self.decided else ()
+        text.update(repr((self.name, sorted(self.overrides.items()), *decided)).encode())
         return text.hexdigest()[:16]

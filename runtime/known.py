@@ -72,7 +72,7 @@ class Table:
         self.metrics: dict[Architecture, dict[str, float]] = {}
         for number, row in enumerate(_rows(file, settings.list), 1):
             try:
-                architecture = Architecture.from_json(space.graph, read(row))
+                architecture = Architecture.of(space.graph, read(row))
             except (ArchitectureError, RunError) as problem:
                 help = getattr(problem, "help", "")
                 raise RunError(f"{file.name}, row {number}: {problem}", help) from problem

@@ -132,7 +132,7 @@ def test_an_architecture_shows_what_it_has_left_out():
     values: dict[str, Any] = {path: () if d.kind == "units" else 0 for path, d in space.graph.decisions.items()}
     values["stage[0].block.mixconv.hidden[3]"] = (0, 5)
     values["stage[1].block.mixconv.hidden[5]"] = (0, 1, 2, 3)
-    items = items_of(make_scene(nasdsl.pin(space, nasdsl.Architecture.of(space.graph, values)), "block"))
+    items = items_of(make_scene(nasdsl.pin(space, nasdsl.Architecture.at(space.graph, values)), "block"))
     assert items["stage[0].block"].bars == (Bar("3", 8, 2), Bar("5", 4, 0), Bar("token", 4, 0))
     assert [items[f"stage[0].repeat[{i}].block"].state for i in (0, 1)] == ["gone", "gone"]
     assert items["stem"].rows[0].options == (("3", True), ("5", False), ("7", False))
@@ -230,7 +230,7 @@ def test_copies_that_an_architecture_does_without_are_gone():
     text = CHAIN.replace("repeat oneof(1, 2) { block(out) }", "repeat oneof(1, 2) { residual { conv(out) } }")
     space = nasdsl.loads(text)
     values: dict[str, Any] = {path: 0 for path, d in space.graph.decisions.items() if d.kind == "choice"}
-    items = items_of(make_scene(nasdsl.pin(space, values), "operator"))
+    items = items_of(make_scene(nasdsl.pin(space, nasdsl.Architecture.at(space.graph, values)), "operator"))
     assert items["stage[0].repeat[1].conv"].state == "gone"
     assert items["stage[0].repeat[1].residual"].state == "gone"
 
