@@ -15,6 +15,7 @@ from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
+from nasdsl.compiler import notebook
 from nasdsl.compiler.decision import Decision, runs
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, suggest
 from nasdsl.compiler.expr import FAULTS, decisions_of, evaluate, holds
@@ -177,6 +178,9 @@ class Architecture:
         shown = [text if len(text) <= 60 else text[:59] + "…" for text in shown]
         more = len(self) - len(shown)
         return f"Architecture({', '.join(shown)}{f', … {more:,} more' if more else ''})"
+
+    def _repr_html_(self) -> str | None:
+        return notebook.html(self)
 
     def __copy__(self) -> Architecture:
         return self

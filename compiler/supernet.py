@@ -150,6 +150,11 @@ class Supernet(nn.Module):
         self.forget()
         self._run(largest_values(graph))
 
+    def __repr__(self) -> str:
+        """`Supernet(18 decisions, 29 layers, 55,392 parameters)`; `layers` has the modules."""
+        size = sum(parameter.numel() for parameter in self.parameters())
+        return f"Supernet({len(self.graph.decisions):,} decisions, {len(self.settings):,} layers, {size:,} parameters)"
+
     # --- Choosing an architecture
     # ------------------------------------------------------------------------------------------
 

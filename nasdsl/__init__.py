@@ -16,6 +16,8 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
+from nasdsl.compiler import notebook as _notebook
+
 if TYPE_CHECKING:
     from nasdsl.compiler.architecture import Architecture, ArchitectureError, Values
     from nasdsl.compiler.count import Count
@@ -74,6 +76,15 @@ def __getattr__(name: str) -> _Any:
         except _metadata.PackageNotFoundError:
             return "0+unknown"  # a checkout that is not installed
     raise AttributeError(f"module `nasdsl` has no attribute `{name}`")
+
+
+def _paint(value: _Any) -> str:
+    from nasdsl.notebook import paint as _paint_it
+
+    return _paint_it(value)
+
+
+_notebook.painter = _paint
 
 
 def __dir__() -> list[str]:

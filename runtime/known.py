@@ -215,8 +215,9 @@ def _value(decision: Decision, cell: Any) -> Any:
 
 
 def _item(decision: Decision, text: str) -> Any:
-    numbers = [item for item in decision.items if isinstance(item, int) and not isinstance(item, bool)]
-    return next((item for item in numbers if str(item) == text), text)
+    labels = decision.labels or tuple(map(str, decision.items))
+    named = (word for word, label in zip(decision.words, labels, strict=True) if text in (str(word), label))
+    return next(named, text)
 
 
 class Pattern:

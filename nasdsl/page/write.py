@@ -293,4 +293,5 @@ def _word(decision: Decision, value: Any) -> str:
     taken = index_of(decision, value)
     if decision.kind == "units":
         return f"{len(taken)} of {decision.n}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    told = decision.describe(taken).replace('"', "")
+    return told if decision.kind == "choice" else told[1:-1]
