@@ -191,7 +191,7 @@ class Supernet(nn.Module):
 
     def _run(self, indices: Mapping[str, Any]) -> None:
         steps = tuple(self._program(indices))
-        self._active, self.steps = indices, steps
+        self._active, self.steps = dict(indices), steps
 
     def forget(self) -> None:
         """Drops the layers kept ready: they hold modules, and indices on the weights' device."""

@@ -36,6 +36,7 @@ __all__ = [
     "Population",
     "Space",
     "Supernet",
+    "Values",
     "__version__",
     "cost",
     "cost_range",
@@ -61,6 +62,7 @@ _CLASSES = {
     "Population": "population",
     "Space": "space",
     "Supernet": "supernet",
+    "Values": "architecture",
 }
 
 

@@ -214,10 +214,8 @@ def decision_kind(name: str, path: str) -> str:
 def fits(name: str, path: str, index: Any) -> bool:
     """Whether an index, or a tuple of them, is a value of the decision too."""
     words = space_of(name).graph.decisions[path].words
-    return all(
-        any(type(word) is int and word == i for word in words)
-        for i in (index if isinstance(index, tuple) else [index])
-    )
+    indices = index if isinstance(index, tuple) else (index,)
+    return all(any(type(word) is int and word == i for word in words) for i in indices)
 
 
 @settings(max_examples=150, deadline=None)
