@@ -147,10 +147,10 @@ def best_of_one(setup: Setup, budget: int, operator: str, seed: int) -> dict[str
     }
     inherited = load(setup.supernet(VARIANTS[0], seed), space, task, data, fabric_for(setup.options(), "32-true"))
     drawn = in_window(pin(graph, fixed), budget, setup.singles, seed)
-    whole = [Architecture.of(graph, {**fixed, **one}) for one in drawn]
+    whole = [Architecture.at(graph, {**fixed, **one.indices}) for one in drawn]
     scores = [inherited.evaluate(one) for one in whole]
     best = min(range(len(whole)), key=lambda i: scores[i][SCORE])
-    return {"architecture": whole[best].to_json(graph), "inherited": scores[best]}
+    return {"architecture": whole[best].to_json(), "inherited": scores[best]}
 
 
 def in_window(graph: Graph, budget: int, n: int, seed: int) -> list[Architecture]:
@@ -173,7 +173,7 @@ def score(setup: Setup, variant: Variant, seed: int, architectures: list[Mapping
     """What architectures reach with the weights that they inherit."""
     space, data, task = setup.fitted(variant)
     inherited = load(setup.supernet(variant, seed), space, task, data, fabric_for(setup.options(), "32-true"))
-    found = [inherited.evaluate(Architecture.from_json(space.graph, one)) for one in architectures]
+    found = [inherited.evaluate(Architecture.of(space.graph, one)) for one in architectures]
     return {name: [one[name] for one in found] for name in (METRIC, "loss")}
 
 
@@ -182,10 +182,10 @@ def alone(setup: Setup, architecture: Mapping[str, Any], epochs: int, seed: int)
     space, data, task = setup.fitted()
     section = space.sections["search"]
     settings = Train.model_validate(with_recipe({**section.entries["train"], "epochs": epochs}))
-    given = Architecture.from_json(space.graph, architecture)
+    given = Architecture.of(space.graph, architecture)
     evaluator = ScratchEvaluator(space, data, task, fabric_for(setup.options(), settings.precision), settings)
     metrics = evaluator.evaluate(given, seed)
-    return {METRIC: metrics[METRIC], "loss": metrics["loss"], "macs": cost_of(space.graph, given)["macs"]}
+    return {METRIC: metrics[METRIC], "loss": metrics["loss"], "macs": cost_of(space.graph, given.indices)["macs"]}
 
 
 Job = tuple[str, Callable[..., dict[str, Any]], tuple[Any, ...]]
@@ -309,11 +309,11 @@ def main(args: argparse.Namespace) -> None:
         return
     graph, seeds, searched = setup.fitted()[0].graph, range(args.seeds), range(min(args.searched, args.seeds))
     drawn = {
-        f"random-{budget}-{i}": one.to_json(graph)
+        f"random-{budget}-{i}": one.to_json()
         for budget in BUDGETS
         for i, one in enumerate(in_window(graph, budget, RANDOM, 1))
     }
-    ranked = {f"ranked-{i}": one.to_json(graph) for i, one in enumerate(of_all_sizes(graph, RANKED, 1))}
+    ranked = {f"ranked-{i}": one.to_json() for i, one in enumerate(of_all_sizes(graph, RANKED, 1))}
 
     jobs: list[Job] = [
         (f"supernet-{number}-{seed}", train_supernet, (variant, seed))

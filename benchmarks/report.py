@@ -69,7 +69,7 @@ def random_study(space: Space, n: int) -> Study:
     for i, (values, (macs, params)) in enumerate(zip(population.diagram.encoding.decode(matrix), costs, strict=True)):
         quality = math.log(macs) + generator.gauss(0, 0.3)
         parents = tuple(generator.sample(range(i), min(2, i)))
-        decisions = values.to_json(space.graph)
+        decisions = values.to_json()
         records.append(Record(i, "complete", (quality, float(macs)), macs, params, decisions, 60.0, parents, i))
     return Study("random", (Objective("accuracy", True), Objective("macs", False)), records)
 

@@ -193,7 +193,7 @@ def verify(name: str, checked: Mapping[str, Any], limits: Sequence[int]) -> None
     for operation, made in checked.items():
         limit = limits[int(operation[-1])] if "within" in operation else None
         for plain, costs in zip(made["plain"], made["costs"], strict=True):
-            found = cost_of(graph, architecture(graph, plain))
+            found = cost_of(graph, architecture(graph, plain).indices)
             if [found["macs"], found["params"]] != costs:
                 raise ToolError(f"{operation}: {plain} costs {found}, not {costs}")
             if limit is not None and costs[0] > limit:
@@ -202,12 +202,12 @@ def verify(name: str, checked: Mapping[str, Any], limits: Sequence[int]) -> None
 
 def architecture(graph: Graph, plain: Plain) -> Architecture:
     """Of kernels and expansions, block by block."""
-    items: dict[str, int] = {}
+    values: dict[str, int] = {}
     for i, blocks in enumerate(plain, start=1):
-        items[f"stage{i}.depth"] = len(blocks)
+        values[f"stage{i}.depth"] = len(blocks)
         for j, pair in enumerate(blocks):
-            items[f"stage{i}[{j}].mbconv.kernel"], items[f"stage{i}[{j}].mbconv.expand"] = pair
-    return Architecture.of(graph, {path: graph.decisions[path].items.index(item) for path, item in items.items()})
+            values[f"stage{i}[{j}].mbconv.kernel"], values[f"stage{i}[{j}].mbconv.expand"] = pair
+    return Architecture.of(graph, values)
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

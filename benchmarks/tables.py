@@ -199,7 +199,7 @@ def _optuna_alone(case: Case, name: str, seed: int, table: Table) -> list[dict[s
 
     def objective(trial: Any) -> Any:
         values = {
-            path: trial.suggest_categorical(path, list(range(decision.n)))
+            path: trial.suggest_categorical(path, list(decision.words))
             for path, decision in table.graph.decisions.items()
         }
         seen.append(dict(table.evaluate(Architecture.of(table.graph, values), 0)))

@@ -14,6 +14,9 @@ from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.values.expr import decisions_of
 from nasdsl.compiler.values.plain import ABSENT
 
+MOST_SHOWN = 200
+"""Characters of a product that a short form shows."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -55,7 +58,7 @@ class Factor:
         return f"({text})^{self.copies}" if any(sign in text for sign in " ^e") else f"{text}^{self.copies}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Count:
     """The size of a space: `total` assignments of present decisions meet all requirements but `budgets_left_out`."""
 
@@ -66,6 +69,13 @@ class Count:
     def __str__(self) -> str:
         """`7,371`, `2^576`, or `1.3e4521`."""
         return brief(self.total)
+
+    def __repr__(self) -> str:
+        """`Count(1,679,616 = 6^8)`"""
+        product = self.product
+        shown = product if len(product) <= MOST_SHOWN else f"{len(self.factors):,} factors"
+        left = f", {len(self.budgets_left_out)} budgets left out" if self.budgets_left_out else ""
+        return f"Count({self}{'' if product == str(self) else f' = {shown}'}{left})"
 
     @property
     def product(self) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
 from itertools import combinations
 from typing import Any, Literal
 
@@ -47,6 +49,25 @@ class Decision:
         return self.kind == "choice" and all(
             (not isinstance(i, bool) and isinstance(i, int | float)) or hasattr(i, "numerator") for i in self.items
         )
+
+    @cached_property
+    def words(self) -> tuple[Any, ...]:
+        """What a value calls each item: a number, a truth value or a word, as JSON has them. Where two items read
+        alike, their index tells them apart: `same#1`."""
+        words = [
+            _plain(item, label) for item, label in zip(self.items, self.labels or map(str, self.items), strict=True)
+        ]
+        if self.kind != "order" and len(set(words)) < len(words):
+            words = [f"{word}#{i}" if words.count(word) > 1 else word for i, word in enumerate(words)]
+        return tuple(words)
+
+    @cached_property
+    def places(self) -> dict[tuple[type, Any], list[int]]:
+        """The indices of each word, by its type too: a truth value is no number."""
+        found: dict[tuple[type, Any], list[int]] = {}
+        for index, word in enumerate(self.words):
+            found.setdefault((type(word), word), []).append(index)
+        return found
 
     def cardinality(self) -> int:
         """How many values the decision has where it is present. Equal items of an order are interchangeable."""
@@ -91,6 +112,14 @@ class Decision:
         if self.kind == "units":
             return runs(value)
         return "[" + ", ".join(self.labels[i] if self.labels else str(self.items[i]) for i in value) + "]"
+
+
+def _plain(item: Any, label: str) -> Any:
+    if isinstance(item, bool | int | str):
+        return item
+    if isinstance(item, float | Fraction):
+        return int(item) if item == int(item) else float(item)
+    return label
 
 
 def runs(indices: tuple[int, ...]) -> str:

@@ -44,7 +44,7 @@ def _extreme(
     values = result.best()
     if values is None:
         raise Infeasible("no architecture meets all requirements")
-    return result.total, Architecture.of(graph, values)
+    return result.total, Architecture.at(graph, values)
 
 
 def feasible(graph: Graph) -> Architecture | None:
@@ -165,7 +165,7 @@ def _possible(decisions: Any, constraints: Iterable[Constraint]) -> bool:
 
 def _witness(graph: Graph, constraints: Iterable[Constraint]) -> Architecture | None:
     values = eliminate(Network(graph.decisions, constraints), EXISTS).best()
-    return None if values is None else Architecture.of(graph, values)
+    return None if values is None else Architecture.at(graph, values)
 
 
 def _with_presence(graph: Graph, paths: Iterable[str]) -> dict[str, Decision]:

@@ -8,7 +8,7 @@ then those of a large uniform sample, with their standard errors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler import extremes
-from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.architecture import Architecture, Values, wrong
 from nasdsl.compiler.arrays.evaluator import Evaluator
 from nasdsl.compiler.cost import measure, total_cost
+from nasdsl.compiler.count import brief
 from nasdsl.compiler.engine.budget import Within, budget_windows
 from nasdsl.compiler.engine.diagram import WIDEST_LAYER, Diagram
 from nasdsl.compiler.engine.histogram import count_within, distribution
@@ -27,6 +28,7 @@ from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
 from nasdsl.compiler.engine.vary import Variation
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.sample import Numbering
 
 MEASURES = ("macs", "params")
 SAMPLED = 100_000
@@ -167,6 +169,11 @@ class Population:
             return self.diagram  # nothing hangs on anything: both draw alike
         return Diagram(self.graph, self._costs, self._widest, hierarchical=True)
 
+    def __repr__(self) -> str:
+        """`Population(1.3e4521 architectures, 18 decisions, costs known exactly)`"""
+        known = "known exactly" if self.exact else "estimated"
+        return f"Population({brief(self.total)} architectures, {len(self.graph.decisions):,} decisions, costs {known})"
+
     @property
     def exact(self) -> bool:
         return not self.why
@@ -188,6 +195,53 @@ class Population:
     @cached_property
     def _variation(self) -> Variation:
         return Variation(self.diagram)
+
+    # --- Rows and numbers
+
+    def encode(self, architectures: Iterable[Values]) -> Matrix:
+        """[n, columns] one row for each architecture, as `draw` gives them and `costs` takes them.
+
+        Raises:
+            ArchitectureError: one of them is no architecture of the space.
+        """
+        return self.diagram.encoding.encode([Architecture.of(self.graph, one) for one in architectures])
+
+    def decode(self, rows: Matrix) -> list[Architecture]:
+        """The architecture of each row.
+
+        Raises:
+            ArchitectureError: a row is no architecture of the space.
+            ValueError: no rows of this space.
+        """
+        found = self.diagram.encoding.decode(rows)
+        fine = self.evaluator.valid(rows)
+        if not fine.all():
+            row = int(fine.argmin())
+            Architecture.of(self.graph, dict(found[row]))  # which tells what is missing or broken
+            raise wrong("bad-row", "", f"row {row} has values of decisions that are absent under the others")
+        return found
+
+    @cached_property
+    def _numbering(self) -> Numbering:
+        return Numbering(self.graph)
+
+    def rank(self, architecture: Values) -> int:
+        """The number of an architecture, from 0 to `total` - 1; it stays the same as long as the space does.
+
+        Raises:
+            ArchitectureError: it is no architecture of the space.
+            TooWide: too many decisions hang together for the exact answer.
+        """
+        return self._numbering.rank(Architecture.of(self.graph, architecture))
+
+    def unrank(self, number: int) -> Architecture:
+        """The architecture of a number.
+
+        Raises:
+            IndexError: there are not so many.
+            TooWide: as `rank`.
+        """
+        return self._numbering.unrank(number)
 
     # --- Draws
 
@@ -271,7 +325,7 @@ class Population:
             best, path = (self.diagram.greatest if greatest else self.diagram.least)(name)
             rng = np.random.Generator(np.random.PCG64(0))  # where a path leaves a value open, any will do
             (row,) = self.diagram.encoding.decode(self.diagram.matrix(path[None], rng))
-            return Extreme(int(best), Architecture.of(self.graph, row), True)
+            return Extreme(int(best), Architecture.at(self.graph, row.indices), True)
         try:  # a cost that only rises along its choices has its extremes however tangled it is
             with bounded(self.patience // 5):
                 found = extremes.greatest if greatest else extremes.least
@@ -291,7 +345,7 @@ class Population:
         cost = sign * self.costs(matrix, [name])[:, 0]
         at = int(cost.argmin())
         (row,) = self.diagram.encoding.decode(matrix[at : at + 1])
-        return Extreme(sign * int(cost[at]), Architecture.of(self.graph, row), False)
+        return Extreme(sign * int(cost[at]), Architecture.at(self.graph, row.indices), False)
 
 
 TRIED_AT_ONCE = 10_000

@@ -54,6 +54,7 @@ class Numbering:
     """
 
     def __init__(self, graph: Graph):
+        self._decisions = graph.decisions
         network = Network(graph.decisions, [Constraint(r.condition) for r in structural(graph)])
         self._result = eliminate(network, COUNT)
         if self._result.total is None:
@@ -98,7 +99,8 @@ class Numbering:
                 chosen = variables[step.variable].cells[cell]
                 if chosen.value is not ABSENT:
                     values[step.variable] = self._insides(decision, chosen).unrank(left)
-        return Architecture(tuple((v.name, x) for v, x in zip(variables, values, strict=True) if x is not ABSENT))
+        items = [(v.name, x) for v, x in zip(variables, values, strict=True) if x is not ABSENT]
+        return Architecture(self._decisions, tuple(items))
 
     def rank(self, architecture: Architecture) -> int:
         """The number of an architecture.
@@ -110,7 +112,7 @@ class Numbering:
         inside = [0] * len(variables)
         for i, variable in enumerate(variables):
             if variable.decision is not None:
-                value = architecture.get(variable.name, ABSENT)
+                value = architecture.indices.get(variable.name, ABSENT)
                 cells[i], inside[i] = self._locate(variable.decision, variable.cells, value)
         for i, (scope, values) in self._intermediates.items():
             cells[i] = values[tuple([cells[j] for j in scope])]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nasdsl.compiler import syntax
+from nasdsl.compiler import notebook, syntax
 from nasdsl.compiler.diagnostics import Diagnostic
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.source import Source, Span
@@ -34,7 +34,7 @@ class SettingsSection:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Space:
     """A space whose text has been checked as a whole.
 
@@ -46,7 +46,8 @@ class Space:
         sections: settings by kind, such as `search`.
         warnings: what the compiler found odd but could work with.
         whole: the graph before decisions were pinned, where some were; pictures show what is gone.
-        pins: the values of the pinned decisions, by path.
+        pins: the pinned decisions by path, as indices of `whole`.
+        decided: those of them that no file pins, but the caller of `decide`.
     """
 
     name: str
@@ -59,16 +60,30 @@ class Space:
     warnings: tuple[Diagnostic, ...] = ()
     whole: Graph | None = field(default=None, compare=False, repr=False)
     pins: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    decided: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     declaration: syntax.Space | syntax.Derived | None = field(default=None, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        """`Space(tiny: 3 x 16 x 16, 29 layers, 18 decisions)`"""
+        shape = self.graph.input.shape
+        facts = [f"{shape.channels} x {shape.height} x {shape.width}"]
+        for count, word in ((sum(1 for _ in self.graph.operators()), "layer"), (len(self.graph.decisions), "decision")):
+            facts.append(f"{count:,} {word}{'' if count == 1 else 's'}")
+        return f"Space({self.name}: {', '.join(facts)})"
+
+    def _repr_html_(self) -> str | None:
+        return notebook.html(self)
 
     @property
     def source(self) -> Source:
         return self.sources[0]
 
     def digest(self) -> str:
-        """Hash of the content of all files, of the space's name and of the parameters set from outside."""
+        """Hash of the content of all files, of the space's name and of the parameters and decisions set from
+        outside."""
         text = hashlib.sha256()
         for source in self.sources:
             text.update(source.text.encode("utf-8", "surrogatepass") + b"\0")
-        text.update(repr((self.name, sorted(self.overrides.items()))).encode())
+        decided = (sorted(self.decided.items()),) if self.decided else ()
+        text.update(repr((self.name, sorted(self.overrides.items()), *decided)).encode())
         return text.hexdigest()[:16]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any
@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from nasdsl.compiler import ops
+from nasdsl.compiler.architecture import Architecture, Values, some, wrong
+from nasdsl.compiler.decision import runs
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_node, largest_values
@@ -147,22 +149,52 @@ class Supernet(nn.Module):
                 layers[key] = setting.module()
         layers[SUM] = layer_class("sum")()
         self.layers = nn.ModuleDict(layers)
-        self.active: Mapping[str, Any] = {}
         self.steps: tuple[Step, ...] = ()
         self.forget()
-        self.activate(largest_values(graph))
+        self._run(largest_values(graph))
+
+    def __repr__(self) -> str:
+        """`Supernet(18 decisions, 29 layers, 55,392 parameters)`; `layers` has the modules."""
+        size = sum(parameter.numel() for parameter in self.parameters())
+        return f"Supernet({len(self.graph.decisions):,} decisions, {len(self.settings):,} layers, {size:,} parameters)"
 
     # --- Choosing an architecture
     # ------------------------------------------------------------------------------------------
 
-    def activate(self, values: Mapping[str, Any]) -> None:
+    @property
+    def active(self) -> Architecture:
+        """What `forward` runs."""
+        return Architecture.at(self.graph, self._active)
+
+    def activate(self, architecture: Values) -> None:
         """Makes `forward` run one architecture, with its part of the weights.
 
         Args:
-            values: of all present decisions, by path. Units that were shrunk away cannot come back.
+            architecture: or values by path. Units that were shrunk away cannot come back.
+
+        Raises:
+            ArchitectureError: values that are no architecture of the graph, or units that are gone. What was active
+                before stays so.
         """
-        self.active = values
-        self.steps = tuple(self._program(values))
+        self._run(self._checked(architecture).indices)
+
+    def _checked(self, values: Values) -> Architecture:
+        """The architecture, whose units are all there."""
+        architecture = Architecture.of(self.graph, values)
+        for path in self.kept:
+            self._there(path, architecture.indices.get(path, ()))
+        return architecture
+
+    def _there(self, path: str, units: Sequence[int]) -> None:
+        """Whether none of the units was removed."""
+        gone = sorted(set(units).difference(self.kept.get(path, units)))
+        if gone:
+            message = f"of `{path}` units were removed from this supernet: {runs(tuple(gone))[1:-1]}"
+            raise wrong("no-such-item", path, message, f"left are {runs(self.kept[path])[1:-1] or 'none'}")
+
+    def _run(self, indices: Mapping[str, Any]) -> None:
+        steps = tuple(self._program(indices))
+        self._active, self.steps = dict(indices), steps
 
     def forget(self) -> None:
         """Drops the layers kept ready: they hold modules, and indices on the weights' device."""
@@ -232,7 +264,7 @@ class Supernet(nn.Module):
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         moved = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         self.forget()
-        self.activate(self.active)
+        self._run(self._active)
         return moved
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -269,8 +301,11 @@ class Supernet(nn.Module):
 
         Returns:
             What happened to each tensor, for the optimiser and averages to follow.
+
+        Raises:
+            ArchitectureError: a path that no search units have, or units that are not there.
         """
-        self.kept.update(kept)
+        self.kept.update({path: self._staying(path, units) for path, units in kept.items()})
         smaller = largest_settings(pin(self.graph, self.kept))
         surgery = Surgery({}, [])
         for name in [n for n in self.settings if n not in smaller]:
@@ -286,8 +321,15 @@ class Supernet(nn.Module):
                 self.layers[key] = self._cut(key, self.layers[key], setting, old.shares(setting), surgery)
         self.settings = smaller
         self.forget()
-        self.activate({**self.active, **self.kept})
+        self._run({**self._active, **self.kept})
         return surgery
+
+    def _staying(self, path: str, units: Any) -> tuple[int, ...]:
+        stay: tuple[int, ...] = some(self.graph, {path: units})[path]
+        if self.graph.decisions[path].kind != "units":
+            raise wrong("no-units", path, f"`{path}` has no search units that could be removed")
+        self._there(path, stay)
+        return stay
 
     def _cut(
         self, key: str, old: nn.Module, setting: Setting, shares: Mapping[str, tuple[Index, ...]], surgery: Surgery
@@ -306,15 +348,19 @@ class Supernet(nn.Module):
     # --- Taking out
     # ----------------------------------------------------------------------------------------------------------
 
-    def extract(self, values: Mapping[str, Any] | None = None) -> Supernet:
+    def extract(self, architecture: Values | None = None) -> Supernet:
         """A network of one architecture alone, with its own copy of the weights; it computes what this one computes
         when set to it.
 
+        Args:
+            architecture: or values by path; by default what is active.
+
         Raises:
+            ArchitectureError: as `activate`.
             ArgumentError: steps share weights, and use parts of them that are not parts of what the largest of them
                 uses.
         """
-        pinned = pin(self.graph, self.active if values is None else values)
+        pinned = pin(self.graph, self._active if architecture is None else self._checked(architecture).indices)
         training = self.training
         network = Supernet(pinned)
         with torch.no_grad():

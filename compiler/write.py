@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nasdsl.compiler import ops, syntax
-from nasdsl.compiler.architecture import canonical
+from nasdsl.compiler.architecture import Architecture, canonical
 from nasdsl.compiler.decision import Decision, FixedUnits
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.elaborate.settings import expression
@@ -31,13 +31,17 @@ WIDTH = 120
 INDENT = 2
 
 
-def write_pinned(out: Path, space: Space, values: Mapping[str, Any], name: str, note: str = "") -> None:
+def write_pinned(out: Path, space: Space, architecture: Architecture | None, name: str, note: str = "") -> None:
     """Writes a result file (`pinned`), which names the space's file as it is seen from where it lies.
+
+    Args:
+        architecture: without one, the decisions of the space stay open.
 
     Raises:
         ArgumentError: the space was not read from a file.
     """
-    write_text(out, pinned(space, values, name, path_from(out.resolve().parent, space), note))
+    indices = {} if architecture is None else architecture.indices
+    write_text(out, pinned(space, indices, name, path_from(out.resolve().parent, space), note))
 
 
 def path_from(folder: Path, space: Space) -> str:
@@ -63,14 +67,22 @@ def pinned(
     """The text of a result file: the space, named by its file's path and content, with decisions set to values.
 
     Args:
-        values: by path of decision, as `pin` takes them; those of absent decisions are left out.
+        values: by path, as `pin` takes them, beside those that the space was decided by; those of absent decisions are
+            left out.
         name: of the new space; numbered where the files of the space have one of that name already.
         use_path: of the space's file, as the result file is to name it (relative to where it will lie).
         note: put above as a comment.
         narrowed: by path of a choice: the options that stay.
     """
     written: dict[str, str] = {}
-    for path, decision in space.graph.decisions.items():
+    graph = space.graph
+    whole = graph if space.whole is None else space.whole
+    for path in whole.decisions:
+        if path not in graph.decisions:
+            if path in space.decided and not _absent(whole.decisions[path], space.pins):
+                written[path] = whole.decisions[path].describe(space.decided[path])
+            continue
+        decision = graph.decisions[path]
         if path in values and not _absent(decision, values):
             written[path] = decision.describe(canonical(decision, values[path]))
         elif narrowed and path in narrowed:

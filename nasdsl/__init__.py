@@ -12,13 +12,14 @@ Importing the package is quick: each function imports what it needs when it is c
 from __future__ import annotations
 
 import importlib as _importlib
-from collections.abc import Mapping as _Mapping
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
+from nasdsl.compiler import notebook as _notebook
+
 if TYPE_CHECKING:
-    from nasdsl.compiler.architecture import Architecture
+    from nasdsl.compiler.architecture import Architecture, ArchitectureError, Values
     from nasdsl.compiler.count import Count
     from nasdsl.compiler.diagnostics import CompileError, Diagnostic, NasdslError
     from nasdsl.compiler.population import Population
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
+    "ArchitectureError",
     "CompileError",
     "Count",
     "Diagnostic",
@@ -34,6 +36,7 @@ __all__ = [
     "Population",
     "Space",
     "Supernet",
+    "Values",
     "__version__",
     "cost",
     "cost_range",
@@ -51,6 +54,7 @@ __all__ = [
 
 _CLASSES = {
     "Architecture": "architecture",
+    "ArchitectureError": "architecture",
     "CompileError": "diagnostics",
     "Count": "count",
     "Diagnostic": "diagnostics",
@@ -58,6 +62,7 @@ _CLASSES = {
     "Population": "population",
     "Space": "space",
     "Supernet": "supernet",
+    "Values": "architecture",
 }
 
 
@@ -73,6 +78,15 @@ def __getattr__(name: str) -> _Any:
         except _metadata.PackageNotFoundError:
             return "0+unknown"  # a checkout that is not installed
     raise AttributeError(f"module `nasdsl` has no attribute `{name}`")
+
+
+def _paint(value: _Any) -> str:
+    from nasdsl.notebook import paint as _paint_it
+
+    return _paint_it(value)
+
+
+_notebook.painter = _paint
 
 
 def __dir__() -> list[str]:
@@ -116,25 +130,44 @@ def _text(value: _Any) -> str:
     return str(value)
 
 
-def pin(space: Space, values: _Mapping[str, _Any]) -> Space:
-    """The smaller space in which some decisions have values; an architecture where all have."""
-    import dataclasses
+def pin(space: Space, values: Values) -> Space:
+    """The smaller space in which some decisions have values; an architecture where all have.
 
-    from nasdsl.compiler.pin import pin as _pin
-
-    whole = space.graph if space.whole is None else space.whole
-    return dataclasses.replace(space, graph=_pin(space.graph, values), whole=whole, pins={**space.pins, **values})
-
-
-def save(space: Space, values: _Mapping[str, _Any], path: str | _Path, name: str = "found", note: str = "") -> None:
-    """Writes a result file: the space, named by its file and content, with decisions set to values.
+    Args:
+        values: by path, such as `{"stage.depth": 2, "op": "conv", "inputs": ["a", "b"]}`; search units as a list of the
+            kept ones or as `"0..11, 14"`. Or an `Architecture`.
 
     Raises:
-        ArgumentError: the space was not read from a file.
+        ArchitectureError: a path that no decision has, a value that a decision does not take, or values with which a
+            requirement or a budget cannot hold.
     """
+    from nasdsl.compiler.decide import decide as _decide
+
+    return _decide(space, values)
+
+
+def save(space: Space, values: Values | None, path: str | _Path, name: str = "found", note: str = "") -> None:
+    """Writes a result file: the space, named by its file and content, with its decisions set to values.
+
+    Args:
+        values: an architecture, or its values by path; None writes a space that was made smaller by `pin` as it is.
+        name: of the space in the new file.
+        note: a comment above it.
+
+    Raises:
+        ArchitectureError: as `pin`, and a decision without a value.
+        ArgumentError: the space was not read from a file, or the name is no word.
+    """
+    from nasdsl.compiler.architecture import Architecture as _Architecture
+    from nasdsl.compiler.decide import decide as _decide
     from nasdsl.compiler.write import write_pinned as _write_pinned
 
-    _write_pinned(_Path(path), space, values, name, note)
+    if not name.isidentifier():
+        raise ValueError(f"a space's name is a word, and `{name}` is none")
+    architecture = None if values is None else _Architecture.of(space, values)
+    if architecture is not None:
+        _decide(space, architecture)  # refuses what the file's reader would
+    _write_pinned(_Path(path), space, architecture, name, note)
 
 
 def expand(space: Space) -> str:
@@ -172,18 +205,19 @@ def count(space: Space) -> Count:
     return _count(space.graph)
 
 
-def cost(space: Space, architecture: _Mapping[str, _Any] | None = None) -> dict[str, int]:
+def cost(space: Space, architecture: Values | None = None) -> dict[str, int]:
     """MACs and parameters of an architecture, such as `{"macs": 732480, "params": 21890}`.
 
     Args:
-        architecture: values of the space's decisions; left out where the space has none left.
+        architecture: or its values by path; left out where the space has no decision left.
 
     Raises:
-        KeyError: a decision has no value.
+        ArchitectureError: values that are no architecture of the space.
     """
+    from nasdsl.compiler.architecture import Architecture as _Architecture
     from nasdsl.compiler.cost import cost_of as _cost_of
 
-    return _cost_of(space.graph, architecture or {})
+    return _cost_of(space.graph, _Architecture.of(space, {} if architecture is None else architecture).indices)
 
 
 def cost_range(space: Space) -> dict[str, tuple[int, int]]:

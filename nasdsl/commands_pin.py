@@ -71,7 +71,7 @@ def _by_number(space: Space, text: str) -> dict[str, Any]:
     except ValueError:
         raise UsageError(f"--number takes a whole number, and not `{text}`") from None
     try:
-        return dict(Numbering(space.graph).unrank(number))
+        return dict(Numbering(space.graph).unrank(number).indices)
     except IndexError as problem:
         raise UsageError(str(problem)) from None
 

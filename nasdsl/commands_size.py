@@ -17,6 +17,7 @@ from nasdsl.options import UsageError, add_budget, add_format, add_space, space_
 from nasdsl.report import Paint, table, thousands, wants_colour, width_of
 
 if TYPE_CHECKING:
+    from nasdsl.compiler.architecture import Architecture
     from nasdsl.compiler.population import Part, Population
     from nasdsl.compiler.space import Space
     from nasdsl.drawing.histogram import Histogram, Mark
@@ -129,7 +130,7 @@ def _functions(space: Space, total: int) -> int:
     if total > MOST_FUNCTIONS:
         raise UsageError(f"--functions goes through all architectures, and {space.name} has over {MOST_FUNCTIONS:,}")
     numbering = Numbering(space.graph)
-    matrix = Encoding(space.graph.decisions).encode([numbering.unrank(number) for number in range(total)])
+    matrix = Encoding(space.graph.decisions).encode(map(numbering.unrank, range(total)))
     return len(np.unique(fingerprints(space.graph, matrix), axis=0))
 
 
@@ -306,7 +307,7 @@ def _to_json(space: Space, population: Population, ends: Any, marks: Sequence[Ma
         edges, shares = spread.histogram(args.bins)
         out[name] = {
             **{
-                word: {"value": end.cost, "proven": end.proven, "architecture": end.architecture.to_json(space.graph)}
+                word: {"value": end.cost, "proven": end.proven, "architecture": end.architecture.to_json()}
                 for word, end in zip(("least", "greatest"), ends[name], strict=True)
             },
             "mean": spread.mean,
@@ -385,7 +386,7 @@ def _written(space: Space, population: Population, matrix: Any, costs: Any, form
     encoding = population.diagram.encoding
     if form == "json":
         rows = [
-            {"costs": dict(zip(population.measures, row, strict=True)), "architecture": values.to_json(space.graph)}
+            {"costs": dict(zip(population.measures, row, strict=True)), "architecture": values.to_json()}
             for row, values in zip(costs.tolist(), encoding.decode(matrix), strict=True)
         ]
         return json.dumps({"space": space.name, "architectures": rows}, indent=1) + "\n"
@@ -406,7 +407,7 @@ def _written(space: Space, population: Population, matrix: Any, costs: Any, form
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def write_result(space: Space, values: Any, out: Path, note: str = "", name: str = "found") -> None:
+def write_result(space: Space, values: Architecture, out: Path, note: str = "", name: str = "found") -> None:
     """A result file for decisions of a space, beside whatever else is there."""
     from nasdsl.compiler.write import write_pinned
 

@@ -169,9 +169,9 @@ def _costs(graph: Graph, nodes: Iterable[Node], values: Architecture) -> tuple[i
     macs = params = 0
     for node in nodes:
         cost = node_cost(graph, node)
-        macs += int(expr.evaluate(expr.choose(node.reached, cost.macs, 0), values))
+        macs += int(expr.evaluate(expr.choose(node.reached, cost.macs, 0), values.indices))
         if node.weight == node.name:  # weights that are shared belong to no stage alone
-            params += int(expr.evaluate(expr.choose(node.reached, cost.params, 0), values))
+            params += int(expr.evaluate(expr.choose(node.reached, cost.params, 0), values.indices))
     return macs, params
 
 

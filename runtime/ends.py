@@ -88,7 +88,7 @@ class Ends:
             if is_present(decision, values):
                 values[path] = operators[path] if path in operators else self._extreme(decision, high)
         if all(holds(requirement.condition, values) for requirement in self.requirements):
-            return Architecture.of(self.graph, values)
+            return Architecture.at(self.graph, values)
         key = (high, tuple(operators.items()))
         if key not in self._known:
             if len(self._known) >= KEPT:
@@ -112,4 +112,4 @@ class Ends:
             raise error("no-end", f"there is no {word} architecture: none has these operators", None) from None
         except TooWide as problem:
             raise error("too-wide", f"the {word} architecture is out of reach: {problem.message}", None) from None
-        return Architecture.of(self.graph, {**operators, **values})
+        return Architecture.at(self.graph, {**operators, **values.indices})

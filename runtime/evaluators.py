@@ -41,8 +41,8 @@ def numbers(given: Any, where: str) -> dict[str, float]:
 
 
 class FunctionEvaluator:
-    """A function of the user's, called as `function(architecture, space)`: the values of the decisions by path, as
-    names (`Architecture.to_json`), and the space.
+    """A function of the user's, called as `function(architecture, space)`: an `Architecture`, which reads like a
+    mapping of paths to values and is what the functions of `nasdsl` take, and the space.
 
     It gives a number, which is the metric `value`, or a dict of numbers by name. What it raises is a failed trial.
 
@@ -56,7 +56,7 @@ class FunctionEvaluator:
 
     def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
         try:
-            given = self.function(architecture.to_json(self.space.graph), self.space)
+            given = self.function(architecture, self.space)
         except (Exception, SystemExit) as problem:  # it is the user's code that runs here
             raise EvaluationError(f"`{self.name}` raised {cause(problem)}") from problem
         return numbers(given, f"`{self.name}`")
@@ -85,7 +85,7 @@ class ScratchEvaluator:
         from nasdsl.runtime.trainer import Trainer
 
         torch.manual_seed(seed)
-        network = Supernet(pin(self.space.graph, architecture))
+        network = Supernet(pin(self.space.graph, architecture.indices))
         initialise(network, self.settings.init)
         trainer = Trainer(network, self.task, self.data, self.settings, self.fabric, seed, self.workers)
         trainer.fit()

@@ -280,7 +280,7 @@ def save_weights_of(space: Space, evaluator: SupernetEvaluator, file: Path, tria
     """The weights that a trial's architecture inherits, beside the file that is to hold it."""
     from nasdsl.compiler.architecture import Architecture
 
-    architecture = Architecture.from_json(space.graph, trial.proposal.architecture)
+    architecture = Architecture.of(space.graph, trial.proposal.architecture)
     result = evaluator.result(architecture, {name: float(cost) for name, cost in trial.proposal.costs.items()})
     save_result(weights_path(file), space, result, evaluator.inherited.trainer.task)
 
@@ -291,6 +291,6 @@ def _write(file: Path, space: Space, trial: Trial, objectives: Objectives, name:
     values = dict(zip(objectives.names, trial.objectives, strict=True))
     facts = [costs_of(trial.proposal.costs)]
     facts += [f"{key} {value:.6g}" for key, value in values.items() if key not in ("macs", "flops", "params")]
-    architecture = Architecture.from_json(space.graph, trial.proposal.architecture)
+    architecture = Architecture.of(space.graph, trial.proposal.architecture)
     note = f"{', '.join(facts)} (trial {trial.index})"
     write_pinned(file, space, architecture, name, note)

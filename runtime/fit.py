@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
@@ -69,7 +70,8 @@ def train(
     if inherit is None:
         initialise(network, settings.init)
     elif inherit.is_dir():
-        network = load_supernet(inherit, space)[0].extract(space.pins)
+        whole, _ = load_supernet(inherit, space)
+        network = whole.extract(Architecture.at(whole.graph, space.pins))
     else:
         network, _ = load_network(space, inherit)
     identity = {"train": settings.model_dump(mode="json"), "inherit": str(inherit or "")}
@@ -80,7 +82,8 @@ def train(
     run_epochs(trainer, run, watch or Silent(), "train")
     with trainer.averaged(settings.recalibrate) as best:
         metrics = trainer.measure()
-        result = Result({}, best.extract({}), metrics, {k: float(v) for k, v in cost_of(space.graph, {}).items()})
+        alone = Architecture.of(space, {})
+        result = Result(alone, best.extract(alone), metrics, {k: float(v) for k, v in cost_of(space.graph, {}).items()})
     if trainer.fabric.is_global_zero:
         save_result(out, space, result, task)
     return result

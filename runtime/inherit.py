@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lightning_fabric import Fabric
 from pydantic import BaseModel
 
+from nasdsl.compiler.architecture import Values
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.checkpoint import load_weights
@@ -48,7 +47,7 @@ class Inherited:
         """
         self.trainer, self.recalibrate = trainer, recalibrate
 
-    def evaluate(self, architecture: Mapping[str, Any]) -> dict[str, float]:
+    def evaluate(self, architecture: Values) -> dict[str, float]:
         """The task's metrics and the mean loss (`loss`) of an architecture of the space."""
         network = self.trainer.network
         network.activate(architecture)

@@ -79,7 +79,7 @@ class Table:
         self.metrics: dict[Architecture, dict[str, float]] = {}
         for number, row in enumerate(_rows(file, settings.list), 1):
             try:
-                architecture = Architecture.from_json(space.graph, read(row))
+                architecture = Architecture.of(space.graph, read(row))
             except (ArchitectureError, RunError) as problem:
                 raise RunError(f"{file.name}, row {number}: {problem.message}", problem.help) from problem
             if architecture in self.metrics:
@@ -235,8 +235,9 @@ def _value(decision: Decision, cell: Any) -> Any:
 
 
 def _item(decision: Decision, text: str) -> Any:
-    numbers = [item for item in decision.items if isinstance(item, int) and not isinstance(item, bool)]
-    return next((item for item in numbers if str(item) == text), text)
+    labels = decision.labels or tuple(map(str, decision.items))
+    named = (word for word, label in zip(decision.words, labels, strict=True) if text in (str(word), label))
+    return next(named, text)
 
 
 class Pattern:

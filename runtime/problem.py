@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 from lightning_fabric import Fabric
 from pydantic import BaseModel
 
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.space import Space
@@ -40,9 +41,9 @@ class Problem:
 
 @dataclass
 class Result:
-    """What a search found: a value for every decision, the network with its weights, and how good it is."""
+    """What a search found: an architecture, its network with its weights, and how good it is."""
 
-    values: Mapping[str, Any]
+    architecture: Architecture
     network: Supernet
     metrics: Mapping[str, float]
     costs: Mapping[str, float]

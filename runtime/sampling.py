@@ -236,7 +236,7 @@ class Hierarchical:
                     break
             else:
                 raise _never_met(group, "the rule")
-        return Architecture.of(self.graph, values)
+        return Architecture.at(self.graph, values)
 
 
 def _never_met(group: Group, rule: str) -> Exception:
@@ -281,7 +281,7 @@ class Fair:
                     break
             else:
                 raise _never_met(group, "`fair`")
-        return [Drawn(Architecture.of(self.graph, row)) for row in rows]
+        return [Drawn(Architecture.at(self.graph, row)) for row in rows]
 
     @staticmethod
     def _deal(decision: Decision, rows: list[Values], rng: np.random.Generator) -> None:
@@ -333,8 +333,8 @@ class Sandwich:
         for _ in range(TRIES):
             (drawn,) = draw(1, rng)
             for path in self.operators:
-                if path in drawn:
-                    found.setdefault(path, drawn[path])
+                if path in drawn.indices:
+                    found.setdefault(path, drawn.indices[path])
             if len(found) == len(self.operators):
                 break
         # In one order, whatever was drawn first. What hardly an architecture has is drawn by itself.
@@ -349,7 +349,7 @@ class Sandwich:
                 self._numberings.pop(next(iter(self._numberings)))
             self._numberings[key] = Numbering(pin(self.graph, operators))
         (sizes,) = self._numberings[key].draws(1, _seed(rng))
-        return Architecture.of(self.graph, {**operators, **sizes})
+        return Architecture.at(self.graph, {**operators, **sizes.indices})
 
 
 # --- All of them ------------------------------------------------------------------------------------------------------

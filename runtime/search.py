@@ -234,7 +234,7 @@ def write_found(out: Path, space: Space, result: Result, task: Task) -> None:
     """The result file and its weights: the weights first, so that a result file always has them."""
     note = f"{costs_of(result.costs)}, {task.headline} {result.metrics[task.headline]:.4f}"
     save_result(weights_path(out), space, result, task)
-    write_pinned(out, space, result.values, name_of(out), note)
+    write_pinned(out, space, result.architecture, name_of(out), note)
 
 
 def name_of(out: Path) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.lattice import Window
@@ -119,7 +120,7 @@ def enumerate_all(graph: Graph) -> list[dict[str, Any]]:
 
 
 def frozen(values: Any) -> frozenset[tuple[str, Any]]:
-    return frozenset(values.items())
+    return frozenset((values.indices if isinstance(values, Architecture) else values).items())
 
 
 # --- random spaces ----------------------------------------------------------------------------------------------------

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.graph import Graph, Shape
+from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.supernet import Supernet
 
@@ -38,11 +37,16 @@ def output_size(shape: Shape, batch: int) -> tuple[int, ...]:
     return (batch * int(shape.items), int(shape.channels), *pixels)
 
 
-def check_predictions(graph: Graph, values: Mapping[str, Any]) -> None:
+def largest(graph: Graph) -> Architecture:
+    """The one that a supernet begins with."""
+    return Architecture.at(graph, largest_values(graph))
+
+
+def check_predictions(graph: Graph, architecture: Architecture) -> None:
     """One architecture alone has the parameters, MACs and output size that its graph predicts."""
-    pinned = pin(graph, values)
+    pinned = pin(graph, architecture.indices)
     assert not pinned.decisions
-    predicted = cost_of(graph, values)
+    predicted = cost_of(graph, architecture.indices)
     assert cost_of(pinned, {}) == predicted
     network = Supernet(pinned).eval()
     assert sum(p.numel() for p in network.parameters()) == predicted["params"]
@@ -53,14 +57,14 @@ def check_predictions(graph: Graph, values: Mapping[str, Any]) -> None:
     assert out.isfinite().all()
 
 
-def check_extraction(graph: Graph, *architectures: Mapping[str, Any], batch: int = 2) -> None:
+def check_extraction(graph: Graph, *architectures: Architecture, batch: int = 2) -> None:
     """A network taken out of the supernet computes what the supernet computes when it is set to it."""
     supernet = Supernet(graph).eval()
     unsettle(supernet)
-    for values in architectures:
-        supernet.activate(values)
+    for architecture in architectures:
+        supernet.activate(architecture)
         network = supernet.extract()
-        image = image_for(pin(graph, values), batch)
+        image = image_for(pin(graph, architecture.indices), batch)
         with torch.no_grad():
             whole, alone = supernet(image), network(image)
         assert whole.shape == alone.shape

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
+import re
+from dataclasses import replace
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
-from nasdsl.compiler.architecture import Architecture, ArchitectureError
+from nasdsl.compiler.architecture import Architecture, ArchitectureError, wrong
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.engine.limits import TooWide
@@ -29,86 +34,180 @@ DECISIONS = [
 FEW = Requirement(less(Kept("hidden", 20), 10), "keep fewer than ten")
 SMALL = Requirement(less(Case("op.kernel", (3, 5, 7)), 7), "no large kernel")
 GRAPH = Graph({}, {d.path: d for d in DECISIONS}, (FEW, SMALL), ())
-VALUES = {"op": 0, "op.kernel": 1, "inputs": (2, 0), "levels": (2, 1, 0), "hidden": [3, 1, 2]}
+VALUES = {"op": "conv", "op.kernel": 5, "inputs": ["c", "a"], "levels": [4, 3, 3], "hidden": [3, 1, 2]}
 
 
 def test_values_are_canonical_and_absent_decisions_do_not_count() -> None:
     one = Architecture.of(GRAPH, VALUES)
-    assert dict(one) == {"op": 0, "op.kernel": 1, "inputs": (0, 2), "levels": (2, 0, 1), "hidden": (1, 2, 3)}
-    local = Architecture.of(GRAPH, {**VALUES, "op": 1})
-    assert "op.kernel" not in local
-    assert local == Architecture.of(GRAPH, {**VALUES, "op": 1, "op.kernel": 2})
+    assert dict(one) == {**VALUES, "inputs": ["a", "c"], "hidden": [1, 2, 3]} == one
+    assert one.indices == {"op": 0, "op.kernel": 1, "inputs": (0, 2), "levels": (2, 0, 1), "hidden": (1, 2, 3)}
+    assert Architecture.at(GRAPH, {**one.indices, "levels": (2, 1, 0), "inputs": (2, 0)}) == one
+    local = Architecture.of(GRAPH, {**VALUES, "op": "local"})
+    assert "op.kernel" not in local and local.get("op.kernel", "none") == "none"
+    assert local == Architecture.of(GRAPH, {**VALUES, "op": "local", "op.kernel": 7})
     assert len({local, Architecture.of(GRAPH, {**local}), one}) == 2
+
+
+def test_a_value_that_is_changed_by_whoever_has_it_leaves_the_architecture_as_it_is() -> None:
+    one = Architecture.of(GRAPH, VALUES)
+    one["inputs"].append("b")
+    assert one == Architecture.of(GRAPH, VALUES)
 
 
 def test_violations_are_named_and_absent_decisions_break_nothing() -> None:
     assert Architecture.of(GRAPH, VALUES).violations(GRAPH) == ()
-    large = {**VALUES, "op.kernel": 2, "hidden": tuple(range(12))}
-    assert Architecture.of(GRAPH, large).violations(GRAPH) == (FEW, SMALL)
-    assert Architecture.of(GRAPH, {**large, "op": 1}).violations(GRAPH) == (FEW,)
+    large = {**Architecture.of(GRAPH, VALUES).indices, "op.kernel": 2, "hidden": tuple(range(12))}
+    assert Architecture.at(GRAPH, large).violations(GRAPH) == (FEW, SMALL)
+    assert Architecture.at(GRAPH, {**large, "op": 1}).violations(GRAPH) == (FEW,)
 
 
-def test_json_reads_as_the_source_and_comes_back_equal() -> None:
+def test_what_breaks_a_requirement_is_no_architecture_and_a_budget_is_another_matter() -> None:
+    with pytest.raises(ArchitectureError, match="no large kernel") as caught:
+        Architecture.of(GRAPH, {**VALUES, "op.kernel": 7})
+    assert codes(caught.value) == ["requirement-broken"]
+    bounded = replace(GRAPH, requirements=(replace(SMALL, origin="budget"),))
+    assert Architecture.of(bounded, {**VALUES, "op.kernel": 7}).violations(bounded)
+
+
+def codes(mistake: ArchitectureError) -> list[str]:
+    return [one.code for one in mistake.diagnostics]
+
+
+def test_values_come_back_from_json() -> None:
     one = Architecture.of(GRAPH, {**VALUES, "hidden": [0, 1, 2, 3, 9]})
-    data = one.to_json(GRAPH)
+    data = one.to_json()
     assert data == {"op": "conv", "op.kernel": 5, "inputs": ["a", "c"], "levels": [4, 3, 3], "hidden": "0..3, 9"}
-    assert Architecture.from_json(GRAPH, json.loads(json.dumps(data))) == one
+    assert Architecture.of(GRAPH, json.loads(json.dumps(data))) == one
+    assert Architecture.of(GRAPH, json.loads(json.dumps(dict(one)))) == one
     nothing = Architecture.of(GRAPH, {**VALUES, "hidden": ()})
-    assert Architecture.from_json(GRAPH, nothing.to_json(GRAPH)) == nothing
+    assert Architecture.of(GRAPH, nothing.to_json()) == nothing
 
 
 def test_items_that_read_alike_are_told_apart() -> None:
     graph = Graph({}, {"x": Decision("x", "choice", (Symbol("p"), Symbol("q")), ("same", "same"))}, (), ())
-    second = Architecture.of(graph, {"x": 1})
-    assert second.to_json(graph) == {"x": "same#1"}
-    assert Architecture.from_json(graph, second.to_json(graph)) == second
+    second = Architecture.at(graph, {"x": 1})
+    assert second == {"x": "same#1"}
+    assert Architecture.of(graph, second.to_json()) == second
+    with pytest.raises(ArchitectureError, match="did you mean `same#"):
+        Architecture.of(graph, {"x": "same"})
+
+
+NUMBERS = Decision("x", "choice", (1, Fraction(1, 2), 0.25, True), ("1", "1/2", "0.25", "true"))
 
 
 @pytest.mark.parametrize(
-    ("change", "path", "message"),
-    [
-        ({"op.kernl": 1}, "op.kernl", "did you mean `op.kernel`"),
-        ({"op": 2}, "op", "from 0 to 1"),
-        ({"op": True}, "op", "option"),
-        ({"inputs": (0,)}, "inputs", "2 of 3"),
-        ({"inputs": (0, 0)}, "inputs", "different"),
-        ({"levels": (0, 1)}, "levels", "all 3"),
-        ({"hidden": (20,)}, "hidden", "from 0 to 19"),
-        ({"hidden": 3}, "hidden", "tuple"),
-    ],
+    ("value", "index"),
+    [(1, 0), (np.int64(1), 0), (0.5, 1), (Fraction(1, 2), 1), ("1/2", 1), (0.25, 2), (np.float64(0.25), 2)],
 )
-def test_what_is_no_architecture_says_where(change: dict[str, object], path: str, message: str) -> None:
-    with pytest.raises(ArchitectureError, match=message) as caught:
+def test_numbers_are_found_however_they_come(value: object, index: int) -> None:
+    graph = Graph({}, {"x": replace(NUMBERS, items=NUMBERS.items[:3], labels=NUMBERS.labels[:3])}, (), ())
+    assert Architecture.of(graph, {"x": value}).indices["x"] == index
+    assert json.dumps(Architecture.of(graph, {"x": value}).to_json()) in ('{"x": 1}', '{"x": 0.5}', '{"x": 0.25}')
+
+
+@pytest.mark.parametrize("value", [0, 2, "1", True, 0.75, None, [1], {}, float("nan"), 10**400, "1 / 3", b"1"])
+def test_what_only_looks_like_a_number_of_the_choice_is_none(value: object) -> None:
+    graph = Graph({}, {"x": replace(NUMBERS, items=NUMBERS.items[:3], labels=NUMBERS.labels[:3])}, (), ())
+    with pytest.raises(ArchitectureError) as caught:
+        Architecture.of(graph, {"x": value})
+    assert codes(caught.value) == ["unknown-option"]
+
+
+@pytest.mark.parametrize("kept", [(1, 3), {3, 1}, range(1, 4, 2), np.asarray([3, 1]), "1, 3", "[1, 3]", "3, 1..1"])
+def test_units_are_found_however_they_come(kept: object) -> None:
+    assert Architecture.of(GRAPH, {**VALUES, "hidden": kept})["hidden"] == [1, 3]
+
+
+MISTAKES: list[tuple[dict[str, object], str, str, str]] = [
+    ({"op.kernl": 5}, "op.kernl", "unknown-decision", "did you mean `op.kernel`"),
+    ({"op": 0}, "op", "unknown-option", "0 is not an option of `op`; it takes `conv`, `local`"),
+    ({"op": "cnv"}, "op", "unknown-option", "did you mean `conv`"),
+    ({"op": True}, "op", "unknown-option", "True"),
+    ({"op.kernel": 9}, "op.kernel", "unknown-option", "it takes 3, 5, 7"),
+    ({"op.kernel": "5"}, "op.kernel", "unknown-option", "`5` is not"),
+    ({"inputs": ["a"]}, "inputs", "wrong-count", "takes 2 items"),
+    ({"inputs": ["a", "a"]}, "inputs", "duplicate", "too often"),
+    ({"inputs": [0, 2]}, "inputs", "unknown-option", "0 is not an item"),
+    ({"inputs": "a"}, "inputs", "not-a-list", "list of items"),
+    ({"levels": [4, 3]}, "levels", "bad-order", "all 3"),
+    ({"levels": [4, 4, 3]}, "levels", "bad-order", "too often"),
+    ({"levels": {4, 3}}, "levels", "not-a-list", "list"),
+    ({"hidden": [20]}, "hidden", "no-such-item", "from 0 to 19"),
+    ({"hidden": [-1]}, "hidden", "no-such-item", "from 0 to 19"),
+    ({"hidden": [True]}, "hidden", "no-such-item", "True"),
+    ({"hidden": [1, 1]}, "hidden", "duplicate", "1 stands twice"),
+    ({"hidden": 3}, "hidden", "not-a-list", "list of units"),
+    ({"hidden": "0..99999999999999999999"}, "hidden", "no-such-item", "no units"),
+    ({"hidden": "5..3"}, "hidden", "no-such-item", "no units"),
+    ({"hidden": "x"}, "hidden", "no-such-item", "no units"),
+    ({7: 1}, "7", "unknown-decision", "7"),  # type: ignore[dict-item]
+]
+
+
+@pytest.mark.parametrize(("change", "path", "code", "message"), MISTAKES)
+def test_what_is_no_architecture_says_where_and_why(
+    change: dict[str, object], path: str, code: str, message: str
+) -> None:
+    with pytest.raises(ArchitectureError, match=re.escape(message)) as caught:
         Architecture.of(GRAPH, {**VALUES, **change})
     assert caught.value.path == path
+    assert codes(caught.value) == [code]
 
 
-def test_a_missing_decision_is_named() -> None:
-    with pytest.raises(ArchitectureError, match=r"`op\.kernel` has no value"):
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ArchitectureError) as caught:
+        Architecture.of(GRAPH, {"op": "conv", "op.kernel": 4, "levls": [4, 3, 3], "inputs": ["a", "b"]})
+    assert codes(caught.value) == ["unknown-option", "unknown-decision", "missing-decision"]
+    assert "2 decisions have no value: `levels`, `hidden`" in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [None, 3, "op", ["op"], Decision])
+def test_what_is_no_mapping_is_no_architecture(values: object) -> None:
+    with pytest.raises(ArchitectureError, match="values by path") as caught:
+        Architecture.of(GRAPH, values)  # type: ignore[arg-type]
+    assert codes(caught.value) == ["no-values"]
+
+
+def test_a_missing_decision_is_named_with_what_it_takes() -> None:
+    with pytest.raises(ArchitectureError, match=r"`op\.kernel` has no value; it takes 3, 5, 7"):
         Architecture.of(GRAPH, {path: value for path, value in VALUES.items() if path != "op.kernel"})
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"op": "cnv"}, "did you mean `conv`"),
-        ({"op.kernel": 9}, "its items are 3, 5, 7"),
-        ({"levels": [4, 4, 3]}, "too often"),
-        ({"hidden": "0..99999999999"}, "units from 0 to 19"),
-        ({"hidden": "x"}, "units from 0 to 19"),
-        ({"inputs": "a"}, "list of items"),
-    ],
-)
-def test_what_a_file_may_get_wrong(change: dict[str, object], message: str) -> None:
-    data = Architecture.of(GRAPH, VALUES).to_json(GRAPH)
-    with pytest.raises(ArchitectureError, match=message):
-        Architecture.from_json(GRAPH, {**data, **change})
+def test_an_architecture_of_another_graph_is_read_by_its_values() -> None:
+    one = Architecture.of(GRAPH, VALUES)
+    assert Architecture.of(GRAPH, one) is one
+    kernels = replace(DECISIONS[1], items=(5, 7), labels=("5", "7"))
+    other = replace(GRAPH, decisions={**GRAPH.decisions, "op.kernel": kernels}, requirements=())
+    moved = Architecture.of(other, one)
+    assert moved == one and hash(moved) == hash(one) and moved.indices["op.kernel"] == 0
+    with pytest.raises(ArchitectureError, match="3 is not an option"):
+        Architecture.of(other, Architecture.of(GRAPH, {**VALUES, "op.kernel": 3}))
+
+
+def test_an_architecture_survives_copies_and_other_processes() -> None:
+    one = Architecture.of(GRAPH, VALUES)
+    assert copy.deepcopy(one) is copy.copy(one) is one
+    there = pickle.loads(pickle.dumps(one))
+    assert there == one and hash(there) == hash(one) and Architecture.of(GRAPH, there) == one
+
+
+def test_an_architecture_of_many_decisions_has_a_short_form() -> None:
+    many = {f"d{i}": Decision(f"d{i}", "units", range(500)) for i in range(1000)}
+    graph = Graph({}, many, (), ())
+    shown = repr(Architecture.of(graph, dict.fromkeys(many, range(0, 500, 2))))
+    assert len(shown) < 600 and "994 more" in shown
+    with pytest.raises(ArchitectureError) as caught:
+        Architecture.of(graph, {})
+    assert "1,000 decisions have no value" in str(caught.value) and len(str(caught.value)) < 200
+    with pytest.raises(ArchitectureError) as caught:
+        Architecture.of(graph, dict.fromkeys(many, 3))
+    assert "and 992 more mistakes" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "mistake",
     [
-        ArchitectureError("op.kernel", "wrong"),
+        wrong("unknown-option", "op.kernel", "wrong", "right"),
         error("code", "a message", Span(Source("text"), 1, 3), "label", help="help"),
         TooWide("count", 100, 10, ["a"]),
         RunError("no run", "begin one"),

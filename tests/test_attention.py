@@ -19,12 +19,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import nasdsl
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph, Shape
-from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.layers import attend
 from nasdsl.compiler.layers.attention import AxialAttention, AxisAttention, LocalAttention, RelativeAttention
 from nasdsl.compiler.ops import CATALOGUE
@@ -37,6 +37,7 @@ from nasdsl.compiler.values.bounds import Bounds
 from nasdsl.compiler.values.expr import Case, evaluate
 from nasdsl.compiler.values.plain import Symbol
 from nasdsl.runtime.export import export_python, verify_python
+from tests.networks import largest
 
 
 @pytest.fixture(autouse=True)
@@ -740,8 +741,8 @@ def unsettled(network: Supernet) -> Supernet:
     return network
 
 
-def architectures(graph: Graph, n: int) -> Iterator[Mapping[str, Any]]:
-    yield largest_values(graph)
+def architectures(graph: Graph, n: int) -> Iterator[Architecture]:
+    yield largest(graph)
     yield from sample(graph, n, seed=1)
 
 
@@ -759,7 +760,7 @@ def test_a_network_taken_out_computes_the_same(name: str, torch_macs: Count) -> 
             assert (whole - network(image)).abs().max() < 1e-5
             different.add(whole.sum().item())
             params = sum(p.numel() for p in network.parameters())
-            assert cost_of(graph, values) == {"macs": torch_macs(network, image[:1])[0], "params": params}
+            assert cost_of(graph, values.indices) == {"macs": torch_macs(network, image[:1])[0], "params": params}
     assert len(different) > 5
 
 
@@ -796,7 +797,7 @@ def test_the_paper_counts_this_block() -> None:
 
 def test_an_exported_network_gives_the_same_numbers(tmp_path: Path) -> None:
     graph = graph_of("both")
-    network = unsettled(Supernet(graph)).extract(largest_values(graph)).eval()
+    network = unsettled(Supernet(graph)).extract(largest(graph)).eval()
     path = tmp_path / "found.py"
     export_python(network, path)
     assert verify_python(path, network, [image_for(graph), torch.randn(1, 3, 9, 30)]) < 1e-6
@@ -874,7 +875,7 @@ def test_parts_that_no_smaller_network_holds_are_refused() -> None:
     (path,) = graph.decisions
     assert supernet.extract({path: 1})
     with pytest.raises(ValueError, match="parts of them that no smaller network holds together"):
-        supernet.extract({path: 0})
+        supernet.extract({path: 0.5})
 
 
 def test_only_choices_that_can_meet_have_to_divide() -> None:
@@ -887,7 +888,7 @@ def test_only_choices_that_can_meet_have_to_divide() -> None:
     graph = elaborate(Source(text, "fine.space")).graph
     supernet = Supernet(graph)
     with torch.no_grad():
-        for choice in (0, 1):
-            values = dict.fromkeys(graph.decisions, choice)
+        for width in (40, 36):
+            values = Architecture.of(graph, dict.fromkeys(graph.decisions, width))
             supernet.activate(values)
-            assert (supernet(image_for(pin(graph, values)))).isfinite().all()
+            assert (supernet(image_for(pin(graph, values.indices)))).isfinite().all()

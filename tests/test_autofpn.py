@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional as F
 
 from nasdsl import spaces
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.elaborate.program import elaborate
@@ -260,16 +261,17 @@ def test_costs_are_the_closed_forms(defines: dict[str, str], said: dict[str, Any
     costs = {part: total_cost(space, part)._asdict() for part in ("backbone", "neck", "proposals", "head")}
     for values in sample(space, 5, seed=len(defines)):
         found = {
-            part: {name: evaluate(cost, values) for name, cost in measures.items()} for part, measures in costs.items()
+            part: {name: evaluate(cost, values.indices) for name, cost in measures.items()}
+            for part, measures in costs.items()
         }
-        for part, cost in expected(space, values, (800, 1216), **said).items():
+        for part, cost in expected(space, values.indices, (800, 1216), **said).items():
             assert found[part] == cost
         # ResNet-50 without its classifier (the well-known 25,557,032 - 2,049,000), and a proposal network
         assert found["backbone"]["params"] == 23_508_032
         c = said.get("c", 256)
         assert found["proposals"]["params"] == 9 * c * c + c + 15 * (c + 1)
         assert found["proposals"]["macs"] == (9 * c * c + 15 * c) * sum(pixels_of(800, 1216))
-        assert cost_of(space, values)["macs"] == sum(part["macs"] for part in found.values())
+        assert cost_of(space, values.indices)["macs"] == sum(part["macs"] for part in found.values())
 
 
 def test_extremes_are_those_of_every_node_alone() -> None:
@@ -530,7 +532,7 @@ class Reference:
 def test_networks_compute_what_plain_torch_does(changes: str, seed: int) -> None:
     space = changed(f"{SMALL}, {changes}")
     (values,) = sample(space, 1, seed)
-    pinned = pin(space, values)
+    pinned = pin(space, values.indices)
     network = Supernet(pinned).eval()
     seen: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
     watched = [f"neck/lateral[{scale}]/conv" for scale in LEVELS]
@@ -538,7 +540,7 @@ def test_networks_compute_what_plain_torch_does(changes: str, seed: int) -> None
         network.layers[name].register_forward_hook(
             lambda _, inputs, output, name=name: seen.setdefault(name, []).append((inputs[0], output))
         )
-    reference = Reference(space, values, network)
+    reference = Reference(space, values.indices, network)
     with torch.no_grad():
         network(image_for(pinned))
         levels = reference.neck([seen[name][0][0] for name in watched], 2)
@@ -559,7 +561,8 @@ def test_networks_are_as_predicted_at_sizes_that_do_not_halve_evenly(seed: int) 
     """A map of 13 x 17 that is enlarged is larger than that of the level above, 25 x 33, which here is not read."""
     space = changed("input 3 x 100 x 132, rois: 5, classes: 4, channels: 12, vector: 20, cells: 1, output: sum")
     (values,) = sample(space, 1, seed)
-    check_predictions(space, {**values, **{path: 0 for path in neck_edges(1) if source_of(path) == target_of(path)}})
+    same = {path: 0 for path in neck_edges(1) if source_of(path) == target_of(path)}
+    check_predictions(space, Architecture.at(space, {**values.indices, **same}))
 
 
 def source_of(path: str) -> str:

@@ -22,7 +22,6 @@ from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph, Shape
-from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.layers.detection import (
     DeformConv,
     DenseDetections,
@@ -43,6 +42,7 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values.expr import Case, evaluate
 from nasdsl.runtime.export import export_python, verify_python
+from tests.networks import largest
 
 Box = Sequence[float]
 PYRAMID = ((4, 12, 17), (8, 6, 9), (16, 3, 5), (32, 1, 1))
@@ -670,7 +670,7 @@ def test_a_detector_taken_out_computes_the_same(name: str) -> None:
     graph = graph_of(name)
     supernet = settled(Supernet(graph))
     different = set()
-    for values in (largest_values(graph), *sample(graph, 5, seed=1)):
+    for values in (largest(graph), *sample(graph, 5, seed=1)):
         supernet.activate(values)
         network = supernet.extract(values)
         for size in ((64, 96), (51, 77)):
@@ -685,13 +685,13 @@ def test_a_detector_taken_out_computes_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_predictions_of_detectors_are_what_torch_says(name: str) -> None:
     graph = graph_of(name)
-    for values in (largest_values(graph), *sample(graph, 2, seed=2)):
-        pinned = pin(graph, values)
+    for values in (largest(graph), *sample(graph, 2, seed=2)):
+        pinned = pin(graph, values.indices)
         network, output = Supernet(pinned).eval(), pinned.nodes[pinned.outputs[0]].shape
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             made = network(torch.randn(1, 3, 64, 96))
         counted = {"macs": counter.get_total_flops() // 2, "params": sum(p.numel() for p in network.parameters())}
-        assert counted == cost_of(graph, values)
+        assert counted == cost_of(graph, values.indices)
         assert made.shape == (output.items, output.channels)
 
 
@@ -731,7 +731,7 @@ def test_norms_of_shared_convolutions_are_each_level_s_own() -> None:
 def test_an_exported_detector_computes_the_same(tmp_path: Path) -> None:
     """Beside torch alone; the head of the file says that an image gives several of what comes out."""
     graph = graph_of("two_stages")
-    network = settled(Supernet(graph).extract(largest_values(graph)))
+    network = settled(Supernet(graph).extract(largest(graph)))
     path = tmp_path / "found.py"
     export_python(network, path)
     assert verify_python(path, network, torch.randn(2, 3, 51, 77)) == 0

@@ -187,7 +187,7 @@ def test_the_k_cheapest_of_a_large_space_come_in_order() -> None:
     assert (np.diff(cheapest) >= 0).all()
     assert len(np.unique(matrix, axis=0)) == 500
     assert (diagram.costs(diagram.find(matrix))[:, 0] == cheapest).all()
-    depths = [architecture["stage1.depth"] for architecture in diagram.encoding.decode(matrix[:5])]
+    depths = [architecture.indices["stage1.depth"] for architecture in diagram.encoding.decode(matrix[:5])]
     assert depths == [0] * 5
 
 
@@ -222,7 +222,7 @@ def test_a_path_decodes_to_an_architecture() -> None:
     cost, path = diagram.least("macs")
     (architecture,) = diagram.encoding.decode(diagram.matrix(path[None]))
     assert architecture == Architecture.of(graph, dict(architecture))
-    assert cost_of(costs["macs"], dict(architecture)) == cost
+    assert cost_of(costs["macs"], dict(architecture.indices)) == cost
 
 
 # --- distributions ----------------------------------------------------------------------------------------------------
@@ -526,4 +526,4 @@ def test_shipped_spaces_agree_with_elimination(name: str) -> None:
     assert (diagram.find(matrix) == paths).all()
     for row, (macs, params) in zip(diagram.encoding.decode(matrix), diagram.costs(paths).tolist(), strict=True):
         assert Architecture.of(graph, dict(row)) == row
-        assert nasdsl_cost(graph, row) == {"macs": macs, "params": params}
+        assert nasdsl_cost(graph, row.indices) == {"macs": macs, "params": params}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import nasdsl
 from nasdsl import cli
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.pin import pin
 from nasdsl.compiler.source import Source
 from nasdsl.drawing.dot import to_dot
 from nasdsl.drawing.place import place, staged
@@ -132,7 +134,8 @@ def test_an_architecture_shows_what_it_has_left_out():
     values: dict[str, Any] = {path: () if d.kind == "units" else 0 for path, d in space.graph.decisions.items()}
     values["stage[0].block.mixconv.hidden[3]"] = (0, 5)
     values["stage[1].block.mixconv.hidden[5]"] = (0, 1, 2, 3)
-    items = items_of(make_scene(nasdsl.pin(space, nasdsl.Architecture.of(space.graph, values)), "block"))
+    pinned = replace(space, graph=pin(space.graph, values), whole=space.graph, pins=values)
+    items = items_of(make_scene(pinned, "block"))
     assert items["stage[0].block"].bars == (Bar("3", 8, 2), Bar("5", 4, 0), Bar("token", 4, 0))
     assert [items[f"stage[0].repeat[{i}].block"].state for i in (0, 1)] == ["gone", "gone"]
     assert items["stem"].rows[0].options == (("3", True), ("5", False), ("7", False))
@@ -229,7 +232,7 @@ def test_a_long_chain_is_broken_into_rows():
 def test_copies_that_an_architecture_does_without_are_gone():
     text = CHAIN.replace("repeat oneof(1, 2) { block(out) }", "repeat oneof(1, 2) { residual { conv(out) } }")
     space = nasdsl.loads(text)
-    values: dict[str, Any] = {path: 0 for path, d in space.graph.decisions.items() if d.kind == "choice"}
+    values: dict[str, Any] = {path: d.words[0] for path, d in space.graph.decisions.items() if d.kind == "choice"}
     items = items_of(make_scene(nasdsl.pin(space, values), "operator"))
     assert items["stage[0].repeat[1].conv"].state == "gone"
     assert items["stage[0].repeat[1].residual"].state == "gone"

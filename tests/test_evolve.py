@@ -148,7 +148,7 @@ def test_subsets_orders_and_units_are_searched(kinds: Any, method: str) -> None:
     assert len(trials) == len(set(evaluator.asked)) == 60
     assert set(evaluator.asked) <= everything
     for trial, asked in zip(trials, evaluator.asked, strict=True):
-        assert Architecture.from_json(kinds.graph, trial.proposal.architecture) == asked
+        assert Architecture.of(kinds.graph, trial.proposal.architecture) == asked
         assert dict(trial.proposal.costs) == nasdsl.cost(kinds, asked)
 
 
@@ -317,7 +317,7 @@ def test_a_measure_that_nothing_gives_is_named() -> None:
 def table_file(folder: Path, space: Any, name: str) -> Path:
     """A table of all architectures in each of the forms."""
     file = folder / name
-    rows = [one.to_json(space.graph) for one in all_of(space)]
+    rows = [one.to_json() for one in all_of(space)]
     paths = list(space.graph.decisions)
     results = [{"worth": str(i), "other": "x"} for i in range(len(rows))]
     if ".csv" in name:
@@ -351,7 +351,7 @@ def test_a_pattern_says_how_a_table_writes_architectures(tmp_path: Path) -> None
     (tmp_path / "t.csv").write_text("arch,worth\n<4|c3>,1\n<8|c1>,2\n")
     given = {"file": "t.csv", "column": "arch"}
     table = Table(space, tmp_path / "t.csv", TableSettings(pattern=f"<{{{first}}}|{{{second}}}>", **given))
-    found = [one.to_json(space.graph) for one in table.architectures]
+    found = [one.to_json() for one in table.architectures]
     assert found == [{first: 4, second: "c3"}, {first: 8, second: "c1"}]
     assert [table.evaluate(one, 0) for one in table.architectures] == [{"worth": 1}, {"worth": 2}]
     with pytest.raises(RunError, match=r"row 1: `<4\|c3>` is not written as the pattern"):
@@ -402,8 +402,7 @@ def test_nas_bench_201_is_read_by_a_pattern(shared_data: Path) -> None:
 FUNCTION = """
 def cost(architecture, space):
     import nasdsl
-    from nasdsl.compiler.architecture import Architecture
-    found = nasdsl.cost(space, Architecture.from_json(space.graph, architecture))
+    found = nasdsl.cost(space, architecture)
     return {"worth": found["params"] % 97, "size": found["params"]}
 
 def broken(architecture, space):
@@ -529,7 +528,7 @@ def test_a_file_names_functions_that_are_installed(folder: Path, monkeypatch: py
 def test_rows_are_read_by_a_function_that_is_typed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space = elaborate(read(folder / "odds.space"))
     numbering = Numbering(space.graph)
-    found = [numbering.unrank(i).to_json(space.graph) for i in range(6)]
+    found = [numbering.unrank(i).to_json() for i in range(6)]
     lines = ["number,acc", *(f"{i},{i * i}" for i in range(len(found)))]
     (folder / "t.csv").write_text("\n".join(lines) + "\n")
     (folder / "reading.py").write_text(f"FOUND = {found!r}\ndef row(row):\n    return FOUND[int(row['number'])]\n")

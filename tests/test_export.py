@@ -8,7 +8,6 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,14 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from nasdsl.compiler.architecture import Values
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.export import ExportError, export_python, library, verify_python
 from nasdsl.runtime.export.code import quoted
+from tests.networks import largest
 
 SEARCHING = """
   operator searching(out, stride = 1) {
@@ -95,10 +95,10 @@ def drawn(graph: Graph, seed: int) -> dict[str, Any]:
     return values
 
 
-def network_of(space: Space, values: Mapping[str, Any] | None = None) -> Supernet:
+def network_of(space: Space, values: Values | None = None) -> Supernet:
     """One architecture, as after training."""
     torch.manual_seed(0)
-    network = Supernet(space.graph).extract(largest_values(space.graph) if values is None else values)
+    network = Supernet(space.graph).extract(largest(space.graph) if values is None else values)
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):

@@ -202,7 +202,7 @@ def random_values(graph: Graph, rng: random.Random) -> Architecture:
         if not expr.evaluate(requirement.condition, kept):
             path = rng.choice(sorted(expr.decisions_of(requirement.condition)))
             kept[path] = (rng.randrange(graph.decisions[path].n),)
-    found = Architecture.of(graph, kept)
+    found = Architecture.at(graph, kept)
     assert not found.violations(graph)
     return found
 
@@ -336,7 +336,7 @@ def check_closed_forms(
 ) -> None:
     """Every block of the graph and the whole, for the full network and a random one."""
     blocks = expected_blocks(form, task, *size)
-    for values in (largest_values(graph), random_values(graph, rng)):
+    for values in (largest_values(graph), random_values(graph, rng).indices):
         macs, params = fixed_cost(form, task, *size)
         for b, node in zip(blocks, of_op(graph, "mixconv"), strict=True):
             near = node.name.removesuffix("mixconv")
@@ -465,7 +465,7 @@ def torch_counts(graph: Graph) -> dict[str, int]:
 @pytest.mark.parametrize("form", FORMS)
 def test_the_meter_counts_what_torch_counts(form: str) -> None:
     graph = space(form, "segmentation", "all", "input 3 x 96 x 80, stages: [2, 3]").graph
-    pinned = pin(graph, random_values(graph, random.Random(3)))
+    pinned = pin(graph, random_values(graph, random.Random(3)).indices)
     network = Supernet(pinned).eval()
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, 96, 80))
@@ -484,8 +484,11 @@ def test_costs_are_what_torch_counts(form: str, task: str, sites: str) -> None:
     rng = random.Random(f"{form} {task} {sites}")
     for _ in range(NETWORKS if published else -(-NETWORKS // 10)):
         values = random_values(graph, rng)
-        predicted = {"macs": expr.evaluate(cost.macs, values), "params": expr.evaluate(cost.params, values)}
-        assert torch_counts(pin(graph, values)) == predicted
+        predicted = {
+            "macs": expr.evaluate(cost.macs, values.indices),
+            "params": expr.evaluate(cost.params, values.indices),
+        }
+        assert torch_counts(pin(graph, values.indices)) == predicted
 
 
 # --- Supernet and network ---------------------------------------------------------------------------------------------
@@ -535,7 +538,7 @@ def test_a_network_taken_out_computes_what_the_supernet_does(form: str, task: st
 @pytest.mark.parametrize("form", FORMS)
 def test_memory_format_and_precision(form: str) -> None:
     graph = space(form, "segmentation").graph
-    network = Supernet(pin(graph, random_values(graph, random.Random(6)))).eval()
+    network = Supernet(pin(graph, random_values(graph, random.Random(6)).indices)).eval()
     unsettle(network)
     image = torch.randn(1, 3, 48, 40)
     with torch.no_grad():
@@ -557,12 +560,12 @@ def test_memory_format_and_precision(form: str) -> None:
 def test_an_architecture_written_as_text_has_the_same_tensors(form: str) -> None:
     graph = space(form, "classification").graph
     values = random_values(graph, random.Random(8))
-    pins = "\n".join(f"  {path}: {graph.decisions[path].describe(value)}" for path, value in values.items())
+    pins = "\n".join(f"  {path}: {graph.decisions[path].describe(value)}" for path, value in values.indices.items())
     text = f'use "{form}.space"\nspace found = {form} with {{\n  task: classification\n{pins}\n}}\n'
     found = elaborate(Source(text, "found", spaces.path(form).parent / "found.space")).graph
     assert not found.decisions
     assert not found.requirements
-    direct = pin(graph, values)
+    direct = pin(graph, values.indices)
     assert list(found.nodes) == list(direct.nodes)
     with no_data():
         one, other = Supernet(found).state_dict(), Supernet(direct).state_dict()

@@ -918,14 +918,14 @@ def test_runs_and_extracts_to_the_same(name):
         assert isinstance(architecture, Architecture)
         network.activate(architecture)
         image = torch.randn(
-            2, *(int(expr.evaluate(part, architecture)) for part in (shape.channels, shape.height, shape.width))
+            2, *(int(expr.evaluate(part, architecture.indices)) for part in (shape.channels, shape.height, shape.width))
         )
         with torch.no_grad():
             whole = network(image)
             small = network.extract(architecture).eval()
             taken = small(image)
         assert torch.allclose(whole, taken, atol=1e-5), name
-        assert sum(p.numel() for p in small.parameters()) == cost_of(graph, architecture)["params"]
+        assert sum(p.numel() for p in small.parameters()) == cost_of(graph, architecture.indices)["params"]
 
 
 def test_a_shortcut_is_there_where_the_shape_changes():

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
@@ -189,10 +190,10 @@ def test_stages_of_a_cascade_are_ever_finer() -> None:
         for i, node in enumerate(refine):
             stds = [float(std) for std in evaluate(node.attrs["stds"], values)]
             assert stds == pytest.approx([0.1 / (i + 1)] * 2 + [0.2 / (i + 1)] * 2)
-        check_predictions(space, values)
+        check_predictions(space, Architecture.at(space, values))
     for before, after in pairwise(of_op(space, "refine")):
         assert before.name in nx.ancestors(space.digraph, after.name)
-    check_extraction(space, {path: 0}, {path: 1}, {path: 2})
+    check_extraction(space, *[Architecture.of(space, {path: stages}) for stages in (1, 3, 4)])
 
 
 def test_class_scores_of_a_cascade_are_the_mean_over_its_stages() -> None:
@@ -219,7 +220,7 @@ def test_the_head_of_faster_rcnn(agnostic: str) -> None:
     body = 8 * 4 + 2 * 4 + 4 * 49 * 10 + 10
     assert cost_of(space, {}, "head")["params"] == body + 10 * 4 + 4 + 10 * deltas + deltas
     assert cost_of(space, {}, "head")["macs"] == 7 * (8 * 4 * 49 + 4 * 49 * 10 + 10 * 4 + 10 * deltas)
-    check_predictions(space, {})
+    check_predictions(space, Architecture.of(space, {}))
 
 
 def test_guided_anchors() -> None:
@@ -227,14 +228,14 @@ def test_guided_anchors() -> None:
     space = graph(DETECTOR.format(slots=slots), SIZE)
     heads = sum(8 * outs + outs for outs in (1, 2, 1, 4))
     assert cost_of(space, {}, "proposals")["params"] == 9 * 64 + 8 + heads + 2 * 72 + 9 * 64
-    check_predictions(space, {})
+    check_predictions(space, Architecture.of(space, {}))
 
 
 def test_anchors_of_several_scales() -> None:
     slots = "proposals: rpn(7, scales: [2, 4, 8], ratios: [1, 2]), head: rcnn(classes: 3) { global_pool() }"
     space = graph(DETECTOR.format(slots=slots), SIZE)
     assert cost_of(space, {}, "proposals")["params"] == 9 * 64 + 8 + 8 * 6 + 6 + 8 * 24 + 24
-    check_predictions(space, {})
+    check_predictions(space, Architecture.of(space, {}))
 
 
 @pytest.mark.parametrize("level_norm", [False, True])
@@ -248,7 +249,7 @@ def test_the_towers_of_retinanet(level_norm: bool) -> None:
     assert len({node.weight for node in of_op(space, "norm")}) == (2 * 2 * 5 if level_norm else 0)
     pixels = sum(-(-128 // 2**n) * -(-160 // 2**n) for n in range(2, 7))
     assert space.nodes[space.outputs[0]].shape.items == 9 * pixels
-    check_predictions(space, {})
+    check_predictions(space, Architecture.of(space, {}))
 
 
 def test_a_detector_with_searched_modules_taken_out_computes_the_same() -> None:

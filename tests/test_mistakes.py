@@ -65,7 +65,9 @@ OWN_SHAPE: dict[type[NasdslError], Callable[[str, str], NasdslError]] = {
     CompileError: lambda message, help: CompileError([Diagnostic("code", message, PLACE, "here", help=help)]),
     TooWide: lambda message, help: TooWide(message, 100, 10, ["a"]),
     ShapeProblem: lambda message, help: ShapeProblem(message, "width", help),
-    ArchitectureError: lambda message, help: ArchitectureError("op.kernel", message, help),
+    ArchitectureError: lambda message, help: ArchitectureError(
+        "op.kernel", [Diagnostic("code", message, PLACE, help=help)]
+    ),
 }
 """How those are made whose `__init__` is their own."""
 

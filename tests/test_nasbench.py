@@ -187,7 +187,7 @@ def test_a_network_computes_what_the_plain_one_does() -> None:
     for _ in range(NETWORKS):
         cell = random_cell(rng)
         reference = plain(cell).eval()
-        network = Supernet(pin(cells(), Architecture.of(cells(), values_of(cell, cells())))).eval()
+        network = Supernet(pin(cells(), Architecture.at(cells(), values_of(cell, cells())).indices)).eval()
         check_same(network, reference, torch.rand(2, 3, 32, 32))
 
 
@@ -364,5 +364,5 @@ def test_a_multi_resolution_network_computes_what_the_plain_one_does() -> None:
     for _ in range(NETWORKS):
         stem, modules, last = random_network(rng)
         reference = MultiResolution(stem, modules, last, 50).eval()
-        network = Supernet(pin(graph, Architecture.of(graph, numbers_of(graph, stem, modules, last)))).eval()
+        network = Supernet(pin(graph, Architecture.at(graph, numbers_of(graph, stem, modules, last)).indices)).eval()
         check_same(network, reference, torch.rand(2, 3, 64, 64))

@@ -56,7 +56,7 @@ def values_of(graph: Graph, stages: Sequence[Stage]) -> Architecture:
         for i, (kernel, expand) in enumerate(blocks):
             wanted |= {f"stage{number}[{i}].mbconv.kernel": kernel, f"stage{number}[{i}].mbconv.expand": expand}
         values |= {path: graph.decisions[path].items.index(value) for path, value in wanted.items()}
-    return Architecture.of(graph, values)
+    return Architecture.at(graph, values)
 
 
 def random_stages(rng: random.Random) -> list[Stage]:
@@ -175,7 +175,7 @@ def test_costs_are_those_of_a_plain_network(name: str) -> None:
         graph = graph_of(name, side)
         for stages in uniform + [random_stages(rng) for _ in range(NETWORKS)]:
             widen = 1.2 if name.endswith("wide") else 1
-            assert cost_of(graph, values_of(graph, stages)) == counts(plain(stages, widen), side)
+            assert cost_of(graph, values_of(graph, stages).indices) == counts(plain(stages, widen), side)
 
 
 def test_the_smallest_and_the_largest_are_the_extremes() -> None:
@@ -184,7 +184,7 @@ def test_the_smallest_and_the_largest_are_the_extremes() -> None:
         for measure, value in total_cost(graph)._asdict().items():
             cost, found = extreme(graph, value)
             assert found == values_of(graph, [blocks] * 5)
-            assert cost == cost_of(graph, found)[measure]
+            assert cost == cost_of(graph, found.indices)[measure]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_published_networks(side: int, stages: str, macs: int, params: float) ->
     them. Written kernel and expansion of each block, stage by stage."""
     graph = graph_of(side=side)
     blocks = [[(int(block[0]), int(block[1])) for block in stage.split()] for stage in stages.split("/")]
-    cost = cost_of(graph, values_of(graph, blocks))
+    cost = cost_of(graph, values_of(graph, blocks).indices)
     assert (round(cost["macs"] / 1e6), round(cost["params"] / 1e6, 1)) == (macs, params)
 
 
@@ -209,7 +209,7 @@ def test_a_network_computes_what_the_plain_one_does() -> None:
     image = torch.rand(2, 3, 128, 128)
     for _ in range(NETWORKS):
         stages = random_stages(rng)
-        reference, network = plain(stages).eval(), Supernet(pin(graph, values_of(graph, stages))).eval()
+        reference, network = plain(stages).eval(), Supernet(pin(graph, values_of(graph, stages).indices)).eval()
         for (name, ours), theirs in zip(network.state_dict().items(), reference.state_dict().values(), strict=True):
             assert ours.shape == theirs.shape, name
             if theirs.dim() == 1:

@@ -60,7 +60,7 @@ def test_a_number_names_the_architecture_of_that_rank(file: Path, capsys: pytest
         assert made.name == "mine"
         assert not made.graph.decisions
         assert numbering.rank(numbering.unrank(number)) == number
-        assert dict(numbering.unrank(number)) == dict(made.pins)
+        assert dict(numbering.unrank(number).indices) == dict(made.pins)
     assert main(["pin", str(file), "--number", "30"]) == 2
     assert "30" in capsys.readouterr().err
 

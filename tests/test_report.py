@@ -71,7 +71,7 @@ def study_of(space: Space, n: int, aims: int = 2, evil: bool = False) -> Study:
                 objectives=(quality, float(macs))[:aims] if state == "complete" else (),
                 macs=macs,
                 params=params,
-                decisions=values.to_json(space.graph),
+                decisions=values.to_json(),
                 seconds=generator.random() * 100 if state == "complete" else None,
                 parents=tuple(generator.sample(range(i), min(2, i))),
                 seed=i,

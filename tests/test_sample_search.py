@@ -6,7 +6,7 @@ import copy
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +251,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def inherited_scores(space: Path, architecture: Mapping[str, Any]) -> dict[str, float]:
+def inherited_scores(space: Path, architecture: Architecture) -> dict[str, float]:
     made, data = elaborate(read(space)), small_data()
     evaluator = load(
         space.parent / "found", made, Classification.from_data(data), data, Fabric(accelerator="cpu", devices=1)
@@ -272,11 +272,11 @@ def test_a_search_gives_the_best_candidate_with_its_weights(space: Path) -> None
     candidates = lines(space.parent / "found" / "candidates.jsonl")
     assert len(candidates) == 4
     graph = made().graph
-    architectures = [Architecture.from_json(graph, line["architecture"]) for line in candidates]
+    architectures = [Architecture.of(graph, line["architecture"]) for line in candidates]
     best = max(range(4), key=lambda i: candidates[i]["top1"])
-    assert dict(result.values) == dict(architectures[best])
+    assert result.architecture == architectures[best]
     for line, architecture in zip(candidates, architectures, strict=True):
-        assert cost_of(graph, architecture)["macs"] == line["macs"]
+        assert cost_of(graph, architecture.indices)["macs"] == line["macs"]
     scores = inherited_scores(space, architectures[best])
     assert scores == {key: candidates[best][key] for key in scores}
     rows = lines(space.parent / "found" / "history.jsonl")
@@ -304,7 +304,7 @@ def test_candidates_are_inside_the_target(space: Path) -> None:
 def test_what_was_found_and_others_train_on_with_the_weights_of_the_supernet(space: Path) -> None:
     run(space, settings={"train__epochs": "2"})
     graph = elaborate(read(space)).graph
-    other = Architecture.from_json(graph, lines(space.parent / "found" / "candidates.jsonl")[-1]["architecture"])
+    other = Architecture.of(graph, lines(space.parent / "found" / "candidates.jsonl")[-1]["architecture"])
     nasdsl.save(elaborate(read(space)), other, space.parent / "other.space", "other")
 
     def tuned(name: str, inherit: Path, **overrides: Any) -> tuple[Result, dict[str, torch.Tensor]]:
@@ -320,7 +320,7 @@ def test_what_was_found_and_others_train_on_with_the_weights_of_the_supernet(spa
     for name, tensor in from_run[1].items():
         if "running" not in name and "tracked" not in name:  # recalibrated in the file
             torch.testing.assert_close(tensor, from_file[1][name])
-    assert tuned("other", folder)[0].costs["macs"] == cost_of(graph, other)["macs"]
+    assert tuned("other", folder)[0].costs["macs"] == cost_of(graph, other.indices)["macs"]
     with pytest.raises(RunError, match="holds no run"):
         tuned("other", space.parent)
 
@@ -339,10 +339,10 @@ def test_evolution_scores_with_the_weights_of_the_supernet(space: Path) -> None:
     done = explore(read(space), space.parent / "best.space", options, runtime="evolve")
     assert len(done.trials) == 12
     for trial in done.front:
-        architecture = Architecture.from_json(graph, trial.proposal.architecture)
+        architecture = Architecture.of(graph, trial.proposal.architecture)
         assert trial.objectives == (
             inherited_scores(space, architecture)["top1"],
-            cost_of(graph, architecture)["macs"],
+            cost_of(graph, architecture.indices)["macs"],
         )
         assert trial.objectives[1] <= limit
     assert len(done.files) == 1 + len(done.front)
@@ -350,9 +350,9 @@ def test_evolution_scores_with_the_weights_of_the_supernet(space: Path) -> None:
     task, fabric = Classification.from_data(data), Fabric(accelerator="cpu", devices=1)
     evaluator = load(space.parent / "found", made(), task, data, fabric)
     for file, trial in zip(done.files, [done.front[0], *done.front], strict=True):
-        architecture = Architecture.from_json(graph, trial.proposal.architecture)
+        architecture = Architecture.of(graph, trial.proposal.architecture)
         found = elaborate(read(file))
-        assert cost_of(found.graph, {}) == cost_of(graph, architecture)
+        assert cost_of(found.graph, {}) == cost_of(graph, architecture.indices)
         evaluator.evaluate(architecture)
         image = torch.randn(4, 1, 12, 12)
         with torch.no_grad():

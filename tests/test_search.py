@@ -153,7 +153,7 @@ def test_without_a_target_the_threshold_decides(space: Path) -> None:
     text = SPACE.replace(", target: macs <= 0.5", ", threshold: 0.985").replace("1e-3 * macs", "0.3 * macs")
     space.write_text(text)
     result = run(space, settings={"train__epochs": "2"})
-    assert sum(len(v) for v in result.values.values()) < 48
+    assert sum(len(v) for v in result.architecture.values()) < 48
 
 
 def test_a_space_with_other_decisions_is_refused(space: Path) -> None:

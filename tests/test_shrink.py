@@ -20,6 +20,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from nasdsl import spaces
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
@@ -604,9 +605,9 @@ def cut(network: Supernet) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("training", [True, False])
 def test_a_shrunk_network_computes_what_a_freshly_built_one_does(training: bool) -> None:
     network = supernet().train(training)
-    large = network.extract({**largest_values(network.graph), **cut(network)})
+    large = network.extract(Architecture.at(network.graph, {**largest_values(network.graph), **cut(network)}))
     network.shrink(cut(network))
-    fresh = network.extract({**largest_values(network.graph), **network.kept})
+    fresh = network.extract(Architecture.at(network.graph, {**largest_values(network.graph), **network.kept}))
     assert not fresh.graph.decisions
     for other in (fresh, large):
         assert [p.shape for p in other.parameters()] == [p.shape for p in network.parameters()]

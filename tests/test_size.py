@@ -62,7 +62,7 @@ def every() -> dict[Architecture, dict[str, int]]:
     graph = nasdsl.loads(TEXT).graph
     numbering, total = Numbering(graph), total_cost(graph)
     found = [numbering.unrank(number) for number in range(numbering.total)]
-    return {one: {name: evaluate(getattr(total, name), one) for name in ("macs", "params")} for one in found}
+    return {one: {name: evaluate(getattr(total, name), one.indices) for name in ("macs", "params")} for one in found}
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: object) -> str:
@@ -82,8 +82,8 @@ def test_the_distribution_is_that_of_all(file: Path, capsys: pytest.CaptureFixtu
         assert figures["greatest"]["value"] == costs.max()
         for end in ("least", "greatest"):
             assert figures[end]["proven"]
-            found = Architecture.from_json(graph, figures[end]["architecture"])
-            assert cost_of(graph, found)[name] == figures[end]["value"]
+            found = Architecture.of(graph, figures[end]["architecture"])
+            assert cost_of(graph, found.indices)[name] == figures[end]["value"]
         assert figures["mean"] == pytest.approx(costs.mean())
         assert figures["deviation"] == pytest.approx(costs.std())
         assert figures["quantiles"]["0.5"] == np.quantile(costs, 0.5, method="inverted_cdf")
@@ -133,7 +133,7 @@ def test_budgets_count_and_draw(file: Path, how: str, capsys: pytest.CaptureFixt
     assert told["total"] == str(len(every()))
     assert told["inside"]["count"] == str(len(inside))
     rows = json.loads(drawn)["architectures"]
-    drawings = [Architecture.from_json(graph, row["architecture"]) for row in rows]
+    drawings = [Architecture.of(graph, row["architecture"]) for row in rows]
     assert set(drawings) == inside
     assert all(every()[one] == row["costs"] for one, row in zip(drawings, rows, strict=True))
     expected = len(drawings) / len(inside)
@@ -176,7 +176,7 @@ def test_an_estimate_says_so(file: Path, monkeypatch: pytest.MonkeyPatch, capsys
             found = tangled.extreme(name, greatest)
             assert not found.proven
             assert found.cost == whole.extreme(name, greatest).cost  # a space so small is climbed to its top
-            assert cost_of(graph, found.architecture)[name] == found.cost
+            assert cost_of(graph, found.architecture.indices)[name] == found.cost
     window = {"macs": (None, whole.spread("macs").quantile(0.2))}
     exact_part, part = whole.part(window), tangled.part(window)
     assert not part.exact
@@ -199,14 +199,14 @@ def test_costs_too_large_for_floating_point_are_exact_or_said_to_be_estimates(
     body = f"repeat oneof(1, 2, 3) {{ conv(oneof(8, {width}), kernel: oneof(1, 3)) }}\n classify(classes: 2)"
     Path("b.space").write_text(f"space b {{\n input 3 x 256 x 256\n network {{\n {body}\n }}\n}}\n")
     space = nasdsl.load("b.space")
-    costs = [cost_of(space.graph, one)["macs"] for one in sample_all(space)]
+    costs = [cost_of(space.graph, one.indices)["macs"] for one in sample_all(space)]
     assert main(["cost", "b.space", "--format", "json", "--svg", "b.svg"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert max(costs) > 1 << 53 and not told["exact"]
     for word, end in (("least", min), ("greatest", max)):
         found = told["macs"][word]
         assert found["proven"] and found["value"] == end(costs)
-        assert cost_of(space.graph, Architecture.from_json(space.graph, found["architecture"]))["macs"] == end(costs)
+        assert nasdsl.cost(space, found["architecture"])["macs"] == end(costs)
     mean = sum(costs) / len(costs)
     assert abs(told["macs"]["mean"] - mean) < 5 * told["macs"]["error"]
     assert set(told["macs"]["quantiles"].values()) <= set(costs)
@@ -214,8 +214,7 @@ def test_costs_too_large_for_floating_point_are_exact_or_said_to_be_estimates(
     middle = sorted(costs)[len(costs) // 2]
     assert main(["sample", "b.space", "-n", "50", "--budget", f"macs <= {middle}", "--format", "json"]) == 0
     for drawn in json.loads(capsys.readouterr().out)["architectures"]:
-        values = Architecture.from_json(space.graph, drawn["architecture"])
-        assert drawn["costs"] == cost_of(space.graph, values) and drawn["costs"]["macs"] <= middle
+        assert drawn["costs"] == nasdsl.cost(space, drawn["architecture"]) and drawn["costs"]["macs"] <= middle
     assert main(["cost", "b.space"]) == 0
     assert "costs of all architectures are exact up to 9,007,199,254,740,992" in capsys.readouterr().out
     for rest in (["count", "b.space"], ["check", "b.space"], ["draw", "b.space", "-o", "drawn.svg"]):

@@ -278,14 +278,14 @@ def test_the_structures_are_the_legal_ones() -> None:
     assert (len(NECKS), len(HEADS)) == (43, 9)
     assert count(space).total == 7 * 4 * 43 * 9 == 10_836
     numbering = Numbering(space)
-    found = {structure_of(space, numbering.unrank(i), SIZES) for i in range(numbering.total)}
+    found = {structure_of(space, numbering.unrank(i).indices, SIZES) for i in range(numbering.total)}
     assert found == set(itertools.product(TRUNKS, SIZES, NECKS, HEADS))
 
 
 def test_costs_of_structures_are_the_closed_forms() -> None:
     space = graph("smnas_structure")
     for values in sample(space, 40, seed=1):
-        check_costs(space, values, structure_cost(structure_of(space, values, SIZES)))
+        check_costs(space, values.indices, structure_cost(structure_of(space, values.indices, SIZES)))
 
 
 def test_extremes_of_structures_are_those_of_all() -> None:
@@ -325,7 +325,7 @@ def test_structures_are_as_predicted(seed: int) -> None:
         )
     (values,) = sample(space, 1, seed)
     check_predictions(space, values)
-    check_costs(space, values, structure_cost(structure_of(space, values, [(64, 64), (96, 128)]), 3, 5))
+    check_costs(space, values.indices, structure_cost(structure_of(space, values.indices, [(64, 64), (96, 128)]), 3, 5))
 
 
 @pytest.mark.parametrize("seed", range(NETWORKS))
@@ -406,7 +406,7 @@ def strings(blocks: range) -> Iterator[str]:
 def test_the_strings_are_those_of_the_paper() -> None:
     space = graph("smnas_modules", changes="most: 6")
     numbering = Numbering(space)
-    found = [string_of(space, numbering.unrank(i)) for i in range(numbering.total)]
+    found = [string_of(space, numbering.unrank(i).indices) for i in range(numbering.total)]
     expected = set(itertools.product((48, 56, 64, 72), strings(range(5, 7)), (128, 256, 512)))
     assert len(found) == len(expected)
     assert set(found) == expected
@@ -427,14 +427,14 @@ def test_costs_of_strings_are_the_closed_forms(kind: str) -> None:
     changes = {"basic": "", "bottleneck": ", stages: 1, start: 2", "resnext": ", guided: true, style: caffe"}[kind]
     space = graph("smnas_modules", changes=f"kind: {kind}{changes}")
     for values in sample(space, 4, seed=2):
-        base, string, wide = string_of(space, values)
+        base, string, wide = string_of(space, values.indices)
         levels = range(3, 7) if kind == "bottleneck" else range(2, 7)
         parts = module_cost(
             kind, base, string, wide, (608, 800), levels, kind == "resnext", 0 if kind == "bottleneck" else 3
         )
         if kind == "resnext":
             parts["backbone"] = string_cost(kind, base, string, (608, 800), caffe=True)[0]
-        check_costs(space, values, parts)
+        check_costs(space, values.indices, parts)
 
 
 @pytest.mark.parametrize("name", FOUND)

@@ -134,8 +134,8 @@ def test_its_extremes_are_attained(file: str, name: str) -> None:
     high, dearest = greatest(graph, cost.macs)
     assert 0 < low <= high
     assert (low < high) == bool(graph.decisions)
-    assert cost_of(graph, cheapest)["macs"] == low
-    assert cost_of(graph, dearest)["macs"] == high
+    assert cost_of(graph, cheapest.indices)["macs"] == low
+    assert cost_of(graph, dearest.indices)["macs"] == high
 
 
 @pytest.mark.parametrize(("file", "name"), EVERY)
@@ -145,21 +145,21 @@ def test_a_random_architecture_goes_out_and_comes_back(file: str, name: str) -> 
     (found,) = numbering.draws(1, seed=1)
     assert not found.violations(graph)
     assert numbering.unrank(numbering.rank(found)) == found
-    assert Architecture.from_json(graph, found.to_json(graph)) == found
-    pinned = pin(graph, found)
+    assert Architecture.of(graph, found.to_json()) == found
+    pinned = pin(graph, found.indices)
     assert not pinned.decisions
-    assert cost_of(pinned, {}) == cost_of(graph, found)
+    assert cost_of(pinned, {}) == cost_of(graph, found.indices)
 
 
 @pytest.mark.parametrize(("file", "name"), FIRST)
 def test_a_random_architecture_written_as_text_is_the_same(file: str, name: str) -> None:
     graph = space(file, name).graph
     (found,) = Numbering(graph).draws(1, seed=2)
-    pins = "\n".join(f"  {path}: {graph.decisions[path].describe(value)}" for path, value in found.items())
+    pins = "\n".join(f"  {path}: {graph.decisions[path].describe(value)}" for path, value in found.indices.items())
     text = f'use "{file}.space"\nspace written = {name} with {{\n{pins}\n}}\n'
     made = elaborate(Source(text, "written", spaces.path(file).parent / "written.space")).graph
     assert not made.decisions
-    assert made.nodes == pin(graph, found).nodes
+    assert made.nodes == pin(graph, found.indices).nodes
 
 
 @pytest.mark.parametrize(("file", "name"), FIRST)
@@ -173,12 +173,12 @@ def test_networks_are_what_was_predicted(
     if cost_of(graph, largest_values(graph))["params"] < HEAVY:
         supernet = unsettled(Supernet(graph)).eval()
     for found in Numbering(graph).draws(NETWORKS, seed=3):
-        pinned = pin(graph, found)
+        pinned = pin(graph, found.indices)
         network = Supernet(pinned).eval() if supernet is None else supernet.extract(found)
         x = pinned.input.shape
         image = torch.rand(1, x.channels, x.height, x.width, generator=torch.Generator().manual_seed(1))
         macs, out = torch_macs(network, image)
-        assert cost_of(graph, found) == {
+        assert cost_of(graph, found.indices) == {
             "macs": macs,
             "params": sum(parameter.numel() for parameter in network.parameters()),
         }

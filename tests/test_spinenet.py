@@ -261,9 +261,9 @@ SMALL = "input 3 x 128 x 128, widen: 1/8, endpoint: 8, classes: 3, head_depth: 1
 def test_costs_and_dangling_blocks_of_random_architectures(changes: str, scaling: Scaling) -> None:
     space = graph(changes=changes)
     for values in sample(space, 3, seed=4):
-        blocks = blocks_of(space, values)
-        assert cost_of(space, values) == expected(blocks, scaling)
-        assert joined(pin(space, values)) == dangling(blocks, scaling)
+        blocks = blocks_of(space, values.indices)
+        assert cost_of(space, values.indices) == expected(blocks, scaling)
+        assert joined(pin(space, values.indices)) == dangling(blocks, scaling)
 
 
 def joined(network: Graph) -> dict[int, list[int]]:
@@ -286,7 +286,7 @@ def joined(network: Graph) -> dict[int, list[int]]:
 def test_the_blocks_of_spinenet49() -> None:
     whole = graph()
     values = elaborate(read(spaces.path("spinenet")), "spinenet49").pins
-    assert blocks_of(whole, Architecture.of(whole, values)) == SPINENET49
+    assert blocks_of(whole, Architecture.at(whole, values).indices) == SPINENET49
     assert dangling(SPINENET49, Scaling()) == {12: [], 13: [], 14: [11], 15: [], 16: []}
     assert joined(graph("spinenet49")) == dangling(SPINENET49, Scaling())
     assert all(max(b.parents) - min(b.parents) <= 5 for b in SPINENET49[:10])
@@ -295,7 +295,7 @@ def test_the_blocks_of_spinenet49() -> None:
 def test_the_blocks_of_r0_sp53() -> None:
     whole = graph()
     values = elaborate(read(spaces.path("spinenet")), "r0_sp53").pins
-    assert blocks_of(whole, Architecture.of(whole, values)) == R0_SP53
+    assert blocks_of(whole, Architecture.at(whole, values).indices) == R0_SP53
     assert cost_of(graph("r0_sp53"), {}) == expected(R0_SP53, Scaling())
 
 
@@ -346,7 +346,7 @@ def test_networks_are_as_predicted(seed: int) -> None:
     rng = random.Random(seed)
     for values in sample(space, 2, seed=rng.randrange(1 << 30)):
         check_predictions(space, values)
-    check_predictions(graph("spinenet49", SMALL), {})
+    check_predictions(graph("spinenet49", SMALL), Architecture.of(graph("spinenet49", SMALL), {}))
 
 
 @pytest.mark.parametrize("seed", range(NETWORKS))

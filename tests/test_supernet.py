@@ -7,7 +7,6 @@ import pickle
 import random
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 import pytest
 import torch
@@ -25,6 +24,7 @@ from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
+from tests.networks import largest
 
 UNITS = """
 space units {
@@ -99,11 +99,15 @@ def check_same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor
         assert torch.equal(tensor, other[name]), name
 
 
-def some(values: Mapping[str, Any], **kept: tuple[int, ...]) -> dict[str, Any]:
-    """The values with the units of those decisions whose path ends in a word replaced."""
-    return {
-        path: next((units for word, units in kept.items() if word in path), value) for path, value in values.items()
-    }
+def some(graph: Graph, **kept: tuple[int, ...]) -> Architecture:
+    """The largest architecture with other units in those decisions whose path ends in a word."""
+    return Architecture.of(
+        graph,
+        {
+            path: next((units for word, units in kept.items() if word in path), value)
+            for path, value in largest(graph).items()
+        },
+    )
 
 
 # --- The contract -----------------------------------------------------------------------------------------------------
@@ -116,7 +120,7 @@ def test_a_network_taken_out_computes_the_same(name: str) -> None:
     image = image_for(graph)
     different = set()
     with torch.no_grad():
-        for values in (largest_values(graph), *sample(graph, 6 if name == "hrnas_small" else 20, seed=1)):
+        for values in (largest(graph), *sample(graph, 6 if name == "hrnas_small" else 20, seed=1)):
             supernet.activate(values)
             whole, alone = supernet(image), supernet.extract(values)(image)
             assert (whole - alone).abs().max() < 1e-5
@@ -155,12 +159,12 @@ def check_close(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tenso
 @pytest.mark.parametrize("name", NAMES)
 def test_costs_are_what_torch_counts(name: str) -> None:
     graph = graph_of(name)
-    for values in (largest_values(graph), *sample(graph, 3, seed=3)):
-        network = Supernet(pin(graph, values)).eval()
+    for values in (largest(graph), *sample(graph, 3, seed=3)):
+        network = Supernet(pin(graph, values.indices)).eval()
         with FlopCounterMode(display=False) as counter:
             network(image_for(graph, batch=1))
         counted = {"macs": counter.get_total_flops() // 2, "params": sum(p.numel() for p in network.parameters())}
-        assert counted == cost_of(graph, values)
+        assert counted == cost_of(graph, values.indices)
 
 
 @pytest.mark.parametrize("size", [(31, 27), (8, 8), (40, 33)])
@@ -212,8 +216,8 @@ def test_activating_another_architecture_and_back_changes_nothing(name: str) -> 
 def test_two_architectures_share_their_weights() -> None:
     graph = graph_of("units")
     supernet = unsettled(Supernet(graph)).eval()
-    everything = largest_values(graph)
-    narrow = some(everything, hidden=(0, 2))
+    everything = largest(graph)
+    narrow = some(graph, hidden=(0, 2))
     weight = supernet.get_parameter("layers.mix.expand.weight")
     image = image_for(graph)
     outputs = []
@@ -232,7 +236,7 @@ def test_two_architectures_share_their_weights() -> None:
 def test_a_step_of_one_architecture_moves_no_weight_of_another() -> None:
     graph = graph_of("units")
     supernet = unsettled(Supernet(graph))
-    supernet.activate(some(largest_values(graph), hidden=(1, 3), tokens=(0, 3)))
+    supernet.activate(some(graph, hidden=(1, 3), tokens=(0, 3)))
     supernet(image_for(graph)).square().sum().backward()
     grads = {name: p.grad for name, p in supernet.named_parameters()}
     expand = grads["layers.mix.expand.weight"]
@@ -250,7 +254,7 @@ def test_a_step_of_one_architecture_moves_no_weight_of_another() -> None:
 def test_an_operator_that_is_not_active_gets_no_gradient() -> None:
     graph = graph_of("units")
     supernet = Supernet(graph)
-    supernet.activate(some(largest_values(graph), hidden=()))
+    supernet.activate(some(graph, hidden=()))
     supernet(image_for(graph)).sum().backward()
     assert all(p.grad is None for name, p in supernet.named_parameters() if "mix" in name)
     assert all(p.grad is not None for name, p in supernet.named_parameters() if "see" in name)
@@ -259,7 +263,7 @@ def test_an_operator_that_is_not_active_gets_no_gradient() -> None:
 def test_statistics_of_a_part_go_back_to_the_whole() -> None:
     graph = graph_of("units")
     supernet = unsettled(Supernet(graph))
-    supernet.activate(some(largest_values(graph), hidden=(0, 4)))
+    supernet.activate(some(graph, hidden=(0, 4)))
     norm = supernet.get_submodule("layers.mix.hidden_norm")
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None
@@ -288,7 +292,7 @@ def test_norms_that_are_set_by_hand_are_followed() -> None:
     """As recalibration does: the network in evaluation, its norms in training and averaging over all batches."""
     graph = graph_of("units")
     supernet = unsettled(Supernet(graph)).eval()
-    supernet.activate(some(largest_values(graph), hidden=(0, 4)))
+    supernet.activate(some(graph, hidden=(0, 4)))
 
     def renew(network: Supernet) -> None:
         for module in network.modules():
@@ -326,7 +330,7 @@ def test_taking_out_copies_the_weights() -> None:
     graph = graph_of("units")
     supernet = Supernet(graph)
     before = state(supernet)
-    network = supernet.extract(largest_values(graph))
+    network = supernet.extract(largest(graph))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(1)
@@ -346,7 +350,7 @@ def test_a_copy_is_independent() -> None:
     """As an average of weights or a search's snapshot makes it, in the middle of training."""
     graph = graph_of("units")
     supernet = unsettled(Supernet(graph))
-    supernet.activate(Architecture.of(graph, some(largest_values(graph), hidden=(1, 3), tokens=(0, 3))))
+    supernet.activate(some(graph, hidden=(1, 3), tokens=(0, 3)))
     image = image_for(graph)
     supernet(image).sum().backward()
     twin = copy.deepcopy(supernet).eval()

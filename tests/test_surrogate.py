@@ -128,7 +128,7 @@ def _by_hand(space: Any, paths: list[str], a: Architecture, b: Architecture) -> 
     total = 0.0
     for path in paths:
         decision = space.graph.decisions[path]
-        one, other = (x.get(path) for x in (a, b))
+        one, other = (x.indices.get(path) for x in (a, b))
         if one is None and other is None:
             continue
         sides = []
@@ -272,7 +272,7 @@ class Pairs:
 
     def worth(self, architecture: Architecture) -> float:
         total = 0.0
-        values = [(list(self.space.graph.decisions).index(path), value) for path, value in architecture.items()]
+        values = [(list(self.space.graph.decisions).index(path), value) for path, value in architecture.indices.items()]
         for (i, one), (j, other) in itertools.combinations(values, 2):
             left, right = (len(v) if isinstance(v, tuple) else v for v in (one, other))
             total += np.sin(7 * i + 3 * left) * np.cos(5 * j + 2 * right)

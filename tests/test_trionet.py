@@ -117,7 +117,7 @@ def values_of(graph: Graph, stages: Sequence[Sequence[Choice]]) -> Architecture:
             for name, value in given.items():
                 wanted[f"{trio}.expand.{op}" if name == "expand" else f"{trio}.{op}.{name}"] = value
     values = {path: graph.decisions[path].labels.index(str(value)) for path, value in wanted.items()}
-    return Architecture.of(graph, values)
+    return Architecture.at(graph, values)
 
 
 # --- The paper's figures ----------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_the_widest_network_of_convolutions_is_resnet50() -> None:
 def test_two_stand_alone_networks_are_members(name: str, depths: Sequence[int]) -> None:
     given = {"expand": HALF, "qk": HALF, "value": 1, "heads": 8}
     values = values_of(graph_of(), [[("axial", given)] * depth for depth in depths])
-    assert pin(graph_of(), values).nodes == graph_of(name).nodes
+    assert pin(graph_of(), values.indices).nodes == graph_of(name).nodes
 
 
 # --- Closed forms -----------------------------------------------------------------------------------------------------
@@ -215,14 +215,14 @@ def test_costs_are_the_closed_form(side: int, norms: bool, down: bool) -> None:
     for _ in range(20):
         stages = random_stages(rng)
         values = values_of(graph, stages)
-        found = {measure: expr.evaluate(cost, values) for measure, cost in costs.items()}
+        found = {measure: expr.evaluate(cost, values.indices) for measure, cost in costs.items()}
         assert found == closed_form(blocks_of(stages, side), side, norm_attention=norms, strided_down=down)
 
 
 def test_every_architecture_keeps_the_first_blocks_of_a_stage() -> None:
     graph = graph_of()
     for found in Numbering(graph).draws(5, seed=1):
-        pinned = pin(graph, found)
+        pinned = pin(graph, found.indices)
         for number in range(1, 5):
             depth = graph.decisions[f"stage{number}.depth"].items[found[f"stage{number}.depth"]]
             there = {node.split(".")[0] for node in pinned.nodes if node.startswith(f"stage{number}[")}
@@ -319,7 +319,7 @@ def test_a_network_computes_what_the_plain_one_does() -> None:
         blocks = blocks_of(stages, 32)
         seen |= {(b.op, b.stride) for b in blocks}
         reference = plain(blocks).double().eval()
-        network = Supernet(pin(graph, values_of(graph, stages))).double().eval()
+        network = Supernet(pin(graph, values_of(graph, stages).indices)).double().eval()
         for (name, ours), theirs in zip(network.state_dict().items(), reference.state_dict().values(), strict=True):
             assert ours.shape == theirs.shape, name
             if name.endswith(("norm.weight", "norm.running_var")):
@@ -335,7 +335,7 @@ def test_the_last_norm_of_a_block_starts_at_zero() -> None:
     """So that a block is its shortcut before training."""
     graph = graph_of(change="input 3 x 32 x 32, depths: [[1], [1], [1], [2]]")
     (found,) = Numbering(graph).draws(1, seed=2)
-    network = Supernet(pin(graph, found))
+    network = Supernet(pin(graph, found.indices))
     zeros = [name for name, p in network.named_parameters() if name.endswith("norm.weight") and not p.any()]
     assert len(zeros) == 5
     assert all("trio/up" in name for name in zeros)

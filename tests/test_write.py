@@ -132,10 +132,10 @@ def write(folder: Path, text: str, name: str = "base.space") -> Source:
 def test_a_result_file_gives_the_pinned_graph(tmp_path, text, name, defines):
     space = elaborate(write(tmp_path, text), name, defines)
     for number, architecture in enumerate(sample(space.graph, 8, seed=1)):
-        found = pinned(space, architecture, "found", "base.space", note="a search\n\nof two lines")
+        found = pinned(space, architecture.indices, "found", "base.space", note="a search\n\nof two lines")
         assert unparse(parse(Source(found))) == found
         made = elaborate(write(tmp_path, found, f"found{number}.space"))
-        assert made.graph == pin(space.graph, architecture)
+        assert made.graph == pin(space.graph, architecture.indices)
         assert made.params == space.params
         assert made.name == "found"
 
@@ -153,10 +153,10 @@ def test_results_can_be_based_on_results(tmp_path):
     first = pinned(space, {"width": 0}, "found", "base.space", narrowed={"body.depth": (1, 2)})
     middle = elaborate(write(tmp_path, first, "first.space"))
     (architecture,) = sample(middle.graph, 1, seed=3)
-    second = pinned(middle, architecture, "found", "first.space")
+    second = pinned(middle, architecture.indices, "found", "first.space")
     assert "space found2 = found with {" in second
     last = elaborate(write(tmp_path, second, "second.space"))
-    assert last.graph == pin(middle.graph, architecture)
+    assert last.graph == pin(middle.graph, architecture.indices)
     assert last.base == "mixed"
 
 
@@ -259,7 +259,7 @@ space two {
 def test_an_architecture_in_full_is_the_same_network(tmp_path, text, times):
     space = elaborate(write(tmp_path, text))
     for architecture in sample(space.graph, times, seed=2):
-        one = replace(space, graph=pin(space.graph, architecture))
+        one = replace(space, graph=pin(space.graph, architecture.indices))
         full = expanded(one)
         again = elaborate(Source(full))
         assert unparse(parse(Source(full))) == full

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.compiler.architecture import Architecture, ArchitectureError, canonical, value_from_json, value_to_json
+from nasdsl.compiler.architecture import Architecture, canonical, index_of, value_to_json, wrong
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import ArgumentError, suggest
 from nasdsl.compiler.engine.cells import Cell, Patterns
@@ -38,7 +38,7 @@ class Encoding:
     """
 
     def __init__(self, decisions: Mapping[str, Decision]):
-        self.decisions = dict(decisions)
+        self.decisions = decisions
         self.columns: dict[str, slice] = {}
         start = 0
         for path, decision in self.decisions.items():
@@ -70,13 +70,13 @@ class Encoding:
                 f"not an array {list(matrix.shape)} of {matrix.dtype}"
             )
 
-    def encode(self, architectures: Iterable[Mapping[str, Any]]) -> Matrix:
-        """One row for each architecture; decisions without a value are absent.
+    def encode(self, architectures: Iterable[Architecture | Mapping[str, Any]]) -> Matrix:
+        """One row for each architecture, or assignment of indices; decisions without a value are absent.
 
         Raises:
             ArchitectureError: a path that no decision has, or a value outside its domain.
         """
-        rows = list(architectures)
+        rows = [row.indices if isinstance(row, Architecture) else row for row in architectures]
         for path in {path for row in rows for path in row}:
             self._known(path)
         matrix = np.full((len(rows), self.width), ABSENT, self.dtype)
@@ -86,7 +86,8 @@ class Encoding:
 
     def _known(self, path: str) -> None:
         if path not in self.decisions:
-            raise ArchitectureError(path, f"the space has no decision `{path}`", suggest(path, self.decisions))
+            hint = suggest(path, self.decisions)
+            raise wrong("unknown-decision", path, f"the space has no decision `{path}`", hint)
 
     def _fill(self, matrix: Matrix, decision: Decision, values: Sequence[Any]) -> None:
         block = matrix[:, self.columns[decision.path]]
@@ -112,17 +113,18 @@ class Encoding:
         paths = tuple(self.decisions)
         rows = zip(*columns, strict=True) if columns else iter([()] * len(matrix))
         return [
-            Architecture(tuple((p, v) for p, v in zip(paths, row, strict=True) if v is not NO_VALUE)) for row in rows
+            Architecture(self.decisions, tuple((p, v) for p, v in zip(paths, row, strict=True) if v is not NO_VALUE))
+            for row in rows
         ]
 
     def _values(self, matrix: Matrix, decision: Decision) -> list[Any]:
         block = matrix[:, self.columns[decision.path]]
         gone = absent(block)
-        wrong = ~(gone | within(decision, block))
-        if wrong.any():
-            row = int(wrong.argmax())
+        outside = ~(gone | within(decision, block))
+        if outside.any():
+            row = int(outside.argmax())
             shown = ", ".join(map(str, block[row, :8])) + (", ..." if block.shape[1] > 8 else "")
-            raise ArchitectureError(decision.path, f"row {row}: {shown} is no value of `{decision.path}`")
+            raise wrong("bad-row", decision.path, f"row {row}: {shown} is no value of `{decision.path}`")
         out: list[Any]
         if decision.kind == "choice":
             out = block[:, 0].tolist()
@@ -161,7 +163,8 @@ class Encoding:
             self._known(path)
         for path in self.decisions:
             if path not in table:
-                raise ArchitectureError(path, f"the table has no column `{path}`", "where it is absent write None")
+                help = "where it is absent write None"
+                raise wrong("missing-decision", path, f"the table has no column `{path}`", help)
         lengths = {len(column) for column in table.values()}
         if len(lengths) > 1:
             raise ArgumentError(f"the columns of the table have different lengths: {sorted(lengths)}")
@@ -169,10 +172,10 @@ class Encoding:
         for path, decision in self.decisions.items():
             words = table[path]
             if decision.kind == "choice" and {type(word) for word in words} <= {int, str, type(None)}:
-                index = {w: ABSENT if w is None else value_from_json(decision, w) for w in set(words)}
+                index = {w: ABSENT if w is None else index_of(decision, w) for w in set(words)}
                 matrix[:, self.columns[path].start] = [index[word] for word in words]
             else:
-                read = [NO_VALUE if word is None else value_from_json(decision, word) for word in words]
+                read = [NO_VALUE if word is None else index_of(decision, word) for word in words]
                 self._fill(matrix, decision, read)
         return matrix
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler import cost
-from nasdsl.compiler.architecture import ArchitectureError
+from nasdsl.compiler.architecture import wrong
 from nasdsl.compiler.arrays.encoding import ABSENT, Encoding, Matrix, tidy, within
 from nasdsl.compiler.arrays.series import MISSING, Series
 from nasdsl.compiler.arrays.vector import ROWS, Program, assignment
@@ -72,7 +72,7 @@ class Evaluator:
             expr.evaluate(self._totals[name], assignment(self.encoding, matrix[row]))
         except Absent as missing:
             path = str(missing.args[0])
-            raise ArchitectureError(path, f"row {row}: `{path}` is absent, but {name} depends on it") from None
+            raise wrong("bad-row", path, f"row {row}: `{path}` is absent, but {name} depends on it") from None
         except FAULTS as fault:
             raise ArgumentError(f"row {row}: {name} has no value ({type(fault).__name__}: {fault})") from None
 
@@ -118,10 +118,10 @@ class Evaluator:
         self.encoding.check(matrix)
         out = matrix.copy()
         for start in range(0, len(out), ROWS):
-            for path, wrong in self._settle(out[start : start + ROWS]).items():
-                if wrong.any():
-                    row = start + int(wrong.argmax())
-                    raise ArchitectureError(path, f"row {row}: `{path}` is present, but has no value of its own")
+            for path, lacking in self._settle(out[start : start + ROWS]).items():
+                if lacking.any():
+                    row = start + int(lacking.argmax())
+                    raise wrong("bad-row", path, f"row {row}: `{path}` is present, but has no value of its own")
         return out.astype(self.encoding.dtype, copy=False)
 
     def valid(self, matrix: Matrix) -> NDArray[np.bool_]:

@@ -124,7 +124,7 @@ def _alone(graph: Graph, costs: _Costs, budget: Requirement, seen: list[Architec
     if failed is None:  # what it says of decisions is never met
         return Diagnostic("unaffordable", f"no architecture meets `{budget.message}`", budget.span)
     bound, best = failed
-    low, high = (expr.evaluate(costs.put_in(side), best) for side in (bound.low, bound.high))
+    low, high = (expr.evaluate(costs.put_in(side), best.indices) for side in (bound.low, bound.high))
     if not isinstance(bound.low, Expr):
         best_is, text = "dearest", f"the greatest is {_figure(high)}, and at least {_figure(low)} are asked for"
     elif not isinstance(bound.high, Expr):
@@ -215,7 +215,7 @@ def _gap(graph: Graph, one: Value, other: Value, seen: list[Architecture]) -> Fr
     low, high = (least(graph, cost)[1] for cost in (one, other))
     seen += [low, high]
     for _ in range(MOST_MEANS):
-        (a, b), (c, d) = ([Fraction(expr.evaluate(cost, x)) for cost in (one, other)] for x in (low, high))
+        (a, b), (c, d) = ([Fraction(expr.evaluate(cost, x.indices)) for cost in (one, other)] for x in (low, high))
         if a >= c or d >= b:
             return None
         ratio = (b - d) / (c - a)  # of the two weights: the means of the two architectures are then equal
@@ -226,7 +226,7 @@ def _gap(graph: Graph, one: Value, other: Value, seen: list[Architecture]) -> Fr
             return Fraction(mean, weights[0])
         if mean == weights[0] * a + weights[1] * b:
             return None
-        here = [expr.evaluate(cost, best) for cost in (one, other)]
+        here = [expr.evaluate(cost, best.indices) for cost in (one, other)]
         if max(here) <= 0:
             return None
         low, high = (best, high) if here[0] <= 0 else (low, best)
@@ -304,8 +304,8 @@ class _Point:
         self.graph, self.bounds, self.others = graph, bounds, others
         self.values = {path: next(decision.values()) for path, decision in graph.decisions.items()}
         for architecture in (*others, start):
-            self.values.update(architecture)
-        self.present: Mapping[str, Any] = start
+            self.values.update(architecture.indices)
+        self.present = start.indices
         self.terms = [(i, term) for i, bound in enumerate(bounds) for term in cost_terms(bound.difference)]
         self.required = [r.condition for r in structural(graph)]
         self.governing = {path for d in graph.decisions.values() for path in expr.decisions_of(d.present)}
@@ -313,7 +313,7 @@ class _Point:
         for number, (_, term) in enumerate(self.terms):
             for path in expr.decisions_of(term):
                 self.touched[path].append(number)
-        self.parts = [self._part(number, start) for number in range(len(self.terms))]
+        self.parts = [self._part(number, start.indices) for number in range(len(self.terms))]
         self.totals = [
             sum(part for (k, _), part in zip(self.terms, self.parts, strict=True) if k == i) for i in range(len(bounds))
         ]
@@ -355,7 +355,7 @@ class _Point:
                 else:
                     high = middle - 1
         else:
-            yield from {other[path] for other in self.others if path in other}
+            yield from {other.indices[path] for other in self.others if path in other}
 
     def _move(self, path: str, value: Any) -> None:
         """Goes to where a decision has another value, if that lies nearer to the bounds and meets what is required."""
@@ -385,10 +385,10 @@ class _Point:
 
 
 def _named(graph: Graph, architecture: Architecture) -> str:
-    choices = [path for path in architecture if graph.decisions[path].kind != "units"]
+    choices = [path for path in architecture.indices if graph.decisions[path].kind != "units"]
     if len(choices) > MOST_NAMED:
         return ""
-    return ", ".join(f"`{path}: {graph.decisions[path].describe(architecture[path])}`" for path in choices)
+    return ", ".join(f"`{path}: {graph.decisions[path].describe(architecture.indices[path])}`" for path in choices)
 
 
 def _figure(value: Any) -> str:

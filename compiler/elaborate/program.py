@@ -497,7 +497,7 @@ class _Program:
             found = proved[key]
             if found is None:
                 continue
-            undefined = any(value_at(value, found) is FAULT for value in obligation.compared)
+            undefined = any(value_at(value, found.indices) is FAULT for value in obligation.compared)
             if undefined and any(_overlap(old.span, span) for _, span in told):
                 continue  # that a part of it has no value is told there
             told.add((old.code, old.span))
@@ -561,9 +561,9 @@ def _shown_by(found: Architecture, obligation: Obligation, graph: Graph) -> Diag
     """The diagnostic of an obligation that an architecture breaks, with the decisions that show it."""
     diagnostic = obligation.diagnostic
     own = _telling(obligation.condition, found, graph)
-    shown = ", ".join(f"`{path}: {graph.decisions[path].describe(found[path])}`" for path in own[:MOST_SHOWN])
+    shown = ", ".join(f"`{path}: {graph.decisions[path].describe(found.indices[path])}`" for path in own[:MOST_SHOWN])
     more = f" and {len(own) - MOST_SHOWN} more" if len(own) > MOST_SHOWN else ""
-    values = [_told(value_at(value, found)) for value in obligation.compared]
+    values = [_told(value_at(value, found.indices)) for value in obligation.compared]
     if values and diagnostic.others:
         told = Label(diagnostic.others[0].span, f"here this {values[1]}")
         diagnostic = replace(diagnostic, label=f"here this {values[0]}", others=(told, *diagnostic.others[1:]))
@@ -579,13 +579,13 @@ def _told(value: Any) -> str:
 
 def _telling(condition: Value, found: Architecture, graph: Graph) -> list[str]:
     """The decisions because of which an architecture breaks a condition: without those it breaks whatever they are."""
-    own = [path for path in graph.decisions if path in found and path in expr.decisions_of(condition)]
+    own = [path for path in graph.decisions if path in found.indices and path in expr.decisions_of(condition)]
     free: list[str] = []
     for path in own:
         domains = [_alternatives(graph.decisions[other]) for other in (*free, path)]
         if all(domains) and math.prod(map(len, domains)) <= MOST_TRIED:
             others = (dict(zip((*free, path), values, strict=True)) for values in itertools.product(*domains))
-            if not any(expr.holds(condition, {**found, **values}) for values in others):
+            if not any(expr.holds(condition, {**found.indices, **values}) for values in others):
                 free.append(path)
     return [path for path in own if path not in free]
 

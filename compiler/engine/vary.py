@@ -418,7 +418,7 @@ class Variation:
         variable = self.diagram.network.variables[decision]
         assert variable.decision is not None
         path, members = variable.decision.path, Members(variable.decision, variable.cells[cell])
-        rank = members.rank(Encoding({path: variable.decision}).decode(old[None])[0][path])
+        rank = members.rank(Encoding({path: variable.decision}).decode(old[None])[0].indices[path])
         assert rank is not None
         other = _below(variable.cells[cell].count - 1, rng)
         return encoded(variable.decision, members.unrank(other + (other >= rank)), self.diagram.encoding.dtype)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nasdsl.compiler.architecture import Architecture, ArchitectureError, value_from_json
+from nasdsl.compiler.architecture import Architecture, ArchitectureError, index_of
 from nasdsl.compiler.count import brief
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.budget import UnreadableBudget
@@ -184,8 +184,8 @@ def _drawing(space: Space, study: Study, place: int, values: Architecture, first
     figures = [f"{_label(one.name)} {_figure(v)}" for one, v in zip(study.objectives, record.objectives, strict=True)]
     named = {one.name for one in study.objectives}
     figures += [f"{short(getattr(record, name))} {unit}" for name, unit in UNITS.items() if name not in named]
-    graph = pin(space.graph, values)
-    chosen = replace(space, name=f"trial {record.number}", graph=graph, whole=space.graph, pins=dict(values))
+    graph = pin(space.graph, values.indices)
+    chosen = replace(space, name=f"trial {record.number}", graph=graph, whole=space.graph, pins=dict(values.indices))
     return (
         f'<figure id="drawing-{place}" class="drawing{" now" if first else ""}"><div class="wide">'
         f'{_inline(svg(chosen))}</div><figcaption><button class="link" data-open="{record.number}">'
@@ -205,7 +205,7 @@ def _inline(text: str) -> str:
 
 def _architecture(space: Space, record: Record) -> Architecture:
     try:
-        return Architecture.from_json(space.graph, record.decisions)
+        return Architecture.of(space.graph, record.decisions)
     except ArchitectureError as problem:
         message = f"trial {record.number} has no architecture of {space.name}: {problem.message}"
         raise RunError(message, "name the file that was searched, as it was then, with `--file`") from None
@@ -290,7 +290,8 @@ def _choices(space: Space, study: Study) -> tuple[dict[str, list[str]], list[lis
 
 def _word(decision: Decision, value: Any) -> str:
     """A value for people; of many units only how many they are."""
-    taken = value_from_json(decision, value)
+    taken = index_of(decision, value)
     if decision.kind == "units":
         return f"{len(taken)} of {decision.n}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    told = decision.describe(taken).replace('"', "")
+    return told if decision.kind == "choice" else told[1:-1]

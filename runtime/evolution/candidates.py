@@ -123,7 +123,7 @@ class Candidates:
         Args:
             architecture: as `Architecture.to_json` writes it.
         """
-        found: Row = self.encoding.encode([Architecture.from_json(self.graph, architecture)])[0]
+        found: Row = self.encoding.encode([Architecture.of(self.graph, architecture)])[0]
         return found
 
     def know(self, rows: Rows) -> list[str]:
@@ -142,7 +142,7 @@ class Candidates:
         (architecture,) = self.encoding.decode(row[None])
         costs = self.population.costs(row[None])[0].tolist()
         return Proposal(
-            architecture.to_json(self.graph),
+            architecture.to_json(),
             f"{int(hashes(row[None])[0]):016x}",
             self.know(row[None])[0],
             dict(zip(self.population.measures, costs, strict=True)),

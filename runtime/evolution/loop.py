@@ -125,7 +125,7 @@ class Search:
     def _evaluate(self, trial: Trial) -> None:
         start = time.monotonic()
         try:
-            architecture = Architecture.from_json(self.candidates.graph, trial.proposal.architecture)
+            architecture = Architecture.of(self.candidates.graph, trial.proposal.architecture)
             metrics = self.evaluator.evaluate(architecture, trial.proposal.seed)
             values = self.objectives.of(metrics, trial.proposal.costs)
         except EvaluationError as problem:

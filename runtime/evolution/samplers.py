@@ -113,7 +113,7 @@ class Sampled:
         graph = history.candidates.graph
         params: dict[str, Any] = {}
         distributions: dict[str, BaseDistribution] = {}
-        for path, value in Architecture.from_json(graph, architecture).items():
+        for path, value in Architecture.of(graph, architecture).indices.items():
             decision = graph.decisions[path]
             distributions |= _parameters(decision)
             params |= _as_params(decision, value)

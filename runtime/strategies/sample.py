@@ -300,14 +300,14 @@ class SampleSearch:
 
     def _best(self, problem: Problem, inherited: Inherited, pool: list[Architecture]) -> Architecture:
         """Scores the candidates, going on where an earlier run stopped; the best by the task's metric."""
-        file, graph, task = problem.run.path / "candidates.jsonl", problem.space.graph, problem.task
+        file, task = problem.run.path / "candidates.jsonl", problem.task
         main = problem.fabric.is_global_zero
-        lines = problem.fabric.broadcast(read_scores(file, [one.to_json(graph) for one in pool]) if main else [])
+        lines = problem.fabric.broadcast(read_scores(file, [one.to_json() for one in pool]) if main else [])
         problem.watch.start("candidates", len(pool), len(lines))
         try:
             for architecture in pool[len(lines) :]:
                 scores = inherited.evaluate(architecture)
-                lines.append({"architecture": architecture.to_json(graph), **scores, **costs(problem, architecture)})
+                lines.append({"architecture": architecture.to_json(), **scores, **costs(problem, architecture)})
                 if main:
                     write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
                 problem.watch.step(len(lines), {task.headline: scores[task.headline]})
@@ -362,7 +362,7 @@ CANDIDATES = 1 << 62
 """In place of a step, for the random numbers of the candidates."""
 
 
-def costs(problem: Problem, values: Mapping[str, Any]) -> dict[str, float]:
+def costs(problem: Problem, architecture: Architecture) -> dict[str, float]:
     """MACs, FLOPs and parameters of an architecture."""
-    cost = cost_of(problem.space.graph, values)
+    cost = cost_of(problem.space.graph, architecture.indices)
     return {"macs": float(cost["macs"]), "flops": 2.0 * cost["macs"], "params": float(cost["params"])}

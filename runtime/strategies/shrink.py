@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import BaseModel, Field, field_validator
 
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import measure, total_cost
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
@@ -171,7 +172,7 @@ class Shrinker:
         if self.target > NEAR * value:
             return {}
         units = {path: d for path, d in self.graph.decisions.items() if d.kind == "units"}
-        return {path: len(architecture[path]) for path in units if path in architecture}
+        return {path: len(architecture.indices[path]) for path in units if path in architecture}
 
     def _penalise(self, trainer: Trainer) -> None:
         self.penalty.add_gradient(self.weight())
@@ -354,9 +355,9 @@ class ShrinkSearch:
         self._loop(problem, trainer, shrinker)
         with trainer.averaged(settings.train.recalibrate) as best:
             metrics = trainer.measure()
-            values = {**largest_values(graph), **network.kept}
-            found = best.extract(values)
-        return Result(values, found, metrics, shrinker.now())
+            left = Architecture.at(graph, {**largest_values(graph), **network.kept})
+            found = best.extract(left)
+        return Result(left, found, metrics, shrinker.now())
 
     def _latency(self, problem: Problem, settings: Shrink, network: Supernet) -> Latency | None:
         wanted = "latency" in settings.penalty

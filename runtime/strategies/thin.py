@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import BaseModel
 
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import measure, total_cost
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
@@ -90,4 +91,5 @@ class ThinSearch:
         }
         with trainer.averaged(settings.train.recalibrate) as best:
             metrics = trainer.measure()
-            return Result(values, best.extract(values), metrics, costs)
+            found = Architecture.at(graph, values)
+            return Result(found, best.extract(found), metrics, costs)
