@@ -10,6 +10,9 @@ from nasdsl.compiler.source import Span
 
 Severity = Literal["error", "warning"]
 
+MOST = 8
+"""Pieces of advice that a traceback shows."""
+
 
 @dataclass(frozen=True)
 class Label:
@@ -106,6 +109,8 @@ class CompileError(NasdslError):
         first = errors[0] if errors else Diagnostic("", "")
         super().__init__(first.message, first.help, first.span)
         self._diagnostics = tuple(diagnostics)
+        for advice in list(dict.fromkeys(one.help for one in errors[1:] if one.help not in ("", first.help)))[:MOST]:
+            self.add_note(f"help: {advice}")
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.diagnostics import NasdslError, cause
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 PACKAGES: dict[str, str] = {}
 """The packages whose code is in use, by their top-level modules."""
@@ -42,18 +45,24 @@ def find_plugins(group: str) -> list[Plugin]:
     """
     from importlib.metadata import entry_points  # takes long, and few files need it
 
-    found = []
-    for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)):
-        module = entry.value.split(":")[0]
-        package = entry.dist.name if entry.dist is not None else module
-        try:
-            value = entry.load()
-        except (Exception, SystemExit) as problem:  # it is the package's code that runs here
-            raise PluginError(
-                f"package `{package}` offers `{entry.name}` in {group}, but loading {entry.value} fails: "
-                f"{cause(problem)}",
-                f"repair or uninstall `{package}`",
-            ) from problem
-        PACKAGES[module.split(".")[0]] = package
-        found.append(Plugin(entry.name, package, entry.value, value))
-    return found
+    entries = sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value))
+    return [loaded(entry, group) for entry in entries]
+
+
+def loaded(entry: EntryPoint, group: str) -> Plugin:
+    """One of them.
+
+    Raises:
+        PluginError: it does not load.
+    """
+    module = entry.value.split(":")[0]
+    package = entry.dist.name if entry.dist is not None else module
+    try:
+        value = entry.load()
+    except (Exception, SystemExit) as problem:  # it is the package's code that runs here
+        raise PluginError(
+            f"package `{package}` offers `{entry.name}` in {group}, but loading {entry.value} fails: {cause(problem)}",
+            f"repair or uninstall `{package}`",
+        ) from problem
+    PACKAGES[module.split(".")[0]] = package
+    return Plugin(entry.name, package, entry.value, value)

@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from nasdsl.compiler.diagnostics import cause, error, suggest
+from nasdsl.compiler.plugins import PluginError, loaded
 from nasdsl.compiler.space import SettingsSection
 from nasdsl.runtime.errors import RunError
 
@@ -66,12 +67,10 @@ def _installed(name: str, group: str) -> Callable[..., Any]:
     if name not in points:
         help = "write `module:function`, such as `my_module:accuracy`"
         raise RunError(f"`{name}` is no function that is installed in `{group}`", suggest(name, points) or help)
-    try:
-        found: Any = points[name].load()
-    except (Exception, SystemExit) as problem:
-        raise RunError(f'"{name}" in "{group}" ({points[name].value}) does not load: {cause(problem)}') from problem
-    if not callable(found):
-        raise RunError(f'"{name}" in "{group}" ({points[name].value}) is no function')
+    plugin = loaded(points[name], group)
+    if not callable(plugin.value):
+        raise PluginError(f"package `{plugin.package}`: {plugin.where}, offered in {group}, is no function")
+    found: Callable[..., Any] = plugin.value
     return found
 
 

@@ -141,7 +141,7 @@ def test_mistakes_name_the_decision() -> None:
     table = encoding.to_table(good)
     with pytest.raises(ArchitectureError, match="no column `op`"):
         encoding.from_table({path: column for path, column in table.items() if path != "op"})
-    with pytest.raises(ArchitectureError, match="`cnv` is not an option of `op`; did you mean `conv`"):
+    with pytest.raises(ArchitectureError, match="`cnv` is not an option of `op`\nhelp: did you mean `conv`"):
         encoding.from_table({**table, "op": ["cnv"]})
     with pytest.raises(ValueError, match="different lengths"):
         encoding.from_table({**table, "op": ["conv", "conv"]})

@@ -106,7 +106,7 @@ def _instances(files: Files, name: str) -> tuple[KeypointLayout, list[Named]]:
     try:
         document = json.loads(files.read(name))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON: {error}") from error
+        raise DataError(f"{where} is not JSON: {cause(error)}") from error
     try:
         return _parsed(files, document, name)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nasdsl.compiler.diagnostics import cause
 from nasdsl.runtime.data.datasets import ClassificationSet
 from nasdsl.runtime.data.errors import DataError
 from nasdsl.runtime.data.files import Files
@@ -107,7 +108,7 @@ def _values(files: Files, name: str, dimensions: int) -> Bytes:
             raise DataError(f"{where} announces {wanted >> 30} GiB; at most {LARGEST >> 30} GiB are read")
         content = stream.read(wanted)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{where} cannot be unpacked: {error}") from error
+        raise DataError(f"{where} cannot be unpacked: {cause(error)}") from error
     if len(content) != wanted:
         raise DataError(f"{where} is cut short: {len(content)} bytes of {wanted}")
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
