@@ -37,8 +37,7 @@ class ArchitectureError(CompileError, ValueError):
         self.path = path
 
     def __str__(self) -> str:
-        """With the advice: whoever calls from Python sees nothing else."""
-        told = [f"{one.message}; {one.help}" if one.help else one.message for one in self.diagnostics]
+        told = list(map(str, self.diagnostics))
         more = len(told) - MOST_NAMED
         return "\n".join(told[:MOST_NAMED] + ([f"and {more:,} more mistakes"] if more > 0 else []))
 

@@ -68,7 +68,7 @@ def _installed(name: str, group: str) -> Callable[..., Any]:
         raise RunError(f"`{name}` is no function that is installed in `{group}`", suggest(name, points) or help)
     try:
         found: Any = points[name].load()
-    except (Exception, SystemExit) as problem:
+    except (Exception, SystemExit) as problem:  # it is somebody else's code that runs here
         raise RunError(f'"{name}" in "{group}" ({points[name].value}) does not load: {cause(problem)}') from problem
     if not callable(found):
         raise RunError(f'"{name}" in "{group}" ({points[name].value}) is no function')
