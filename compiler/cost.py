@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nasdsl.compiler import expr, ops
-from nasdsl.compiler.expr import Value
+from nasdsl.compiler import ops
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.ops.operator import Cost
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Value
 
 MEASURES = ("macs", "flops", "params")
 

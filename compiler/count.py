@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from nasdsl.compiler.engine.cells import ABSENT
 from nasdsl.compiler.engine.eliminate import COUNT, Elimination, Step, eliminate
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.engine.network import Constraint, Network, Variable
-from nasdsl.compiler.expr import decisions_of
 from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.graph import Graph, Requirement
+from nasdsl.compiler.values.expr import decisions_of
+from nasdsl.compiler.values.plain import ABSENT
 
 
 @dataclass(frozen=True)

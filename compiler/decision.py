@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import combinations, permutations
+from itertools import combinations
 from typing import Any, Literal
 
-from nasdsl.compiler.expr import Expr, Kept, Value
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values.expr import Expr, Kept, Value
 
 Kind = Literal["choice", "subset", "order", "units"]
 
@@ -71,12 +71,18 @@ class Decision:
             for size in range(self.n + 1):
                 yield from combinations(range(self.n), size)
         else:
-            seen = set()
-            for order in permutations(range(self.n)):
-                words = tuple(self.items[i] for i in order)
-                if words not in seen:
-                    seen.add(words)
-                    yield order
+            yield from self._orders(list(range(self.n)))
+
+    def _orders(self, left: list[int]) -> Iterator[tuple[int, ...]]:
+        """All orders of some items, of equal items the first one first."""
+        if not left:
+            yield ()
+        seen: list[Any] = []
+        for i in left:
+            if self.items[i] not in seen:
+                seen.append(self.items[i])
+                for rest in self._orders([j for j in left if j != i]):
+                    yield (i, *rest)
 
     def describe(self, value: Any) -> str:
         """A value as a file writes it."""

@@ -10,8 +10,8 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.eliminate import EXISTS, GREATEST, LEAST, Semiring, eliminate
 from nasdsl.compiler.engine.limits import Infeasible, spend
 from nasdsl.compiler.engine.network import Constraint, Network
-from nasdsl.compiler.expr import Expr, Remembering, Value, decisions_of, holds
 from nasdsl.compiler.graph import Graph, Requirement
+from nasdsl.compiler.values.expr import Expr, Remembering, Value, decisions_of, holds, value_at
 
 
 def structural(graph: Graph) -> tuple[Requirement, ...]:
@@ -55,21 +55,23 @@ def feasible(graph: Graph) -> Architecture | None:
 def counterexample(graph: Graph, condition: Value, given: Sequence[Requirement] | None = None) -> Architecture | None:
     """An architecture that meets the `given` requirements (all but budgets) and breaks the condition; None is a proof.
 
+    A requirement without a value counts as met: that it has one may be what is to be proven.
+
     Proved on the condition's own decisions where that is enough, as it mostly is, then on all that hang together with
     them.
     """
     given = structural(graph) if given is None else given
     denial = Constraint(condition, wanted=False)
     own = _with_presence(graph, decisions_of(condition))
-    inner = [r.condition for r in given if decisions_of(r.condition) <= own.keys()]
+    inner = [r.condition for r in given if decisions_of(r.condition) <= own.keys()]  # each of them perhaps at fault too
     proven = _tried(condition, own, inner)
     if proven or (proven is None and not _possible(own, [denial])):
         return None
     near = _connected(graph, own, given)
-    inside = [Constraint(r.condition) for r in given if decisions_of(r.condition) <= near.keys()]
+    inside = [Constraint(r.condition, doubtful=True) for r in given if decisions_of(r.condition) <= near.keys()]
     if not _possible(near, [*inside, denial]):
         return None
-    return _witness(graph, [*(Constraint(r.condition) for r in given), denial])
+    return _witness(graph, [*(Constraint(r.condition, doubtful=True) for r in given), denial])
 
 
 MOST_TRIED = 200_000
@@ -117,7 +119,7 @@ def _assignments(decisions: Sequence[Decision], values: dict[str, Any]) -> Itera
 
 
 def _meets(values: Mapping[str, Any], conditions: Sequence[Value]) -> bool:
-    return all(holds(condition, values) for condition in conditions)
+    return all(value_at(condition, values) is not False for condition in conditions)
 
 
 def conflict(graph: Graph) -> tuple[Requirement, ...]:

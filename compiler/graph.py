@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.expr import Value
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values.expr import Value
 
 if TYPE_CHECKING:
     import networkx

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from nasdsl.compiler import expr
 from nasdsl.compiler.decision import Decision, Units
-from nasdsl.compiler.expr import Among, Case, Value
 from nasdsl.compiler.graph import Edge, Graph, Node, Requirement, Shape
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Among, Case, Value
 
 
 def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[int, ...]] | None = None) -> Graph:

@@ -11,13 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasdsl.compiler import expr, ops
-from nasdsl.compiler.expr import Value
+from nasdsl.compiler import ops
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_node, largest_values
 from nasdsl.compiler.ops.operator import Index
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.slices import Slice, copy_weights, take
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.plain import FAULTS, is_number
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def _covering(a: Setting, b: Setting) -> Setting:
 def _larger(a: Any, b: Any, pick: Callable[..., Any] = max) -> Any:
     if isinstance(a, dict) and isinstance(b, dict):
         return {key: _larger(a.get(key, b.get(key)), b.get(key, a.get(key)), pick) for key in {**a, **b}}
-    return pick(a, b) if expr.is_number(a) and expr.is_number(b) else a
+    return pick(a, b) if is_number(a) and is_number(b) else a
 
 
 class Supernet(nn.Module):
@@ -308,7 +311,8 @@ class Supernet(nn.Module):
         when set to it.
 
         Raises:
-            ValueError: steps share weights, and use parts of them that are not parts of what the largest of them uses.
+            ArgumentError: steps share weights, and use parts of them that are not parts of what the largest of them
+                uses.
         """
         pinned = pin(self.graph, self.active if values is None else values)
         training = self.training
@@ -318,7 +322,7 @@ class Supernet(nn.Module):
                 node, full = pinned.nodes[name], self.settings[name]
                 source, own = self.layers[key_of(node.weight)], setting_of(pinned, node)
                 if own != setting and not _nested(source, full, setting, own):
-                    raise ValueError(
+                    raise ArgumentError(
                         f"`{name}` shares weights with other steps, and they use parts of them that no smaller network "
                         "holds together"
                     )
@@ -358,7 +362,7 @@ class _Pinned:
             return True
         try:
             return bool(expr.evaluate(condition, self._known))
-        except expr.FAULTS:
+        except FAULTS:
             return False
 
     def value(self, path: str) -> Any:

@@ -13,9 +13,9 @@ from typing import Any
 from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.architecture import canonical
 from nasdsl.compiler.decision import Decision, FixedUnits
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.elaborate.settings import expression
 from nasdsl.compiler.elaborate.values import show
-from nasdsl.compiler.expr import FAULTS, evaluate
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.ops.operator import Operator
@@ -24,6 +24,8 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space, content_hash
 from nasdsl.compiler.tables import tables
 from nasdsl.compiler.unparse import unparse, unparse_expr
+from nasdsl.compiler.values.expr import evaluate
+from nasdsl.compiler.values.plain import FAULTS
 
 WIDTH = 120
 INDENT = 2
@@ -33,7 +35,7 @@ def write_pinned(out: Path, space: Space, values: Mapping[str, Any], name: str, 
     """Writes a result file (`pinned`), which names the space's file as it is seen from where it lies.
 
     Raises:
-        ValueError: the space was not read from a file.
+        ArgumentError: the space was not read from a file.
     """
     write_text(out, pinned(space, values, name, path_from(out.resolve().parent, space), note))
 
@@ -42,11 +44,11 @@ def path_from(folder: Path, space: Space) -> str:
     """The path of a space's file as a file in the folder names it.
 
     Raises:
-        ValueError: the space was not read from a file.
+        ArgumentError: the space was not read from a file.
     """
     path = space.source.path
     if path is None:
-        raise ValueError("a result file names the file of its space, and this space was made from a text")
+        raise ArgumentError("a result file names the file of its space, and this space was made from a text")
     return os.path.relpath(path.resolve(), folder).replace(os.sep, "/")
 
 
@@ -233,10 +235,10 @@ def expanded(space: Space, name: str = "") -> str:
     the scale (`a` the finest) and a running number. Settings sections are left out.
 
     Raises:
-        ValueError: the space still has decisions.
+        ArgumentError: the space still has decisions.
     """
     if space.graph.decisions:
-        raise ValueError(f"`{space.name}` still has decisions, such as `{next(iter(space.graph.decisions))}`")
+        raise ArgumentError(f"`{space.name}` still has decisions, such as `{next(iter(space.graph.decisions))}`")
     shape = space.graph.input.shape
     body = _Straight(space.graph)
     lines = [f"input {shape.channels} x {shape.height} x {shape.width}", ""]

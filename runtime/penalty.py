@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
-from nasdsl.compiler import expr, ops
+from nasdsl.compiler import ops
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import Units
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.supernet import Supernet, key_of
+from nasdsl.compiler.values import expr
 from nasdsl.runtime.latency import Latency
 
 

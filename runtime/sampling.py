@@ -21,11 +21,11 @@ from nasdsl.compiler.architecture import Architecture, canonical, is_present
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
-from nasdsl.compiler.expr import decisions_of, holds
 from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import Numbering
+from nasdsl.compiler.values.expr import decisions_of, holds
 from nasdsl.runtime.ends import Ends, is_size
 from nasdsl.runtime.limits import Limits, window_of
 from nasdsl.runtime.settings import Settings
@@ -144,9 +144,9 @@ class Inside:
             self._within = Within(self._diagram, self._window) if exact else None
             self.draw(1, generator(0, 0))
         except Infeasible as problem:
-            raise error("empty-window", f"there is nothing to draw: {problem}", None) from None
+            raise error("empty-window", f"there is nothing to draw: {problem.message}", None) from None
         except TooWide as problem:
-            message = f"this space is too tangled for uniform draws: {problem}"
+            message = f"this space is too tangled for uniform draws: {problem.message}"
             raise error("too-wide", message, None, help="pin some of its decisions") from None
 
     def draw(self, n: int, rng: np.random.Generator) -> list[Architecture]:

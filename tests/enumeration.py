@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.lattice import Window
-from nasdsl.compiler.expr import (
+from nasdsl.compiler.graph import Graph, Requirement
+from nasdsl.compiler.values.expr import (
     Among,
     Apply,
     Case,
@@ -36,7 +37,6 @@ from nasdsl.compiler.expr import (
     multiply,
     negate,
 )
-from nasdsl.compiler.graph import Graph, Requirement
 
 
 def space(decisions: list[Decision], *conditions: Value) -> Graph:

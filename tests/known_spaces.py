@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.expr import Among, Case, Value, add, both, choose, multiply
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.values.expr import Among, Case, Value, add, both, choose, multiply
 
 
 def option(path: str, n: int, *options: int) -> Value:

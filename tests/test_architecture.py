@@ -11,11 +11,12 @@ from nasdsl.compiler.architecture import Architecture, ArchitectureError
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.engine.limits import TooWide
-from nasdsl.compiler.expr import Among, Case, Kept, Symbol, less
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.source import Source, Span
+from nasdsl.compiler.values.expr import Among, Case, Kept, less
+from nasdsl.compiler.values.plain import Symbol
 from nasdsl.runtime.data.errors import DataError
-from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.errors import RunError
 
 CONV = Among("op", 2, frozenset({0}))
 DECISIONS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import random
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nasdsl import spaces
-from nasdsl.compiler import cost, expr
+from nasdsl.compiler import cost
 from nasdsl.compiler.architecture import Architecture, ArchitectureError
 from nasdsl.compiler.architecture import canonical as canonical_value
 from nasdsl.compiler.arrays import vector
@@ -24,11 +25,16 @@ from nasdsl.compiler.arrays.evaluator import Evaluator
 from nasdsl.compiler.arrays.vector import Program, evaluate_rows
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.engine.cells import ABSENT as ABSENT_VALUE
-from nasdsl.compiler.engine.cells import cells_of, value_at
-from nasdsl.compiler.expr import Apply, Case, Has, Kept, Slot, Symbol, Total, Value, add, at_most, less
+from nasdsl.compiler.engine import cells
+from nasdsl.compiler.engine.cells import cells_of
+from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Apply, Case, Has, Kept, Slot, Total, Value, add, at_most, less, value_at
+from nasdsl.compiler.values.function import FUNCTIONS, Function
+from nasdsl.compiler.values.plain import ABSENT as ABSENT_VALUE
+from nasdsl.compiler.values.plain import Symbol, is_number
 from tests.enumeration import conditions, cost_of, decisions, enumerate_all, graphs, measured, numbers, space, worth
 
 thorough = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -232,6 +238,37 @@ def test_what_is_no_value_is_in_no_cell() -> None:
             Inside(decision, cells).draw(np.asarray([len(cells)]), np.random.default_rng(0))
 
 
+def test_wide_units_are_read_and_counted_as_narrow_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expressions that take all that there is: faults, fractions, floats, truth values."""
+    n = 97
+    decision, kept = Decision("u", "units", range(n)), Kept("u", n)
+    rounded = Apply("mul", (8, Apply("floor", (Apply("add", (Apply("mul", (Fraction(1, 8), kept)), Fraction(1, 2))),))))
+    atoms = [rounded, Apply("div", (12, kept)), less(40, kept), Apply("pow", (kept, 15)), Apply("mul", (0.1, kept))]
+    for own in ([rounded], [less(3, rounded)], atoms, [Apply("mod", (kept, 3)), Apply("eq", (kept, 40))]):
+        cost = [Apply("mul", (-3, Apply("mod", (kept, 7)))), rounded]
+        wide, read = cells_of(decision, own, cost, max)
+        with monkeypatch.context() as narrow:
+            narrow.setattr(cells, "WIDE", n + 1)
+            narrow.setattr(cells, "FEW", n + 2)  # binomial coefficients one by one
+            plain, expected = cells_of(decision, own, cost, max)
+            sizes = [cell.count for cell in plain]
+        assert [list(map(type, column)) for column in read] == [list(map(type, column)) for column in expected]
+        assert read == expected and [cell.count for cell in wide] == sizes and sum(sizes) == 1 << n
+        assert [(c.whole, c.members, c.cost) for c in wide] == [(c.whole, c.members, c.cost) for c in plain]
+
+
+def test_very_many_units_take_no_time_and_are_not_counted_at_any_price() -> None:
+    n = 1_000_000
+    decision, kept = Decision("u", "units", range(n)), Kept("u", n)
+    found, _ = cells_of(decision, [less(n // 2, kept)])
+    assert [cell.members for cell in found] == [[(0, n // 2 - 1), (n // 2, n // 2)], [(n // 2 + 1, n)]]
+    fine, _ = cells_of(decision, [Apply("floordiv", (kept, 100))])
+    with pytest.raises(TooWide, match=r"`u` of 1,000,000 units is too tangled"):
+        _ = fine[0].count
+    with bounded(10), pytest.raises(TooWide):
+        cells_of(decision, [Apply("floordiv", (kept, 100))])
+
+
 def test_many_units_are_drawn_as_they_are_counted() -> None:
     n = 2304
     decision = Decision("u", "units", range(n))
@@ -259,11 +296,12 @@ def test_the_same_seed_gives_the_same_draws() -> None:
 
 PLAIN = (0, 1, 2, -3, Fraction(1, 2), Fraction(-7, 3), 2**61, Symbol("conv"), True, 0.5, (1, 2))
 ITEMS = (1, 2, 5, Fraction(3, 4), Symbol("a"), Symbol("b"), False, 2**62, 0.25)
-ARITY = {
-    **dict.fromkeys(("floor", "ceil", "round", "not", "level"), 1),
-    **dict.fromkeys(("div", "floordiv", "ceildiv", "mod", "pow", "min", "eq", "lt", "le", "gcd", "divides"), 2),
-    **dict.fromkeys(("add", "mul", "max", "and", "or", "if"), 3),
-}
+
+
+def arity(function: Function) -> int:
+    """How many arguments a function takes; three where it takes any number."""
+    parameters = inspect.signature(function.plain).parameters.values()
+    return 3 if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(parameters)
 
 
 @st.composite
@@ -283,17 +321,15 @@ def values(draw: st.DrawFn, made: list[Decision], depth: int) -> Value:
     if kind == 2:
         return (draw(values(made, depth - 1)), draw(values(made, depth - 1)))
     if kind == 3:
-        return Apply("in", (draw(values(made, depth - 1)), (1, 2, Symbol("a"), 0)))
-    if kind == 4:
         return Apply("lookup", (((1, Symbol("x")), (2, 7), (Symbol("a"), 3)), draw(values(made, depth - 1))))
-    function = draw(st.sampled_from(sorted(ARITY)))
-    return Apply(function, tuple(draw(values(made, depth - 1)) for _ in range(ARITY[function])))
+    function = FUNCTIONS[draw(st.sampled_from(sorted(FUNCTIONS)))]
+    return Apply(function.name, tuple(draw(values(made, depth - 1)) for _ in range(arity(function))))
 
 
 def same(mine: Any, theirs: Any) -> bool:
     if isinstance(theirs, tuple) and isinstance(mine, tuple):
         return len(mine) == len(theirs) and all(map(same, mine, theirs))
-    if isinstance(theirs, float) and expr.is_number(mine):
+    if isinstance(theirs, float) and is_number(mine):
         return mine == theirs or math.isclose(mine, theirs, rel_tol=1e-9) or (mine != mine and theirs != theirs)
     return mine is theirs or mine == theirs
 

@@ -23,9 +23,8 @@ from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.expr import Case, Symbol, evaluate
 from nasdsl.compiler.graph import Graph, Shape
-from nasdsl.compiler.largest import largest_values, lower, upper
+from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.layers import attend
 from nasdsl.compiler.layers.attention import AxialAttention, AxisAttention, LocalAttention, RelativeAttention
 from nasdsl.compiler.ops import CATALOGUE
@@ -34,6 +33,9 @@ from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.values.bounds import Bounds
+from nasdsl.compiler.values.expr import Case, evaluate
+from nasdsl.compiler.values.plain import Symbol
 from nasdsl.runtime.export import export_python, verify_python
 
 
@@ -169,7 +171,8 @@ def test_these_are_the_choices_of_trionet() -> None:
                 assert node.attrs[name].values == options
         assert node.attrs["stride"] in (1, 2)
     widths = [node.attrs["out"] for node in nodes]
-    assert (min(map(lower, widths)), max(map(upper, widths))) == (16, 512)
+    spans = [span for width in widths if (span := Bounds().of(width)) is not None]
+    assert (min(low for low, _ in spans), max(high for _, high in spans)) == (16, 512)
 
 
 @pytest.mark.parametrize("position", ["shared", "per_head", "none"])
@@ -629,9 +632,9 @@ def test_an_alternative_holds_weights_for_its_own_widths_only() -> None:
 def test_bounds_of_values() -> None:
     wide, narrow = Case("a", (8, 24)), Case("b", (2, 4))
     quotient = wide // narrow
-    assert (lower(quotient), upper(quotient)) == (2, 12)
-    assert (lower(wide * narrow + 1), upper(wide * narrow + 1)) == (17, 97)
-    assert lower(Case("c", (S("x"), S("y")))) == S("x")
+    assert Bounds().of(quotient) == (2, 12)
+    assert Bounds().of(wide * narrow + 1) == (17, 97)
+    assert Bounds().of(Case("c", (S("x"), S("y")))) == (S("x"), S("x"))
 
 
 # --- spaces -----------------------------------------------------------------------------------------------------------
@@ -830,9 +833,14 @@ space broken {
             "the heads do not divide the value channels for every choice",
             "`local_attention.value: 1/16`",
         ),
-        ("axial_attention(16, value: 0)", "0", "value lies above 0", ""),
-        ("axial_attention(16, qk: oneof(0, 1))", "oneof(0, 1)", "qk lies above 0", "`axial_attention.qk: 0`"),
-        ("local_attention(16, qk: -1)", "-1", "qk lies between 0 and 64, and this is -1", ""),
+        ("axial_attention(16, value: 0)", "0", "`value` needs a number above 0", ""),
+        (
+            "axial_attention(16, qk: oneof(0, 1))",
+            "oneof(0, 1)",
+            "`qk` needs a number above 0",
+            "`axial_attention.qk: 0`",
+        ),
+        ("local_attention(16, qk: -1)", "-1", "`qk` needs a number above 0 and at most 64", ""),
         ("local_attention(16, position: oneof(none, shared))", "oneof(none, shared)", "position cannot be chosen", ""),
         (
             "repeat 2 { local_attention(16, heads: oneof(2, 4), value: oneof(1/2, 1), share: weights) -> conv(16) }",

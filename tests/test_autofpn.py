@@ -24,7 +24,6 @@ from nasdsl import spaces
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.expr import evaluate
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import read
@@ -32,6 +31,7 @@ from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.values.expr import evaluate
 from tests.networks import check_extraction, check_predictions, image_for
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "1"))

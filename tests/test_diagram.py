@@ -25,7 +25,9 @@ from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.histogram import count_within, distribution
 from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
-from nasdsl.compiler.expr import (
+from nasdsl.compiler.extremes import greatest, least
+from nasdsl.compiler.graph import Graph, Requirement
+from nasdsl.compiler.values.expr import (
     Case,
     Kept,
     Slot,
@@ -42,8 +44,6 @@ from nasdsl.compiler.expr import (
     negate,
     terms,
 )
-from nasdsl.compiler.extremes import greatest, least
-from nasdsl.compiler.graph import Graph, Requirement
 from tests.enumeration import (
     assignments,
     cost_of,

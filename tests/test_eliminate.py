@@ -19,7 +19,11 @@ from nasdsl.compiler.count import brief, count, decimal, scientific
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine import network
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
-from nasdsl.compiler.expr import (
+from nasdsl.compiler.extremes import conflict, counterexample, feasible, greatest, least
+from nasdsl.compiler.graph import Graph, Requirement
+from nasdsl.compiler.pin import pin
+from nasdsl.compiler.sample import Numbering, rank, sample, unrank
+from nasdsl.compiler.values.expr import (
     Among,
     Case,
     Has,
@@ -38,10 +42,6 @@ from nasdsl.compiler.expr import (
     multiply,
     negate,
 )
-from nasdsl.compiler.extremes import conflict, counterexample, feasible, greatest, least
-from nasdsl.compiler.graph import Graph, Requirement
-from nasdsl.compiler.pin import pin
-from nasdsl.compiler.sample import Numbering, rank, sample, unrank
 from tests.enumeration import Missing, conditions, enumerate_all, frozen, graphs, meaning, numbers, space, worth
 
 

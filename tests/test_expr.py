@@ -8,15 +8,13 @@ from fractions import Fraction
 
 import pytest
 
-from nasdsl.compiler.expr import (
-    Absent,
+from nasdsl.compiler.values.expr import (
     Among,
     Apply,
     Case,
     Has,
     Kept,
     Slot,
-    Symbol,
     add,
     apply,
     at_most,
@@ -35,6 +33,7 @@ from nasdsl.compiler.expr import (
     substitute,
     to_json,
 )
+from nasdsl.compiler.values.plain import Absent, Symbol
 
 A = Case("a", (1, 2, 4))
 B = Case("b", (0, 5))

@@ -22,7 +22,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from nasdsl import spaces
-from nasdsl.compiler import expr
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, node_cost, total_cost
 from nasdsl.compiler.elaborate.program import elaborate
@@ -33,6 +32,7 @@ from nasdsl.compiler.pin import pin
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.values import expr
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "1"))
 

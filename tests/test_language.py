@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 
-from nasdsl.compiler import expr
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count
@@ -26,6 +25,7 @@ from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.values import expr
 
 MOST_ENUMERATED = 20_000
 

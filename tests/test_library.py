@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.expr import evaluate
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet, key_of
+from nasdsl.compiler.values.expr import evaluate
 from tests.networks import check_extraction, check_predictions, unsettle
 
 

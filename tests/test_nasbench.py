@@ -21,7 +21,6 @@ import torch
 from torch import nn
 
 from nasdsl import spaces
-from nasdsl.compiler import expr
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
@@ -31,6 +30,7 @@ from nasdsl.compiler.parse import read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.values import expr
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
 

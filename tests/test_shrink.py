@@ -20,7 +20,6 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from nasdsl import spaces
-from nasdsl.compiler import expr
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
@@ -31,6 +30,7 @@ from nasdsl.compiler.layers.transformer import LightTransformer, position_map
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet, key_of
+from nasdsl.compiler.values import expr
 from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.data.datasets import ClassificationSet
 from nasdsl.runtime.data.images import Cached

@@ -17,8 +17,8 @@ from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.histogram import distribution
 from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.engine.vary import Variation
-from nasdsl.compiler.expr import Case, Has, Kept, Slot, Value, add, choose, equal, less, multiply
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.values.expr import Case, Has, Kept, Slot, Value, add, choose, equal, less, multiply
 from tests.enumeration import (
     Row,
     cost_of,

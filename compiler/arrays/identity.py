@@ -33,8 +33,8 @@ from nasdsl.compiler.arrays.series import Series, constant
 from nasdsl.compiler.arrays.vector import ROWS, Program
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import FixedUnits, Units, count_of
-from nasdsl.compiler.expr import Expr, Value
 from nasdsl.compiler.graph import Graph, Node, Shape
+from nasdsl.compiler.values.expr import Expr, Value
 
 Hash: TypeAlias = NDArray[np.uint64]
 
@@ -128,7 +128,7 @@ class Fingerprints:
         """[n]: a fingerprint of each row of a matrix [n, width].
 
         Raises:
-            ValueError: as `Program`.
+            ArgumentError: as `Program`.
         """
         self.encoding.check(matrix)
         out = np.empty(len(matrix), np.uint64)

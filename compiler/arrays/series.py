@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.compiler.engine.cells import ABSENT, FAULT
-from nasdsl.compiler.expr import FAULTS, FUNCTIONS
+from nasdsl.compiler.values.function import FUNCTIONS
+from nasdsl.compiler.values.plain import ABSENT, FAULT, FAULTS
 
 Array: TypeAlias = NDArray[Any]
 State: TypeAlias = NDArray[np.uint8]
@@ -105,7 +105,7 @@ def _kind(value: Any) -> str:
 def _of_kind(values: Sequence[Any], kinds: set[str]) -> Series:
     if kinds == {"bool"}:
         return Series("bool", np.asarray(values, np.bool_))
-    if kinds <= {"bool", "number"}:
+    if kinds == {"number"}:
         scale = math.lcm(*{v.denominator for v in values})
         return _numbers([int(v * scale) for v in values], scale)
     if kinds == {"float"}:
@@ -159,37 +159,14 @@ def state_of(args: Sequence[Series]) -> State | None:
 
 
 def apply(function: str, args: Sequence[Series]) -> Series:
-    """A function of expr.FUNCTIONS in every row, as `expr.evaluate` applies it to what `args` have there."""
-    if function == "if":
+    """A function of the table in every row, as `expr.evaluate` applies it to what `args` have there."""
+    meaning = FUNCTIONS[function]
+    if meaning.picks:
         return choose(*args)
-    if function in ("and", "or"):
-        return _junction(args, decided=function == "or")
-    if function == "not":
-        return Series("bool", np.asarray(~args[0].truth()), state=args[0].state)
-    kinds = {arg.kind for arg in args}
-    fast = _FAST.get(function)
-    if fast is not None and "item" not in kinds:
-        if "float" not in kinds:
-            out = fast([_as_number(arg) for arg in args])
-            if out is not None:
-                return out
-        elif function in _FLOAT and all(arg.kind == "float" or _exact_as_float(arg) for arg in args):
-            return _FLOAT[function]([_as_float(arg) for arg in args], state_of(args))
-    return by_cases(FUNCTIONS[function], args)
-
-
-def _as_number(arg: Series) -> Series:
-    if arg.kind != "bool":
-        return arg
-    return Series("number", arg.values.astype(np.int64), state=arg.state)
-
-
-def _exact_as_float(arg: Series) -> bool:
-    return arg.kind == "bool" or (arg.scale == 1 and arg.low >= -_WHOLE and arg.high <= _WHOLE)
-
-
-def _as_float(arg: Series) -> Array:
-    return arg.values.astype(np.float64, copy=False)
+    if meaning.decided is not None:
+        return _junction(args, meaning.decided)
+    made = KERNELS[meaning.array](args) if meaning.array else None
+    return by_cases(meaning.plain, args) if made is None else made
 
 
 def by_cases(function: Callable[..., Any], args: Sequence[Series]) -> Series:
@@ -259,8 +236,8 @@ def _state(one: Series) -> State:
 def alike(parts: Sequence[Series]) -> list[Series]:
     """The same series in one form, so that their values can stand in one array."""
     kinds = {part.kind for part in parts}
-    if kinds <= {"bool", "number"} and kinds != {"bool"}:
-        return _one_scale([_as_number(part) for part in parts])
+    if kinds == {"number"}:
+        return _one_scale(parts)
     if len(kinds) == 1 and "item" not in kinds:
         return list(parts)
     items: list[Any] = []
@@ -300,7 +277,42 @@ def _junction(args: Sequence[Series], decided: bool) -> Series:
     return Series("bool", np.asarray(decides if decided else ~decides), state=state)
 
 
+# --- kernels ----------------------------------------------------------------------------------------------------------
+#
 # Numbers: all are integers over one scale, and Python's integers take over where 64 bits might not do.
+
+Kernel: TypeAlias = Callable[[Sequence[Series]], Series | None]
+"""A function on whole arrays; None where it has no quick way for what the arguments are."""
+
+
+def _denial(args: Sequence[Series]) -> Series:
+    return Series("bool", np.asarray(~args[0].truth()), state=args[0].state)
+
+
+def _as_floats(arg: Series) -> bool:
+    """Whether float64 holds all values."""
+    return arg.kind == "float" or (arg.scale == 1 and arg.low >= -_WHOLE and arg.high <= _WHOLE)
+
+
+def _kernel(
+    exact: Callable[[list[Series]], Series | None],
+    floats: Callable[[list[Array], State | None], Series] | None = None,
+    truths: bool = False,
+) -> Kernel:
+    """A kernel for numbers: `exact`, or `floats` where one is a float and the others are exact as floats. With `truths`
+    it works on truth values too, as 0 and 1."""
+
+    def of(args: Sequence[Series]) -> Series | None:
+        kinds = {arg.kind for arg in args}
+        if truths and kinds == {"bool"}:
+            return exact([replace(arg, kind="number", values=arg.values.astype(np.int64)) for arg in args])
+        if kinds == {"number"}:
+            return exact(list(args))
+        if floats is None or not kinds <= {"number", "float"} or not all(map(_as_floats, args)):
+            return None
+        return floats([arg.values.astype(np.float64, copy=False) for arg in args], state_of(args))
+
+    return of
 
 
 def _one_scale(args: Sequence[Series]) -> list[Series]:
@@ -345,10 +357,8 @@ def _multiply(args: list[Series]) -> Series:
     return replace(out, state=state_of(args))
 
 
-def _extreme(function: Any, end: Callable[..., int]) -> Callable[[list[Series]], Series | None]:
-    def of(args: list[Series]) -> Series | None:
-        if len(args) < 2:  # of one argument: the extreme of its items
-            return None
+def _extreme(function: Any, end: Callable[..., int]) -> Callable[[list[Series]], Series]:
+    def of(args: list[Series]) -> Series:
         args = _one_scale(args)
         low, high = end(arg.low for arg in args), end(arg.high for arg in args)
         out, *rest = _operands(args, low, high)
@@ -429,25 +439,6 @@ def _common_divisor(args: list[Series]) -> Series | None:
     return Series("number", _fit(out, 0, high), 1, 0, high, (), state_of(args))
 
 
-_FAST: dict[str, Callable[[list[Series]], Series | None]] = {
-    "add": _add,
-    "mul": _multiply,
-    "min": _extreme(np.minimum, min),
-    "max": _extreme(np.maximum, max),
-    "eq": _compare(operator.eq),
-    "lt": _compare(operator.lt),
-    "le": _compare(operator.le),
-    "floordiv": _quotient(up=False),
-    "ceildiv": _quotient(up=True),
-    "mod": _modulo,
-    "divides": _divides,
-    "gcd": _common_divisor,
-    "floor": lambda args: _rounded(args, "floor"),
-    "ceil": lambda args: _rounded(args, "ceil"),
-    "round": lambda args: _rounded(args, "round"),
-}
-
-
 def _float_fold(function: Any, kind: Literal["float", "bool"]) -> Callable[[list[Array], State | None], Series]:
     def of(args: list[Array], state: State | None) -> Series:
         out, *rest = args
@@ -459,10 +450,22 @@ def _float_fold(function: Any, kind: Literal["float", "bool"]) -> Callable[[list
     return of
 
 
-_FLOAT: dict[str, Callable[[list[Array], State | None], Series]] = {
-    "add": _float_fold(operator.add, "float"),
-    "mul": _float_fold(operator.mul, "float"),
-    "eq": _float_fold(operator.eq, "bool"),
-    "lt": _float_fold(operator.lt, "bool"),
-    "le": _float_fold(operator.le, "bool"),
+KERNELS: dict[str, Kernel] = {
+    "total": _kernel(_add, _float_fold(operator.add, "float")),
+    "product": _kernel(_multiply, _float_fold(operator.mul, "float")),
+    "least": _kernel(_extreme(np.minimum, min)),
+    "greatest": _kernel(_extreme(np.maximum, max)),
+    "equal": _kernel(_compare(operator.eq), _float_fold(operator.eq, "bool"), truths=True),
+    "less": _kernel(_compare(operator.lt), _float_fold(operator.lt, "bool")),
+    "at_most": _kernel(_compare(operator.le), _float_fold(operator.le, "bool")),
+    "quotient_down": _kernel(_quotient(up=False)),
+    "quotient_up": _kernel(_quotient(up=True)),
+    "remainder": _kernel(_modulo),
+    "divides": _kernel(_divides),
+    "common_divisor": _kernel(_common_divisor),
+    "down": _kernel(lambda args: _rounded(args, "floor")),
+    "up": _kernel(lambda args: _rounded(args, "ceil")),
+    "nearest": _kernel(lambda args: _rounded(args, "round")),
+    "denial": _denial,
 }
+"""By the names that the records of `values/table.py` give."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from nasdsl.compiler import expr, syntax
+from nasdsl.compiler import syntax
 from nasdsl.compiler.decision import FixedUnits, Units
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error, suggest
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.frame import Frame, Scope, each, join
 from nasdsl.compiler.elaborate.habits import near, near_argument
-from nasdsl.compiler.expr import Expr, Symbol
 from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.ops.operator import REQUIRED, Operator, Param
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Expr, Value
+from nasdsl.compiler.values.plain import Kind, Symbol
 
 Evaluate = Callable[[syntax.Expr, Frame, str], Any]
 
@@ -268,46 +271,68 @@ def checked(value: Any, param: Param, span: Span, frame: Frame, owner: str) -> A
 
 def _check_options(value: Expr, param: Param, span: Span, frame: Frame, owner: str) -> None:
     """That a value is of the parameter's type whatever is chosen: told at once, or something to prove."""
-    bad: list[Any] = []
-    problem: Diagnostic | None = None
-    possible = expr.options(value)
-    for option in sorted(possible or (), key=v.show):
+    kind = _TYPES[param.type].kind
+    kinds = expr.kinds_of(value)
+    if kind is not None and kind not in kinds and not (param.choices and "word" in kinds):
+        raise _wrong(value, param, span, frame, _TYPES[param.type].words)
+    problems: list[Diagnostic] = []
+    for option in dict.fromkeys(value.values) if isinstance(value, expr.Case) else ():
         try:
             _check_plain(option, param, span, frame, owner)
         except CompileError as wrong:
-            bad.append(option)
-            problem = problem or wrong.diagnostics[0]
-    if problem is not None and isinstance(value, expr.Case) and not value.decisions & expr.decisions_of(frame.present):
-        raise CompileError([problem])
-    if problem is not None:
-        holds = expr.negate(expr.either(*[expr.equal(value, option) for option in bad]))
-    elif possible is None and param.type in _WHOLE:
-        least, most = _WHOLE[param.type]
-        whole = expr.equal(value, expr.apply("floor", value))
-        holds = expr.both(whole, expr.at_most(least, value), expr.at_most(value, most))
-    else:
-        return
-    words, help = _TYPES[param.type][1] if param.type in _TYPES else "of its type", param.doc
-    if param.choices:
-        words, help = "a word that it knows", "one of " + ", ".join(f"`{word}`" for word in param.choices)
-    message = f"`{param.name}` of `{owner}` must be {words}, whatever is chosen"
-    frame.builder.prove(holds, frame, Diagnostic("bad-argument", message, span, help=help), (value,))
+            problems += wrong.diagnostics
+    words = [expr.equal(value, Symbol(word)) for word in param.choices]
+    holds = expr.either(*words) if param.type == "symbol" else expr.either(_fits(value, param), *words)
+    meant = "a word that it knows" if param.choices else _meant(param)
+    help = "one of " + ", ".join(f"`{word}`" for word in param.choices) if param.choices else param.doc
+    message = f"`{param.name}` of `{owner}` must be {meant}, whatever is chosen"
+    alone = len(problems) == 1
+    told = problems[0] if alone else Diagnostic("bad-argument", message, span, help=help)
+    frame.builder.prove(holds, frame, told, () if alone else (value,))
+
+
+def _fits(value: Value, param: Param) -> Value:
+    """The condition under which a value is of the parameter's type and within its bounds."""
+    wanted = _TYPES[param.type]
+    kind: Value = True if wanted.kind is None else expr.is_kind(value, wanted.kind)
+    if kind is False or wanted.kind != "number":
+        return kind
+    bounds: list[Value] = []
+    if wanted.whole:
+        bounds.append(expr.whole(value))
+    if wanted.odd:
+        bounds.append(expr.equal(expr.apply("mod", value, 2), 1))
+    for low in (wanted.low, param.low):
+        bounds.append(True if low is None else expr.at_most(low, value))
+    for high in (wanted.high, param.high):
+        bounds.append(True if high is None else expr.at_most(value, high))
+    for above in (wanted.above, param.above):
+        bounds.append(True if above is None else expr.less(above, value))
+    return expr.both(kind, *bounds)
+
+
+def _meant(param: Param) -> str:
+    """What a value of the parameter is, in the user's words."""
+    words = _TYPES[param.type].words
+    if param.above is not None:
+        words += f" above {v.show(param.above)}"
+    if param.low is not None:
+        return f"{words} from {v.show(param.low)} to {v.show(param.high)}"
+    return words if param.high is None else f"{words} and at most {v.show(param.high)}"
 
 
 def _check_plain(value: Any, param: Param, span: Span, frame: Frame, owner: str) -> Any:
     if isinstance(value, Symbol) and value.word in param.choices:
         return value
+    if param.type == "width" and isinstance(value, Units | FixedUnits):
+        return value
     if param.type == "widths":
         if not isinstance(value, v.Record):
-            raise _wrong(value, param, span, frame, "a record such as `{ 3: 24, 5: 24 }`")
+            raise _wrong(value, param, span, frame, _TYPES["widths"].words)
         return {
             key: checked(width, Param(param.name, "width"), span, frame, owner)
             for key, width in _number_keys(value, span).items()
         }
-    if param.type == "list":
-        if not isinstance(value, tuple):
-            raise _wrong(value, param, span, frame, "a list")
-        return value
     if param.type == "symbol":
         if not isinstance(value, Symbol) or (param.choices and value.word not in param.choices):
             word = value.word if isinstance(value, Symbol) else ""
@@ -315,9 +340,10 @@ def _check_plain(value: Any, param: Param, span: Span, frame: Frame, owner: str)
             shown = f"`{word}`" if word else v.describe(value)
             raise error("bad-argument", f"`{param.name}` of `{owner}` cannot be {shown}", span, help=help)
         return value
-    test, words = _TYPES[param.type]
-    if not test(value):
-        raise _wrong(value, param, span, frame, words)
+    wanted = _TYPES[param.type]
+    exact = not wanted.exact or isinstance(value, int | Fraction)
+    if not exact or (wanted.kind is not None and v.kind_of(value) != wanted.kind) or _fits(value, param) is not True:
+        raise _wrong(value, param, span, frame, _meant(param))
     return value
 
 
@@ -342,10 +368,6 @@ def _wrong(value: Any, param: Param, span: Span, frame: Frame, words: str) -> Ex
     return error("bad-argument", f"`{param.name}` needs {words}, and this is {v.describe(value)}", span, help=param.doc)
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 MOST_NAMED = 12
 """Allowed values that a message names."""
 
@@ -354,23 +376,32 @@ _UNITS = ("width", "widths")
 
 MOST_WIDE = 1 << 24
 
-_WHOLE: Mapping[str, tuple[int, int]] = {"int": (0, 1 << 62), "positive": (1, MOST_WIDE), "width": (0, MOST_WIDE)}
-"""Types that are whole numbers in a range."""
 
-_TYPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "int": (lambda x: _is_whole(x) and x >= 0, "a whole number"),
-    "positive": (lambda x: _is_whole(x) and 1 <= x <= MOST_WIDE, "a positive whole number"),
-    "odd": (lambda x: _is_whole(x) and x >= 1 and x % 2 == 1 and x < 1 << 12, "an odd whole number"),
-    "number": (v.is_number, "a number"),
-    "bool": (lambda x: isinstance(x, bool), "`true` or `false`"),
-    "width": (
-        lambda x: isinstance(x, Units | FixedUnits) or (_is_whole(x) and 0 <= x <= MOST_WIDE),
-        "a width: a whole number or `units(n)`",
-    ),
-    "scale": (
-        lambda x: isinstance(x, int | Fraction) and not isinstance(x, bool) and 0 < x <= 1,
-        "a scale such as 1/4",
-    ),
-    "string": (lambda x: isinstance(x, str), "a string"),
-    "any": (lambda x: True, "a value"),
+@dataclass(frozen=True)
+class _Type:
+    """A type of parameters: what a message calls it, the kind of its values (None: any), and of numbers the range."""
+
+    words: str
+    kind: Kind | None = "number"
+    whole: bool = False
+    odd: bool = False
+    exact: bool = False
+    low: Any = None
+    high: Any = None
+    above: Any = None
+
+
+_TYPES: Mapping[str, _Type] = {
+    "int": _Type("a whole number", whole=True, exact=True, low=0, high=1 << 62),
+    "positive": _Type("a positive whole number", whole=True, exact=True, low=1, high=MOST_WIDE),
+    "odd": _Type("an odd whole number", whole=True, odd=True, exact=True, low=1, high=(1 << 12) - 1),
+    "number": _Type("a number"),
+    "bool": _Type("`true` or `false`", "truth"),
+    "width": _Type("a width: a whole number or `units(n)`", whole=True, exact=True, low=0, high=MOST_WIDE),
+    "widths": _Type("a record such as `{ 3: 24, 5: 24 }`", "record"),
+    "scale": _Type("a scale such as 1/4", exact=True, above=0, high=1),
+    "symbol": _Type("a word that it knows", "word"),
+    "list": _Type("a list", "list"),
+    "string": _Type("a string", "text"),
+    "any": _Type("a value", None),
 }

@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.compiler import expr
 from nasdsl.compiler.architecture import Architecture, is_present
 from nasdsl.compiler.cost import total_cost
 from nasdsl.compiler.diagnostics import Diagnostic, Label
-from nasdsl.compiler.engine.cells import ABSENT, FAULT, value_at
 from nasdsl.compiler.engine.eliminate import COUNT, eliminate
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
 from nasdsl.compiler.engine.network import Constraint, Network, cost_terms
-from nasdsl.compiler.expr import Apply, Expr, Total, Value
 from nasdsl.compiler.extremes import feasible, least, structural
 from nasdsl.compiler.graph import Graph, Requirement
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Apply, Expr, Total, Value, value_at
+from nasdsl.compiler.values.plain import ABSENT, FAULT
 
 if TYPE_CHECKING:
     from nasdsl.compiler.engine.diagram import Diagram

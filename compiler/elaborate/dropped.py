@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from nasdsl.compiler import expr
 from nasdsl.compiler.count import brief, count
 from nasdsl.compiler.diagnostics import Diagnostic, Label
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate.frame import Builder, LeftOut
 from nasdsl.compiler.engine.limits import TooWide, bounded
-from nasdsl.compiler.expr import Among, Apply, Expr, Value
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Among, Apply, Expr, Value
 
 COUNTED = 500_000
 """Table entries that counting what is lost may take; beyond, the number is left out."""
@@ -79,7 +79,7 @@ def _number(lost: list[tuple[LeftOut, Requirement]], graph: Graph) -> str:
 def _never_read(graph: Graph) -> Iterator[Diagnostic]:
     """Layers that lead to no output, told once for each place in the text."""
     reached = set(graph.outputs)
-    for node in reversed(list(graph.nodes.values())):
+    for node in reversed(tuple(graph.nodes.values())):
         if node.name in reached:
             reached.update(edge.source for edge in node.inputs)
     users = graph.users()

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from nasdsl.compiler import expr, ops, syntax
-from nasdsl.compiler.diagnostics import CompileError, error
+from nasdsl.compiler import ops, syntax
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.arguments import bind_arguments, bind_formals
 from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, Broken, Frame, Scope, each, join
 from nasdsl.compiler.elaborate.habits import near, near_operator
-from nasdsl.compiler.expr import Expr, Symbol, Total
+from nasdsl.compiler.elaborate.places import at_place
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Expr, Total
+from nasdsl.compiler.values.function import FUNCTIONS
+from nasdsl.compiler.values.plain import FAULTS, KINDS, Kind, Symbol
 
 MOST_ITEMS = 1_000_000  # of anything that is counted, such as search units
 MOST_LISTED = 20_000  # of a list
+MOST_BITS = 4096  # of a number
+MOST_SIDE = 1 << 20  # of a part of a size
 
 FORMS: Mapping[str, v.Form] = {
     form.name: form
@@ -65,15 +71,61 @@ def number(node: syntax.Expr, frame: Frame, path: str = "") -> Any:
 
 
 def as_number(value: Any, span: Span, frame: Frame) -> Any:
-    if v.is_number(value) or isinstance(value, Expr):
-        return value
+    """The value, which has to be a number whatever is chosen."""
+    if isinstance(value, v.Units | v.FixedUnits):
+        return value.count
     if isinstance(value, Symbol):
         raise error(
             "unknown-name", f"no value named `{value.word}`", span, "not a number", help=near(value.word, frame.scope)
         )
-    if isinstance(value, v.Units):
-        return value.count
-    raise error("not-a-number", f"a number is needed here, and this is {v.describe(value)}", span)
+    return of_kind(value, "number", span, frame, "not-a-number")
+
+
+def of_kind(value: Any, kind: Kind, span: Span, frame: Frame, code: str) -> Any:
+    """The value, which has to be of a kind whatever is chosen: told at once, or something to prove."""
+    held = expr.is_kind(value, kind)
+    if held is not True:
+        what = "a condition" if kind == "truth" else KINDS[kind]
+        problem = Diagnostic(code, f"{what} is needed here, and this is {v.describe(value)}", span)
+        if held is False:
+            raise CompileError([problem])
+        whatever = replace(problem, message=f"{what} is needed here, whatever is chosen")
+        if not frame.builder.prove(held, frame, whatever, (value,)):
+            raise CompileError([])
+    return value
+
+
+def applied(name: str, arguments: Sequence[tuple[Any, Span]], span: Span, frame: Frame) -> Any:
+    """A function of values, which has to have a value whatever is chosen.
+
+    Raises:
+        CompileError: an argument is of another kind, or outside the function's domain.
+    """
+    function = FUNCTIONS[name]
+    given = []
+    for place, (value, where) in enumerate(arguments):
+        kind = function.kind_taken(place)
+        if kind == "number":
+            value = as_number(value, where, frame)
+        elif kind is not None:
+            value = of_kind(value, kind, where, frame, f"not-a-{kind}")
+        given.append(value)
+    missing = Diagnostic(function.code, function.outside, span)
+    exists = expr.defined(name, tuple(given))
+    if exists is False:
+        raise CompileError([missing])
+    frame.builder.prove(exists, frame, missing)
+    try:
+        result = expr.rebuild(name, tuple(given))
+    except OverflowError:
+        raise error("too-large", "the result is too large", span) from None
+    except FAULTS:
+        raise CompileError([missing]) from None
+    if isinstance(result, int | Fraction):
+        bits = max(result.numerator.bit_length(), result.denominator.bit_length())
+        if bits > MOST_BITS:
+            raise error("too-large", "the result is too large", span)
+    return result
 
 
 def constant(value: Any, span: Span, what: str) -> Any:
@@ -102,11 +154,9 @@ def integer(node: syntax.Expr, frame: Frame, what: str, least: int = 0) -> int:
 
 def condition(node: syntax.Expr, frame: Frame) -> Any:
     value = evaluate(node, frame)
-    if isinstance(value, bool | Expr):
-        return value
     if isinstance(value, Symbol):
         raise error("unknown-name", f"no value named `{value.word}`", node.span, help=near(value.word, frame.scope))
-    raise error("not-a-condition", f"a condition is needed here, and this is {v.describe(value)}", node.span)
+    return of_kind(value, "truth", node.span, frame, "not-a-condition")
 
 
 # --- Atoms ------------------------------------------------------------------------------------------------------------
@@ -250,9 +300,15 @@ def _open_range(first: Any, last: Any, node: syntax.Range, frame: Frame) -> v.Gu
 def _size(node: syntax.Size, frame: Frame, path: str) -> v.SizeValue:
     parts = tuple(number(part, frame, path) for part in node.parts)
     for part, value in zip(node.parts, parts, strict=True):
-        if not isinstance(value, Expr) and (not isinstance(value, int) or value < 1):
-            raise error("bad-size", "each part of a size is a positive whole number", part.span, f"is {v.show(value)}")
-        if isinstance(value, int) and value > 1 << 20:
+        problem = Diagnostic("bad-size", "each part of a size is a positive whole number", part.span)
+        if isinstance(value, Expr):
+            whole = expr.whole(value)
+            held = expr.both(whole, expr.at_most(1, value), expr.at_most(value, MOST_SIDE))
+            message = "each part of a size is a positive whole number of at most 2^20, whatever is chosen"
+            frame.builder.prove(held, frame, replace(problem, message=message), (value,))
+        elif not isinstance(value, int) or value < 1:
+            raise CompileError([replace(problem, label=f"is {v.show(value)}")])
+        elif value > MOST_SIDE:
             raise error("too-large", "a part of a size is at most 2^20", part.span, f"is {value}")
     return v.SizeValue(parts)
 
@@ -329,19 +385,8 @@ def _unary(node: syntax.Unary, frame: Frame, path: str) -> Any:
     return expr.multiply(-1, number(node.operand, frame, path))
 
 
-_ARITHMETIC: Mapping[str, Callable[..., Any]] = {
-    "+": expr.add,
-    "-": lambda a, b: expr.add(a, expr.multiply(-1, b)),
-    "*": expr.multiply,
-    "/": expr.divide,
-    "^": lambda a, b: expr.apply("pow", a, b),
-}
-_ORDER: Mapping[str, Callable[..., Any]] = {
-    "<": expr.less,
-    "<=": expr.at_most,
-    ">": lambda a, b: expr.less(b, a),
-    ">=": lambda a, b: expr.at_most(b, a),
-}
+_FUNCTION_OF: Mapping[str, str] = {"+": "add", "-": "add", "*": "mul", "/": "div", "^": "pow", "<": "lt", "<=": "le"}
+_MIRRORED: Mapping[str, str] = {">": "lt", ">=": "le"}
 
 
 def _binary(node: syntax.Binary, frame: Frame, path: str) -> Any:
@@ -363,21 +408,12 @@ def _binary(node: syntax.Binary, frame: Frame, path: str) -> Any:
                         "not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", side.span
                     )
             return v.Sum((left, right), node.span)
-    a, b = as_number(left, node.left.span, frame), as_number(right, node.right.span, frame)
-    try:
-        if node.operator in _ARITHMETIC:
-            result = _ARITHMETIC[node.operator](a, b)
-            if (
-                isinstance(result, int | Fraction)
-                and max(result.numerator.bit_length(), result.denominator.bit_length()) > 4096
-            ):
-                raise OverflowError
-            return result
-        return _ORDER[node.operator](a, b)
-    except ZeroDivisionError:
-        raise error("division-by-zero", "division by zero", node.span) from None
-    except OverflowError:
-        raise error("too-large", "the result is too large", node.span) from None
+    operands = [(left, node.left.span), (right, node.right.span)]
+    if node.operator in _MIRRORED:
+        return applied(_MIRRORED[node.operator], operands[::-1], node.span, frame)
+    if node.operator == "-":
+        operands[1] = (expr.multiply(-1, as_number(right, node.right.span, frame)), node.right.span)
+    return applied(_FUNCTION_OF[node.operator], operands, node.span, frame)
 
 
 def _joined(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
@@ -396,12 +432,15 @@ def _joined(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
 
 
 def _logic(node: syntax.Binary, frame: Frame) -> Any:
+    """The right side counts where the left one leaves the outcome open, and is proven to have a value there."""
     left = condition(node.left, frame)
+    decided = node.operator == "or"  # by a left side of this truth value
+    if left is decided or (node.operator == "implies" and left is False):
+        return node.operator != "and"
+    right = condition(node.right, frame.granted(expr.negate(left) if decided else left))
     if node.operator == "implies":
-        return expr.either(expr.negate(left), True if left is False else condition(node.right, frame))
-    if node.operator == "and":
-        return False if left is False else expr.both(left, condition(node.right, frame))
-    return True if left is True else expr.either(left, condition(node.right, frame))
+        return expr.either(expr.negate(left), right)
+    return expr.either(left, right) if decided else expr.both(left, right)
 
 
 def _membership(node: syntax.Binary, frame: Frame) -> Any:
@@ -433,8 +472,11 @@ def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
             )
         if isinstance(one, Symbol) and isinstance(other, v.Invocation):
             return one.word == other.name
-        if isinstance(one, Symbol) and isinstance(other, expr.Case | expr.Slot):
-            words = [item.word if isinstance(item, Symbol) else v.show(item) for item in other.values]
+        possible = expr.options(other) if isinstance(one, Symbol) and isinstance(other, Expr) else None
+        if isinstance(one, Symbol) and possible is not None:
+            words = [item.word if isinstance(item, Symbol) else v.show(item) for item in possible]
+            if isinstance(other, expr.Case | expr.Slot):
+                words = [item.word if isinstance(item, Symbol) else v.show(item) for item in other.values]
             if one.word not in words:
                 raise error(
                     "unknown-option",
@@ -460,6 +502,9 @@ def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
     ):
         symbol, side = (left, node.left) if isinstance(left, Symbol) else (right, node.right)
         raise error("unknown-name", f"no value named `{symbol.word}`", side.span, help=near(symbol.word, frame.scope))
+    if not expr.kinds_of(left) & expr.kinds_of(right):
+        message = f"these are never equal: {v.describe(left)} and {v.describe(right)}"
+        raise error("not-comparable", message, node.span)
     return expr.equal(left, right)
 
 
@@ -500,6 +545,8 @@ def chosen(cases: list[tuple[Any, str, Any]], span: Span, path: str) -> Any:
             raise error(
                 "mixed-options", f"a choice between values needs numbers or words, and one is {v.describe(value)}", span
             )
+    if frozenset(("number", "truth")) <= frozenset().union(*map(expr.kinds_of, options)):
+        raise error("mixed-options", "some of these values are numbers and some are truth values", span)
     result = options[-1]
     for test, _, value in reversed(cases[:-1]):
         result = expr.choose(test, value, result)
@@ -657,9 +704,13 @@ def _index(node: syntax.Index, frame: Frame, path: str) -> Any:
     base = evaluate(node.base, frame, path)
     key = evaluate(node.index, frame)
     if isinstance(base, v.Guarded):
+        if any(there is not True for _, there in base.items):
+            return _placed(base, key, node, frame)
         base = tuple(item for item, _ in base.items)
     if isinstance(base, tuple):
         table: dict[Any, Any] = dict(enumerate(base))
+        if isinstance(key, Expr):
+            table.update({i - len(base): item for i, item in enumerate(base)})
         shown = f"0..{len(base) - 1}"
     elif isinstance(base, v.Record):
         table = dict(base.entries)
@@ -673,6 +724,17 @@ def _index(node: syntax.Index, frame: Frame, path: str) -> Any:
     if key not in table:
         raise error("no-such-item", f"there is no item `{v.show(key)}`", node.index.span, help=f"there are {shown}")
     return table[key]
+
+
+def _placed(base: v.Guarded, key: Any, node: syntax.Index, frame: Frame) -> Any:
+    """The item at a place among those that are there."""
+    cases = [(test, "item", item) for item, test in at_place(base.items, key) if test is not False]
+    diagnostic = Diagnostic("no-such-item", "for some choices there is no such item", node.index.span)
+    if not frame.builder.prove(expr.either(*[test for test, _, _ in cases]), frame, diagnostic):
+        raise CompileError([])
+    if not cases:
+        raise CompileError([diagnostic])
+    return chosen(cases, node.span, frame.decisions)
 
 
 def _looked_up(table: dict[Any, Any], key: Expr, shown: str, node: syntax.Index, frame: Frame) -> Any:
@@ -800,7 +862,8 @@ def _call_function(function: v.Function, node: syntax.Call, frame: Frame, path: 
         scope=Scope(function.frame.scope),
         decisions=frame.decisions,
         present=frame.present,
-        tied=frame.tied,
+        given=frame.given,
+        uses=frame.uses,
         incoming=frame.incoming,
         labels=frame.labels,
         depth=frame.depth + 1,

@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from nasdsl.compiler import expr, ops, syntax
+from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.diagnostics import Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate
@@ -35,10 +35,12 @@ from nasdsl.compiler.elaborate.steps import (
     where_there,
 )
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
-from nasdsl.compiler.expr import Expr, Symbol, Value
 from nasdsl.compiler.graph import Edge
 from nasdsl.compiler.ops.operator import ShapeProblem
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Expr, Value
+from nasdsl.compiler.values.plain import Symbol
 
 
 def apply_form(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
@@ -88,7 +90,7 @@ def _parallel(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Sp
                 scope=scope,
                 path=inner.path,
                 decisions=inner.decisions,
-                tied=inner.tied,
+                uses=inner.uses,
                 present=inner.present,
                 incoming=tensor,
                 cuts=inner.cuts,
@@ -120,7 +122,7 @@ def _with_shortcut(value: v.Invocation, span: Span, flow: Flow, frame: Frame) ->
         body = value.frame.but(
             path=frame.path,
             decisions=frame.decisions,
-            tied=frame.tied,
+            uses=frame.uses,
             present=frame.present,
             cuts=frame.cuts,
             names=frame.names,
@@ -210,7 +212,7 @@ def _extend(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
     if any(isinstance(tensor.shape.scale, Expr) for tensor in tensors):
         raise error("not-constant", "`extend` needs branches whose scales no choice changes", span)
     try:
-        place_of = {expr.FUNCTIONS["level"](tensor.shape.scale): i for i, tensor in enumerate(tensors)}
+        place_of = {expr.apply("level_of", tensor.shape.scale): i for i, tensor in enumerate(tensors)}
     except ValueError:
         raise error("bad-scale", "`extend` needs scales that are powers of 1/2", span) from None
     there = {level: tensors[i].present for level, i in place_of.items()}
@@ -367,7 +369,7 @@ def _concat(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
     try:
         shape = operator.shape([tensor.shape for tensor, _ in tensors], attrs)
     except ShapeProblem as problem:
-        raise error("bad-shape", f"`concat`: {problem}", span, help=problem.help) from None
+        raise error("bad-shape", f"`concat`: {problem.message}", span, help=problem.help) from None
     channels = expr.add(*[expr.choose(expr.both(when, t.present), t.shape.channels, 0) for t, when in tensors])
     return merge("concat", attrs, tensors, shape.with_channels(channels), frame, name, span)
 

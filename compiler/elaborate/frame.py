@@ -7,15 +7,16 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from nasdsl.compiler import expr
 from nasdsl.compiler.decision import Decision, Kind
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
-from nasdsl.compiler.elaborate.values import Flow, Invocation, Tensor, UserFusion, UserOperator
+from nasdsl.compiler.elaborate.values import Flow, Invocation, Known, Tensor, Text, UserFusion, UserOperator
 from nasdsl.compiler.engine.limits import TooWide
-from nasdsl.compiler.expr import Value
 from nasdsl.compiler.extremes import counterexample
 from nasdsl.compiler.graph import Edge, Graph, Node, NodeKind, Requirement, Shape
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.bounds import Bounds
+from nasdsl.compiler.values.expr import Value
 
 MOST_NODES = 20_000
 """A space that unrolls to more nodes than this is a mistake (`repeat 1G`), to be said before memory runs out."""
@@ -277,18 +278,25 @@ class Builder:
         path = path or {"choice": "oneof", "units": "units", "subset": "manyof", "order": "permute"}[kind]
         line, column = span.source.position(span.start)
         declaration = f"{span.source.name}:{line}:{column}"
-        made = self.decisions.get(path)
-        if made is not None and frame.tied and made.declaration == declaration:
+        keys: list[tuple[Known, tuple[str, str, int]]] = []
+        for use in frame.uses:
+            use.met[path, declaration] = number = use.met.get((path, declaration), -1) + 1
+            keys.append((use.known, (path, declaration, number)))
+        tied = next((known[key] for known, key in keys if key in known), None)
+        if tied is not None:
+            made = self.decisions[tied]
             if (made.kind, made.items, made.size) != (kind, items, size):
                 raise error(
                     "tied-domains",
-                    f"`{path}` is decided once, but its uses offer different values",
+                    f"`{tied}` is decided once, but its uses offer different values",
                     span,
                     f"here it would be one of {len(items)}, at its first use {made.n}",
                     help="a `let` or an argument decides once; write the call where it is used to decide for each use",
                 )
-            self.made.append(Made(path, made.present, frame.present))
-            self.decisions[path] = replace(made, present=expr.either(made.present, frame.present))
+            self.made.append(Made(tied, made.present, frame.present))
+            self.decisions[tied] = replace(made, present=expr.either(made.present, frame.present))
+            for known, key in keys:
+                known[key] = tied
             return made
         if kind == "units":
             self.units += len(items)
@@ -297,6 +305,8 @@ class Builder:
         unique = self._unique(path, self.decisions, f"{path}[{{}}]")
         decision = Decision(unique, kind, items, labels, size, frame.present, declaration, span)
         self.decisions[unique] = decision
+        for known, key in keys:
+            known[key] = unique
         self.made.append(Made(unique, False, frame.present))
         return decision
 
@@ -331,13 +341,14 @@ class Builder:
 
         Work goes on after the error; the answer is whether the condition may hold.
         """
-        if condition is False and frame.present is True:
+        there = expr.both(frame.present, frame.given)
+        if condition is False and there is True:
             self.report([diagnostic])
             return False
-        if not expr.follows(condition, frame.present):
+        if Bounds().of(condition) != (True, True) and not expr.follows(condition, there):
             if self.library_calls and self.bring_out is not None:
                 (diagnostic,) = self.bring_out((diagnostic,), self.library_calls[-1])
-            held = expr.either(expr.negate(frame.present), condition)
+            held = expr.either(expr.negate(there), condition)
             self.obligations.append(Obligation(held, diagnostic, compared, lost))
         return True
 
@@ -450,6 +461,14 @@ class Labels:
         return replace(tensor, present=expr.both(frame.present, tensor.present))
 
 
+@dataclass
+class Use:
+    """One use of an operator: what its uses decide, and how often an expression was met in this one."""
+
+    known: Known
+    met: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Frame:
     """Where an evaluation stands.
@@ -457,7 +476,9 @@ class Frame:
     Attributes:
         path, decisions: prefixes of the names of nodes and of decisions; they differ inside a tied operator.
         depth: how many operators and functions of the file stand around this place.
-        tied: whether an enclosing operator is being used for a second time, so that its decisions are already made.
+        given: what else holds where a value is asked for, such as the left side of an `and` for its right side: proofs
+            take it for granted. Decisions do not hang on it.
+        uses: of operators around this place: where one is used again, its decisions are already made.
         operator: name of the innermost operator of the file that is being run.
         incoming: what came into the operator, path or branch whose body is being run; `in` and `at` read it.
         regions: in a detector's head, what its proposals gave.
@@ -471,8 +492,9 @@ class Frame:
     scope: Scope
     path: str = ""
     decisions: str = ""
-    tied: bool = False
+    uses: tuple[Use, ...] = ()
     present: Value = True
+    given: Value = True
     operator: str = ""
     incoming: Flow = None
     regions: Flow = None
@@ -491,6 +513,10 @@ class Frame:
         made.__dict__.update(self.__dict__)
         made.__dict__.update(changes)
         return made
+
+    def using(self, value: Invocation | Text, **changes: Any) -> Frame:
+        """The frame of one more use of an operator."""
+        return self.but(uses=(*self.uses, Use(value.known)), **changes)
 
     def under(self, step: str) -> Frame:
         """The frame with both paths extended by a step."""
@@ -511,6 +537,10 @@ class Frame:
 
     def when(self, condition: Value) -> Frame:
         return self.but(present=expr.both(self.present, condition))
+
+    def granted(self, condition: Value) -> Frame:
+        """The frame where a condition may be taken for granted in what is proven."""
+        return self.but(given=expr.both(self.given, condition))
 
 
 T = TypeVar("T")

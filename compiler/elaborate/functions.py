@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler import expr, syntax
+from nasdsl.compiler import syntax
 from nasdsl.compiler.decision import Units
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.expressions import as_number, chosen, evaluate, integer, items_of, number
+from nasdsl.compiler.elaborate.expressions import applied, as_number, chosen, evaluate, integer, items_of, of_kind
 from nasdsl.compiler.elaborate.frame import Frame, Made, join
-from nasdsl.compiler.expr import Among, Expr, Has, Slot, Symbol, decisions_of
+from nasdsl.compiler.elaborate.places import folded, taken
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Among, Expr, Has, Slot, decisions_of
+from nasdsl.compiler.values.function import FUNCTIONS as TABLE
+from nasdsl.compiler.values.function import Call
+from nasdsl.compiler.values.plain import Symbol
 
 MOST_OPTIONS = 4_096
 
@@ -31,32 +35,21 @@ class Option:
     owed_end: int
 
 
-@dataclass(frozen=True)
-class Signature:
-    """How many arguments a function takes, all by position, and a call as an example."""
-
-    least: int
-    most: int
-    example: str
-
-
-SIGNATURES: Mapping[str, Signature] = {
-    "units": Signature(1, 1, "units(4 * in)"),
-    "manyof": Signature(2, 2, "manyof(2, earlier)"),
-    "permute": Signature(1, 1, "permute([3, 4, 5])"),
-    "floor": Signature(1, 1, "floor(x)"),
-    "ceil": Signature(1, 1, "ceil(x)"),
-    "round": Signature(1, 1, "round(x)"),
-    "level_of": Signature(1, 1, "level_of(at)"),
-    "divisible": Signature(2, 2, "divisible(in * 6, 8)"),
-    "min": Signature(1, 100, "min(a, b)"),
-    "max": Signature(1, 100, "max(a, b)"),
-    "sum": Signature(1, 1, "sum(segment.depth)"),
-    "count": Signature(1, 1, "count(segment.double)"),
-    "length": Signature(1, 1, "length(list)"),
-    "take": Signature(2, 2, "take(list, 2)"),
-    "last": Signature(2, 2, "last(list, 2)"),
+SIGNATURES: Mapping[str, Call] = {
+    "units": Call(1, 1, "units(4 * in)"),
+    "manyof": Call(2, 2, "manyof(2, earlier)"),
+    "permute": Call(1, 1, "permute([3, 4, 5])"),
+    "sum": Call(1, 1, "sum(segment.depth)"),
+    "count": Call(1, 1, "count(segment.double)"),
+    "length": Call(1, 1, "length(list)"),
+    "take": Call(2, 2, "take(list, 2)"),
+    "last": Call(2, 2, "last(list, 2)"),
 }
+
+
+def calling(name: str) -> Call | None:
+    """How a file calls a function: of those whose arguments have no names."""
+    return TABLE[name].call if name in TABLE else SIGNATURES.get(name)
 
 
 def check_call(node: syntax.Call) -> Iterator[Diagnostic]:
@@ -64,7 +57,7 @@ def check_call(node: syntax.Call) -> Iterator[Diagnostic]:
     name = node.function.name
     if node.body is not None:
         yield Diagnostic("misplaced", f"`{name}` takes no body in braces", node.body.span)
-    signature = SIGNATURES.get(name)
+    signature = calling(name)
     if signature is None:
         return
     given, usage = node.arguments or (), f"write `{signature.example}`"
@@ -334,45 +327,26 @@ def _permute(node: syntax.Call, frame: Frame, path: str) -> tuple[Any, ...]:
 # --- Numbers and lists ------------------------------------------------------------------------------------------------
 
 
-def _on_number(function: str) -> Callable[[syntax.Call, Frame, str], Any]:
-    def run(node: syntax.Call, frame: Frame, path: str) -> Any:
-        (given,) = _arguments(node)
-        return expr.apply(function, number(given, frame, path))
+def _on_values(function: str, call: Call) -> Callable[[syntax.Call, Frame, str], Any]:
+    """A function of the table, as a file calls it."""
 
-    return run
-
-
-def _level_of(node: syntax.Call, frame: Frame, path: str) -> Any:
-    (given,) = _arguments(node)
-    scale = number(given, frame, path)
-    try:
-        return expr.apply("level", scale)
-    except ValueError:
-        raise error("bad-scale", f"{v.show(scale)} is not 1/2^n", given.span) from None
-
-
-def _divisible(node: syntax.Call, frame: Frame, path: str) -> Any:
-    """The multiple of `d` nearest to a width, halves up; the next one where that would take off more than a tenth.
-
-    Both are positive. MobileNet code rounds its widths so.
-    """
-    width_node, d_node = _arguments(node)
-    width, d = number(width_node, frame, path), integer(d_node, frame, "what to be divisible by", least=1)
-    nearest = expr.multiply(d, expr.apply("floor", expr.add(expr.divide(width, d), Fraction(1, 2))))
-    short = expr.less(expr.multiply(10, nearest), expr.multiply(9, width))
-    return expr.choose(short, expr.add(nearest, d), nearest)
-
-
-def _extreme(function: str) -> Callable[[syntax.Call, Frame, str], Any]:
     def run(node: syntax.Call, frame: Frame, path: str) -> Any:
         given = _arguments(node)
-        if len(given) == 1:
-            items: tuple[Any, ...] = items_of(given[0], frame, path)
-            if not items:
-                raise error("empty-list", f"`{function}` of nothing", node.span)
-        else:
-            items = tuple(number(item, frame, path) for item in given)
-        return expr.apply(function, *items)
+        if not call.of_items or len(given) > 1:
+            return applied(function, [(evaluate(item, frame, path), item.span) for item in given], node.span, frame)
+        items, place = _guarded(given[0], frame, path), given[0].span
+        nothing = Diagnostic("empty-list", f"`{function}` of nothing", node.span)
+        if not items:
+            raise CompileError([nothing])
+        if all(there is True for _, there in items):
+            return applied(function, [(item, place) for item, _ in items], node.span, frame)
+        if not frame.builder.some_chosen(there for _, there in items):
+            frame.builder.prove(expr.either(*[there for _, there in items]), frame, nothing)
+
+        def fold(values: tuple[Any, ...], there: Any) -> Any:
+            return applied(function, [(value, place) for value in values], node.span, frame.granted(there))
+
+        return folded(items, fold)
 
     return run
 
@@ -388,19 +362,16 @@ def _guarded(node: syntax.Expr, frame: Frame, path: str) -> tuple[tuple[Any, Any
 
 def _sum(node: syntax.Call, frame: Frame, path: str) -> Any:
     (given,) = _arguments(node)
-    return expr.add(
-        *[expr.choose(present, as_number(item, given.span, frame), 0) for item, present in _guarded(given, frame, path)]
-    )
+    items = _guarded(given, frame, path)
+    numbers = [(there, as_number(item, given.span, frame.granted(there))) for item, there in items]
+    return expr.add(*[expr.choose(there, number, 0) for there, number in numbers])
 
 
 def _count(node: syntax.Call, frame: Frame, path: str) -> Any:
     (given,) = _arguments(node)
     items = _guarded(given, frame, path)
-    for item, _ in items:
-        if not isinstance(item, bool | Expr):
-            raise error(
-                "not-a-condition", f"`count` counts what is true, and one item is {v.describe(item)}", given.span
-            )
+    for item, there in items:
+        of_kind(item, "truth", given.span, frame.granted(there), "not-a-condition")
     return expr.add(*[expr.choose(expr.both(present, item), 1, 0) for item, present in items])
 
 
@@ -410,23 +381,24 @@ def _length(node: syntax.Call, frame: Frame, path: str) -> Any:
 
 
 def _take(node: syntax.Call, frame: Frame, path: str) -> Any:
-    return _part(node, frame, path, lambda items, n: items[:n])
+    return _part(node, frame, path, last=False)
 
 
 def _last(node: syntax.Call, frame: Frame, path: str) -> Any:
-    return _part(node, frame, path, lambda items, n: items[-n:] if n else items[:0])
+    return _part(node, frame, path, last=True)
 
 
-def _part(node: syntax.Call, frame: Frame, path: str, cut: Callable[[Any, int], Any]) -> Any:
+def _part(node: syntax.Call, frame: Frame, path: str, last: bool) -> Any:
     list_node, n_node = _arguments(node)
     value = evaluate(list_node, frame, path)
     n = integer(n_node, frame, "how many to take")
-    if isinstance(value, v.Record):
-        return v.Record(dict(cut(list(value.entries.items()), n)), value.span)
     if isinstance(value, v.Guarded):
-        return v.Guarded(cut(value.items, n))
+        return v.Guarded(tuple(taken(value.items, n, last)))
+    part = slice(-n, None) if last and n else slice(0 if last else n)
+    if isinstance(value, v.Record):
+        return v.Record(dict(list(value.entries.items())[part]), value.span)
     if isinstance(value, tuple):
-        return cut(value, n)
+        return value[part]
     raise error("not-a-list", f"a list or a record is needed here, and this is {v.describe(value)}", list_node.span)
 
 
@@ -463,18 +435,11 @@ def _previous(node: syntax.Call, frame: Frame, path: str) -> Any:
     return value
 
 
-FUNCTIONS: Mapping[str, Callable[[syntax.Call, Frame, str], Any]] = {
+_FORMS: Mapping[str, Callable[[syntax.Call, Frame, str], Any]] = {
     "oneof": _oneof,
     "manyof": _manyof,
     "permute": _permute,
     "units": _units,
-    "floor": _on_number("floor"),
-    "ceil": _on_number("ceil"),
-    "round": _on_number("round"),
-    "level_of": _level_of,
-    "divisible": _divisible,
-    "min": _extreme("min"),
-    "max": _extreme("max"),
     "sum": _sum,
     "count": _count,
     "length": _length,
@@ -482,3 +447,26 @@ FUNCTIONS: Mapping[str, Callable[[syntax.Call, Frame, str], Any]] = {
     "last": _last,
     "previous": _previous,
 }
+"""What decides, and what works on lists."""
+
+
+class _Functions(Mapping[str, Callable[[syntax.Call, Frame, str], Any]]):
+    """All functions that a file can call: these, and those of the table that say how."""
+
+    def __getitem__(self, name: str) -> Callable[[syntax.Call, Frame, str], Any]:
+        if name in _FORMS:
+            return _FORMS[name]
+        call = calling(name)
+        if call is None or name not in TABLE:
+            raise KeyError(name)
+        return _on_values(name, call)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from _FORMS
+        yield from (name for name, function in TABLE.items() if function.call is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+FUNCTIONS: Mapping[str, Callable[[syntax.Call, Frame, str], Any]] = _Functions()

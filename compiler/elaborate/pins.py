@@ -15,9 +15,10 @@ from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate
 from nasdsl.compiler.elaborate.frame import Frame, each, join
 from nasdsl.compiler.elaborate.habits import near
-from nasdsl.compiler.expr import Symbol, decisions_of
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values.expr import decisions_of
+from nasdsl.compiler.values.plain import Symbol
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from nasdsl.compiler.elaborate.habits import near, near_argument, near_operator
 from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.ops.operator import Operator
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values.function import FUNCTIONS as TABLE
 
 SLOTS = ("backbone", "neck", "proposals", "head")
 NETWORKS = ("network", "detector")
@@ -635,8 +636,13 @@ class _Resolver:
             name in FORMS and all(isinstance(a, syntax.Named) for a in node.arguments or ())
         ):
             self.found += check_call(node)
-            if name in ("units", "floor", "ceil", "round", "level_of", "manyof") and node.arguments:
-                self.number(node.arguments[0], context)
+            function = TABLE.get(name)
+            numbers = node.arguments or () if function is not None and function.takes == ("number",) else ()
+            if name in ("units", "manyof"):
+                numbers = (node.arguments or ())[:1]
+            if len(numbers) > 1 or function is None or function.call is None or not function.call.of_items:
+                for argument in numbers:
+                    self.number(argument, context)
             if name == "previous" and node.arguments:
                 self.previous(node.arguments[0], context)
             if name in ("take", "last") and len(node.arguments or ()) == 2:
@@ -812,11 +818,13 @@ def _kind(node: syntax.Node) -> str:
     return names[type(node)]
 
 
-def unused(space: syntax.Space, trees: Iterable[syntax.Node]) -> Iterator[Diagnostic]:
-    """Warnings about a space's own `let`s and parameters whose name stands nowhere else in any of the files."""
-    counted: Counter[str] = Counter()
-    for tree in trees:
-        counted.update(node.name for node in walk(tree) if isinstance(node, syntax.Name))
+def words_in(trees: Iterable[syntax.Node]) -> Counter[str]:
+    """How often each name stands in some trees."""
+    return Counter(node.name for tree in trees for node in walk(tree) if isinstance(node, syntax.Name))
+
+
+def unused(space: syntax.Space, counted: Mapping[str, int]) -> Iterator[Diagnostic]:
+    """Warnings about a space's own `let`s and parameters whose name stands once in all files."""
     for item in space.body:
         if (
             isinstance(item, syntax.Let | syntax.Param)

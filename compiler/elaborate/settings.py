@@ -11,10 +11,11 @@ from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate
 from nasdsl.compiler.elaborate.frame import Builder, Frame, Scope
-from nasdsl.compiler.expr import Apply, Expr, Symbol, Total, Value, terms
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import SettingsSection
+from nasdsl.compiler.values.expr import Apply, Expr, Total, Value, terms
+from nasdsl.compiler.values.plain import Symbol
 
 
 def read_section(item: syntax.Section, frame: Frame) -> SettingsSection:

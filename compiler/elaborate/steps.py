@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from nasdsl.compiler import expr, ops, syntax
+from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
@@ -15,10 +15,12 @@ from nasdsl.compiler.elaborate.expressions import condition, evaluate, items_of,
 from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, FATAL, Broken, Frame, Labels, Scope, each, join, mismatch
 from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
-from nasdsl.compiler.expr import Among, Apply, Case, Expr, Symbol, Value
 from nasdsl.compiler.graph import Edge, Shape
 from nasdsl.compiler.ops.operator import Operator, ShapeProblem
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Among, Apply, Case, Expr, Value
+from nasdsl.compiler.values.plain import Symbol
 
 DEEPEST = 128
 """Copies under a searchable count. Each can be the last, so that the work of every analysis grows with the square."""
@@ -235,7 +237,8 @@ def run_step(node: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
         return _run_for(node, flow, frame, frame.names.get(id(node), "for"))
     if isinstance(node, syntax.Call):
         name = frame.names.get(id(node), _step_name(node))
-        value = evaluate(node, frame, join(frame.decisions, name))
+        adds = not (node.function.name == "residual" and node.body is not None)  # its steps belong to this body
+        value = evaluate(node, frame, join(frame.decisions, name) if adds else frame.decisions)
         return apply(value, flow, frame, name, node.span)
     value = evaluate(node, frame)
     name = node.name if isinstance(node, syntax.Name) else ""
@@ -374,9 +377,7 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     if v.is_none(value) or value is None:
         return None
     if isinstance(value, v.Invocation):
-        tied = frame.tied or value.used > 0
-        value.used += 1
-        inner = frame.but(path=join(frame.path, name), decisions=value.path, tied=tied)
+        inner = frame.using(value, path=join(frame.path, name), decisions=value.path)
         if isinstance(value.definition, v.UserOperator):
             if value.shared:
                 inner = inner.but(cuts=_copies_in(inner.path))
@@ -384,9 +385,8 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
         if isinstance(value.definition, Operator):
             return apply_operator(value.definition, value.arguments, flow, inner, span, value.spans)
         assert frame.apply_form is not None
-        return frame.apply_form(
-            value, flow, inner if value.name in ("parallel", "fuse") else frame.but(tied=tied), name, span
-        )
+        named = value.name in ("parallel", "fuse")
+        return frame.apply_form(value, flow, inner if named else inner.but(path=frame.path), name, span)
     if isinstance(value, v.Sequence):
         for step in value.steps:
             flow = apply(step, flow, frame, _site(step, name), own_place(step, span))
@@ -414,12 +414,11 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
             path=join(frame.path, name),
             decisions=value.path,
             present=frame.present,
-            tied=frame.tied or value.used > 0,
+            uses=frame.using(value).uses,
             incoming=flow if value.own_input else value.frame.incoming,
             regions=frame.regions,
             cuts=frame.cuts,
         )
-        value.used += 1
         return run_step(value.expr, flow, inner.but(names=step_names([value.expr])))
     if isinstance(value, Symbol):
         callable_names = (*frame.scope.operators, *ops.CATALOGUE, *library.OPERATORS)
@@ -533,7 +532,7 @@ def node_for(
     shapes, arrives = _read(operator, tensors)
 
     def told(problem: ShapeProblem) -> Diagnostic:
-        text = str(problem)
+        text = problem.message
         message = text if text.startswith(operator.name) else f"`{operator.name}`: {text}"
         return Diagnostic("bad-shape", message, spans.get(problem.param, span), help=problem.help)
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from nasdsl.compiler import syntax
 from nasdsl.compiler.decision import FixedUnits as FixedUnits
 from nasdsl.compiler.decision import Units as Units
-from nasdsl.compiler.expr import Case, Expr, Slot, Symbol, Value
-from nasdsl.compiler.expr import is_number as is_number
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.source import Span
+from nasdsl.compiler.values.expr import Case, Expr, Slot, Value
+from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.plain import is_number as is_number
+from nasdsl.compiler.values.plain import kind_of as kind_of
 
 if TYPE_CHECKING:
     from nasdsl.compiler.ops.operator import Operator
@@ -150,6 +152,11 @@ class Form:
     doc: str
 
 
+Known = dict[tuple[str, str, int], str]
+"""What the first use of an operator decided, for its next uses: the paths of decisions, by the path that the place
+gives, where the expression stands, and how often that was met in this use."""
+
+
 @dataclass(eq=False)
 class Invocation:
     """An operator with its arguments. Its decisions are made at its first use and hold for all later ones."""
@@ -161,7 +168,7 @@ class Invocation:
     block: syntax.Block | None = None
     frame: Any = None  # where the block's names are looked up
     spans: Mapping[str, Span] = field(default_factory=dict)
-    used: int = 0
+    known: Known = field(default_factory=dict)
     shared: bool = False  # whether all copies of the step have one set of weights
 
     @property
@@ -211,7 +218,7 @@ class Text:
     expr: syntax.Expr
     frame: Any
     path: str
-    used: int = 0
+    known: Known = field(default_factory=dict)
     own_input: bool = False
 
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-from nasdsl.compiler.engine.cells import ABSENT, FAULT, value_at
-from nasdsl.compiler.expr import Among, Apply, Case, Expr, Has, Kept, Slot, Symbol, Value, decisions_of
-
-RISING = ("add", "mul", "min", "max", "div", "floordiv", "ceildiv", "floor", "ceil", "round")
+from nasdsl.compiler.values.expr import Among, Apply, Case, Expr, Has, Kept, Slot, Value, decisions_of, value_at
+from nasdsl.compiler.values.function import FUNCTIONS
+from nasdsl.compiler.values.plain import ABSENT, FAULT, is_number
 
 
 class Directions:
@@ -37,46 +36,39 @@ class Directions:
             return 1
         if not isinstance(value, Apply):
             return None
-        function, args = value.function, value.args
-        if function == "if" and path in decisions_of(args[0]):  # a cost that is there or not
-            condition, then, otherwise = args
-            if isinstance(otherwise, Expr) or otherwise != 0 or not self._positive(then):
-                return None
-            args = (condition, then)
-        elif function == "if":
-            args = args[1:]
-        elif function in ("floordiv", "ceildiv", "div"):
-            if path in decisions_of(args[1]) or not self._positive(args[1]):
-                return None
-            args = args[:1]
-        elif function == "mul":
-            negative = not isinstance(args[0], Expr) and args[0] < 0
-            if not all(map(self._positive, args[1:] if negative else args)):
-                return None
-            inner = _common([self.of(a, path, options) for a in args])
-            return -inner if negative and inner is not None else inner
-        elif function not in ("add", "min", "max", "floor", "ceil", "round", "and", "or"):
+        slopes = FUNCTIONS[value.function].slopes
+        if slopes is None:
             return None
-        return _common([self.of(a, path, options) for a in args])
+        moving = [
+            (slope, arg)
+            for slope, arg in zip(slopes(value.args, self._positive), value.args, strict=True)
+            if path in decisions_of(arg)
+        ]
+        if any(slope is None for slope, _ in moving):
+            return None
+        signs = [(slope, self.of(arg, path, options)) for slope, arg in moving]
+        return _common([None if slope is None or sign is None else slope * sign for slope, sign in signs])
 
     def _positive(self, value: Value) -> bool:
         """Whether a value is never negative."""
         if not isinstance(value, Expr):
-            return isinstance(value, int | float | Fraction) and value >= 0
+            return is_number(value) and value >= 0
         if value not in self._never_negative:
             self._never_negative[value] = self._of_parts(value)
         return self._never_negative[value]
 
     def _of_parts(self, value: Expr) -> bool:
         if isinstance(value, Case | Slot):
-            return all(not isinstance(v, str | Symbol | tuple) and v >= 0 for v in value.values)
+            return all(is_number(v) and v >= 0 for v in value.values)
         if isinstance(value, Kept | Among | Has):
             return True
         if not isinstance(value, Apply):
             return False
-        if value.function == "if":
-            return all(map(self._positive, value.args[1:]))
-        return value.function in RISING and all(map(self._positive, value.args))
+        function = FUNCTIONS[value.function]
+        if not function.positive:
+            return False
+        taken = (function.kind_taken(place) for place in range(len(value.args)))
+        return all(kind == "truth" or self._positive(arg) for kind, arg in zip(taken, value.args, strict=True))
 
 
 def _slope(values: Sequence[object]) -> int | None:

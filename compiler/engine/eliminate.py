@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nasdsl.compiler.engine.cells import ABSENT, FAULT
 from nasdsl.compiler.engine.limits import WIDEST, TooWide, spend
 from nasdsl.compiler.engine.network import Factor, Network, Variable
+from nasdsl.compiler.values.plain import ABSENT, FAULT
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Elimination:
         out: dict[str, Any] = {}
         for variable, number in zip(self.network.variables, cells, strict=True):
             if variable.decision is not None and variable.cells[number].value is not ABSENT:
-                out[variable.name] = variable.cells[number].value
+                out[variable.name] = variable.cells[number].whole
         return out
 
 

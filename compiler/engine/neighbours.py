@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.compiler.engine.cells import ABSENT
 from nasdsl.compiler.engine.layers import Floats, Ints, Layer, spread
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.engine.network import Network
+from nasdsl.compiler.values.plain import ABSENT
 
 NEVER = 1 << 62
 """A cost that no window allows."""

@@ -9,20 +9,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.engine.cells import ABSENT, FAULT, Cell, cells_of, ends_of_cells, structure, value_at
+from nasdsl.compiler.engine.cells import Cell, cells_of, ends_of_cells, structure
 from nasdsl.compiler.engine.direction import Directions
 from nasdsl.compiler.engine.limits import WIDEST, TooWide, spend
-from nasdsl.compiler.expr import FAULTS, FUNCTIONS, Apply, Case, Expr, Value, multiply
+from nasdsl.compiler.values.expr import Apply, Case, Expr, Value, multiply, value_at
+from nasdsl.compiler.values.function import FUNCTIONS
+from nasdsl.compiler.values.plain import ABSENT, FAULT, FAULTS
 
 DIRECT = 128  # a factor whose table would have more entries is split by intermediates
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """A condition that every architecture must meet, or (`wanted` False) must break."""
+    """A condition that every architecture must meet, or (`wanted` False) must break.
+
+    One without a value is broken; with `doubtful` it counts as met, for proofs that it has a value.
+    """
 
     condition: Value
     wanted: bool = True
+    doubtful: bool = False
 
 
 class Term:
@@ -51,9 +57,6 @@ class Factor:
     scope: tuple[int, ...]
     table: dict[tuple[int, ...], Any]
     origin: int = -1
-
-
-ASSOCIATIVE = frozenset(("and", "or", "add", "mul", "min", "max"))
 
 
 @dataclass
@@ -106,7 +109,7 @@ class Network:
             for i, decision in enumerate(decisions.values())
             if decision.present is not True
         ]
-        wanted = [(self.term(condition), want) for c in constraints for condition, want in _parts(c)]
+        wanted = [(self.term(condition), want, c.doubtful) for c in constraints for condition, want in _parts(c)]
         self._asked = [len(atoms) for atoms in self._atoms]  # atoms after these are asked by the cost alone
         self._charging: list[list[Value]] = [[] for _ in decisions]
         shared = self._read_cost(cost)
@@ -117,8 +120,8 @@ class Network:
             return
         for i, term in presences:
             self._relate_presence(i, term)
-        for term, want in wanted:
-            self._relate(term, want)
+        for term, want, doubtful in wanted:
+            self._relate(term, want, doubtful)
         self.costs = self._charge(shared)
         self.charges = [Charge(constant, self._charge(terms)) for constant, terms in read]
 
@@ -141,7 +144,7 @@ class Network:
             return self._atoms[i].setdefault(value, Term("", (), (i,), []))
         assert isinstance(value, Apply)
         args: Sequence[Value] = value.args
-        if value.function in ASSOCIATIVE:
+        if FUNCTIONS[value.function].associative:
             args = _grouped(value.function, args)
         return self._apply(value.function, tuple([self.term(a) for a in args]))
 
@@ -265,7 +268,7 @@ class Network:
     def _split(self, term: Term, limit: int) -> Term:
         args = [self._narrow(a, limit) for a in term.args]
         args = [self._intermediate(a) if len(a.scope) > 1 or self._finer(a) else a for a in args]
-        if term.function in ASSOCIATIVE:
+        if FUNCTIONS[term.function].associative:
             fixed = [a for a in args if not a.scope]
             moving = [a for a in args if a.scope]
             while len(moving) > 2:  # all the way: terms that begin alike then share their partial results
@@ -303,19 +306,20 @@ class Network:
             place = places[term.scope[0]]
             return lambda key: values[key[place]]
         parts = [self._closure(a, places) for a in term.args]
-        if term.function in ("and", "or"):
-            return _junction(parts, decided=term.function == "or")
-        if term.function == "if":
+        function = FUNCTIONS[term.function]
+        if function.decided is not None:
+            return _junction(parts, function.decided)
+        if function.picks:
             return _conditional(*parts)
-        return _call(FUNCTIONS[term.function], parts)
+        return _call(function.plain, parts)
 
-    def _relate(self, term: Term, wanted: bool) -> None:
+    def _relate(self, term: Term, wanted: bool, doubtful: bool) -> None:
         term = self._narrow(term)
         of = self._closure(term, {i: place for place, i in enumerate(term.scope)})
         if not term.scope:
-            self.possible = self.possible and _met(of(())) is wanted
+            self.possible = self.possible and _met(of(()), doubtful) is wanted
             return
-        keys = [key for key in self._keys(term.scope) if _met(of(key)) is wanted]
+        keys = [key for key in self._keys(term.scope) if _met(of(key), doubtful) is wanted]
         self.relations.append((term.scope, keys))
 
     def _relate_presence(self, i: int, term: Term) -> None:
@@ -346,8 +350,8 @@ class Network:
         return factors
 
 
-def _met(value: Any) -> bool:
-    return value is ABSENT or (value is not FAULT and bool(value))
+def _met(value: Any, doubtful: bool) -> bool:
+    return value is ABSENT or (doubtful if value is FAULT else bool(value))
 
 
 def _junction(parts: list[Callable[[Any], Any]], decided: bool) -> Callable[[Any], Any]:

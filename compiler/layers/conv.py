@@ -138,12 +138,15 @@ class Shortcut(nn.Module):
     """The input unchanged, or a grouped 1x1 convolution without norm where stride or width change.
 
     HR-NAS paper, searching block.
+
+    Args:
+        groups: of the convolution; 0 for the input unchanged.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.conv: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
+        if groups:
             self.conv = nn.Conv2d(inputs, outputs, 1, stride, groups=groups, bias=False)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nasdsl.compiler.expr import Symbol, Value, add, apply, choose, equal, floor_divide, less, multiply
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     LAYERS,
@@ -18,14 +17,17 @@ from nasdsl.compiler.ops.common import (
     positions,
     strided,
     trimmed,
-    within,
     word,
 )
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Index, Operator, Param, ShapeProblem
+from nasdsl.compiler.values.expr import Value, add, apply, choose, equal, floor_divide, multiply
+from nasdsl.compiler.values.plain import Symbol
 
 OUT = Param("out", "positive", doc="width that qk and value are shares of; the output has value * out channels")
-QK = Param("qk", "number", 1, doc="channels of the queries, and of the keys, as a share of out")
-VALUE = Param("value", "number", 1, doc="channels of the values, and so of the output, as a share of out")
+QK = Param("qk", "number", 1, doc="channels of the queries, and of the keys, as a share of out", above=0, high=64)
+VALUE = Param(
+    "value", "number", 1, doc="channels of the values, and so of the output, as a share of out", above=0, high=64
+)
 HEADS = Param("heads", "positive", 8, doc="parts of the channels that attend by themselves")
 POSITION = Param(
     "position",
@@ -59,8 +61,6 @@ def _widths(attrs: Attrs) -> tuple[Value, Value]:
 
 
 def _shape(inputs: Sequence[Shape], attrs: Attrs, name: str) -> Shape:
-    within(attrs, "qk", 0, 64)
-    within(attrs, "value", 0, 64)
     for param in ("position", "sharing"):
         if not is_plain(attrs[param]):
             raise ShapeProblem(f"{param} cannot be chosen", param, "let oneof choose between whole operators")
@@ -75,7 +75,6 @@ def _must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeP
         message = "steps that share weights cannot choose heads and widths where channels are shared by head"
         yield False, ShapeProblem(message, "share", "write `sharing: interleaved`")
     for name, width, whose in (("qk", _query(attrs), "query"), ("value", _value(attrs), "value")):
-        yield less(0, attrs[name]), ShapeProblem(f"{name} lies above 0", name)
         message = f"the heads do not divide the {whose} channels for every choice"
         if is_plain(heads, width):
             message = f"{heads} heads do not divide {width} {whose} channels"

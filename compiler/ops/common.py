@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasdsl.compiler.decision import Units, count_of, kept_of
-from nasdsl.compiler.expr import FUNCTIONS, Case, Expr, Symbol, Value, apply, ceil_divide, divide, either, equal, negate
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.operator import Attrs, Index, Param, ShapeProblem
-
-FUNCTIONS.setdefault("gcd", math.gcd)
+from nasdsl.compiler.values.expr import Expr, Value, apply, ceil_divide, divide, either, equal, negate
+from nasdsl.compiler.values.plain import Symbol
 
 NONE = Symbol("none")
 ACTIVATIONS = (
@@ -29,8 +27,15 @@ LAYERS = "nasdsl.compiler.layers"
 
 OUT = Param("out", "positive", doc="channels of the output")
 STRIDE = Param("stride", "positive", 1, doc="the output has ceil(size / stride) pixels")
-EPS = Param("eps", "number", 1e-5, doc="added to the variance in batch norm")
-MOMENTUM = Param("momentum", "number", 0.1, doc="share of the newest batch in the running statistics of batch norm")
+EPS = Param("eps", "number", 1e-5, doc="added to the variance in batch norm", low=0, high=1)
+MOMENTUM = Param(
+    "momentum",
+    "number",
+    0.1,
+    doc="share of the newest batch in the running statistics of batch norm",
+    low=0,
+    high=1,
+)
 NORM = Param("norm", "symbol", Symbol("batch"), ("batch", "none"), doc="normalisation")
 SCALE_INIT = Param(
     "scale_init", "number", 1, doc="initial scale of the batch norm; 0 lets a residual block start as identity"
@@ -83,24 +88,6 @@ def same(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 def gcd(a: Value, b: Value) -> Value:
     return apply("gcd", a, b)
-
-
-def within(attrs: Attrs, name: str, low: float, high: float) -> None:
-    """Checks a number, or each option of a choice of numbers.
-
-    Raises:
-        ShapeProblem: it lies outside.
-    """
-    value = attrs[name]
-    options = value.values if isinstance(value, Case) else () if isinstance(value, Expr) else (value,)
-    for option in options:
-        if not low <= option <= high:
-            raise ShapeProblem(f"{name} lies between {low} and {high}, and this is {option}", name)
-
-
-def check_norm(attrs: Attrs) -> None:
-    within(attrs, "eps", 0, 1)
-    within(attrs, "momentum", 0, 1)
 
 
 def rounded(value: Value) -> Value:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler.expr import Symbol, Value, add, apply, both, choose, equal, floor_divide, multiply, negate
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     ACTIVATIONS,
@@ -21,7 +21,6 @@ from nasdsl.compiler.ops.common import (
     a_map,
     act_param,
     centre,
-    check_norm,
     gcd,
     is_plain,
     leading,
@@ -29,13 +28,15 @@ from nasdsl.compiler.ops.common import (
     norm_shares,
     rests_at_zero,
     rounded,
+    same,
     strided,
     trimmed,
-    within,
     word,
     words,
 )
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
+from nasdsl.compiler.values.expr import Value, add, apply, both, choose, equal, floor_divide, multiply, negate, options
+from nasdsl.compiler.values.plain import Symbol
 
 STEPS = ("conv", "norm", "act")
 DILATION = Param("dilation", "positive", 1, doc="distance between the pixels under the kernel")
@@ -54,13 +55,34 @@ def _keeps_zero(attrs: Attrs, shift: bool) -> Value:
     return both(negate(_has_bias(attrs)), unshifted, rests_at_zero(attrs))
 
 
+def _with_norm_and_bias(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
+    """Where a choice says whether there is a norm, the weights of both forms."""
+    norms = options(attrs["norm"])
+    if norms is not None and len(norms) == 1:
+        return {}
+    return {"norm": Symbol("batch"), **({"bias": True} if attrs["bias"] is None else {})}
+
+
+def _groups(c: int, d: int, columns: int) -> int:
+    """The most groups of a convolution from c to d channels whose filters have at least so many columns."""
+    common = math.gcd(c, d)
+    return next(g for g in range(c // columns, 0, -1) if common % g == 0)
+
+
+def _conv_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
+    found = _with_norm_and_bias(inputs, attrs, greatest)
+    if not is_plain(attrs["groups"]):
+        c, d = inputs[0].channels, attrs["out"]
+        found["groups"] = _groups(greatest(c), greatest(d), greatest(floor_divide(c, attrs["groups"])))
+    return found
+
+
 def _norm_follows(attrs: Attrs) -> bool:
     order = words(attrs["order"])
     return order.index("conv") < order.index("norm")
 
 
 def _check(attrs: Attrs) -> None:
-    check_norm(attrs)
     if sorted(words(attrs["order"])) != sorted(STEPS):
         raise ShapeProblem("order must name conv, norm and act once each", "order", "for example [act, conv, norm]")
 
@@ -150,6 +172,7 @@ CONV = Operator(
     module=f"{LAYERS}.conv:Conv",
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, attrs["groups"], attrs),
     shares=_conv_shares,
+    covers=_conv_covers,
     identities=Identities(keeps_zero=_keeps_zero),
     doc="convolution, batch norm, activation",
 )
@@ -186,6 +209,7 @@ DEPTHWISE = Operator(
     module=f"{LAYERS}.conv:Conv",
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, inputs[0].channels, attrs),
     shares=_depthwise_shares,
+    covers=_with_norm_and_bias,
     identities=Identities(keeps_zero=_keeps_zero),
     doc="one convolution for each channel by itself, batch norm, activation",
 )
@@ -201,6 +225,12 @@ def _skip_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
     return strided(x, attrs["out"], attrs["stride"])
 
 
+def _skip_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    x = inputs[0]
+    if x.height is None:
+        yield equal(attrs["out"], x.channels), ShapeProblem("skip keeps the width of a vector", "out")
+
+
 def _unchanged(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Value:
     return both(equal(attrs["stride"], 1), equal(inputs[0].channels, output.channels))
 
@@ -211,29 +241,50 @@ def _skip_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
     return Cost(multiply(weights, output.pixels), weights)
 
 
+def _skip_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
+    c, d = inputs[0].channels, attrs["out"]
+    if is_plain(c, d, attrs["stride"]):
+        return {}
+    unchanged = both(equal(attrs["stride"], 1), equal(c, d))
+    return {"columns": greatest(choose(unchanged, 0, floor_divide(c, gcd(c, d))))}
+
+
+def _columns(x: Shape, attrs: Attrs) -> int:
+    """Of the filters of a skip; 0 where it passes its input on. Several settings together may need more than each."""
+    c, d = x.channels, attrs["out"]
+    needed: int = attrs.get("columns", 0 if attrs["stride"] == 1 and c == d else c // math.gcd(c, d))
+    return c // _groups(c, d, needed) if needed else 0
+
+
 def _skip_shares(
     full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
 ) -> dict[str, tuple[Index, ...]]:
-    ins, outs = (inputs[0].channels, small_inputs[0].channels), (full["out"], small["out"])
-    if small["stride"] == 1 and ins[1] == outs[1]:
+    columns = _columns(inputs[0], full), _columns(small_inputs[0], small)
+    if not columns[1]:
         return {}
-    columns = leading(*(c // gcd(c, d) for c, d in zip(ins, outs, strict=True)))
-    return trimmed({"conv.weight": (leading(*outs), columns, None, None)})
+    return trimmed({"conv.weight": (leading(full["out"], small["out"]), leading(*columns), None, None)})
+
+
+def _skip_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
+    columns = _columns(inputs[0], attrs)
+    return {
+        "inputs": inputs[0].channels,
+        "outputs": output.channels,
+        "stride": attrs["stride"],
+        "groups": inputs[0].channels // columns if columns else 0,
+    }
 
 
 SKIP = Operator(
     name="skip",
     params=(OUT, STRIDE),
     shape=_skip_shape,
+    must=_skip_must,
     cost=_skip_cost,
     module=f"{LAYERS}.conv:Shortcut",
-    arguments=lambda inputs, output, attrs: {
-        "inputs": inputs[0].channels,
-        "outputs": output.channels,
-        "stride": attrs["stride"],
-        "groups": gcd(inputs[0].channels, output.channels),
-    },
+    arguments=_skip_arguments,
     shares=_skip_shares,
+    covers=_skip_covers,
     identities=KEEPS_ZERO._replace(passes=_unchanged),
     doc="the input itself, or where stride or width change a grouped 1x1 convolution without norm",
 )
@@ -243,7 +294,6 @@ SKIP = Operator(
 
 
 def _se_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    within(attrs, "ratio", 0, 64)
     return a_map(inputs[0], "se")
 
 
@@ -275,7 +325,7 @@ def _se_shares(
 SE = Operator(
     name="se",
     params=(
-        Param("ratio", "number", Fraction(1, 4), doc="hidden width as a share of the channels"),
+        Param("ratio", "number", Fraction(1, 4), doc="hidden width as a share of the channels", low=0, high=64),
         Param("hidden", "positive", None, doc="hidden width, in place of a share"),
         Param("act", "symbol", Symbol("relu"), ACTIVATIONS, doc="activation of the hidden layer"),
         Param("gate", "symbol", Symbol("sigmoid"), ("sigmoid", "h_sigmoid"), doc="function that makes the factors"),
@@ -295,15 +345,10 @@ SE = Operator(
 )
 
 
-def _norm_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    check_norm(attrs)
-    return inputs[0]
-
-
 NORM_ALONE = Operator(
     name="norm",
     params=(EPS, MOMENTUM, SCALE_INIT),
-    shape=_norm_shape,
+    shape=same,
     cost=lambda inputs, output, attrs: Cost(0, multiply(2, output.channels)),
     module=f"{LAYERS}.conv:Norm",
     arguments=lambda inputs, output, attrs: {

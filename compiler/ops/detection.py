@@ -12,22 +12,6 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from nasdsl.compiler.expr import (
-    FUNCTIONS,
-    Case,
-    Expr,
-    Value,
-    add,
-    apply,
-    both,
-    choose,
-    equal,
-    floor_divide,
-    is_number,
-    less,
-    multiply,
-    negate,
-)
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     LAYERS,
@@ -42,7 +26,6 @@ from nasdsl.compiler.ops.common import (
     same,
     strided,
     trimmed,
-    within,
     word,
 )
 from nasdsl.compiler.ops.operator import (
@@ -55,15 +38,35 @@ from nasdsl.compiler.ops.operator import (
     Param,
     ShapeProblem,
 )
-
-FUNCTIONS.setdefault("len", len)
+from nasdsl.compiler.values.expr import (
+    Expr,
+    Value,
+    add,
+    apply,
+    at_most,
+    both,
+    choose,
+    equal,
+    floor_divide,
+    is_kind,
+    less,
+    multiply,
+    negate,
+)
 
 Condition = tuple[Value, ShapeProblem]
 """What has to hold for every choice, and what to say where it does not."""
 
 ROIS = Param("rois", "positive", doc="how many boxes each image gets")
 PER_LEVEL = Param("per_level", "positive", 2000, doc="how many boxes of each level enter the suppression, by score")
-NMS = Param("nms", "number", Fraction(7, 10), doc="intersection over union above which a better box suppresses another")
+NMS = Param(
+    "nms",
+    "number",
+    Fraction(7, 10),
+    doc="intersection over union above which a better box suppresses another",
+    low=0,
+    high=1,
+)
 ACROSS = Param("across", "bool", False, doc="whether boxes suppress those of other levels too")
 
 
@@ -88,30 +91,18 @@ def _demand(conditions: Iterator[Condition]) -> None:
             raise problem
 
 
-def _options(value: Any) -> tuple[Any, ...]:
-    """What a value may be, as far as that can be listed."""
-    return value.values if isinstance(value, Case) else () if isinstance(value, Expr) else (value,)
-
-
-def _check_list(attrs: Attrs, name: str, length: int | None = None) -> None:
-    """
-    Raises:
-        ShapeProblem: an option of the parameter is not a list of positive numbers, or not as long as it has to be.
-    """
-    for option in _options(attrs[name]):
-        if not option or (length is not None and len(option) != length):
-            wanted = "one or more" if length is None else str(length)
-            raise ShapeProblem(f"{name} is a list of {wanted} numbers, and this has {len(option)}", name)
-        for item in option:
-            for number in _options(item):
-                if not is_number(number) or not 0 < number <= 1 << 16:
-                    raise ShapeProblem(f"{name} holds numbers above 0, and {number} is none", name)
-
-
-def _check_positive(attrs: Attrs, name: str) -> None:
-    for option in _options(attrs[name]):
-        if not 0 < option <= 1 << 16:
-            raise ShapeProblem(f"{name} is above 0, and this is {option}", name)
+def _numbers(attrs: Attrs, name: str, length: int | None = None) -> Iterator[Condition]:
+    """That a parameter is a list of positive numbers, as many as there have to be."""
+    items = attrs[name]
+    if not items or (length is not None and len(items) != length):
+        wanted = "one or more" if length is None else str(length)
+        yield False, ShapeProblem(f"{name} is a list of {wanted} numbers, and this has {len(items)}", name)
+    for item in items:
+        held = is_kind(item, "number")
+        if held is not False:
+            held = both(held, less(0, item), at_most(item, 1 << 16))
+        shown = "" if isinstance(item, Expr) else f", and {item} is none"
+        yield held, ShapeProblem(f"{name} holds numbers above 0{shown}", name)
 
 
 def _here(*values: Value) -> str:
@@ -159,20 +150,17 @@ def _regions(attrs: Attrs) -> Shape:
 
 
 def _propose_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]:
-    anchors = multiply(apply("len", attrs["scales"]), apply("len", attrs["ratios"]))
+    yield from _numbers(attrs, "scales")
+    yield from _numbers(attrs, "ratios")
+    yield from _numbers(attrs, "stds", 4)
+    anchors = len(attrs["scales"]) * len(attrs["ratios"])
     yield from _whole_images(inputs, "propose")
-    message = "propose reads one logit and four deltas for each anchor"
-    if is_plain(anchors):
-        message += f": {anchors} anchors take {5 * anchors} channels"
+    message = f"propose reads one logit and four deltas for each anchor: {anchors} anchors take {5 * anchors} channels"
     for x in inputs:
-        yield equal(x.channels, multiply(5, anchors)), ShapeProblem(message + _here(x.channels))
+        yield equal(x.channels, 5 * anchors), ShapeProblem(message + _here(x.channels))
 
 
 def _propose_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    within(attrs, "nms", 0, 1)
-    _check_list(attrs, "scales")
-    _check_list(attrs, "ratios")
-    _check_list(attrs, "stds", 4)
     _demand(_propose_conditions(_maps(inputs, "propose"), attrs))
     return _regions(attrs)
 
@@ -214,6 +202,8 @@ PROPOSE = Operator(
 
 
 def _guided_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]:
+    yield from _numbers(attrs, "shape_stds", 2)
+    yield from _numbers(attrs, "stds", 4)
     yield from _whole_images(inputs, "guided_propose")
     message = "guided_propose reads 8 channels: location (1), shape (2), logit (1) and deltas (4)"
     for x in inputs:
@@ -221,11 +211,6 @@ def _guided_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condit
 
 
 def _guided_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    within(attrs, "nms", 0, 1)
-    within(attrs, "threshold", 0, 1)
-    _check_positive(attrs, "scale")
-    _check_list(attrs, "shape_stds", 2)
-    _check_list(attrs, "stds", 4)
     _demand(_guided_conditions(_maps(inputs, "guided_propose"), attrs))
     return _regions(attrs)
 
@@ -234,8 +219,22 @@ GUIDED_PROPOSE = Operator(
     name="guided_propose",
     params=(
         replace(ROIS, default=300),
-        Param("scale", "number", 8, doc="side of the square that becomes an anchor, in pixels of the level"),
-        Param("threshold", "number", Fraction(1, 100), doc="least probability of an object's middle, in evaluation"),
+        Param(
+            "scale",
+            "number",
+            8,
+            doc="side of the square that becomes an anchor, in pixels of the level",
+            above=0,
+            high=1 << 16,
+        ),
+        Param(
+            "threshold",
+            "number",
+            Fraction(1, 100),
+            doc="least probability of an object's middle, in evaluation",
+            low=0,
+            high=1,
+        ),
         PER_LEVEL,
         NMS,
         ACROSS,
@@ -277,7 +276,6 @@ def _roi_align_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Con
 
 
 def _roi_align_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    _check_positive(attrs, "finest")
     if len(inputs) < 2:
         raise ShapeProblem("roi_align reads the maps of one level or more and, last, boxes")
     maps = _maps(inputs[:-1], "roi_align")
@@ -290,7 +288,14 @@ ROI_ALIGN = Operator(
     params=(
         Param("size", "positive", 7, doc="side of a region's features, in bins"),
         Param("sampling", "positive", 2, doc="a bin is the mean of sampling x sampling points"),
-        Param("finest", "number", 56, doc="side from which, doubled again and again, boxes read the next coarser map"),
+        Param(
+            "finest",
+            "number",
+            56,
+            doc="side from which, doubled again and again, boxes read the next coarser map",
+            above=0,
+            high=1 << 16,
+        ),
     ),
     shape=_roi_align_shape,
     must=_roi_align_conditions,
@@ -310,6 +315,7 @@ ROI_ALIGN = Operator(
 
 
 def _refine_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]:
+    yield from _numbers(attrs, "stds", 4)
     *maps, boxes, deltas = inputs
     yield from _whole_images(maps, "refine")
     yield from _boxes(boxes, "refine")
@@ -320,7 +326,6 @@ def _refine_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condit
 
 
 def _refine_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    _check_list(attrs, "stds", 4)
     if len(inputs) < 2:
         raise ShapeProblem("refine reads boxes and their deltas; maps before them tell where the image ends")
     if inputs[-1].height is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nasdsl.compiler.expr import Value, add, both, choose, multiply, negate
 from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.ops.common import LAYERS, OUT, a_map, act_param, leading, rests_at_zero, trimmed, within, word
+from nasdsl.compiler.ops.common import LAYERS, OUT, a_map, act_param, leading, rests_at_zero, trimmed, word
 from nasdsl.compiler.ops.operator import Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
+from nasdsl.compiler.values.expr import Value, add, both, choose, multiply, negate
 
 
 def _vector(channels: Value, x: Shape) -> Shape:
@@ -67,7 +67,6 @@ LINEAR = Operator(
 
 
 def _classify_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    within(attrs, "dropout", 0, 1)
     return _vector(attrs["classes"], inputs[0])
 
 
@@ -88,7 +87,7 @@ CLASSIFY = Operator(
     name="classify",
     params=(
         Param("classes", "positive", doc="number of classes"),
-        Param("dropout", "number", 0, doc="dropout before the linear layer"),
+        Param("dropout", "number", 0, doc="dropout before the linear layer", low=0, high=1),
     ),
     shape=_classify_shape,
     cost=_classify_cost,

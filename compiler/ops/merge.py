@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nasdsl.compiler.expr import Expr, Symbol, Value, add, apply, choose, equal
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, is_plain
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Operator, Param, ShapeProblem
 from nasdsl.compiler.ops.resample import MODES
+from nasdsl.compiler.values.expr import Expr, Value, add, apply, choose, either, equal
+from nasdsl.compiler.values.plain import Symbol
 
 FINEST = Symbol("finest")
 
@@ -34,10 +35,15 @@ def _adding(name: str, doc: str) -> Operator:
                 raise ShapeProblem(f"{name} needs equal widths, but {there}")
         return first
 
+    def must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+        for x in inputs[1:]:
+            yield equal(inputs[0].channels, x.channels), ShapeProblem(f"{name} needs equal widths, whatever is chosen")
+
     return Operator(
         name=name,
         params=(),
         shape=shape,
+        must=must,
         cost=lambda inputs, output, attrs: Cost(),
         module=f"{LAYERS}.merge:{name.capitalize()}",
         arguments=lambda inputs, output, attrs: {},
@@ -76,6 +82,13 @@ def _concat_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
     return Shape(channels, height, width, target, inputs[0].items)
 
 
+def _concat_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    if inputs[0].height is not None:
+        target = _target(inputs, attrs)
+        found = either(*[equal(x.scale, target) for x in inputs])
+        yield found, ShapeProblem("concat needs an input of the scale that it joins at, whatever is chosen", "scale")
+
+
 def _concat_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
     scales = [x.scale for x in inputs]
     target = 0 if output.height is None else scales.index(_target(inputs, attrs))
@@ -95,6 +108,7 @@ CONCAT = Operator(
         Param("mode", "symbol", Symbol("bilinear"), MODES, doc="how values between pixels are made"),
     ),
     shape=_concat_shape,
+    must=_concat_must,
     cost=lambda inputs, output, attrs: Cost(),
     module=f"{LAYERS}.merge:Concat",
     arguments=_concat_arguments,

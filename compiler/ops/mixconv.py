@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasdsl.compiler.decision import FixedUnits, Units, count_of
-from nasdsl.compiler.expr import Value, add, choose, either, equal, less, multiply
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     EPS,
@@ -16,7 +15,6 @@ from nasdsl.compiler.ops.common import (
     STRIDE,
     a_map,
     act_param,
-    check_norm,
     kept_positions,
     leading,
     norm_arguments,
@@ -27,10 +25,10 @@ from nasdsl.compiler.ops.common import (
     rounded,
     strided,
     trimmed,
-    within,
     word,
 )
 from nasdsl.compiler.ops.operator import Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem, UnitGroup
+from nasdsl.compiler.values.expr import Value, add, choose, either, equal, less, multiply
 
 
 def _counts(attrs: Attrs) -> dict[int, Value]:
@@ -48,8 +46,6 @@ def _shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
     for kernel in hidden:
         if not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0:
             raise ShapeProblem(f"a kernel size is an odd number, not {kernel}", "hidden")
-    within(attrs, "se", 0, 64)
-    check_norm(attrs)
     return strided(a_map(inputs[0], "mixconv"), attrs["out"], attrs["stride"])
 
 
@@ -143,7 +139,14 @@ MIXCONV = Operator(
         STRIDE,
         Param("hidden", "widths", doc="channels for each kernel size, such as { 3: units(72), 5: units(72) }"),
         act_param("relu"),
-        Param("se", "number", 0, doc="hidden width of squeeze-excite as a share of the input's channels; 0 for none"),
+        Param(
+            "se",
+            "number",
+            0,
+            doc="hidden width of squeeze-excite as a share of the input's channels; 0 for none",
+            low=0,
+            high=64,
+        ),
         EPS,
         MOMENTUM,
     ),

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from nasdsl.compiler.expr import Value
+from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.graph import Shape
+from nasdsl.compiler.values.expr import Value
 
 Attrs = Mapping[str, Any]
 REQUIRED: Any = object()
@@ -40,6 +41,8 @@ class Param:
         default: REQUIRED where the file must give it.
         choices: for a symbol, the words that are allowed.
         doc: one line for `--help` and errors.
+        low, high: of a number, the least and the greatest that is allowed.
+        above: of a number, what it has to exceed.
     """
 
     name: str
@@ -47,6 +50,9 @@ class Param:
     default: Any = REQUIRED
     choices: tuple[str, ...] = ()
     doc: str = ""
+    low: Any = None
+    high: Any = None
+    above: Any = None
 
 
 @dataclass(frozen=True)
@@ -68,14 +74,15 @@ class UnitGroup:
     label: str = ""
 
 
-class ShapeProblem(Exception):
+class ShapeProblem(NasdslError):
     """Raised by a shape rule: the message says what is wrong in the user's words; `param` names the argument at
     fault."""
 
+    code = "bad-shape"
+
     def __init__(self, message: str, param: str = "", help: str = ""):
+        super().__init__(message, help)
         self.param = param
-        self.help = help
-        super().__init__(message)
 
 
 def _no_sharing(
@@ -86,6 +93,10 @@ def _no_sharing(
 
 def _no_units(attrs: Attrs) -> tuple[UnitGroup, ...]:
     return ()
+
+
+def _as_they_are(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
+    return {}
 
 
 def _always(attrs: Attrs) -> Value:
@@ -142,6 +153,8 @@ class Operator:
         units: search units that the setting has.
         must: (input shapes, attrs) -> what has to hold for every choice, each with what to say where it does not.
         least: parameters that need the more weights the smaller they are.
+        covers: (input shapes, attrs, greatest) -> attributes of the setting that holds the weights of all, where those
+            are not each at its greatest: `greatest` gives a number that a value never exceeds.
         alive: condition under which the operator has an output at all (a MixConv without a channel has none).
         inputs: how many tensors it reads; -1 for any number (a branch bundle), of which it reads those that are there.
         needs: of any number of inputs, how many at the end have to be there: the boxes behind a pyramid's maps.
@@ -158,6 +171,7 @@ class Operator:
     units: Callable[[Attrs], tuple[UnitGroup, ...]] = _no_units
     must: Callable[[Sequence[Shape], Attrs], Iterable[tuple[Value, ShapeProblem]]] = _nothing
     least: tuple[str, ...] = ()
+    covers: Callable[[Sequence[Shape], Attrs, Callable[[Value], Any]], dict[str, Any]] = _as_they_are
     alive: Callable[[Attrs], Value] = _always
     inputs: int = 1
     needs: int = 0

@@ -7,8 +7,10 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler.expr import (
-    Symbol,
+from nasdsl.compiler.graph import Shape
+from nasdsl.compiler.ops.common import LAYERS, STRIDE, a_map, is_plain, same, strided, word
+from nasdsl.compiler.ops.operator import KEEPS_ZERO, LINEAR, Attrs, Cost, Identities, Operator, Param, ShapeProblem
+from nasdsl.compiler.values.expr import (
     Value,
     apply,
     at_most,
@@ -21,9 +23,7 @@ from nasdsl.compiler.expr import (
     multiply,
     options,
 )
-from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.ops.common import LAYERS, STRIDE, a_map, is_plain, same, strided, within, word
-from nasdsl.compiler.ops.operator import KEEPS_ZERO, LINEAR, Attrs, Cost, Identities, Operator, Param, ShapeProblem
+from nasdsl.compiler.values.plain import Symbol
 
 MODES = ("nearest", "bilinear")
 
@@ -70,9 +70,14 @@ def _upsample_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 
 def _upsample_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    yield from _above_zero(inputs, attrs)
     scale, to = inputs[0].scale, attrs["to"]
     problem = ShapeProblem("upsample makes a map larger, and here the scale is coarser than the input's", "to")
     yield either(_is_factor(to), at_most(scale, to)), problem
+
+
+def _above_zero(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    yield less(0, attrs["to"]), ShapeProblem("a scale is above 0, whatever is chosen", "to", "such as 1/4")
 
 
 def _resize_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
@@ -90,7 +95,7 @@ def _resizing(
     mode: str,
     shape: Callable[[Sequence[Shape], Attrs], Shape],
     doc: str,
-    must: Callable[[Sequence[Shape], Attrs], Iterable[tuple[Value, ShapeProblem]]] = lambda inputs, attrs: (),
+    must: Callable[[Sequence[Shape], Attrs], Iterable[tuple[Value, ShapeProblem]]],
 ) -> Operator:
     return Operator(
         name=name,
@@ -220,15 +225,10 @@ ZERO = Operator(
 )
 
 
-def _dropout_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    within(attrs, "p", 0, 1)
-    return inputs[0]
-
-
 DROPOUT = Operator(
     name="dropout",
-    params=(Param("p", "number", doc="probability that a value is set to zero in training"),),
-    shape=_dropout_shape,
+    params=(Param("p", "number", doc="probability that a value is set to zero in training", low=0, high=1),),
+    shape=same,
     cost=_free,
     module=f"{LAYERS}.activation:Dropout",
     arguments=lambda inputs, output, attrs: {"p": float(attrs["p"])},
@@ -238,7 +238,7 @@ DROPOUT = Operator(
 
 OPERATORS = (
     _resizing("upsample", "nearest", _upsample_shape, "makes a map larger", _upsample_must),
-    _resizing("resize", "bilinear", _resize_shape, "brings a map to another scale, finer or coarser"),
+    _resizing("resize", "bilinear", _resize_shape, "brings a map to another scale, finer or coarser", _above_zero),
     _pool("max", "maximum over windows"),
     _pool("avg", "mean over windows"),
     GLOBAL_POOL,

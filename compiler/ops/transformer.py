@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from nasdsl.compiler.decision import FixedUnits, Units, count_of
-from nasdsl.compiler.expr import Symbol, Value, add, choose, equal, less, multiply
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     LAYERS,
@@ -21,10 +20,11 @@ from nasdsl.compiler.ops.common import (
     positions,
     strided,
     trimmed,
-    within,
     word,
 )
 from nasdsl.compiler.ops.operator import Attrs, Cost, Index, Operator, Param, UnitGroup
+from nasdsl.compiler.values.expr import Value, add, choose, equal, less, multiply
+from nasdsl.compiler.values.plain import Symbol
 
 
 def _alive(attrs: Attrs) -> Value:
@@ -36,7 +36,6 @@ def _position_channels(attrs: Attrs) -> Value:
 
 
 def _shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    within(attrs, "dropout", 0, 1)
     return strided(a_map(inputs[0], "transformer"), attrs["out"], attrs["stride"])
 
 
@@ -152,7 +151,7 @@ TRANSFORMER = Operator(
             ("encoder", "query"),
             doc="what the decoder's attention is added to: the encoder's output, or the queries, as in the paper",
         ),
-        Param("dropout", "number", 0.1, doc="dropout inside both layers"),
+        Param("dropout", "number", 0.1, doc="dropout inside both layers", low=0, high=1),
     ),
     shape=_shape,
     cost=_cost,

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
-from nasdsl.compiler import expr, ops
+from nasdsl.compiler import ops
 from nasdsl.compiler.decision import Decision, FixedUnits, Units
 from nasdsl.compiler.elaborate.values import show
-from nasdsl.compiler.expr import FAULTS
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.space import Space
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.plain import FAULTS
 
 Level = Literal["block", "operator"]
 State = Literal["fixed", "open", "gone"]

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from nasdsl.compiler import expr
 from nasdsl.compiler.graph import Graph, Shape
 from nasdsl.compiler.space import Space, content_hash
+from nasdsl.compiler.values import expr
 from nasdsl.runtime.export.code import WIDTH, Code, Group, code_of, laid_out, laid_out_sum
 from nasdsl.runtime.export.errors import ExportError
 from nasdsl.runtime.export.library import Library, import_lines, top
@@ -126,11 +126,11 @@ def checked_task(task: Mapping[str, Any], network: Network) -> dict[str, Any]:
     """
     unknown = sorted(set(task) - set(TASK_KEYS))
     if unknown:
-        raise ExportError(f"a task has no `{unknown[0]}` to export; it can have {', '.join(TASK_KEYS)}")
+        raise ExportError(f"a task has no `{unknown[0]}` to export", f"it can have {', '.join(TASK_KEYS)}")
     constants: dict[str, Any] = {}
     channels = network.graph.input.shape.channels
     if ("mean" in task) != ("std" in task):
-        raise ExportError("mean and std go together; give both or neither")
+        raise ExportError("mean and std go together", "give both or neither")
     for name in ("mean", "std"):
         if name in task:
             constants[name.upper()] = tuple(float(value) for value in task[name])

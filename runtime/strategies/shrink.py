@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import BaseModel, Field, field_validator
 
-from nasdsl.compiler import expr
 from nasdsl.compiler.cost import measure, total_cost
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
@@ -23,6 +22,7 @@ from nasdsl.compiler.extremes import least, structural
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.values import expr
 from nasdsl.runtime.latency import Latency
 from nasdsl.runtime.loop import run_stages
 from nasdsl.runtime.optim import initialise
@@ -349,9 +349,7 @@ class ShrinkSearch:
         )
         latency = self._latency(problem, settings, network)
         shrinker = Shrinker(trainer, settings, latency)
-        state = problem.run.load()
-        if state is not None:
-            trainer.load(state)
+        if problem.run.restore(trainer):
             shrinker.penalty.refresh(network)
         self._loop(problem, trainer, shrinker)
         with trainer.averaged(settings.train.recalibrate) as best:

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import torch
 from pydantic import BaseModel
 
-from nasdsl.compiler import expr
 from nasdsl.compiler.cost import measure, total_cost
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
-from nasdsl.compiler.expr import Value
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Value
 from nasdsl.runtime.loop import run_epochs
 from nasdsl.runtime.optim import initialise
 from nasdsl.runtime.problem import Problem, Result
@@ -83,9 +83,7 @@ class ThinSearch:
         trainer = Trainer(
             network, problem.task, problem.data, settings.train, problem.fabric, problem.seed, problem.workers
         )
-        state = problem.run.load()
-        if state is not None:
-            trainer.load(state)
+        problem.run.restore(trainer)
         run_epochs(trainer, problem.run, problem.watch, "thin")
         costs: Mapping[str, float] = {
             m: float(expr.evaluate(measure(cost, m), values)) for m in ("macs", "flops", "params")

@@ -16,36 +16,16 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
-from nasdsl.compiler.source import Span
-
-
-@dataclass(frozen=True)
-class Symbol:
-    """A bare word that is not a name in scope, such as `conv` in `oneof(conv, local)`."""
-
-    word: str
-    span: Span | None = field(default=None, compare=False, repr=False)
-
-    def __str__(self) -> str:
-        return self.word
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a plain number; truth values are none."""
-    return isinstance(value, int | Fraction | float) and not isinstance(value, bool)
-
+from nasdsl.compiler.values.function import FUNCTIONS
+from nasdsl.compiler.values.function import Value as Value
+from nasdsl.compiler.values.plain import ABSENT, FAULT, FAULTS, Absent, Kind, Symbol, kind_of, narrow
 
 Assignment = Mapping[str, Any]
-Value = Any  # a plain value or an Expr
-
-
-class Absent(KeyError):
-    """A value was asked of a decision that the assignment leaves out. `args[0]` is its path."""
 
 
 def _assigned(values: Assignment, path: str) -> Any:
@@ -110,6 +90,16 @@ class Expr:
         return frozenset(found)
 
     @cached_property
+    def kinds(self) -> frozenset[Kind | None]:
+        """Of all values that it may have."""
+        raise NotImplementedError
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether it is plainly a whole number, whatever is chosen."""
+        return False
+
+    @cached_property
     def _options(self) -> frozenset[Any] | None:
         return _options_of(self)  # kept: a running width mentions the one before it twice, and so on down
 
@@ -161,6 +151,14 @@ class Case(Expr):
     def decisions(self) -> frozenset[str]:
         return frozenset((self.path,))
 
+    @cached_property
+    def kinds(self) -> frozenset[Kind | None]:
+        return frozenset(map(kind_of, self.values))
+
+    @cached_property
+    def is_whole(self) -> bool:
+        return all(map(is_whole, self.values))
+
     def evaluate(self, values: Assignment) -> Any:
         return self.values[_assigned(values, self.path)]
 
@@ -177,6 +175,10 @@ class Among(Expr):
     def decisions(self) -> frozenset[str]:
         return frozenset((self.path,))
 
+    @cached_property
+    def kinds(self) -> frozenset[Kind | None]:
+        return frozenset(("truth",))
+
     def evaluate(self, values: Assignment) -> bool:
         return _assigned(values, self.path) in self.options
 
@@ -192,6 +194,14 @@ class Kept(Expr):
     def decisions(self) -> frozenset[str]:
         return frozenset((self.path,))
 
+    @cached_property
+    def kinds(self) -> frozenset[Kind | None]:
+        return frozenset(("number",))
+
+    @cached_property
+    def is_whole(self) -> bool:
+        return True
+
     def evaluate(self, values: Assignment) -> int:
         return len(_assigned(values, self.path))
 
@@ -206,6 +216,10 @@ class Has(Expr):
     @cached_property
     def decisions(self) -> frozenset[str]:
         return frozenset((self.path,))
+
+    @cached_property
+    def kinds(self) -> frozenset[Kind | None]:
+        return frozenset(("truth",))
 
     def evaluate(self, values: Assignment) -> bool:
         return self.item in _assigned(values, self.path)
@@ -223,6 +237,14 @@ class Slot(Expr):
     def decisions(self) -> frozenset[str]:
         return frozenset((self.path,))
 
+    @cached_property
+    def kinds(self) -> frozenset[Kind | None]:
+        return frozenset(map(kind_of, self.values))
+
+    @cached_property
+    def is_whole(self) -> bool:
+        return all(map(is_whole, self.values))
+
     def evaluate(self, values: Assignment) -> Any:
         return self.values[_assigned(values, self.path)[self.position]]
 
@@ -237,6 +259,10 @@ class Total(Expr):
     def measures(self) -> frozenset[str]:
         return frozenset((self.measure,))
 
+    @cached_property
+    def kinds(self) -> frozenset[Kind | None]:
+        return frozenset(("number",))
+
     def evaluate(self, values: Assignment) -> Any:
         raise KeyError(self.measure)
 
@@ -248,6 +274,10 @@ class Apply(Expr):
     function: str
     args: tuple[Value, ...]
 
+    def __post_init__(self) -> None:
+        """What is asked of every part is found while the parts are few: asked of the whole, it would go too deep."""
+        _ = self.kinds, self.is_whole
+
     def children(self) -> tuple[Value, ...]:
         return self.args
 
@@ -255,16 +285,27 @@ class Apply(Expr):
         shared = [own if isinstance(own, Expr) else theirs for own, theirs in zip(self.args, other.args, strict=True)]
         object.__setattr__(other, "args", tuple(shared))
 
+    @cached_property
+    def kinds(self) -> frozenset[Kind | None]:
+        gives = FUNCTIONS[self.function].gives
+        return gives(self.args) if callable(gives) else frozenset((gives,))
+
+    @cached_property
+    def is_whole(self) -> bool:
+        whole = FUNCTIONS[self.function].whole
+        return whole is not None and whole(self.args)
+
     def evaluate(self, values: Assignment) -> Any:
         return values.outcome(self) if type(values) is Remembering else self.evaluated(values)
 
     def evaluated(self, values: Assignment) -> Any:
-        if self.function == "if":  # the branch not taken may have no value: its decisions are absent
+        function = FUNCTIONS[self.function]
+        if function.picks:  # what is not taken may have no value: its decisions are absent
             condition, then, otherwise = self.args
             return evaluate(then if evaluate(condition, values) else otherwise, values)
-        if self.function in ("and", "or"):
-            return self._junction(values, decided=self.function == "or")
-        return FUNCTIONS[self.function](*[evaluate(a, values) for a in self.args])
+        if function.decided is not None:
+            return self._junction(values, function.decided)
+        return function.plain(*[evaluate(a, values) for a in self.args])
 
     def _junction(self, values: Assignment, decided: bool) -> bool:
         """One argument may decide the whole, whatever stands before it and has no value: `k == 3 and op == conv`."""
@@ -302,70 +343,6 @@ class Remembering(dict[str, Any]):
         return found[1]
 
 
-FAULTS = (ArithmeticError, KeyError, TypeError, ValueError, IndexError)  # of a function outside its domain
-
-
-def _narrow(value: Any) -> Any:
-    """A Fraction without denominator is an int."""
-    return int(value) if isinstance(value, Fraction) and value.denominator == 1 else value
-
-
-def _plain_divide(a: Any, b: Any) -> Any:
-    return _narrow(Fraction(a) / Fraction(b)) if not isinstance(a, float) and not isinstance(b, float) else a / b
-
-
-def _plain_power(a: Any, b: Any) -> Any:
-    if abs(b) > 64 or (isinstance(a, int) and abs(a) > 1 << 64):
-        raise OverflowError
-    return _narrow(Fraction(a) ** b) if b < 0 else a**b
-
-
-def _plain_ceil_divide(a: Any, b: Any) -> int:
-    return -(-a // b)
-
-
-def _plain_lookup(table: Mapping[Any, Any] | tuple[Any, ...], key: Any) -> Any:
-    if isinstance(table, tuple):
-        return dict(table)[key]
-    return table[key]
-
-
-def _plain_level(scale: Any) -> int:
-    """n of scale 1/2^n."""
-    level = Fraction(1, 1) / Fraction(scale)
-    if level.denominator != 1 or level.numerator & (level.numerator - 1):
-        raise ValueError(scale)
-    return level.numerator.bit_length() - 1
-
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "add": lambda *args: _narrow(sum(args)),
-    "mul": lambda *args: _narrow(math.prod(args)),
-    "div": _plain_divide,
-    "floordiv": operator.floordiv,
-    "ceildiv": _plain_ceil_divide,
-    "mod": operator.mod,
-    "pow": _plain_power,
-    "floor": math.floor,
-    "ceil": math.ceil,
-    "round": lambda a: math.floor(a + Fraction(1, 2)),
-    "min": min,
-    "max": max,
-    "eq": operator.eq,
-    "lt": operator.lt,
-    "le": operator.le,
-    "not": operator.not_,
-    "and": lambda *args: all(args),
-    "or": lambda *args: any(args),
-    "if": lambda c, a, b: a if c else b,
-    "lookup": _plain_lookup,
-    "in": lambda a, items: a in items,
-    "level": _plain_level,
-    "gcd": math.gcd,
-    "divides": lambda a, b: b % a == 0,
-}
-
-
 def evaluate(value: Value, values: Assignment) -> Any:
     """The plain value under an assignment of (at least) the present decisions.
 
@@ -394,6 +371,39 @@ def holds(condition: Value, values: Assignment) -> bool:
         return False
 
 
+def value_at(value: Value, values: Assignment) -> Any:
+    """As `evaluate`, with ABSENT and FAULT in place of exceptions."""
+    try:
+        return evaluate(value, values)
+    except Absent:
+        return ABSENT
+    except FAULTS:
+        return FAULT
+
+
+def kinds_of(value: Value) -> frozenset[Kind | None]:
+    """The kinds that a value may have; None stands for what is no value of the language's expressions."""
+    return value.kinds if isinstance(value, Expr) else frozenset((kind_of(value),))
+
+
+def is_kind(value: Value, kind: Kind) -> Value:
+    """The condition under which a value is of a kind."""
+    kinds = kinds_of(value)
+    if kinds == {kind}:
+        return True
+    return equal(apply("kind", value), kind) if kind in kinds else False
+
+
+def is_whole(value: Value) -> bool:
+    """Whether a value is plainly a whole number, whatever is chosen."""
+    return value.is_whole if isinstance(value, Expr) else isinstance(value, int) and not isinstance(value, bool)
+
+
+def whole(value: Value) -> Value:
+    """The condition under which a number is whole."""
+    return True if is_whole(value) else equal(value, apply("floor", value))
+
+
 def decisions_of(value: Value) -> frozenset[str]:
     """Paths of the decisions that a value (or anything in a tuple or record) depends on."""
     if hasattr(value, "decisions"):
@@ -414,18 +424,17 @@ def apply(function: str, *args: Value) -> Value:
     """The function applied where all arguments are plain; a table where they hang on one choice; an `Apply` otherwise.
 
     Raises:
-        ZeroDivisionError, OverflowError, KeyError, TypeError: from the function, where its arguments are plain. An
-            option of a choice whose value is undefined makes the whole expression an `Apply`, to be reported where it
-            is reached.
+        one of FAULTS: from the function, where its arguments are plain and outside its domain. An option of a choice
+            whose value is undefined makes the whole expression an `Apply`, to be reported where it is reached.
     """
     if not any(isinstance(a, Expr) for a in args):
-        return FUNCTIONS[function](*args)
+        return FUNCTIONS[function].plain(*args)
     single = _single_choice(args)
     if single is not None:
         path, n = single
         try:
-            return case(path, tuple(FUNCTIONS[function](*[_at(a, i) for a in args]) for i in range(n)))
-        except (ZeroDivisionError, OverflowError, KeyError, TypeError, ValueError):
+            return case(path, tuple(FUNCTIONS[function].plain(*[_at(a, i) for a in args]) for i in range(n)))
+        except FAULTS:
             pass
     return Apply(function, args)
 
@@ -471,13 +480,16 @@ def among(path: str, n: int, options: frozenset[int]) -> Value:
     return True if len(options) == n else Among(path, n, options)
 
 
+NUMBER: frozenset[Kind | None] = frozenset(("number",))
+
+
 def add(*terms: Value) -> Value:
     """A flat sum; equal non-constant terms are collected, the constant stands last."""
     constant: Any = 0
     collected: dict[Value, Any] = {}
     tables: dict[str, tuple[Any, ...]] = {}
     for term in _flat_terms(terms):
-        if isinstance(term, Case):
+        if isinstance(term, Case) and term.kinds == NUMBER:
             table = tables.get(term.path)
             tables[term.path] = term.values if table is None else tuple(map(operator.add, table, term.values))
             collected.setdefault(term.path)  # keeps the place; filled in below
@@ -489,18 +501,18 @@ def add(*terms: Value) -> Value:
     parts: list[Value] = []
     for rest, factor in collected.items():
         if isinstance(rest, str):
-            part = case(rest, tuple(map(_narrow, tables[rest])))
+            part = case(rest, tuple(map(narrow, tables[rest])))
             if isinstance(part, Expr):
                 parts.append(part)
             else:
                 constant = constant + part
         elif factor != 0:
-            parts.append(_scaled(_narrow(factor), rest))
-    constant = _narrow(constant)
+            parts.append(_scaled(narrow(factor), rest))
+    constant = narrow(constant)
     if not parts:
         return constant
-    if len(parts) == 1 and isinstance(parts[0], Case):
-        return case(parts[0].path, tuple(_narrow(v + constant) for v in parts[0].values))
+    if len(parts) == 1 and isinstance(parts[0], Case) and parts[0].kinds == NUMBER:
+        return case(parts[0].path, tuple(narrow(v + constant) for v in parts[0].values))
     if constant != 0:
         parts.append(constant)
     return parts[0] if len(parts) == 1 else Apply("add", tuple(parts))
@@ -524,8 +536,8 @@ def _coefficient(term: Expr) -> tuple[Any, Expr]:
 def _scaled(factor: Any, rest: Expr) -> Value:
     if factor == 1:
         return rest
-    if isinstance(rest, Case):
-        return case(rest.path, tuple(_narrow(factor * v) for v in rest.values))
+    if isinstance(rest, Case) and rest.kinds == NUMBER:
+        return case(rest.path, tuple(narrow(factor * v) for v in rest.values))
     if isinstance(rest, Apply) and rest.function == "mul":
         return Apply("mul", (factor, *rest.args))
     return Apply("mul", (factor, rest))
@@ -542,7 +554,7 @@ def multiply(*factors: Value) -> Value:
             rest.extend(tail.args if isinstance(tail, Apply) and tail.function == "mul" else (tail,))
         else:
             constant = constant * factor
-    constant = _narrow(constant)
+    constant = narrow(constant)
     if constant == 0 or not rest:
         return constant
     single = _single_choice(tuple(rest))
@@ -558,7 +570,7 @@ def multiply(*factors: Value) -> Value:
 
 def divide(a: Value, b: Value) -> Value:
     if isinstance(a, Expr) and not isinstance(b, Expr) and b != 0:
-        return multiply(a, _plain_divide(1, b))
+        return multiply(a, FUNCTIONS["div"].plain(1, b))
     return apply("div", a, b)
 
 
@@ -812,6 +824,17 @@ def options(value: Value) -> frozenset[Any] | None:
     return value._options if isinstance(value, Expr) else frozenset((value,))
 
 
+def defined(function: str, args: tuple[Value, ...]) -> Value:
+    """The condition under which a function has a value, for arguments of its kinds: True where what they may be is
+    listed, and has one in all combinations."""
+    domain = FUNCTIONS[function].domain
+    if domain is None:
+        return True
+    if any(isinstance(arg, Expr) for arg in args) and _options_of(Apply(function, args)) is not None:
+        return True
+    return domain(*args)
+
+
 def _options_of(value: Expr) -> frozenset[Any] | None:
     if isinstance(value, Case | Slot):
         return frozenset(value.values)
@@ -819,15 +842,16 @@ def _options_of(value: Expr) -> frozenset[Any] | None:
         return frozenset((False, True))
     if not isinstance(value, Apply):
         return None
-    parts = [options(arg) for arg in (value.args[1:] if value.function == "if" else value.args)]
+    function = FUNCTIONS[value.function]
+    parts = [options(arg) for arg in (value.args[1:] if function.picks else value.args)]
     sizes = [0 if part is None else len(part) for part in parts]
-    if not all(sizes) or (sum(sizes) if value.function == "if" else math.prod(sizes)) > MOST_OPTIONS:
+    if not all(sizes) or (sum(sizes) if function.picks else math.prod(sizes)) > MOST_OPTIONS:
         return None
     known = [part or frozenset() for part in parts]
-    if value.function == "if":
+    if function.picks:
         return known[0] | known[1]
     try:
-        return frozenset(FUNCTIONS[value.function](*args) for args in itertools.product(*known))
+        return frozenset(function.plain(*args) for args in itertools.product(*known))
     except FAULTS:
         return None
 
@@ -864,7 +888,7 @@ def substitute(value: Value, replace: Callable[[Expr], Value | None], known: Out
 
 
 def _substituted(value: Apply, replace: Callable[[Expr], Value | None], known: Outcomes) -> Value:
-    if value.function == "if":
+    if FUNCTIONS[value.function].picks:
         condition = substitute(value.args[0], replace, known)
         if not isinstance(condition, Expr):
             return substitute(value.args[1] if condition else value.args[2], replace, known)
@@ -876,17 +900,8 @@ def _substituted(value: Apply, replace: Callable[[Expr], Value | None], known: O
 
 def rebuild(function: str, args: tuple[Value, ...]) -> Value:
     """An application in normal form."""
-    special: dict[str, Callable[..., Value]] = {
-        "add": add,
-        "mul": multiply,
-        "div": divide,
-        "and": both,
-        "or": either,
-        "not": negate,
-        "if": choose,
-        "eq": equal,
-    }
-    return special[function](*args) if function in special else apply(function, *args)
+    fold = FUNCTIONS[function].fold
+    return apply(function, *args) if fold is None else fold(*args)
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

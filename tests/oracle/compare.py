@@ -1,0 +1,382 @@
+"""Holds the compiler to what the interpreter says of a program."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from nasdsl.compiler import extremes
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.cost import cost_of, total_cost
+from nasdsl.compiler.count import count
+from nasdsl.compiler.decision import FixedUnits
+from nasdsl.compiler.diagnostics import CompileError
+from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.parse import parse
+from nasdsl.compiler.pin import pin
+from nasdsl.compiler.population import Population
+from nasdsl.compiler.sample import Numbering
+from nasdsl.compiler.source import Source
+from nasdsl.compiler.values.plain import Symbol
+from tests.oracle.interpret import Meaning, Member, TooMany, meaning
+from tests.oracle.layers import PARAMETERS, Units, Word
+
+MOST = 400
+"""Architectures of a program that are run one by one."""
+
+RESTRICTIONS: Mapping[str, str] = {
+    "not-constant": "what is chosen from, repeated or taken must not depend on a decision",
+    "mixed-options": "a choice is among values of one kind",
+    "unknown-field": "an operator that the network does not use has no values",
+    "unknown-name": "a word where a number belongs is told even where no architecture comes by",
+}
+"""Codes of diagnostics that refuse programs with a meaning, as the language says it does."""
+
+
+@dataclass
+class Outcome:
+    """What became of a program.
+
+    Attributes:
+        state: `equal`, `refused` (and rightly so), `restricted`, `unsure`, `large`, or `differs`.
+        kind, detail: of the difference.
+        members: how many architectures were compared.
+    """
+
+    state: str
+    kind: str = ""
+    detail: str = ""
+    members: int = 0
+    done: Counter[str] = field(default_factory=Counter)
+
+
+class Differs(Exception):
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(kind, detail)
+        self.kind, self.detail = kind, detail
+
+
+def compared(text: str, seed: int, network: bool = False) -> Outcome:
+    """Compares everything that is said of the space `s` of a program.
+
+    Args:
+        network: whether to build the supernet too and run some architectures.
+    """
+    source = Source(text)
+    try:
+        tree = parse(source)
+    except CompileError as problem:
+        return Outcome("differs", "parse", str(problem))
+    try:
+        expected = meaning(tree, "s", MOST)
+    except TooMany:
+        return Outcome("large")
+    except Exception as problem:
+        return Outcome("differs", f"interpreter {type(problem).__name__}", f"{problem!r}")
+    done: Counter[str] = Counter()
+    try:
+        graph = _elaborated(text, expected)
+        if isinstance(graph, Outcome):
+            return graph
+        _Comparison(text, graph, expected, Random(seed), done).run(network)
+    except Differs as found:
+        return Outcome("differs", found.kind, found.detail, done=done)
+    except Exception as problem:  # whatever it is, it is the finding
+        return Outcome("differs", f"internal {type(problem).__name__}", f"{problem!r}", done=done)
+    return Outcome("equal", members=len(expected.members), done=done)
+
+
+def _elaborated(text: str, expected: Meaning) -> Graph | Outcome:
+    bad = expected.wrong[0] if expected.wrong else "" if expected.members else "no architecture"
+    if not bad and not any(member.inside for member in expected.members):
+        bad = "nothing inside the budgets"
+    try:
+        space = elaborate(Source(text), "s")
+    except CompileError as problem:
+        first = problem.diagnostics[0]
+        if bad:
+            return Outcome("refused", kind=first.code)
+        if expected.unsure:
+            return Outcome("unsure")
+        if first.code in RESTRICTIONS:
+            return Outcome("restricted", kind=first.code)
+        where = first.span.text if first.span else ""
+        raise Differs(f"refused {first.code}", f"{first.message} | {where} | {first.help}") from None
+    if bad:
+        if any(warning.code == "unproven" for warning in space.warnings):
+            return Outcome("restricted", kind="unproven")
+        raise Differs("accepted", bad)
+    if expected.unsure:
+        return Outcome("unsure")
+    return space.graph
+
+
+_SUFFIX = re.compile(r"\[(\d+)\]$")
+
+Key = frozenset[tuple[Any, ...]]
+
+
+class _Comparison:
+    """One graph against the architectures that it should have."""
+
+    def __init__(self, text: str, graph: Graph, expected: Meaning, rng: Random, done: Counter[str]) -> None:
+        self.text, self.graph, self.rng, self.done = text, graph, rng, done
+        self.members = expected.members
+        self.paths: dict[int, set[str]] = {}
+        for member in self.members:
+            for answer in member.answers:
+                self.paths.setdefault(answer.place, set()).add(answer.path)
+        self.names = {path: self._name(path) for path in graph.decisions}
+        self.by_key = {self.expected_key(member): member for member in self.members}
+
+    # keys: an architecture as what is decided where, without the numbers that make paths unique
+
+    def _name(self, path: str) -> tuple[str, int, int]:
+        """The path less such a number, the number, and where the decision stands in the text."""
+        span = self.graph.decisions[path].span
+        assert span is not None
+        known = self.paths.get(span.start, set())
+        if path in known or not known:
+            return path, 0, span.start
+        suffix = _SUFFIX.search(path)
+        if suffix is not None and path[: suffix.start()] in known:
+            return path[: suffix.start()], int(suffix[1]), span.start
+        raise Differs("path", f"`{path}`, and there are {sorted(known)[:4]}")
+
+    def key(self, architecture: Mapping[str, Any]) -> Key:
+        found: dict[tuple[str, int], list[tuple[int, Any]]] = {}
+        for path, value in architecture.items():
+            name, number, place = self.names[path]
+            found.setdefault((name, place), []).append((number, value))
+        return frozenset(
+            (name, i, value) for name, values in found.items() for i, (_, value) in enumerate(sorted(values))
+        )
+
+    def expected_key(self, member: Member) -> Key:
+        found: dict[tuple[str, int], list[Any]] = {}
+        for answer in member.answers:
+            found.setdefault((answer.path, answer.place), []).append(answer.value)
+        return frozenset((name, i, value) for name, values in found.items() for i, value in enumerate(values))
+
+    # comparisons
+
+    def run(self, network: bool) -> None:
+        self.numbered()
+        if len(self.by_key) < len(self.members):
+            raise AssertionError("two runs of the interpreter are one architecture")
+        self.counted()
+        self.whole()
+        self.costs()
+        for architecture in self.some(3):
+            self.layers(architecture)
+        if self.rng.random() < 0.4:
+            self.pinned()
+        if self.rng.random() < 0.4:
+            self.budgeted()
+        if network:
+            self.built()
+
+    def some(self, n: int) -> list[Architecture]:
+        return self.rng.sample(self.architectures, min(n, len(self.architectures)))
+
+    def numbered(self) -> None:
+        """Count and numbers: from 0 to the size less one, each once, and back."""
+        numbering = Numbering(self.graph)
+        if numbering.total != len(self.members):
+            raise Differs("count", f"{numbering.total}, and there are {len(self.members)}")
+        self.architectures = [numbering.unrank(i) for i in range(numbering.total)]
+        for i, architecture in enumerate(self.architectures):
+            if numbering.rank(architecture) != i:
+                raise Differs("rank", f"{architecture} has the number {i}, and then {numbering.rank(architecture)}")
+
+    def counted(self) -> None:
+        found = count(self.graph)
+        if found.total != len(self.members):
+            raise Differs("count", f"{found.total}, and there are {len(self.members)}")
+        if not found.budgets_left_out:
+            product = 1
+            for factor in found.factors:
+                product *= factor.total
+            if product != found.total:
+                raise Differs("factors", f"{found.factors} of {found.total}")
+
+    def whole(self) -> None:
+        """The architectures are those of the interpreter."""
+        found = {self.key(architecture) for architecture in self.architectures}
+        if found != self.by_key.keys():
+            more, less = found - self.by_key.keys(), self.by_key.keys() - found
+            raise Differs("members", f"more: {_few(more)}\nless: {_few(less)}")
+        for architecture in self.some(2):
+            if Architecture.of(self.graph, dict(architecture)) != architecture:
+                raise Differs("architecture", f"{architecture}")
+            again = Architecture.from_json(self.graph, architecture.to_json(self.graph))
+            if again != architecture:
+                raise Differs("json", f"{architecture} and {again}")
+
+    def costs(self) -> None:
+        """Of every architecture, their extremes, and what is drawn."""
+        population = Population(self.graph)
+        if not population.exact:
+            raise Differs("inexact", population.why)
+        if population.total != len(self.members):
+            raise Differs("count", f"{population.total} by the diagram, and there are {len(self.members)}")
+        members = [self.by_key[self.key(architecture)] for architecture in self.architectures]
+        matrix = population.diagram.encoding.encode(self.architectures)
+        wanted = np.array([(member.macs, member.params) for member in members])
+        found = population.costs(matrix)
+        if (found != wanted).any():
+            row = int((found != wanted).any(axis=1).argmax())
+            raise Differs("costs", f"{self.architectures[row]}: {found[row]}, and it is {wanted[row]}")
+        total = total_cost(self.graph)
+        for column, (name, value) in enumerate((("macs", total.macs), ("params", total.params))):
+            low, high = int(wanted[:, column].min()), int(wanted[:, column].max())
+            for greatest, best in ((False, low), (True, high)):
+                other = (extremes.greatest if greatest else extremes.least)(self.graph, value)
+                one = population.extreme(name, greatest)
+                for cost, architecture in ((other[0], other[1]), (one.cost, one.architecture)):
+                    has = cost_of(self.graph, architecture)[name]
+                    if cost != best or has != best or self.key(architecture) not in self.by_key:
+                        raise Differs("extremes", f"{name}: {cost}, it has {has}, and it is {best}")
+            spread = population.spread(name)
+            if not np.isclose(spread.mean, wanted[:, column].mean()):
+                raise Differs("distribution", f"{name}: {spread.mean}, and it is {wanted[:, column].mean()}")
+        inside = [
+            architecture for architecture, member in zip(self.architectures, members, strict=True) if member.inside
+        ]
+        self.drawn(population, {self.key(architecture) for architecture in inside})
+
+    def drawn(self, population: Population, inside: set[Key]) -> None:
+        part = population.part({})
+        if part.exact and part.count != len(inside):
+            raise Differs("count inside", f"{part.count}, and there are {len(inside)}")
+        n = 60 * len(inside) if len(inside) <= 12 else 50
+        keys = Counter(map(self.key, population.diagram.encoding.decode(population.draw(n, self.rng.randrange(99)))))
+        if not keys.keys() <= inside:
+            raise Differs("draws", f"outside: {_few(keys.keys() - inside)}")
+        if len(inside) <= 12 and keys.keys() != inside:
+            raise Differs("draws", f"never: {_few(inside - keys.keys())}")
+
+    def layers(self, architecture: Architecture) -> None:
+        """The layers of one architecture."""
+        pinned = pin(self.graph, architecture)
+        member = self.by_key[self.key(architecture)]
+        if pinned.decisions:
+            raise Differs("pin", f"{architecture} leaves {list(pinned.decisions)}")
+        found = Counter(_layers(pinned))
+        wanted = Counter((layer.op, layer.arguments, layer.reads, layer.gives) for layer in member.layers)
+        if found != wanted:
+            raise Differs("layers", f"{architecture}\nmore: {_few(found - wanted)}\nless: {_few(wanted - found)}")
+        costs = cost_of(pinned, {})
+        if (costs["macs"], costs["params"]) != (member.macs, member.params):
+            raise Differs("costs", f"{architecture}, pinned: {costs}, and it is {member.macs}, {member.params}")
+        self.done["layers"] += len(member.layers)
+
+    def pinned(self) -> None:
+        """A space with some decisions set, as their paths are printed, has those architectures that agree."""
+        (architecture,) = self.some(1)
+        if not architecture:
+            return
+        paths = self.rng.sample(list(architecture), min(len(architecture), self.rng.choice((1, 1, 2))))
+        pins = [f"{path}: {self.graph.decisions[path].describe(architecture[path])}" for path in paths]
+        text = f"{self.text}\nspace pinned = s with {{\n" + "\n".join(pins) + "\n}\n"
+        try:
+            graph = elaborate(Source(text), "pinned").graph
+        except CompileError as problem:
+            agreeing = [a for a in self.architectures if all(a.get(p) == architecture[p] for p in paths)]
+            if any(self.by_key[self.key(a)].inside for a in agreeing):
+                first = problem.diagnostics[0]
+                raise Differs("pin refused", f"{pins}: {first.code} {first.message}") from None
+            return
+        # where a pinned decision is absent the others are free
+        kept = [a for a in self.architectures if all(a.get(p, architecture[p]) == architecture[p] for p in paths)]
+        wanted = {frozenset((p, v) for p, v in a.items() if p not in paths) for a in kept}
+        numbering = Numbering(graph)
+        found = [numbering.unrank(i) for i in range(numbering.total)]
+        if {frozenset(a.items()) for a in found} != wanted or len(found) != len(wanted):
+            raise Differs("pins", f"{pins}: {len(found)}, and there are {len(wanted)}")
+        self.done["pins"] += 1
+
+    def budgeted(self) -> None:
+        """A budget cuts where it should, whichever measure it is on."""
+        name = self.rng.choice(("macs", "params"))
+        costs = sorted(getattr(member, name) for member in self.members)
+        bound = self.rng.choice(costs) + self.rng.choice((0, 0, -1, 1))
+        low = self.rng.random() < 0.3
+        text = f"{self.text}\nspace tight = s with {{ require {name} {'>=' if low else '<='} {bound} }}\n"
+        inside = {
+            key
+            for key, member in self.by_key.items()
+            if member.inside and (getattr(member, name) >= bound if low else getattr(member, name) <= bound)
+        }
+        try:
+            graph = elaborate(Source(text), "tight").graph
+        except CompileError as problem:
+            if inside:
+                raise Differs("budget refused", f"{name} {bound}: {problem.diagnostics[0].message}") from None
+            return
+        if not inside:
+            raise Differs("budget accepted", f"{name} {'>=' if low else '<='} {bound} of {costs[0]} to {costs[-1]}")
+        self.drawn(Population(graph), inside)
+        self.done["budgets"] += 1
+
+    def built(self) -> None:
+        """The supernet runs, and an architecture taken out of it has the layers and weights that it should."""
+        import torch
+
+        from nasdsl.compiler.supernet import Supernet
+        from tests.networks import image_for, output_size, unsettle
+
+        supernet = Supernet(self.graph).eval()
+        unsettle(supernet)
+        image = image_for(self.graph, 2)
+        for architecture in self.some(2):
+            member = self.by_key[self.key(architecture)]
+            supernet.activate(architecture)
+            alone = supernet.extract()
+            parameters = sum(p.numel() for p in alone.parameters())
+            if parameters != member.params:
+                raise Differs("weights", f"{architecture}: {parameters}, and it is {member.params}")
+            with torch.no_grad():
+                one, other = supernet(image), alone(image)
+            pinned = pin(self.graph, architecture)
+            size = output_size(pinned.nodes[pinned.outputs[0]].shape, 2)
+            if tuple(one.shape) != size or tuple(other.shape) != size:
+                raise Differs("output", f"{architecture}: {tuple(one.shape)}, {tuple(other.shape)}, and it is {size}")
+            if not float((one - other).abs().max()) <= 1e-5 * max(1.0, float(one.abs().max())):
+                raise Differs("extracted", f"{architecture}: differs by {float((one - other).abs().max())}")
+            self.done["networks"] += 1
+
+
+def _few(things: Any) -> str:
+    listed = list(things)
+    return f"{listed[:3]}{'...' if len(listed) > 3 else ''}"
+
+
+def _layers(graph: Graph) -> Iterator[tuple[Any, ...]]:
+    """The layers of an architecture, as the interpreter tells them."""
+    for node in graph.operators():
+        if node.reached is not True:
+            raise Differs("layers", f"{node.name} is reached: {node.reached}")
+        (edge,) = node.inputs
+        x, y = graph.nodes[edge.source].shape, node.shape
+        arguments = []
+        for name, default in PARAMETERS[node.op].items():
+            value = node.attrs[name]
+            if value is None and name == "kernel":
+                value = default
+            if not isinstance(value, Mapping):
+                arguments.append((name, _plain(value)))
+        yield node.op, tuple(arguments), (x.channels, x.height, x.width), (y.channels, y.height, y.width)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Symbol):
+        return Word(value.word)
+    return Units(value.n, value.kept) if isinstance(value, FixedUnits) else value

@@ -1,0 +1,1154 @@
+"""What a program means, run with plain values: one run an architecture.
+
+The program is run again and again. Each run takes the answers of its decisions from a list, the first value where the
+list ends; the next list is that of the run with its last answer moved on. Nothing here knows of expressions over
+decisions: a run sees numbers, words and tensors, takes one branch of a choice and never looks at the others.
+
+A run that goes wrong goes on as far as it can, as a `require` behind the mistake may say that it is no architecture.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+from nasdsl.compiler import syntax
+from tests.oracle.layers import PARAMETERS, Layer, Map, Units, Word, Wrong, applied, is_whole
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One decision of an architecture: its path, where its expression stands in the text, and its value as an index,
+    or as a tuple of indices."""
+
+    path: str
+    place: int
+    kind: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Member:
+    """One architecture. `inside` tells whether it meets the requirements on costs."""
+
+    answers: tuple[Answer, ...]
+    layers: tuple[Layer, ...]
+    macs: int
+    params: int
+    inside: bool
+
+
+@dataclass
+class Meaning:
+    """What a program means.
+
+    Attributes:
+        members: its architectures.
+        wrong: what goes wrong in some of them; the program is ill-formed where there is any.
+        unsure: what may go wrong, in runs of which a requirement can't be told, or beyond the budgets.
+    """
+
+    members: list[Member] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    unsure: list[str] = field(default_factory=list)
+
+
+class TooMany(Exception):
+    """The program has more architectures than were asked for."""
+
+
+def meaning(file: syntax.File, name: str, most: int) -> Meaning:
+    """The architectures of a space.
+
+    Raises:
+        TooMany: there are more than `most`, those that break a requirement included.
+    """
+    made = Meaning()
+    answers: list[int] = []
+    for _ in range(most):
+        run = _Run(answers)
+        run.program(file, name)
+        run.tell(made)
+        while run.taken and run.taken[-1][0] + 1 == run.taken[-1][1]:
+            run.taken.pop()
+        if not run.taken:
+            return made
+        answers = [index for index, _ in run.taken]
+        answers[-1] += 1
+    raise TooMany
+
+
+# --- Values -----------------------------------------------------------------------------------------------------------
+
+
+class Hurt(Exception):
+    """Something hangs on what went wrong before."""
+
+
+POISON = object()
+"""The value of a name whose expression went wrong, and what comes out of a step that did."""
+
+TOTALS = ("macs", "params", "flops")
+
+
+class Operator:
+    """An operator as a value. `label` is the name of the alternative that it was chosen as."""
+
+    label: str = ""
+
+
+@dataclass(eq=False)
+class Use(Operator):
+    """A call of an operator with its arguments. What it decides the first time it is used holds for every use."""
+
+    name: str
+    definition: syntax.Operator | None
+    arguments: Mapping[str, Any]
+    path: str
+    memory: dict[Any, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Steps(Operator):
+    parts: Sequence[Any]
+
+
+@dataclass(eq=False)
+class Terms(Operator):
+    parts: Sequence[Any]
+
+
+@dataclass(eq=False)
+class Text(Operator):
+    """Steps in braces, `repeat`, `for`, `residual`: text that is run where it is used."""
+
+    node: syntax.Expr
+    env: Env
+    path: str
+    memory: dict[Any, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Gather(Operator):
+    """`concat(...)`, `sum(from: ...)`, `mean(from: ...)`."""
+
+    how: str
+    items: Sequence[Any] | None  # operators for what comes in
+    tensors: Sequence[Any] | None
+
+
+@dataclass(eq=False)
+class Function:
+    formals: tuple[syntax.Formal, ...]
+    body: syntax.Expr
+    env: Env
+
+
+class Scope:
+    """Names, each with its value and whether no decision can change that value."""
+
+    def __init__(self, outer: Scope | None = None) -> None:
+        self.outer = outer
+        self.names: dict[str, tuple[Any, bool]] = {}
+
+    def find(self, name: str) -> tuple[Any, bool] | None:
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.names:
+                return scope.names[name]
+            scope = scope.outer
+        return None
+
+
+class Labels:
+    def __init__(self) -> None:
+        self.named: dict[str, Any] = {}
+        self.tensors: list[Map] = []
+
+
+@dataclass
+class Env:
+    """Where an evaluation stands.
+
+    Attributes:
+        path: of decisions.
+        memories: of the uses of operators around this place, each with how often a decision was met in this use.
+        bodies: numbers of the bodies that are being run, from the outermost.
+        copies: whether the body is run several times, so that a label stands for a list.
+    """
+
+    scope: Scope
+    path: str = ""
+    incoming: Any = None
+    operator: str = ""
+    labels: Labels = field(default_factory=Labels)
+    names: Mapping[int, str] = field(default_factory=dict)
+    memories: tuple[tuple[dict[Any, Any], dict[Any, int]], ...] = ()
+    bodies: tuple[int, ...] = ()
+    copies: bool = False
+
+    def but(self, **changes: Any) -> Env:
+        made: Env = object.__new__(Env)
+        made.__dict__.update(self.__dict__)
+        made.__dict__.update(changes)
+        return made
+
+    def under(self, step: str) -> Env:
+        return self.but(path=join(self.path, step))
+
+
+def join(path: str, step: str) -> str:
+    if not path or not step:
+        return path or step
+    return path + step if step.startswith("[") else f"{path}.{step}"
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | Fraction) and not isinstance(value, bool)
+
+
+def plain(value: int | Fraction) -> int | Fraction:
+    return value.numerator if isinstance(value, Fraction) and value.denominator == 1 else value
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, Word):
+        return value.text
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    return str(value)
+
+
+def kind_of(value: Any) -> str:
+    for word, kind in (("truth", bool), ("number", int | Fraction), ("word", Word), ("text", str), ("list", list)):
+        if isinstance(value, kind):
+            return word
+    return "record" if isinstance(value, dict) else "operator" if isinstance(value, Operator) else "other"
+
+
+def alike(left: Any, right: Any) -> bool:
+    """Whether two values are equal.
+
+    Raises:
+        Wrong: they are of different kinds.
+    """
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Word) and isinstance(other, Use):
+            return one.text == (other.label or other.name)
+        if isinstance(one, Word) and isinstance(other, Operator):
+            return one.text == other.label
+    if kind_of(left) != kind_of(right):
+        raise Wrong(f"{shown(left)} is compared with {shown(right)}")
+    if isinstance(left, list):
+        return len(left) == len(right) and all(alike(a, b) for a, b in zip(left, right, strict=True))
+    return bool(left == right)
+
+
+def step_names(body: Iterable[Any]) -> dict[int, str]:
+    """The name of each call that is a step: its operator's, numbered where the body has several of that name.
+
+    A label takes the place of the name; `residual`, `match`, braces and the two sides of a sum belong to the same body.
+    """
+    found: list[tuple[int, str]] = []
+
+    def visit(node: Any) -> None:
+        match node:
+            case syntax.Pipe():
+                for step in node.steps:
+                    visit(step)
+            case syntax.Binary(operator="+"):
+                visit(node.left)
+                visit(node.right)
+            case syntax.If():
+                visit(node.then)
+                visit(node.otherwise)
+            case syntax.Block():
+                for item in node.items:
+                    visit(item)
+            case syntax.Call():
+                if node.function.name == "residual" and node.body is not None:
+                    visit(node.body)
+                else:
+                    found.append((id(node), node.function.name))
+            case syntax.Repeat():
+                found.append((id(node), "repeat"))
+            case syntax.For():
+                found.append((id(node), "for"))
+
+    for item in body:
+        visit(item)
+    out: dict[int, str] = {}
+    for key, name in found:
+        several = [other for other, word in found if word == name]
+        out[key] = name if len(several) == 1 else f"{name}[{several.index(key)}]"
+    return out
+
+
+DECIDING = ("oneof", "manyof", "permute", "units")
+
+
+def is_fixed(node: Any, scope: Scope) -> bool:
+    """Whether no decision can change the value of an expression."""
+    if isinstance(node, syntax.Name):
+        found = scope.find(node.name)
+        return found is None or found[1]
+    if isinstance(node, syntax.Incoming | syntax.Field):
+        return False
+    if isinstance(node, syntax.Call):
+        if node.function.name in (*DECIDING, "previous"):
+            return False
+        found = scope.find(node.function.name)
+        if found is not None and isinstance(found[0], Function) and not is_fixed(found[0].body, found[0].env.scope):
+            return False
+        return all(is_fixed(item, scope) for item in node.arguments or ())
+    return all(is_fixed(child, scope) for child in _children(node))
+
+
+def _children(node: Any) -> Iterator[Any]:
+    match node:
+        case syntax.List():
+            yield from node.items
+        case syntax.Comprehension():
+            yield from (bind.source for bind in node.binds)
+            yield node.body
+        case syntax.Index():
+            yield from (node.base, node.index)
+        case syntax.Unary():
+            yield node.operand
+        case syntax.Binary():
+            yield from (node.left, node.right)
+        case syntax.Range():
+            yield from (part for part in (node.first, node.last, node.step) if part is not None)
+        case syntax.If():
+            yield from (node.then, node.condition, node.otherwise)
+        case syntax.Match():
+            yield node.head
+            yield from node.cases.items
+        case syntax.Block():
+            yield from node.items
+        case syntax.Named():
+            yield node.value
+
+
+# --- One run ----------------------------------------------------------------------------------------------------------
+
+
+class _Run:
+    def __init__(self, answers: Sequence[int]) -> None:
+        self.answers = answers
+        self.taken: list[tuple[int, int]] = []  # of each decision: which of its values, of how many
+        self.decided: list[Answer] = []
+        self.layers: list[Layer] = []
+        self.read: set[int] = set()
+        self.fields: dict[tuple[str, str], list[Any]] = {}
+        self.history: dict[tuple[str, str], list[tuple[int, Any]]] = {}
+        self.operators: dict[str, syntax.Operator] = {}
+        self.numbers = itertools.count(1)
+        self.wrong: list[str] = []
+        self.member = self.inside = True  # as far as requirements tell
+        self.unsure = False
+        self.totals: dict[str, int] = {}
+        self.top = Env(Scope())
+
+    def tell(self, out: Meaning) -> None:
+        if not self.member:
+            return
+        if self.wrong:
+            (out.unsure if self.unsure or not self.inside else out.wrong).extend(self.wrong[:1])
+            return
+        macs, params = self.totals["macs"], self.totals["params"]
+        out.members.append(Member(tuple(self.decided), tuple(self.layers), macs, params, self.inside))
+
+    # declarations
+
+    def program(self, file: syntax.File, name: str) -> None:
+        spaces = {item.name.name: item for item in file.items if isinstance(item, syntax.Space | syntax.Derived)}
+        changes: list[Any] = []
+        space = spaces[name]
+        while isinstance(space, syntax.Derived):
+            changes = [*space.changes, *changes]
+            space = spaces[space.base.name]
+        for item in file.items:
+            if isinstance(item, syntax.Operator):
+                self.operators[item.name.name] = item
+            elif isinstance(item, syntax.Let):
+                self.let(item, self.top)
+        self.top = self.top.but(scope=Scope(self.top.scope))
+        given = {
+            c.place.name: c.value for c in changes if isinstance(c, syntax.Pin) and isinstance(c.place, syntax.Name)
+        }
+        for item in space.body:
+            if isinstance(item, syntax.Operator):
+                self.operators[item.name.name] = item
+            elif isinstance(item, syntax.Param):
+                self.param(item, given.get(item.name.name))
+        size = next(item.value for item in space.body if isinstance(item, syntax.Input))
+        for item in space.body:
+            if isinstance(item, syntax.Let):
+                self.let(item, self.top)
+            elif isinstance(item, syntax.Section):
+                self.network(item, size)
+        self.totals = {
+            "macs": sum(layer.macs for layer in self.layers),
+            "params": sum(layer.params for layer in self.layers),
+        }
+        self.totals["flops"] = 2 * self.totals["macs"]
+        for item in (*space.body, *changes):
+            if isinstance(item, syntax.Require):
+                self.require(item, self.top)
+
+    def param(self, item: syntax.Param, given: syntax.Expr | None) -> None:
+        default = self.value(item.value, self.top)
+        value = (default[0] if item.choices else default) if given is None else self.value(given, self.top)
+        if (item.choices and value not in default) or (not item.choices and kind_of(value) != kind_of(default)):
+            self.wrong.append(f"`{item.name.name}` cannot be {shown(value)}")
+        self.top.scope.names[item.name.name] = value, True
+
+    def network(self, section: syntax.Section, size: Any) -> None:
+        channels, height, width = (self.value(part, self.top) for part in size.parts)
+        image = Map(channels, height, width, Fraction(1), next(self.numbers))
+        out = self.body(section.body.items, image, self.top.but(incoming=image))
+        if out is POISON:
+            return
+        if out is None or (isinstance(out, Map) and out.gone):
+            self.member = False
+        elif not isinstance(out, Map):
+            self.wrong.append("the network ends in no tensor")
+
+    def let(self, item: syntax.Let, env: Env) -> None:
+        name = item.name.name
+        if item.formals is not None:
+            env.scope.names[name] = Function(item.formals, item.value, env), False
+            return
+        fixed = is_fixed(item.value, env.scope)
+        value = self.tried(lambda: self.value(item.value, env, join(env.path, name)))
+        env.scope.names[name] = value, fixed
+        if value is not POISON:
+            self.record(env, name, value)
+
+    def record(self, env: Env, name: str, value: Any) -> None:
+        if env.operator:
+            self.fields.setdefault((env.operator, name), []).append(value)
+            self.history.setdefault((env.operator, name), []).append((env.bodies[-1], value))
+
+    def require(self, item: syntax.Require, env: Env) -> None:
+        known = len(self.wrong)
+        held = self.tried(lambda: self.condition(item.condition, env))
+        if held is POISON:
+            self.unsure = self.unsure or len(self.wrong) == known
+        elif not held:
+            if any(isinstance(n, syntax.Name) and n.name in TOTALS for n in _walk(item.condition)):
+                self.inside = False
+            else:
+                self.member = False
+
+    def tried(self, act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except Wrong as problem:
+            self.wrong.append(str(problem))
+        except Hurt:
+            pass
+        return POISON
+
+    # decisions
+
+    def decide(self, env: Env, path: str, node: syntax.Node, kind: str, values: Sequence[Any]) -> Any:
+        """One of the values; the one already taken where a tied operator is used again."""
+        path = path or {"choice": "oneof", "units": "units", "subset": "manyof", "order": "permute"}[kind]
+        place = node.span.start
+        keys = []
+        for memory, met in env.memories:
+            count = met.get((path, place), 0)
+            met[path, place] = count + 1
+            keys.append((memory, (path, place, count)))
+        for memory, key in keys:
+            if key in memory:
+                value = memory[key]
+                break
+        else:
+            number = len(self.taken)
+            index = self.answers[number] if number < len(self.answers) else 0
+            self.taken.append((index, len(values)))
+            value = values[index]
+            self.decided.append(Answer(path, place, kind, value))
+        for memory, key in keys:
+            memory[key] = value
+        return value
+
+    # steps
+
+    def body(self, items: Iterable[Any], flow: Any, env: Env) -> Any:
+        items = tuple(items)
+        env = env.but(
+            scope=Scope(env.scope),
+            names={**env.names, **step_names(items)},
+            bodies=(*env.bodies, next(self.numbers)),
+        )
+        for item in items:
+            if isinstance(item, syntax.Let):
+                self.let(item, env)
+            elif isinstance(item, syntax.Require):
+                self.require(item, env)
+            elif isinstance(item, syntax.Named):
+                flow = self.labelled_step(item, flow, env)
+            else:
+                flow = self.tried_step(item, flow, env)
+        return flow
+
+    def tried_step(self, node: syntax.Expr, flow: Any, env: Env) -> Any:
+        return self.tried(lambda: self.step(node, flow, env))
+
+    def labelled_step(self, item: syntax.Named, flow: Any, env: Env) -> Any:
+        assert isinstance(item.key, syntax.Name)
+        label = item.key.name
+        flow = self.tried(lambda: self.labelled(label, item.value, flow, env))
+        env.scope.names[label] = flow, False
+        if not isinstance(flow, Map):
+            env.labels.named[label] = flow
+            return flow
+        if env.copies:
+            before = env.labels.named.get(label, [])
+            env.labels.named[label] = [*(before if isinstance(before, list) else [before]), flow]
+        else:
+            env.labels.named[label] = flow
+        env.labels.tensors.append(flow)
+        return flow
+
+    def labelled(self, label: str, node: syntax.Expr, flow: Any, env: Env) -> Any:
+        if isinstance(node, syntax.Call | syntax.Repeat | syntax.For):
+            return self.step(node, flow, env.but(names={**env.names, id(node): label}))
+        return self.step(node, flow, env.under(label).but(names=step_names([node])))
+
+    def step(self, node: syntax.Expr, flow: Any, env: Env) -> Any:
+        match node:
+            case syntax.Pipe():
+                for part in node.steps:
+                    flow = self.tried_step(part, flow, env)
+                return flow
+            case syntax.Binary(operator="+"):
+                return self.merged("sum", [self.step(term, flow, env) for term in _terms(node)])
+            case syntax.If():
+                return self.step(node.then if self.condition(node.condition, env) else node.otherwise, flow, env)
+            case syntax.Match():
+                label, taken = self.case(node, env)
+                if is_fixed(node.head, env.scope):
+                    return self.step(taken, flow, env)
+                return self.labelled(label, taken, flow, env)
+            case syntax.Block():
+                return self.body(node.items, flow, env)
+            case syntax.Repeat():
+                return self.repeat(node, flow, env.under(env.names.get(id(node), "repeat")))
+            case syntax.For():
+                return self.loop(node, flow, env, env.names.get(id(node), "for"))
+            case syntax.Call(function=syntax.Name(name="residual")) if node.body is not None:
+                return self.residual(node.body, flow, env)
+            case syntax.Call():
+                name = env.names.get(id(node), node.function.name)
+                return self.apply(self.value(node, env, join(env.path, name)), flow, env)
+        return self.apply(self.value(node, env), flow, env)
+
+    def repeat(self, node: syntax.Repeat, flow: Any, env: Env) -> Any:
+        count = self.value(node.count, env, join(env.path, "depth"))
+        if not is_whole(count) or count < 0:
+            raise Wrong(f"a repeat of {shown(count)}")
+        self.record(env, "depth", count)
+        for i in range(count):
+            scope = Scope(env.scope)
+            scope.names["first"] = i == 0, True
+            flow = self.body(node.body.items, flow, env.under(f"[{i}]").but(scope=scope, names={}, copies=True))
+        return flow
+
+    def loop(self, node: syntax.For, flow: Any, env: Env, name: str) -> Any:
+        fixed = is_fixed(node.bind.source, env.scope)
+        for i, item in enumerate(self.items(node.bind.source, env, join(env.path, f"{name}.{node.bind.name}"))):
+            scope = Scope(env.scope)
+            scope.names[node.bind.name] = item, fixed
+            flow = self.body(node.body.items, flow, env.under(f"{name}[{i}]").but(scope=scope, names={}, copies=True))
+        return flow
+
+    def residual(self, block: syntax.Block, flow: Any, env: Env) -> Any:
+        inside = self.body(block.items, flow, env)
+        if flow is POISON or inside is POISON:
+            return POISON
+        if not isinstance(flow, Map) or not isinstance(inside, Map):
+            return flow if isinstance(flow, Map) else inside
+        if (flow.height is None) != (inside.height is None):
+            raise Wrong("a map and a vector are added")
+        stride = flow.scale / inside.scale
+        if stride.denominator != 1:
+            raise Wrong(f"no stride leads from {flow.scale} to {inside.scale}")
+        shortcut: Any = flow
+        if stride != 1 or flow.channels != inside.channels:
+            arguments = {"out": inside.channels, "stride": stride.numerator, "act": Word("none")}
+            shortcut = self.layer("conv", arguments, flow)
+        return shortcut if shortcut.gone else self.merged("sum", [shortcut, inside])
+
+    def apply(self, value: Any, flow: Any, env: Env) -> Any:
+        if isinstance(value, Map):
+            return value
+        if value is POISON:
+            raise Hurt
+        if value is None or value == Word("none"):
+            return None
+        if isinstance(value, Use) and value.definition is not None:
+            return self.use(value, value.definition, flow, env)
+        if isinstance(value, Use):
+            if flow is POISON:
+                raise Hurt
+            return None if flow is None else self.layer(value.name, value.arguments, flow)
+        if isinstance(value, Steps):
+            for part in value.parts:
+                flow = self.apply(part, flow, env)
+            return flow
+        if isinstance(value, Terms):
+            return self.merged("sum", [self.apply(part, flow, env) for part in value.parts])
+        if isinstance(value, Text):
+            memories = (*env.memories, (value.memory, {}))
+            inner = value.env.but(path=value.path, memories=memories, names=step_names([value.node]))
+            return self.step(value.node, flow, inner)
+        if isinstance(value, Gather):
+            parts = [self.apply(item, flow, env) for item in value.items] if value.items is not None else value.tensors
+            return self.merged(value.how, parts or ())
+        raise Wrong(f"{shown(value)} in the place of an operator")
+
+    def use(self, value: Use, operator: syntax.Operator, flow: Any, env: Env) -> Any:
+        scope = Scope(self.top.scope)
+        for name, (argument, fixed) in value.arguments.items():
+            scope.names[name] = argument, fixed
+        inner = Env(
+            scope,
+            value.path,
+            flow,
+            operator.name.name,
+            memories=(*env.memories, (value.memory, {})),
+            bodies=(*env.bodies, next(self.numbers)),
+        )
+        body = operator.body
+        if isinstance(body, syntax.Block):
+            return self.body(body.items, flow, inner)
+        if isinstance(body, syntax.Repeat):
+            return self.repeat(body, flow, inner)
+        if isinstance(body, syntax.Call) and body.function.name in DECIDING:
+            return self.apply(self.value(body, inner), flow, inner)
+        return self.step(body, flow, inner.but(names=step_names([body])))
+
+    def layer(self, op: str, arguments: Mapping[str, Any], x: Map) -> Map:
+        y, layer = applied(op, arguments, x)
+        if x.gone:
+            return replace(y, gone=True)
+        self.read.add(x.number)
+        if not y.gone:
+            self.layers.append(layer)
+        return replace(y, number=next(self.numbers))
+
+    def merged(self, how: str, parts: Sequence[Any]) -> Any:
+        """The sum (or the like) of those tensors that are there. Where none is, this is no architecture."""
+        if any(part is POISON for part in parts):
+            return POISON
+        there = [part for part in parts if part is not None and not (isinstance(part, Map) and part.gone)]
+        if not all(isinstance(part, Map) for part in there):
+            raise Wrong("what is no tensor is merged")
+        if not there:
+            self.member = False
+            return next((part for part in parts if part is not None), None)
+        first, *others = there
+        for other in others:
+            if (other.height is None) != (first.height is None):
+                raise Wrong("a map and a vector are merged")
+            if how != "concat" and (other.channels, other.scale) != (first.channels, first.scale):
+                raise Wrong(f"{first.channels} at {first.scale} and {other.channels} at {other.scale} are merged")
+        if not others:
+            return first
+        self.read |= {part.number for part in there}
+        channels = sum(part.channels for part in there) if how == "concat" else first.channels
+        return replace(first, channels=channels, number=next(self.numbers))
+
+    # expressions
+
+    def value(self, node: Any, env: Env, path: str = "") -> Any:
+        return _VALUE[type(node)](self, node, env, path or env.path)
+
+    def number(self, node: Any, env: Env, path: str = "") -> Any:
+        value = self.value(node, env, path)
+        if isinstance(value, Units):
+            return len(value.kept)
+        if not is_number(value):
+            raise Wrong(f"{shown(value)} in the place of a number")
+        return value
+
+    def condition(self, node: Any, env: Env) -> bool:
+        value = self.value(node, env)
+        if not isinstance(value, bool):
+            raise Wrong(f"{shown(value)} in the place of a condition")
+        return value
+
+    def items(self, node: Any, env: Env, path: str = "") -> list[Any]:
+        value = self.value(node, env, path)
+        if isinstance(value, dict):
+            return list(value)
+        if not isinstance(value, list):
+            raise Wrong(f"{shown(value)} in the place of a list")
+        return value
+
+    def literal(self, node: syntax.Number, env: Env, path: str) -> Any:
+        return node.value
+
+    def string(self, node: syntax.String, env: Env, path: str) -> Any:
+        return node.value
+
+    def name(self, node: syntax.Name, env: Env, path: str) -> Any:
+        word = node.name
+        found = env.scope.find(word)
+        if found is not None:
+            if found[0] is POISON:
+                raise Hurt
+            return found[0]
+        if word in env.labels.named:
+            return env.labels.named[word]
+        if word == "earlier":
+            return list(env.labels.tensors)
+        if word == "unused":
+            return [tensor for tensor in env.labels.tensors if tensor.number not in self.read]
+        if word == "at":
+            return plain(self.incoming_map(env).scale)
+        if word in ("true", "false"):
+            return word == "true"
+        if word in TOTALS and self.totals:
+            return self.totals[word]
+        return Word(word)
+
+    def incoming(self, node: syntax.Incoming, env: Env, path: str) -> Any:
+        return self.incoming_map(env).channels
+
+    def incoming_map(self, env: Env) -> Map:
+        if env.incoming is POISON:
+            raise Hurt
+        if not isinstance(env.incoming, Map):
+            raise Wrong("nothing comes in")
+        return env.incoming
+
+    def list(self, node: syntax.List, env: Env, path: str) -> list[Any]:
+        out: list[Any] = []
+        for i, item in enumerate(node.items):
+            value = self.value(item, env, join(path, f"[{i}]"))
+            out.extend(value if isinstance(item, syntax.Range) else [value])
+        return out
+
+    def range(self, node: syntax.Range, env: Env, path: str) -> list[Any]:
+        first = self.number(node.first, env, join(path, "first"))
+        last = self.number(node.last, env, join(path, "last"))
+        step = 1 if node.step is None else self.number(node.step, env)
+        if step <= 0 or last < first:
+            raise Wrong(f"the range {first}..{last} step {step}")
+        return [plain(first + i * step) for i in range(math.floor(Fraction(last - first) / step) + 1)]
+
+    def comprehension(self, node: syntax.Comprehension, env: Env, path: str) -> list[Any]:
+        rows = self.rows(node, env, path)
+        return [self.value(node.body, row, join(path, f"[{i}]")) for i, row in enumerate(rows)]
+
+    def rows(self, node: syntax.Comprehension, env: Env, path: str) -> list[Env]:
+        rows = [env]
+        for bind in node.binds:
+            grown = []
+            for row in rows:
+                fixed = is_fixed(bind.source, row.scope)
+                for item in self.items(bind.source, row, path):
+                    scope = Scope(row.scope)
+                    scope.names[bind.name] = item, fixed
+                    grown.append(row.but(scope=scope))
+            rows = grown
+        return rows
+
+    def block(self, node: syntax.Block, env: Env, path: str) -> Any:
+        if not node.items or not all(isinstance(item, syntax.Named) for item in node.items):
+            return Text(node, env, path)
+        out: dict[Any, Any] = {}
+        for item in node.items:
+            assert isinstance(item, syntax.Named)
+            key = Word(item.key.name) if isinstance(item.key, syntax.Name) else self.value(item.key, env, path)
+            if key in out:
+                raise Wrong(f"the key {shown(key)} stands twice in a record")
+            step = key.text if isinstance(key, Word) else f"[{shown(key)}]"
+            out[key] = self.value(item.value, env, join(path, step))
+        return out
+
+    def unary(self, node: syntax.Unary, env: Env, path: str) -> Any:
+        return (
+            not self.condition(node.operand, env) if node.operator == "not" else -self.number(node.operand, env, path)
+        )
+
+    def binary(self, node: syntax.Binary, env: Env, path: str) -> Any:
+        operator = node.operator
+        if operator in ("and", "or", "implies"):
+            return self.logic(node, env)
+        if operator == "in":
+            left = self.value(node.left, env)
+            if isinstance(node.right, syntax.Range) and any(
+                isinstance(n, syntax.Name) and n.name in TOTALS for n in _walk(node.left)
+            ):
+                return self.number(node.right.first, env) <= left <= self.number(node.right.last, env)
+            items = self.items(node.right, env)
+            return any(alike(left, item) for item in items)
+        left, right = self.value(node.left, env, path), self.value(node.right, env, path)
+        if operator in ("==", "!="):
+            return alike(left, right) == (operator == "==")
+        if operator == "+" and isinstance(left, list) and isinstance(right, list):
+            return left + right
+        if operator == "+" and (isinstance(left, Operator) or isinstance(right, Operator)):
+            return Terms((left, right))
+        a, b = (len(side.kept) if isinstance(side, Units) else side for side in (left, right))
+        if not is_number(a) or not is_number(b):
+            raise Wrong(f"{shown(a)} {operator} {shown(b)}")
+        return _calculated(operator, a, b)
+
+    def logic(self, node: syntax.Binary, env: Env) -> bool:
+        """Both sides decide; where the left one tells, the right one need not have a value."""
+        left = self.condition(node.left, env)
+        told = left if node.operator == "or" else not left
+        if not told:
+            return self.condition(node.right, env)
+        if not is_fixed(node.left, env.scope):
+            try:
+                self.condition(node.right, env)
+            except (Wrong, Hurt):
+                pass
+        return node.operator != "and"
+
+    def conditional(self, node: syntax.If, env: Env, path: str) -> Any:
+        return self.value(node.then if self.condition(node.condition, env) else node.otherwise, env, path)
+
+    def case(self, node: syntax.Match, env: Env) -> tuple[str, syntax.Expr]:
+        """The alternative that is taken: its label and what it says."""
+        head = self.value(node.head, env)
+        for item in node.cases.items:
+            assert isinstance(item, syntax.Named)
+            if isinstance(item.key, syntax.Else):
+                return "else", item.value
+            key = self.key(item.key, env)
+            if kind_of(key) != kind_of(head) and not isinstance(head, Operator):
+                raise Wrong(f"{shown(head)} meets the alternative {shown(key)}")
+            if alike(head, key):
+                return shown(key) if isinstance(key, Word | bool) else f"[{shown(key)}]", item.value
+        raise Wrong(f"no alternative for {shown(head)}")
+
+    def key(self, node: syntax.Expr, env: Env) -> Any:
+        if isinstance(node, syntax.Name) and node.name not in ("true", "false"):
+            return Word(node.name)
+        return self.value(node, env)
+
+    def match(self, node: syntax.Match, env: Env, path: str) -> Any:
+        label, taken = self.case(node, env)
+        alone = len(node.cases.items) == 1 or is_fixed(node.head, env.scope)
+        return self.value(taken, env, path if alone else join(path, label))
+
+    def field(self, node: syntax.Field, env: Env, path: str) -> Any:
+        if isinstance(node.base, syntax.Name) and env.scope.find(node.base.name) is None:
+            return list(self.fields.get((node.base.name, node.name.name), []))
+        base = self.value(node.base, env, path)
+        if not isinstance(base, dict) or Word(node.name.name) not in base:
+            raise Wrong(f"no entry {node.name.name}")
+        return base[Word(node.name.name)]
+
+    def index(self, node: syntax.Index, env: Env, path: str) -> Any:
+        base = self.value(node.base, env, path)
+        key = self.value(node.index, env)
+        if isinstance(base, dict) and key in base:
+            return base[key]
+        if isinstance(base, list) and is_whole(key) and -len(base) <= key < len(base):
+            return base[key]
+        raise Wrong(f"no item {shown(key)}")
+
+    def pipe(self, node: syntax.Pipe, env: Env, path: str) -> Any:
+        return Steps([self.value(part, env, path) for part in node.steps])
+
+    def text(self, node: syntax.Expr, env: Env, path: str) -> Any:
+        return Text(node, env, path)
+
+    # calls
+
+    def call(self, node: syntax.Call, env: Env, path: str) -> Any:
+        name = node.function.name
+        found = env.scope.find(name)
+        if found is not None and isinstance(found[0], Function):
+            return self.function(found[0], node, env, path)
+        operator = self.operators.get(name)
+        if operator is not None:
+            return Use(name, operator, self.arguments(operator.formals, node, env, path), path)
+        if name == "residual":
+            return Text(node, env, path)
+        if name in ("concat", "sum", "mean") and all(isinstance(item, syntax.Named) for item in node.arguments or ()):
+            (item,) = node.arguments or ()
+            assert isinstance(item, syntax.Named)
+            return Gather(name, None, self.items(item.value, env, join(path, "from")))
+        if name == "concat":
+            return Gather(name, [self.value(item, env, path) for item in node.arguments or ()], None)
+        if name in _FUNCTIONS:
+            return _FUNCTIONS[name](self, node, env, path)
+        names = list(PARAMETERS[name])
+        given = {key: self.value(value, env, join(path, key)) for key, value in _bound(node, names, False).items()}
+        return Use(name, None, given, path)
+
+    def arguments(
+        self, formals: Sequence[syntax.Formal], node: syntax.Call, env: Env, path: str, positional: bool = False
+    ) -> dict[str, tuple[Any, bool]]:
+        names = [formal.name.name for formal in formals]
+        out: dict[str, tuple[Any, bool]] = {}
+        for key, value in _bound(node, names, positional).items():
+            out[key] = self.value(value, env, join(path, key)), is_fixed(value, env.scope)
+        own = env.but(scope=Scope(self.top.scope))
+        own.scope.names.update(out)
+        for formal in formals:
+            if formal.name.name not in out:
+                assert formal.default is not None
+                value = self.value(formal.default, own, join(path, formal.name.name))
+                out[formal.name.name] = value, is_fixed(formal.default, own.scope)
+                own.scope.names[formal.name.name] = out[formal.name.name]
+        for formal in formals:
+            if formal.allowed is not None:
+                allowed = self.value(formal.allowed, env.but(scope=Scope(self.top.scope)), join(path, formal.name.name))
+                if not any(
+                    kind_of(item) == kind_of(out[formal.name.name][0]) and item == out[formal.name.name][0]
+                    for item in allowed
+                ):
+                    raise Wrong(f"`{formal.name.name}` is {shown(out[formal.name.name][0])}")
+        return out
+
+    def function(self, function: Function, node: syntax.Call, env: Env, path: str) -> Any:
+        given = self.arguments(function.formals, node, env, path, positional=True)
+        scope = Scope(function.env.scope)
+        scope.names.update(given)
+        return self.value(function.body, env.but(scope=scope), path)
+
+    def oneof(self, node: syntax.Call, env: Env, path: str) -> Any:
+        options = self.options(node, env, path)
+        if not options:
+            raise Wrong("nothing to choose from")
+        index = 0 if len(options) == 1 else self.decide(env, path, node, "choice", range(len(options)))
+        label, make = options[index]
+        value = make()
+        if isinstance(value, Operator):
+            value.label = label
+        return value
+
+    def options(self, node: syntax.Call, env: Env, path: str) -> list[tuple[str, Callable[[], Any]]]:
+        given = node.arguments or ()
+        out: list[tuple[str, Callable[[], Any]]] = []
+        if len(given) == 1 and not isinstance(given[0], syntax.Named):
+            (only,) = given
+            if isinstance(only, syntax.List) and not any(isinstance(item, syntax.Range) for item in only.items):
+                return [("", self.later(item, env, join(path, f"[{i}]"))) for i, item in enumerate(only.items)]
+            if isinstance(only, syntax.Comprehension):
+                rows = self.rows(only, env, path)
+                return [("", self.later(only.body, row, join(path, f"[{i}]"))) for i, row in enumerate(rows)]
+            step = only.function.name if isinstance(only, syntax.Call) else ""
+            value = self.value(only, env, join(path, step))
+            return [("", lambda item=item: item) for item in (value if isinstance(value, list) else [value])]
+        for item in given:
+            if isinstance(item, syntax.Range):
+                out += [("", lambda one=one: one) for one in self.value(item, env, path)]
+                continue
+            label = ""
+            node_of: Any = item
+            if isinstance(item, syntax.Named):
+                assert isinstance(item.key, syntax.Name)
+                label, node_of = item.key.name, item.value
+            step = label or (node_of.function.name if isinstance(node_of, syntax.Call) else "")
+            out.append((label, self.later(node_of, env, join(path, step))))
+        return out
+
+    def later(self, node: Any, env: Env, path: str) -> Callable[[], Any]:
+        return lambda: self.value(node, env, path)
+
+    def manyof(self, node: syntax.Call, env: Env, path: str) -> Any:
+        k_node, list_node = node.arguments or ()
+        k = self.number(k_node, env)
+        items = self.items(list_node, env, path)
+        if not is_whole(k) or not 0 <= k <= len(items):
+            raise Wrong(f"{shown(k)} of {len(items)} items")
+        if k == len(items):
+            return items
+        chosen = self.decide(env, path, node, "subset", list(itertools.combinations(range(len(items)), k)))
+        return [items[i] for i in chosen]
+
+    def permute(self, node: syntax.Call, env: Env, path: str) -> Any:
+        (given,) = node.arguments or ()
+        items = self.items(given, env, path)
+        orders: dict[Any, tuple[int, ...]] = {}
+        for order in itertools.permutations(range(len(items))):
+            orders.setdefault(tuple(items[i] for i in order), order)
+        if len(orders) < 2:
+            return items
+        return [items[i] for i in self.decide(env, path, node, "order", list(orders.values()))]
+
+    def units(self, node: syntax.Call, env: Env, path: str) -> Any:
+        (given,) = node.arguments or ()
+        n = self.number(given, env)
+        if not is_whole(n) or n < 1:
+            raise Wrong(f"{shown(n)} units")
+        subsets = [kept for size in range(n + 1) for kept in itertools.combinations(range(n), size)]
+        return Units(n, self.decide(env, path, node, "units", subsets))
+
+    def rounding(self, node: syntax.Call, env: Env, path: str) -> Any:
+        (given,) = node.arguments or ()
+        value = Fraction(self.number(given, env, path))
+        how = node.function.name
+        return math.floor(value) if how == "floor" else math.ceil(value) if how == "ceil" else math.floor(value + HALF)
+
+    def divisible(self, node: syntax.Call, env: Env, path: str) -> Any:
+        width_node, d_node = node.arguments or ()
+        width, d = self.number(width_node, env, path), self.number(d_node, env)
+        if not is_whole(d) or d < 1:
+            raise Wrong(f"divisible by {shown(d)}")
+        nearest = d * math.floor(Fraction(width) / d + HALF)
+        return nearest + d if 10 * nearest < 9 * width else nearest
+
+    def level_of(self, node: syntax.Call, env: Env, path: str) -> Any:
+        (given,) = node.arguments or ()
+        scale = Fraction(self.number(given, env, path))
+        level = scale.denominator.bit_length() - 1
+        if scale != Fraction(1, 2**level):
+            raise Wrong(f"the level of {scale}")
+        return level
+
+    def extreme(self, node: syntax.Call, env: Env, path: str) -> Any:
+        given = node.arguments or ()
+        items = self.items(given[0], env, path) if len(given) == 1 else [self.number(g, env, path) for g in given]
+        if not items or not all(is_number(item) for item in items):
+            raise Wrong(f"{node.function.name} of what are no numbers")
+        return min(items) if node.function.name == "min" else max(items)
+
+    def total(self, node: syntax.Call, env: Env, path: str) -> Any:
+        (given,) = node.arguments or ()
+        items = self.items(given, env, path)
+        if node.function.name == "length":
+            return len(items)
+        kind = "number" if node.function.name == "sum" else "truth"
+        if not all(kind_of(item) == kind for item in items):
+            raise Wrong(f"{node.function.name} of other things")
+        return plain(sum(items)) if kind == "number" else sum(1 for item in items if item)
+
+    def part(self, node: syntax.Call, env: Env, path: str) -> Any:
+        list_node, n_node = node.arguments or ()
+        base, n = self.value(list_node, env, path), self.number(n_node, env)
+        if not is_whole(n) or n < 0 or not isinstance(base, list | dict):
+            raise Wrong(f"{node.function.name} of {shown(n)}")
+        items = list(base.items()) if isinstance(base, dict) else base
+        cut = items[:n] if node.function.name == "take" else items[len(items) - n :] if n < len(items) else items
+        return dict(cut) if isinstance(base, dict) else cut
+
+    def previous(self, node: syntax.Call, env: Env, path: str) -> Any:
+        """The value of the copy before: where a `let` of this name was last made, but not in a body that is being
+        run."""
+        name, otherwise = node.arguments or ()
+        assert isinstance(name, syntax.Name) and isinstance(otherwise, syntax.Named)
+        for body, value in reversed(self.history.get((env.operator, name.name), [])):
+            if body not in env.bodies:
+                return value
+        return self.value(otherwise.value, env, path)
+
+
+HALF = Fraction(1, 2)
+
+
+def _calculated(operator: str, a: Any, b: Any) -> Any:
+    match operator:
+        case "+":
+            return plain(a + b)
+        case "-":
+            return plain(a - b)
+        case "*":
+            return plain(a * b)
+        case "/":
+            if b == 0:
+                raise Wrong("division by zero")
+            return plain(Fraction(a) / b)
+        case "^":
+            if (a == 0 and b < 0) or not is_whole(b):
+                raise Wrong(f"{a} ^ {b}")
+            return plain(Fraction(a) ** b)
+        case "<":
+            return a < b
+        case "<=":
+            return a <= b
+        case ">":
+            return a > b
+    return a >= b
+
+
+def _bound(node: syntax.Call, names: Sequence[str], positional: bool) -> dict[str, syntax.Expr]:
+    """The expressions of a call's arguments by the names of the parameters."""
+    out: dict[str, syntax.Expr] = {}
+    for position, item in enumerate(node.arguments or ()):
+        if isinstance(item, syntax.Named):
+            assert isinstance(item.key, syntax.Name)
+            out[item.key.name] = item.value
+        elif position == 0 or positional:
+            out[names[position]] = item  # type: ignore[assignment]
+        else:
+            assert isinstance(item, syntax.Name)
+            out[item.name] = item
+    return out
+
+
+def _terms(node: syntax.Expr) -> list[syntax.Expr]:
+    if isinstance(node, syntax.Binary) and node.operator == "+":
+        return [*_terms(node.left), *_terms(node.right)]
+    return [node]
+
+
+def _walk(node: Any) -> Iterator[Any]:
+    yield node
+    for child in _children(node):
+        yield from _walk(child)
+    if isinstance(node, syntax.Call):
+        for item in node.arguments or ():
+            yield from _walk(item)
+
+
+_VALUE: Mapping[type, Callable[[_Run, Any, Env, str], Any]] = {
+    syntax.Number: _Run.literal,
+    syntax.String: _Run.string,
+    syntax.Name: _Run.name,
+    syntax.Incoming: _Run.incoming,
+    syntax.List: _Run.list,
+    syntax.Range: _Run.range,
+    syntax.Comprehension: _Run.comprehension,
+    syntax.Block: _Run.block,
+    syntax.Unary: _Run.unary,
+    syntax.Binary: _Run.binary,
+    syntax.If: _Run.conditional,
+    syntax.Match: _Run.match,
+    syntax.Field: _Run.field,
+    syntax.Index: _Run.index,
+    syntax.Pipe: _Run.pipe,
+    syntax.Repeat: _Run.text,
+    syntax.For: _Run.text,
+    syntax.Call: _Run.call,
+}
+
+_FUNCTIONS: Mapping[str, Callable[[_Run, Any, Env, str], Any]] = {
+    "oneof": _Run.oneof,
+    "manyof": _Run.manyof,
+    "permute": _Run.permute,
+    "units": _Run.units,
+    "floor": _Run.rounding,
+    "ceil": _Run.rounding,
+    "round": _Run.rounding,
+    "divisible": _Run.divisible,
+    "level_of": _Run.level_of,
+    "min": _Run.extreme,
+    "max": _Run.extreme,
+    "sum": _Run.total,
+    "count": _Run.total,
+    "length": _Run.total,
+    "take": _Run.part,
+    "last": _Run.part,
+    "previous": _Run.previous,
+}

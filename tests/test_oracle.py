@@ -1,0 +1,141 @@
+"""The compiler against a direct interpreter of the language, on whole programs."""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+import pytest
+
+from tests.oracle.compare import compared
+from tests.oracle.generate import program
+
+PROGRAMS = int(os.environ.get("NASDSL_EXAMPLES", "100"))
+GROUPS = 5
+
+EQUAL = {
+    "items of what was chosen": """
+        let l = manyof(2, [4, 8, 12])
+        let i = oneof(0, 1, -1)
+        network {
+          conv(l[0]) -> conv(l[1]) -> conv(l[-1]) -> conv(l[i])
+          conv(max(l)) -> conv(min(l)) -> conv(sum(take(l, 1))) -> conv(sum(last(l, 1)))
+          classify(2)
+        }
+    """,
+    "items of values that are not always there": """
+        operator block() {
+          let w = oneof(4, 8)
+          conv(w)
+        }
+        network {
+          repeat oneof(1, 2) { block() }
+          classify(2)
+        }
+        require block.w[-1] == 8
+        require max(block.w) == sum(last(block.w, 1))
+    """,
+    "an operator used twice decides once": """
+        let f(x) = oneof(x, 2 * x)
+        operator block() {
+          conv(f(4) + f(8))
+          depthwise(kernel: oneof(1, 3)) -> depthwise(kernel: oneof(1, 3))
+          repeat oneof(1, 2) { conv(8 * oneof(1, 2)) }
+        }
+        operator pair() {
+          let b = block()
+          b -> b
+        }
+        network {
+          let p = pair()
+          p -> p
+          classify(2)
+        }
+    """,
+    "steps of a residual that is a value": """
+        operator block() { conv(oneof(8, 16)) }
+        network {
+          conv(8)
+          concat(residual { block() }, conv(16))
+          oneof(a: residual { conv(oneof(4, 8)) }, b: residual { conv(oneof(4, 8), kernel: 3) })
+          let r = residual { conv(oneof(12, 16)) }
+          r -> r
+          classify(2)
+        }
+    """,
+    "weights of a skip between widths by choice": """
+        network {
+          conv(oneof([4, 16, 12])) -> skip(8)
+          conv(oneof(8, 16)) -> skip(16)
+          conv(oneof(4, 8)) -> skip(oneof(8, 12), stride: oneof(1, 2))
+          classify(2)
+        }
+    """,
+    "weights of a convolution in groups by choice": """
+        network {
+          conv(8) -> conv(8, kernel: 3, groups: oneof(1, 2, 4))
+          let w = oneof(4, 6)
+          conv(w) -> conv(12, groups: match w { 4: 4, 6: 3 })
+          classify(2)
+        }
+    """,
+    "weights with and without a norm or a bias": """
+        network {
+          conv(8, norm: oneof(batch, none)) -> conv(8, norm: oneof(none, batch), bias: oneof(false, true))
+          depthwise(norm: oneof(none, batch))
+          global_pool() -> linear(4, bias: oneof(false, true))
+        }
+    """,
+}
+REFUSED = {
+    "an item that was not chosen": "let l = manyof(1, [4, 8])\n network { conv(l[1]) -> classify(2) }",
+    "an item that is not always there": """
+        operator block() {
+          let w = oneof(4, 8)
+          conv(w)
+        }
+        network {
+          repeat oneof(1, 2) { block() }
+          classify(2)
+        }
+        require block.w[1] == 8
+    """,
+    "the most of nothing": """
+        operator block() {
+          let w = oneof(4, 8)
+          conv(w)
+        }
+        network {
+          repeat oneof(0, 1) { block() }
+          classify(2)
+        }
+        require max(block.w) == 8
+    """,
+}
+"""Programs of which the compiler once said something else than they mean."""
+
+
+def whole(body: str) -> str:
+    return f"space s {{\n input 3 x 8 x 8\n {body}\n}}\n"
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_these_programs_mean_what_they_say(name):
+    outcome = compared(whole(EQUAL[name]), 0, network=True)
+    assert outcome.state == "equal", f"{outcome.kind}: {outcome.detail}"
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_these_programs_are_refused(name):
+    outcome = compared(whole(REFUSED[name]), 0)
+    assert outcome.state == "refused", f"{outcome.kind}: {outcome.detail}"
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_programs_mean_what_the_interpreter_says(group):
+    """Accepted or refused, counts, members, costs, extremes, layers, draws, pins, budgets; some are built and run."""
+    share = -(-PROGRAMS // GROUPS)
+    for seed in range(group * share, (group + 1) * share):
+        text = program(Random(seed))
+        outcome = compared(text, seed, network=seed % 20 == 0)
+        assert outcome.state != "differs", f"{outcome.kind}: {outcome.detail}\n{text}"
