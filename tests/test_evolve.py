@@ -6,6 +6,7 @@ import csv
 import gzip
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
@@ -22,8 +23,10 @@ from hypothesis import strategies as st
 import nasdsl
 from nasdsl.cli import main
 from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.sample import Numbering
 from nasdsl.runtime.evolution.candidates import Candidates, Draws
@@ -33,7 +36,7 @@ from nasdsl.runtime.evolution.samplers import find_method
 from nasdsl.runtime.evolution.trial import Memory, Trial
 from nasdsl.runtime.explore import Exploration, explore
 from nasdsl.runtime.functions import FUNCTIONS
-from nasdsl.runtime.known import Table, TableSettings
+from nasdsl.runtime.known import Pattern, Table, TableSettings
 from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.search import Options
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
@@ -586,3 +589,20 @@ def test_training_from_scratch_evaluates(folder: Path) -> None:
         results.append([(trial.proposal, dict(trial.metrics)) for trial in found.trials])
     assert results[0] == results[1]
     assert all(0 <= metrics["top1"] <= 1 for _, metrics in results[0])
+
+
+@given(st.lists(st.sampled_from(["", "|", "-", "ab", "|-"]), min_size=2, max_size=6), st.text("ab|-", max_size=12))
+def test_a_pattern_reads_as_the_regular_expression_that_it_stands_for(between: list[str], text: str) -> None:
+    paths = [f"d{i}" for i in range(len(between) - 1)]
+    decisions = {path: Decision(path, "choice", tuple("abc")) for path in paths}
+    written = between[0] + "".join(f"{{{path}}}{part}" for path, part in zip(paths, between[1:], strict=True))
+    pattern = Pattern(Graph({}, decisions, (), ()), "arch", written)
+    expected = re.fullmatch("(.*?)".join(map(re.escape, between)), text, re.DOTALL)
+    assert pattern._read(text) == (None if expected is None else list(expected.groups()))
+
+
+def test_a_pattern_of_many_paths_takes_no_time_where_it_does_not_fit() -> None:
+    paths = [f"d{i}" for i in range(40)]
+    decisions = {path: Decision(path, "choice", tuple("abc")) for path in paths}
+    pattern = Pattern(Graph({}, decisions, (), ()), "arch", "|".join(f"{{{path}}}" for path in paths) + "!")
+    assert pattern._read("|" * 100_000) is None
