@@ -6,6 +6,7 @@ import csv
 import gzip
 import itertools
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -387,6 +388,24 @@ def test_a_table_that_is_not_there(odds: Any, tmp_path: Path) -> None:
     (tmp_path / "t.csv.gz").write_bytes(b"nothing packed")
     with pytest.raises(RunError, match="cannot be read"):
         Table(odds, tmp_path / "t.csv.gz", TableSettings(file="t.csv.gz"))
+
+
+def test_tables_that_never_end_are_not_read(odds: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdsl.runtime.known.LARGEST", 1 << 20)
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "device.json").symlink_to("/dev/zero")
+    with (tmp_path / "sparse.csv.gz").open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    with gzip.open(tmp_path / "bomb.csv.gz", "wb") as bomb:
+        bomb.write(bytes(1 << 21))
+    for name, message in (
+        ("pipe.csv", "it is a pipe or a device, and no file"),
+        ("device.json", "it is a pipe or a device, and no file"),
+        ("sparse.csv.gz", "it has 1,099,511,627,776 bytes, and at most 1,048,576 are read"),
+        ("bomb.csv.gz", "it unpacks to more than 1,048,576 bytes, and no more are read"),
+    ):
+        with pytest.raises(RunError, match=f"cannot be read: {message}"):
+            Table(odds, tmp_path / name, TableSettings(file=name))
 
 
 def test_nas_bench_201_is_read_by_a_pattern(shared_data: Path) -> None:
