@@ -10,21 +10,20 @@ from types import MappingProxyType
 from typing import Any
 
 from nasdsl.compiler.decision import Decision, runs
-from nasdsl.compiler.diagnostics import suggest
+from nasdsl.compiler.diagnostics import NasdslError, suggest
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.values.expr import evaluate, holds
 from nasdsl.compiler.values.plain import FAULTS
 
 
-class ArchitectureError(ValueError):
+class ArchitectureError(NasdslError, ValueError):
     """Values that are no architecture of a graph. `path` names the decision at fault."""
 
-    def __init__(self, path: str, message: str):
-        super().__init__(path, message)  # what it is made from, so that it can be sent to another process
-        self.path = path
+    code = "architecture"
 
-    def __str__(self) -> str:
-        return str(self.args[1])
+    def __init__(self, path: str, message: str, help: str = ""):
+        super().__init__(message, help)
+        self.path = path
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +47,7 @@ class Architecture(Mapping[str, Any]):
         """
         for path in values:
             if path not in graph.decisions:
-                hint = suggest(path, graph.decisions)
-                raise ArchitectureError(path, f"the space has no decision `{path}`" + (f"; {hint}" if hint else ""))
+                raise ArchitectureError(path, f"the space has no decision `{path}`", suggest(path, graph.decisions))
         found: dict[str, Any] = {}
         for path, decision in graph.decisions.items():
             if not is_present(decision, found):
@@ -196,7 +194,7 @@ def _index(decision: Decision, words: list[Any], word: Any, taken: list[int] | t
     if word in words:
         raise ArchitectureError(decision.path, f"`{decision.path}` has the item {word!r} too often")
     hint = suggest(str(word), map(str, words)) or "its items are " + ", ".join(map(str, words))
-    raise ArchitectureError(decision.path, f"`{decision.path}` has no item {word!r}; {hint}")
+    raise ArchitectureError(decision.path, f"`{decision.path}` has no item {word!r}", hint)
 
 
 def _read_runs(decision: Decision, text: Any) -> tuple[int, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +27,27 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are private
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # an interrupt too leaves nothing behind
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def read_whole(path: Path, most: int) -> bytes:
+    """The bytes of a file. A pipe or a device is none: reading it may wait for ever, or never end.
+
+    Raises:
+        OSError: there is no such file, or it has more than `most` bytes (errno EFBIG).
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
+        data = b"" if found.st_size > most else file.read(most + 1)
+        size = max(found.st_size, len(data))
+        if size > most:
+            raise OSError(errno.EFBIG, f"it has {size:,} bytes, and at most {most:,} are read", str(path))
+        return data
 
 
 def write_text(path: Path, text: str) -> None:

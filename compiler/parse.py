@@ -6,6 +6,7 @@ wrong is put into words in `mistakes.py`.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +15,7 @@ from typing import Any
 
 from nasdsl.compiler import syntax
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
+from nasdsl.compiler.files import read_whole
 from nasdsl.compiler.mistakes import CLOSES, CONTINUES, PARTNER, Mended, Stop, explain, mend, open_brackets, span_of
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.tables import END, LINE_BREAK, tables
@@ -51,24 +53,23 @@ def read(path: Path) -> Source:
     """The text of a file, or a CompileError where there is no text to be had. Line ends become line feeds."""
     name = str(path)
     try:
-        with path.open("rb") as file:
-            raw = file.read(4 * LARGEST_FILE + 1)
+        raw = read_whole(path, 4 * LARGEST_FILE)
     except FileNotFoundError:
         raise error("no-such-file", f"there is no file `{name}`", None) from None
     except IsADirectoryError:
         raise error("not-a-file", f"`{name}` is a folder", None, help="name a `.space` file in it") from None
     except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
+        if getattr(problem, "errno", None) == errno.EFBIG:
+            raise _too_long(name) from None
         reason = getattr(problem, "strerror", None) or str(problem)
-        raise error("unreadable-file", f"`{name}` can't be read: {reason}", None) from None
+        help = "`-` reads standard input" if getattr(problem, "errno", None) == errno.EINVAL else ""
+        raise error("unreadable-file", f"`{name}` can't be read: {reason}", None, help=help) from None
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         line = raw.count(b"\n", 0, problem.start) + 1
-        if len(raw) <= 4 * LARGEST_FILE:
-            raise error(
-                "not-utf8", f"`{name}` is not UTF-8 text: byte {raw[problem.start]:#04x} in line {line}", None
-            ) from None
-        raise _too_long(name) from None
+        message = f"`{name}` is not UTF-8 text: byte {raw[problem.start]:#04x} in line {line}"
+        raise error("not-utf8", message, None) from None
     if len(text) > LARGEST_FILE:
         raise _too_long(name)
     return Source(text.replace("\r\n", "\n").replace("\r", "\n"), name, path)

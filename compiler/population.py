@@ -57,10 +57,15 @@ class Spread(Protocol):
 
 @dataclass(frozen=True)
 class Estimate:
-    """The distribution of a cost in a uniform sample, whose costs are `sample`, ascending."""
+    """The distribution of a cost in a uniform sample, whose costs are `sample`, ascending: int64, or Python's integers
+    where they are too large."""
 
-    sample: NDArray[np.int64]
+    sample: NDArray[Any]
     exact: bool = False
+
+    @cached_property
+    def _rounded(self) -> NDArray[np.float64]:
+        return self.sample.astype(np.float64)
 
     @property
     def error(self) -> float:
@@ -69,11 +74,11 @@ class Estimate:
 
     @property
     def mean(self) -> float:
-        return float(self.sample.mean())
+        return float(self._rounded.mean())
 
     @property
     def std(self) -> float:
-        return float(self.sample.std(ddof=1))
+        return float(self._rounded.std(ddof=1))
 
     def quantile(self, share: float) -> int:
         """The least cost in the sample that at least such a share does not exceed."""
@@ -85,7 +90,7 @@ class Estimate:
 
     def histogram(self, bins: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Edges [bins + 1] of equal bins over the sample, and the share in each [bins]."""
-        counts, edges = np.histogram(self.sample, bins)
+        counts, edges = np.histogram(self._rounded, bins)
         return edges, counts / len(self.sample)
 
 
@@ -151,7 +156,7 @@ class Population:
             with bounded(self.patience):
                 self.diagram = Diagram(graph, self._costs, widest)
         except TooWide as problem:
-            self.why = str(problem)
+            self.why = problem.message
             self._costs = {}
             self.diagram = Diagram(graph, widest=widest)
 
@@ -175,9 +180,9 @@ class Population:
     def evaluator(self) -> Evaluator:
         return Evaluator(self.graph)
 
-    def costs(self, matrix: Matrix, measures: Sequence[str] | None = None) -> NDArray[np.int64]:
-        """[n, measures]: the costs of architectures that are rows of `diagram.encoding`."""
-        found: NDArray[np.int64] = self.evaluator.costs(matrix, self.measures if measures is None else measures)
+    def costs(self, matrix: Matrix, measures: Sequence[str] | None = None) -> NDArray[Any]:
+        """[n, measures]: the costs of architectures that are rows of `diagram.encoding`, as `Evaluator.costs`."""
+        found: NDArray[Any] = self.evaluator.costs(matrix, self.measures if measures is None else measures)
         return found
 
     @cached_property
@@ -215,7 +220,7 @@ class Population:
             if tried >= MOST_TRIED * max(n, 100):
                 raise Infeasible(
                     f"of {tried:,} architectures drawn, {have:,} lie inside the budget: too few to draw {n:,}, and the "
-                    f"space is too tangled to draw inside it directly ({self.why})"
+                    f"space cannot be drawn from inside it directly: {self.why}"
                 )
             matrix = diagram.matrix(diagram.draw(TRIED_AT_ONCE, rng), rng)
             inside = inside_window(self.costs(matrix, measures), [window[name] for name in measures])
@@ -225,7 +230,7 @@ class Population:
         return np.concatenate(found)[:n]
 
     @cached_property
-    def _sample(self) -> NDArray[np.int64]:
+    def _sample(self) -> NDArray[Any]:
         """[SAMPLED, measures]: costs of uniform architectures, where they are not known exactly."""
         rng = np.random.Generator(np.random.PCG64(0))
         matrix = self.diagram.matrix(self.diagram.draw(SAMPLED, rng), rng)
@@ -304,7 +309,7 @@ def joined(one: Window, other: Window) -> dict[str, tuple[float | None, float | 
     return out
 
 
-def inside_window(values: NDArray[np.int64], bounds: Sequence[tuple[float | None, float | None]]) -> NDArray[np.bool_]:
+def inside_window(values: NDArray[Any], bounds: Sequence[tuple[float | None, float | None]]) -> NDArray[np.bool_]:
     """[n]: which rows of costs [n, measures] lie inside."""
     inside = np.ones(len(values), np.bool_)
     for column, (low, high) in zip(values.T, bounds, strict=True):

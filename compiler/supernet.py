@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from nasdsl.compiler import ops
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_node, largest_values
 from nasdsl.compiler.ops.operator import Index
@@ -310,7 +311,8 @@ class Supernet(nn.Module):
         when set to it.
 
         Raises:
-            ValueError: steps share weights, and use parts of them that are not parts of what the largest of them uses.
+            ArgumentError: steps share weights, and use parts of them that are not parts of what the largest of them
+                uses.
         """
         pinned = pin(self.graph, self.active if values is None else values)
         training = self.training
@@ -320,7 +322,7 @@ class Supernet(nn.Module):
                 node, full = pinned.nodes[name], self.settings[name]
                 source, own = self.layers[key_of(node.weight)], setting_of(pinned, node)
                 if own != setting and not _nested(source, full, setting, own):
-                    raise ValueError(
+                    raise ArgumentError(
                         f"`{name}` shares weights with other steps, and they use parts of them that no smaller network "
                         "holds together"
                     )

@@ -13,6 +13,7 @@ from typing import Any
 from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.architecture import canonical
 from nasdsl.compiler.decision import Decision, FixedUnits
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.elaborate.settings import expression
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.files import write_text
@@ -34,7 +35,7 @@ def write_pinned(out: Path, space: Space, values: Mapping[str, Any], name: str, 
     """Writes a result file (`pinned`), which names the space's file as it is seen from where it lies.
 
     Raises:
-        ValueError: the space was not read from a file.
+        ArgumentError: the space was not read from a file.
     """
     write_text(out, pinned(space, values, name, path_from(out.resolve().parent, space), note))
 
@@ -43,11 +44,11 @@ def path_from(folder: Path, space: Space) -> str:
     """The path of a space's file as a file in the folder names it.
 
     Raises:
-        ValueError: the space was not read from a file.
+        ArgumentError: the space was not read from a file.
     """
     path = space.source.path
     if path is None:
-        raise ValueError("a result file names the file of its space, and this space was made from a text")
+        raise ArgumentError("a result file names the file of its space, and this space was made from a text")
     return os.path.relpath(path.resolve(), folder).replace(os.sep, "/")
 
 
@@ -234,10 +235,10 @@ def expanded(space: Space, name: str = "") -> str:
     the scale (`a` the finest) and a running number. Settings sections are left out.
 
     Raises:
-        ValueError: the space still has decisions.
+        ArgumentError: the space still has decisions.
     """
     if space.graph.decisions:
-        raise ValueError(f"`{space.name}` still has decisions, such as `{next(iter(space.graph.decisions))}`")
+        raise ArgumentError(f"`{space.name}` still has decisions, such as `{next(iter(space.graph.decisions))}`")
     shape = space.graph.input.shape
     body = _Straight(space.graph)
     lines = [f"input {shape.channels} x {shape.height} x {shape.width}", ""]

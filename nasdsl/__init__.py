@@ -20,7 +20,7 @@ from typing import Any as _Any
 if TYPE_CHECKING:
     from nasdsl.compiler.architecture import Architecture
     from nasdsl.compiler.count import Count
-    from nasdsl.compiler.diagnostics import CompileError, Diagnostic
+    from nasdsl.compiler.diagnostics import CompileError, Diagnostic, NasdslError
     from nasdsl.compiler.population import Population
     from nasdsl.compiler.space import Space
     from nasdsl.compiler.supernet import Supernet
@@ -30,6 +30,7 @@ __all__ = [
     "CompileError",
     "Count",
     "Diagnostic",
+    "NasdslError",
     "Population",
     "Space",
     "Supernet",
@@ -53,6 +54,7 @@ _CLASSES = {
     "CompileError": "diagnostics",
     "Count": "count",
     "Diagnostic": "diagnostics",
+    "NasdslError": "diagnostics",
     "Population": "population",
     "Space": "space",
     "Supernet": "supernet",
@@ -128,7 +130,7 @@ def save(space: Space, values: _Mapping[str, _Any], path: str | _Path, name: str
     """Writes a result file: the space, named by its file and content, with decisions set to values.
 
     Raises:
-        ValueError: the space was not read from a file.
+        ArgumentError: the space was not read from a file.
     """
     from nasdsl.compiler.write import write_pinned as _write_pinned
 
@@ -139,7 +141,7 @@ def expand(space: Space) -> str:
     """The text of an architecture, every layer written out.
 
     Raises:
-        ValueError: the space still has decisions.
+        ArgumentError: the space still has decisions.
     """
     from nasdsl.compiler.write import expanded as _expanded
 
@@ -201,7 +203,7 @@ def sample(space: Space, n: int = 1, seed: int = 0) -> list[Architecture]:
     The same seed gives the same ones everywhere. For many at once, `population` has arrays.
 
     Raises:
-        ValueError: no architecture meets them.
+        Infeasible: no architecture meets them.
     """
     from nasdsl.compiler.sample import sample as _sample
 
@@ -215,7 +217,7 @@ def population(space: Space) -> Population:
     """All architectures of a space together: their number, distribution of costs and draws, as numpy arrays.
 
     Raises:
-        ValueError: there is no architecture.
+        Infeasible: there is no architecture.
     """
     from nasdsl.compiler.population import Population as _Population
 

@@ -6,17 +6,16 @@ Whatever has `evaluate(architecture, seed) -> {metric: number}` is one (`evoluti
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.diagnostics import cause
 from nasdsl.compiler.space import Space
 from nasdsl.runtime.evolution.objectives import EvaluationError
-from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.functions import FUNCTIONS, find_function
 
 if TYPE_CHECKING:
     from nasdsl.runtime.inherit import Inherited
@@ -24,39 +23,6 @@ if TYPE_CHECKING:
 
 FUNCTION = "value"
 """The metric of a function that gives one number."""
-
-
-def find_function(name: str) -> Callable[..., Any]:
-    """The function `module:function`; the module may lie in the present folder.
-
-    Raises:
-        RunError: there is none.
-    """
-    module, colon, path = name.partition(":")
-    if not colon or not module or not path:
-        raise RunError(f"`{name}` names no function", "write `module:function`, such as `my_module:accuracy`")
-    here = os.getcwd()
-    added = here not in sys.path
-    if added:
-        sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as problem:
-        missing = f"the module `{problem.name}`"
-        by = "" if problem.name == module else f", which `{module}` imports,"
-        raise RunError(
-            f"{missing}{by} is not found", "it is looked for in this folder and where Python looks"
-        ) from None
-    except Exception as problem:
-        raise RunError(f"the module `{module}` cannot be imported: {type(problem).__name__}: {problem}") from problem
-    finally:
-        if added and here in sys.path:
-            sys.path.remove(here)
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
-        raise RunError(f"the module `{module}` has no function `{path}`")
-    return found
 
 
 def numbers(given: Any, where: str) -> dict[str, float]:
@@ -70,8 +36,8 @@ def numbers(given: Any, where: str) -> dict[str, float]:
         if any(isinstance(value, bool | str) for value in metrics.values()):
             raise TypeError
         return {str(name): float(value) for name, value in metrics.items()}
-    except (TypeError, ValueError):
-        raise EvaluationError(f"{where} gave {given!r}, and neither a number nor numbers by name") from None
+    except (TypeError, ValueError, OverflowError):
+        raise EvaluationError(f"{where} gave {reprlib.repr(given)}, and neither a number nor numbers by name") from None
 
 
 class FunctionEvaluator:
@@ -86,13 +52,13 @@ class FunctionEvaluator:
 
     def __init__(self, name: str, space: Space):
         self.name, self.space = name, space
-        self.function = find_function(name)
+        self.function = find_function(name, FUNCTIONS)
 
     def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
         try:
             given = self.function(architecture.to_json(self.space.graph), self.space)
-        except Exception as problem:
-            raise EvaluationError(f"`{self.name}` raised {type(problem).__name__}: {problem}") from problem
+        except (Exception, SystemExit) as problem:  # it is the user's code that runs here
+            raise EvaluationError(f"`{self.name}` raised {cause(problem)}") from problem
         return numbers(given, f"`{self.name}`")
 
 

@@ -5,7 +5,8 @@ Which architecture a row is, is written down in one of three ways:
 
 - nothing: columns have the names of the decisions, as `Encoding.to_table` writes them;
 - `column: arch, pattern: "|{cell.n1[n0].edge}~0|+|..."`: a text, with the paths of decisions in braces;
-- `rows: "module:function"`: a function of a row (a dict of its columns) that gives the decisions by path, as names.
+- `rows: name`: a function of a row (a dict of its columns) that gives the decisions by path, as names. It is an entry
+  point of the group `nasdsl.rows`; on the command line also `--set 'table.rows="module:function"'`.
 
 All columns that hold numbers are metrics. Records within records have names with dots: `metrics.seg.mIoU`.
 """
@@ -13,10 +14,12 @@ All columns that hold numbers are metrics. Records within records have names wit
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import io
 import json
 import re
+import reprlib
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,14 +30,18 @@ from pydantic import Field
 
 from nasdsl.compiler.architecture import Architecture, ArchitectureError
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.diagnostics import suggest
+from nasdsl.compiler.diagnostics import cause, suggest
+from nasdsl.compiler.files import read_whole
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
-from nasdsl.runtime.evaluators import find_function
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.candidates import Rows
 from nasdsl.runtime.evolution.objectives import EvaluationError
-from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.functions import ROWS, find_function
 from nasdsl.runtime.settings import Settings
+
+LARGEST = 1 << 29
+"""Bytes of a table, unpacked."""
 
 
 class TableSettings(Settings):
@@ -44,7 +51,7 @@ class TableSettings(Settings):
         file: a path, from the `.space` file's folder.
         list: in a JSON file that holds a record, under which name the list of rows stands.
         column, pattern: the column with the architecture, and how it is written, with the paths of decisions in braces.
-        rows: `module:function` that gives a row's decisions by path.
+        rows: the function that gives a row's decisions by path (`runtime/functions.py`).
     """
 
     file: str
@@ -74,8 +81,7 @@ class Table:
             try:
                 architecture = Architecture.from_json(space.graph, read(row))
             except (ArchitectureError, RunError) as problem:
-                help = getattr(problem, "help", "")
-                raise RunError(f"{file.name}, row {number}: {problem}", help) from problem
+                raise RunError(f"{file.name}, row {number}: {problem.message}", problem.help) from problem
             if architecture in self.metrics:
                 raise RunError(f"{file.name}, row {number}: an earlier row has the same architecture")
             self.metrics[architecture] = _numbers(row, space.graph)
@@ -97,12 +103,13 @@ class Table:
 def _rows(file: Path, name: str | None) -> Iterator[dict[str, Any]]:
     """The rows as flat records."""
     try:
-        packed = file.read_bytes()
-        text = (gzip.decompress(packed) if file.suffix == ".gz" else packed).decode("utf-8-sig")
+        packed = read_whole(file, LARGEST)
+        text = (_unpacked(packed) if file.suffix == ".gz" else packed).decode("utf-8-sig")
     except FileNotFoundError:
         raise RunError(f"there is no table {file}") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:
-        raise RunError(f"the table {file} cannot be read: {problem}") from None
+        reason = getattr(problem, "strerror", None) or problem
+        raise RunError(f"the table {file} cannot be read: {reason}") from None
     ending = file.with_suffix("").suffix if file.suffix == ".gz" else file.suffix
     if ending == ".csv":
         yield from _csv(file, text)
@@ -111,6 +118,19 @@ def _rows(file: Path, name: str | None) -> Iterator[dict[str, Any]]:
             yield dict(_flat(record, ""))
     else:
         raise RunError(f"{file.name} is no table", "tables end in .csv, .csv.gz, .json or .json.gz")
+
+
+def _unpacked(packed: bytes) -> bytes:
+    """Unpacked by gzip.
+
+    Raises:
+        OSError: it is not packed so, or it is too large.
+    """
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
+        data = stream.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise OSError(errno.EFBIG, f"it unpacks to more than {LARGEST:,} bytes, and no more are read")
+    return data
 
 
 def _csv(file: Path, text: str) -> Iterator[dict[str, Any]]:
@@ -179,15 +199,15 @@ def _reader(space: Space, settings: TableSettings) -> Any:
 
 
 def _by_function(name: str) -> Any:
-    function = find_function(name)
+    function = find_function(name, ROWS)
 
     def read(row: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
             given = function(row)
-        except Exception as problem:
-            raise RunError(f"`{name}` raised {type(problem).__name__}: {problem}") from problem
+        except (Exception, SystemExit) as problem:  # it is the user's code that runs here
+            raise RunError(f"`{name}` raised {cause(problem)}") from problem
         if not isinstance(given, Mapping):
-            raise RunError(f"`{name}` gave {given!r}, and not decisions by path")
+            raise RunError(f"`{name}` gave {reprlib.repr(given)}, and not decisions by path")
         return given
 
     return read
@@ -230,23 +250,37 @@ class Pattern:
         self.graph, self.column, self.text = graph, column, pattern
         self.paths: list[str] = []
         parts = re.split(r"\{([^{}]*)\}", pattern)
-        regular = re.escape(parts[0])
-        for path, behind in zip(parts[1::2], parts[2::2], strict=True):
+        self.between = parts[::2]
+        for path in parts[1::2]:
             if path not in graph.decisions:
                 raise RunError(f"`{{{path}}}` of the pattern is no decision", suggest(path, graph.decisions))
             if path in self.paths:
                 raise RunError(f"`{{{path}}}` stands twice in the pattern")
             self.paths.append(path)
-            regular += "(.*?)" + re.escape(behind)
         if not self.paths:
             raise RunError("the pattern names no decision", "write `{path}` where a decision's value stands")
-        self._regular = re.compile(regular, re.DOTALL)
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         if self.column not in row:
             raise RunError(f"the table has no column `{self.column}`", suggest(self.column, row))
-        found = self._regular.fullmatch(str(row[self.column]))
+        found = self._read(str(row[self.column]))
         if found is None:
             raise RunError(f"`{row[self.column]}` is not written as the pattern `{self.text}`")
-        given = zip(self.paths, found.groups(), strict=True)
+        given = zip(self.paths, found, strict=True)
         return {path: _value(self.graph.decisions[path], text) for path, text in given if text != ""}
+
+    def _read(self, text: str) -> list[str] | None:
+        """What stands in place of each path, each as short as can be; None where the text is of another form. What
+        stands first between two paths ends the first of them: where that leads nowhere, nothing else does."""
+        first, *between, last = self.between
+        if not text.startswith(first):
+            return None
+        out, at = [], len(first)
+        for part in between:
+            end = text.find(part, at)
+            if end < 0:
+                return None
+            out.append(text[at:end])
+            at = end + len(part)
+        end = len(text) - len(last)
+        return [*out, text[at:end]] if at <= end and text.endswith(last) else None

@@ -16,7 +16,7 @@ from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.values.expr import Among, Case, Kept, less
 from nasdsl.compiler.values.plain import Symbol
 from nasdsl.runtime.data.errors import DataError
-from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.errors import RunError
 
 CONV = Among("op", 2, frozenset({0}))
 DECISIONS = [

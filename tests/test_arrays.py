@@ -25,7 +25,9 @@ from nasdsl.compiler.arrays.evaluator import Evaluator
 from nasdsl.compiler.arrays.vector import Program, evaluate_rows
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.engine import cells
 from nasdsl.compiler.engine.cells import cells_of
+from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.values import expr
@@ -234,6 +236,37 @@ def test_what_is_no_value_is_in_no_cell() -> None:
         assert locate(decision, cells, gone).tolist() == [absent]
         with pytest.raises(ValueError, match="no value in cell"):
             Inside(decision, cells).draw(np.asarray([len(cells)]), np.random.default_rng(0))
+
+
+def test_wide_units_are_read_and_counted_as_narrow_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expressions that take all that there is: faults, fractions, floats, truth values."""
+    n = 97
+    decision, kept = Decision("u", "units", range(n)), Kept("u", n)
+    rounded = Apply("mul", (8, Apply("floor", (Apply("add", (Apply("mul", (Fraction(1, 8), kept)), Fraction(1, 2))),))))
+    atoms = [rounded, Apply("div", (12, kept)), less(40, kept), Apply("pow", (kept, 15)), Apply("mul", (0.1, kept))]
+    for own in ([rounded], [less(3, rounded)], atoms, [Apply("mod", (kept, 3)), Apply("eq", (kept, 40))]):
+        cost = [Apply("mul", (-3, Apply("mod", (kept, 7)))), rounded]
+        wide, read = cells_of(decision, own, cost, max)
+        with monkeypatch.context() as narrow:
+            narrow.setattr(cells, "WIDE", n + 1)
+            narrow.setattr(cells, "FEW", n + 2)  # binomial coefficients one by one
+            plain, expected = cells_of(decision, own, cost, max)
+            sizes = [cell.count for cell in plain]
+        assert [list(map(type, column)) for column in read] == [list(map(type, column)) for column in expected]
+        assert read == expected and [cell.count for cell in wide] == sizes and sum(sizes) == 1 << n
+        assert [(c.whole, c.members, c.cost) for c in wide] == [(c.whole, c.members, c.cost) for c in plain]
+
+
+def test_very_many_units_take_no_time_and_are_not_counted_at_any_price() -> None:
+    n = 1_000_000
+    decision, kept = Decision("u", "units", range(n)), Kept("u", n)
+    found, _ = cells_of(decision, [less(n // 2, kept)])
+    assert [cell.members for cell in found] == [[(0, n // 2 - 1), (n // 2, n // 2)], [(n // 2 + 1, n)]]
+    fine, _ = cells_of(decision, [Apply("floordiv", (kept, 100))])
+    with pytest.raises(TooWide, match=r"`u` of 1,000,000 units is too tangled"):
+        _ = fine[0].count
+    with bounded(10), pytest.raises(TooWide):
+        cells_of(decision, [Apply("floordiv", (kept, 100))])
 
 
 def test_many_units_are_drawn_as_they_are_counted() -> None:

@@ -833,9 +833,14 @@ space broken {
             "the heads do not divide the value channels for every choice",
             "`local_attention.value: 1/16`",
         ),
-        ("axial_attention(16, value: 0)", "0", "value lies above 0", ""),
-        ("axial_attention(16, qk: oneof(0, 1))", "oneof(0, 1)", "qk lies above 0", "`axial_attention.qk: 0`"),
-        ("local_attention(16, qk: -1)", "-1", "qk lies between 0 and 64, and this is -1", ""),
+        ("axial_attention(16, value: 0)", "0", "`value` needs a number above 0", ""),
+        (
+            "axial_attention(16, qk: oneof(0, 1))",
+            "oneof(0, 1)",
+            "`qk` needs a number above 0",
+            "`axial_attention.qk: 0`",
+        ),
+        ("local_attention(16, qk: -1)", "-1", "`qk` needs a number above 0 and at most 64", ""),
         ("local_attention(16, position: oneof(none, shared))", "oneof(none, shared)", "position cannot be chosen", ""),
         (
             "repeat 2 { local_attention(16, heads: oneof(2, 4), value: oneof(1/2, 1), share: weights) -> conv(16) }",

@@ -7,7 +7,9 @@ import gzip
 import itertools
 import json
 from collections import Counter
+from collections.abc import Mapping
 from fractions import Fraction
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +22,20 @@ from hypothesis import strategies as st
 import nasdsl
 from nasdsl.cli import main
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.diagnostics import CompileError
+from nasdsl.compiler.diagnostics import CompileError, NasdslError
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.sample import Numbering
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.candidates import Candidates, Draws
 from nasdsl.runtime.evolution.loop import Search
 from nasdsl.runtime.evolution.objectives import Objectives, crowding, front, hypervolume, order, ranks
 from nasdsl.runtime.evolution.samplers import find_method
 from nasdsl.runtime.evolution.trial import Memory, Trial
 from nasdsl.runtime.explore import Exploration, explore
+from nasdsl.runtime.functions import FUNCTIONS
 from nasdsl.runtime.known import Table, TableSettings
-from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.search import Options
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
 from tests.enumeration import assignments, frozen, proportional
@@ -190,7 +194,7 @@ def test_random_draws_follow_their_law_inside_a_budget(odds: Any, draws: Draws, 
 
 
 def test_nothing_inside_a_budget_is_told(odds: Any) -> None:
-    with pytest.raises(ValueError, match="no architecture has macs"):
+    with pytest.raises(Infeasible, match="no architecture has macs"):
         Candidates(odds.graph, {"macs": (None, 10)})
 
 
@@ -364,7 +368,8 @@ def test_a_pattern_says_how_a_table_writes_architectures(tmp_path: Path) -> None
         ("x\n1\n", {"column": "x", "pattern": "y"}, "names no decision"),
         ("x\n1\n", {"column": "x"}, "go together"),
         ("x\n1\n", {"rows": "json:nothing"}, "has no function `nothing`"),
-        ("x\n1\n", {"rows": "json"}, "names no function"),
+        ("x\n1\n", {"rows": "json:"}, "names no function"),
+        ("x\n1\n", {"rows": "json"}, "no function that is installed in `nasdsl.rows`"),
         ("x\n1\n", {"rows": "no_such_module:f"}, "`no_such_module` is not found"),
     ],
 )
@@ -413,15 +418,21 @@ def words(architecture, space):
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     name = f"functions_{tmp_path.name}".replace("-", "_")
     (tmp_path / f"{name}.py").write_text(FUNCTION)
-    section = f'  search evolve {{ function: "{name}:cost", maximise: worth, trials: 12, population: 4 }}\n}}\n'
+    section = "  search evolve { maximise: worth, trials: 12, population: 4 }\n}\n"
     (tmp_path / "odds.space").write_text(SPACE.rstrip().removesuffix("}") + section)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NASDSL_TRACEBACK", "1")
     return tmp_path
 
 
-def run(folder: Path, name: str = "found", **options: Any) -> Exploration:
-    return explore(read(folder / "odds.space"), folder / f"{name}.space", Options(run=folder / name, **options))
+def function_of(folder: Path, name: str) -> str:
+    return f"{next(folder.glob('functions_*.py')).stem}:{name}"
+
+
+def run(folder: Path, name: str = "found", overrides: Mapping[str, Any] | None = None, **options: Any) -> Exploration:
+    settings = {"function": function_of(folder, "cost"), **(overrides or {})}
+    options |= {"run": folder / name, "overrides": settings}
+    return explore(read(folder / "odds.space"), folder / f"{name}.space", Options(**options))
 
 
 def test_the_result_file_is_the_best_trial(folder: Path) -> None:
@@ -452,23 +463,79 @@ def test_more_trials_go_on_and_other_settings_are_refused(folder: Path) -> None:
     first = run(folder)
     more = run(folder, overrides={"trials": 20})
     assert [t.proposal for t in more.trials][:12] == [t.proposal for t in first.trials] and len(more.trials) == 20
-    with pytest.raises(RunError, match=r"started with another population \(4, now 5\)$"):
+    with pytest.raises(RunError, match=r"(?m)started with another population \(4, now 5\)$"):
         run(folder, overrides={"population": 5})
-    with pytest.raises(RunError, match=r"started with another seed \(0, now 1\)$"):
+    with pytest.raises(RunError, match=r"(?m)started with another seed \(0, now 1\)$"):
         run(folder, seed=1)
     assert len(run(folder, seed=1, fresh=True).trials) == 12
     text = (folder / "odds.space").read_text()
     (folder / "odds.space").write_text(text.replace("conv(4)", "conv(8)"))
-    with pytest.raises(RunError, match=r"started with another space$"):
+    with pytest.raises(RunError, match=r"(?m)started with another space$"):
         run(folder, seed=1)
 
 
 def test_a_function_that_raises_stops_the_search(folder: Path) -> None:
-    name = next(folder.glob("functions_*.py")).stem
     with pytest.raises(RunError, match=r"trial 0 cannot be evaluated: `.*:broken` raised ZeroDivisionError: out of"):
-        run(folder, overrides={"function": f"{name}:broken"})
+        run(folder, overrides={"function": function_of(folder, "broken")})
     with pytest.raises(RunError, match="gave 'good', and neither a number"):
-        run(folder, "other", overrides={"function": f"{name}:words"})
+        run(folder, "other", overrides={"function": function_of(folder, "words")})
+
+
+@pytest.mark.parametrize(
+    ("settings", "word", "help"),
+    [
+        ('table: { file: "t.csv", rows: "canary:touch" }', '"canary:touch"', "--set 'table.rows=\"canary:touch\"'"),
+        ('table: { file: "t.csv", rows: "canary:os.system" }', '"canary:os.system"', "nasdsl.rows"),
+        ('function: "canary:touch"', '"canary:touch"', "--function canary:touch"),
+        ('function: "canary:touch", storage: "sqlite:///elsewhere.db"', '"canary:touch"', "nasdsl.functions"),
+        ('storage: "sqlite:///elsewhere.db"', '"sqlite:///elsewhere.db"', "--storage sqlite:///elsewhere.db"),
+    ],
+)
+def test_a_file_runs_no_code_and_chooses_no_database(folder: Path, settings: str, word: str, help: str) -> None:
+    (folder / "canary.py").write_text("import os, pathlib\ntouch = lambda *_: pathlib.Path('ran').touch()\ntouch()\n")
+    (folder / "t.csv").write_text("touch ran,acc\n1,2\n")
+    section = f"  search evolve {{ maximise: acc, trials: 2, {settings} }}\n}}\n"
+    (folder / "evil.space").write_text(SPACE.rstrip().removesuffix("}") + section)
+    for run_of in ("found", "again"):  # also where a run has begun
+        with pytest.raises(CompileError) as refused:
+            explore(read(folder / "evil.space"), folder / "evil_found.space", Options(run=folder / run_of))
+        (told,) = refused.value.diagnostics
+        assert told.span is not None and told.span.text == word and help in told.help
+    assert not (folder / "ran").exists() and not list(folder.glob("*.db"))
+
+
+def test_what_the_command_line_says_goes_before_what_a_file_may_not(folder: Path) -> None:
+    text = (folder / "odds.space").read_text()
+    (folder / "odds.space").write_text(text.replace("maximise:", 'function: "canary:touch", maximise:'))
+    assert len(run(folder).trials) == 12
+
+
+def test_a_file_names_functions_that_are_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("worth_of_mine", function_of(folder, "cost"), FUNCTIONS)
+    monkeypatch.setattr("nasdsl.runtime.functions.entry_points", lambda group: [point] if group == FUNCTIONS else [])
+    monkeypatch.syspath_prepend(folder)
+    typed = run(folder).trials
+    text = (folder / "odds.space").read_text()
+    (folder / "odds.space").write_text(text.replace("maximise:", "function: worth_of_mine, maximise:"))
+    named = run(folder, "named", overrides={"function": "worth_of_mine"}).trials
+    assert [(trial.proposal, trial.metrics) for trial in named] == [(trial.proposal, trial.metrics) for trial in typed]
+    options = Options(run=folder / "unnamed")
+    found = explore(read(folder / "odds.space"), folder / "unnamed.space", options)
+    assert [trial.proposal for trial in found.trials] == [trial.proposal for trial in typed]
+    with pytest.raises(RunError, match=r"`worth_of_mind` is no function that is installed in `nasdsl\.functions`"):
+        run(folder, "other", overrides={"function": "worth_of_mind"})
+
+
+def test_rows_are_read_by_a_function_that_is_typed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = elaborate(read(folder / "odds.space"))
+    numbering = Numbering(space.graph)
+    found = [numbering.unrank(i).to_json(space.graph) for i in range(6)]
+    lines = ["number,acc", *(f"{i},{i * i}" for i in range(len(found)))]
+    (folder / "t.csv").write_text("\n".join(lines) + "\n")
+    (folder / "reading.py").write_text(f"FOUND = {found!r}\ndef row(row):\n    return FOUND[int(row['number'])]\n")
+    command = ["search", "odds.space", "--out", "best.space", "--set", "maximise=acc", "--table", "t.csv"]
+    assert main([*command, "--set", 'table.rows="reading:row"', "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["acc"] == 25
 
 
 @pytest.mark.parametrize(
@@ -485,13 +552,14 @@ def test_a_function_that_raises_stops_the_search(folder: Path) -> None:
     ],
 )
 def test_settings_with_mistakes(folder: Path, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(CompileError, match=message):
+    with pytest.raises(NasdslError, match=message):
         run(folder, overrides=settings)
     assert not (folder / "found").exists()
 
 
 def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["search", "odds.space", "--out", "best.space", "--trials", "8", "--budget", "params <= 900"]
+    command += ["--function", function_of(folder, "cost")]
     assert main([*command, "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["trials"] == 8 and told["params"] <= 900

@@ -26,8 +26,9 @@ from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.layers import attend
 from nasdsl.compiler.layers.mixconv import MixConv
 from nasdsl.compiler.layers.transformer import LightTransformer
-from nasdsl.compiler.ops import CATALOGUE, PluginError, find, plugins, signature
+from nasdsl.compiler.ops import CATALOGUE, find, plugins, signature
 from nasdsl.compiler.ops.operator import REQUIRED, Cost, Operator, ShapeProblem
+from nasdsl.compiler.plugins import PluginError
 from nasdsl.compiler.values.expr import Case, Expr, Kept, decisions_of, evaluate, terms
 from nasdsl.compiler.values.plain import Symbol
 

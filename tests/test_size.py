@@ -188,3 +188,40 @@ def test_an_estimate_says_so(file: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert "estimated from" in out
     assert "?" in out
     assert "without proof" in out
+
+
+@pytest.mark.parametrize("width", [1_000_000, 10_000_000])  # costs beyond 2^53, and beyond 2^63
+def test_costs_too_large_for_floating_point_are_exact_or_said_to_be_estimates(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nasdsl.compiler.population.SAMPLED", 2_000)
+    body = f"repeat oneof(1, 2, 3) {{ conv(oneof(8, {width}), kernel: oneof(1, 3)) }}\n classify(classes: 2)"
+    Path("b.space").write_text(f"space b {{\n input 3 x 256 x 256\n network {{\n {body}\n }}\n}}\n")
+    space = nasdsl.load("b.space")
+    costs = [cost_of(space.graph, one)["macs"] for one in sample_all(space)]
+    assert main(["cost", "b.space", "--format", "json", "--svg", "b.svg"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert max(costs) > 1 << 53 and not told["exact"]
+    for word, end in (("least", min), ("greatest", max)):
+        found = told["macs"][word]
+        assert found["proven"] and found["value"] == end(costs)
+        assert cost_of(space.graph, Architecture.from_json(space.graph, found["architecture"]))["macs"] == end(costs)
+    mean = sum(costs) / len(costs)
+    assert abs(told["macs"]["mean"] - mean) < 5 * told["macs"]["error"]
+    assert set(told["macs"]["quantiles"].values()) <= set(costs)
+    assert ElementTree.parse("b.svg").getroot() is not None
+    middle = sorted(costs)[len(costs) // 2]
+    assert main(["sample", "b.space", "-n", "50", "--budget", f"macs <= {middle}", "--format", "json"]) == 0
+    for drawn in json.loads(capsys.readouterr().out)["architectures"]:
+        values = Architecture.from_json(space.graph, drawn["architecture"])
+        assert drawn["costs"] == cost_of(space.graph, values) and drawn["costs"]["macs"] <= middle
+    assert main(["cost", "b.space"]) == 0
+    assert "costs of all architectures are exact up to 9,007,199,254,740,992" in capsys.readouterr().out
+    for rest in (["count", "b.space"], ["check", "b.space"], ["draw", "b.space", "-o", "drawn.svg"]):
+        assert main(rest) == 0
+
+
+def sample_all(space: nasdsl.Space) -> list[Architecture]:
+    numbering = Numbering(space.graph)
+    return [numbering.unrank(number) for number in range(nasdsl.count(space).total)]

@@ -38,8 +38,8 @@ def arguments(function: Function, count: int, data: st.DataObject) -> list[Case]
         items = TRUTHS if function.kind_taken(place) == "truth" else NUMBERS
         if function.name == "gcd":
             items = st.integers(-9, 9)
-        drawn = data.draw(st.lists(items, min_size=3, max_size=3).map(lambda drawn: sorted(drawn)))
-        out.append(Case(f"d{place}", tuple(drawn)))
+        drawn: list[Any] = data.draw(st.lists(items, min_size=3, max_size=3))
+        out.append(Case(f"d{place}", tuple(sorted(drawn))))
     return out
 
 

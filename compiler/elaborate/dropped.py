@@ -79,7 +79,7 @@ def _number(lost: list[tuple[LeftOut, Requirement]], graph: Graph) -> str:
 def _never_read(graph: Graph) -> Iterator[Diagnostic]:
     """Layers that lead to no output, told once for each place in the text."""
     reached = set(graph.outputs)
-    for node in reversed(graph.nodes.values()):
+    for node in reversed(tuple(graph.nodes.values())):
         if node.name in reached:
             reached.update(edge.source for edge in node.inputs)
     users = graph.users()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from nasdsl.compiler.elaborate.frame import Binding, Broken, Builder, Frame, Obl
 from nasdsl.compiler.elaborate.functions import FUNCTIONS
 from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.elaborate.pins import resolve_pins
-from nasdsl.compiler.elaborate.resolve import MOST_FOUND, NETWORKS, SLOTS, misspelt, resolve, unused, walk
+from nasdsl.compiler.elaborate.resolve import MOST_FOUND, NETWORKS, SLOTS, misspelt, resolve, unused, walk, words_in
 from nasdsl.compiler.elaborate.settings import expression, read_section
 from nasdsl.compiler.elaborate.steps import apply, or_else, run_body, run_let, run_require, try_labelled, try_let
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
@@ -45,6 +47,10 @@ class _File:
     tree: syntax.File
 
 
+LONGEST_CHAIN = 1_000
+"""Spaces that are made from each other."""
+
+
 class _Files:
     """The file asked for and all that it uses, each once."""
 
@@ -53,6 +59,16 @@ class _Files:
         self.spaces: dict[str, tuple[syntax.Space | syntax.Derived, _File]] = {}
         self.definitions: list[syntax.Let | syntax.Operator | syntax.Fusion] = []
         self._add(source, ())
+
+    @property
+    def own(self) -> list[syntax.Space | syntax.Derived]:
+        """The spaces that the file asked for defines itself, in order."""
+        return [item for item in self.files[0].tree.items if isinstance(item, syntax.Space | syntax.Derived)]
+
+    @cached_property
+    def words(self) -> Counter[str]:
+        """How often each name stands in any of the files."""
+        return words_in(file.tree for file in self.files)
 
     def _add(self, source: Source, chain: tuple[Path, ...]) -> None:
         file = _File(source, parse(source))
@@ -109,12 +125,21 @@ def elaborate(source: Source, name: str | None = None, defines: Mapping[str, str
     Raises:
         CompileError: with every independent mistake that was found.
     """
+    return _elaborated(_Files(source), name, defines)
+
+
+def elaborate_all(source: Source, defines: Mapping[str, str] | None = None) -> Iterator[Space]:
+    """The spaces that a file itself defines, one after the other; as `elaborate`, but the text is read once."""
     files = _Files(source)
-    own = [item for item in files.files[0].tree.items if isinstance(item, syntax.Space | syntax.Derived)]
+    for item in files.own:
+        yield _elaborated(files, item.name.name, defines)
+
+
+def _elaborated(files: _Files, name: str | None, defines: Mapping[str, str] | None) -> Space:
     if name is None:
-        if not own:
+        if not files.own:
             raise error("no-space", "the file defines no space", None, help="write `space name { ... }`")
-        name = own[0].name.name
+        name = files.own[0].name.name
     if name not in files.spaces:
         raise error("unknown-space", f"the file defines no space named `{name}`", None, help=near(name, files.spaces))
     chain = _chain(name, files)
@@ -127,13 +152,18 @@ def elaborate(source: Source, name: str | None = None, defines: Mapping[str, str
 def _chain(name: str, files: _Files) -> list[syntax.Space | syntax.Derived]:
     """The spaces that lead to `name`, the written-out one first."""
     out: list[syntax.Space | syntax.Derived] = []
+    seen: set[str] = set()
     span: Span | None = None
     while True:
         if name not in files.spaces:
             raise error("unknown-space", f"no space named `{name}`", span, "not found", help=near(name, files.spaces))
         item, _ = files.spaces[name]
-        if item in out:
+        if name in seen:
             raise error("use-circle", f"the space `{name}` is made from itself", item.name.span)
+        if len(out) == LONGEST_CHAIN:
+            message = f"spaces are made from each other more than {LONGEST_CHAIN:,} deep"
+            raise error("derived-depth", message, out[0].name.span)
+        seen.add(name)
         out.append(item)
         if isinstance(item, syntax.Space):
             return out[::-1]
@@ -199,7 +229,6 @@ class _Program:
             with bounded(PROOF):
                 self._attempt(self._check_pinned, whole, graph, places)
             self._stop_on_errors()
-        trees = [file.tree for file in self.files.files]
         warnings = [d for d in self.builder.diagnostics if d.severity == "warning"]
         return Space(
             name=self.name,
@@ -209,7 +238,7 @@ class _Program:
             overrides=self.defines,
             sections=sections,
             base=self.base.name.name,
-            warnings=(*warnings, *unused(self.base, trees)),
+            warnings=(*warnings, *unused(self.base, self.files.words)),
             whole=whole,
             pins=values,
             declaration=self.files.spaces[self.name][0],

@@ -818,11 +818,13 @@ def _kind(node: syntax.Node) -> str:
     return names[type(node)]
 
 
-def unused(space: syntax.Space, trees: Iterable[syntax.Node]) -> Iterator[Diagnostic]:
-    """Warnings about a space's own `let`s and parameters whose name stands nowhere else in any of the files."""
-    counted: Counter[str] = Counter()
-    for tree in trees:
-        counted.update(node.name for node in walk(tree) if isinstance(node, syntax.Name))
+def words_in(trees: Iterable[syntax.Node]) -> Counter[str]:
+    """How often each name stands in some trees."""
+    return Counter(node.name for tree in trees for node in walk(tree) if isinstance(node, syntax.Name))
+
+
+def unused(space: syntax.Space, counted: Mapping[str, int]) -> Iterator[Diagnostic]:
+    """Warnings about a space's own `let`s and parameters whose name stands once in all files."""
     for item in space.body:
         if (
             isinstance(item, syntax.Let | syntax.Param)

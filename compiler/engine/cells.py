@@ -6,14 +6,18 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.engine.limits import TooWide
+from nasdsl.compiler.engine.limits import TooWide, spend
 from nasdsl.compiler.values.expr import Apply, Expr, Has, Kept, Slot, Value, value_at
 from nasdsl.compiler.values.plain import ABSENT, FAULT
 
 MOST_PATTERNS = 40_000  # of one subset or order
+MOST_BITS = 1 << 32  # of the sizes of all cells of one decision
+WIDE = 64  # units of which expressions are evaluated for all widths at once
+FEW = 16  # binomial coefficients that are worked out one by one
 
 
 @dataclass(frozen=True)
@@ -34,16 +38,29 @@ class Cell:
     """Values of one decision that no factor tells apart.
 
     Attributes:
-        count: how many.
-        value: one of them, the best where there is a cost; ABSENT in the cell of absence.
+        value: one of them, the best where there is a cost; ABSENT in the cell of absence. Of units those that are kept
+            may be a range.
         members: options of a choice, intervals (first, last) of kept counts of units, or Patterns.
         cost: of the best value.
+        size: how many values, or what tells.
     """
 
-    count: int
     value: Any
     members: Any
     cost: Any = 0
+    size: int | Callable[[], int] = 1
+
+    @property
+    def whole(self) -> Any:
+        """The value as architectures have it."""
+        return tuple(self.value) if isinstance(self.value, range) else self.value
+
+    @property
+    def count(self) -> int:
+        """How many values. Of wide units that takes long to say, and few ask."""
+        if not isinstance(self.size, int):
+            self.size = self.size()
+        return self.size
 
 
 def _mentioned(values: Iterable[Value], kind: type[Expr]) -> list[Any]:
@@ -198,31 +215,49 @@ def cells_of(
     """The cells of a decision, that of absence last where it can be absent, and the value of each atom in each cell."""
     found: dict[tuple[Any, ...], Cell] = {}
     whole = _template(decision, (*atoms, *costs))
+    read = _reader(decision, atoms, costs)
     for value, member, count in _candidates(decision, atoms, costs, whole):
-        here = {decision.path: value}
-        key = tuple([value_at(atom, here) for atom in atoms])
-        cost = _cost_of(costs, here)
+        key, cost = read(value)
         cell = found.get(key)
         if cell is None:
-            cell = found[key] = Cell(0, value, [], cost)
+            cell = found[key] = Cell(value, [], cost, 0)
         elif better is not None and _improves(cost, cell.cost, better):
             cell.value, cell.cost = value, cost
-        cell.count += count
+        cell.size = cell.count + count
         if member is not None:
             cell.members.append(member)
     out = list(found.values())
     if decision.kind == "units":
-        _count_units(decision.n, out)
+        _count_units(decision, out)
     elif decision.kind in ("subset", "order"):
         for cell in out:
             cell.members = Patterns(whole.mentioned, whole.kinds, tuple(cell.members))
     table = [list(column) for column in zip(*found, strict=True)] if atoms else []
     if decision.present is not True:
-        out.append(Cell(1, ABSENT, ()))
+        out.append(Cell(ABSENT, ()))
         for column, atom in zip(table, atoms, strict=True):
             column.append(value_at(atom, {}))
         out[-1].cost = _cost_of(costs, {})
     return out, table
+
+
+def _reader(
+    decision: Decision, atoms: Sequence[Value], costs: Sequence[Value]
+) -> Callable[[Any], tuple[tuple[Any, ...], Any]]:
+    """Of a value of a decision what each atom comes to, and the cost."""
+    if decision.kind == "units" and decision.n >= WIDE:
+        from nasdsl.compiler.engine.widths import at_widths  # brings numpy, which few checks need
+
+        spend(decision.n // 8)
+        columns = at_widths(decision.n, (*atoms, *costs))
+        own, charged = columns[: len(atoms)], columns[len(atoms) :]
+        return lambda kept: (tuple([c[len(kept)] for c in own]), _sum([c[len(kept)] for c in charged]))
+
+    def read(value: Any) -> tuple[tuple[Any, ...], Any]:
+        here = {decision.path: value}
+        return tuple([value_at(atom, here) for atom in atoms]), _cost_of(costs, here)
+
+    return read
 
 
 def _improves(cost: Any, known: Any, better: Callable[[Any, Any], Any]) -> bool:
@@ -230,9 +265,12 @@ def _improves(cost: Any, known: Any, better: Callable[[Any, Any], Any]) -> bool:
 
 
 def _cost_of(costs: Sequence[Value], here: Mapping[str, Any]) -> Any:
+    return _sum([value_at(term, here) for term in costs])
+
+
+def _sum(values: Sequence[Any]) -> Any:
     total: Any = 0
-    for term in costs:
-        value = value_at(term, here)
+    for value in values:
         if value is FAULT:
             return FAULT
         if value is not ABSENT:
@@ -253,7 +291,7 @@ def ends_of_cells(
     values: list[dict[str, Any]] = []
     for cell in cells:
         if cell.value is not ABSENT and decision.kind == "units":
-            cell.value = tuple(range(end(k for interval in cell.members for k in interval)))
+            cell.value = range(end(k for interval in cell.members for k in interval))
         elif cell.value is not ABSENT:
             cell.value = end(cell.members)
         values.append({} if cell.value is ABSENT else {decision.path: cell.value})
@@ -261,16 +299,50 @@ def ends_of_cells(
     return cells, table + [[value_at(atom, here) for here in values] for atom in charged]
 
 
-def _count_units(n: int, cells: list[Cell]) -> None:
-    """Sizes of the cells; that of the widest one is what the others leave of 2^n."""
-    widest = max(cells, key=lambda cell: sum(last - first for first, last in cell.members) + len(cell.members))
-    rest = 1 << n
-    for cell in cells:
-        cell.value = tuple(cell.value)
-        if cell is not widest:
-            cell.count = sum(math.comb(n, k) for first, last in cell.members for k in range(first, last + 1))
-            rest -= cell.count
-    widest.count = rest
+def _count_units(decision: Decision, cells: list[Cell]) -> None:
+    """Sizes of the cells, worked out together when the first is asked for."""
+    sizes: list[int] = []
+
+    def size(number: int) -> int:
+        if not sizes:
+            sizes.extend(_sizes(decision, cells))
+        return sizes[number]
+
+    for number, cell in enumerate(cells):
+        cell.size = partial(size, number)
+
+
+def _sizes(decision: Decision, cells: list[Cell]) -> list[int]:
+    """How many subsets of n units each cell has; that of the widest one is what the others leave of 2^n.
+
+    Raises:
+        TooWide: the numbers alone would take too much.
+    """
+    n = decision.n
+    spend(n * min(len(cells), n) >> 16)
+    if n * len(cells) > MOST_BITS:
+        raise TooWide(f"`{decision.path}` of {n:,} units", n * len(cells), MOST_BITS, (decision.path,))
+    widths = [sum(last - first + 1 for first, last in cell.members) for cell in cells]
+    widest = widths.index(max(widths))
+    sizes = [0] * len(cells)
+    if sum(widths) - widths[widest] < FEW:
+        for number, cell in enumerate(cells):
+            if number != widest:
+                sizes[number] = sum(math.comb(n, k) for first, last in cell.members for k in range(first, last + 1))
+    else:
+        of = {
+            k: number
+            for number, cell in enumerate(cells)
+            for first, last in cell.members
+            for k in range(first, last + 1)
+        }
+        choose = 1
+        for k in range(n + 1):  # each from the one before: from nothing, a number takes as long as all of them so
+            sizes[of[k]] += choose
+            choose = choose * (n - k) // (k + 1)
+        sizes[widest] = 0
+    sizes[widest] = (1 << n) - sum(sizes)
+    return sizes
 
 
 def structure(value: Value) -> Any:

@@ -101,7 +101,7 @@ class Elimination:
         out: dict[str, Any] = {}
         for variable, number in zip(self.network.variables, cells, strict=True):
             if variable.decision is not None and variable.cells[number].value is not ABSENT:
-                out[variable.name] = variable.cells[number].value
+                out[variable.name] = variable.cells[number].whole
         return out
 
 

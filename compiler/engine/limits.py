@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from nasdsl.compiler.diagnostics import NasdslError
+
 WIDEST = 1 << 20  # the largest table that is ever made
+EXACT = 1 << 53  # floating point holds every integer up to this one
 
 
 _ENTRIES_LEFT: ContextVar[list[int] | None] = ContextVar("_ENTRIES_LEFT", default=None)
@@ -39,17 +42,38 @@ def spend(entries: int) -> None:
             raise TooWide("the space", entries, 0)
 
 
-class TooWide(Exception):
+class TooWide(NasdslError):
     """The exact answer needs a table of more than `limit` entries: up to `width`, over the decisions at `paths`."""
+
+    code = "too-wide"
 
     def __init__(self, what: str, width: int, limit: int, paths: Sequence[str] = ()):
         self.what, self.width, self.limit, self.paths = what, width, limit, tuple(paths)
         size = f"{width:,}" if width < 10**18 else f"2^{width.bit_length() - 1}"
-        super().__init__(f"{what} is too tangled for the exact answer: a table of {size} entries, more than {limit:,}")
+        super().__init__(
+            f"{what} is too tangled for the exact answer: a table of {size} entries, more than {limit:,}",
+            "fewer decisions in one requirement keep it exact",
+        )
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return TooWide, (self.what, self.width, self.limit, self.paths)  # to another process
+
+class TooCostly(TooWide):
+    """Costs so large that sums over all architectures would not be exact."""
+
+    def __init__(self, cost: int):
+        self.cost = cost
+        NasdslError.__init__(
+            self,
+            f"a cost may come to {told(cost)}, and costs of all architectures are exact up to {told(EXACT)}",
+            "are all sizes and widths as they are meant?",
+        )
 
 
-class Infeasible(ValueError):
+def told(number: int) -> str:
+    """A number in full, or how large it is."""
+    return f"{number:,}" if abs(number) < 10**18 else f"{number:.2e}" if abs(number) < 10**300 else "more than 1e300"
+
+
+class Infeasible(NasdslError):
     """No architecture meets all requirements."""
+
+    code = "no-architecture"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -18,25 +18,54 @@ Known = Mapping[str, frozenset[int]]
 class Bounds:
     """Intervals of values, where some options of choices are known to be out. False is less than True.
 
-    Parts that values share are looked at once: the sizes of deep networks are made of few parts, used over and over.
+    What is found is kept, on the expressions themselves where nothing is known: the sizes of deep networks are made of
+    few parts, used over and over.
     """
 
     def __init__(self, known: Known = MappingProxyType({})) -> None:
         self.known = known
-        self.found: dict[int, tuple[Expr, Interval | None]] = {}  # the expression stays alive, its identity its own
+        self._found: dict[int, tuple[Expr, Interval | None]] = {}  # the expression stays alive, its identity its own
 
     def of(self, value: Value) -> Interval | None:
         """Plain values of the same form, twice the first possible one of what has no order; None where not known."""
+        stack = list(_expressions(value))
+        while stack:  # no recursion: a running width is as deep as the network
+            top = stack[-1]
+            pending = [part for part in _expressions(self._parts(top)) if not self._is_known(part)]
+            if pending and not self._is_known(top):
+                stack += pending
+                continue
+            stack.pop()
+            if not self._is_known(top):
+                self._keep(top, self._of(top))
+        return self._span_of(value)
+
+    def _is_known(self, value: Expr) -> bool:
+        return id(value) in self._found if self.known else "interval" in value.__dict__
+
+    def _keep(self, value: Expr, interval: Interval | None) -> None:
+        if self.known:
+            self._found[id(value)] = (value, interval)
+        else:
+            value.__dict__["interval"] = interval
+
+    def _span_of(self, value: Value) -> Interval | None:
+        """Of a value all of whose expressions are known."""
         if isinstance(value, tuple):
-            pairs = [self.of(item) for item in value]
+            pairs = [self._span_of(item) for item in value]
             if any(pair is None for pair in pairs):
                 return None
             return tuple([pair[0] for pair in pairs if pair]), tuple([pair[1] for pair in pairs if pair])
         if not isinstance(value, Expr):
             return value, value
-        if id(value) not in self.found:
-            self.found[id(value)] = (value, self._of(value))
-        return self.found[id(value)][1]
+        found: Interval | None = self._found[id(value)][1] if self.known else value.__dict__["interval"]
+        return found
+
+    def _parts(self, value: Expr) -> tuple[Value, ...]:
+        """What the interval of a value follows from."""
+        if not isinstance(value, Apply):
+            return ()
+        return _possible(value, self.known) if FUNCTIONS[value.function].picks else value.args
 
     def _of(self, value: Expr) -> Interval | None:
         if isinstance(value, Kept):
@@ -49,8 +78,8 @@ class Bounds:
         if not isinstance(value, Apply):
             return (False, True) if value.kinds == {"truth"} else None
         function = FUNCTIONS[value.function]
-        parts = _possible(value, self.known) if function.picks else value.args
-        known = [interval for part in parts if (interval := self.of(part)) is not None]
+        parts = self._parts(value)
+        known = [interval for part in parts if (interval := self._span_of(part)) is not None]
         if len(known) == len(parts):
             if function.picks:
                 return _span([end for interval in known for end in interval])
@@ -62,6 +91,15 @@ class Bounds:
         if possible is not None:
             return _span(sorted(possible, key=str))
         return (False, True) if value.kinds == {"truth"} else None
+
+
+def _expressions(value: Value) -> Iterator[Expr]:
+    """The expressions in a value, which may be a list of some."""
+    if isinstance(value, Expr):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _expressions(item)
 
 
 def _possible(value: Apply, known: Known) -> tuple[Value, ...]:

@@ -274,6 +274,10 @@ class Apply(Expr):
     function: str
     args: tuple[Value, ...]
 
+    def __post_init__(self) -> None:
+        """What is asked of every part is found while the parts are few: asked of the whole, it would go too deep."""
+        _ = self.kinds, self.is_whole
+
     def children(self) -> tuple[Value, ...]:
         return self.args
 

@@ -27,7 +27,8 @@ class Evolve(Settings):
 
     Attributes:
         table: known results: a file, or a record as `TableSettings` has it.
-        function: `"module:function"`, called with the architecture (names by path of decision) and the space.
+        function: called with the architecture (names by path of decision) and the space: an entry point of the group
+            `nasdsl.functions`, or from the command line `module:function`.
         supernet: the folder of a `search sample` of the same space: architectures have the weights that they inherit
             from its supernet, and are measured on what its training held back (TrioNet paper, evolutionary search).
         train: training from scratch, as `train { ... }`.
@@ -51,7 +52,8 @@ class Evolve(Settings):
         crossover: share of the children that have two parents; by default 0, in `nsga2` 0.9.
         distinct: whether architectures that compute the same `function` count as one, or only equal `architecture`s.
         failures: how many evaluations may fail before the search stops.
-        storage: where trials are kept: a `file` in the run's folder, in `memory`, or the URL of a database.
+        storage: where trials are kept: a `file` in the run's folder, in `memory`, or, from the command line, the URL of
+            a database.
         study: the name under which a database keeps them; by default the space's.
         heartbeat: seconds between a worker's signs of life in the database.
     """

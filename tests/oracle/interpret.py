@@ -178,7 +178,7 @@ class Env:
     Attributes:
         path: of decisions.
         memories: of the uses of operators around this place, each with how often a decision was met in this use.
-        bodies: numbers of the bodies that are being run, from the outermost.
+        starts: by the name of a `let`: when the run of the innermost body that makes it began.
         copies: whether the body is run several times, so that a label stands for a list.
     """
 
@@ -189,7 +189,7 @@ class Env:
     labels: Labels = field(default_factory=Labels)
     names: Mapping[int, str] = field(default_factory=dict)
     memories: tuple[tuple[dict[Any, Any], dict[Any, int]], ...] = ()
-    bodies: tuple[int, ...] = ()
+    starts: Mapping[str, int] = field(default_factory=dict)
     copies: bool = False
 
     def but(self, **changes: Any) -> Env:
@@ -436,7 +436,7 @@ class _Run:
     def record(self, env: Env, name: str, value: Any) -> None:
         if env.operator:
             self.fields.setdefault((env.operator, name), []).append(value)
-            self.history.setdefault((env.operator, name), []).append((env.bodies[-1], value))
+            self.history.setdefault((env.operator, name), []).append((next(self.numbers), value))
 
     def require(self, item: syntax.Require, env: Env) -> None:
         known = len(self.wrong)
@@ -487,10 +487,11 @@ class _Run:
 
     def body(self, items: Iterable[Any], flow: Any, env: Env) -> Any:
         items = tuple(items)
+        now = next(self.numbers)
         env = env.but(
             scope=Scope(env.scope),
             names={**env.names, **step_names(items)},
-            bodies=(*env.bodies, next(self.numbers)),
+            starts={**env.starts, **{item.name.name: now for item in items if isinstance(item, syntax.Let)}},
         )
         for item in items:
             if isinstance(item, syntax.Let):
@@ -631,7 +632,6 @@ class _Run:
             flow,
             operator.name.name,
             memories=(*env.memories, (value.memory, {})),
-            bodies=(*env.bodies, next(self.numbers)),
         )
         body = operator.body
         if isinstance(body, syntax.Block):
@@ -737,9 +737,9 @@ class _Run:
             raise Wrong("nothing comes in")
         return env.incoming
 
-    def list(self, node: syntax.List, env: Env, path: str) -> list[Any]:
+    def list(self, node: syntax.List, env: Env, path: str, before: int = 0) -> list[Any]:
         out: list[Any] = []
-        for i, item in enumerate(node.items):
+        for i, item in enumerate(node.items, before):
             value = self.value(item, env, join(path, f"[{i}]"))
             out.extend(value if isinstance(item, syntax.Range) else [value])
         return out
@@ -802,7 +802,9 @@ class _Run:
                 return self.number(node.right.first, env) <= left <= self.number(node.right.last, env)
             items = self.items(node.right, env)
             return any(alike(left, item) for item in items)
-        left, right = self.value(node.left, env, path), self.value(node.right, env, path)
+        left = self.value(node.left, env, path)
+        joined = operator == "+" and isinstance(left, list) and isinstance(node.right, syntax.List)
+        right = self.list(node.right, env, path, len(left)) if joined else self.value(node.right, env, path)
         if operator in ("==", "!="):
             return alike(left, right) == (operator == "==")
         if operator == "+" and isinstance(left, list) and isinstance(right, list):
@@ -1053,12 +1055,12 @@ class _Run:
         return dict(cut) if isinstance(base, dict) else cut
 
     def previous(self, node: syntax.Call, env: Env, path: str) -> Any:
-        """The value of the copy before: where a `let` of this name was last made, but not in a body that is being
-        run."""
+        """The value of the copy before: where a `let` of this name was last made before the run of the innermost body
+        that makes it began."""
         name, otherwise = node.arguments or ()
         assert isinstance(name, syntax.Name) and isinstance(otherwise, syntax.Named)
-        for body, value in reversed(self.history.get((env.operator, name.name), [])):
-            if body not in env.bodies:
+        for time, value in reversed(self.history.get((env.operator, name.name), [])):
+            if name.name not in env.starts or time < env.starts[name.name]:
                 return value
         return self.value(otherwise.value, env, path)
 
