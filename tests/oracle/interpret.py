@@ -17,7 +17,7 @@ from fractions import Fraction
 from typing import Any
 
 from nasdsl.compiler import syntax
-from tests.oracle.layers import PARAMETERS, Layer, Map, Units, Word, Wrong, applied, is_whole
+from tests.oracle.layers import PARAMETERS, Layer, Map, Units, Word, Wrong, applied, check, is_whole
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,7 @@ class Text(Operator):
     env: Env
     path: str
     memory: dict[Any, Any] = field(default_factory=dict)
+    own_input: bool = False  # whether `in` is what comes in where it is used
 
 
 @dataclass(eq=False)
@@ -388,12 +389,12 @@ class _Run:
                 self.operators[item.name.name] = item
             elif isinstance(item, syntax.Param):
                 self.param(item, given.get(item.name.name))
-        size = next(item.value for item in space.body if isinstance(item, syntax.Input))
+        inputs = [item.value for item in (*space.body, *changes) if isinstance(item, syntax.Input)]
         for item in space.body:
             if isinstance(item, syntax.Let):
                 self.let(item, self.top)
             elif isinstance(item, syntax.Section):
-                self.network(item, size)
+                self.network(item, inputs[-1])
         self.totals = {
             "macs": sum(layer.macs for layer in self.layers),
             "params": sum(layer.params for layer in self.layers),
@@ -411,7 +412,7 @@ class _Run:
         self.top.scope.names[item.name.name] = value, True
 
     def network(self, section: syntax.Section, size: Any) -> None:
-        channels, height, width = (self.value(part, self.top) for part in size.parts)
+        channels, height, width = self.value(size, self.top, "input")
         image = Map(channels, height, width, Fraction(1), next(self.numbers))
         out = self.body(section.body.items, image, self.top.but(incoming=image))
         if out is POISON:
@@ -613,6 +614,8 @@ class _Run:
         if isinstance(value, Text):
             memories = (*env.memories, (value.memory, {}))
             inner = value.env.but(path=value.path, memories=memories, names=step_names([value.node]))
+            if value.own_input:
+                inner = inner.but(incoming=flow)
             return self.step(value.node, flow, inner)
         if isinstance(value, Gather):
             parts = [self.apply(item, flow, env) for item in value.items] if value.items is not None else value.tensors
@@ -748,6 +751,9 @@ class _Run:
         if step <= 0 or last < first:
             raise Wrong(f"the range {first}..{last} step {step}")
         return [plain(first + i * step) for i in range(math.floor(Fraction(last - first) / step) + 1)]
+
+    def size(self, node: syntax.Size, env: Env, path: str) -> tuple[Any, ...]:
+        return tuple([self.value(part, env, path) for part in node.parts])
 
     def comprehension(self, node: syntax.Comprehension, env: Env, path: str) -> list[Any]:
         rows = self.rows(node, env, path)
@@ -895,6 +901,7 @@ class _Run:
             return _FUNCTIONS[name](self, node, env, path)
         names = list(PARAMETERS[name])
         given = {key: self.value(value, env, join(path, key)) for key, value in _bound(node, names, False).items()}
+        check(name, given)
         return Use(name, None, given, path)
 
     def arguments(
@@ -904,6 +911,8 @@ class _Run:
         out: dict[str, tuple[Any, bool]] = {}
         for key, value in _bound(node, names, positional).items():
             out[key] = self.value(value, env, join(path, key)), is_fixed(value, env.scope)
+        if node.body is not None:
+            out["body"] = Text(node.body, env, join(path, "body"), own_input=True), False
         own = env.but(scope=Scope(self.top.scope))
         own.scope.names.update(out)
         for formal in formals:
@@ -1121,6 +1130,7 @@ _VALUE: Mapping[type, Callable[[_Run, Any, Env, str], Any]] = {
     syntax.Incoming: _Run.incoming,
     syntax.List: _Run.list,
     syntax.Range: _Run.range,
+    syntax.Size: _Run.size,
     syntax.Comprehension: _Run.comprehension,
     syntax.Block: _Run.block,
     syntax.Unary: _Run.unary,
