@@ -178,7 +178,7 @@ def _figures(space: Space) -> list[tuple[str, str]]:
     rows = [("architectures", size), ("decisions", thousands(len(space.graph.decisions)))]
     try:
         found = extremes_of(space.graph)
-        costs = {name: (low, high) for name, ((low, _), (high, _)) in found.items()}
+        costs = {name: (low.cost, high.cost) for name, (low, high) in found.items()}
     except CompileError:
         costs = {}
     for measure, word in (("macs", "MACs"), ("params", "parameters")):

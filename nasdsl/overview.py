@@ -8,18 +8,18 @@ from fractions import Fraction
 from math import prod
 from typing import Any
 
-from nasdsl.compiler import expr, syntax
+from nasdsl.compiler import expr, population, syntax
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.cost import node_cost, total_cost
+from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.count import Count, brief, decimal
 from nasdsl.compiler.count import count as count_exactly
 from nasdsl.compiler.decision import Decision, FixedUnits, Units
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
-from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.graph import Graph, Node, Shape
+from nasdsl.compiler.population import Extreme
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.space import Space
 from nasdsl.report import memory, table, thousands
@@ -45,18 +45,13 @@ def counted(graph: Graph) -> Count:
     return _answered(lambda: count_exactly(graph))
 
 
-Extreme = tuple[int, Architecture]
-
-
 def extremes_of(graph: Graph) -> dict[str, tuple[Extreme, Extreme]]:
     """Least and greatest MACs and parameters, with an architecture each.
 
     Raises:
         CompileError: the space is empty, or too tangled for the exact answer.
     """
-    total = total_cost(graph)
-    values = {"macs": total.macs, "params": total.params}
-    return _answered(lambda: {name: (least(graph, v), greatest(graph, v)) for name, v in values.items()})
+    return _answered(lambda: population.extremes_of(graph))
 
 
 # --- Patterns of paths ------------------------------------------------------------------------------------------------
@@ -230,7 +225,7 @@ def summary(space: Space) -> str:
     ]
     if found is not None:
         for name, label in (("macs", "MACs"), ("params", "parameters")):
-            (low, _), (high, _) = found[name]
+            low, high = (end.cost for end in found[name])
             facts.append((label, thousands(low) if low == high else f"{thousands(low)} to {thousands(high)}"))
     params = {k: v for k, v in space.params.items() if k in space.overrides}
     if params:
@@ -240,7 +235,7 @@ def summary(space: Space) -> str:
     rows = declaration_rows(graph)
     if rows:
         lines += ["", table(rows, ("declared at", "as", "decisions", "values each", "which"), right="2")]
-    dearest = found["macs"][1][1] if found is not None else None
+    dearest = found["macs"][1].architecture if found is not None else None
     rows = stage_rows(graph, size, dearest)
     head = ("stage", "decisions", "layers", "architectures", "MACs, at most", "parameters")
     lines += ["", table(rows, head, right="12345")]
@@ -260,11 +255,7 @@ def _figures(graph: Graph) -> tuple[Count | None, dict[str, tuple[Extreme, Extre
     except TooWide as problem:
         notes.append(str(problem))
     try:
-        total = total_cost(graph)
-        found = {
-            name: (least(graph, value), greatest(graph, value))
-            for name, value in (("macs", total.macs), ("params", total.params))
-        }
+        found = population.extremes_of(graph)
     except TooWide as problem:
         if str(problem) not in notes:
             notes.append(str(problem))
@@ -284,7 +275,7 @@ def summary_to_json(space: Space) -> dict[str, Any]:
         "layers": sum(1 for _ in graph.operators()),
         "decisions": {path: _decision_to_json(decision) for path, decision in graph.decisions.items()},
         "size": decimal(size.total) if size is not None else None,
-        "costs": {name: {"least": low[0], "greatest": high[0]} for name, (low, high) in (found or {}).items()},
+        "costs": {name: {"least": low.cost, "greatest": high.cost} for name, (low, high) in (found or {}).items()},
         "notes": notes,
     }
 

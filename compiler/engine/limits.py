@@ -20,7 +20,7 @@ def bounded(entries: int) -> Iterator[None]:
     """
     outer = _ENTRIES_LEFT.get()
     allowed = entries if outer is None else min(entries, outer[0])
-    left = [allowed]
+    left = [allowed, allowed]
     token = _ENTRIES_LEFT.set(left)
     try:
         yield
@@ -36,16 +36,16 @@ def spend(entries: int) -> None:
     if left is not None:
         left[0] -= entries
         if left[0] < 0:
-            raise TooWide("the space", entries, 0)
+            raise TooWide("the space", left[1] - left[0], left[1])
 
 
 class TooWide(Exception):
-    """The exact answer needs a table of more than `limit` entries: up to `width`, over the decisions at `paths`."""
+    """The exact answer needs tables of more than `limit` entries: up to `width`, over the decisions at `paths`."""
 
     def __init__(self, what: str, width: int, limit: int, paths: Sequence[str] = ()):
         self.what, self.width, self.limit, self.paths = what, width, limit, tuple(paths)
         size = f"{width:,}" if width < 10**18 else f"2^{width.bit_length() - 1}"
-        super().__init__(f"{what} is too tangled for the exact answer: a table of {size} entries, more than {limit:,}")
+        super().__init__(f"{what} is too tangled for the exact answer: tables of {size} entries, more than {limit:,}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return TooWide, (self.what, self.width, self.limit, self.paths)  # to another process
