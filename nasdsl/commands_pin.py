@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.commands import as_json, describe
-from nasdsl.compiler.diagnostics import CompileError, error
+from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.files import write_text
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, space_of
@@ -168,8 +168,8 @@ def _named(text: str) -> Space:
 def _figures(space: Space) -> list[tuple[str, str]]:
     """Size and costs as far as they are known exactly."""
     from nasdsl.compiler.count import brief, count
-    from nasdsl.compiler.engine.limits import TooWide
-    from nasdsl.overview import extremes_of
+    from nasdsl.compiler.engine.limits import Infeasible, TooWide
+    from nasdsl.compiler.population import extremes_of
 
     try:
         size = brief(count(space.graph).total)
@@ -179,7 +179,7 @@ def _figures(space: Space) -> list[tuple[str, str]]:
     try:
         found = extremes_of(space.graph)
         costs = {name: (low.cost, high.cost) for name, (low, high) in found.items()}
-    except CompileError:
+    except (TooWide, Infeasible):
         costs = {}
     for measure, word in (("macs", "MACs"), ("params", "parameters")):
         low, high = costs.get(measure, (None, None))

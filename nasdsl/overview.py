@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nasdsl.compiler import expr, population, syntax
+from nasdsl.compiler import expr, syntax
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.count import Count, brief, decimal
@@ -19,10 +19,12 @@ from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
 from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.graph import Graph, Node, Shape
-from nasdsl.compiler.population import Extreme
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.space import Space
 from nasdsl.report import memory, table, thousands
+
+if TYPE_CHECKING:
+    from nasdsl.compiler.population import Extreme
 
 # --- Exact answers, with diagnostics for exceptions -------------------------------------------------------------------
 
@@ -43,15 +45,6 @@ def counted(graph: Graph) -> Count:
         CompileError: it is too tangled for the exact answer.
     """
     return _answered(lambda: count_exactly(graph))
-
-
-def extremes_of(graph: Graph) -> dict[str, tuple[Extreme, Extreme]]:
-    """Least and greatest MACs and parameters, with an architecture each.
-
-    Raises:
-        CompileError: the space is empty, or too tangled for the exact answer.
-    """
-    return _answered(lambda: population.extremes_of(graph))
 
 
 # --- Patterns of paths ------------------------------------------------------------------------------------------------
@@ -244,6 +237,8 @@ def summary(space: Space) -> str:
 
 def _figures(graph: Graph) -> tuple[Count | None, dict[str, tuple[Extreme, Extreme]] | None, list[str]]:
     """Size and costs as far as they are known exactly, and what has to be said about them."""
+    from nasdsl.compiler.population import extremes_of
+
     notes = []
     size: Count | None = None
     found: dict[str, tuple[Extreme, Extreme]] | None = None
@@ -255,7 +250,7 @@ def _figures(graph: Graph) -> tuple[Count | None, dict[str, tuple[Extreme, Extre
     except TooWide as problem:
         notes.append(str(problem))
     try:
-        found = population.extremes_of(graph)
+        found = extremes_of(graph)
     except TooWide as problem:
         if str(problem) not in notes:
             notes.append(str(problem))
