@@ -87,7 +87,7 @@ class Schedule(Settings):
     @field_validator("*")
     @classmethod
     def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
-        field, name = info.field_name or "", info.data.get("name")
+        field, name = info.field_name or "", info.data.get("name", "")
         if name in SHAPES and field not in ("name", *SHAPES[name]) and value != cls.model_fields[field].default:
             raise ValueError(f"is not of `{name}`, which has {', '.join(SHAPES[name]) or 'no settings'}")
         return value
