@@ -72,12 +72,12 @@ CASES = (
     Case("digits", "whole_tiny", None, "scratch", 1438, 6, (16, 64), "top1"),
     Case("MNIST", "whole_grey", MNIST, "scratch", 8000, 1, (16, 64), "top1"),
     Case("CIFAR-10", "whole", CIFAR, "scratch", 10_000, 1.5, (32, 128), "top1"),
-    Case("digit scenes", "dense", None, "scratch", 512, 8, (16, 64), "mIoU"),
+    Case("digit scenes", "dense", None, "scratch", 512, 8, (8, 32), "mIoU"),
     Case("CamVid", "dense_street", CAMVID, "scratch", 120, 40, (8, 32), "mIoU"),
     Case("digits, sampled", "chosen_tiny", None, "sample", 1438, 6, (16, 64), "top1"),
     Case("CIFAR-10, sampled", "chosen", CIFAR, "sample", 10_000, 1, (32, 128), "top1"),
     Case("MNIST, shrunk", "whole_grey", MNIST, "shrink", 8000, 1.5, (16, 64), "top1"),
-    Case("digit scenes, shrunk", "dense", None, "shrink", 512, 10, (16, 64), "mIoU"),
+    Case("digit scenes, shrunk", "dense", None, "shrink", 512, 10, (8, 32), "mIoU"),
     Case("CamVid, shrunk", "dense_street", CAMVID, "shrink", 120, 40, (8, 32), "mIoU"),
 )
 DECAY: Mapping[str, Mapping[str, Any]] = {
@@ -104,8 +104,7 @@ def grid(case: Case) -> list[dict[str, Any]]:
     few, many = case.batches
     return [
         *(point("adamw", lr, batch) for lr in (0.01, 0.003, 0.03) for batch in (few, many)),
-        *(point("sgd", 0.1, batch) for batch in (few, many)),
-        point("adamw", 0.003, few, "cosine"),
+        point("sgd", 0.1, few),
         point("adamw", 0.001, many, "cosine"),
     ]
 

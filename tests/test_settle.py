@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasdsl.runtime.settings import Settled, Train
-from nasdsl.runtime.settle import BATCH, BATCHES, EPOCHS, MOST_EPOCHS, RATES, SEEN, settle
+from nasdsl.runtime.settle import BATCHES, EPOCHS, MOST_EPOCHS, PLAIN, RATES, SEEN, settle
 
 IMAGES = st.integers(1, 10_000_000)
 
@@ -42,11 +42,39 @@ def test_few_images_are_seen_more_often(images: int) -> None:
     assert epochs in (EPOCHS, MOST_EPOCHS) or SEEN <= epochs * images < SEEN + images
 
 
-@pytest.mark.parametrize("name", RATES)
-def test_the_rate_goes_with_the_root_of_the_batch(name: str) -> None:
-    def rate(batch: int) -> float:
-        return by(1000, batch=batch, optimiser={"name": name}).optimiser.lr
+def rate(name: str, batch: int, images: int = 1000, epochs: float = 30) -> float:
+    return by(images, batch=batch, epochs=epochs, optimiser={"name": name}).optimiser.lr
 
-    assert rate(BATCH) == RATES[name]
-    for batch in (1, 8, 50, 64, 1000):
-        assert rate(batch) == pytest.approx(RATES[name] * (batch / BATCH) ** 0.5, rel=0.05)
+
+@pytest.mark.parametrize("name", RATES)
+def test_each_optimiser_has_its_rate_in_a_short_training(name: str) -> None:
+    assert rate(name, 30) == rate(name, 100) == RATES[name]
+
+
+@pytest.mark.parametrize("name", sorted(set(RATES) - set(PLAIN)))
+def test_a_long_training_takes_less_by_the_root_of_its_steps(name: str) -> None:
+    short = rate(name, 30)
+    for times in (2, 4, 9, 100):
+        assert rate(name, 30, images=times * 1000) == pytest.approx(short / times**0.5, rel=0.05)
+        assert rate(name, 30, epochs=times * 30) == pytest.approx(short / times**0.5, rel=0.05)
+    assert rate(name, 120, 100_000) == pytest.approx(2 * rate(name, 30, 100_000), rel=0.05)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_one_that_follows_gradients_takes_as_much(name: str) -> None:
+    assert rate(name, 30, 100_000) == RATES[name]
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "settled"),
+    [
+        (120, None, (167, 16, 0.018)),
+        (1651, 8, (8, 16, 0.02)),
+        (10_000, 3, (3, 16, 0.015)),
+        (10_000, None, (30, 64, 0.0092)),
+        (1_281_167, None, (30, 256, 0.0016)),
+    ],
+)
+def test_what_comes_out(images: int, epochs: float | None, settled: tuple[float, int, float]) -> None:
+    found = by(images, epochs=epochs)
+    assert (found.epochs, found.batch, found.optimiser.lr) == settled
