@@ -217,18 +217,24 @@ class Stop(Silent):
 
     def __init__(self, at: int) -> None:
         self.at = at
+        self.notes: list[str] = []
 
     def step(self, done: int, facts: Any) -> None:
         if done >= self.at:
             raise KeyboardInterrupt
 
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+
 
 def test_a_run_by_the_defaults_says_what_they_were_and_goes_on(space: Path) -> None:
     text, start = SPACE, SPACE.index("    train: {")
     space.write_text(text[:start] + "    train: { epochs: 3 }\n  }\n}\n")
+    watch = Stop(8)
     with pytest.raises(KeyboardInterrupt):
-        run(space, "one", watch=Stop(8))
+        run(space, "one", watch=watch)
     settled = settle(Train(epochs=3), len(small_data().train))
+    assert watch.notes == [f"shrink: 3 epochs of 5 batches of {settled.batch}, adamw at {settled.optimiser.lr}"]
     told = json.loads((space.parent / "one" / "run.json").read_text())["settings"]["train"]
     assert Settled.model_validate(told) == settled
     for name in ("one", "two"):
