@@ -598,7 +598,7 @@ def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_training_from_scratch_evaluates(folder: Path) -> None:
-    train = {"preset": "small", "epochs": 0.2, "batch": 64}
+    train = {"epochs": 0.2, "batch": 64}
     (folder / "digits.space").write_text(SPACE.replace("classes: 3", "classes: 10"))
     overrides = {"train": train, "trials": 2, "population": 2}
     results = []
