@@ -429,7 +429,7 @@ def test_images_are_decoded_by_the_formats_that_are_named(tmp_path, packed, monk
         (tmp_path / name).mkdir()
         data = open_data(store(tmp_path / name, members, packed), "classification", size=(6, 8))
         with pytest.raises(DataError, match=r"1\.png is not an image that can be read") as told:
-            data.train.batch(range(len(data.train)))
+            data.train.batch(list(range(len(data.train))))
         assert told.value.help.startswith("PNG, JPEG")
 
 

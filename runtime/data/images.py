@@ -49,14 +49,14 @@ def image_size(data: bytes, where: str) -> Size:
 
 def _opened(data: bytes, where: str) -> Image:
     """An image of which the header is read."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     most = f"at most {MOST_PIXELS:,} pixels are read"
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{where} is too large an image", help=most) from error
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         formats = ", ".join(FORMATS)
         raise DataError(f"{where} is not an image that can be read", help=f"{formats} can be read") from None
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
