@@ -74,6 +74,8 @@ class NasdslError(Exception):
     def __init__(self, message: str, help: str = "", span: Span | None = None):
         super().__init__(message)
         self.message, self.help, self.span = message, help, span
+        if help:
+            self.add_note(f"help: {help}")  # which a traceback shows under the message
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
@@ -110,11 +112,23 @@ class CompileError(NasdslError):
         return self._diagnostics
 
 
+class ArgumentError(NasdslError, ValueError):
+    """A Python function was given what it does not take."""
+
+    code = "argument"
+
+
 def error(
     code: str, message: str, span: Span | None, label: str = "", *, others: Iterable[Label] = (), help: str = ""
 ) -> CompileError:
     """A CompileError with one diagnostic, to raise where work cannot go on."""
     return CompileError([Diagnostic(code, message, span, label, tuple(others), help)])
+
+
+def cause(problem: BaseException) -> str:
+    """What an exception of somebody else's code says, on one line: `KeyError: 'a'`."""
+    text = " ".join(str(problem).split())
+    return f"{type(problem).__name__}: {text}" if text else type(problem).__name__
 
 
 def suggest(word: str, candidates: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are private
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # an interrupt too leaves nothing behind
         Path(temporary).unlink(missing_ok=True)
         raise
 

@@ -153,7 +153,7 @@ class Population:
             with bounded(self.patience):
                 self.diagram = Diagram(graph, self._costs, widest)
         except TooWide as problem:
-            self.why = str(problem)
+            self.why = problem.message
             self._costs = {}
             self.diagram = Diagram(graph, widest=widest)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.cells import ABSENT, Cell
 from nasdsl.compiler.engine.eliminate import COUNT, Step, eliminate
 from nasdsl.compiler.engine.limits import Infeasible
@@ -104,7 +105,7 @@ class Numbering:
         """The number of an architecture.
 
         Raises:
-            ValueError: it breaks a requirement.
+            ArgumentError: it breaks a requirement.
         """
         steps, variables, cells = self._result.steps, self._network.variables, self._cells
         inside = [0] * len(variables)
@@ -123,7 +124,7 @@ class Numbering:
                     break
                 before += share
             else:
-                raise ValueError("the architecture breaks a requirement, so it has no number")
+                raise ArgumentError("the architecture breaks a requirement, so it has no number")
             cells[step.variable] = mine
             own = inside[step.variable]
             for factor in reversed(step.factors):
@@ -167,7 +168,7 @@ class Numbering:
             place = self._insides(decision, cell).rank(value)
             if place is not None:
                 return number, place
-        raise ValueError(f"`{decision.path}` has no value {value!r} here")
+        raise ArgumentError(f"`{decision.path}` has no value {value!r} here")
 
 
 def _below(source: random.Random, bound: int) -> int:

@@ -14,6 +14,7 @@ from torch import nn
 from nasdsl.compiler import expr, ops
 from nasdsl.compiler.architecture import Architecture, Values, some, wrong
 from nasdsl.compiler.decision import runs
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.expr import Value
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_node, largest_values
@@ -289,7 +290,7 @@ class Supernet(nn.Module):
     # --- Shrinking
     # -----------------------------------------------------------------------------------------------------------
 
-    def shrink(self, kept: Mapping[str, tuple[int, ...]]) -> Surgery:
+    def shrink(self, kept: Mapping[str, Sequence[int]]) -> Surgery:
         """Removes search units for good: their weights leave the module, operators without a unit leave the network.
 
         Args:
@@ -354,7 +355,8 @@ class Supernet(nn.Module):
 
         Raises:
             ArchitectureError: as `activate`.
-            ValueError: steps share weights, and use parts of them that are not parts of what the largest of them uses.
+            ArgumentError: steps share weights, and use parts of them that are not parts of what the largest of them
+                uses.
         """
         pinned = pin(self.graph, self._active if architecture is None else self._checked(architecture).indices)
         training = self.training
@@ -364,7 +366,7 @@ class Supernet(nn.Module):
                 node, full = pinned.nodes[name], self.settings[name]
                 source, own = self.layers[key_of(node.weight)], setting_of(pinned, node)
                 if own != setting and not _nested(source, full, setting, own):
-                    raise ValueError(
+                    raise ArgumentError(
                         f"`{name}` shares weights with other steps, and they use parts of them that no smaller network "
                         "holds together"
                     )

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from nasdsl.compiler import syntax
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.source import Span
 
@@ -174,7 +175,7 @@ def _decimal(value: int | Fraction) -> str:
 
 def _flat_string(node: syntax.String) -> str:
     if '"' in node.value or "\n" in node.value or "\r" in node.value:
-        raise ValueError(f"a string of the language can't hold a quote or a line break: {node.value!r}")
+        raise ArgumentError(f"a string of the language can't hold a quote or a line break: {node.value!r}")
     return f'"{node.value}"'
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.architecture import Architecture, canonical
 from nasdsl.compiler.decision import Decision, FixedUnits
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.elaborate.settings import expression
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.expr import FAULTS, evaluate
@@ -36,7 +37,7 @@ def write_pinned(out: Path, space: Space, architecture: Architecture | None, nam
         architecture: without one, the decisions of the space stay open.
 
     Raises:
-        ValueError: the space was not read from a file.
+        ArgumentError: the space was not read from a file.
     """
     indices = {} if architecture is None else architecture.indices
     write_text(out, pinned(space, indices, name, path_from(out.resolve().parent, space), note))
@@ -46,11 +47,11 @@ def path_from(folder: Path, space: Space) -> str:
     """The path of a space's file as a file in the folder names it.
 
     Raises:
-        ValueError: the space was not read from a file.
+        ArgumentError: the space was not read from a file.
     """
     path = space.source.path
     if path is None:
-        raise ValueError("a result file names the file of its space, and this space was made from a text")
+        raise ArgumentError("a result file names the file of its space, and this space was made from a text")
     return os.path.relpath(path.resolve(), folder).replace(os.sep, "/")
 
 
@@ -245,10 +246,10 @@ def expanded(space: Space, name: str = "") -> str:
     the scale (`a` the finest) and a running number. Settings sections are left out.
 
     Raises:
-        ValueError: the space still has decisions.
+        ArgumentError: the space still has decisions.
     """
     if space.graph.decisions:
-        raise ValueError(f"`{space.name}` still has decisions, such as `{next(iter(space.graph.decisions))}`")
+        raise ArgumentError(f"`{space.name}` still has decisions, such as `{next(iter(space.graph.decisions))}`")
     shape = space.graph.input.shape
     body = _Straight(space.graph)
     lines = [f"input {shape.channels} x {shape.height} x {shape.width}", ""]

@@ -156,14 +156,15 @@ def save(space: Space, values: Values | None, path: str | _Path, name: str = "fo
 
     Raises:
         ArchitectureError: as `pin`, and a decision without a value.
-        ValueError: the space was not read from a file, or the name is no word.
+        ArgumentError: the space was not read from a file, or the name is no word.
     """
     from nasdsl.compiler.architecture import Architecture as _Architecture
     from nasdsl.compiler.decide import decide as _decide
+    from nasdsl.compiler.diagnostics import ArgumentError as _ArgumentError
     from nasdsl.compiler.write import write_pinned as _write_pinned
 
     if not name.isidentifier():
-        raise ValueError(f"a space's name is a word, and `{name}` is none")
+        raise _ArgumentError(f"a space's name is a word, and `{name}` is none")
     architecture = None if values is None else _Architecture.of(space, values)
     if architecture is not None:
         _decide(space, architecture)  # refuses what the file's reader would
@@ -174,7 +175,7 @@ def expand(space: Space) -> str:
     """The text of an architecture, every layer written out.
 
     Raises:
-        ValueError: the space still has decisions.
+        ArgumentError: the space still has decisions.
     """
     from nasdsl.compiler.write import expanded as _expanded
 
@@ -237,7 +238,7 @@ def sample(space: Space, n: int = 1, seed: int = 0) -> list[Architecture]:
     The same seed gives the same ones everywhere. For many at once, `population` has arrays.
 
     Raises:
-        ValueError: no architecture meets them.
+        Infeasible: no architecture meets them.
     """
     from nasdsl.compiler.sample import sample as _sample
 
@@ -251,7 +252,7 @@ def population(space: Space) -> Population:
     """All architectures of a space together: their number, distribution of costs and draws, as numpy arrays.
 
     Raises:
-        ValueError: there is no architecture.
+        Infeasible: there is no architecture.
     """
     from nasdsl.compiler.population import Population as _Population
 

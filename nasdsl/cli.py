@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -12,11 +11,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.options import UsageError
-from nasdsl.report import show_diagnostics
+from nasdsl.compiler.diagnostics import NasdslError
+from nasdsl.tell import USAGE, tell
 
-OK, MISTAKES, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+OK, INTERRUPTED, BROKEN_PIPE = 0, 130, 141
 
 
 @dataclass(frozen=True)
@@ -97,28 +95,12 @@ def _run(argv: list[str]) -> int:
     try:
         code = getattr(command.load(), command.name)(args)
         return OK if code is None else int(code)
-    except CompileError as problem:
-        if getattr(args, "format", "text") == "json":
-            print(json.dumps([diagnostic.to_json() for diagnostic in problem.diagnostics], indent=2))
-        else:
-            show_diagnostics(problem.diagnostics)
-        return MISTAKES
-    except UsageError as problem:
-        sys.stderr.write(f"nasdsl {command.name}: {problem}\n")
-        return USAGE
     except (KeyboardInterrupt, BrokenPipeError):
         raise
-    except OSError as problem:
-        where = f"`{problem.filename}`: " if problem.filename is not None else ""
-        sys.stderr.write(f"nasdsl {command.name}: {where}{problem.strerror or problem}\n")
-        return MISTAKES
-    except Exception as problem:
-        if os.environ.get("NASDSL_TRACEBACK"):
+    except Exception as problem:  # whatever ends a command is told in one place
+        if os.environ.get("NASDSL_TRACEBACK") and not isinstance(problem, NasdslError):
             raise
-        kind = type(problem).__name__
-        sys.stderr.write(f"error[internal]: {kind}: {problem}\n  help: this is a mistake in nasdsl, not in your file; ")
-        sys.stderr.write("please report it with the traceback that NASDSL_TRACEBACK=1 shows\n")
-        return MISTAKES
+        return tell(problem, command.name, getattr(args, "format", "text"))
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
+from nasdsl.compiler.diagnostics import Diagnostic, NasdslError, error
 from nasdsl.compiler.files import write_text
 from nasdsl.files import names_in, source_of
 from nasdsl.options import add_defines, add_file, add_format, add_space, defines, space_of
@@ -62,7 +62,7 @@ def check(args: Namespace) -> int:
                 found += [warning for warning in space.warnings if warning not in found]
                 if args.format == "text":
                     _say_checked(space, file, args)
-        except CompileError as problem:
+        except NasdslError as problem:
             found += [diagnostic for diagnostic in problem.diagnostics if diagnostic not in found]
     if args.format == "json":
         as_json([diagnostic.to_json() for diagnostic in found])
@@ -172,14 +172,11 @@ def draw_options(parser: ArgumentParser) -> None:
 
 
 def draw(args: Namespace) -> None:
-    from nasdsl.drawing.render import RenderError, render
+    from nasdsl.drawing.render import render
 
     space = space_of(args)
     out = Path(args.out or f"{space.name}.svg")
-    try:
-        render(space, out, args.level)
-    except RenderError as problem:
-        raise error("cannot-draw", str(problem), None, help=problem.help) from None
+    render(space, out, args.level)
     print(out)
 
 
@@ -239,7 +236,7 @@ def fmt(args: Namespace) -> int:
         try:
             source = source_of(file)
             text = unparse(parse(source))
-        except CompileError as problem:
+        except NasdslError as problem:
             found += problem.diagnostics
             continue
         if args.stdout or (file == "-" and not args.check):

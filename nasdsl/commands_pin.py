@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.commands import as_json, describe
-from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.files import write_text
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, space_of
@@ -65,7 +64,6 @@ def pin(args: Namespace) -> None:
 
 
 def _by_number(space: Space, text: str) -> dict[str, Any]:
-    from nasdsl.compiler.engine.limits import Infeasible, TooWide
     from nasdsl.compiler.sample import Numbering
 
     try:
@@ -76,8 +74,6 @@ def _by_number(space: Space, text: str) -> dict[str, Any]:
         return dict(Numbering(space.graph).unrank(number).indices)
     except IndexError as problem:
         raise UsageError(str(problem)) from None
-    except (TooWide, Infeasible) as problem:
-        raise error("no-numbers", f"the architectures of `{space.name}` have no numbers: {problem}", None) from None
 
 
 def _by_place(space: Space, args: Namespace) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
@@ -168,7 +164,7 @@ def _named(text: str) -> Space:
 def _figures(space: Space) -> list[tuple[str, str]]:
     """Size and costs as far as they are known exactly."""
     from nasdsl.compiler.count import brief, count
-    from nasdsl.compiler.engine.limits import TooWide
+    from nasdsl.compiler.engine.limits import Infeasible, TooWide
     from nasdsl.overview import extremes_of
 
     try:
@@ -179,7 +175,7 @@ def _figures(space: Space) -> list[tuple[str, str]]:
     try:
         found = extremes_of(space.graph)
         costs = {name: (low, high) for name, ((low, _), (high, _)) in found.items()}
-    except CompileError:
+    except (TooWide, Infeasible):
         costs = {}
     for measure, word in (("macs", "MACs"), ("params", "parameters")):
         low, high = costs.get(measure, (None, None))

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasdsl.commands import describe
-from nasdsl.commands_size import whole_number
-from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.files import write_text
-from nasdsl.options import UsageError, add_defines, space_of
+from nasdsl.options import UsageError, add_defines, space_of, whole_number
 
 if TYPE_CHECKING:
     from nasdsl.compiler.space import Space
@@ -43,22 +41,18 @@ def report_options(parser: ArgumentParser) -> None:
 def report(args: Namespace) -> None:
     from nasdsl.page.read import database_url, read_study
     from nasdsl.page.write import page
-    from nasdsl.runtime.runs import RunError
+    from nasdsl.runtime.errors import RunError
 
     run = Path(args.run)
     out = run / "report.html" if args.out is None else Path(args.out)
-    try:
-        if args.storage is None and not run.is_dir():
-            raise RunError(f"there is no folder {run}")
-        url = database_url(run, args.storage)
-        space = _space(args, run)
-        study = read_study(url, args.study)
-        if not study.records:
-            raise RunError(f"the study `{study.name}` has no trials yet")
-        text = page(space, study, args.pictures)
-    except RunError as problem:
-        raise error("run", str(problem), None, help=problem.help) from None
-    write_text(out, text)
+    if args.storage is None and not run.is_dir():
+        raise RunError(f"there is no folder {run}")
+    url = database_url(run, args.storage)
+    space = _space(args, run)
+    study = read_study(url, args.study)
+    if not study.records:
+        raise RunError(f"the study `{study.name}` has no trials yet")
+    write_text(out, page(space, study, args.pictures))
     sys.stdout.write(f"{out}: {len(study.records):,} trials, {len(study.front):,} on the front\n")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.diagnostics import error
-from nasdsl.diagnosed import told
 from nasdsl.files import source_of
-from nasdsl.options import UsageError, add_format, add_space, defines, space_of
+from nasdsl.options import UsageError, add_format, add_space, defines, space_of, whole_number
 
 if TYPE_CHECKING:
     from nasdsl.runtime.explore import Exploration
@@ -32,6 +32,11 @@ with all measurements, and TensorBoard events. Under `torchrun` the processes sh
 """
 
 
+MOST_THREADS = 1024
+threads = partial(whole_number, most=MOST_THREADS)
+workers = partial(whole_number, least=0, most=MOST_THREADS)
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="PATH", help="a folder, zip, COCO .json or IDX .gz; left out, the embedded handwritten digits"
@@ -39,9 +44,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reader", metavar="NAME", help="the layout of the data, where it is not found out by itself")
     parser.add_argument("--device", metavar="NAME", default="auto", help="cpu, cuda, mps or auto (default)")
     parser.add_argument(
-        "--workers", type=int, metavar="N", default=0, help="threads that prepare batches ahead (default 0)"
+        "--workers", type=workers, metavar="N", default=0, help="threads that prepare batches ahead (default 0)"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads for torch")
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads for torch")
 
 
 def _add_training(parser: argparse.ArgumentParser, out: str) -> None:
@@ -104,10 +109,10 @@ def search(args: argparse.Namespace) -> int:
     options = _options(args, overrides)
     options = dataclasses.replace(options, overrides={**(options.overrides or {}), **_evolve_overrides(args)})
     source, given = source_of(args.file), defines(args.defines)
-    if told(lambda: explores(source, args.space, given, args.runtime)):
-        found = told(lambda: explore(source, out, options, args.space, given, args.runtime, Bars()))
+    if explores(source, args.space, given, args.runtime):
+        found = explore(source, out, options, args.space, given, args.runtime, Bars())
         return _report_front(args, found)
-    result, _ = told(lambda: run(source, out, options, args.space, given, args.runtime, Bars()))
+    result, _ = run(source, out, options, args.space, given, args.runtime, Bars())
     _report(
         args,
         {
@@ -190,7 +195,7 @@ def train(args: argparse.Namespace) -> int:
         raise UsageError(f"--out names a .safetensors file, and not `{out}`")
     inherit = Path(args.inherit) if args.inherit is not None else None
     options = _options(args, _overrides(args, ""))
-    result = told(lambda: run(source_of(args.file), out, options, args.space, defines(args.defines), inherit, Bars()))
+    result = run(source_of(args.file), out, options, args.space, defines(args.defines), inherit, Bars())
     _report(args, {"out": str(out), "run": str(_run_folder(args)), **result.metrics, **result.costs})
     return 0
 
@@ -201,7 +206,7 @@ def eval_options(parser: argparse.ArgumentParser) -> None:
     add_space(parser)
     _add_run(parser)
     parser.add_argument("--weights", metavar="FILE", help="by default the .safetensors file beside the .space file")
-    parser.add_argument("--batch", type=int, default=64, metavar="N", help="images at a time (default 64)")
+    parser.add_argument("--batch", type=whole_number, default=64, metavar="N", help="images at a time (default 64)")
     add_format(parser)
 
 
@@ -210,9 +215,7 @@ def eval(args: argparse.Namespace) -> int:
 
     weights = Path(args.weights) if args.weights is not None else None
     options = _options(args, {}, seed=0)
-    metrics = told(
-        lambda: evaluate_file(source_of(args.file), options, args.space, defines(args.defines), weights, args.batch)
-    )
+    metrics = evaluate_file(source_of(args.file), options, args.space, defines(args.defines), weights, args.batch)
     _report(args, metrics)
     return 0
 
@@ -245,12 +248,9 @@ def export(args: argparse.Namespace) -> int:
     network, about = load_network(space, Path(args.weights) if args.weights is not None else None)
     out = Path(args.out) if args.out is not None else space.source.path.with_suffix(".py")
     shape = space.graph.input.shape
-    task = (
-        {"name": about["task"], "mean": _numbers(about["mean"]), "std": _numbers(about["std"])}
-        if {"task", "mean", "std"} <= about.keys()
-        else None
-    )
-    files = told(lambda: export_python(network, out, task=task, space=space))
+    known = about.task is not None and about.mean is not None and about.std is not None
+    task = {"name": about.task, "mean": about.mean, "std": about.std} if known else None
+    files = export_python(network, out, task=task, space=space)
     torch.manual_seed(0)
     difference = verify_python(files[0], network, torch.randn(2, shape.channels, shape.height, shape.width))
     if not difference < 1e-5:
@@ -275,22 +275,26 @@ def profile_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  nasdsl profile spaces/hrnas_small.space -o laptop.json\n"
     add_space(parser)
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="the table, a JSON file")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images at a time (default 1)")
-    parser.add_argument("--repeats", type=int, default=20, metavar="N", help="timed runs of each point (default 20)")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads for torch")
+    parser.add_argument("--device", metavar="NAME", default="cpu", help="cpu (default), cuda or mps")
+    parser.add_argument("--batch", type=whole_number, default=1, metavar="N", help="images at a time (default 1)")
+    parser.add_argument(
+        "--repeats", type=whole_number, default=20, metavar="N", help="timed runs of each point (default 20)"
+    )
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads for torch")
 
 
 def profile(args: argparse.Namespace) -> int:
     import torch
 
     from nasdsl.compiler.supernet import Supernet
+    from nasdsl.runtime.device import device_named
     from nasdsl.runtime.latency import profile as run
 
+    device = device_named(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
-    table = run(Supernet(space_of(args).graph), Path(args.out), args.batch, args.repeats, args.device)
-    print(f"{len(table['operators'])} operators on {table['device']}: {args.out}")
+    table = run(Supernet(space_of(args).graph), Path(args.out), args.batch, args.repeats, device)
+    print(f"{len(table.operators)} operators on {table.device}: {args.out}")
     return 0
 
 
@@ -334,10 +338,6 @@ def _options(args: argparse.Namespace, overrides: dict[str, str], seed: int | No
 
 def _run_folder(args: argparse.Namespace) -> Path:
     return Path(args.run) if args.run is not None else Path("runs") / Path(args.out).stem
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
 
 
 def _report(args: argparse.Namespace, facts: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.commands import describe
-from nasdsl.diagnosed import told
+from nasdsl.report import printable
 
 if TYPE_CHECKING:
     from nasdsl.runtime.evolution.trial import Trial
@@ -37,12 +37,8 @@ def trials_options(parser: ArgumentParser) -> None:
 
 
 def trials(args: Namespace) -> None:
-    told(lambda: _list(args))
-
-
-def _list(args: Namespace) -> None:
     from nasdsl.options import UsageError
-    from nasdsl.runtime.runs import RunError
+    from nasdsl.runtime.errors import RunError
     from nasdsl.runtime.storage import DATABASE, database_url
     from nasdsl.runtime.trials import read_database
 
@@ -110,7 +106,7 @@ def _text(records: list[dict[str, Any]], names: list[str]) -> None:
         shown = ["" if value is None else f"{value:.6g}" for value in values]
         costs = [amount(record["costs"][cost]) for cost in ("macs", "params")]
         seconds = "" if record["seconds"] is None else f"{record['seconds']:.3g}"
-        state = record["state"] + (f": {record['error']}" if record["error"] else "")
+        state = record["state"] + (f": {printable(record['error'])}" if record["error"] else "")
         rows.append([str(record["trial"]), *shown, *costs, seconds, " ".join(map(str, record["parents"])), state])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -6,14 +6,17 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.files import source_of
 
 if TYPE_CHECKING:
     from nasdsl.compiler.space import Space
 
 
-class UsageError(Exception):
+class UsageError(NasdslError):
     """The command line itself is wrong: exit code 2."""
+
+    code = "usage"
 
 
 def add_file(parser: argparse.ArgumentParser, several: bool = False) -> None:
@@ -58,6 +61,18 @@ def add_format(parser: argparse.ArgumentParser) -> None:
         default="text",
         help="json: one JSON value on standard output; where the file has mistakes, the list of them",
     )
+
+
+def whole_number(text: str, least: int = 1, most: int = 10**9) -> int:
+    """A count on the command line: `10000`, `10_000`, `10,000`."""
+    try:
+        number = int(text.replace(",", ""))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a whole number is needed here, and this is `{text}`") from None
+    if not least <= number <= most:
+        limits = f"of at least {least:,}" if number < least else f"of at most {most:,}"
+        raise argparse.ArgumentTypeError(f"a number {limits} is needed here")
+    return number
 
 
 def defines(given: Sequence[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -14,9 +14,8 @@ from nasdsl.compiler.cost import node_cost, total_cost
 from nasdsl.compiler.count import Count, brief, decimal
 from nasdsl.compiler.count import count as count_exactly
 from nasdsl.compiler.decision import Decision, FixedUnits, Units
-from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate.values import show
-from nasdsl.compiler.engine.limits import Infeasible, TooWide
+from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.graph import Graph, Node, Shape
@@ -24,26 +23,7 @@ from nasdsl.compiler.source import Span
 from nasdsl.compiler.space import Space
 from nasdsl.report import memory, table, thousands
 
-# --- Exact answers, with diagnostics for exceptions -------------------------------------------------------------------
-
-
-def _answered(act: Callable[[], Any]) -> Any:
-    try:
-        return act()
-    except TooWide as problem:
-        raise error("too-wide", str(problem), None, help="fewer decisions in one requirement keep it exact") from None
-    except Infeasible as problem:
-        raise error("no-architecture", f"the space is empty: {problem}", None) from None
-
-
-def counted(graph: Graph) -> Count:
-    """The size of a space.
-
-    Raises:
-        CompileError: it is too tangled for the exact answer.
-    """
-    return _answered(lambda: count_exactly(graph))
-
+# --- Exact answers ----------------------------------------------------------------------------------------------------
 
 Extreme = tuple[int, Architecture]
 
@@ -52,11 +32,11 @@ def extremes_of(graph: Graph) -> dict[str, tuple[Extreme, Extreme]]:
     """Least and greatest MACs and parameters, with an architecture each.
 
     Raises:
-        CompileError: the space is empty, or too tangled for the exact answer.
+        Infeasible, TooWide: the space is empty, or too tangled for the exact answer.
     """
     total = total_cost(graph)
     values = {"macs": total.macs, "params": total.params}
-    return _answered(lambda: {name: (least(graph, v), greatest(graph, v)) for name, v in values.items()})
+    return {name: (least(graph, v), greatest(graph, v)) for name, v in values.items()}
 
 
 # --- Patterns of paths ------------------------------------------------------------------------------------------------
@@ -258,7 +238,7 @@ def _figures(graph: Graph) -> tuple[Count | None, dict[str, tuple[Extreme, Extre
             budgets = ", ".join(f"`{r.message}`" for r in size.budgets_left_out)
             notes.append(f"size and costs are those of the space without its budgets: {budgets}")
     except TooWide as problem:
-        notes.append(str(problem))
+        notes.append(problem.message)
     try:
         total = total_cost(graph)
         found = {
@@ -266,8 +246,8 @@ def _figures(graph: Graph) -> tuple[Count | None, dict[str, tuple[Extreme, Extre
             for name, value in (("macs", total.macs), ("params", total.params))
         }
     except TooWide as problem:
-        if str(problem) not in notes:
-            notes.append(str(problem))
+        if problem.message not in notes:
+            notes.append(problem.message)
     return size, found, notes
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from nasdsl.report import printable
+
 COSTS = {"macs": "MACs", "flops": "FLOPs", "params": "parameters"}
 
 
@@ -55,7 +57,11 @@ class Bars:
         if done:
             self.note(f"goes on at step {done} of {steps}")
         if self.live:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[facts]}"))
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[facts]}", markup=False),
+            )
             self.bar = Progress(
                 *columns,
                 TimeElapsedColumn(),
@@ -76,7 +82,8 @@ class Bars:
             sys.stderr.write(f"{100 * done / self.steps:3.0f} %  {describe(facts)}  {left:.0f} s left\n")
 
     def note(self, line: str) -> None:
-        self.console.print(line, highlight=False)
+        # Whatever a user's function or data says is text, and nothing that rich is to interpret.
+        self.console.print(printable(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         if self.bar is not None:

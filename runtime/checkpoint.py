@@ -4,11 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from typing import Annotated, Any
 
 import torch
+from pydantic import BeforeValidator, ConfigDict, Field
 
+from nasdsl.compiler.diagnostics import cause, error
 from nasdsl.compiler.files import write_whole
+from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.stored import Stored
+
+
+class Averages(Stored):
+    """The moving averages of a network's values."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    values: dict[str, torch.Tensor]
+    steps: int = Field(ge=0)
+
+
+class State(Stored):
+    """All that a training needs to go on exactly where it was.
+
+    Attributes:
+        step: of the optimiser, counted from 0.
+        kept: by path of a `units` decision, the units that are still there.
+        network, optimiser: values by name; the optimiser's by name of the parameter.
+        rows: of the history.
+        time: of writing, in seconds since 1970.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    step: int = Field(ge=0)
+    kept: dict[str, list[int]]
+    network: dict[str, torch.Tensor]
+    optimiser: dict[str, dict[str, torch.Tensor | int | float | None]]
+    average: Averages | None
+    rows: list[dict[str, Any]]
+    time: float
+
+
+def _numbers(text: Any) -> Any:
+    """`0.5,0.25` as numbers."""
+    return tuple(float(part) for part in text.split(",")) if isinstance(text, str) else text
+
+
+Numbers = Annotated[tuple[Annotated[float, Field(allow_inf_nan=False)], ...], BeforeValidator(_numbers)]
+
+
+class AboutWeights(Stored):
+    """What a file of weights says of itself, all of it text; metrics and costs beside it.
+
+    Attributes:
+        space, digest: of the space that the weights were trained in.
+        task: that they were trained for.
+        mean, std: that images are normalised by, one number a channel.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    space: str | None = None
+    digest: str | None = None
+    task: str | None = None
+    mean: Numbers | None = None
+    std: Numbers | None = None
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -17,8 +79,20 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What `save_checkpoint` wrote. Nothing in the file is run."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """What `save_checkpoint` wrote. Nothing in the file is run: `weights_only` reads tensors and plain values.
+
+    Raises:
+        RunError: it holds something else, or is damaged; the message goes on after the file's name.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise RunError("cannot be read: it is no checkpoint, or holds more than tensors and plain values") from None
+    except Exception as problem:  # torch raises nearly anything on damaged bytes
+        raise RunError(f"cannot be read: {cause(problem)}") from None
+    if not isinstance(found, dict):
+        raise RunError(f"cannot be read: it is no checkpoint, but a {type(found).__name__}")
+    return found
 
 
 def save_weights(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
@@ -30,8 +104,15 @@ def save_weights(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
 
 
 def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file."""
-    from safetensors import safe_open
+    """Tensors and metadata of a safetensors file.
 
-    with safe_open(str(path), framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    Raises:
+        CompileError: it is none.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as problem:
+        raise error("bad-weights", f"{path} is no file of weights: {cause(problem)}", None) from None

@@ -77,7 +77,7 @@ class Ends:
             with bounded(PATIENCE):
                 return (greatest if high else least)(self.graph, self.macs)[1]
         except Infeasible as problem:
-            raise error("no-end", f"{problem}", None) from None
+            raise error("no-end", problem.message, None) from None
         except TooWide:
             first = {path: next(iter(d.values())) for path, d in self.graph.decisions.items() if not is_size(d)}
             return self._end(first, high)
@@ -111,5 +111,5 @@ class Ends:
         except Infeasible:
             raise error("no-end", f"there is no {word} architecture: none has these operators", None) from None
         except TooWide as problem:
-            raise error("too-wide", f"the {word} architecture is out of reach: {problem}", None) from None
+            raise error("too-wide", f"the {word} architecture is out of reach: {problem.message}", None) from None
         return Architecture.at(self.graph, {**operators, **values.indices})

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import importlib
 import os
+import reprlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.diagnostics import cause
 from nasdsl.compiler.space import Space
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.objectives import EvaluationError
-from nasdsl.runtime.runs import RunError
 
 if TYPE_CHECKING:
     from nasdsl.runtime.inherit import Inherited
@@ -47,8 +49,8 @@ def find_function(name: str) -> Callable[..., Any]:
         raise RunError(
             f"{missing}{by} is not found", "it is looked for in this folder and where Python looks"
         ) from None
-    except Exception as problem:
-        raise RunError(f"the module `{module}` cannot be imported: {type(problem).__name__}: {problem}") from problem
+    except (Exception, SystemExit) as problem:  # it is the user's code that runs here
+        raise RunError(f"the module `{module}` cannot be imported: {cause(problem)}") from problem
     finally:
         if added and here in sys.path:
             sys.path.remove(here)
@@ -70,8 +72,8 @@ def numbers(given: Any, where: str) -> dict[str, float]:
         if any(isinstance(value, bool | str) for value in metrics.values()):
             raise TypeError
         return {str(name): float(value) for name, value in metrics.items()}
-    except (TypeError, ValueError):
-        raise EvaluationError(f"{where} gave {given!r}, and neither a number nor numbers by name") from None
+    except (TypeError, ValueError, OverflowError):
+        raise EvaluationError(f"{where} gave {reprlib.repr(given)}, and neither a number nor numbers by name") from None
 
 
 class FunctionEvaluator:
@@ -91,8 +93,8 @@ class FunctionEvaluator:
     def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
         try:
             given = self.function(architecture, self.space)
-        except Exception as problem:
-            raise EvaluationError(f"`{self.name}` raised {type(problem).__name__}: {problem}") from problem
+        except (Exception, SystemExit) as problem:  # it is the user's code that runs here
+            raise EvaluationError(f"`{self.name}` raised {cause(problem)}") from problem
         return numbers(given, f"`{self.name}`")
 
 

@@ -7,18 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from nasdsl.compiler.arrays.encoding import Encoding
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.engine.budget import UnreadableBudget
-from nasdsl.compiler.engine.limits import Infeasible, TooWide
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.write import write_pinned
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evaluators import FUNCTION, FunctionEvaluator, ScratchEvaluator, SupernetEvaluator, known_file
 from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.loop import Evaluator, Search
@@ -28,7 +24,7 @@ from nasdsl.runtime.evolution.trial import Ledger, Memory, Trial
 from nasdsl.runtime.known import Table
 from nasdsl.runtime.origin import write_origin
 from nasdsl.runtime.recipes import with_recipe
-from nasdsl.runtime.runs import ABOUT, RunError, RunFolder, clear
+from nasdsl.runtime.runs import ABOUT, About, RunFolder, clear
 from nasdsl.runtime.search import (
     Options,
     content,
@@ -40,6 +36,7 @@ from nasdsl.runtime.search import (
     weights_path,
 )
 from nasdsl.runtime.settings import merged, read_settings
+from nasdsl.runtime.storage import database_url, told_of_trials
 from nasdsl.runtime.strategies import EXPLORERS
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
 from nasdsl.runtime.watch import Watch
@@ -95,57 +92,40 @@ def explore(
     settings = evolve_settings(space, options, runtime)
     space, evaluator, objectives = evaluator_for(space, source, name, defines or {}, options, settings)
     pool = evaluator.pool(Encoding(space.graph.decisions)) if isinstance(evaluator, Table) else None
-    try:
-        candidates = Candidates(space.graph, settings.window, settings.distinct == "function", pool, settings.draws)
-    except UnreadableBudget as problem:
-        raise error("unreadable-budget", str(problem), None) from None
-    except Infeasible as problem:
-        raise error("budget-too-small", str(problem), None) from None
-    except TooWide as problem:
-        raise error("too-wide", str(problem), None) from None
+    candidates = Candidates(space.graph, settings.window, settings.distinct == "function", pool, settings.draws)
     folder = options.run or Path("runs") / out.stem
-    about = {
-        "space": space.digest(),
-        "search": "evolve",
-        "settings": settings.identity,
-        "seed": options.seed,
+    about = About(
+        space=space.digest(),
+        search="evolve",
+        settings=settings.identity,
+        seed=options.seed,
         **_content(space, settings, options),
-    }
+    )
     run = _folder(folder, about, options.fresh)
     write_origin(run.path, space)
-    ledger = _ledger(run, about, settings, objectives, space)
-    try:
-        search = Search(
-            candidates,
-            evaluator,
-            objectives,
-            find_method(settings.method),
-            Rates(settings),
-            ledger,
-            settings.trials,
-            options.seed,
-            settings.failures,
-            watch,
-        )
-        trials = search.run()
-    except SQLAlchemyError as problem:
-        raise _lost(problem) from problem
-    except Exception as problem:
-        if type(problem).__module__.startswith("optuna."):
-            raise _lost(problem) from problem
-        raise
-    finally:
-        ledger.close()
+    with told_of_trials("the same command goes on with the search"):
+        ledger = _ledger(run, settings, objectives, space)
+        try:
+            search = Search(
+                candidates,
+                evaluator,
+                objectives,
+                find_method(settings.method),
+                Rates(settings),
+                ledger,
+                settings.trials,
+                options.seed,
+                settings.failures,
+                watch,
+            )
+            trials = search.run()
+        finally:
+            ledger.close()
     if not trials:
         raise RunError("no trial is complete, so there is no best one")
     best = chosen(trials, objectives)
     weights = partial(save_weights_of, space, evaluator) if isinstance(evaluator, SupernetEvaluator) else None
     return Exploration(trials, best, write_front(out, space, best, objectives, weights), objectives, space, run.path)
-
-
-def _lost(problem: Exception) -> RunError:
-    text = str(problem.__cause__ or problem).strip().splitlines()[0]
-    return RunError(f"the database of the trials has failed: {text}", "the same command goes on with the search")
 
 
 def evolve_settings(space: Space, options: Options, runtime: str | None) -> Evolve:
@@ -227,7 +207,7 @@ def _content(space: Space, settings: Evolve, options: Options) -> dict[str, str]
     return {"data": options.data or "embedded"} if settings.train is not None else {}
 
 
-def _folder(path: Path, about: dict[str, Any], fresh: bool) -> RunFolder:
+def _folder(path: Path, about: About, fresh: bool) -> RunFolder:
     """The folder of a run, which workers that start together may make together."""
     if fresh and path.is_dir():
         clear(path)
@@ -239,15 +219,14 @@ def _folder(path: Path, about: dict[str, Any], fresh: bool) -> RunFolder:
         return RunFolder(path, about)  # another worker has just made it a run
 
 
-def _ledger(run: RunFolder, about: Mapping[str, Any], settings: Evolve, objectives: Objectives, space: Space) -> Ledger:
+def _ledger(run: RunFolder, settings: Evolve, objectives: Objectives, space: Space) -> Ledger:
     if settings.storage == "memory":
         return Memory()
-    from nasdsl.runtime.storage import database_url
     from nasdsl.runtime.trials import Database
 
     url = database_url(None if settings.storage == "file" else settings.storage, run.path)
     name = settings.study or space.name
-    return Database(url, name, objectives.directions, about, space.graph.decisions, settings.heartbeat)
+    return Database(url, name, objectives.directions, run.about.told(), space.graph.decisions, settings.heartbeat)
 
 
 # --- Results ----------------------------------------------------------------------------------------------------------

@@ -78,9 +78,7 @@ def train(
     fabric = fabric_for(options, settings.precision)
     run = run_folder(fabric, options, out, space, data, identity, "train")
     trainer = Trainer(network, task, data, settings, fabric, options.seed, options.workers)
-    state = run.load()
-    if state is not None:
-        trainer.load(state)
+    run.restore(trainer)
     run_epochs(trainer, run, watch or Silent(), "train")
     with trainer.averaged(settings.recalibrate) as best:
         metrics = trainer.measure()

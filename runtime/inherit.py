@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from lightning_fabric import Fabric
+from pydantic import BaseModel
 
 from nasdsl.compiler.architecture import Values
 from nasdsl.compiler.space import Space
@@ -14,14 +13,23 @@ from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.checkpoint import load_weights
 from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.data.held import held_back
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.problem import Problem
-from nasdsl.runtime.runs import ABOUT, RunError
+from nasdsl.runtime.runs import ABOUT, About
 from nasdsl.runtime.settings import Train
+from nasdsl.runtime.stored import checked, read_stored
 from nasdsl.runtime.tasks import Task, find_task
 from nasdsl.runtime.trainer import Trainer
 
 SUPERNET = "supernet.safetensors"
 """The trained weights in the folder of a run."""
+
+
+class Trained(BaseModel):
+    """What of the settings of `search sample` speaks of its supernet."""
+
+    train: Train
+    hold_back: float
 
 
 class Inherited:
@@ -64,32 +72,28 @@ def load(run: Path, space: Space, task: Task, data: DataSplits, fabric: Fabric, 
         data: all of it: what the training of the supernet held back is held back here.
     """
     network, about = load_supernet(run, space)
-    settings = about["settings"]
-    train = Train.model_validate({**settings["train"], "ema": None})
+    settings = checked(Trained, about.settings, f"{run / ABOUT}: `settings`", "of `search sample`")
+    train = settings.train.model_copy(update={"ema": None})
     task = find_task(task.name).from_data(data, **train.task)
-    kept = held_back(data, settings["hold_back"])
-    trainer = Trainer(network, task, kept, train, fabric, about["seed"], workers, in_parts=True)
+    kept = held_back(data, settings.hold_back)
+    trainer = Trainer(network, task, kept, train, fabric, about.seed, workers, in_parts=True)
     return Inherited(trainer, train.recalibrate)
 
 
-def load_supernet(run: Path, space: Space) -> tuple[Supernet, dict[str, Any]]:
+def load_supernet(run: Path, space: Space) -> tuple[Supernet, About]:
     """The supernet of a run, and what the run was started with.
 
     Raises:
         RunError: the folder has none, or one of another space.
     """
-    try:
-        about = json.loads((run / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise RunError(f"{run} holds no run", "name the folder of a `search sample`") from None
-    if not isinstance(about, dict) or about.get("search") != "sample":
+    if not (run / ABOUT).is_file():
+        raise RunError(f"{run} holds no run", "name the folder of a `search sample`")
+    about = read_stored(About, run / ABOUT, "what a run was started with")
+    if about.search != "sample":
         raise RunError(f"{run} holds no run of `search sample`", "only that leaves a supernet behind")
     if not (run / SUPERNET).exists():
         raise RunError(f"the supernet in {run} is not trained to its end", "go on with the search that trains it")
-    try:
-        tensors, _ = load_weights(run / SUPERNET)
-    except Exception as problem:
-        raise RunError(f"{run / SUPERNET} cannot be read: {problem}") from None
+    tensors, _ = load_weights(run / SUPERNET)
     network = Supernet(space.graph if space.whole is None else space.whole)
     wanted = network.state_dict()
     wrong = [n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape]

@@ -17,6 +17,7 @@ import gzip
 import io
 import json
 import re
+import reprlib
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,13 +28,13 @@ from pydantic import Field
 
 from nasdsl.compiler.architecture import Architecture, ArchitectureError
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.diagnostics import suggest
+from nasdsl.compiler.diagnostics import cause, suggest
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evaluators import find_function
 from nasdsl.runtime.evolution.candidates import Rows
 from nasdsl.runtime.evolution.objectives import EvaluationError
-from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.settings import Settings
 
 
@@ -74,8 +75,7 @@ class Table:
             try:
                 architecture = Architecture.of(space.graph, read(row))
             except (ArchitectureError, RunError) as problem:
-                help = getattr(problem, "help", "")
-                raise RunError(f"{file.name}, row {number}: {problem}", help) from problem
+                raise RunError(f"{file.name}, row {number}: {problem.message}", problem.help) from problem
             if architecture in self.metrics:
                 raise RunError(f"{file.name}, row {number}: an earlier row has the same architecture")
             self.metrics[architecture] = _numbers(row, space.graph)
@@ -184,10 +184,10 @@ def _by_function(name: str) -> Any:
     def read(row: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
             given = function(row)
-        except Exception as problem:
-            raise RunError(f"`{name}` raised {type(problem).__name__}: {problem}") from problem
+        except (Exception, SystemExit) as problem:  # it is the user's code that runs here
+            raise RunError(f"`{name}` raised {cause(problem)}") from problem
         if not isinstance(given, Mapping):
-            raise RunError(f"`{name}` gave {given!r}, and not decisions by path")
+            raise RunError(f"`{name}` gave {reprlib.repr(given)}, and not decisions by path")
         return given
 
     return read

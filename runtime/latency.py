@@ -13,34 +13,67 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import Field
 
 from nasdsl.compiler import expr, ops
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import Units
-from nasdsl.compiler.diagnostics import CompileError, error
+from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Node
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.supernet import Setting, Supernet, setting_of
+from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.stored import Stored, read_stored
 
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
 """The shares of its units at which an operator is measured; without units once."""
 
 
-def _points(entry: Any) -> list[tuple[float, float]]:
-    """The points (MACs, milliseconds) of a table's entry, by MACs; fails in some way for what is no entry."""
-    points = sorted((float(point["macs"]), float(point["ms"])) for point in entry["points"])
-    if not points or not all(macs >= 0 and ms >= 0 for macs, ms in points):
-        raise ValueError
-    return points
+class Point(Stored):
+    """How long an operator takes at one width.
+
+    Attributes:
+        macs: of the operator at that width.
+        ms: the median time, in milliseconds.
+        spread: half the distance between the quartiles of the times.
+        runs: how many there were.
+    """
+
+    macs: float = Field(ge=0)
+    ms: float = Field(ge=0)
+    spread: float = Field(ge=0)
+    runs: int = Field(gt=0)
 
 
-def _no_table(path: Path) -> CompileError:
-    return error("bad-latency-table", f"{path} is not a latency table", None, help="make one with `nasdsl profile`")
+class Entry(Stored):
+    """A measured operator: the node that it was measured for, and its times."""
+
+    node: str
+    points: tuple[Point, ...] = Field(min_length=1)
+
+
+class LatencyTable(Stored):
+    """What `profile` measured: on which device, with how many images at a time, and the operators by `setting_key`."""
+
+    device: str
+    batch: int = Field(gt=0)
+    torch: str
+    operators: dict[str, Entry]
+
+
+def read_table(path: Path) -> LatencyTable:
+    """
+    Raises:
+        CompileError: the file cannot be read, or is no latency table.
+    """
+    try:
+        return read_stored(LatencyTable, path, "a latency table", "make one with `nasdsl profile`")
+    except RunError as problem:
+        raise error("bad-latency-table", problem.message, None, help=problem.help) from None
 
 
 def setting_key(setting: Setting) -> str:
@@ -72,10 +105,7 @@ class Latency:
         Raises:
             CompileError: the table cannot be read, or lacks an operator of the space.
         """
-        try:
-            measured = {key: _points(entry) for key, entry in json.loads(path.read_text())["operators"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise _no_table(path) from None
+        measured = read_table(path).operators
         points: dict[str, list[tuple[float, float]]] = {}
         for node in network.graph.operators():
             if node.name not in network.settings or not at_share(network, node, 1.0):
@@ -88,7 +118,7 @@ class Latency:
                     node.span,
                     help="the table was made for another space: run `nasdsl profile` again",
                 )
-            points[node.name] = entry
+            points[node.name] = sorted((point.macs, point.ms) for point in entry.points)
         return cls(points)
 
     def slope(self, name: str, network: Supernet) -> float:
@@ -114,33 +144,23 @@ def profile(
     repeats: int = 20,
     device: str = "cpu",
     note: Callable[[str], None] = print,
-) -> dict[str, Any]:
+) -> LatencyTable:
     """Measures every distinct operator of a supernet and writes the table after each. It goes on after a stop.
 
     Args:
         repeats: timed runs of each point, after three that warm up.
     """
-    table: dict[str, Any] = {
-        "device": describe_device(device),
-        "batch": batch,
-        "torch": torch.__version__,
-        "operators": {},
-    }
+    table = LatencyTable(device=describe_device(device), batch=batch, torch=torch.__version__, operators={})
     if path.exists():
-        try:
-            before = json.loads(path.read_text())
-            for entry in before["operators"].values():
-                _points(entry)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise _no_table(path) from None
-        if all(before.get(key) == table[key] for key in ("device", "batch", "torch")):
+        before = read_table(path)
+        if before.model_copy(update={"operators": {}}) == table:
             table = before
     whole = largest_values(network.graph)
     for node in network.graph.operators():
         if node.name not in network.settings:
             continue
         key = setting_key(network.settings[node.name])
-        if key in table["operators"]:
+        if key in table.operators:
             continue
         points = []
         for share in SHARES if at_share(network, node, 1.0) else (1.0,):
@@ -148,10 +168,11 @@ def profile(
             setting = _thinned(network, node, units)
             macs = float(expr.evaluate(node_cost(network.graph, node).macs, {**whole, **units}))
             times = time_setting(setting, batch, repeats, device)
-            points.append({"macs": macs, "ms": statistics.median(times), "spread": _spread(times), "runs": len(times)})
-        table["operators"][key] = {"node": node.name, "points": points}
-        write_text(path, json.dumps(table, indent=1) + "\n")
-        note(f"{points[-1]['ms']:8.3f} ms +- {points[-1]['spread']:.3f}  {node.name}")
+            points.append(Point(macs=macs, ms=statistics.median(times), spread=_spread(times), runs=len(times)))
+        entry = Entry(node=node.name, points=tuple(points))
+        table = table.model_copy(update={"operators": {**table.operators, key: entry}})
+        write_text(path, table.model_dump_json(indent=1) + "\n")
+        note(f"{points[-1].ms:8.3f} ms +- {points[-1].spread:.3f}  {node.name}")
     return table
 
 

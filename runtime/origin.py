@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.space import Space
-from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.stored import Stored, read_stored
 
 ORIGIN = "space.json"
 """The file in a run's folder that says so."""
 
 
+class Origin(Stored):
+    """The file, the name and the parameters of the space that a run searches, and the digest that it had then."""
+
+    file: str | None
+    space: str
+    defines: dict[str, str]
+    digest: str
+
+
 def write_origin(run: Path, space: Space) -> None:
     """Notes the file, the name and the parameters of a space in a run's folder."""
     file = space.source.path
-    told = {
-        "file": None if file is None else str(file.resolve()),
-        "space": space.name,
-        "defines": dict(space.overrides),
-        "digest": space.digest(),
-    }
-    write_text(run / ORIGIN, json.dumps(told, indent=2) + "\n")
+    told = Origin(
+        file=None if file is None else str(file.resolve()),
+        space=space.name,
+        defines=dict(space.overrides),
+        digest=space.digest(),
+    )
+    write_text(run / ORIGIN, told.model_dump_json(indent=2) + "\n")
 
 
 def read_origin(run: Path) -> Space:
@@ -36,14 +44,12 @@ def read_origin(run: Path) -> Space:
         CompileError: the file has gone or has mistakes.
     """
     help = "name the file that was searched, as it was then, with `--file`"
-    try:
-        told: dict[str, Any] = json.loads((run / ORIGIN).read_text(encoding="utf-8"))
-        file, name, defines, digest = (told[key] for key in ("file", "space", "defines", "digest"))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RunError(f"{run} does not say which space it searches", help) from None
-    if file is None:
+    if not (run / ORIGIN).is_file():
+        raise RunError(f"{run} does not say which space it searches", help)
+    told = read_stored(Origin, run / ORIGIN, "what says which space a run searches", help)
+    if told.file is None:
         raise RunError(f"{run} searches a space that was in no file", help)
-    space = elaborate(read(Path(file)), name, defines)
-    if space.digest() != digest:
-        raise RunError(f"{file} has changed since the run in {run} began", help)
+    space = elaborate(read(Path(told.file)), told.space, told.defines)
+    if space.digest() != told.digest:
+        raise RunError(f"{told.file} has changed since the run in {run} began", help)
     return space

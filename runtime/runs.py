@@ -6,23 +6,40 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.files import PART, write_text
+from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.stored import OTHER, Stored, read_stored
+
+if TYPE_CHECKING:
+    from nasdsl.runtime.trainer import Trainer
 
 ABOUT = "run.json"
 """The file that makes a folder a run: what the run was started with."""
 
 
-class RunError(ValueError):
-    """A run's folder that cannot be used; the message is for the user."""
+class About(Stored):
+    """What a run was started with, and must be gone on with.
 
-    def __init__(self, message: str, help: str = ""):
-        self.help = help
-        super().__init__(message)
+    Attributes:
+        space: the digest of the space.
+        search: the strategy; `train` for the training of an architecture.
+        data, latency, table, supernet: what was read, by name or by a hash of its content; left out where nothing was.
+    """
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return RunError, (str(self), self.help)  # to another process
+    space: str
+    search: str
+    seed: int
+    settings: dict[str, Any]
+    data: str | None = None
+    latency: str | None = None
+    table: str | None = None
+    supernet: str | None = None
+
+    def told(self) -> dict[str, Any]:
+        """What was set, as JSON has it."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
 def is_part(file: Path) -> bool:
@@ -84,38 +101,34 @@ def _short(value: Any) -> str:
 class RunFolder:
     """One run on disk. A run that stopped goes on from its checkpoint; one started with something else is refused."""
 
-    def __init__(self, path: Path, identity: dict[str, Any]):
+    def __init__(self, path: Path, about: About):
         """
         Args:
-            identity: what must be the same to go on: the hash of the space, the data, the seed, the settings.
+            about: what must be the same to go on.
 
         Raises:
-            RunError: the folder holds a run with another identity, or is something else.
+            RunError: the folder holds a run with another beginning, or is something else.
         """
         self.path = path
-        self.identity = json.loads(json.dumps(identity))
-        about = path / ABOUT
+        self.about = about
+        file = path / ABOUT
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is not a folder")
-        self.resumed = about.exists()
+        self.resumed = file.exists()
         if self.resumed:
-            self._compare(about)
+            self._compare(file)
         else:
             if path.exists() and any(file.is_file() and not is_part(file) for file in path.rglob("*")):
                 raise RunError(f"the folder {path} is not empty and holds no run", "name another folder with `--run`")
-            write_text(about, json.dumps(self.identity, indent=2) + "\n")
+            write_text(file, json.dumps(about.told(), indent=2) + "\n")
 
-    def _compare(self, about: Path) -> None:
-        try:
-            before = json.loads(about.read_text())
-            if not isinstance(before, dict):
-                raise ValueError
-        except (OSError, ValueError):
-            raise RunError(f"{about} cannot be read", "remove the folder, or name another with `--run`") from None
-        if changed := started_with(before, self.identity):
+    def _compare(self, file: Path) -> None:
+        help = "name another folder with `--run`, or `--fresh` to start over"
+        before = read_stored(About, file, "what a run was started with", f"{OTHER}; {help}")
+        if changed := started_with(before.told(), self.about.told()):
             raise RunError(
                 f"{self.path} holds a run that was started with {changed}",
-                "name another folder with `--run`, or `--fresh` to start over",
+                help,
             )
 
     @property
@@ -127,20 +140,22 @@ class RunFolder:
 
         save_checkpoint(self.checkpoint, state)
 
-    def load(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None where there is none yet.
+    def restore(self, trainer: Trainer) -> bool:
+        """Puts a trainer where the last checkpoint was written; False where there is none yet.
 
         Raises:
-            RunError: it cannot be read.
+            RunError: it cannot be read, or is that of another training.
         """
         from nasdsl.runtime.checkpoint import load_checkpoint
 
         if not self.checkpoint.exists():
-            return None
+            return False
         try:
-            return load_checkpoint(self.checkpoint)
-        except Exception as problem:
-            raise RunError(f"{self.checkpoint} cannot be read: {problem}", "use `--fresh` to start over") from None
+            trainer.load(load_checkpoint(self.checkpoint))
+        except RunError as problem:
+            help = f"{problem.help}; use `--fresh` to start over" if problem.help else "use `--fresh` to start over"
+            raise RunError(f"{self.checkpoint} {problem.message}", help) from None
+        return True
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
         """All that was measured so far, one JSON record a line."""

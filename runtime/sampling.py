@@ -144,9 +144,9 @@ class Inside:
             self._within = Within(self._diagram, self._window) if exact else None
             self.draw(1, generator(0, 0))
         except Infeasible as problem:
-            raise error("empty-window", f"there is nothing to draw: {problem}", None) from None
+            raise error("empty-window", f"there is nothing to draw: {problem.message}", None) from None
         except TooWide as problem:
-            message = f"this space is too tangled for uniform draws: {problem}"
+            message = f"this space is too tangled for uniform draws: {problem.message}"
             raise error("too-wide", message, None, help="pin some of its decisions") from None
 
     def draw(self, n: int, rng: np.random.Generator) -> list[Architecture]:

@@ -11,19 +11,22 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.diagnostics import NasdslError, error
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.write import write_pinned
-from nasdsl.runtime.checkpoint import load_weights, save_weights
+from nasdsl.runtime.checkpoint import AboutWeights, load_weights, save_weights
 from nasdsl.runtime.data import DataSplits, open_data
+from nasdsl.runtime.device import device_named
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.origin import write_origin
 from nasdsl.runtime.problem import Problem, Result, Silent, Watch, check_decisions, task_of
 from nasdsl.runtime.recipes import with_recipe
-from nasdsl.runtime.runs import RunError, RunFolder, clear
+from nasdsl.runtime.runs import About, RunFolder, clear
 from nasdsl.runtime.settings import Train, merged, read_settings
+from nasdsl.runtime.stored import checked
 from nasdsl.runtime.strategies import find_strategy
 from nasdsl.runtime.tasks import Task, find_task
 
@@ -98,9 +101,14 @@ def _data(space: Space, options: Options, task_options: Mapping[str, Any]) -> tu
 
 
 def fabric_for(options: Options, precision: str) -> Fabric:
-    """The devices to run on. Under `torchrun` they are those of its processes."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes)) if processes > 1 else options.devices
+    """The devices to run on. Under `torchrun` they are those of its processes.
+
+    Raises:
+        RunError: there is no such device.
+    """
+    device_named(options.accelerator)
+    processes = _set("WORLD_SIZE", 1)
+    here = _set("LOCAL_WORLD_SIZE", processes) if processes > 1 else options.devices
     fabric = Fabric(
         accelerator=options.accelerator,
         devices=here,
@@ -110,6 +118,14 @@ def fabric_for(options: Options, precision: str) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _set(name: str, default: int) -> int:
+    """A number of processes that `torchrun` has set."""
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise RunError(f"the environment sets {name} to `{text}`, which is no number of processes")
+    return int(text)
 
 
 def search(
@@ -174,28 +190,28 @@ def run_folder(
         RunError: it holds another run, or something else.
     """
     path = options.run or Path("runs") / out.stem
-    identity = {
-        "space": space.digest(),
-        "data": f"{options.data or 'embedded'}: {data.description}",
-        "seed": options.seed,
-        "search": strategy,
-        "settings": dict(settings),
-    }
-    if options.latency is not None:
-        identity["latency"] = content(Path(options.latency))
-    problem: tuple[str, str] | None = None
+    latency = {} if options.latency is None else {"latency": content(Path(options.latency))}
+    about = About(
+        space=space.digest(),
+        data=f"{options.data or 'embedded'}: {data.description}",
+        seed=options.seed,
+        search=strategy,
+        settings=dict(settings),
+        **latency,
+    )
+    problem: NasdslError | None = None
     if fabric.is_global_zero:
         try:
             if options.fresh and path.is_dir():
                 clear(path)
-            RunFolder(path, identity)
+            RunFolder(path, about)
             write_origin(path, space)
-        except RunError as refused:
-            problem = (str(refused), refused.help)
+        except NasdslError as refused:
+            problem = refused
     problem = fabric.broadcast(problem)
     if problem is not None:
-        raise RunError(*problem)
-    return RunFolder(path, identity)
+        raise problem
+    return RunFolder(path, about)
 
 
 def content(file: Path) -> str:
@@ -258,7 +274,7 @@ def architecture(space: Space) -> Space:
     return space
 
 
-def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, dict[str, str]]:
+def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, AboutWeights]:
     """An architecture's network with its weights, and what the weights' file says of itself.
 
     Args:
@@ -277,10 +293,8 @@ def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, d
             None,
             help="train it with `nasdsl train`, or name a file with `--weights`",
         )
-    try:
-        tensors, about = load_weights(file)
-    except Exception as problem:
-        raise error("bad-weights", f"{file} cannot be read: {problem}", None) from None
+    tensors, metadata = load_weights(file)
+    about = checked(AboutWeights, metadata, str(file), "a file of weights that can be used")
     wanted = network.state_dict()
     wrong = [n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape] + [
         n for n in tensors if n not in wanted

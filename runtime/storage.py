@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.errors import RunError
 
 DATABASE = "trials.db"
 """The SQLite file in the folder of a run."""
@@ -25,6 +28,15 @@ TRIES = 10
 def database_url(storage: str | None, folder: Path) -> str:
     """The URL of a database; by default an SQLite file in the folder."""
     return storage if storage is not None else f"sqlite:///{(folder / DATABASE).resolve()}"
+
+
+@contextmanager
+def told_of_trials(help: str = "") -> Iterator[None]:
+    """Inside, a database that fails, or holds what Optuna cannot read, is a RunError."""
+    try:
+        yield
+    except (SQLAlchemyError, OptunaError, JSONDecodeError) as problem:
+        raise RunError(f"the database of the trials has failed: {_first_line(problem)}", help) from problem
 
 
 def open_storage(url: str, heartbeat: int) -> RDBStorage:
@@ -88,7 +100,7 @@ def _hopeless(problem: Exception) -> bool:
 
 def _first_line(problem: Exception) -> str:
     cause = problem.__cause__ or problem
-    return str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
+    return (str(getattr(cause, "orig", None) or cause).strip() or type(cause).__name__).splitlines()[0]
 
 
 def _driver(url: str) -> str:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from pydantic import ValidationError
+from torch import Tensor, nn
 
 from nasdsl.compiler.supernet import Supernet, Surgery
+from nasdsl.runtime.checkpoint import State
 from nasdsl.runtime.data import DataSplits, Loader, Samples
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.optim import (
     STATISTICS,
     Average,
@@ -31,6 +34,7 @@ from nasdsl.runtime.optim import (
     set_rate,
 )
 from nasdsl.runtime.settings import Train
+from nasdsl.runtime.stored import OTHER, fault
 from nasdsl.runtime.tasks import Task
 
 
@@ -298,16 +302,43 @@ class Trainer:
             "time": time.time(),
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Goes back to where `state` was taken."""
-        kept = {path: tuple(units) for path, units in state["kept"].items()}
-        if kept:
-            self.shrink(kept)
-        self.network.load_state_dict(state["network"])
-        load_optimiser_state(self.optimiser, self.network, state["optimiser"])
-        if self.average is not None and state["average"] is not None:
+    def load(self, found: Mapping[str, Any]) -> None:
+        """Goes back to where `state` was taken.
+
+        Raises:
+            RunError: it is no state, or that of another network; the message goes on after the file's name.
+        """
+        try:
+            state = State.model_validate(found)
+        except ValidationError as problem:
+            raise RunError(f"is no checkpoint: {fault(problem)}", OTHER) from None
+        units = {path: d for path, d in self.network.graph.decisions.items() if d.kind == "units"}
+        for path, kept in state.kept.items():
+            if path not in units or sorted(set(kept) & set(range(units[path].n))) != kept:
+                raise RunError(f"is that of another network: `{path}` has no such units")
+        if state.kept:
+            self.shrink({path: tuple(kept) for path, kept in state.kept.items()})
+        _same(state.network, self.network.state_dict())
+        parameters = dict(self.network.named_parameters())
+        for name, moments in state.optimiser.items():
+            if name not in parameters:
+                raise RunError(f"is that of another network: its optimiser knows `{name}`")
+            for moment in moments.values():
+                if isinstance(moment, Tensor) and moment.shape not in ((), parameters[name].shape):
+                    raise RunError(f"is that of another network: the optimiser's `{name}` differs")
+        if self.average is not None and state.average is not None:
+            _same(state.average.values, self.average.values)
             self.average.values = {
-                name: t.to(self.fabric.device, copy=True) for name, t in state["average"]["values"].items()
+                name: t.to(self.fabric.device, copy=True) for name, t in state.average.values.items()
             }
-            self.average.steps = state["average"]["steps"]
-        self.step, self.rows = state["step"], list(state["rows"])
+            self.average.steps = state.average.steps
+        self.network.load_state_dict(state.network)
+        load_optimiser_state(self.optimiser, self.network, state.optimiser)
+        self.step, self.rows = state.step, list(state.rows)
+
+
+def _same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raises a RunError where names or shapes differ."""
+    for name in [*wanted, *found]:
+        if name not in found or name not in wanted or found[name].shape != wanted[name].shape:
+            raise RunError(f"is that of another network: `{name}` differs")

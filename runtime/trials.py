@@ -37,17 +37,66 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from pydantic import ConfigDict, Field
 
 from nasdsl.compiler.architecture import value_to_json
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.population import MEASURES
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.trial import Proposal, State, Trial
 from nasdsl.runtime.pulse import Pulse, born, machine
-from nasdsl.runtime.runs import RunError, started_with
-from nasdsl.runtime.storage import open_storage
+from nasdsl.runtime.runs import started_with
+from nasdsl.runtime.storage import open_storage, told_of_trials
+from nasdsl.runtime.stored import OTHER, Stored, checked
 
 MOST_PARAMS = 200
 """A space with more choices has its decisions in the attribute `architecture` alone."""
+
+
+class Worker(Stored):
+    """Who has a trial in hand: a process, by machine, number and time of birth."""
+
+    machine: str
+    pid: int
+    born: str
+
+
+class Attributes(Stored):
+    """What stands in the database beside a trial's values. Other programs may add their own.
+
+    Attributes:
+        architecture, key, function, macs, params, seed, parents, notes: of the proposal.
+        root, after: the numbers of the first attempt at the same trial, and of the one that it follows.
+        metrics, seconds: of a complete trial.
+        error: why it cannot be evaluated.
+        withdrawn, superseded: why it does not count.
+    """
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=True)
+
+    architecture: dict[str, Any]
+    key: str
+    function: str
+    macs: int | None = None
+    params: int | None = None
+    seed: int
+    parents: list[int]
+    notes: dict[str, Any]
+    root: int | None = None
+    after: int | None = None
+    worker: Worker | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    seconds: float | None = None
+    error: str = ""
+    withdrawn: str | None = None
+    superseded: str | None = None
+
+
+def attributes_of(attempt: FrozenTrial) -> Attributes:
+    """
+    Raises:
+        RunError: another program has written the trial.
+    """
+    return checked(Attributes, attempt.user_attrs, f"trial {attempt.number} of the database", "a trial of nasdsl")
 
 
 class Database:
@@ -118,11 +167,12 @@ class Database:
         touched = set()
         for number in (*sorted(self._open), *fresh):
             frozen = found[number]
+            attributes = attributes_of(frozen)
             index = self._index.setdefault(root_of(frozen), len(self._index))
             touched.add(index)
             if number in fresh:
                 self._of_index.setdefault(index, []).append(number)
-                for key in {frozen.user_attrs["key"], frozen.user_attrs["function"]}:
+                for key in {attributes.key, attributes.function}:
                     owners = self._first.setdefault(key, [])
                     if index not in owners:
                         owners.append(index)
@@ -305,15 +355,16 @@ def standing(attempts: Sequence[FrozenTrial]) -> tuple[FrozenTrial, State] | Non
 
 
 def _read(index: int, attempt: FrozenTrial, state: State) -> Trial:
-    attributes = attempt.user_attrs
+    known = attributes_of(attempt)
+    costs = {"macs": known.macs, "params": known.params}
     proposal = Proposal(
-        attributes["architecture"],
-        attributes["key"],
-        attributes["function"],
-        {name: attributes[name] for name in MEASURES if name in attributes},
-        attributes["seed"],
-        tuple(attributes["parents"]),
-        attributes["notes"],
+        known.architecture,
+        known.key,
+        known.function,
+        {name: cost for name, cost in costs.items() if cost is not None},
+        known.seed,
+        tuple(known.parents),
+        known.notes,
     )
     return Trial(
         index,
@@ -321,9 +372,9 @@ def _read(index: int, attempt: FrozenTrial, state: State) -> Trial:
         proposal,
         state,
         tuple(attempt.values or ()) if attempt.state == TrialState.COMPLETE else (),
-        attributes.get("metrics", {}),
-        attributes.get("seconds"),
-        attributes.get("error", ""),
+        known.metrics,
+        known.seconds,
+        known.error,
     )
 
 
@@ -366,7 +417,10 @@ def _study(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(objectives)
-    if changed := started_with(study.user_attrs["about"], wanted):
+    before = study.user_attrs["about"]
+    if not isinstance(before, Mapping) or any(not isinstance(key, str) for key in before):
+        raise RunError(f"the study `{name}` does not say what it was started with", OTHER)
+    if changed := started_with(before, wanted):
         raise RunError(
             f"the study `{name}` was started with {changed}",
             "name another study with `--set study=NAME`, or another database with `--storage`",
@@ -383,19 +437,22 @@ def read_database(url: str, name: str | None) -> Database:
     Raises:
         RunError: there is no such study.
     """
-    storage = open_storage(url, 60)
-    try:
-        studies = {study.study_name: study for study in storage.get_all_studies() if "about" in study.user_attrs}
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
-    if name is None and len(studies) == 1:
-        name = next(iter(studies))
-    if name is None or name not in studies:
-        known = ", ".join(f"`{one}`" for one in studies) or "none"
-        what = "say which study" if name is None else f"there is no study `{name}`"
-        raise RunError(f"{what}: the database has {known}", "name one with `--study`")
-    study = studies[name]
-    names = study.system_attrs["study:metric_names"]
-    ways = [direction == StudyDirection.MAXIMIZE for direction in study.directions]
-    return Database(url, name, dict(zip(names, ways, strict=True)), study.user_attrs["about"], {}, 60)
+    with told_of_trials():
+        storage = open_storage(url, 60)
+        try:
+            studies = {study.study_name: study for study in storage.get_all_studies() if "about" in study.user_attrs}
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+        if name is None and len(studies) == 1:
+            name = next(iter(studies))
+        if name is None or name not in studies:
+            known = ", ".join(f"`{one}`" for one in studies) or "none"
+            what = "say which study" if name is None else f"there is no study `{name}`"
+            raise RunError(f"{what}: the database has {known}", "name one with `--study`")
+        study = studies[name]
+        names = study.system_attrs.get("study:metric_names")
+        ways = [direction == StudyDirection.MAXIMIZE for direction in study.directions]
+        if not isinstance(names, list) or len(names) != len(ways):
+            raise RunError(f"the study `{name}` does not name its objectives", OTHER)
+        return Database(url, name, dict(zip(names, ways, strict=True)), study.user_attrs["about"], {}, 60)

@@ -93,7 +93,7 @@ def test_version(capsys):
 
 
 def test_a_mistake_of_ours_is_one_line(capsys, folder, monkeypatch):
-    monkeypatch.setattr("nasdsl.overview.count_exactly", lambda graph: 1 / 0)
+    monkeypatch.setattr("nasdsl.compiler.count.count", lambda graph: 1 / 0)
     monkeypatch.delenv("NASDSL_TRACEBACK", raising=False)
     code, out, err = run(capsys, "count", "good.space")
     assert (code, out) == (1, "")
@@ -104,7 +104,7 @@ def test_an_interrupt_is_quiet(capsys, folder, monkeypatch):
     def interrupt(graph):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nasdsl.overview.count_exactly", interrupt)
+    monkeypatch.setattr("nasdsl.compiler.count.count", interrupt)
     assert run(capsys, "count", "good.space") == (130, "", "")
 
 
@@ -424,7 +424,7 @@ def test_the_python_interface(folder):
     with pytest.raises(CompileError, match="kernl"):
         nasdsl.load(folder / "bad.space")
     with pytest.raises(ValueError, match="made from a text"):
-        nasdsl.save(nasdsl.loads(GOOD), {}, "out.space")
+        nasdsl.save(nasdsl.loads(GOOD, classes=7), dict(architecture), "out.space")
     with pytest.raises(AttributeError, match="nothing"):
         _ = nasdsl.nothing
 

@@ -27,8 +27,9 @@ from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.layers import attend
 from nasdsl.compiler.layers.mixconv import MixConv
 from nasdsl.compiler.layers.transformer import LightTransformer
-from nasdsl.compiler.ops import CATALOGUE, PluginError, find, plugins, signature
+from nasdsl.compiler.ops import CATALOGUE, find, plugins, signature
 from nasdsl.compiler.ops.operator import REQUIRED, Cost, Operator, ShapeProblem
+from nasdsl.compiler.plugins import PluginError
 
 Setting = tuple[str, tuple[Any, ...], dict[str, Any]]
 

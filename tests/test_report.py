@@ -26,11 +26,13 @@ from nasdsl.compiler.space import Space
 from nasdsl.page.read import read_study
 from nasdsl.page.study import Objective, Record, Study
 from nasdsl.page.write import page
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.origin import ORIGIN, read_origin, write_origin
-from nasdsl.runtime.runs import RunError
 
 CHROMIUM = shutil.which("chromium")
 EVIL = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">&amp;"
+
+PROPOSAL = {"architecture": {}, "key": "k", "function": "k", "seed": 0, "parents": [], "notes": {}}
 
 TEXT = """
 space small {
@@ -231,6 +233,9 @@ def write_trials(file: Path, study: Study) -> None:
     for record in study.records:
         attributes = {
             "architecture": record.decisions,
+            "key": str(record.number),
+            "function": str(record.number),
+            "notes": {},
             "macs": record.macs,
             "params": record.params,
             "seed": record.seed,
@@ -285,7 +290,7 @@ def test_attempts_of_dead_workers_are_one_trial(tmp_path: Path) -> None:
             optuna.trial.create_trial(
                 state=optuna.trial.TrialState[state],
                 values=[1.0] if state == "COMPLETE" else None,
-                user_attrs={"architecture": {}, **attributes},
+                user_attrs={**PROPOSAL, **attributes},
             )
         )
     study._storage.remove_session()
@@ -326,8 +331,8 @@ def test_a_space_that_changed_is_refused(run: Path, tmp_path: Path, capsys: pyte
         (["report", "nowhere"], "there is no folder nowhere"),
         (["report", "."], "has no trials (trials.db is missing)"),
         (["report", "{run}", "--study", "other"], "there is no study `other`"),
-        (["report", "{run}", "--storage", "sqlite:///nowhere/trials.db"], "the database of trials cannot be read"),
-        (["report", "{run}", "--storage", "no url"], "the database of trials cannot be read"),
+        (["report", "{run}", "--storage", "sqlite:///nowhere/trials.db"], "cannot be opened"),
+        (["report", "{run}", "--storage", "no url"], "cannot be opened"),
         (["report", "{run}", "-D", "classes=3"], "speak of the file that --file names"),
         (["report", "{run}", "--pictures", "0"], "at least 1"),
     ],
@@ -349,7 +354,7 @@ def test_several_studies_and_those_of_others(run: Path) -> None:
     with pytest.raises(RunError, match="there are 2 studies") as caught:
         read_study(url)
     assert "`found`, `another`" in caught.value.help
-    with pytest.raises(RunError, match="trial 0 has no architecture, so another program wrote this study"):
+    with pytest.raises(RunError, match="trial 0 of the database is not a trial of nasdsl: it lacks `architecture`"):
         read_study(url, "another")
 
 

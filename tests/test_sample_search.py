@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,13 @@ from nasdsl.runtime import search as searching
 from nasdsl.runtime.checkpoint import load_weights
 from nasdsl.runtime.data import DataError
 from nasdsl.runtime.data.held import held_back
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.explore import explore
 from nasdsl.runtime.fit import evaluate_file, train
 from nasdsl.runtime.inherit import SUPERNET, load
 from nasdsl.runtime.optim import decayed
 from nasdsl.runtime.origin import read_origin
 from nasdsl.runtime.problem import Result
-from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.sampling import Sampler
 from nasdsl.runtime.search import Options, load_network
 from nasdsl.runtime.strategies.sample import OneShot, Sample, distillation
@@ -370,10 +371,28 @@ def test_runs_without_a_supernet_are_refused(space: Path) -> None:
     with pytest.raises(RunError, match="another space"):
         inherited_scores(space, sample(made().graph, 1, 0)[0])
     (space.parent / "found" / SUPERNET).write_bytes(b"no weights")
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(CompileError, match="is no file of weights"):
         inherited_scores(space, sample(made().graph, 1, 0)[0])
     with pytest.raises(RunError, match="holds no run"):
         load(space.parent, made(), None, small_data(), None)  # type: ignore[arg-type]
+
+
+def test_settings_of_another_version_are_told(space: Path) -> None:
+    run(space)
+    file = space.parent / "found" / "run.json"
+    whole = json.loads(file.read_text())
+    damages: tuple[tuple[str, Callable[[dict[str, Any]], object]], ...] = (
+        ("it lacks `hold_back`", lambda settings: settings.pop("hold_back")),
+        (r"it has `train\.newer`, which is not known", lambda settings: settings["train"].update(newer=1)),
+        (r"`train\.batch` should be a number", lambda settings: settings["train"].update(batch="x")),
+        (r"`hold_back` should be a valid number", lambda settings: settings.update(hold_back=[])),
+    )
+    for message, damage in damages:
+        told = copy.deepcopy(whole)
+        damage(told["settings"])
+        file.write_text(json.dumps(told))
+        with pytest.raises(RunError, match=rf"run\.json: `settings` is not of `search sample`: {message}"):
+            inherited_scores(space, sample(made().graph, 1, 0)[0])
 
 
 # --- Kills and processes ----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -20,13 +21,13 @@ from nasdsl.compiler.elaborate.settings import read_values
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.parse import read
 from nasdsl.runtime import search as searching
-from nasdsl.runtime.checkpoint import load_weights
+from nasdsl.runtime.checkpoint import load_checkpoint, load_weights
 from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.data.datasets import ClassificationSet
 from nasdsl.runtime.data.images import Cached
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.fit import evaluate_file, train
 from nasdsl.runtime.problem import Result, Silent
-from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.search import Options, load_network, search
 from nasdsl.runtime.tasks import TaskError
 from nasdsl.runtime.trainer import Trainer
@@ -115,7 +116,8 @@ def test_a_search_ends_at_its_target_with_a_network_that_works(space: Path) -> N
     for name, tensor in result.network.state_dict().items():
         assert torch.equal(tensor, network.state_dict()[name])
     assert sum(p.numel() for p in network.parameters()) == result.costs["params"]
-    assert about["task"] == "classification" and float(about["top1"]) == result.metrics["top1"]
+    said = load_weights(space.parent / "found.safetensors")[1]
+    assert about.task == "classification" and float(said["top1"]) == result.metrics["top1"]
     measured = evaluate_file(read(space.parent / "found.space"), Options(accelerator="cpu"), None, {}, None, 8)
     assert measured["top1"] == result.metrics["top1"]
     rows = [json.loads(line) for line in (space.parent / "found" / "history.jsonl").read_text().splitlines()]
@@ -286,11 +288,27 @@ def test_what_a_kill_in_the_first_moment_leaves_is_no_obstacle(space: Path, fres
 
 def test_broken_files_of_a_run_are_told_of(stopped: Path) -> None:
     folder = stopped.parent / "found"
+    whole = load_checkpoint(folder / "checkpoint.pt")
+    (path, *_), (name, *_) = whole["kept"] or {"none": []}, whole["network"]
+    other = {**whole["network"], name: torch.zeros(3, 1, 4)}
+    for damage, message in (
+        ({}, r"checkpoint.pt is no checkpoint: it lacks `step`"),
+        ({**whole, "step": "4"}, r"is no checkpoint: `step` should be a valid integer"),
+        ({**whole, "newer": 1}, r"is no checkpoint: it has `newer`, which is not known"),
+        ({**whole, "kept": {path: [10**6]}}, rf"is that of another network: `{re.escape(path)}` has no such units"),
+        ({**whole, "network": other}, rf"is that of another network: `{re.escape(name)}` differs"),
+        ({**whole, "optimiser": {"a": {}}}, "is that of another network: its optimiser knows `a`"),
+        (torch.zeros(3), "it is no checkpoint, but a Tensor"),
+    ):
+        torch.save(damage, folder / "checkpoint.pt")
+        with pytest.raises(RunError, match=message) as caught:
+            run(stopped)
+        assert "`--fresh`" in caught.value.help
     (folder / "checkpoint.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(RunError, match="cannot be read"):
         run(stopped)
     (folder / "run.json").write_text("[1]")
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match=r"run\.json is not what a run was started with: should be an object"):
         run(stopped)
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from nasdsl.runtime.data import DataSplits, KeypointLayout, Loader, PluginError, open_data, to_crop, to_image
+from nasdsl.compiler.plugins import PluginError
+from nasdsl.runtime.data import DataSplits, KeypointLayout, Loader, open_data, to_crop, to_image
 from nasdsl.runtime.data.layouts import COCO_17
 from nasdsl.runtime.data.loader import step_generator
 from nasdsl.runtime.tasks import (
@@ -416,7 +417,7 @@ def test_presets_and_options_that_do_not_exist():
     mistakes: list[tuple[str, dict[str, Any], str]] = [
         ("cityscape", {}, 'did you mean "cityscapes"'),
         ("imagenet", {}, "it has none, flip"),
-        ("flip", {"rotation": 3}, 'no option "rotation"; it has flip'),
+        ("flip", {"rotation": 3}, 'no option "rotation"\nhelp: it has flip'),
         ("none", {"flip": 1}, "takes no size or options"),
     ]
     for preset, options, message in mistakes:
@@ -443,13 +444,13 @@ def test_tasks_are_found_and_fit_their_data(monkeypatch):
         Segmentation.from_data(open_data(None, "classification"))
 
     class Point:
-        name, value = "keypoints", "package:Task"
+        name, value, dist = "keypoints", "package:Task", None
 
         def load(self):
             return Segmentation
 
-    monkeypatch.setattr("nasdsl.runtime.data.plugins.entry_points", lambda group: [Point()])
-    with pytest.raises(PluginError, match="taken twice"):
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point()])
+    with pytest.raises(PluginError, match="that name is taken"):
         find_tasks()
     Point.name = "mine"
     assert find_task("mine") is Segmentation

@@ -31,6 +31,7 @@ from nasdsl.runtime.checkpoint import (
 from nasdsl.runtime.data import DataSplits, open_data
 from nasdsl.runtime.data.datasets import ClassificationSet
 from nasdsl.runtime.data.images import Cached
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.optim import averaged, decayed
 from nasdsl.runtime.penalty import groups_of
 from nasdsl.runtime.settings import Train
@@ -320,10 +321,23 @@ def test_weights_come_back_with_what_is_said_of_them(tmp_path: Path) -> None:
     assert about == {"task": "classification"}
 
 
+class Trap:
+    """What touches a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
+
+
 def test_nothing_in_a_checkpoint_is_run(tmp_path: Path) -> None:
-    torch.save({"bad": Path("x")}, tmp_path / "checkpoint.pt")
-    with pytest.raises(Exception, match="weights_only"):
+    torch.save({"bad": Trap(tmp_path / "sprung")}, tmp_path / "checkpoint.pt")
+    with pytest.raises(RunError, match="more than tensors and plain values"):
         load_checkpoint(tmp_path / "checkpoint.pt")
+    assert not (tmp_path / "sprung").exists()
+    torch.load(tmp_path / "checkpoint.pt", weights_only=False)
+    assert (tmp_path / "sprung").exists()
 
 
 def test_a_writer_that_is_killed_leaves_the_file_as_it_was(tmp_path: Path) -> None:

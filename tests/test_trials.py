@@ -21,12 +21,12 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 
 import nasdsl
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.loop import Search
 from nasdsl.runtime.evolution.methods import METHODS
 from nasdsl.runtime.evolution.objectives import Objectives
 from nasdsl.runtime.evolution.trial import Ledger, Memory, Proposal, Trial
-from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.storage import database_url
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
 from nasdsl.runtime.trials import Database, read_database

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nasdsl.compiler.architecture import Architecture, canonical, index_of, value_to_json, wrong
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.diagnostics import suggest
+from nasdsl.compiler.diagnostics import ArgumentError, suggest
 from nasdsl.compiler.engine.cells import ABSENT as NO_VALUE
 from nasdsl.compiler.engine.cells import Cell, Patterns
 
@@ -62,10 +62,10 @@ class Encoding:
         """Whether an array has the form of a matrix of architectures.
 
         Raises:
-            ValueError: its entries are no integers, or it is not [n, width].
+            ArgumentError: its entries are no integers, or it is not [n, width].
         """
         if matrix.ndim != 2 or matrix.shape[1] != self.width or not np.issubdtype(matrix.dtype, np.signedinteger):
-            raise ValueError(
+            raise ArgumentError(
                 f"architectures of this space are rows of {self.width} signed integers, "
                 f"not an array {list(matrix.shape)} of {matrix.dtype}"
             )
@@ -86,8 +86,8 @@ class Encoding:
 
     def _known(self, path: str) -> None:
         if path not in self.decisions:
-            hint = suggest(path, self.decisions)
-            raise wrong("unknown-decision", path, f"the space has no decision `{path}`", hint)
+            help = suggest(path, self.decisions)
+            raise wrong("unknown-decision", path, f"the space has no decision `{path}`", help)
 
     def _fill(self, matrix: Matrix, decision: Decision, values: Sequence[Any]) -> None:
         block = matrix[:, self.columns[decision.path]]
@@ -106,7 +106,7 @@ class Encoding:
 
         Raises:
             ArchitectureError: columns of a decision that are no value of it.
-            ValueError: not a matrix of this encoding.
+            ArgumentError: not a matrix of this encoding.
         """
         self.check(matrix)
         columns = [self._values(matrix, decision) for decision in self.decisions.values()]
@@ -141,7 +141,7 @@ class Encoding:
         the decision is absent.
 
         Raises:
-            ArchitectureError, ValueError: as `decode`.
+            ArchitectureError, ArgumentError: as `decode`.
         """
         self.check(matrix)
         table: dict[str, list[Any]] = {}
@@ -157,7 +157,7 @@ class Encoding:
 
         Raises:
             ArchitectureError: a decision has no column, a column no decision, or an item its decision does not have.
-            ValueError: columns of different length.
+            ArgumentError: columns of different length.
         """
         for path in table:
             self._known(path)
@@ -167,7 +167,7 @@ class Encoding:
                 raise wrong("missing-decision", path, f"the table has no column `{path}`", help)
         lengths = {len(column) for column in table.values()}
         if len(lengths) > 1:
-            raise ValueError(f"the columns of the table have different lengths: {sorted(lengths)}")
+            raise ArgumentError(f"the columns of the table have different lengths: {sorted(lengths)}")
         matrix = np.full((next(iter(lengths), 0), self.width), ABSENT, self.dtype)
         for path, decision in self.decisions.items():
             words = table[path]
@@ -265,7 +265,7 @@ class Inside:
         patterns = [cell.members for _, cell in here if isinstance(cell.members, Patterns)]
         self.mentioned, self.kinds = (patterns[0].mentioned, patterns[0].kinds) if patterns else ((), ())
         if any((p.mentioned, p.kinds) != (self.mentioned, self.kinds) for p in patterns):
-            raise ValueError(f"the cells of `{decision.path}` do not belong together")
+            raise ArgumentError(f"the cells of `{decision.path}` do not belong together")
         members = {number: _members(cell) for number, cell in here}
         self._every = {number for number, sizes in members.items() if sizes == list(range(decision.n + 1))}
         self._members = [member for own in members.values() for member in own]
@@ -280,14 +280,14 @@ class Inside:
         """For each row the number of a cell; a uniform value of that cell [n, columns], -1 in that of absence.
 
         Raises:
-            ValueError: there is no such cell, or it is empty.
+            ArgumentError: there is no such cell, or it is empty.
         """
         out = np.full((len(numbers), columns_of(self.decision)), ABSENT, self.dtype)
         for number in np.unique(numbers).tolist():
             if number == self.absent:
                 continue
             if not self._own.get(number):
-                raise ValueError(f"`{self.decision.path}` has no value in cell {number}")
+                raise ArgumentError(f"`{self.decision.path}` has no value in cell {number}")
             rows = np.flatnonzero(numbers == number)
             for part in np.array_split(rows, max(1, len(rows) * self.decision.n >> 22)):  # bounds the work space
                 out[part] = self._values(number, len(part), rng)

@@ -14,6 +14,7 @@ from nasdsl.compiler.architecture import wrong
 from nasdsl.compiler.arrays.encoding import ABSENT, Encoding, Matrix, tidy, within
 from nasdsl.compiler.arrays.series import MISSING, Series
 from nasdsl.compiler.arrays.vector import ROWS, Program, assignment
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.network import cost_terms
 from nasdsl.compiler.expr import Apply, Total, Value
 from nasdsl.compiler.extremes import structural
@@ -52,7 +53,7 @@ class Evaluator:
             KeyError: a measure that nobody knows.
             ArchitectureError: a row lacks a decision that its cost depends on.
             OverflowError: a cost of 2^63 or more.
-            ValueError: a cost without a value, not a matrix of the encoding, or entries outside a decision's domain.
+            ArgumentError: a cost without a value, not a matrix of the encoding, or entries outside a decision's domain.
         """
         program = self._costs.get(tuple(measures))
         if program is None:
@@ -72,7 +73,7 @@ class Evaluator:
             path = str(missing.args[0])
             raise wrong("bad-row", path, f"row {row}: `{path}` is absent, but {name} depends on it") from None
         except expr.FAULTS as fault:
-            raise ValueError(f"row {row}: {name} has no value ({type(fault).__name__}: {fault})") from None
+            raise ArgumentError(f"row {row}: {name} has no value ({type(fault).__name__}: {fault})") from None
 
     # form
 
@@ -111,7 +112,7 @@ class Evaluator:
 
         Raises:
             ArchitectureError: a decision is present, but has no value of its domain.
-            ValueError: not a matrix of the encoding.
+            ArgumentError: not a matrix of the encoding.
         """
         self.encoding.check(matrix)
         out = matrix.copy()
@@ -126,7 +127,7 @@ class Evaluator:
         """[n]: rows that are architectures in their one form and meet all requirements but budgets.
 
         Raises:
-            ValueError: not a matrix of the encoding.
+            ArgumentError: not a matrix of the encoding.
         """
         self.encoding.check(matrix)
         out = np.empty(len(matrix), np.bool_)
@@ -152,7 +153,7 @@ class Evaluator:
             if not isinstance(leaf, Total):
                 return None
             if leaf.measure not in self._totals:
-                raise ValueError(f"a requirement speaks of {leaf.measure}, whose value for this space is not given")
+                raise ArgumentError(f"a requirement speaks of {leaf.measure}, whose value for this space is not given")
             return self._totals[leaf.measure]
 
         conditions = [expr.substitute(r.condition, known) for r in self.graph.requirements]
@@ -162,7 +163,7 @@ class Evaluator:
         """[n, requirements]: which of the graph's requirements, budgets among them, each architecture breaks.
 
         Raises:
-            ValueError: a budget on a measure that is neither the compiler's nor in `totals`; or as `Program`.
+            ArgumentError: a budget on a measure that is neither the compiler's nor in `totals`; or as `Program`.
         """
         broken = [~_met(one.spread(len(matrix)), absent=True) for one in self._requirements(matrix)]
         return np.stack(broken, axis=1) if broken else np.zeros((len(matrix), 0), np.bool_)
@@ -183,7 +184,7 @@ def _met(one: Series, absent: bool) -> NDArray[np.bool_]:
 
 def _amounts(one: Series, name: str, exact: bool) -> NDArray[Any]:
     if one.kind == "item":
-        raise ValueError(f"{name} is no number in every row")
+        raise ArgumentError(f"{name} is no number in every row")
     if one.kind != "number" or (one.scale != 1 and not exact):
         return one.values.astype(np.int64 if one.kind == "bool" else np.float64) / (1 if one.scale == 1 else one.scale)
     values = one.values

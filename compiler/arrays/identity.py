@@ -128,7 +128,7 @@ class Fingerprints:
         """[n]: a fingerprint of each row of a matrix [n, width].
 
         Raises:
-            ValueError: as `Program`.
+            ArgumentError: as `Program`.
         """
         self.encoding.check(matrix)
         out = np.empty(len(matrix), np.uint64)

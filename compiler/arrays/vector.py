@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from nasdsl.compiler.arrays import series
 from nasdsl.compiler.arrays.encoding import ABSENT, Encoding, Matrix, is_empty
 from nasdsl.compiler.arrays.series import UNCLEAR, Series, State
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.cells import ABSENT as NO_VALUE
 from nasdsl.compiler.engine.cells import value_at
 from nasdsl.compiler.expr import Apply, Expr, Has, Slot, Value
@@ -44,7 +45,7 @@ def evaluate_rows(value: Value, encoding: Encoding, matrix: Matrix) -> Series:
     """The value of an expression in every row: `expr.evaluate` of each architecture.
 
     Raises:
-        ValueError: a decision or an entry that the encoding does not have.
+        ArgumentError: a decision or an entry that the encoding does not have.
     """
     most = max(64, min(LARGEST, len(matrix)))  # no larger table than the work it saves
     return Program([value], encoding, most)(matrix)[0]
@@ -58,7 +59,7 @@ class Program:
         largest: the most entries of one table.
 
     Raises:
-        ValueError: a value over a decision that the encoding does not have.
+        ArgumentError: a value over a decision that the encoding does not have.
     """
 
     def __init__(self, values: Sequence[Value], encoding: Encoding, largest: int = LARGEST):
@@ -81,7 +82,7 @@ class Program:
         """Each value in every row of a matrix [n, width].
 
         Raises:
-            ValueError: entries outside the domain of their decision, or not a matrix of the encoding.
+            ArgumentError: entries outside the domain of their decision, or not a matrix of the encoding.
         """
         self.encoding.check(matrix)
         parts = [
@@ -122,7 +123,7 @@ class Program:
                 found = frozenset((path, _part(value)) for path in value.decisions)
                 for path, _ in found:
                     if path not in self.encoding.decisions:
-                        raise ValueError(f"a value hangs on `{path}`, which is no decision of the space")
+                        raise ArgumentError(f"a value hangs on `{path}`, which is no decision of the space")
             self._digits[value] = found
         return found
 
@@ -299,7 +300,7 @@ class _Plan:
         """The digits of every row.
 
         Raises:
-            ValueError: an entry that is no value of its decision.
+            ArgumentError: an entry that is no value of its decision.
         """
         dtype = _digit_type(int(self._tops.max(initial=1)) + 1)
         plain = np.empty((len(self._columns), len(chunk)), dtype)
@@ -309,7 +310,7 @@ class _Plan:
             wrong = (plain.min(axis=1) < 0) | (plain.max(axis=1) > self._tops)
             if wrong.any():
                 path, _ = self._plain[int(wrong.argmax())]
-                raise ValueError(f"the matrix has entries that are no value of `{path}`")
+                raise ArgumentError(f"the matrix has entries that are no value of `{path}`")
         encoding = self.program.encoding
         for digit in self._others:
             path, part = digit
@@ -318,7 +319,7 @@ class _Plan:
             if encoding.decisions[path].kind == "units":
                 own = kept(block) + 1
                 if len(own) and own.max() >= self.program.size(digit):
-                    raise ValueError(f"the matrix has entries that are no value of `{path}`")
+                    raise ArgumentError(f"the matrix has entries that are no value of `{path}`")
             else:
                 own = (block == part).any(axis=1) + np.int32(1)
                 if is_empty(encoding.decisions[path]):

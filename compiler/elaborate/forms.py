@@ -367,7 +367,7 @@ def _concat(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span
     try:
         shape = operator.shape([tensor.shape for tensor, _ in tensors], attrs)
     except ShapeProblem as problem:
-        raise error("bad-shape", f"`concat`: {problem}", span, help=problem.help) from None
+        raise error("bad-shape", f"`concat`: {problem.message}", span, help=problem.help) from None
     channels = expr.add(*[expr.choose(expr.both(when, t.present), t.shape.channels, 0) for t, when in tensors])
     return merge("concat", attrs, tensors, shape.with_channels(channels), frame, name, span)
 

@@ -491,7 +491,7 @@ def node_for(
     shapes, arrives = _read(operator, tensors)
 
     def told(problem: ShapeProblem) -> Diagnostic:
-        text = str(problem)
+        text = problem.message
         message = text if text.startswith(operator.name) else f"`{operator.name}`: {text}"
         return Diagnostic("bad-shape", message, spans.get(problem.param, span), help=problem.help)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.engine.diagram import Diagram, Paths, chunks
 from nasdsl.compiler.engine.histogram import Tally, count_within, times
 from nasdsl.compiler.engine.lattice import Bounds, Groups, Lattice, Window, bounds, grouped, lattice_for
@@ -28,8 +29,10 @@ MOST_KEPT = 1 << 23  # entries of all tables of what fits
 # --- budgets of a space -----------------------------------------------------------------------------------------------
 
 
-class UnreadableBudget(ValueError):
-    """A budget that is no bound on one measure: `message` of its requirement says which."""
+class UnreadableBudget(NasdslError):
+    """A budget that is no bound on one measure."""
+
+    code = "unreadable-budget"
 
 
 def budget_windows(graph: Graph) -> dict[str, tuple[int | None, int | None]]:
@@ -131,7 +134,7 @@ class Within:
     Raises:
         Infeasible: the window is empty.
         TooWide: so many terms would be rounded that the rounded costs say little.
-        ValueError: a measure that the diagram does not have.
+        ArgumentError: a measure that the diagram does not have.
     """
 
     def __init__(self, diagram: Diagram, window: Window):
@@ -163,7 +166,7 @@ class Within:
         try:
             room = Room(lattice, wanted, ends)
         except Infeasible as problem:
-            raise Infeasible(f"{problem}; {_cheapest(diagram, wanted)}") from None
+            raise Infeasible(f"{problem.message}; {_cheapest(diagram, wanted)}") from None
         self.exact, self._lattice, self._room, self._log_share = lattice.exact, lattice, room, room.log_share
         self._sampler = Squeeze(groups, ends, room) if single else _Scan(groups, room, ends)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.eliminate import elimination_order
 from nasdsl.compiler.engine.layers import Layer, Weights
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, spend
@@ -32,7 +33,7 @@ def chain(network: Network) -> list[Layer]:
     Raises:
         Infeasible: nothing meets all constraints.
         TooWide: more arcs are needed for a decision than MOST_ARCS.
-        ValueError: a cost that is no whole number, or has no value where it is asked for.
+        ArgumentError: a cost that is no whole number, or has no value where it is asked for.
     """
     if not network.possible:
         raise Infeasible("no architecture meets all requirements")
@@ -42,7 +43,7 @@ def chain(network: Network) -> list[Layer]:
         wrong = (layer.costs < _NO_COST // 2).any(axis=1)
         if wrong.any():
             path = network.variables[layer.decisions[0]].name
-            raise ValueError(f"a cost that depends on `{path}` has no value for some architectures")
+            raise ArgumentError(f"a cost that depends on `{path}` has no value for some architectures")
     return layers
 
 
@@ -243,13 +244,13 @@ def whole(value: Any) -> int:
     """A cost as an integer.
 
     Raises:
-        ValueError: it is none.
+        ArgumentError: it is none.
     """
     number = int(value)
     if number != value:
-        raise ValueError(f"a cost is {value}, which is no whole number")
+        raise ArgumentError(f"a cost is {value}, which is no whole number")
     if abs(number) >= 1 << 53:
-        raise ValueError(f"a cost is {number}, which is too large")
+        raise ArgumentError(f"a cost is {number}, which is too large")
     return number
 
 

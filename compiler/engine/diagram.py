@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from nasdsl.compiler.arrays.encoding import Encoding, Inside
 from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.alias import Alias
 from nasdsl.compiler.engine.cells import ABSENT, Cell
 from nasdsl.compiler.engine.chain import chain, whole
@@ -70,7 +71,7 @@ class Diagram:
     Raises:
         Infeasible: there is no architecture.
         TooWide: so many decisions hang together that the diagram would be too large. `paths` names them.
-        ValueError: a cost that is no whole number, or has no value for some architecture.
+        ArgumentError: a cost that is no whole number, or has no value for some architecture.
     """
 
     def __init__(
@@ -119,10 +120,10 @@ class Diagram:
         """The column of a measure.
 
         Raises:
-            ValueError: there is none of that name.
+            ArgumentError: there is none of that name.
         """
         if name not in self.measures:
-            raise ValueError(f"no measure `{name}`; there are {', '.join(map(repr, self.measures)) or 'none'}")
+            raise ArgumentError(f"no measure `{name}`; there are {', '.join(map(repr, self.measures)) or 'none'}")
         return self.measures.index(name)
 
     @cached_property
@@ -207,11 +208,11 @@ class Diagram:
         """The architectures as rows of `encoding`.
 
         Raises:
-            ValueError: without a generator, where arcs stand for several architectures, of which one is to be drawn.
+            ArgumentError: without a generator, where arcs stand for several architectures, of which one is to be drawn.
         """
         if self.drawn and rng is None:
             names = ", ".join(f"`{self._decision(i).path}`" for i in self.drawn[:3])
-            raise ValueError(f"a path leaves open which value {names} takes; a generator is needed to draw one")
+            raise ArgumentError(f"a path leaves open which value {names} takes; a generator is needed to draw one")
         out = np.empty((len(paths), self.encoding.width), self.encoding.dtype)
         for rows in chunks(len(paths)):
             part = out[rows]
@@ -281,7 +282,7 @@ class Diagram:
         """The path of each row of a matrix; -1 in all layers for a row that is no architecture of the diagram.
 
         Raises:
-            ValueError: not a matrix of `encoding`.
+            ArgumentError: not a matrix of `encoding`.
         """
         self.encoding.check(matrix)
         paths = np.empty((len(matrix), self.size), np.int32, order="F")

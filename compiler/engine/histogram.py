@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.lattice import Bounds, Lattice, Window, behind_states, bounds, lattice_for
 from nasdsl.compiler.engine.layers import Floats, Ints
@@ -60,10 +61,10 @@ class Distribution:
         """How many architectures have `values[number]`.
 
         Raises:
-            ValueError: only shares are known.
+            ArgumentError: only shares are known.
         """
         if self.counts is None:
-            raise ValueError("the distribution is known by shares, not by counts")
+            raise ArgumentError("the distribution is known by shares, not by counts")
         high, low = self.counts
         return (int(high[number]) << 64) + int(low[number])
 
@@ -79,17 +80,17 @@ class Distribution:
         """The least cost such that at least this share of the architectures costs no more.
 
         Raises:
-            ValueError: not a share.
+            ArgumentError: not a share.
         """
         if not 0 <= share <= 1:
-            raise ValueError(f"a share lies between 0 and 1, and {share} does not")
+            raise ArgumentError(f"a share lies between 0 and 1, and {share} does not")
         place = np.searchsorted(self._sums[1:], share * self._sums[-1] * (1 - 1e-13))  # but for rounding
         return int(self.values[min(int(place), len(self.values) - 1)])
 
     def histogram(self, bins: int) -> tuple[Floats, Floats]:
         """Edges [bins + 1] of equal bins over the range, and the share in each [bins]."""
         if bins < 1:
-            raise ValueError("a histogram has at least one bin")
+            raise ArgumentError("a histogram has at least one bin")
         width = self.greatest - self.least
         edges = np.linspace(self.least, self.greatest, bins + 1) if width else np.full(bins + 1, float(self.least))
         place = (self.values - self.least) * bins // max(width, 1)
@@ -140,7 +141,7 @@ def count_within(diagram: Diagram, window: Window) -> Tally:
     Raises:
         Infeasible: none does, by one measure alone.
         TooWide: the measures together take too many values.
-        ValueError: a measure that the diagram does not have.
+        ArgumentError: a measure that the diagram does not have.
     """
     wanted = bounds(diagram, window)
     if not wanted.columns:

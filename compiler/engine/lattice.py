@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.cheapest import best_behind
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.layers import Floats, Ints, Layer, moments
@@ -63,7 +64,7 @@ def bounds(diagram: Diagram, window: Window) -> Bounds:
 
     Raises:
         Infeasible: no architecture lies inside, by one measure alone.
-        ValueError: a measure that the diagram does not have, or a bound that is not a number.
+        ArgumentError: a measure that the diagram does not have, or a bound that is not a number.
     """
     found = []
     for name, (lower, upper) in window.items():
@@ -71,7 +72,7 @@ def bounds(diagram: Diagram, window: Window) -> Bounds:
         if lower is None and upper is None:
             continue
         if any(bound is not None and math.isnan(bound) for bound in (lower, upper)):
-            raise ValueError(f"a bound of `{name}` is not a number")
+            raise ArgumentError(f"a bound of `{name}` is not a number")
         least, greatest = diagram.least(name)[0], diagram.greatest(name)[0]
         low = least if lower is None or lower <= least else math.ceil(min(lower, greatest + 1))
         high = greatest if upper is None or upper >= greatest else math.floor(max(upper, least - 1))

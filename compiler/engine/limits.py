@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from nasdsl.compiler.diagnostics import NasdslError
+
 WIDEST = 1 << 20  # the largest table that is ever made
 
 
@@ -39,17 +41,21 @@ def spend(entries: int) -> None:
             raise TooWide("the space", entries, 0)
 
 
-class TooWide(Exception):
+class TooWide(NasdslError):
     """The exact answer needs a table of more than `limit` entries: up to `width`, over the decisions at `paths`."""
+
+    code = "too-wide"
 
     def __init__(self, what: str, width: int, limit: int, paths: Sequence[str] = ()):
         self.what, self.width, self.limit, self.paths = what, width, limit, tuple(paths)
         size = f"{width:,}" if width < 10**18 else f"2^{width.bit_length() - 1}"
-        super().__init__(f"{what} is too tangled for the exact answer: a table of {size} entries, more than {limit:,}")
+        super().__init__(
+            f"{what} is too tangled for the exact answer: a table of {size} entries, more than {limit:,}",
+            "fewer decisions in one requirement keep it exact",
+        )
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return TooWide, (self.what, self.width, self.limit, self.paths)  # to another process
 
-
-class Infeasible(ValueError):
+class Infeasible(NasdslError):
     """No architecture meets all requirements."""
+
+    code = "no-architecture"

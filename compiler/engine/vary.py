@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler.arrays.encoding import Encoding
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.budget import Within
 from nasdsl.compiler.engine.cheapest import best_behind
 from nasdsl.compiler.engine.diagram import Diagram, Paths, chunks, encoded
@@ -323,10 +324,10 @@ class Variation:
         parent, and takes over the pieces so chosen in random order, as far as it stays inside.
 
         Raises:
-            ValueError: not as many first parents as second ones.
+            ArgumentError: not as many first parents as second ones.
         """
         if a.shape != b.shape:
-            raise ValueError(f"{len(a)} first parents and {len(b)} second ones")
+            raise ArgumentError(f"{len(a)} first parents and {len(b)} second ones")
         child = np.array(a, np.int32, order="F")
         taken = np.zeros(a.shape, np.bool_, order="F")
         for rows in chunks(len(a)):
@@ -374,7 +375,7 @@ class Variation:
         change.
 
         Raises:
-            ValueError: a row that is no architecture of the diagram.
+            ArgumentError: a row that is no architecture of the diagram.
         """
         paths = self._found(matrix)
         mutants = self.mutate(paths, rng)
@@ -394,7 +395,7 @@ class Variation:
         """As `crossover`, of rows of the diagram's encoding.
 
         Raises:
-            ValueError: a row that is no architecture of the diagram, or not as many first parents as second ones.
+            ArgumentError: a row that is no architecture of the diagram, or not as many first parents as second ones.
         """
         _, taken = self.crossover(self._found(a), self._found(b), rng)
         out = np.array(a, self.diagram.encoding.dtype)
@@ -409,7 +410,7 @@ class Variation:
         paths = self.diagram.find(matrix)
         if paths.size and paths.min() < 0:
             row = int((paths < 0).any(axis=1).argmax())
-            raise ValueError(f"row {row} is no architecture of the space")
+            raise ArgumentError(f"row {row} is no architecture of the space")
         return paths
 
     def _another(self, decision: int, cell: int, old: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:

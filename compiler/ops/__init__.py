@@ -15,13 +15,10 @@ from typing import Any
 
 from nasdsl.compiler.ops import activation, attention, conv, detection, head, merge, mixconv, resample, transformer
 from nasdsl.compiler.ops.operator import REQUIRED, Operator
+from nasdsl.compiler.plugins import PluginError, find_plugins
 
 GROUP = "nasdsl.operators"
 FAMILIES = (conv, mixconv, transformer, attention, resample, merge, head, detection, activation)
-
-
-class PluginError(Exception):
-    """An installed package that offers operators does not work; the message names the package."""
 
 
 def _by_name(operators: Iterable[Operator]) -> Mapping[str, Operator]:
@@ -44,21 +41,12 @@ def plugins() -> Mapping[str, Operator]:
     Raises:
         PluginError: an entry cannot be loaded, is not an operator, or has a name that is taken.
     """
-    from importlib.metadata import entry_points  # takes long, and few files need it
-
     found: dict[str, Operator] = {}
-    for entry in entry_points(group=GROUP):
-        package = entry.dist.name if entry.dist is not None else entry.value.split(":")[0]
-        try:
-            loaded: Any = entry.load()
-        except Exception as problem:
-            raise PluginError(
-                f"package `{package}` offers operators as `{entry.name}`, but loading {entry.value} fails: "
-                f"{type(problem).__name__}: {problem}"
-            ) from problem
+    for plugin in find_plugins(GROUP):
+        package, loaded = plugin.package, plugin.value
         for op in [loaded] if isinstance(loaded, Operator) else loaded if isinstance(loaded, list | tuple) else [None]:
             if not isinstance(op, Operator):
-                raise PluginError(f"package `{package}`: {entry.value} is neither an Operator nor a list of them")
+                raise PluginError(f"package `{package}`: {plugin.where} is neither an Operator nor a list of them")
             if op.name in CATALOGUE or op.name in found:
                 other = found[op.name].where if op.name in found else "nasdsl"
                 raise PluginError(f"package `{package}` has an operator named `{op.name}`, but so has {other}")

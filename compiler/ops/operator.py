@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.expr import Value
 from nasdsl.compiler.graph import Shape
 
@@ -68,14 +69,15 @@ class UnitGroup:
     label: str = ""
 
 
-class ShapeProblem(Exception):
+class ShapeProblem(NasdslError):
     """Raised by a shape rule: the message says what is wrong in the user's words; `param` names the argument at
     fault."""
 
+    code = "bad-shape"
+
     def __init__(self, message: str, param: str = "", help: str = ""):
+        super().__init__(message, help)
         self.param = param
-        self.help = help
-        super().__init__(message)
 
 
 def _no_sharing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
@@ -45,7 +46,7 @@ def to_dot(space: Space | Graph, level: str = "block") -> str:
             layer.
     """
     if level not in ("block", "operator"):
-        raise ValueError(f"a level is `block` or `operator`, not `{level}`")
+        raise ArgumentError(f"a level is `block` or `operator`, not `{level}`")
     chosen: Level = "block" if level == "block" else "operator"
     scene = make_scene(space, chosen)
     faces = {item.key: _face(item) for item in scene.items}

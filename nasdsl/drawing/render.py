@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
 from nasdsl.drawing.dot import to_dot
@@ -16,12 +17,10 @@ PNG_DPI = 200
 LARGEST_SIDE = 12_000  # pixels: what graphviz can still paint
 
 
-class RenderError(Exception):
-    """A picture could not be made; `help` says what to do."""
+class RenderError(NasdslError):
+    """A picture could not be made."""
 
-    def __init__(self, message: str, help: str = ""):
-        self.help = help
-        super().__init__(message)
+    code = "cannot-draw"
 
 
 def render(space: Space | Graph, out: Path, level: str = "block") -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from nasdsl.page.study import Objective, Record, Study
 from nasdsl.runtime import storage as storages
 from nasdsl.runtime import trials as ledger
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.trial import State
-from nasdsl.runtime.runs import RunError
 
 
 def database_url(run: Path, storage: str | None = None) -> str:
@@ -36,30 +36,24 @@ def read_study(url: str, name: str | None = None) -> Study:
         RunError: the database cannot be read, has no such study, or one that was not written by a search of nasdsl.
     """
     import optuna
-    from optuna.exceptions import ExperimentalWarning, StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError
+    from optuna.exceptions import ExperimentalWarning
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            storage = optuna.storages.RDBStorage(url)
-            try:
-                chosen = _chosen(optuna.get_all_study_names(storage), name)
-                study = optuna.load_study(study_name=chosen, storage=storage)
-                ways = [direction.name == "MAXIMIZE" for direction in study.directions]
-                names = study.metric_names or [f"objective {i}" for i in range(len(ways))]
-                trials = study.get_trials(deepcopy=False)
-                about = dict(study.user_attrs.get("about", {}))
-            finally:
-                storage.remove_session()
-                storage.engine.dispose()
-    except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as problem:
-        cause = problem.__cause__ or problem
-        reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
-        raise RunError(f"the database of trials cannot be read: {reason}") from None
+    with storages.told_of_trials(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        storage = storages.open_storage(url, 60)
+        try:
+            chosen = _chosen(optuna.get_all_study_names(storage), name)
+            study = optuna.load_study(study_name=chosen, storage=storage)
+            ways = [direction.name == "MAXIMIZE" for direction in study.directions]
+            names = study.metric_names or [f"objective {i}" for i in range(len(ways))]
+            trials = study.get_trials(deepcopy=False)
+            about = study.user_attrs.get("about")
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
     objectives = tuple(Objective(name, up) for name, up in zip(names, ways, strict=True))
-    return Study(chosen, objectives, _records(trials), {str(key): _told(value) for key, value in about.items()})
+    told = {str(key): _told(value) for key, value in about.items()} if isinstance(about, dict) else {}
+    return Study(chosen, objectives, _records(trials), told)
 
 
 def _chosen(names: list[str], name: str | None) -> str:
@@ -82,8 +76,7 @@ def _records(trials: list[Any]) -> list[Record]:
     out to have been tried before was withdrawn."""
     attempts: dict[int, list[Any]] = {}
     for trial in trials:
-        if "architecture" not in trial.user_attrs:
-            raise RunError(f"trial {trial.number} has no architecture, so another program wrote this study")
+        ledger.attributes_of(trial)
         attempts.setdefault(ledger.root_of(trial), []).append(trial)
     records = []
     for index, tries in enumerate(attempts.values()):
@@ -94,17 +87,17 @@ def _records(trials: list[Any]) -> list[Record]:
 
 
 def _record(index: int, trial: Any, state: State) -> Record:
-    known = trial.user_attrs
+    known = ledger.attributes_of(trial)
     return Record(
         number=index,
         state=state,
         objectives=tuple(trial.values) if state == "complete" else (),
-        macs=int(known.get("macs", 0)),
-        params=int(known.get("params", 0)),
-        decisions=known["architecture"],
-        seconds=known.get("seconds"),
-        parents=tuple(known.get("parents", ())),
-        seed=known.get("seed"),
-        metrics=known.get("metrics", {}),
-        error=str(known.get("error", "")),
+        macs=known.macs or 0,
+        params=known.params or 0,
+        decisions=known.architecture,
+        seconds=known.seconds,
+        parents=tuple(known.parents),
+        seed=known.seed,
+        metrics=known.metrics,
+        error=known.error,
     )

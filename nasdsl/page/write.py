@@ -26,7 +26,7 @@ from nasdsl.drawing.costs import UNITS, cost_histogram
 from nasdsl.drawing.histogram import Mark, as_svg, short
 from nasdsl.drawing.render import RenderError, svg
 from nasdsl.page.study import Record, Study
-from nasdsl.runtime.runs import RunError
+from nasdsl.runtime.errors import RunError
 
 PICTURES = 6
 BINS = 48
@@ -148,7 +148,7 @@ def _costs(space: Space, study: Study) -> str:
         population = Population(space.graph)
         parts = [_cost(space, study, population, measure) for measure in UNITS]
     except UNCOUNTED as problem:
-        return f'<p class="note">Costs of the whole space are out of reach: {html.escape(str(problem))}</p>'
+        return f'<p class="note">Costs of the whole space are out of reach: {html.escape(problem.message)}</p>'
     return f'<div class="row halves">{"".join(parts)}</div>'
 
 
@@ -168,7 +168,7 @@ def _drawings(space: Space, study: Study, drawn: Mapping[int, Architecture]) -> 
         whole = f'<figure class="wide">{_inline(svg(space))}</figure>'
         found = [_drawing(space, study, i, values, i == next(iter(drawn))) for i, values in drawn.items()]
     except RenderError as problem:
-        return f'<p class="note">There are no drawings: {html.escape(str(problem))}.</p>'
+        return f'<p class="note">There are no drawings: {html.escape(problem.message)}.</p>'
     text = ""
     if found:
         tabs = "".join(
@@ -207,7 +207,7 @@ def _architecture(space: Space, record: Record) -> Architecture:
     try:
         return Architecture.of(space.graph, record.decisions)
     except ArchitectureError as problem:
-        message = f"trial {record.number} has no architecture of {space.name}: {problem}"
+        message = f"trial {record.number} has no architecture of {space.name}: {problem.message}"
         raise RunError(message, "name the file that was searched, as it was then, with `--file`") from None
 
 

@@ -7,7 +7,6 @@ from nasdsl.runtime.data.images import Cached, Size
 from nasdsl.runtime.data.layouts import KeypointLayout
 from nasdsl.runtime.data.loader import Batch, Loader
 from nasdsl.runtime.data.open import find_readers, open_data
-from nasdsl.runtime.data.plugins import PluginError
 from nasdsl.runtime.data.readers import Reader
 from nasdsl.runtime.data.splits import DataSplits, Request, Samples
 
@@ -21,7 +20,6 @@ __all__ = [
     "KeypointLayout",
     "KeypointSet",
     "Loader",
-    "PluginError",
     "Reader",
     "Request",
     "Samples",

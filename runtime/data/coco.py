@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nasdsl.compiler.diagnostics import cause
 from nasdsl.runtime.data.crops import USUAL_SIZE, Instance, crops
 from nasdsl.runtime.data.datasets import enlarged
 from nasdsl.runtime.data.errors import DataError, did_you_mean
@@ -109,10 +110,8 @@ def _instances(files: Files, name: str) -> tuple[KeypointLayout, list[Named]]:
     try:
         return _parsed(files, document, name)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(
-            f"{where} is not laid out as COCO keypoints: {type(error).__name__} {error}",
+            f"{where} is not laid out as COCO keypoints: {cause(error)}",
             help='expected "images" with id and file_name, "categories", and "annotations" with image_id and keypoints',
         ) from error
 
@@ -128,7 +127,10 @@ def _parsed(files: Files, document: Json, name: str) -> tuple[KeypointLayout, li
         skeleton = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
         layout = KeypointLayout.of(tuple(str(joint) for joint in category["keypoints"]), skeleton)
     else:
-        raise DataError(f"{where} has {len(categories)} categories with different joints; expected one set of joints")
+        raise DataError(
+            f"{where} has {len(categories)} categories with different joints",
+            help="give all categories one set of joints",
+        )
     images = {int(one["id"]): (i, str(one["file_name"])) for i, one in enumerate(document["images"])}
     members = _image_members(files, [file_name for _, file_name in images.values()], _stem(name)[1])
     found: list[Named] = []

@@ -5,24 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
-class DataError(ValueError):
-    """The data named by the user cannot be used: what was expected, what was found, and a way out.
-
-    `message` stands alone on one line; `help` is advice and may be empty.
-    """
-
-    def __init__(self, message: str, *, help: str = "") -> None:
-        super().__init__(f"{message}\n  help: {help}" if help else message)
-        self.message = message
-        self.help = help
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (self.message, self.help))
+from nasdsl.compiler.diagnostics import NasdslError
 
 
-def _rebuild(message: str, help: str) -> DataError:
-    return DataError(message, help=help)
+class DataError(NasdslError):
+    """The data named by the user cannot be used: what was expected, what was found, and a way out."""
+
+    code = "data"
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

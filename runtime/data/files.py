@@ -124,7 +124,10 @@ def open_files(spec: str | Path) -> Files:
     Raises:
         DataError: nothing is there, or it is a file of a kind that no reader takes.
     """
-    path = Path(spec).expanduser()
+    try:
+        path = Path(spec).expanduser()
+    except RuntimeError:
+        raise DataError(f"there is no user for the `~` of {spec}") from None
     if path.is_dir():
         return Files(path)
     if not path.exists():

@@ -44,7 +44,7 @@ def image_size(data: bytes, where: str) -> Size:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.height, image.width
-    except Exception as error:
+    except Exception as error:  # as above
         raise DataError(f"{where} is not an image that can be read: {error}") from error
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
 from typing import TypeVar
 
+from nasdsl.compiler.plugins import PluginError, find_plugins
+
 Plugin = TypeVar("Plugin")
-
-
-class PluginError(RuntimeError):
-    """An entry point cannot be loaded, is not of the expected kind, or takes a name that is already in use."""
 
 
 def with_entry_points(
@@ -22,16 +19,11 @@ def with_entry_points(
         PluginError: a name is taken twice, or an entry point does not load, or `accepts` refuses what it holds.
     """
     found = dict(builtin)
-    for point in sorted(entry_points(group=group), key=lambda point: (point.name, point.value)):
-        if point.name in found:
-            raise PluginError(f'the name "{point.name}" is taken twice in "{group}": {point.value} must use another')
-        try:
-            value = point.load()
-        except Exception as error:
-            raise PluginError(f'"{point.name}" in "{group}" ({point.value}) does not load: {error}') from error
-        if not accepts(value):
-            raise PluginError(
-                f'"{point.name}" in "{group}" ({point.value}) is not a {group.removeprefix("nasdsl.")[:-1]}'
-            )
-        found[point.name] = value
+    for plugin in find_plugins(group):
+        if plugin.name in found:
+            raise PluginError(f"package `{plugin.package}` offers `{plugin.name}` in {group}, but that name is taken")
+        if not accepts(plugin.value):
+            kind = group.removeprefix("nasdsl.")[:-1]
+            raise PluginError(f"package `{plugin.package}`: {plugin.where}, offered in {group}, is not a {kind}")
+        found[plugin.name] = plugin.value
     return found

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from nasdsl.compiler.architecture import Architecture
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.methods import History, Idea, Method, Rates
 from nasdsl.runtime.evolution.objectives import EvaluationError, Objectives
 from nasdsl.runtime.evolution.trial import Ledger, Trial
-from nasdsl.runtime.runs import RunError
 from nasdsl.runtime.watch import Silent, Watch
 
 WAIT_SECONDS = 0.2  # until one looks again whether others have finished
@@ -129,9 +129,9 @@ class Search:
             metrics = self.evaluator.evaluate(architecture, trial.proposal.seed)
             values = self.objectives.of(metrics, trial.proposal.costs)
         except EvaluationError as problem:
-            self._fail(trial, str(problem))
+            self._fail(trial, problem.message)
             return
-        except BaseException:
+        except BaseException:  # an interrupt too: others shall not wait for what nobody does
             self.ledger.give_back(trial)
             raise
         self.ledger.finish(trial, values, metrics, time.monotonic() - start)

@@ -14,11 +14,14 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.runtime.runs import RunError
+from nasdsl.compiler.diagnostics import NasdslError
+from nasdsl.runtime.errors import RunError
 
 
-class EvaluationError(ValueError):
-    """One architecture that cannot be evaluated; the message is for the user."""
+class EvaluationError(NasdslError):
+    """One architecture that cannot be evaluated; others may."""
+
+    code = "evaluation"
 
 
 Values = NDArray[np.float64]

@@ -1,5 +1,9 @@
 """What can be wrong with a network that is to be exported."""
 
+from nasdsl.compiler.diagnostics import NasdslError
 
-class ExportError(ValueError):
-    """The network cannot be written out; the message says why and what to do, in the user's words."""
+
+class ExportError(NasdslError):
+    """The network cannot be written out."""
+
+    code = "export"

@@ -43,7 +43,7 @@ class Library:
             return
         if name in self.origin or name in self.reserved:
             raise ExportError(
-                f"two things named `{name}` meet in the exported file; rename the one in {module.__name__}"
+                f"two things named `{name}` meet in the exported file", f"rename the one in {module.__name__}"
             )
         self.origin[name] = module.__name__
         for used in tree.needs(found):
@@ -67,8 +67,8 @@ class Library:
 
 def foreign(user: str, package: str) -> ExportError:
     return ExportError(
-        f"`{user}` needs the package `{package.split('.')[0]}`, but an exported file may need torch only; "
-        "write the layer with torch alone"
+        f"`{user}` needs the package `{package.split('.')[0]}`, but an exported file may need torch only",
+        "write the layer with torch alone",
     )
 
 

@@ -126,11 +126,11 @@ def checked_task(task: Mapping[str, Any], network: Network) -> dict[str, Any]:
     """
     unknown = sorted(set(task) - set(TASK_KEYS))
     if unknown:
-        raise ExportError(f"a task has no `{unknown[0]}` to export; it can have {', '.join(TASK_KEYS)}")
+        raise ExportError(f"a task has no `{unknown[0]}` to export", f"it can have {', '.join(TASK_KEYS)}")
     constants: dict[str, Any] = {}
     channels = network.graph.input.shape.channels
     if ("mean" in task) != ("std" in task):
-        raise ExportError("mean and std go together; give both or neither")
+        raise ExportError("mean and std go together", "give both or neither")
     for name in ("mean", "std"):
         if name in task:
             constants[name.upper()] = tuple(float(value) for value in task[name])

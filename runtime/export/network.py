@@ -135,7 +135,7 @@ class Network:
         stateless: list[tuple[Node, Code]] = []
         for node in order:
             if node.kind == "select":
-                raise ExportError(f"`{node.name}` is still a choice; take one architecture out first")
+                raise ExportError(f"`{node.name}` is still a choice", "take one architecture out first")
             inputs = tuple(self.same.get(edge.source, edge.source) for edge in node.inputs)
             if node.kind == "merge" and node.op == "sum":
                 if len(inputs) == 1:

@@ -39,11 +39,11 @@ def export_python(
     if open_decisions:
         number = f"{len(open_decisions)} decisions" if len(open_decisions) > 1 else "1 decision"
         raise ExportError(
-            f"this is still a space: {number} open, such as `{open_decisions[0]}`; "
-            "export needs one architecture: search or pin the space first, or take one out with `extract`"
+            f"this is still a space: {number} open, such as `{open_decisions[0]}`",
+            "export needs one architecture: search or pin the space first, or take one out with `extract`",
         )
     if not path.stem.isidentifier() or keyword.iskeyword(path.stem):
-        raise ExportError(f"`{path.name}` cannot be imported under that name; use letters, digits and underscores")
+        raise ExportError(f"`{path.name}` cannot be imported under that name", "use letters, digits and underscores")
     written = Network(network)
     text = Writer(written, path.stem, task or {}, space).text()
     files = [path, path.with_suffix(".py.safetensors")]  # `found.safetensors` may be the search's own
@@ -59,7 +59,7 @@ def weights_bytes(weights: Mapping[str, torch.Tensor]) -> bytes:
     for name, tensor in weights.items():
         if tensor.dtype not in known:
             raise ExportError(
-                f"`{name}` holds {tensor.dtype}, which an exported file cannot; convert the network first"
+                f"`{name}` holds {tensor.dtype}, which an exported file cannot", "convert the network first"
             )
     return save(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, {"format": "pt"}
@@ -90,7 +90,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                     path.replace(kept[path])
                 new[path].replace(path)
                 moved.append(path)
-        except BaseException:
+        except BaseException:  # an interrupt too: all files are new, or all are as they were
             for path in moved:
                 path.unlink()
             for path, old in kept.items():

@@ -11,11 +11,12 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import nn
 
 from nasdsl.compiler.architecture import Architecture
@@ -28,6 +29,7 @@ from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.checkpoint import save_weights
 from nasdsl.runtime.data.held import held_back
 from nasdsl.runtime.ends import Ends, is_size
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.inherit import SUPERNET, Inherited
 from nasdsl.runtime.limits import Limits
 from nasdsl.runtime.loop import run_stages
@@ -35,6 +37,7 @@ from nasdsl.runtime.optim import decayed, initialise
 from nasdsl.runtime.problem import Problem, Result
 from nasdsl.runtime.sampling import Inside, Rule, Sampler, by_decision, generator
 from nasdsl.runtime.settings import Settings, Train, amount
+from nasdsl.runtime.stored import Stored, parsed
 from nasdsl.runtime.trainer import Trainer
 
 MOST_SHOWN = 8
@@ -219,7 +222,7 @@ def followed(problem: Problem, settings: Sample) -> dict[str, Architecture]:
         try:
             out[name] = find()
         except CompileError as why:  # no network may have an operator everywhere, such as one that passes nothing on
-            problem.watch.note(f"{name} is not followed: {why}")
+            problem.watch.note(f"{name} is not followed: {why.message}")
     return out
 
 
@@ -256,9 +259,7 @@ class SampleSearch:
             network, problem.task, data, settings.train, problem.fabric, problem.seed, problem.workers, in_parts=True
         )
         OneShot(trainer, settings, sampler)
-        state = problem.run.load()
-        if state is not None:
-            trainer.load(state)
+        problem.run.restore(trainer)
         self._train(problem, trainer, settings, shown)
         with trainer.averaged(0) as averaged:
             if problem.fabric.is_global_zero:
@@ -301,10 +302,7 @@ class SampleSearch:
         """Scores the candidates, going on where an earlier run stopped; the best by the task's metric."""
         file, task = problem.run.path / "candidates.jsonl", problem.task
         main = problem.fabric.is_global_zero
-        lines: list[dict[str, Any]] = []
-        if main and file.exists():
-            lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        lines = problem.fabric.broadcast(lines)
+        lines = problem.fabric.broadcast(read_scores(file, [one.to_json() for one in pool]) if main else [])
         problem.watch.start("candidates", len(pool), len(lines))
         try:
             for architecture in pool[len(lines) :]:
@@ -315,8 +313,41 @@ class SampleSearch:
                 problem.watch.step(len(lines), {task.headline: scores[task.headline]})
         finally:
             problem.watch.stop()
-        scores_of = [line[task.headline] * (1 if task.higher_is_better else -1) for line in lines]
-        return pool[max(range(len(pool)), key=scores_of.__getitem__)]
+        sign = 1 if task.higher_is_better else -1
+        values = [-math.inf if math.isnan(line[task.headline]) else sign * line[task.headline] for line in lines]
+        return pool[max(range(len(pool)), key=values.__getitem__)]
+
+
+class Candidate(Stored):
+    """A line of candidates.jsonl: an architecture, as `Architecture.to_json` writes it, and its metrics and costs by
+    name, which are no numbers where the training has failed."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=True)
+    __pydantic_extra__: dict[str, float]
+
+    architecture: dict[str, Any]
+
+
+def read_scores(file: Path, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of candidates.jsonl; none where there is no such file yet.
+
+    Args:
+        wanted: the candidates of this run, in order.
+
+    Raises:
+        RunError: a line is something else, or speaks of another candidate.
+    """
+    if not file.exists():
+        return []
+    help = f"remove {file.name}, and the candidates are measured anew"
+    found = []
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        where = f"{file}, line {number},"
+        one = parsed(Candidate, line, where, "a measured candidate", help)
+        if number > len(wanted) or one.architecture != wanted[number - 1]:
+            raise RunError(f"{where} is no candidate of this run", help)
+        found.append(one.model_dump())
+    return found
 
 
 def candidates(problem: Problem, settings: Sample) -> list[Architecture]:

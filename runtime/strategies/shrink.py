@@ -350,9 +350,7 @@ class ShrinkSearch:
         )
         latency = self._latency(problem, settings, network)
         shrinker = Shrinker(trainer, settings, latency)
-        state = problem.run.load()
-        if state is not None:
-            trainer.load(state)
+        if problem.run.restore(trainer):
             shrinker.penalty.refresh(network)
         self._loop(problem, trainer, shrinker)
         with trainer.averaged(settings.train.recalibrate) as best:

@@ -84,9 +84,7 @@ class ThinSearch:
         trainer = Trainer(
             network, problem.task, problem.data, settings.train, problem.fabric, problem.seed, problem.workers
         )
-        state = problem.run.load()
-        if state is not None:
-            trainer.load(state)
+        problem.run.restore(trainer)
         run_epochs(trainer, problem.run, problem.watch, "thin")
         costs: Mapping[str, float] = {
             m: float(expr.evaluate(measure(cost, m), values)) for m in ("macs", "flops", "params")

@@ -45,7 +45,7 @@ def find_task(name: str) -> type[Task]:
 
     tasks = find_tasks()
     if name not in tasks:
-        raise TaskError(f'there is no task "{name}"; {did_you_mean(name, tasks) or "there are " + ", ".join(tasks)}')
+        raise TaskError(f'there is no task "{name}"', did_you_mean(name, tasks) or "there are " + ", ".join(tasks))
     return tasks[name]
 
 

@@ -7,7 +7,6 @@ alike on every device. A move is applied by the task, which knows what its targe
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from nasdsl.runtime.data import Batch, KeypointLayout, Size
+from nasdsl.runtime.data.errors import did_you_mean
 from nasdsl.runtime.tasks.task import TaskError
 from nasdsl.runtime.tasks.warp import Geometry, affine, coarse_masks, mirrored
 
@@ -44,9 +44,10 @@ def make(
         TaskError: the task has no such preset, or the preset no such option.
     """
     if name not in presets and name != "none":
-        near = difflib.get_close_matches(name, presets, n=1)
-        advice = f'did you mean "{near[0]}"?' if near else "it has none, " + ", ".join(presets)
-        raise TaskError(f'{task} has no augmentation "{name}"; {advice}')
+        raise TaskError(
+            f'{task} has no augmentation "{name}"',
+            did_you_mean(name, presets) or "it has none, " + ", ".join(presets),
+        )
     if name == "none" and (size is not None or options):
         raise TaskError('the augmentation "none" changes nothing, so it takes no size or options')
     if name == "none":
@@ -56,7 +57,10 @@ def make(
     free = sorted(names - {"size", *filled})
     unknown = sorted(set(options) - set(free))
     if unknown:
-        raise TaskError(f'the augmentation "{name}" has no option "{unknown[0]}"; it has {", ".join(free)}')
+        raise TaskError(
+            f'the augmentation "{name}" has no option "{unknown[0]}"',
+            did_you_mean(unknown[0], free) or f"it has {', '.join(free) or 'none'}",
+        )
     return presets[name](size=size, **options, **filled)
 
 

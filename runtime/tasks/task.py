@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.runtime.data import Batch, DataSplits, Size
 from nasdsl.runtime.tasks.normalise import Normalise
 
@@ -15,8 +16,10 @@ Augmentation = Callable[[Tensor, Any, torch.Generator], Batch]
 """From images, float (B, C, H, W) in 0..1, and targets to augmented ones; all chance comes from the generator."""
 
 
-class TaskError(ValueError):
+class TaskError(NasdslError):
     """A task, preset or option that does not exist, or data that does not fit the task."""
+
+    code = "task"
 
 
 class Metric(Protocol):

@@ -1,0 +1,69 @@
+"""What went wrong, told to whoever gave the command: the one place in which exceptions are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+
+from nasdsl.compiler.diagnostics import Diagnostic, NasdslError, cause
+from nasdsl.options import UsageError
+from nasdsl.report import show_diagnostics
+
+MISTAKES, USAGE = 1, 2
+
+
+def tell(problem: Exception, command: str, form: str = "text") -> int:
+    """Prints what ended a command.
+
+    Args:
+        form: `text`, on standard error; `json`, a list of diagnostics on standard output.
+
+    Returns:
+        the exit code.
+    """
+    found = diagnostics_of(problem)
+    if form == "json":
+        print(json.dumps([one.to_json() for one in found], indent=2))
+    elif isinstance(problem, UsageError):
+        advice = f"\n  help: {problem.help}" if problem.help else ""
+        sys.stderr.write(f"nasdsl {command}: {problem}{advice}\n")
+    else:
+        show_diagnostics(found)
+    return USAGE if isinstance(problem, UsageError) else MISTAKES
+
+
+def diagnostics_of(problem: Exception) -> tuple[Diagnostic, ...]:
+    """Any exception in the user's words."""
+    if isinstance(problem, NasdslError):
+        return problem.diagnostics
+    if isinstance(problem, OSError):
+        where = f"`{problem.filename}`: " if problem.filename is not None else ""
+        return (Diagnostic("file", f"{where}{problem.strerror or cause(problem)}"),)
+    if isinstance(problem, MemoryError) or "not enough memory" in str(problem) or _on_a_device(problem):
+        help = "smaller batches or a smaller space need less"
+        return (Diagnostic("memory", f"there is not enough memory: {cause(problem)}", help=help),)
+    package = _package(problem)
+    if package is not None:
+        file, line = package[1:]
+        help = f"it lies at {file}:{line}; NASDSL_TRACEBACK=1 shows the whole traceback"
+        return (Diagnostic("plugin", f"package `{package[0]}` fails: {cause(problem)}", help=help),)
+    help = "this is a mistake in nasdsl, not in your file; please report it with the traceback that "
+    return (Diagnostic("internal", cause(problem), help=help + "NASDSL_TRACEBACK=1 shows"),)
+
+
+def _on_a_device(problem: Exception) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(problem, torch.OutOfMemoryError)
+
+
+def _package(problem: Exception) -> tuple[str, str, int] | None:
+    """The package whose plugin raised, the file and the line; None where it was nasdsl."""
+    plugins = sys.modules.get("nasdsl.compiler.plugins")
+    for frame, line in reversed(list(traceback.walk_tb(problem.__traceback__))):
+        module = str(frame.f_globals.get("__name__")).split(".")[0]
+        if plugins is not None and module in plugins.PACKAGES:
+            return plugins.PACKAGES[module], frame.f_code.co_filename, line
+        if module == "nasdsl":
+            return None
+    return None
