@@ -120,7 +120,7 @@ def test_units_are_found_however_they_come(kept: object) -> None:
 
 MISTAKES: list[tuple[dict[str, object], str, str, str]] = [
     ({"op.kernl": 5}, "op.kernl", "unknown-decision", "did you mean `op.kernel`"),
-    ({"op": 0}, "op", "unknown-option", "0 is not an option of `op`; it takes `conv`, `local`"),
+    ({"op": 0}, "op", "unknown-option", "0 is not an option of `op`\nhelp: it takes `conv`, `local`"),
     ({"op": "cnv"}, "op", "unknown-option", "did you mean `conv`"),
     ({"op": True}, "op", "unknown-option", "True"),
     ({"op.kernel": 9}, "op.kernel", "unknown-option", "it takes 3, 5, 7"),
@@ -169,7 +169,7 @@ def test_what_is_no_mapping_is_no_architecture(values: object) -> None:
 
 
 def test_a_missing_decision_is_named_with_what_it_takes() -> None:
-    with pytest.raises(ArchitectureError, match=r"`op\.kernel` has no value; it takes 3, 5, 7"):
+    with pytest.raises(ArchitectureError, match=r"`op\.kernel` has no value\nhelp: it takes 3, 5, 7"):
         Architecture.of(GRAPH, {path: value for path, value in VALUES.items() if path != "op.kernel"})
 
 
