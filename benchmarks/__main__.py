@@ -26,6 +26,7 @@ BENCHMARKS = {
         "what a supernet knows of its architectures, and what is found with it; takes hours",
         "benchmarks.oneshot",
     ),
+    "recipe": ("the default training recipe against a grid of others; takes hours", "benchmarks.recipe"),
     "quality": ("what searches find, against even thinning; takes hours", "benchmarks.quality"),
 }
 DEFAULT = ("check", "speed")

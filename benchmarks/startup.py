@@ -1,21 +1,28 @@
 """How long `nasdsl check` and the stages of `nasdsl compile` take, in fresh processes, and which imports cost most.
 
 python -m benchmarks check
+python -m benchmarks check --shipped --against ../before
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
+import resource
+import signal
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measure import RESULTS, report, table
+from nasdsl import spaces
+from nasdsl.files import names_in, source_of
 
 ROOT = Path(__file__).resolve().parent.parent
 GOALS = {"nasdsl check": 0.4, "compile without torch's import": 3.0}
@@ -52,10 +59,27 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default="spaces/hrnas.space", help="default: %(default)s")
     parser.add_argument("--repeats", type=int, default=10, help="processes of each kind (default: 10)")
     parser.add_argument("--imports", type=int, default=20, help="how many modules to list (default: 20)")
+    parser.add_argument(
+        "--shipped", action="store_true", help="instead, processor time and memory of four commands on what ships"
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="with --shipped: of these files (default: all)")
+    parser.add_argument(
+        "--derived",
+        type=int,
+        default=1,
+        help="with --shipped: spaces of each file beside the first (default: 1)",
+    )
+    parser.add_argument("--against", metavar="FOLDER", help="with --shipped: of another checkout, side by side")
+    parser.add_argument("--limit", type=int, default=60, help="processor seconds of a command (default: 60)")
     parser.add_argument("--no-write", action="store_true", help="print the tables only")
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.shipped:
+        text = shipped(args.only or spaces.names(), args.derived, args.against, args.limit)
+        title = "Commands on the spaces that ship"
+        report("commands", title, [("Processor seconds and MiB", text)], None if args.no_write else RESULTS)
+        return
     sections = [
         ("Commands", commands(args.file, args.repeats)),
         ("Stages of compile", stages(args.file, max(1, args.repeats // 3))),
@@ -98,6 +122,49 @@ def commands(file: str, repeats: int) -> str:
             (name, *(f"{f(walls):.3f}" for f in (statistics.median, min)), f"{statistics.median(uses):.3f}", goal)
         )
     return table(("command", "wall, median, s", "least", "processor, median", "goal"), rows)
+
+
+SHOWN = ("compile", "check", "count", "cost")
+
+
+def shipped(files: Sequence[str], derived: int, against: str | None, limit: int) -> str:
+    """Of each command on each space: processor seconds and peak memory, in another checkout and in this one."""
+    roots = [ROOT] if against is None else [Path(against).resolve(), ROOT]
+    rows = []
+    for file in files:
+        for name in itertools.islice(names_in(source_of(file)), 1 + derived):
+            print(f"{file}: {name}", file=sys.stderr)
+            row = [name]
+            for command in SHOWN:
+                taken = [used(root, limit, command, file, "--space", name) for root in roots]
+                row += [" -> ".join(figures) for figures in zip(*taken, strict=True)]
+            rows.append(tuple(row))
+    head = ("space", *[f"{command}, {what}" for command in SHOWN for what in ("s", "MiB")])
+    sides = "" if against is None else " Before and after, each command of both in turn."
+    note = (
+        f"User and system time of one process each, the start of Python and the imports included (torch's are 2 s of "
+        f"`compile`), and the most memory it held.{sides} What takes more than {limit} s is ended."
+    )
+    return f"{table(head, rows)}\n\n{note}"
+
+
+def used(root: Path, limit: int, *command: str) -> tuple[str, str]:
+    """Processor seconds and MiB of `nasdsl COMMAND` in a checkout."""
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nasdsl", *command],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1)),
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    memory = f"{usage.ru_maxrss / 1024:.0f}"
+    if process.returncode == -signal.SIGXCPU:
+        return f"over {limit}", memory
+    return f"{usage.ru_utime + usage.ru_stime:.1f}" + (" (failed)" if process.returncode else ""), memory
 
 
 def stages(file: str, repeats: int) -> str:

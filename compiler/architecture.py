@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 
 from nasdsl.compiler import notebook
 from nasdsl.compiler.decision import Decision, runs
-from nasdsl.compiler.diagnostics import CompileError, Diagnostic, suggest
+from nasdsl.compiler.diagnostics import ArgumentError, CompileError, Diagnostic, suggest
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.values.expr import decisions_of, evaluate, holds
 from nasdsl.compiler.values.plain import FAULTS
@@ -28,18 +28,20 @@ MOST_SHOWN = 6
 """Decisions that the short form of an architecture shows."""
 
 
-class ArchitectureError(CompileError, ValueError):
+class ArchitectureError(CompileError, ArgumentError):
     """Values that are no architecture of a graph, with a diagnostic for each mistake. `path` names the decision of the
     first."""
+
+    code = "architecture"
 
     def __init__(self, path: str, diagnostics: Sequence[Diagnostic]):
         super().__init__(diagnostics)
         self.path = path
 
     def __str__(self) -> str:
-        told = [str(one) for one in self.diagnostics]
-        more = len(told) - MOST_NAMED
-        return "\n".join(told[:MOST_NAMED] + ([f"and {more:,} more mistakes"] if more > 0 else []))
+        told = [str(one) for one in self.diagnostics[:MOST_NAMED]]
+        more = len(self.diagnostics) - MOST_NAMED
+        return "\n".join(told + ([f"and {more:,} more mistakes"] if more > 0 else []))
 
 
 def wrong(code: str, path: str, message: str, help: str = "") -> ArchitectureError:

@@ -132,7 +132,7 @@ class Population:
 
     Attributes:
         exact: whether costs are known exactly.
-        why: where they are not, why.
+        why: where they are not, why: what `tangled` says, or nothing.
         window: the graph's budgets.
 
     Raises:
@@ -149,7 +149,7 @@ class Population:
     ):
         self.graph, self.measures = graph, tuple(measures)
         self.window = budget_windows(graph)
-        self.why = ""
+        self.tangled: TooWide | None = None
         known = {*self.measures, *self.window}
         total = total_cost(graph)
         self.patience = PATIENCE if patience is None else patience
@@ -158,7 +158,7 @@ class Population:
             with bounded(self.patience):
                 self.diagram = Diagram(graph, self._costs, widest)
         except TooWide as problem:
-            self.why = problem.message
+            self.tangled = problem
             self._costs = {}
             self.diagram = Diagram(graph, widest=widest)
 
@@ -176,7 +176,11 @@ class Population:
 
     @property
     def exact(self) -> bool:
-        return not self.why
+        return self.tangled is None
+
+    @property
+    def why(self) -> str:
+        return "" if self.tangled is None else self.tangled.message
 
     @property
     def total(self) -> int:
@@ -322,34 +326,96 @@ class Population:
         """The cheapest (or dearest) architecture, all budgets left out, exact where the diagram or elimination is.
         Where that is out of reach, the best that a sample and a climb from its best find."""
         if self.exact:
-            best, path = (self.diagram.greatest if greatest else self.diagram.least)(name)
-            rng = np.random.Generator(np.random.PCG64(0))  # where a path leaves a value open, any will do
-            (row,) = self.diagram.encoding.decode(self.diagram.matrix(path[None], rng))
-            return Extreme(int(best), Architecture.at(self.graph, row.indices), True)
-        try:  # a cost that only rises along its choices has its extremes however tangled it is
-            with bounded(self.patience // 5):
-                found = extremes.greatest if greatest else extremes.least
-                cheapest, values = found(self.graph, measure(total_cost(self.graph), name))
-            return Extreme(int(cheapest), values, True)
-        except TooWide:
-            pass
-        sign = -1 if greatest else 1
+            return in_diagram(self.graph, self.diagram, name, greatest)
+        return self._proven(name).get(greatest) or self._climbed[name, greatest]
+
+    def _proven(self, name: str) -> dict[bool, Extreme]:
+        """Both extremes by elimination: a cost that only rises along its choices has them however tangled it is. Empty
+        where that takes too long."""
+        if name not in self._eliminated:
+            try:
+                with bounded(self.patience // 20):
+                    low, high = eliminated(self.graph, name)
+                self._eliminated[name] = {False: low, True: high}
+            except TooWide:
+                self._eliminated[name] = {}
+        return self._eliminated[name]
+
+    @cached_property
+    def _eliminated(self) -> dict[str, dict[bool, Extreme]]:
+        return {}
+
+    @cached_property
+    def _climbed(self) -> dict[tuple[str, bool], Extreme]:
+        """The best that climbs from a sample find, to all ends at once: the costs of many rows take little longer than
+        those of a few."""
         rng = np.random.Generator(np.random.PCG64(1))
-        paths = self.diagram.draw(SAMPLED // 10, rng)
-        matrix = self.diagram.matrix(paths, rng)
+        matrix = self.diagram.matrix(self.diagram.draw(SAMPLED // 10, rng), rng)
+        costs = self.costs(matrix)
+        ends = [(column, sign) for column in range(len(self.measures)) for sign in (1, -1)]
+        last, stuck = [0] * len(ends), -1
         for _ in range(CLIMBS):
-            ranks = np.argsort(sign * self.costs(matrix, [name])[:, 0], kind="stable")
-            kept = matrix[ranks[:CLIMBERS]]
-            changed, _ = self._variation.mutate_matrix(np.repeat(kept, CLIMBS_EACH, axis=0), rng)
-            matrix = np.concatenate((kept, changed))
-        cost = sign * self.costs(matrix, [name])[:, 0]
-        at = int(cost.argmin())
-        (row,) = self.diagram.encoding.decode(matrix[at : at + 1])
-        return Extreme(sign * int(cost[at]), Architecture.at(self.graph, row.indices), False)
+            ranks = [np.argsort(sign * costs[:, column], kind="stable")[:CLIMBERS] for column, sign in ends]
+            kept = np.unique(np.concatenate(ranks))
+            best = [int(costs[rank[0], column]) for rank, (column, _) in zip(ranks, ends, strict=True)]
+            last, stuck = best, stuck + 1 if best == last else 0
+            if stuck == CLIMBS_IN_VAIN:
+                break
+            parents = matrix[np.concatenate(ranks)]
+            changed, _ = self._variation.mutate_matrix(np.repeat(parents, CLIMBS_EACH, axis=0), rng)
+            matrix = np.concatenate((matrix[kept], changed))
+            costs = np.concatenate((costs[kept], self.costs(changed)))
+        found = {}
+        for column, sign in ends:
+            at = int((sign * costs[:, column]).argmin())
+            (row,) = self.diagram.encoding.decode(matrix[at : at + 1])
+            architecture = Architecture.at(self.graph, row.indices)
+            found[self.measures[column], sign < 0] = Extreme(int(costs[at, column]), architecture, False)
+        return found
+
+
+def extremes_of(graph: Graph, measures: Sequence[str] = MEASURES) -> dict[str, tuple[Extreme, Extreme]]:
+    """The least and the greatest of costs, proven, all budgets left out: by elimination, or by a diagram where that
+    takes too long.
+
+    Raises:
+        Infeasible: there is no architecture.
+        TooWide: the exact answer is out of reach.
+    """
+    try:
+        with bounded(PATIENCE // 20):
+            return {name: eliminated(graph, name) for name in measures}
+    except TooWide:
+        total = total_cost(graph)
+        with bounded(PATIENCE):
+            diagram = Diagram(graph, {name: measure(total, name) for name in measures})
+        return {name: (in_diagram(graph, diagram, name), in_diagram(graph, diagram, name, True)) for name in measures}
+
+
+def in_diagram(graph: Graph, diagram: Diagram, name: str, greatest: bool = False) -> Extreme:
+    """The cheapest (or dearest) architecture of a diagram that has its costs."""
+    best, path = (diagram.greatest if greatest else diagram.least)(name)
+    rng = np.random.Generator(np.random.PCG64(0))  # where a path leaves a value open, any will do
+    (row,) = diagram.encoding.decode(diagram.matrix(path[None], rng))
+    return Extreme(int(best), Architecture.at(graph, row.indices), True)
+
+
+def eliminated(graph: Graph, name: str) -> tuple[Extreme, Extreme]:
+    """The least and the greatest of a cost by elimination.
+
+    Raises:
+        Infeasible: there is no architecture.
+        TooWide: too many decisions hang together for the exact answer.
+    """
+    cost = measure(total_cost(graph), name)
+    (low, cheapest), (high, dearest) = extremes.least(graph, cost), extremes.greatest(graph, cost)
+    return Extreme(int(low), cheapest, True), Extreme(int(high), dearest, True)
 
 
 TRIED_AT_ONCE = 10_000
 CLIMBS, CLIMBERS, CLIMBS_EACH = 60, 100, 20
+CLIMBS_IN_VAIN = 8
+"""Steps without anything better, after which a climb ends."""
 
 
 def joined(one: Window, other: Window) -> dict[str, tuple[float | None, float | None]]:

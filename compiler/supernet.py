@@ -292,7 +292,7 @@ class Supernet(nn.Module):
     # --- Shrinking
     # -----------------------------------------------------------------------------------------------------------
 
-    def shrink(self, kept: Mapping[str, tuple[int, ...]]) -> Surgery:
+    def shrink(self, kept: Mapping[str, Sequence[int]]) -> Surgery:
         """Removes search units for good: their weights leave the module, operators without a unit leave the network.
 
         Args:

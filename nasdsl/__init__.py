@@ -160,10 +160,11 @@ def save(space: Space, values: Values | None, path: str | _Path, name: str = "fo
     """
     from nasdsl.compiler.architecture import Architecture as _Architecture
     from nasdsl.compiler.decide import decide as _decide
+    from nasdsl.compiler.diagnostics import ArgumentError as _ArgumentError
     from nasdsl.compiler.write import write_pinned as _write_pinned
 
     if not name.isidentifier():
-        raise ValueError(f"a space's name is a word, and `{name}` is none")
+        raise _ArgumentError(f"a space's name is a word, and `{name}` is none")
     architecture = None if values is None else _Architecture.of(space, values)
     if architecture is not None:
         _decide(space, architecture)  # refuses what the file's reader would

@@ -165,7 +165,7 @@ def _figures(space: Space) -> list[tuple[str, str]]:
     """Size and costs as far as they are known exactly."""
     from nasdsl.compiler.count import brief, count
     from nasdsl.compiler.engine.limits import Infeasible, TooWide
-    from nasdsl.overview import extremes_of
+    from nasdsl.compiler.population import extremes_of
 
     try:
         size = brief(count(space.graph).total)
@@ -174,7 +174,7 @@ def _figures(space: Space) -> list[tuple[str, str]]:
     rows = [("architectures", size), ("decisions", thousands(len(space.graph.decisions)))]
     try:
         found = extremes_of(space.graph)
-        costs = {name: (low, high) for name, ((low, _), (high, _)) in found.items()}
+        costs = {name: (low.cost, high.cost) for name, (low, high) in found.items()}
     except (TooWide, Infeasible):
         costs = {}
     for measure, word in (("macs", "MACs"), ("params", "parameters")):

@@ -6,17 +6,16 @@ import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler import syntax
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.cost import node_cost, total_cost
+from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.count import Count, brief, decimal
 from nasdsl.compiler.count import count as count_exactly
 from nasdsl.compiler.decision import Decision, FixedUnits, Units
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.engine.limits import TooWide
-from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.source import Span
@@ -24,21 +23,8 @@ from nasdsl.compiler.space import Space
 from nasdsl.compiler.values import expr
 from nasdsl.report import memory, table, thousands
 
-# --- Exact answers ----------------------------------------------------------------------------------------------------
-
-Extreme = tuple[int, Architecture]
-
-
-def extremes_of(graph: Graph) -> dict[str, tuple[Extreme, Extreme]]:
-    """Least and greatest MACs and parameters, with an architecture each.
-
-    Raises:
-        Infeasible, TooWide: the space is empty, or too tangled for the exact answer.
-    """
-    total = total_cost(graph)
-    values = {"macs": total.macs, "params": total.params}
-    return {name: (least(graph, v), greatest(graph, v)) for name, v in values.items()}
-
+if TYPE_CHECKING:
+    from nasdsl.compiler.population import Extreme
 
 # --- Patterns of paths ------------------------------------------------------------------------------------------------
 
@@ -211,7 +197,7 @@ def summary(space: Space) -> str:
     ]
     if found is not None:
         for name, label in (("macs", "MACs"), ("params", "parameters")):
-            (low, _), (high, _) = found[name]
+            low, high = (end.cost for end in found[name])
             facts.append((label, thousands(low) if low == high else f"{thousands(low)} to {thousands(high)}"))
     params = {k: v for k, v in space.params.items() if k in space.overrides}
     if params:
@@ -221,7 +207,7 @@ def summary(space: Space) -> str:
     rows = declaration_rows(graph)
     if rows:
         lines += ["", table(rows, ("declared at", "as", "decisions", "values each", "which"), right="2")]
-    dearest = found["macs"][1][1] if found is not None else None
+    dearest = found["macs"][1].architecture if found is not None else None
     rows = stage_rows(graph, size, dearest)
     head = ("stage", "decisions", "layers", "architectures", "MACs, at most", "parameters")
     lines += ["", table(rows, head, right="12345")]
@@ -230,6 +216,8 @@ def summary(space: Space) -> str:
 
 def _figures(graph: Graph) -> tuple[Count | None, dict[str, tuple[Extreme, Extreme]] | None, list[str]]:
     """Size and costs as far as they are known exactly, and what has to be said about them."""
+    from nasdsl.compiler.population import extremes_of
+
     notes = []
     size: Count | None = None
     found: dict[str, tuple[Extreme, Extreme]] | None = None
@@ -241,11 +229,7 @@ def _figures(graph: Graph) -> tuple[Count | None, dict[str, tuple[Extreme, Extre
     except TooWide as problem:
         notes.append(problem.message)
     try:
-        total = total_cost(graph)
-        found = {
-            name: (least(graph, value), greatest(graph, value))
-            for name, value in (("macs", total.macs), ("params", total.params))
-        }
+        found = extremes_of(graph)
     except TooWide as problem:
         if problem.message not in notes:
             notes.append(problem.message)
@@ -265,7 +249,7 @@ def summary_to_json(space: Space) -> dict[str, Any]:
         "layers": sum(1 for _ in graph.operators()),
         "decisions": {path: _decision_to_json(decision) for path, decision in graph.decisions.items()},
         "size": decimal(size.total) if size is not None else None,
-        "costs": {name: {"least": low[0], "greatest": high[0]} for name, (low, high) in (found or {}).items()},
+        "costs": {name: {"least": low.cost, "greatest": high.cost} for name, (low, high) in (found or {}).items()},
         "notes": notes,
     }
 

@@ -21,6 +21,7 @@ from nasdsl.runtime.problem import Result, Silent, Watch
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.search import Options, architecture, fabric_for, fit_to_data, load_network, run_folder, save_result
 from nasdsl.runtime.settings import Train, merged, read_settings
+from nasdsl.runtime.settle import settle
 from nasdsl.runtime.tasks import Task, find_task
 from nasdsl.runtime.trainer import Trainer
 
@@ -63,7 +64,7 @@ def train(
     """
     space, data, task = fit_to_data(source, name, defines, options)
     architecture(space)
-    settings = train_settings(space, options.overrides or {})
+    settings = settle(train_settings(space, options.overrides or {}), len(data.train))
     task = find_task(task.name).from_data(data, **settings.task)
     torch.manual_seed(options.seed)
     network = Supernet(space.graph)

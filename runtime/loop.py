@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nasdsl.runtime.optim import peak_rate
 from nasdsl.runtime.problem import Watch
 from nasdsl.runtime.runs import Board, RunFolder
 from nasdsl.runtime.trainer import Trainer
@@ -36,6 +37,7 @@ def run_stages(
     log: Callable[[Board, dict[str, Any]], None],
 ) -> None:
     """Trains to the end; every `interval` steps, and at the end, it measures and checkpoints, with checkpoints between.
+    Whoever watches is told first what follows from the data where the settings leave it open.
 
     Args:
         measured: does what is due after an interval, and gives the row for the history.
@@ -44,6 +46,7 @@ def run_stages(
     """
     main = trainer.fabric.is_global_zero
     board = Board(run.path / "events") if main else None
+    watch.note(f"{title}: {_pace(trainer)}")
     watch.start(title, trainer.steps, trainer.step)
     saved, recent = time.monotonic(), 0.0
     facts: dict[str, Any] = {}
@@ -75,3 +78,10 @@ def run_stages(
         watch.stop()
         if board is not None:
             board.close()
+
+
+def _pace(trainer: Trainer) -> str:
+    """`20 epochs of 64 batches of 8, adamw at 0.018`."""
+    settings = trainer.settings
+    batches = f"{trainer.steps_per_epoch:,} batches of {settings.batch:,}"
+    return f"{settings.epochs:g} epochs of {batches}, {settings.optimiser.name} at {peak_rate(settings):.2g}"

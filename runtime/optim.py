@@ -13,7 +13,7 @@ from torch import nn
 from nasdsl.compiler.layers.attention import RelativeAttention
 from nasdsl.compiler.slices import take
 from nasdsl.compiler.supernet import Surgery
-from nasdsl.runtime.settings import Ema, Optimiser, Schedule, Train
+from nasdsl.runtime.settings import Ema, Schedule, Settled
 
 STATISTICS = ("running_mean", "running_var")
 """How the names of a norm's statistics end."""
@@ -24,7 +24,7 @@ def decayed(name: str, parameter: torch.Tensor) -> bool:
     return parameter.ndim >= 2
 
 
-def make_optimiser(network: nn.Module, settings: Train) -> torch.optim.Optimizer:
+def make_optimiser(network: nn.Module, settings: Settled) -> torch.optim.Optimizer:
     """The optimiser over all parameters, in two groups: with and without decoupled weight decay."""
     decoupled = settings.weight_decay if settings.weight_decay_form == "optimiser" else 0.0
     groups = []
@@ -42,8 +42,8 @@ def make_optimiser(network: nn.Module, settings: Train) -> torch.optim.Optimizer
     return kind(groups, lr, betas=o.betas, eps=o.eps, foreach=True)
 
 
-def peak_rate(settings: Train) -> float:
-    o: Optimiser = settings.optimiser
+def peak_rate(settings: Settled) -> float:
+    o = settings.optimiser
     return o.lr * settings.batch / o.lr_batch if o.lr_batch else o.lr
 
 

@@ -1,4 +1,7 @@
-"""Presets of training settings: the recipes of the papers. A file takes one with `preset: name`; its own go first."""
+"""Presets of training settings: the recipes of the papers. A file takes one with `preset: name`; its own go first.
+
+Without one, the defaults of `settings.py` and `settle.py` are the recipe.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,23 @@ from nasdsl.compiler.diagnostics import error, suggest
 from nasdsl.compiler.source import Span
 from nasdsl.runtime.settings import Train, merged
 
+_HRNAS: Mapping[str, Any] = {"weight_decay": 1e-5, "weight_decay_form": "loss", "ema": {}, "init": "mnas"}
+
 _HRNAS_DENSE: Mapping[str, Any] = {
+    **_HRNAS,
     "batch": 32,
     "optimiser": {"name": "adamw", "lr": 0.04, "eps": 1e-3},
     "schedule": {"name": "onecycle", "cycle": (0.95, 0.85)},
-    "weight_decay": 1e-5,
 }
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     # HR-NAS paper and official code: classification on ImageNet.
     "hrnas_imagenet": {
+        **_HRNAS,
         "epochs": 350,
         "batch": 1024,
         "optimiser": {"name": "rmsprop", "lr": 0.016, "lr_batch": 256, "alpha": 0.9, "momentum": 0.9, "eps": 1e-3},
         "schedule": {"name": "exponential", "decay": 0.97, "decay_every": 2.4, "warmup": 5, "warmup_from": 0.25},
-        "weight_decay": 1e-5,
         "augment": "imagenet",
         "task": {"label_smoothing": 0.1},
     },
@@ -43,6 +48,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     },
     # HR-NAS official code: keypoints on COCO.
     "hrnas_keypoints": {
+        **_HRNAS,
         "epochs": 210,
         "batch": 384,
         "optimiser": {"name": "adamw", "lr": 1e-3, "eps": 1e-8},
@@ -52,6 +58,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     },
     # HR-NAS paper: 3-D detection on KITTI.
     "hrnas_kitti": {
+        **_HRNAS,
         "epochs": 80,
         "batch": 16,
         "optimiser": {"name": "adamw", "lr": 2e-3},
@@ -67,20 +74,10 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "optimiser": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True},
         "schedule": {"name": "cosine", "warmup": 10},
         "weight_decay": 8e-5,
+        "weight_decay_form": "loss",
         "ema": None,
         "augment": "imagenet",
         "task": {"label_smoothing": 0.1},
-        "init": "torch",
-    },
-    # Minutes on a laptop: small images, few epochs.
-    "small": {
-        "epochs": 20,
-        "batch": 64,
-        "optimiser": {"name": "adamw", "lr": 4e-3},
-        "schedule": {"name": "onecycle"},
-        "weight_decay": 1e-4,
-        "weight_decay_form": "optimiser",
-        "ema": {"decay": 0.998, "decay_batch": None},
         "init": "torch",
     },
 }

@@ -26,6 +26,7 @@ from nasdsl.runtime.problem import Problem, Result, Silent, Watch, check_decisio
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.runs import About, RunFolder, clear
 from nasdsl.runtime.settings import Train, merged, read_settings
+from nasdsl.runtime.settle import settle
 from nasdsl.runtime.stored import checked
 from nasdsl.runtime.strategies import find_strategy
 from nasdsl.runtime.tasks import Task, find_task
@@ -163,7 +164,9 @@ def search(
         entries["train"] = with_recipe(entries["train"], spans.get("train.preset"))
     settings = read_settings(strategy.settings, entries, spans, f"`search {chosen}`")
     check_decisions(strategy, space)
-    train = getattr(settings, "train", Train())
+    train = settle(getattr(settings, "train", Train()), len(data.train))
+    if "train" in strategy.settings.model_fields:
+        settings = settings.model_copy(update={"train": train})
     task = find_task(task.name).from_data(data, **train.task)
     fabric = fabric_for(options, train.precision)
     run = run_folder(fabric, options, out, space, data, settings.model_dump(mode="json"), chosen)

@@ -31,16 +31,24 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optimiser(Settings):
-    """The step rule. `lr` is the peak rate; where `lr_batch` is set, it is for that batch and scaled in proportion."""
+    """The step rule. `lr` is the peak rate, left out by the optimiser and the batch (`settle.py`); where `lr_batch` is
+    set, it is for that batch and scaled in proportion."""
 
     name: Literal["sgd", "rmsprop", "adam", "adamw"] = "adamw"
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float | None = Field(default=None, gt=0)
     lr_batch: int | None = Field(default=None, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
     alpha: float = Field(default=0.9, ge=0, lt=1)
     betas: tuple[Share, Share] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
+
+    @field_validator("lr_batch")
+    @classmethod
+    def _scales_a_rate(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and "lr" in info.data and info.data["lr"] is None:
+            raise ValueError("needs an `lr` that it is the batch of")
+        return value
 
     @field_validator("nesterov")
     @classmethod
@@ -50,10 +58,16 @@ class Optimiser(Settings):
         return value
 
 
+class SettledOptimiser(Optimiser):
+    """A step rule whose rate is known."""
+
+    lr: float = Field(gt=0)
+
+
 class Schedule(Settings):
     """The learning rate over the run, as a factor of its peak."""
 
-    name: Literal["constant", "cosine", "onecycle", "step", "exponential"] = "cosine"
+    name: Literal["constant", "cosine", "onecycle", "step", "exponential"] = "onecycle"
     warmup: float = Field(default=0, ge=0)  # epochs
     warmup_from: float = Field(default=0.0, ge=0, le=1)
     final: float = Field(default=0.0, ge=0, le=1)
@@ -70,6 +84,24 @@ class Schedule(Settings):
     def _in_epochs(cls, value: Any) -> Any:
         return amount(value, "epochs")
 
+    @field_validator("*")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        field, name = info.field_name or "", info.data.get("name", "")
+        if name in SHAPES and field not in ("name", *SHAPES[name]) and value != cls.model_fields[field].default:
+            raise ValueError(f"is not of `{name}`, which has {', '.join(SHAPES[name]) or 'no settings'}")
+        return value
+
+
+SHAPES: Mapping[str, tuple[str, ...]] = {
+    "constant": ("warmup", "warmup_from"),
+    "cosine": ("warmup", "warmup_from", "final"),
+    "onecycle": ("rise", "start_div", "final_div", "cycle"),
+    "step": ("warmup", "warmup_from", "milestones", "decay"),
+    "exponential": ("warmup", "warmup_from", "decay", "decay_every"),
+}
+"""The settings that each schedule has."""
+
 
 class Ema(Settings):
     """Averages of parameters and norm statistics. The HR-NAS code adjusts the decay to the batch and ramps it up."""
@@ -80,9 +112,10 @@ class Ema(Settings):
 
 
 class Train(Settings):
-    """How weights are trained.
+    """How weights are trained. By default as `benchmarks/results/recipe.md` found to do well on small images.
 
     Attributes:
+        epochs, batch: left out, by the number of training images (`settle.py`).
         weight_decay: L2 on matrices and convolutions only, added to the gradient ("loss", as HR-NAS), or left to the
             optimiser ("optimiser"), which decouples it from the gradient for adamw and rmsprop.
         augment: name of one of the task's presets.
@@ -91,18 +124,18 @@ class Train(Settings):
     """
 
     preset: str | None = None
-    epochs: float = Field(default=30, gt=0)
-    batch: int = Field(default=64, gt=0)
+    epochs: float | None = Field(default=None, gt=0)
+    batch: int | None = Field(default=None, gt=0)
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
-    weight_decay: float = Field(default=1e-5, ge=0)
-    weight_decay_form: Literal["loss", "optimiser"] = "loss"
+    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay_form: Literal["loss", "optimiser"] = "optimiser"
     clip: float | None = Field(default=None, gt=0)
-    ema: Ema | None = Ema()
+    ema: Ema | None = None
     augment: str = "none"
     augment_options: dict[str, Any] = {}
     task: dict[str, Any] = {}
-    init: Literal["mnas", "torch"] = "mnas"
+    init: Literal["mnas", "torch"] = "torch"
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     channels_last: bool = True
     recalibrate: int = Field(default=10, ge=0)  # batches; 0 leaves the running statistics as they are
@@ -111,6 +144,14 @@ class Train(Settings):
     @classmethod
     def _epochs(cls, value: Any) -> Any:
         return amount(value, "epochs")
+
+
+class Settled(Train):
+    """Settings of a training that leave nothing open."""
+
+    epochs: float = Field(gt=0)
+    batch: int = Field(gt=0)
+    optimiser: SettledOptimiser
 
 
 def amount(value: Any, unit: str) -> Any:

@@ -34,6 +34,7 @@ from nasdsl.runtime.optim import (
     set_rate,
 )
 from nasdsl.runtime.settings import Train
+from nasdsl.runtime.settle import settle
 from nasdsl.runtime.stored import OTHER, fault
 from nasdsl.runtime.tasks import Task
 
@@ -67,7 +68,8 @@ class Trainer:
                 once, after all passes of a step, and those of what was not run neither exist nor are sent.
         """
         self.network, self.task, self.data = network, task, data
-        self.settings, self.fabric, self.seed = settings, fabric, seed
+        self.settings = settings = settle(settings, len(data.train))
+        self.fabric, self.seed = fabric, seed
         size = data.size
         augment = task.augment(
             settings.augment, size if settings.augment not in ("none", "flip") else None, **settings.augment_options

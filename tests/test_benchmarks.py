@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import nn
 
 import nasdsl
 from benchmarks import __main__ as benchmarks
-from benchmarks import attention, measure, rivals, spaces, speed
+from benchmarks import attention, measure, recipe, rivals, spaces, speed
 from benchmarks import rival_tools as tools
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.largest import largest_values
@@ -96,6 +98,42 @@ def test_results_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     measure.report("some", "Some figures", [("First", text)], tmp_path)
     written = (tmp_path / "some.md").read_text(encoding="utf-8")
     assert written.startswith("# Some figures\n") and "| b    | 12.0 |" in written
+
+
+# --- Recipes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "how", ["scratch", *(pytest.param(how, marks=pytest.mark.slow) for how in ("sample", "shrink"))]
+)
+def test_the_default_and_points_of_the_grid_run(how: str, tmp_path: Path) -> None:
+    case = next(case for case in recipe.CASES if case.how == how and case.data is None)
+    short = dataclasses.replace(case, epochs=0.05)
+    for train in ({}, recipe.grid(short)[-1]):
+        assert 0 <= recipe.measure(short, tmp_path, train, 0)["value"] <= 1
+
+
+def test_the_default_is_compared_with_the_best_by_another_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = recipe.CASES[0]
+    points = recipe.grid(case)
+    values = {(0, 0): 0.5, (0, 1): 0.9, (1, 0): 0.8, (1, 1): 0.6, (1, 2): 0.7}  # by point and seed
+    for i, point in enumerate(points):
+        for seed in (0, 1, 2):
+            _write(tmp_path, recipe.Job(case, point, seed), values.get((i, seed), 0.1))
+    for seed, value in ((1, 0.61), (2, 0.63)):
+        _write(tmp_path, recipe.Job(case, {}, seed), value)
+    monkeypatch.setattr(recipe, "CASES", (case,))
+    benchmarks.main(["recipe", "--seeds", "2", "--work", str(tmp_path), "--out", str(tmp_path / "told")])
+    text = (tmp_path / "told.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| digits | 1,438"))
+    assert "| 62.0 ± 1.4 |" in row and "| 65.0 ± 7.1 | -3.0 |" in row and recipe.brief(points[1]) in row
+    assert "Behind by more than 2 points: digits." in text
+
+
+def _write(folder: Path, job: recipe.Job, value: float) -> None:
+    (folder / f"{job.name}.json").write_text(json.dumps({"value": value, "seconds": 1.0}))
 
 
 # --- Operations on spaces ---------------------------------------------------------------------------------------------

@@ -361,11 +361,12 @@ def test_units_that_were_removed_do_not_come_back() -> None:
         supernet.extract(whole)
     with pytest.raises(ArchitectureError, match="removed"):
         supernet.shrink({path: [0, 1]})
-    for damaged, code in (
+    damages: list[tuple[dict[str, Any], str]] = [
         ({"nothing": [1]}, "unknown-decision"),
         ({"word": "left"}, "no-units"),
         ({path: [9]}, "no-such-item"),
-    ):
+    ]
+    for damaged, code in damages:
         with pytest.raises(ArchitectureError) as caught:
             supernet.shrink(damaged)
         assert [one.code for one in caught.value.diagnostics] == [code]
@@ -389,13 +390,18 @@ def test_the_short_form_of_a_supernet_is_one_line() -> None:
     assert repr(supernet_of("deep")).startswith("Supernet(") and "\n" not in repr(supernet_of("deep"))
 
 
+def html_of(value: Any) -> str:
+    shown: str = value._repr_html_()
+    return shown
+
+
 def test_a_notebook_shows_the_summary_the_picture_and_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = space_of("kinds")._repr_html_()
+    shown = html_of(space_of("kinds"))
     assert "decisions" in shown and shown.count("<svg") == 1
     monkeypatch.setattr("nasdsl.drawing.render.shutil.which", lambda program: None)
-    without = space_of("kinds")._repr_html_()
+    without = html_of(space_of("kinds"))
     assert "decisions" in without and "<svg" not in without
-    one = nasdsl.sample(space_of("kinds"))[0]._repr_html_()
+    one = html_of(nasdsl.sample(space_of("kinds"))[0])
     assert "body.depth" in one and one.count("<tr>") > 5
-    many = nasdsl.sample(nasdsl.load("hrnas"))[0]._repr_html_()
+    many = html_of(nasdsl.sample(nasdsl.load("hrnas"))[0])
     assert "and 196 more" in many and len(many) < 20_000

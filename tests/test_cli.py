@@ -424,7 +424,7 @@ def test_the_python_interface(folder):
     with pytest.raises(CompileError, match="kernl"):
         nasdsl.load(folder / "bad.space")
     with pytest.raises(ValueError, match="made from a text"):
-        nasdsl.save(nasdsl.loads(GOOD), {}, "out.space")
+        nasdsl.save(nasdsl.loads(GOOD, classes=7), dict(architecture), "out.space")
     with pytest.raises(AttributeError, match="nothing"):
         _ = nasdsl.nothing
 

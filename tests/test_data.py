@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import struct
+import warnings
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,10 +31,12 @@ from nasdsl.runtime.data import (
     Reader,
     Request,
     find_readers,
+    images,
     open_data,
     to_image,
 )
 from nasdsl.runtime.data.digits import source
+from nasdsl.runtime.data.files import open_files
 from nasdsl.runtime.data.layouts import COCO_17, LSP_14
 
 REAL = Path(__file__).parents[2] / "shared/data"
@@ -400,6 +405,100 @@ def test_a_damaged_zip_member_is_named(tmp_path):
     data = open_data(str(spec), "classification", size=(6, 8))
     with pytest.raises(DataError, match=r"train/cat/1\.png"):
         data.train.batch([0, 1, 2])
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 6\n%%EndComments\nshowpage\n"
+
+
+def header(width: int, height: int) -> bytes:
+    """A PNG of one colour, of which the header alone is large: its pixels are some zeros, packed."""
+    chunk = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", chunk), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )
+
+
+def test_images_are_decoded_by_the_formats_that_are_named(tmp_path, packed, monkeypatch):
+    """PostScript would be handed to another program, whatever the file is called."""
+    monkeypatch.setattr("subprocess.Popen", lambda *a, **k: pytest.fail("another program was started"))
+    gif = io.BytesIO()
+    Image.new("P", (8, 6)).save(gif, "gif")
+    for name, content in (("eps", POSTSCRIPT), ("gif", gif.getvalue())):
+        members = class_folders() | {"train/cat/1.png": content}
+        (tmp_path / name).mkdir()
+        data = open_data(store(tmp_path / name, members, packed), "classification", size=(6, 8))
+        with pytest.raises(DataError, match=r"1\.png is not an image that can be read") as told:
+            data.train.batch(list(range(len(data.train))))
+        assert told.value.help.startswith("PNG, JPEG")
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "bmp", "webp", "tiff", "ppm"])
+def test_every_format_that_is_named_is_read(form):
+    picture = Image.fromarray(np.full((6, 8, 3), 200, np.uint8))
+    stream = io.BytesIO()
+    picture.save(stream, form)
+    assert images.decode(stream.getvalue(), "it").size == images.image_size(stream.getvalue(), "it")[::-1] == (8, 6)
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"), [((9000, 9999), "has 9,000 x 9,999 pixels"), ((30000, 30000), "is too large an image")]
+)
+def test_images_of_too_many_pixels_are_not_unpacked(sides, message):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        for read in (images.decode, images.image_size):
+            with pytest.raises(DataError, match=f"bomb.png {message}") as told:
+                read(header(*sides), "bomb.png")
+            assert told.value.help == "at most 89,478,485 pixels are read"
+
+
+def test_what_never_ends_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("nasdsl.runtime.data.files.LARGEST_MEMBER", 1 << 20)
+    spec = Path(store(tmp_path, class_folders(), False))
+    for member in ("train/cat/1.png", "train/cat/0.png"):
+        (spec / member).unlink()
+    os.mkfifo(spec / "train/cat/1.png")
+    with (spec / "train/cat/0.png").open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    files = open_files(spec)
+    for name, message in (
+        ("1", "it is a pipe or a device"),
+        ("0", "it has 1,099,511,627,776 bytes, and at most 1,048"),
+    ):
+        with pytest.raises(DataError, match=rf"{name}\.png cannot be read: {message}"):
+            files.read(f"train/cat/{name}.png")
+    os.mkfifo(tmp_path / "pipe.zip")
+    for path in (tmp_path / "pipe.zip", "/dev/zero"):
+        with pytest.raises(DataError, match="is a pipe or a device"):
+            open_data(str(path), "classification")
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train/a/0.png", bytes(1 << 21))
+        archive.writestr("train/b/0.png", flat(1))
+    assert bomb.stat().st_size < 10_000
+    with pytest.raises(DataError, match="has 2,097,152 bytes, and at most 1,048,576 are read"):
+        open_files(bomb).read("train/a/0.png")
+
+
+def test_zips_that_are_damaged_where_few_look(tmp_path):
+    members = class_folders() | {"train/cat/é.png": flat(3)}
+    for how in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED):
+        file = tmp_path / f"{how}.zip"
+        with zipfile.ZipFile(file, "w", how) as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        whole = file.read_bytes()
+        place = whole.find(b"train/cat/1.png") + len("train/cat/1.png") + 4
+        packed = bytes(byte ^ 0xFF for byte in whole[place : place + 20])
+        name = whole.find("é".encode())
+        for damaged, member in (
+            (whole[:place] + packed + whole[place + 20 :], "train/cat/1.png"),
+            (whole[:name] + b"\xff\xfe" + whole[name + 2 :], "train/cat/é.png"),
+        ):
+            file.write_bytes(damaged)
+            with pytest.raises(DataError, match=f"{member} cannot be read"):
+                open_files(file).read(member)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import csv
 import gzip
 import itertools
 import json
+import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
@@ -22,9 +24,11 @@ from hypothesis import strategies as st
 import nasdsl
 from nasdsl.cli import main
 from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, NasdslError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.limits import Infeasible
+from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.sample import Numbering
 from nasdsl.runtime.errors import RunError
@@ -35,7 +39,7 @@ from nasdsl.runtime.evolution.samplers import find_method
 from nasdsl.runtime.evolution.trial import Memory, Trial
 from nasdsl.runtime.explore import Exploration, explore
 from nasdsl.runtime.functions import FUNCTIONS
-from nasdsl.runtime.known import Table, TableSettings
+from nasdsl.runtime.known import Pattern, Table, TableSettings
 from nasdsl.runtime.search import Options
 from nasdsl.runtime.strategies.evolve import Evolve, Rates
 from tests.enumeration import assignments, frozen, proportional
@@ -387,6 +391,24 @@ def test_a_table_that_is_not_there(odds: Any, tmp_path: Path) -> None:
         Table(odds, tmp_path / "t.csv.gz", TableSettings(file="t.csv.gz"))
 
 
+def test_tables_that_never_end_are_not_read(odds: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdsl.runtime.known.LARGEST", 1 << 20)
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "device.json").symlink_to("/dev/zero")
+    with (tmp_path / "sparse.csv.gz").open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    with gzip.open(tmp_path / "bomb.csv.gz", "wb") as bomb:
+        bomb.write(bytes(1 << 21))
+    for name, message in (
+        ("pipe.csv", "it is a pipe or a device, and no file"),
+        ("device.json", "it is a pipe or a device, and no file"),
+        ("sparse.csv.gz", "it has 1,099,511,627,776 bytes, and at most 1,048,576 are read"),
+        ("bomb.csv.gz", "it unpacks to more than 1,048,576 bytes, and no more are read"),
+    ):
+        with pytest.raises(RunError, match=f"cannot be read: {message}"):
+            Table(odds, tmp_path / name, TableSettings(file=name))
+
+
 def test_nas_bench_201_is_read_by_a_pattern(shared_data: Path) -> None:
     from benchmarks.tables import expected_best, table_of
 
@@ -576,7 +598,7 @@ def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_training_from_scratch_evaluates(folder: Path) -> None:
-    train = {"preset": "small", "epochs": 0.2, "batch": 64}
+    train = {"epochs": 0.2, "batch": 64}
     (folder / "digits.space").write_text(SPACE.replace("classes: 3", "classes: 10"))
     overrides = {"train": train, "trials": 2, "population": 2}
     results = []
@@ -586,3 +608,20 @@ def test_training_from_scratch_evaluates(folder: Path) -> None:
         results.append([(trial.proposal, dict(trial.metrics)) for trial in found.trials])
     assert results[0] == results[1]
     assert all(0 <= metrics["top1"] <= 1 for _, metrics in results[0])
+
+
+@given(st.lists(st.sampled_from(["", "|", "-", "ab", "|-"]), min_size=2, max_size=6), st.text("ab|-", max_size=12))
+def test_a_pattern_reads_as_the_regular_expression_that_it_stands_for(between: list[str], text: str) -> None:
+    paths = [f"d{i}" for i in range(len(between) - 1)]
+    decisions = {path: Decision(path, "choice", tuple("abc")) for path in paths}
+    written = between[0] + "".join(f"{{{path}}}{part}" for path, part in zip(paths, between[1:], strict=True))
+    pattern = Pattern(Graph({}, decisions, (), ()), "arch", written)
+    expected = re.fullmatch("(.*?)".join(map(re.escape, between)), text, re.DOTALL)
+    assert pattern._read(text) == (None if expected is None else list(expected.groups()))
+
+
+def test_a_pattern_of_many_paths_takes_no_time_where_it_does_not_fit() -> None:
+    paths = [f"d{i}" for i in range(40)]
+    decisions = {path: Decision(path, "choice", tuple("abc")) for path in paths}
+    pattern = Pattern(Graph({}, decisions, (), ()), "arch", "|".join(f"{{{path}}}" for path in paths) + "!")
+    assert pattern._read("|" * 100_000) is None

@@ -401,6 +401,21 @@ case(
     "network { a: conv(8), b: oneof(conv(8, kernel: oneof(1, 3)), none), c: a + b, classify(10) }",
 )
 
+# Joined lists go on counting.
+case(
+    "a joined list by a list",
+    1,
+    """
+    space test = joined with { w: [16, 24, 8], w[2]: 8 }
+    space joined {
+      input 3 x 16 x 16
+      let w = [oneof(8, 16)] + [24, oneof(4, 8)]
+      network { for i in w { conv(i) }, classify(10) }
+    }
+    """,
+    wrap=False,
+)
+
 # --- Running values and lists -----------------------------------------------------------------------------------------
 
 # SM-NAS: depth 1..3, each copy keeps or doubles, at most two doublings in all: 2 + 4 + (8 - 1).

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import copy
 import importlib
+import inspect
 import io
 import json
 import pickle
@@ -63,11 +64,9 @@ def kinds() -> list[type[BaseException]]:
 OWN_SHAPE: dict[type[NasdslError], Callable[[str, str], NasdslError]] = {
     CompileError: lambda message, help: CompileError([Diagnostic("code", message, PLACE, "here", help=help)]),
     TooWide: lambda message, help: TooWide(message, 100, 10, ["a"]),
-    TooCostly: lambda message, help: TooCostly(10**17),
+    TooCostly: lambda message, help: TooCostly(1 << 60),
     ShapeProblem: lambda message, help: ShapeProblem(message, "width", help),
-    ArchitectureError: lambda message, help: ArchitectureError(
-        "op.kernel", [Diagnostic("code", message, PLACE, help=help)]
-    ),
+    ArchitectureError: lambda message, help: ArchitectureError("op", [Diagnostic("code", message, PLACE, help=help)]),
 }
 """How those are made whose `__init__` is their own."""
 
@@ -347,3 +346,10 @@ def test_a_damaged_database_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert main(["trials", str(tmp_path), "--study", "one"]) == 1
         _, err = capsys.readouterr()
         assert err.startswith("error[run]: ") and "internal" not in err
+
+
+def test_signatures_of_the_tree() -> None:
+    """Help and place are always given by the same names."""
+    for kind in kinds():
+        if issubclass(kind, NasdslError) and not issubclass(kind, CompileError | TooWide):
+            assert {"message", "help"} <= set(inspect.signature(kind).parameters), kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -21,12 +22,17 @@ from nasdsl.runtime.optim import (
     rate,
     set_rate,
 )
-from nasdsl.runtime.settings import Ema, Optimiser, Schedule, Train
+from nasdsl.runtime.settings import SHAPES, Ema, Schedule, Settled, Train
+from nasdsl.runtime.settle import settle
 
 
 def net() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 5))
+
+
+def settings(**given: Any) -> Settled:
+    return settle(Train.model_validate(given), 1000)
 
 
 def backward(module: nn.Module, seed: int) -> None:
@@ -90,12 +96,12 @@ def test_decay_is_for_matrices_and_convolutions(name: str) -> None:
     module = net()
     optimiser = make_optimiser(
         module,
-        Train(optimiser=Optimiser.model_validate({"name": name}), weight_decay=0.3, weight_decay_form="optimiser"),
+        settings(optimiser={"name": name}, weight_decay=0.3, weight_decay_form="optimiser"),
     )
     names = {id(p): n for n, p in module.named_parameters()}
     decays = {names[id(p)]: group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
     assert decays == {"0.weight": 0.3, "0.bias": 0, "1.weight": 0, "1.bias": 0, "3.weight": 0.3, "3.bias": 0}
-    in_loss = make_optimiser(module, Train(optimiser=Optimiser.model_validate({"name": name}), weight_decay=0.3))
+    in_loss = make_optimiser(module, settings(optimiser={"name": name}, weight_decay=0.3, weight_decay_form="loss"))
     assert all(group["weight_decay"] == 0 for group in in_loss.param_groups)
     assert [n for n, p in module.named_parameters() if decayed(n, p)] == ["0.weight", "3.weight"]
 
@@ -103,8 +109,8 @@ def test_decay_is_for_matrices_and_convolutions(name: str) -> None:
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_optimisers_are_those_of_torch(name: str) -> None:
     mine, theirs = net(), net()
-    settings = Train(optimiser=Optimiser.model_validate({"name": name, "lr": 0.01, "eps": 1e-3}), weight_decay=0.0)
-    optimiser = make_optimiser(mine, settings)
+    given = settings(optimiser={"name": name, "lr": 0.01, "eps": 1e-3}, weight_decay=0.0)
+    optimiser = make_optimiser(mine, given)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     other = (
         torch.optim.SGD(theirs.parameters(), 0.01, momentum=0.9)
@@ -119,9 +125,9 @@ def test_optimisers_are_those_of_torch(name: str) -> None:
 
 
 def test_the_rate_is_scaled_to_the_batch() -> None:
-    imagenet = Train(batch=1024, optimiser=Optimiser(lr=0.016, lr_batch=256))
+    imagenet = settings(batch=1024, optimiser={"lr": 0.016, "lr_batch": 256})
     assert peak_rate(imagenet) == pytest.approx(0.064)
-    assert peak_rate(Train(batch=1024, optimiser=Optimiser(lr=0.016))) == 0.016
+    assert peak_rate(settings(batch=1024, optimiser={"lr": 0.016})) == 0.016
 
 
 # --- Learning rates ---------------------------------------------------------------------------------------------------
@@ -190,9 +196,10 @@ def test_steps_constant_and_cosine() -> None:
 @pytest.mark.parametrize("name", ["constant", "cosine", "onecycle", "step", "exponential"])
 @pytest.mark.parametrize("warmup", [0, 2, 100])
 def test_rates_stay_between_nothing_and_the_peak(name: str, warmup: float) -> None:
-    settings = Schedule.model_validate({"name": name, "warmup": warmup, "milestones": (1, 3)})
+    given = {"name": name, "warmup": warmup, "milestones": (1, 3)}
+    schedule = Schedule.model_validate({key: given[key] for key in ("name", *SHAPES[name]) if key in given})
     for steps in (1, 2, 3, 30):
-        assert all(0 <= rate(settings, step, steps, 5) <= 1 for step in range(steps))
+        assert all(0 <= rate(schedule, step, steps, 5) <= 1 for step in range(steps))
 
 
 # --- Averages ---------------------------------------------------------------------------------------------------------

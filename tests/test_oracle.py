@@ -86,6 +86,47 @@ EQUAL = {
           global_pool() -> linear(4, bias: oneof(false, true))
         }
     """,
+    "the value before of a let that two bodies make": """
+        operator twice() {
+          let w = oneof(8, 16)
+          repeat 2 {
+            let w = previous(w, else: 4) + 4
+            conv(w)
+          }
+          conv(w)
+        }
+        network { twice() -> twice() -> classify(2) }
+    """,
+    "the value before in an operator that uses itself": """
+        operator narrower(n) {
+          let w = oneof(8, 16)
+          require w <= previous(w, else: 16)
+          conv(w)
+          match n { 0: identity(), else: narrower(n - 1) }
+        }
+        network { narrower(2) -> classify(2) }
+    """,
+    "the value before over uses that may be absent": """
+        operator step() {
+          let w = [oneof(8, 16), oneof(1, 3)]
+          let before = previous(w, else: [8, 3])
+          require w[0] >= before[0]
+          conv(w[0], kernel: w[1])
+        }
+        network { repeat oneof(1, 2) { step() } -> step() -> classify(2) }
+    """,
+    "joined lists of decisions": """
+        let w = [oneof(8, 16)] + [24, oneof(4, 8)]
+        network { for i in w { conv(i) }, classify(2) }
+    """,
+    "a sum that starts from labels": """
+        network {
+          a: conv(8)
+          b: oneof(conv(8, kernel: oneof(1, 3)), none)
+          c: (a -> conv(8)) + b
+          classify(2)
+        }
+    """,
 }
 REFUSED = {
     "an item that was not chosen": "let l = manyof(1, [4, 8])\n network { conv(l[1]) -> classify(2) }",

@@ -176,3 +176,17 @@ def test_the_command_line_takes_keywords_as_steps(file: Path, capsys: pytest.Cap
     file.write_text("space s { input 3 x 8 x 8, network { repeat oneof(1, 2) { conv(8) }, classify(10) } }")
     assert main(["pin", str(file), "repeat.depth=2"]) == 0
     assert "  repeat.depth: 2\n" in capsys.readouterr().out
+
+
+def test_no_unit_is_kept_in_any_copy() -> None:
+    text = """
+        space s {
+          input 3 x 8 x 8
+          network {
+            repeat 2 { residual { mixconv(in, hidden: { 3: units(2) }) } }
+            classify(2)
+          }
+        }
+        space t = s with { repeat.mixconv.hidden[3]: [] }
+    """
+    assert Numbering(elaborate(Source(text), "t").graph).total == 1

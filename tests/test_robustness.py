@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import re
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nasdsl import spaces
+from nasdsl.cli import main
 from nasdsl.compiler.cost import total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import CompileError
@@ -107,6 +110,56 @@ def test_damaged_files(seed):
         except Exception as problem:
             raise AssertionError(f"{type(problem).__name__} from\n{text}") from problem
         assert time.process_time() - started < SECONDS, text
+
+
+SECRET = "root:x:0:0:secret:/root:/bin/sh\n"
+
+
+def test_nothing_is_shown_of_a_file_that_is_no_space(tmp_path, monkeypatch, capsys):
+    """By a file that is used, whatever its name and wherever a link leads; one's own spaces are shown."""
+    monkeypatch.chdir(tmp_path)
+    Path("passwd").write_text(SECRET)
+    Path("link.space").symlink_to("passwd")
+    Path("own.space").write_text(SECRET)
+    Path("fine.txt").write_text("operator mine(out) = conv(out)\n")
+    for name, shown in (("passwd", False), ("link.space", False), ("./link.space", False), ("own.space", True)):
+        Path("a.space").write_text(f'use "{name}"\nspace a {{ input 1 x 8 x 8\n network {{ classify(2) }} }}\n')
+        assert main(["check", "a.space"]) == 1
+        told = capsys.readouterr()
+        assert ("secret" in told.out + told.err) == shown
+        assert main(["check", "a.space", "--format", "json"]) == 1
+        (first, *_) = json.loads(capsys.readouterr().out)
+        assert shown or (first["code"], first["line"], first["column"]) == ("not-a-space", 1, 5)
+    Path("a.space").write_text('use "fine.txt"\nspace a { input 1 x 8 x 8\n network { mine(2) -> classify(2) } }\n')
+    assert main(["check", "a.space"]) == 0
+
+
+def test_what_never_ends_is_not_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.space")
+    Path("device.space").symlink_to("/dev/zero")
+    with open("sparse.space", "wb") as sparse:
+        sparse.truncate(1 << 40)
+    space = "space a { input 1 x 8 x 8\n network { classify(2) } }\n"
+    for name, message in (("pipe", "a pipe or a device"), ("device", "a pipe or a device"), ("sparse", "is too long")):
+        assert main(["check", f"{name}.space"]) == 1
+        assert message in capsys.readouterr().err
+        Path("a.space").write_text(f'use "{name}.space"\n{space}')
+        assert main(["check", "a.space"]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_long_chains_of_spaces_are_checked_at_once(tmp_path, monkeypatch, capsys):
+    """From the last to the first: what grew with the cube of their number would take half a minute."""
+    monkeypatch.setattr("nasdsl.compiler.elaborate.program.LONGEST_CHAIN", 400)
+    for number, ending in ((399, 0), (400, 1)):
+        spaces_of = [f"space s{i + 1} = s{i} with {{ }}" for i in range(number)]
+        text = "\n".join([*spaces_of, "space s0 { input 1 x 8 x 8\n network { classify(classes: 2) } }\n"])
+        (tmp_path / "chain.space").write_text(text)
+        started = time.process_time()
+        assert main(["check", "--all", str(tmp_path / "chain.space")]) == ending
+        assert time.process_time() - started < SECONDS / 4
+        assert ending == 0 or "more than 400 deep" in capsys.readouterr().err
 
 
 CHAIN = range(40)

@@ -72,8 +72,8 @@ space small {
     hold_back: 12
     candidates: 4
     train: {
-      epochs: 4, batch: 8, optimiser: { lr: 0.005 }, weight_decay: 1e-3, augment: flip, recalibrate: 2, init: torch
-      ema: { decay: 0.9 }
+      epochs: 4, batch: 8, optimiser: { lr: 0.005 }, augment: flip, recalibrate: 2
+      weight_decay: 1e-3, weight_decay_form: loss, ema: { decay: 0.9 }
     }
   }
 }

@@ -29,6 +29,8 @@ from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.fit import evaluate_file, train
 from nasdsl.runtime.problem import Result, Silent
 from nasdsl.runtime.search import Options, load_network, search
+from nasdsl.runtime.settings import Settled, Train
+from nasdsl.runtime.settle import settle
 from nasdsl.runtime.tasks import TaskError
 from nasdsl.runtime.trainer import Trainer
 
@@ -217,10 +219,33 @@ class Stop(Silent):
 
     def __init__(self, at: int) -> None:
         self.at = at
+        self.notes: list[str] = []
 
     def step(self, done: int, facts: Any) -> None:
         if done >= self.at:
             raise KeyboardInterrupt
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+
+
+def test_a_run_by_the_defaults_says_what_they_were_and_goes_on(space: Path) -> None:
+    text, start = SPACE, SPACE.index("    train: {")
+    space.write_text(text[:start] + "    train: { epochs: 3 }\n  }\n}\n")
+    watch = Stop(8)
+    with pytest.raises(KeyboardInterrupt):
+        run(space, "one", watch=watch)
+    settled = settle(Train(epochs=3), len(small_data().train))
+    assert watch.notes == [f"shrink: 3 epochs of 5 batches of {settled.batch}, adamw at {settled.optimiser.lr}"]
+    told = json.loads((space.parent / "one" / "run.json").read_text())["settings"]["train"]
+    assert Settled.model_validate(told) == settled
+    for name in ("one", "two"):
+        run(space, name)
+    assert_same_results(space, "one", "two")
+    given = {"train__batch": str(settled.batch), "train__optimiser__lr": str(settled.optimiser.lr)}
+    run(space, "one", settings=given)  # the same, said
+    with pytest.raises(RunError, match=rf"another train.batch \({settled.batch}, now 4\)"):
+        run(space, "one", settings={"train__batch": "4", "train__optimiser__lr": str(settled.optimiser.lr)})
 
 
 @pytest.fixture

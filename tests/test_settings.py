@@ -16,7 +16,8 @@ from nasdsl.compiler.source import Source
 from nasdsl.runtime.fit import train_settings
 from nasdsl.runtime.recipes import RECIPES, with_recipe
 from nasdsl.runtime.runs import started_with
-from nasdsl.runtime.settings import Optimiser, Train, amount, merged, read_settings
+from nasdsl.runtime.settings import Ema, Optimiser, Train, amount, merged, read_settings
+from nasdsl.runtime.settle import settle
 from nasdsl.runtime.strategies.shrink import Shrink
 
 SPACE = """space small {{
@@ -125,7 +126,7 @@ def test_a_value_has_no_entries() -> None:
         ("target: latency <= 0.3", "bad-setting", "latency <= 0.3", "target"),
         ("until: 2", "bad-setting", "2", "less than or equal to 1"),
         ("train: 5", "bad-setting", "5", "train"),
-        ("train: { preset: smal }", "unknown-preset", "smal", "`smal`"),
+        ("train: { preset: hrnas_kity }", "unknown-preset", "hrnas_kity", "`hrnas_kity`"),
         ("train: { preset: [1, 2] }", "unknown-preset", "[1, 2]", "preset"),
         ("train: { batch: 2.5 }", "bad-setting", "2.5", "batch"),
         ("train: { batch: 0 }", "bad-setting", "0", "batch"),
@@ -134,7 +135,11 @@ def test_a_value_has_no_entries() -> None:
         ("train: { optimiser: { name: adamax } }", "bad-setting", "adamax", "optimiser.name"),
         ("train: { optimiser: { betas: [0.9, 1] } }", "bad-setting", "[0.9, 1]", "betas"),
         ("train: { optimiser: { name: sgd, momentum: 0, nesterov: true } }", "bad-setting", "true", "momentum"),
+        ("train: { optimiser: { lr: 0 } }", "bad-setting", "0", "optimiser.lr"),
+        ("train: { optimiser: { lr_batch: 64 } }", "bad-setting", "64", "needs an `lr`"),
         ("train: { schedule: { rise: 1 } }", "bad-setting", "1", "rise"),
+        ("train: { schedule: { warmup: 3 } }", "bad-setting", "3", "is not of `onecycle`, which has rise"),
+        ("train: { schedule: { name: constant, rise: 0.5 } }", "bad-setting", "0.5", "is not of `constant`"),
         ("train: { ema: { decay: 1 } }", "bad-setting", "1", "ema.decay"),
     ],
 )
@@ -153,7 +158,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 def test_near_names_are_suggested() -> None:
     assert "threshold" in mistakes("treshold: 1")[0].help
     assert "epochs" in mistakes("train: { epoch: 3 }")[0].help
-    assert "small" in mistakes("train: { preset: smal }")[0].help
+    assert "hrnas_kitti" in mistakes("train: { preset: hrnas_kity }")[0].help
     assert "preset" in mistakes("train: { zzzz: 3 }")[0].help  # nothing is near, so all names there are
 
 
@@ -163,7 +168,7 @@ def test_near_names_are_suggested() -> None:
 def test_a_file_may_count_in_epochs() -> None:
     settings = shrink("every: 5 epochs, warmup: 25, free: 1 epochs, train: { epochs: 12 epochs }")
     assert (settings.every, settings.warmup, settings.free, settings.train.epochs) == (5, 25, 1, 12)
-    schedule = shrink("train: { schedule: { warmup: 3 epochs, milestones: [1, 2.5] } }").train.schedule
+    schedule = shrink("train: { schedule: { name: step, warmup: 3 epochs, milestones: [1, 2.5] } }").train.schedule
     assert (schedule.warmup, schedule.milestones) == (3, (1, 2.5))
     assert amount({"epoch": 1}, "epochs") == 1 and amount(7, "epochs") == 7
 
@@ -193,12 +198,13 @@ def test_numbers_are_finite(bad: float) -> None:
 
 
 def test_entries_go_before_the_preset_and_the_command_line_before_both() -> None:
-    assert shrink("train: { preset: small }").train.optimiser.lr == 4e-3
-    train = shrink("train: { preset: small, optimiser: { lr: 0.5 } }").train
-    assert (train.optimiser.lr, train.optimiser.name, train.schedule.name) == (0.5, "adamw", "onecycle")
-    train = shrink("train: { preset: small, optimiser: { lr: 0.5 } }", **{"train.optimiser.lr": "0.25"}).train
-    assert (train.optimiser.lr, train.batch) == (0.25, 64)
-    train = shrink("train: { preset: small, epochs: 3 }", **{"train.preset": "hrnas_keypoints"}).train
+    assert shrink("train: { preset: hrnas_kitti }").train.optimiser.lr == 2e-3
+    train = shrink("train: { preset: hrnas_kitti, optimiser: { lr: 0.5 } }").train
+    assert (train.optimiser.lr, train.optimiser.name, train.schedule.start_div) == (0.5, "adamw", 10)
+    entries = "train: { preset: hrnas_kitti, optimiser: { lr: 0.5 } }"
+    train = shrink(entries, **{"train.optimiser.lr": "0.25"}).train
+    assert (train.optimiser.lr, train.batch) == (0.25, 16)
+    train = shrink("train: { preset: hrnas_kitti, epochs: 3 }", **{"train.preset": "hrnas_keypoints"}).train
     assert (train.epochs, train.batch, train.schedule.milestones) == (3, 384, (170, 200))
 
 
@@ -212,7 +218,8 @@ def test_a_cost_is_replaced_and_not_joined() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_preset_is_valid(name: str) -> None:
     train = read_settings(Train, with_recipe({"preset": name}), {}, "`train`")
-    assert train.preset == name and train.epochs > 1
+    assert train.preset == name and train.epochs is not None and train.epochs > 1
+    assert settle(train, 1000).model_dump() == train.model_dump()  # a paper leaves nothing to our defaults
 
 
 def test_presets_are_the_papers_recipes() -> None:
@@ -226,7 +233,11 @@ def test_presets_are_the_papers_recipes() -> None:
     assert (city.epochs, city.batch, city.optimiser.lr, city.optimiser.eps) == (430, 32, 0.04, 1e-3)
     assert (of("hrnas_ade20k").epochs, of("hrnas_ade20k").batch) == (200, 64)
     assert (coco.epochs, coco.batch, coco.optimiser.lr, coco.weight_decay) == (210, 384, 1e-3, 1e-8)
-    assert all(t.weight_decay_form == "loss" for t in (imagenet, city, coco))
+    assert all(t.weight_decay_form == "loss" and t.init == "mnas" for t in (imagenet, city, coco))
+    assert all(t.ema == Ema() for t in (imagenet, city, coco, of("hrnas_ade20k"), of("hrnas_kitti")))
+    kitti, trio = of("hrnas_kitti"), of("trionet_imagenet")
+    assert (kitti.weight_decay, kitti.weight_decay_form) == (1e-2, "optimiser")
+    assert (trio.weight_decay, trio.weight_decay_form, trio.ema, trio.init) == (8e-5, "loss", None, "torch")
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
@@ -247,7 +258,7 @@ def trained(text: str, **overrides: str) -> Train:
 
 def test_training_reads_its_own_section_else_that_of_the_search(tmp_path: Path) -> None:
     assert (trained("").batch, trained("").epochs) == (7, 2)
-    assert (trained("train { epochs: 9 }").epochs, trained("train { epochs: 9 }").batch) == (9, 64)
+    assert (trained("train { epochs: 9 }").epochs, trained("train { epochs: 9 }").batch) == (9, None)
     assert trained("", epochs="5").epochs == 5
     with pytest.raises(CompileError) as caught:
         trained("train { epochs: many }")

@@ -42,6 +42,8 @@ from nasdsl.runtime.strategies.shrink import Shrink, Shrinker
 from nasdsl.runtime.tasks import Classification
 from nasdsl.runtime.trainer import Trainer
 
+LOSS = {"weight_decay": 1e-5, "weight_decay_form": "loss"}
+
 BLOCK = """
 space small {
   param shortcut = true
@@ -92,7 +94,7 @@ def data(train: int = 24, val: int = 12) -> DataSplits:
 
 
 def trainer(network: Supernet, **settings: Any) -> Trainer:
-    given = {"batch": 8, "epochs": 4, "recalibrate": 2, "optimiser": {"lr": 1e-2}, **settings}
+    given = {"batch": 8, "epochs": 4, "recalibrate": 2, "optimiser": {"lr": 1e-2}, **LOSS, "ema": {}, **settings}
     splits = data()
     fabric = Fabric(accelerator="cpu", devices=1)
     return Trainer(network, Classification.from_data(splits), splits, Train.model_validate(given), fabric)

@@ -39,6 +39,7 @@ from nasdsl.runtime.tasks import Classification, find_task
 from nasdsl.runtime.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
+LOSS = {"weight_decay": 1e-5, "weight_decay_form": "loss"}
 
 NET = """
 space net {
@@ -87,7 +88,7 @@ def supernet(seed: int = 0, **defines: str) -> Supernet:
 
 
 def trainer(seed: int = 0, splits: DataSplits | None = None, **settings: Any) -> Trainer:
-    given = {"batch": 8, "epochs": 4, "recalibrate": 2, "optimiser": {"lr": 1e-2}, **settings}
+    given = {"batch": 8, "epochs": 4, "recalibrate": 2, "optimiser": {"lr": 1e-2}, **LOSS, "ema": {}, **settings}
     splits = splits or data()
     train = Train.model_validate(given)
     fabric = Fabric(accelerator="cpu", devices=1, precision=train.precision)

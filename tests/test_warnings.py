@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from nasdsl import spaces
 from nasdsl.cli import main
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import Diagnostic
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.parse import read
 from nasdsl.compiler.source import Source
 
 
@@ -100,8 +98,3 @@ def test_the_command_line_shows_them(tmp_path, capsys: pytest.CaptureFixture[str
     assert main(["check", str(file)]) == 0
     shown = capsys.readouterr()
     assert "warning[never-taken]" in shown.err and "1 architecture is lost" in shown.err
-
-
-@pytest.mark.parametrize("name", spaces.names())
-def test_what_ships_drops_nothing(name: str) -> None:
-    assert not elaborate(read(spaces.path(name))).warnings

@@ -86,8 +86,8 @@ class Encoding:
 
     def _known(self, path: str) -> None:
         if path not in self.decisions:
-            hint = suggest(path, self.decisions)
-            raise wrong("unknown-decision", path, f"the space has no decision `{path}`", hint)
+            help = suggest(path, self.decisions)
+            raise wrong("unknown-decision", path, f"the space has no decision `{path}`", help)
 
     def _fill(self, matrix: Matrix, decision: Decision, values: Sequence[Any]) -> None:
         block = matrix[:, self.columns[decision.path]]

@@ -247,13 +247,14 @@ def _incoming_tensor(span: Span, frame: Frame) -> v.Tensor:
     raise error("nothing-incoming", f"nothing comes in here, so `{span.text}` has no value", span)
 
 
-def _list(node: syntax.List, frame: Frame, path: str) -> Any:
+def _list(node: syntax.List, frame: Frame, path: str, before: tuple[Any, ...] = ()) -> Any:
+    """A list; its items go by their place behind those `before`, to which it is joined."""
     out: list[Any] = []
     for i, item in enumerate(node.items):
         if isinstance(item, syntax.Named | syntax.Let | syntax.Require):
             raise error("misplaced", "a list holds values", item.span, help="entries `key: value` stand in braces")
-        out.append(evaluate(item, frame, join(path, f"[{i}]")))
-    frame.builder.note_list(path, out)
+        out.append(evaluate(item, frame, join(path, f"[{len(before) + i}]")))
+    frame.builder.note_list(path, (*before, *out))
     items: list[tuple[Any, Any]] = []
     for item, value in zip(node.items, out, strict=True):
         if not isinstance(item, syntax.Range):
@@ -394,7 +395,11 @@ def _binary(node: syntax.Binary, frame: Frame, path: str) -> Any:
         return _logic(node, frame)
     if node.operator == "in":
         return _membership(node, frame)
-    left, right = evaluate(node.left, frame, path), evaluate(node.right, frame, path)
+    left = evaluate(node.left, frame, path)
+    if node.operator == "+" and isinstance(left, tuple) and isinstance(node.right, syntax.List):
+        right = _list(node.right, frame, path, left)
+    else:
+        right = evaluate(node.right, frame, path)
     if node.operator in ("==", "!="):
         same = _equality(left, right, node, frame)
         return same if node.operator == "==" else expr.negate(same)

@@ -235,12 +235,13 @@ def _labels(items: Items) -> list[str]:
         )
         for label, value, _ in items
     ]
+    alike: dict[str, list[v.Invocation]] = {}
+    for name, (_, value, _) in zip(names, items, strict=True):
+        if isinstance(value, v.Invocation):
+            alike.setdefault(name, []).append(value)
     out: list[str] = []
     for i, (label, value, _) in enumerate(items):
-        name = names[i] or f"option{i}"
-        rivals = [
-            other for j, (_, other, _) in enumerate(items) if names[j] == names[i] and isinstance(other, v.Invocation)
-        ]
+        name, rivals = names[i] or f"option{i}", alike.get(names[i], [])
         if isinstance(value, v.Invocation) and len(rivals) > 1 and not label:
             telling = [
                 k for k in value.arguments if any(not _same(r.arguments.get(k), value.arguments[k]) for r in rivals)

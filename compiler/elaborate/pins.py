@@ -175,7 +175,7 @@ def _spread(entry: _Entry, found: list[Decision], frame: Frame) -> list[tuple[De
     if isinstance(entry.value, syntax.List) and per_copy:
         kind = found[0].kind
         items = entry.value.items
-        nested = kind == "choice" or all(isinstance(item, syntax.List) for item in items)
+        nested = kind == "choice" or (len(items) > 0 and all(isinstance(item, syntax.List) for item in items))
         if nested:
             if len(items) > len(found):
                 raise error(

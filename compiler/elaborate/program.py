@@ -47,6 +47,16 @@ class _File:
     tree: syntax.File
 
 
+def _must_be_a_space(used: Source, item: syntax.Use) -> None:
+    """Refuses a file of another kind without a word of what is in it, as a mistake in it would be shown: a file from
+    somewhere may not bring others' files into messages."""
+    try:
+        parse(used)
+    except CompileError:
+        message = f"`{item.path.value}` is no space"
+        raise error("not-a-space", message, item.path.span, help="spaces stand in files that end in .space") from None
+
+
 LONGEST_CHAIN = 1_000
 """Spaces that are made from each other."""
 
@@ -102,6 +112,8 @@ class _Files:
             found = problem.diagnostics[0]
             message = f"there is no file `{name}` beside this one" if found.code == "no-such-file" else found.message
             raise error(found.code, message, item.path.span, help=found.help) from None
+        if path.suffix != ".space":
+            _must_be_a_space(used, item)
         first = len(self.files)
         self._add(used, (*chain, source.path.resolve()) if source.path is not None else chain)
         found_hash = content_hash(*[file.source.text for file in self.files[first:]])

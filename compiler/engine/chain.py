@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from nasdsl.compiler.engine.network import Factor, Network
 from nasdsl.compiler.values.expr import decisions_of
 
 MOST_ARCS = 1 << 18  # of one decision
+MOST_READ = 1 << 12  # entries of a table of which is asked on what it still depends
 MOST_COMPARED = 1 << 14  # states between two decisions that are compared with each other
+_LARGEST = np.iinfo(np.int64).max
 _NO_COST = np.iinfo(np.int64).min  # a FAULT: the cost has no value
 
 
@@ -151,33 +154,55 @@ def _states(network: Network, order: Sequence[int], scopes: Sequence[tuple[int, 
 # --- walk -------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Table:
+    """A definition, a requirement or a price: what it says for each values of its variables, in a dense array."""
+
+    scope: tuple[int, ...]
+    values: NDArray[Any]
+    measure: int = 0  # of a price
+
+
 class _Walk:
     """Takes the decisions in order and keeps the states."""
 
     def __init__(self, network: Network, order: Sequence[int]):
         self.network, self.order = network, order
-        at = {variable: place for place, variable in enumerate(order)}
-        self.last = dict(at)
-        self.checks: dict[int, list[tuple[tuple[int, ...], NDArray[np.bool_]]]] = {}
-        self.prices: dict[int, list[tuple[int, tuple[int, ...], NDArray[np.int64]]]] = {}
-        definitions = set(network.defined.values())
+        self.at = {variable: place for place, variable in enumerate(order)}
+        self.last = dict(self.at)
+        self.defined: dict[int, _Table] = {}
+        self.checks: dict[int, list[_Table]] = {}
+        self.prices: dict[int, list[_Table]] = {}
+        self.users: dict[int, list[tuple[int, _Table]]] = {}  # of each variable what reads it, and when that is done
+        variable_of = {relation: variable for variable, relation in network.defined.items()}
         for number, (scope, keys) in enumerate(network.relations):
-            self._keep(scope, at)
-            if number not in definitions:
-                self.checks.setdefault(max(at[i] for i in scope), []).append((scope, self._allowed(scope, keys)))
+            if number in variable_of:
+                defined = self.defined[variable_of[number]] = _Table(scope[:-1], self._listed(scope, keys))
+                self._keep(defined, self.at[scope[-1]])
+            else:
+                check = _Table(scope, self._allowed(scope, keys))
+                self.checks.setdefault(self._keep(check), []).append(check)
         for measure, charge in enumerate(network.charges):
             for factor in charge.factors:
-                self._keep(factor.scope, at)
-                price = (measure, factor.scope, self._priced(factor))
-                self.prices.setdefault(max(at[i] for i in factor.scope), []).append(price)
+                price = _Table(factor.scope, self._priced(factor), measure)
+                self.prices.setdefault(self._keep(price), []).append(price)
 
-    def _keep(self, scope: tuple[int, ...], at: dict[int, int]) -> None:
-        end = max(at[i] for i in scope)
-        for i in scope:
+    def _keep(self, table: _Table, end: int = 0) -> int:
+        """Has the variables of a table kept until it is read, at the place that is returned."""
+        end = max(end, *[self.at[i] for i in table.scope])
+        for i in table.scope:
             self.last[i] = max(self.last[i], end)
+            self.users.setdefault(i, []).append((end, table))
+        return end
 
     def _sizes(self, scope: Sequence[int]) -> list[int]:
         return [self.network.variables[i].size for i in scope]
+
+    def _listed(self, scope: tuple[int, ...], keys: list[tuple[int, ...]]) -> NDArray[np.int32]:
+        values = np.zeros(math.prod(self._sizes(scope[:-1])), np.int32)
+        listed = np.array(keys, np.int64).reshape(-1, len(scope)).T
+        values[self._codes(scope[:-1], listed[:-1])] = listed[-1]
+        return values
 
     def _allowed(self, scope: tuple[int, ...], keys: list[tuple[int, ...]]) -> NDArray[np.bool_]:
         table = np.zeros(math.prod(self._sizes(scope)), np.bool_)
@@ -224,19 +249,16 @@ class _Walk:
         holds = np.ones(before * size, np.bool_)
         for offset, variable in enumerate(variables):
             if offset:
-                scope, keys = network.relations[network.defined[variable]]
-                values = np.empty(math.prod(self._sizes(scope[:-1])), np.int32)
-                listed = np.array(keys, np.int64).T
-                values[self._codes(scope[:-1], listed[:-1])] = listed[-1]
-                columns[variable] = values[self._codes(scope[:-1], [columns[i] for i in scope[:-1]])]
-            for scope, allowed in self.checks.get(place + offset, ()):
-                holds &= allowed[self._codes(scope, [columns[i] for i in scope])]
-            for measure, scope, price in self.prices.get(place + offset, ()):
-                added = price[self._codes(scope, [columns[i] for i in scope])]
-                wrong = (added == _NO_COST) | (costs[:, measure] == _NO_COST)
-                costs[:, measure] = np.where(wrong, _NO_COST, costs[:, measure] + added)
+                columns[variable] = self._read(self.defined[variable], columns)
+            for check in self.checks.get(place + offset, ()):
+                holds &= self._read(check, columns)
+            for price in self.prices.get(place + offset, ()):
+                added, own = self._read(price, columns), costs[:, price.measure]
+                wrong = (added == _NO_COST) | (own == _NO_COST)
+                costs[:, price.measure] = np.where(wrong, _NO_COST, own + added)
         rest = [i for i in (*front, *variables) if self.last[i] >= place + len(variables)]
         after = np.stack([columns[i][holds] for i in rest]) if rest else np.zeros((0, int(holds.sum())), np.int32)
+        self._forget(rest, after, place, place + len(variables))
         states, target = _distinct(after)
         cells = columns[decision][holds]
         weights = Weights.of(cell.count for cell in network.variables[decision].cells)[cells]
@@ -244,6 +266,39 @@ class _Walk:
             (decision,), cells[:, None], source[holds], target, costs[holds], weights, before, states.shape[1]
         )
         return layer, rest, states
+
+    def _read(self, table: _Table, columns: Mapping[int, NDArray[np.int32]]) -> NDArray[Any]:
+        found: NDArray[Any] = table.values[self._codes(table.scope, [columns[i] for i in table.scope])]
+        return found
+
+    def _forget(self, front: Sequence[int], states: NDArray[np.int32], first: int, end: int) -> None:
+        """Sets values that nothing to come depends on any more, given the others of their state, to 0: the width of a
+        block, say, that is not the last one. Changes `states`, a row for each of `front`, in place.
+
+        Looked at is what shares a table with one of the variables from place `first` to `end` - 1, which are new.
+        """
+        row = {variable: states[number] for number, variable in enumerate(front)}
+        for variable, own in row.items():
+            recent = [(last, table) for last, table in self.users[variable] if last >= first]
+            readers = [table for last, table in recent if last >= end]
+            fresh = any(first <= self.at[i] < end for _, table in recent for i in table.scope)
+            if not fresh or max(len(table.values) for table in readers) > MOST_READ:
+                continue
+            matters = np.zeros(len(own), np.bool_)
+            for table in readers:
+                known = [i for i in table.scope if i in row and i != variable]
+                matters |= self._depends(table, variable, known)[self._codes(known, [row[i] for i in known])]
+            own[~matters] = 0
+
+    def _depends(self, table: _Table, variable: int, known: Sequence[int]) -> NDArray[np.bool_]:
+        """[values of the known variables together] whether what a table says still depends on a variable."""
+        scope = table.scope
+        axes = [scope.index(i) for i in known] + [scope.index(variable)]
+        axes += [axis for axis in range(len(scope)) if axis not in axes]
+        parted = table.values.reshape(self._sizes(scope)).transpose(axes)
+        parted = parted.reshape(math.prod(self._sizes(known)), self.network.variables[variable].size, -1)
+        differs: NDArray[np.bool_] = (parted != parted[:, :1]).any(axis=(1, 2))
+        return differs
 
 
 def whole(value: Any) -> int:
@@ -263,9 +318,13 @@ def whole(value: Any) -> int:
 
 def _distinct(columns: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The different columns of a table, and for each column which of these it is."""
-    code = np.zeros(columns.shape[1], np.int64)
-    for row in columns:  # numbers of what was seen so far, so that codes stay small
-        _, code = np.unique(code * (int(row.max(initial=0)) + 1) + row, return_inverse=True)
+    code, codes = np.zeros(columns.shape[1], np.int64), 1  # so many different codes there may be
+    for row in columns:
+        size = int(row.max(initial=0)) + 1
+        if codes * size > _LARGEST:  # numbers of what was seen so far are smaller
+            _, code = np.unique(code, return_inverse=True)
+            codes = int(code.max(initial=0)) + 1
+        code, codes = code * size + row, codes * size
     _, first, number = np.unique(code, return_index=True, return_inverse=True)
     return columns[:, first], number.astype(np.int32)
 

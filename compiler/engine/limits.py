@@ -23,7 +23,7 @@ def bounded(entries: int) -> Iterator[None]:
     """
     outer = _ENTRIES_LEFT.get()
     allowed = entries if outer is None else min(entries, outer[0])
-    left = [allowed]
+    left = [allowed, allowed]
     token = _ENTRIES_LEFT.set(left)
     try:
         yield
@@ -39,11 +39,11 @@ def spend(entries: int) -> None:
     if left is not None:
         left[0] -= entries
         if left[0] < 0:
-            raise TooWide("the space", entries, 0)
+            raise TooWide("the space", left[1] - left[0], left[1])
 
 
 class TooWide(NasdslError):
-    """The exact answer needs a table of more than `limit` entries: up to `width`, over the decisions at `paths`."""
+    """The exact answer needs tables of more than `limit` entries: up to `width`, over the decisions at `paths`."""
 
     code = "too-wide"
 
@@ -51,7 +51,7 @@ class TooWide(NasdslError):
         self.what, self.width, self.limit, self.paths = what, width, limit, tuple(paths)
         size = f"{width:,}" if width < 10**18 else f"2^{width.bit_length() - 1}"
         super().__init__(
-            f"{what} is too tangled for the exact answer: a table of {size} entries, more than {limit:,}",
+            f"{what} is too tangled for the exact answer: tables of {size} entries, more than {limit:,}",
             "fewer decisions in one requirement keep it exact",
         )
 

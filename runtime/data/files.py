@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from nasdsl.compiler.files import read_whole
 from nasdsl.runtime.data.errors import DataError, did_you_mean
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MOST_FILES = 5_000_000
-LARGEST_MEMBER = 2 << 30
+LARGEST_MEMBER = 1 << 30
 # Folders that mean something to a reader; a single folder of another name at the top is only wrapping.
 MEANINGFUL = frozenset({
     "train", "training", "trainannot", "val", "valid", "validation", "test", "testing", "images", "annotations",
     "masks", "labels", "leftimg8bit", "gtfine",
 })  # fmt: skip
+
+
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,  # among them names in no encoding
+    RuntimeError,  # a password, or a way of packing that this Python does not have
+    KeyError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+)
+"""What reading a damaged zip, or anything else, may raise."""
 
 
 def is_image(name: str) -> bool:
@@ -70,13 +87,14 @@ class Files:
             raise DataError(f"{self.title} has no file {name}", help=near)
         try:
             if not self._is_zip:
-                return (self.path / (self._prefix + name)).read_bytes()
+                return read_whole(self.path / (self._prefix + name), LARGEST_MEMBER)
             archive = self._open()
-            if archive.getinfo(self._prefix + name).file_size > LARGEST_MEMBER:
-                raise DataError(f"{self.at(name)} is larger than {LARGEST_MEMBER >> 30} GiB")
+            size = archive.getinfo(self._prefix + name).file_size
+            if size > LARGEST_MEMBER:
+                raise DataError(f"{self.at(name)} has {size:,} bytes, and at most {LARGEST_MEMBER:,} are read")
             return archive.read(self._prefix + name)
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-            raise DataError(f"{self.at(name)} cannot be read: {error}") from error
+        except _UNREADABLE as error:
+            raise DataError(f"{self.at(name)} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
     def text(self, name: str) -> str:
         """A member as UTF-8 text (with or without a byte-order mark)."""
@@ -95,7 +113,7 @@ class Files:
     def _zip_names(self) -> list[str]:
         try:
             names = self._open().namelist()
-        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        except _UNREADABLE as error:
             raise DataError(f"{self.path} cannot be read as a zip: {error}") from error
         return [name for name in names if not name.endswith("/") and not _hidden(name)]
 
@@ -134,6 +152,8 @@ def open_files(spec: str | Path) -> Files:
         parent = path.parent
         near = did_you_mean(path.name, os.listdir(parent)) if parent.is_dir() else f"there is no folder {parent} either"
         raise DataError(f"no file or folder {path}", help=near)
+    if not path.is_file():
+        raise DataError(f"{path} is a pipe or a device, and no file", help="give a folder or a file")
     if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
         return Files(path)
     if path.suffix.lower() == ".json":

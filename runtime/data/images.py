@@ -21,16 +21,20 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
+"""What is decoded, whatever the file is called. Pillow knows more, some by running another program."""
+MOST_PIXELS = 89_478_485
+"""Of an image, as Pillow warns of: a quarter of a gigabyte in colour, which a few bytes may unpack to."""
+
+
 def decode(data: bytes, where: str) -> Image:
     """The image in `data`, fully read. `where` is how a message names it.
 
     Raises:
-        DataError: it is not an image, or it is cut short or damaged.
+        DataError: it is not an image of a format that is read, cut short or damaged, or too large.
     """
-    from PIL import Image
-
+    image = _opened(data, where)
     try:
-        image = Image.open(io.BytesIO(data))
         image.load()
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise DataError(f"{where} is not an image that can be read: {error}") from error
@@ -39,13 +43,27 @@ def decode(data: bytes, where: str) -> Image:
 
 def image_size(data: bytes, where: str) -> Size:
     """Height and width from the header alone."""
-    from PIL import Image
+    with _opened(data, where) as image:
+        return image.height, image.width
 
+
+def _opened(data: bytes, where: str) -> Image:
+    """An image of which the header is read."""
+    from PIL import Image, UnidentifiedImageError
+
+    most = f"at most {MOST_PIXELS:,} pixels are read"
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.height, image.width
-    except Exception as error:  # as above
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{where} is too large an image", help=most) from error
+    except UnidentifiedImageError:
+        formats = ", ".join(FORMATS)
+        raise DataError(f"{where} is not an image that can be read", help=f"{formats} can be read") from None
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise DataError(f"{where} is not an image that can be read: {error}") from error
+    if image.width * image.height > MOST_PIXELS:
+        raise DataError(f"{where} has {image.width:,} x {image.height:,} pixels", help=most)
+    return image
 
 
 def coloured(image: Image, channels: int) -> Image:

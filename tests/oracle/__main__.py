@@ -10,11 +10,18 @@ from random import Random
 
 from tests.oracle.compare import Outcome, compared
 from tests.oracle.generate import program
+from tests.oracle.shrink import shrunk
 
 
 def compare_seed(job: tuple[int, bool]) -> tuple[int, Outcome]:
     seed, network = job
     return seed, compared(program(Random(seed)), seed, network)
+
+
+def smallest(seed: int, kind: str) -> str:
+    """The program of a seed, made smaller as long as it differs in the same way."""
+    networks = kind.startswith(("internal", "weights", "output", "extracted"))
+    return shrunk(program(Random(seed)), lambda text: compared(text, seed, networks).kind == kind)
 
 
 def main() -> None:
@@ -42,7 +49,9 @@ def main() -> None:
             if outcome.state == "differs":
                 kinds[outcome.kind] += 1
                 if kinds[outcome.kind] <= given.shown:
-                    print(f"--- {outcome.kind}, seed {seed}: {outcome.detail}\n{program(Random(seed))}", flush=True)
+                    print(
+                        f"--- {outcome.kind}, seed {seed}: {outcome.detail}\n{smallest(seed, outcome.kind)}", flush=True
+                    )
             elif outcome.state in ("restricted", "refused"):
                 kinds[f"{outcome.state} {outcome.kind}"] += 1
     seconds = time.perf_counter() - started

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nasdsl.compiler import extremes
+from nasdsl.compiler import extremes, syntax
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
@@ -64,7 +64,7 @@ class Differs(Exception):
 
 
 def compared(text: str, seed: int, network: bool = False) -> Outcome:
-    """Compares everything that is said of the space `s` of a program.
+    """Compares everything that is said of the last space of a program.
 
     Args:
         network: whether to build the supernet too and run some architectures.
@@ -75,17 +75,18 @@ def compared(text: str, seed: int, network: bool = False) -> Outcome:
     except CompileError as problem:
         return Outcome("differs", "parse", str(problem))
     try:
-        expected = meaning(tree, "s", MOST)
+        name = [item.name.name for item in tree.items if isinstance(item, syntax.Space | syntax.Derived)][-1]
+        expected = meaning(tree, name, MOST)
     except TooMany:
         return Outcome("large")
     except Exception as problem:
         return Outcome("differs", f"interpreter {type(problem).__name__}", f"{problem!r}")
     done: Counter[str] = Counter()
     try:
-        graph = _elaborated(text, expected)
+        graph = _elaborated(text, name, expected)
         if isinstance(graph, Outcome):
             return graph
-        _Comparison(text, graph, expected, Random(seed), done).run(network)
+        _Comparison(text, name, graph, expected, Random(seed), done).run(network)
     except Differs as found:
         return Outcome("differs", found.kind, found.detail, done=done)
     except Exception as problem:  # whatever it is, it is the finding
@@ -93,12 +94,12 @@ def compared(text: str, seed: int, network: bool = False) -> Outcome:
     return Outcome("equal", members=len(expected.members), done=done)
 
 
-def _elaborated(text: str, expected: Meaning) -> Graph | Outcome:
+def _elaborated(text: str, name: str, expected: Meaning) -> Graph | Outcome:
     bad = expected.wrong[0] if expected.wrong else "" if expected.members else "no architecture"
     if not bad and not any(member.inside for member in expected.members):
         bad = "nothing inside the budgets"
     try:
-        space = elaborate(Source(text), "s")
+        space = elaborate(Source(text), name)
     except CompileError as problem:
         first = problem.diagnostics[0]
         if bad:
@@ -126,8 +127,8 @@ Key = frozenset[tuple[Any, ...]]
 class _Comparison:
     """One graph against the architectures that it should have."""
 
-    def __init__(self, text: str, graph: Graph, expected: Meaning, rng: Random, done: Counter[str]) -> None:
-        self.text, self.graph, self.rng, self.done = text, graph, rng, done
+    def __init__(self, text: str, space: str, graph: Graph, expected: Meaning, rng: Random, done: Counter[str]) -> None:
+        self.text, self.space, self.graph, self.rng, self.done = text, space, graph, rng, done
         self.members = expected.members
         self.paths: dict[int, set[str]] = {}
         for member in self.members:
@@ -283,46 +284,92 @@ class _Comparison:
         (architecture,) = self.some(1)
         if not architecture:
             return
-        paths = self.rng.sample(list(architecture), min(len(architecture), self.rng.choice((1, 1, 2))))
-        pins = [f"{path}: {self.graph.decisions[path].describe(architecture[path])}" for path in paths]
-        text = f"{self.text}\nspace pinned = s with {{\n" + "\n".join(pins) + "\n}\n"
+        kept: dict[str, set[str]] = {}
+        pins = []
+        for path in self.rng.sample(list(architecture), min(len(architecture), self.rng.choice((1, 1, 2)))):
+            place, paths = self.place(path)
+            text, values = self.pin_value(path, architecture[path])
+            if all(value in self.described(path, other) for other in paths for value in values):
+                pins.append(self.written(place, text))
+                kept.update(dict.fromkeys(paths, values))
+        text = f"{self.text}\nspace pinned = {self.space} with {{\n" + "\n".join(pins) + "\n}\n"
+        told = [self.words(self.graph, a) for a in self.architectures]
+        inside = [a for a in told if all(path not in a or a[path] in values for path, values in kept.items())]
+        open_ones = {path for path, values in kept.items() if len(values) > 1}
+        wanted = {frozenset((p, v) for p, v in a.items() if p not in kept or p in open_ones) for a in inside}
         try:
             graph = elaborate(Source(text), "pinned").graph
         except CompileError as problem:
-            agreeing = [a for a in self.architectures if all(a.get(p) == architecture[p] for p in paths)]
-            if any(self.by_key[self.key(a)].inside for a in agreeing):
+            keys = [self.key(a) for a, words in zip(self.architectures, told, strict=True) if words in inside]
+            if any(self.by_key[key].inside for key in keys):
                 first = problem.diagnostics[0]
                 raise Differs("pin refused", f"{pins}: {first.code} {first.message}") from None
             return
-        # where a pinned decision is absent the others are free
-        kept = [a for a in self.architectures if all(a.get(p, architecture[p]) == architecture[p] for p in paths)]
-        wanted = {frozenset((p, v) for p, v in a.items() if p not in paths) for a in kept}
         numbering = Numbering(graph)
-        found = [numbering.unrank(i) for i in range(numbering.total)]
-        if {frozenset(a.items()) for a in found} != wanted or len(found) != len(wanted):
+        found = [frozenset(self.words(graph, numbering.unrank(i)).items()) for i in range(numbering.total)]
+        if set(found) != wanted or len(found) != len(wanted):
             raise Differs("pins", f"{pins}: {len(found)}, and there are {len(wanted)}")
         self.done["pins"] += 1
+
+    def words(self, graph: Graph, architecture: Mapping[str, Any]) -> dict[str, str]:
+        return {path: graph.decisions[path].describe(value) for path, value in architecture.items()}
+
+    def described(self, path: str, other: str) -> list[str]:
+        """The values of another decision that stands at the same place in the text; none where it is another kind."""
+        decision = self.graph.decisions[other]
+        if decision.kind != self.graph.decisions[path].kind:
+            return []
+        return [decision.describe(value) for value in decision.values()]
+
+    def place(self, path: str) -> tuple[str, list[str]]:
+        """How a pin may name a decision, and which ones it then names."""
+        short = re.sub(r"\[\d+\]", "", path)
+        alike = [other for other in self.graph.decisions if re.sub(r"\[\d+\]", "", other) == short]
+        if short != path and short not in self.graph.decisions and self.rng.random() < 0.4 and "[" not in short:
+            if short.startswith(".") or not short:
+                return path, [path]
+            return short, alike
+        return path, [path]
+
+    def written(self, place: str, value: str) -> str:
+        """A pin, or one in a record under the first part of its path."""
+        head, dot, rest = place.partition(".")
+        if dot and "[" not in head and self.rng.random() < 0.3:
+            return f"{head}: {{ {rest}: {value} }}"
+        return f"{place}: {value}"
+
+    def pin_value(self, path: str, value: Any) -> tuple[str, set[str]]:
+        decision = self.graph.decisions[path]
+        words = {decision.describe(value)}
+        if decision.kind == "choice" and decision.n > 2 and self.rng.random() < 0.5:
+            words.add(decision.describe(self.rng.randrange(decision.n)))
+        text = ", ".join(sorted(words))
+        return (f"oneof({text})" if len(words) > 1 else text), words
 
     def budgeted(self) -> None:
         """A budget cuts where it should, whichever measure it is on."""
         name = self.rng.choice(("macs", "params"))
         costs = sorted(getattr(member, name) for member in self.members)
-        bound = self.rng.choice(costs) + self.rng.choice((0, 0, -1, 1))
-        low = self.rng.random() < 0.3
-        text = f"{self.text}\nspace tight = s with {{ require {name} {'>=' if low else '<='} {bound} }}\n"
-        inside = {
-            key
-            for key, member in self.by_key.items()
-            if member.inside and (getattr(member, name) >= bound if low else getattr(member, name) <= bound)
-        }
+        low, high = sorted(self.rng.choice(costs) + self.rng.choice((0, 0, -1, 1)) for _ in range(2))
+        kind = self.rng.choice(
+            (f"{name} <= {high}", f"{name} <= {high}", f"{name} >= {low}", f"{name} in {low}..{high}")
+        )
+        if name == "macs" and self.rng.random() < 0.2:
+            kind = kind.replace("macs", "flops / 2")
+        if "<=" in kind:
+            low = 0
+        elif ">=" in kind:
+            high = costs[-1]
+        text = f"{self.text}\nspace tight = {self.space} with {{ require {kind} }}\n"
+        inside = {key for key, m in self.by_key.items() if m.inside and low <= getattr(m, name) <= high}
         try:
             graph = elaborate(Source(text), "tight").graph
         except CompileError as problem:
             if inside:
-                raise Differs("budget refused", f"{name} {bound}: {problem.diagnostics[0].message}") from None
+                raise Differs("budget refused", f"{kind}: {problem.diagnostics[0].message}") from None
             return
         if not inside:
-            raise Differs("budget accepted", f"{name} {'>=' if low else '<='} {bound} of {costs[0]} to {costs[-1]}")
+            raise Differs("budget accepted", f"{kind} of {costs[0]} to {costs[-1]}")
         self.drawn(Population(graph), inside)
         self.done["budgets"] += 1
 
@@ -335,7 +382,6 @@ class _Comparison:
 
         supernet = Supernet(self.graph).eval()
         unsettle(supernet)
-        image = image_for(self.graph, 2)
         for architecture in self.some(2):
             member = self.by_key[self.key(architecture)]
             supernet.activate(architecture)
@@ -343,9 +389,10 @@ class _Comparison:
             parameters = sum(p.numel() for p in alone.parameters())
             if parameters != member.params:
                 raise Differs("weights", f"{architecture}: {parameters}, and it is {member.params}")
+            pinned = pin(self.graph, architecture)
+            image = image_for(pinned, 2)
             with torch.no_grad():
                 one, other = supernet(image), alone(image)
-            pinned = pin(self.graph, architecture)
             size = output_size(pinned.nodes[pinned.outputs[0]].shape, 2)
             if tuple(one.shape) != size or tuple(other.shape) != size:
                 raise Differs("output", f"{architecture}: {tuple(one.shape)}, {tuple(other.shape)}, and it is {size}")

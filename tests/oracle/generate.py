@@ -31,6 +31,8 @@ class _Names:
         self.truths: list[str] = list(outer.truths) if outer else []
         self.lists: dict[str, int] = dict(outer.lists) if outer else {}
         self.operators: list[str] = list(outer.operators) if outer else []
+        self.params: dict[str, list[str]] = dict(outer.params) if outer else {}
+        self.chosen: dict[str, list[str]] = dict(outer.chosen) if outer else {}  # operators, by their alternatives
         self.flow = outer.flow if outer else False  # whether `in` means something
 
 
@@ -74,9 +76,10 @@ class _Program:
 
     def text(self) -> str:
         names = _Names()
-        lines = [f"input {self.one(('1', '3', '4'))} x {self.one(('8 x 8', '16 x 16', '8 x 16', '9 x 9'))}"]
+        lines = [f"input {self.image()}"]
         for _ in range(self.rng.choice((0, 0, 0, 1, 2))):
             lines.append(self.param(names))
+        params = list(names.params)
         top = _Names(names)
         for _ in range(self.rng.choice((0, 0, 0, 1))):
             lines.append(self.function(names))
@@ -87,23 +90,41 @@ class _Program:
         lines.append(self.network(top))
         for _ in range(self.rng.choice((0, 0, 0, 1, 1, 2))):
             lines += self.required(top, 2, outside=True)
+        if self.chance(0.04):
+            lines.append(f"require {self.one(('macs', 'params', 'flops'))} <= {self.rng.choice((1, 3, 10, 100))}K")
         text = "space s {\n" + "\n".join(lines) + "\n}\n"
+        if self.chance(0.12):
+            text += self.derived(top, params)
         return text
+
+    def image(self) -> str:
+        channels = self.one(("1", "3", "4"))
+        if self.deciding(0.06):
+            return f"oneof({channels} x 8 x 8, {channels} x 16 x 16)"
+        return f"{channels} x {self.one(('8 x 8', '16 x 16', '8 x 16', '9 x 9'))}"
+
+    def derived(self, names: _Names, params: Sequence[str]) -> str:
+        """Other params, another image, one more requirement."""
+        changes = [f"{name}: {self.one(names.params[name])}" for name in params if self.chance(0.7)]
+        if self.chance(0.2):
+            changes.append(f"input {self.image()}")
+        if self.chance(0.5):
+            changes += self.required(names, 1, outside=True)
+        return "space t = s with {\n" + "\n".join(changes) + "\n}\n"
 
     def param(self, names: _Names) -> str:
         name = self.fresh("p")
         kind = self.rng.randrange(3)
+        if kind == 2:
+            words = self.rng.sample(("small", "large", "wide"), 2)
+            names.words[name] = names.params[name] = words
+            return f"param {name} in [{', '.join(words)}]"
+        names.fixed.append(name)
+        names.numbers.append(name)
+        names.params[name] = list(map(str, self.rng.sample(WIDTHS, 2)))
         if kind == 0:
-            names.fixed.append(name)
-            names.numbers.append(name)
-            return f"param {name} = {self.rng.choice(WIDTHS)}"
-        if kind == 1:
-            names.fixed.append(name)
-            names.numbers.append(name)
-            return f"param {name} in [{', '.join(map(str, self.rng.sample(WIDTHS, 2)))}]"
-        words = self.rng.sample(("small", "large", "wide"), 2)
-        names.words[name] = words
-        return f"param {name} in [{', '.join(words)}]"
+            return f"param {name} = {names.params[name][0]}"
+        return f"param {name} in [{', '.join(names.params[name])}]"
 
     def function(self, names: _Names) -> str:
         name = self.fresh("f")
@@ -137,6 +158,10 @@ class _Program:
             formals.append("part = identity()")
             needs += "p"
             inner.operators.append("part")
+        if self.chance(0.12):
+            formals.append("body")
+            needs += "b"
+            inner.operators += ["body", "body"]
         self.current = name
         strided = "s" in needs
         kind = self.rng.choice((0, 0, 0, 0, 1, 2, 3))
@@ -274,6 +299,11 @@ class _Program:
                 + "\n".join(f"{w}: {self.step(_Names(names), depth - 1)}" for w in cases)
                 + "\n}"
             )
+        if names.chosen and self.chance(0.5):
+            name = self.one(list(names.chosen))
+            first, second = names.chosen[name]
+            a, b = (self.step(_Names(names), depth - 1) for _ in range(2))
+            return f"match {name} {{\n{first}: {a}\n{self.one((second, 'else'))}: {b}\n}}"
         if names.truths and self.chance(0.5):
             a, b = (self.step(_Names(names), depth - 1) for _ in range(2))
             return f"match {self.one(names.truths)} {{\ntrue: {a}\nfalse: {b}\n}}"
@@ -354,6 +384,11 @@ class _Program:
             parts.append(f"kind: {'oneof(small, large)' if self.deciding() else 'large'}")
         if "p" in needs and self.chance(0.7):
             parts.append(f"part: {self.layer(names)}")
+        if "b" in needs:
+            inner = _Names(names)
+            inner.flow = True
+            steps = "\n".join(self.body(inner, depth - 1))
+            return f"{name}({', '.join(parts)}) {{\n{steps}\n}}" if parts else f"{name} {{\n{steps}\n}}"
         return f"{name}({', '.join(parts)})"
 
     def cell(self, names: _Names) -> str:
@@ -452,8 +487,14 @@ class _Program:
                 value = self.called(names, 1)
             elif self.chance(0.3):
                 value = f"{self.layer(names)} -> {self.layer(names)}"
+            elif self.chance(0.15):
+                value = f"{self.layer(names)} if {self.condition(names, 0)} else {self.layer(names)}"
             elif self.deciding(0.4):
-                value = f"oneof(conv({self.width(names, 1)}), identity())"
+                width = self.width(names, 1)
+                labels = self.chance(0.5)
+                first = "a" if labels else "conv"
+                names.chosen[name] = [first, "identity"]
+                value = f"oneof({'a: ' if labels else ''}conv({width}), identity())"
             names.operators += [name, name]
             return f"let {name} = {value}"
         if kind == 8:
@@ -589,6 +630,9 @@ class _Program:
                 return f"count({listed}) {compare} {self.rng.choice((0, 1))}"
             return f"length({listed}) {compare} 2"
         kind = self.rng.randrange(7)
+        if kind == 6 and names.chosen and self.chance(0.5):
+            name = self.one(list(names.chosen))
+            return f"{name} == {self.one(names.chosen[name])}"
         if kind == 0 and names.words:
             name = self.one(list(names.words))
             return f"{name} {self.one(('==', '!='))} {self.one(names.words[name])}"

@@ -17,7 +17,7 @@ from fractions import Fraction
 from typing import Any
 
 from nasdsl.compiler import syntax
-from tests.oracle.layers import PARAMETERS, Layer, Map, Units, Word, Wrong, applied, is_whole
+from tests.oracle.layers import PARAMETERS, Layer, Map, Units, Word, Wrong, applied, check, is_whole
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,7 @@ class Text(Operator):
     env: Env
     path: str
     memory: dict[Any, Any] = field(default_factory=dict)
+    own_input: bool = False  # whether `in` is what comes in where it is used
 
 
 @dataclass(eq=False)
@@ -177,7 +178,7 @@ class Env:
     Attributes:
         path: of decisions.
         memories: of the uses of operators around this place, each with how often a decision was met in this use.
-        bodies: numbers of the bodies that are being run, from the outermost.
+        starts: by the name of a `let`: when the run of the innermost body that makes it began.
         copies: whether the body is run several times, so that a label stands for a list.
     """
 
@@ -188,7 +189,7 @@ class Env:
     labels: Labels = field(default_factory=Labels)
     names: Mapping[int, str] = field(default_factory=dict)
     memories: tuple[tuple[dict[Any, Any], dict[Any, int]], ...] = ()
-    bodies: tuple[int, ...] = ()
+    starts: Mapping[str, int] = field(default_factory=dict)
     copies: bool = False
 
     def but(self, **changes: Any) -> Env:
@@ -388,12 +389,12 @@ class _Run:
                 self.operators[item.name.name] = item
             elif isinstance(item, syntax.Param):
                 self.param(item, given.get(item.name.name))
-        size = next(item.value for item in space.body if isinstance(item, syntax.Input))
+        inputs = [item.value for item in (*space.body, *changes) if isinstance(item, syntax.Input)]
         for item in space.body:
             if isinstance(item, syntax.Let):
                 self.let(item, self.top)
             elif isinstance(item, syntax.Section):
-                self.network(item, size)
+                self.network(item, inputs[-1])
         self.totals = {
             "macs": sum(layer.macs for layer in self.layers),
             "params": sum(layer.params for layer in self.layers),
@@ -411,7 +412,7 @@ class _Run:
         self.top.scope.names[item.name.name] = value, True
 
     def network(self, section: syntax.Section, size: Any) -> None:
-        channels, height, width = (self.value(part, self.top) for part in size.parts)
+        channels, height, width = self.value(size, self.top, "input")
         image = Map(channels, height, width, Fraction(1), next(self.numbers))
         out = self.body(section.body.items, image, self.top.but(incoming=image))
         if out is POISON:
@@ -435,7 +436,7 @@ class _Run:
     def record(self, env: Env, name: str, value: Any) -> None:
         if env.operator:
             self.fields.setdefault((env.operator, name), []).append(value)
-            self.history.setdefault((env.operator, name), []).append((env.bodies[-1], value))
+            self.history.setdefault((env.operator, name), []).append((next(self.numbers), value))
 
     def require(self, item: syntax.Require, env: Env) -> None:
         known = len(self.wrong)
@@ -486,10 +487,11 @@ class _Run:
 
     def body(self, items: Iterable[Any], flow: Any, env: Env) -> Any:
         items = tuple(items)
+        now = next(self.numbers)
         env = env.but(
             scope=Scope(env.scope),
             names={**env.names, **step_names(items)},
-            bodies=(*env.bodies, next(self.numbers)),
+            starts={**env.starts, **{item.name.name: now for item in items if isinstance(item, syntax.Let)}},
         )
         for item in items:
             if isinstance(item, syntax.Let):
@@ -612,6 +614,8 @@ class _Run:
         if isinstance(value, Text):
             memories = (*env.memories, (value.memory, {}))
             inner = value.env.but(path=value.path, memories=memories, names=step_names([value.node]))
+            if value.own_input:
+                inner = inner.but(incoming=flow)
             return self.step(value.node, flow, inner)
         if isinstance(value, Gather):
             parts = [self.apply(item, flow, env) for item in value.items] if value.items is not None else value.tensors
@@ -628,7 +632,6 @@ class _Run:
             flow,
             operator.name.name,
             memories=(*env.memories, (value.memory, {})),
-            bodies=(*env.bodies, next(self.numbers)),
         )
         body = operator.body
         if isinstance(body, syntax.Block):
@@ -734,9 +737,9 @@ class _Run:
             raise Wrong("nothing comes in")
         return env.incoming
 
-    def list(self, node: syntax.List, env: Env, path: str) -> list[Any]:
+    def list(self, node: syntax.List, env: Env, path: str, before: int = 0) -> list[Any]:
         out: list[Any] = []
-        for i, item in enumerate(node.items):
+        for i, item in enumerate(node.items, before):
             value = self.value(item, env, join(path, f"[{i}]"))
             out.extend(value if isinstance(item, syntax.Range) else [value])
         return out
@@ -748,6 +751,9 @@ class _Run:
         if step <= 0 or last < first:
             raise Wrong(f"the range {first}..{last} step {step}")
         return [plain(first + i * step) for i in range(math.floor(Fraction(last - first) / step) + 1)]
+
+    def size(self, node: syntax.Size, env: Env, path: str) -> tuple[Any, ...]:
+        return tuple([self.value(part, env, path) for part in node.parts])
 
     def comprehension(self, node: syntax.Comprehension, env: Env, path: str) -> list[Any]:
         rows = self.rows(node, env, path)
@@ -796,7 +802,11 @@ class _Run:
                 return self.number(node.right.first, env) <= left <= self.number(node.right.last, env)
             items = self.items(node.right, env)
             return any(alike(left, item) for item in items)
-        left, right = self.value(node.left, env, path), self.value(node.right, env, path)
+        left = self.value(node.left, env, path)
+        if operator == "+" and isinstance(left, list) and isinstance(node.right, syntax.List):
+            right: Any = self.list(node.right, env, path, len(left))
+        else:
+            right = self.value(node.right, env, path)
         if operator in ("==", "!="):
             return alike(left, right) == (operator == "==")
         if operator == "+" and isinstance(left, list) and isinstance(right, list):
@@ -893,6 +903,7 @@ class _Run:
             return _FUNCTIONS[name](self, node, env, path)
         names = list(PARAMETERS[name])
         given = {key: self.value(value, env, join(path, key)) for key, value in _bound(node, names, False).items()}
+        check(name, given)
         return Use(name, None, given, path)
 
     def arguments(
@@ -902,6 +913,8 @@ class _Run:
         out: dict[str, tuple[Any, bool]] = {}
         for key, value in _bound(node, names, positional).items():
             out[key] = self.value(value, env, join(path, key)), is_fixed(value, env.scope)
+        if node.body is not None:
+            out["body"] = Text(node.body, env, join(path, "body"), own_input=True), False
         own = env.but(scope=Scope(self.top.scope))
         own.scope.names.update(out)
         for formal in formals:
@@ -1044,12 +1057,12 @@ class _Run:
         return dict(cut) if isinstance(base, dict) else cut
 
     def previous(self, node: syntax.Call, env: Env, path: str) -> Any:
-        """The value of the copy before: where a `let` of this name was last made, but not in a body that is being
-        run."""
+        """The value of the copy before: where a `let` of this name was last made before the run of the innermost body
+        that makes it began."""
         name, otherwise = node.arguments or ()
         assert isinstance(name, syntax.Name) and isinstance(otherwise, syntax.Named)
-        for body, value in reversed(self.history.get((env.operator, name.name), [])):
-            if body not in env.bodies:
+        for time, value in reversed(self.history.get((env.operator, name.name), [])):
+            if name.name not in env.starts or time < env.starts[name.name]:
                 return value
         return self.value(otherwise.value, env, path)
 
@@ -1119,6 +1132,7 @@ _VALUE: Mapping[type, Callable[[_Run, Any, Env, str], Any]] = {
     syntax.Incoming: _Run.incoming,
     syntax.List: _Run.list,
     syntax.Range: _Run.range,
+    syntax.Size: _Run.size,
     syntax.Comprehension: _Run.comprehension,
     syntax.Block: _Run.block,
     syntax.Unary: _Run.unary,

@@ -98,11 +98,12 @@ LARGEST_KERNEL = 1 << 12
 def applied(op: str, given: Mapping[str, Any], x: Map) -> tuple[Map, Layer]:
     """What an operator makes of a tensor.
 
+    The arguments are checked before, by `check`.
+
     Raises:
         Wrong: it can't.
     """
     values = {**PARAMETERS[op], **given}
-    _check(op, values)
     y, macs, params = _RULES[op](x, values)
     plain = tuple((name, value) for name, value in values.items() if not isinstance(value, dict))
     return y, Layer(op, plain, x.size, y.size, macs, params)
@@ -112,7 +113,12 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check(op: str, values: Mapping[str, Any]) -> None:
+def check(op: str, values: Mapping[str, Any]) -> None:
+    """Whether the arguments of a call are of their parameters' kinds, wherever it is used.
+
+    Raises:
+        Wrong: one is not.
+    """
     for name, value in values.items():
         what = f"`{name}` of `{op}` is {value!r}"
         if name in ("out", "stride", "groups", "classes") or (name == "kernel" and op.endswith("_pool")):
