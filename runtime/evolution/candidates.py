@@ -108,7 +108,8 @@ class Candidates:
         """[n] which rows lie inside the budgets."""
         if not self._limits or not len(rows):
             return np.ones(len(rows), np.bool_)
-        return inside_window(self.population.evaluator.costs(rows, self._limits), [self.window[name] for name in self._limits])
+        costs = self.population.evaluator.costs(rows, self._limits)
+        return inside_window(costs, [self.window[name] for name in self._limits])
 
     def holds(self, row: Row) -> bool:
         """Whether a row is an architecture that may be proposed."""
