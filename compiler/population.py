@@ -192,9 +192,28 @@ class Population:
         return Evaluator(self.graph)
 
     def costs(self, matrix: Matrix, measures: Sequence[str] | None = None) -> NDArray[Any]:
-        """[n, measures]: the costs of architectures that are rows of `diagram.encoding`, as `Evaluator.costs`."""
-        found: NDArray[Any] = self.evaluator.costs(matrix, self.measures if measures is None else measures)
+        """[n, measures]: the costs of architectures that are rows, as `draw` and `encode` give them.
+
+        Raises:
+            ArchitectureError: a row is no architecture of the space.
+            ArgumentError: no rows of this space.
+        """
+        self._check(matrix)
+        return self._costs_of(matrix, self.measures if measures is None else measures)
+
+    def _costs_of(self, matrix: Matrix, measures: Sequence[str]) -> NDArray[Any]:
+        """As `costs`, of rows that were drawn here."""
+        found: NDArray[Any] = self.evaluator.costs(matrix, measures)
         return found
+
+    def _check(self, rows: Matrix) -> None:
+        """Raises what is wrong with the first row that is no architecture."""
+        fine = self.evaluator.valid(rows)
+        if not fine.all():
+            row = int(fine.argmin())
+            (found,) = self.diagram.encoding.decode(rows[row : row + 1])  # which tells of values that there are not
+            Architecture.of(self.graph, dict(found))  # which tells what is missing or broken
+            raise wrong("bad-row", "", f"row {row} has values of decisions that are absent under the others")
 
     @cached_property
     def _variation(self) -> Variation:
@@ -217,13 +236,8 @@ class Population:
             ArchitectureError: a row is no architecture of the space.
             ValueError: no rows of this space.
         """
-        found = self.diagram.encoding.decode(rows)
-        fine = self.evaluator.valid(rows)
-        if not fine.all():
-            row = int(fine.argmin())
-            Architecture.of(self.graph, dict(found[row]))  # which tells what is missing or broken
-            raise wrong("bad-row", "", f"row {row} has values of decisions that are absent under the others")
-        return found
+        self._check(rows)
+        return self.diagram.encoding.decode(rows)
 
     @cached_property
     def _numbering(self) -> Numbering:
@@ -281,7 +295,7 @@ class Population:
                     f"space cannot be drawn from inside it directly: {self.why}"
                 )
             matrix = diagram.matrix(diagram.draw(TRIED_AT_ONCE, rng), rng)
-            inside = inside_window(self.costs(matrix, measures), [window[name] for name in measures])
+            inside = inside_window(self._costs_of(matrix, measures), [window[name] for name in measures])
             found.append(matrix[inside])
             have += int(inside.sum())
             tried += TRIED_AT_ONCE
@@ -294,10 +308,10 @@ class Population:
         matrix = self.diagram.matrix(self.diagram.draw(SAMPLED, rng), rng)
         if self.window:
             names = sorted(self.window)
-            matrix = matrix[inside_window(self.costs(matrix, names), [self.window[name] for name in names])]
+            matrix = matrix[inside_window(self._costs_of(matrix, names), [self.window[name] for name in names])]
         if not len(matrix):
             raise Infeasible(f"none of {SAMPLED:,} architectures drawn lies inside the budgets")
-        return self.costs(matrix)
+        return self._costs_of(matrix, self.measures)
 
     # --- Costs
 
@@ -319,7 +333,7 @@ class Population:
         rng = np.random.Generator(np.random.PCG64(0))
         matrix = self.diagram.matrix(self.diagram.draw(SAMPLED, rng), rng)
         names = sorted(inside)
-        share = float(inside_window(self.costs(matrix, names), [inside[name] for name in names]).mean())
+        share = float(inside_window(self._costs_of(matrix, names), [inside[name] for name in names]).mean())
         return Part(round(share * self.total), share, False, float(np.sqrt(share * (1 - share) / SAMPLED)))
 
     def extreme(self, name: str, greatest: bool = False) -> Extreme:
@@ -351,7 +365,7 @@ class Population:
         those of a few."""
         rng = np.random.Generator(np.random.PCG64(1))
         matrix = self.diagram.matrix(self.diagram.draw(SAMPLED // 10, rng), rng)
-        costs = self.costs(matrix)
+        costs = self._costs_of(matrix, self.measures)
         ends = [(column, sign) for column in range(len(self.measures)) for sign in (1, -1)]
         last, stuck = [0] * len(ends), -1
         for _ in range(CLIMBS):
@@ -364,7 +378,7 @@ class Population:
             parents = matrix[np.concatenate(ranks)]
             changed, _ = self._variation.mutate_matrix(np.repeat(parents, CLIMBS_EACH, axis=0), rng)
             matrix = np.concatenate((matrix[kept], changed))
-            costs = np.concatenate((costs[kept], self.costs(changed)))
+            costs = np.concatenate((costs[kept], self._costs_of(changed, self.measures)))
         found = {}
         for column, sign in ends:
             at = int((sign * costs[:, column]).argmin())

@@ -80,6 +80,17 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "task": {"label_smoothing": 0.1},
         "init": "torch",
     },
+    # Minutes on a laptop, the same whatever the data: small images, few epochs.
+    "small": {
+        "epochs": 20,
+        "batch": 64,
+        "optimiser": {"name": "adamw", "lr": 4e-3},
+        "schedule": {"name": "onecycle"},
+        "weight_decay": 1e-4,
+        "weight_decay_form": "optimiser",
+        "ema": {"decay": 0.998, "decay_batch": None},
+        "init": "torch",
+    },
 }
 
 

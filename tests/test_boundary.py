@@ -289,8 +289,9 @@ def test_rows_that_are_no_architectures_are_refused() -> None:
         for value in (-1, 100):
             damaged = rows.copy()
             damaged[7, column] = value if damaged[7, column] != value else 0
-            with pytest.raises(ArchitectureError):
-                population.decode(damaged)
+            for act in (population.decode, population.costs):
+                with pytest.raises(ArchitectureError):
+                    act(damaged)
     with pytest.raises(ValueError, match="signed integers"):
         population.decode(rows.astype(float))
 

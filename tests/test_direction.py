@@ -76,4 +76,4 @@ def test_widths_that_all_meet_have_their_extremes_at_once() -> None:
     for extreme, option in ((least, 0), (greatest, 15)):
         found, values = extreme(graph, cost)
         assert found == 40 * 39 // 2 * widths[option] ** 2
-        assert dict(values) == dict.fromkeys(graph.decisions, option)
+        assert dict(values.indices) == dict.fromkeys(graph.decisions, option)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,3 +80,14 @@ def test_networks(row: ROW) -> None:
             assert f"{value:.{len(shown.partition('.')[2])}f}" == shown, column
             checked += 1
     assert checked
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "spaces").symlink_to(DOCS.parent / "spaces")
+    monkeypatch.chdir(tmp_path)
+    made: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), made)
+    assert made["network"].graph.decisions == {}
+    assert not elaborate(read(tmp_path / "found.space")).graph.decisions

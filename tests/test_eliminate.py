@@ -128,7 +128,7 @@ def test_extremes_agree_with_enumeration(data: st.DataObject) -> None:
     for find, expected in ((least, min(costs)), (greatest, max(costs))):
         value, architecture = find(graph, cost)
         assert value == expected
-        assert meaning(cost, dict(architecture)) == expected
+        assert meaning(cost, dict(architecture.indices)) == expected
         assert frozen(architecture) in set(map(frozen, everything))
 
 
@@ -243,7 +243,7 @@ def test_a_running_width_is_a_chain() -> None:
     assert count(graph).total == sum(math.comb(30, k) for k in range(5))
     value, architecture = greatest(graph, add(*widths))
     assert value == 256 * 27 + 32 + 64 + 128
-    assert [architecture[d.path] for d in made] == [1] * 4 + [0] * 26
+    assert [architecture.indices[d.path] for d in made] == [1] * 4 + [0] * 26
 
 
 def test_a_width_that_mentions_the_one_before_it_twice_is_no_tree() -> None:
@@ -257,7 +257,7 @@ def test_a_width_that_mentions_the_one_before_it_twice_is_no_tree() -> None:
     graph = space(made, at_most(width, 1024))
     assert count(graph).total == sum(math.comb(60, k) for k in range(6))
     value, architecture = greatest(graph, add(*layers))
-    assert [i for i, d in enumerate(made) if architecture[d.path]] == [0, 1, 2, 3, 4]
+    assert [i for i, d in enumerate(made) if architecture.indices[d.path]] == [0, 1, 2, 3, 4]
     assert value == 9 * (sum(32 * 2**i * 64 * 2**i for i in range(5)) + 55 * 1024**2)
 
 
@@ -339,7 +339,7 @@ def test_a_division_by_zero_breaks_a_requirement_only_where_it_is_reached() -> N
     divides = apply("divides", Case("heads", (0, 4)), Case("width", (16, 18)))
     assert count(space(made, divides)).total == 1
     shown = counterexample(space(made), divides)
-    assert shown is not None and (shown["heads"], shown["width"]) != (1, 0)
+    assert shown is not None and (shown.indices["heads"], shown.indices["width"]) != (1, 0)
     sound = both(Among("heads", 2, frozenset({1})), Among("width", 2, frozenset({0})))
     assert counterexample(space(made, sound), divides) is None
 
@@ -426,5 +426,5 @@ def test_draws_follow_a_running_sum() -> None:
     graph = space(depths, at_most(add(*[Case(d.path, (1, 2, 3, 4)) for d in depths]), 45))
     numbering = Numbering(graph)
     for architecture in numbering.draws(20, seed=1):
-        assert sum(option + 1 for option in architecture.values()) <= 45
+        assert sum(option + 1 for option in architecture.indices.values()) <= 45
         assert numbering.unrank(numbering.rank(architecture)) == architecture

@@ -138,7 +138,7 @@ def test_fair_deals_options_evenly(graph: Graph, rows: int, seed: int) -> None:
     (step,) = drawn(graph, 1, seed, name="fair", architectures=rows)
     assert len(step) == rows
     for path, decision in graph.decisions.items():
-        taken = Counter(one.architecture[path] for one in step if path in one.architecture)
+        taken = Counter(one.architecture.indices[path] for one in step if path in one.architecture)
         if decision.kind == "choice" and taken:
             low, high = taken.total() // decision.n, -(-taken.total() // decision.n)
             assert all(low <= taken[option] <= high for option in range(decision.n))

@@ -224,7 +224,7 @@ def test_every_architecture_keeps_the_first_blocks_of_a_stage() -> None:
     for found in Numbering(graph).draws(5, seed=1):
         pinned = pin(graph, found.indices)
         for number in range(1, 5):
-            depth = graph.decisions[f"stage{number}.depth"].items[found[f"stage{number}.depth"]]
+            depth = graph.decisions[f"stage{number}.depth"].items[found.indices[f"stage{number}.depth"]]
             there = {node.split(".")[0] for node in pinned.nodes if node.startswith(f"stage{number}[")}
             assert there == {f"stage{number}[{i}]" for i in range(depth)}
 

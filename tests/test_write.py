@@ -163,7 +163,7 @@ def test_results_can_be_based_on_results(tmp_path):
 def test_a_result_reads_like_its_space(tmp_path):
     space = elaborate(write(tmp_path, LANES))
     (architecture,) = sample(space.graph, 1, seed=1)
-    small = {path: value[:2] for path, value in architecture.items()}
+    small = {path: value[:2] for path, value in architecture.indices.items()}
     small["stage[0].exchange[1/2 -> 1/2].searching.mixconv.hidden[3]"] = ()
     found = pinned(space, small, "found", "base.space").splitlines()
     start = found.index("  stage[0]: {")

@@ -205,7 +205,7 @@ def within(decision: Decision, block: Matrix) -> NDArray[np.bool_]:
     if is_empty(decision):
         return block[:, 0] == 0
     unsigned = block.view(f"u{block.itemsize}")  # in which -1 is the largest of all
-    inside: NDArray[np.bool_] = np.logical_and.reduce(unsigned <= _highest(decision), axis=1)
+    inside: NDArray[np.bool_] = unsigned.max(axis=1) <= _highest(decision)
     if decision.kind == "subset":
         inside &= (block[:, 1:] > block[:, :-1]).all(axis=1)
     elif decision.kind == "order":
@@ -217,8 +217,10 @@ def tidy(decision: Decision, block: Matrix) -> Matrix:
     """Values in their one form: subsets sorted, equal items of an order by rising index. What is no value stays."""
     if decision.kind == "subset":
         return np.sort(block, axis=1)
+    if decision.kind != "order":
+        return block
     first = [decision.items.index(item) for item in decision.items]
-    if decision.kind != "order" or first == list(range(decision.n)):
+    if first == list(range(decision.n)):
         return block
     orders = _are_orders(decision, block)
     word = np.asarray(first, np.intp)[block[orders].astype(np.intp)]

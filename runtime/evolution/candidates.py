@@ -108,7 +108,8 @@ class Candidates:
         """[n] which rows lie inside the budgets."""
         if not self._limits or not len(rows):
             return np.ones(len(rows), np.bool_)
-        return inside_window(self.population.costs(rows, self._limits), [self.window[name] for name in self._limits])
+        costs = self.population.evaluator.costs(rows, self._limits)
+        return inside_window(costs, [self.window[name] for name in self._limits])
 
     def holds(self, row: Row) -> bool:
         """Whether a row is an architecture that may be proposed."""
@@ -140,7 +141,7 @@ class Candidates:
     def proposal(self, row: Row, seed: int, parents: tuple[int, ...], notes: Mapping[str, Any]) -> Proposal:
         """What a trial of a row is written down as."""
         (architecture,) = self.encoding.decode(row[None])
-        costs = self.population.costs(row[None])[0].tolist()
+        costs = self.population.evaluator.costs(row[None], self.population.measures)[0].tolist()
         return Proposal(
             architecture.to_json(),
             f"{int(hashes(row[None])[0]):016x}",

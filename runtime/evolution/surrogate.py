@@ -203,7 +203,7 @@ def _known_cost(name: str, rows: Rows, history: History) -> NDArray[np.int64] | 
     population = history.candidates.population
     if measure not in population.measures or any(name in trial.metrics for trial in history.trials):
         return None  # what an evaluation gives goes before the cost of the same name
-    return population.costs(rows, [measure])[:, 0] * (2 if name == "flops" else 1)
+    return population.evaluator.costs(rows, [measure])[:, 0] * (2 if name == "flops" else 1)
 
 
 def _quantiles(losses: Floats) -> Floats:
