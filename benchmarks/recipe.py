@@ -17,7 +17,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
@@ -161,10 +161,9 @@ class Job:
         return f"{case.name.replace(', ', '-').replace(' ', '-')}-{digest}-{self.seed}"
 
 
-def done(jobs: Iterable[Job], data: Path, work: Path, workers: int) -> dict[str, dict[str, Any]]:
-    """The results of jobs by name, each from its file where there is one."""
-    wanted = {job.name: job for job in jobs}
-    missing = {name: job for name, job in wanted.items() if not (work / f"{name}.json").exists()}
+def done(jobs: Iterable[Job], data: Path, work: Path, workers: int) -> None:
+    """Runs those whose file is not there."""
+    missing = {job.name: job for job in jobs if not (work / f"{job.name}.json").exists()}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context) as pool:
         running = {pool.submit(measure, job.case, data, job.train, job.seed): job for job in missing.values()}
@@ -175,7 +174,6 @@ def done(jobs: Iterable[Job], data: Path, work: Path, workers: int) -> dict[str,
             row = {"case": job.case.name, "train": dict(job.train), "seed": job.seed, **future.result()}
             write_text(work / f"{job.name}.json", json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
-    return {name: json.loads((work / f"{name}.json").read_text()) for name in wanted}
 
 
 # --- Results ----------------------------------------------------------------------------------------------------------
@@ -193,6 +191,90 @@ def spread(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.1f}{deviation}"
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a case reached: by each point of the grid, and by other seeds with the default and with the best point."""
+
+    case: Case
+    grid: list[float]
+    best: Mapping[str, Any]
+    default: list[float]
+    other: list[float]
+    rows: list[dict[str, Any]]
+
+    @property
+    def gap(self) -> float:
+        """By how many points of a hundred the default is ahead."""
+        return 100 * (statistics.mean(self.default) - statistics.mean(self.other))
+
+
+def first(case: Case) -> list[Job]:
+    """The points of the grid by the seed that chooses."""
+    return [Job(case, train, CHOOSING) for train in grid(case)]
+
+
+def second(case: Case, best: Mapping[str, Any], seeds: Iterable[int]) -> list[Job]:
+    """What is compared: the default, then the best point."""
+    return [Job(case, train, seed) for train in ({}, best) for seed in seeds]
+
+
+def known(jobs: Iterable[Job], work: Path) -> list[dict[str, Any]] | None:
+    """The results of jobs, if all are there."""
+    files = [work / f"{job.name}.json" for job in jobs]
+    return [json.loads(file.read_text()) for file in files] if all(file.exists() for file in files) else None
+
+
+def chosen(case: Case, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The point of the grid that did best."""
+    return max(zip(grid(case), rows, strict=True), key=lambda pair: float(pair[1]["value"]))[0]
+
+
+def outcome(case: Case, seeds: Sequence[int], work: Path) -> Outcome | None:
+    """What is known of a case, if it was run to its end."""
+    rows = known(first(case), work)
+    if rows is None:
+        return None
+    best = chosen(case, rows)
+    more = known(second(case, best, seeds), work)
+    if more is None:
+        return None
+    values = [float(row["value"]) for row in more]
+    return Outcome(
+        case, [row["value"] for row in rows], best, values[: len(seeds)], values[len(seeds) :], [*rows, *more]
+    )
+
+
+def table(outcomes: list[Outcome], seeds: int) -> str:
+    """The comparison, and all points of the grid."""
+    lines = [
+        "# The default recipe against a grid",
+        "",
+        f"`python -m benchmarks recipe --seeds {seeds}`",
+        "",
+        f"Metric in %, mean and standard deviation over {seeds} seeds; the best of {len(grid(CASES[0]))} points is "
+        "that of another seed. A recipe is optimiser and peak rate, batch, schedule.",
+        "",
+        "| case | images | epochs | metric | default | | best of the grid | | difference |",
+        "|---|---:|---:|---|---|---:|---|---:|---:|",
+    ]
+    for one in outcomes:
+        case = one.case
+        cells = [case.name, f"{case.images:,}", f"{case.epochs:g}", case.metric]
+        cells += [brief(case.default.model_dump()), spread(one.default), brief(one.best), spread(one.other)]
+        lines.append("| " + " | ".join([*cells, f"{one.gap:+.1f}"]) + " |")
+    behind = [one.case.name for one in outcomes if one.gap < -CLOSE]
+    told = f"Behind by more than {CLOSE:g} points: {', '.join(behind)}." if behind else ""
+    lines += ["", told or f"The default is nowhere behind by more than {CLOSE:g} points."]
+    lines += ["", "All points of the grid, by the seed that chose; few and many are the two batches of a case:", ""]
+    sizes = dict(zip(CASES[0].batches, ("few", "many"), strict=True))
+    names = [brief({**train, "batch": sizes[train["batch"]]}) for train in grid(CASES[0])]
+    lines += ["| case | few, many | " + " | ".join(names) + " |", "|---|---|" + "---:|" * len(names)]
+    for one in outcomes:
+        values = [f"{100 * value:.1f}" for value in one.grid]
+        lines.append("| " + " | ".join([one.case.name, "{}, {}".format(*one.case.batches), *values]) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the folder with the data sets")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/recipe"), help="OUT.json and OUT.md")
@@ -203,54 +285,19 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Runs what has not been run yet, then writes the tables."""
+    """Runs what has not been run yet, then writes the tables of all cases that were run to their end."""
     data, seeds = args.data.resolve(), range(CHOOSING + 1, CHOOSING + 1 + args.seeds)
     cases = [case for case in CASES if not args.only or case.name in args.only]
     for case in [case for case in cases if case.data is not None and not (data / case.data).exists()]:
         print(f"left out: {case.name}, as {data / str(case.data)} is missing")
         cases.remove(case)
     args.work.mkdir(parents=True, exist_ok=True)
-    points = {case: grid(case) for case in cases}
-    first = [Job(case, train, CHOOSING) for case in cases for train in points[case]]
-    results = done(first, data, args.work, args.workers)
-
-    def value(case: Case, train: Mapping[str, Any], seed: int) -> float:
-        return float(results[Job(case, train, seed).name]["value"])
-
-    best = {case: max(points[case], key=lambda train: value(case, train, CHOOSING)) for case in cases}
-    second = [Job(case, train, seed) for case in cases for train in ({}, best[case]) for seed in seeds]
-    results |= done(second, data, args.work, args.workers)
-
-    lines = [
-        "# The default recipe against a grid",
-        "",
-        f"`python -m benchmarks recipe --seeds {args.seeds}`",
-        "",
-        f"Metric in %, mean and standard deviation over {args.seeds} seeds; the best point of {len(points[cases[0]])} "
-        "is that of another seed. A recipe is optimiser and peak rate, batch, schedule.",
-        "",
-        "| case | images | epochs | metric | default | | best of the grid | | difference |",
-        "|---|---:|---:|---|---|---:|---|---:|---:|",
-    ]
-    behind = []
-    for case in cases:
-        own = [value(case, {}, seed) for seed in seeds]
-        other = [value(case, best[case], seed) for seed in seeds]
-        gap = 100 * (statistics.mean(own) - statistics.mean(other))
-        if gap < -CLOSE:
-            behind.append(case.name)
-        cells = [case.name, f"{case.images:,}", f"{case.epochs:g}", case.metric]
-        cells += [brief(case.default.model_dump()), spread(own), brief(best[case]), spread(other), f"{gap:+.1f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    told = f"Behind by more than {CLOSE:g} points: {', '.join(behind)}." if behind else ""
-    lines += ["", told or f"The default is nowhere behind by more than {CLOSE:g} points.", ""]
-    lines += ["All points of the grid, by the seed that chose; few and many are the two batches of a case:", ""]
-    names = [brief({**train, "batch": "few" if i % 2 == 0 else "many"}) for i, train in enumerate(points[cases[0]])]
-    lines += ["| case | few, many | " + " | ".join(names) + " |", "|---|---|" + "---:|" * len(names)]
-    for case in cases:
-        values = [f"{100 * value(case, train, CHOOSING):.1f}" for train in points[case]]
-        lines.append("| " + " | ".join([case.name, "{}, {}".format(*case.batches), *values]) + " |")
-    text = "\n".join(lines) + "\n"
-    write_text(args.out.with_suffix(".json"), json.dumps(list(results.values()), indent=1) + "\n")
+    done([job for case in cases for job in first(case)], data, args.work, args.workers)
+    best = {case: chosen(case, known(first(case), args.work) or []) for case in cases}
+    done([job for case in cases for job in second(case, best[case], seeds)], data, args.work, args.workers)
+    outcomes = [found for case in CASES if (found := outcome(case, seeds, args.work)) is not None]
+    text = table(outcomes, args.seeds)
+    rows = [row for one in outcomes for row in one.rows]
+    write_text(args.out.with_suffix(".json"), json.dumps(rows, indent=1) + "\n")
     write_text(args.out.with_suffix(".md"), text)
     print(text)

@@ -19,9 +19,9 @@ STEPS = 8
 images: few images train a network only in many small steps."""
 BATCHES = (8, 256)
 
-RATES: Mapping[str, float] = {"adamw": 0.02, "adam": 0.02, "rmsprop": 0.002, "sgd": 0.1}
+RATES: Mapping[str, float] = {"adamw": 0.01, "adam": 0.01, "rmsprop": 0.001, "sgd": 0.1}
 """The peak rate of each optimiser in a short training; of rmsprop with its momentum of 0.9, which multiplies it."""
-SHORT = 1000
+SHORT = 500
 """Steps up to which a training is short. Optimisers that make all gradients alike take less in a longer one, by the
 root of its steps: hence, for the same images, by the root of the batch more in larger batches."""
 PLAIN = ("sgd",)
