@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import pytest
 import torch
@@ -34,6 +32,7 @@ from nasdsl.files import names_in
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.settings import read_settings
 from nasdsl.runtime.strategies import STRATEGIES
+from tests.networks import torch_macs
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
 HEAVY = 3e7 if NETWORKS < 10 else math.inf
@@ -163,9 +162,7 @@ def test_a_random_architecture_written_as_text_is_the_same(file: str, name: str)
 
 
 @pytest.mark.parametrize(("file", "name"), FIRST)
-def test_networks_are_what_was_predicted(
-    file: str, name: str, torch_macs: Callable[[Any, Any], tuple[int, Any]]
-) -> None:
+def test_networks_are_what_was_predicted(file: str, name: str) -> None:
     """Shape, parameters and MACs of random architectures are those that torch counts on the network taken out of the
     supernet, which computes what the supernet does."""
     graph = small(file, name)
