@@ -26,7 +26,7 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.cells import ABSENT as ABSENT_VALUE
 from nasdsl.compiler.engine.cells import cells_of, value_at
-from nasdsl.compiler.expr import Apply, Case, Has, Kept, Slot, Symbol, Total, Value, add, at_most, less
+from nasdsl.compiler.expr import Apply, Case, Has, Kept, Slot, Symbol, Total, Value, add, at_most, equal, less
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.parse import read
 from tests.enumeration import conditions, cost_of, decisions, enumerate_all, graphs, measured, numbers, space, worth
@@ -246,6 +246,21 @@ def test_many_units_are_drawn_as_they_are_counted() -> None:
         assert abs(counts.mean() - mean) < 5 * math.sqrt(variance / 2000)
     columns = draw_inside(decision, cells[0], 2000, np.random.default_rng(2)).mean(axis=0)
     assert np.abs(columns - columns.mean()).max() < 5.5 * math.sqrt(1 / 4 / 2000)
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 8])
+def test_all_sets_of_a_size_are_as_likely(size: int) -> None:
+    """Of 8 units: sizes near half, that coins are brought to, and sizes far from it."""
+    decision = Decision("u", "units", range(8))
+    cells, _ = cells_of(decision, [equal(Kept("u", 8), size)])
+    cell = next(cell for cell in cells if cell.count == math.comb(8, size))
+    drawn = draw_inside(decision, cell, 20_000, np.random.default_rng(3))
+    assert (drawn.sum(axis=1) == size).all()
+    found = np.unique(drawn @ (1 << np.arange(8)), return_counts=True)[1]
+    assert len(found) == cell.count
+    each = 20_000 / cell.count
+    spread = math.sqrt(each * (1 - 1 / cell.count))
+    assert np.abs(found - each).max() <= 5 * spread
 
 
 def test_the_same_seed_gives_the_same_draws() -> None:
