@@ -2,9 +2,8 @@
 architecture as a number.
 
 MACs are multiply-accumulates for one image of the declared size; FLOPs are twice as many. Batch norm, activations,
-pooling and
-resizing count none. Parameters are those of the modules, batch norm's scale and shift included and running statistics
-not.
+pooling and resizing count none; the windows of local attention count as full (`Cost` in `ops/operator.py`). Parameters
+are those of the modules, batch norm's scale and shift included and running statistics not.
 """
 
 from __future__ import annotations

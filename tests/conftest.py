@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -74,46 +73,3 @@ def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
             pytest.fail("\n".join([*lines, "if this is meant: `make golden`"]), pytrace=False)
 
     return compare
-
-
-@pytest.fixture
-def torch_macs() -> Callable[[Any, Any], tuple[int, Any]]:
-    """`torch_macs(network, images)`: MACs as torch counts them, and the output.
-
-    Torch's counter sees products of matrices and convolutions only, so local attention is written with matrices there,
-    with a copy of the keys and values for each offset.
-    """
-    import torch
-    import torch.nn.functional as F
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from nasdsl.compiler.layers.attention import LocalAttention
-
-    def with_matrices(self: LocalAttention, x_BCHW: torch.Tensor) -> torch.Tensor:
-        batch, _, height, width = x_BCHW.shape
-        window, size = self.window, (height, width)
-
-        def copies(part: torch.Tensor) -> torch.Tensor:
-            unfolded = F.unfold(part.flatten(1, 2), window, padding=window // 2)
-            return unfolded.view(batch, self.heads, -1, window**2, height * width).permute(0, 1, 4, 2, 3)
-
-        q_BnDHW, k_BnDHW, v_BnEHW = self.split(x_BCHW)
-        rows_BnP1D = q_BnDHW.flatten(3).transpose(2, 3)[..., None, :]
-        logits_BnP1K = rows_BnP1D @ copies(k_BnDHW)
-        if self.offsets is not None:
-            r_nDK = self.apart(self.offsets.flatten(1), 0, self.tables)
-            logits_BnP1K = logits_BnP1K + (rows_BnP1D[..., 0, :] @ r_nDK)[..., None, :]
-        inside_1KP = F.unfold(torch.ones(1, 1, *size, device=x_BCHW.device), window, padding=window // 2)
-        logits_BnP1K = logits_BnP1K.masked_fill(inside_1KP[0].T[:, None] == 0, float("-inf"))
-        y_BnP1E = logits_BnP1K.softmax(-1) @ copies(v_BnEHW).transpose(3, 4)
-        y_BnEP = y_BnP1E[..., 0, :].transpose(2, 3)
-        return self.pool(self.join(torch.unflatten(y_BnEP, 3, size)))
-
-    def count(network: torch.nn.Module, images: torch.Tensor) -> tuple[int, torch.Tensor]:
-        with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-            patch.setattr(LocalAttention, "forward", with_matrices)
-            with FlopCounterMode(display=False) as counter:
-                output = network(images)
-        return counter.get_total_flops() // 2, output
-
-    return count

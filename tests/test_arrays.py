@@ -31,7 +31,7 @@ from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Apply, Case, Has, Kept, Slot, Total, Value, add, at_most, less, value_at
+from nasdsl.compiler.values.expr import Apply, Case, Has, Kept, Slot, Total, Value, add, at_most, equal, less, value_at
 from nasdsl.compiler.values.function import FUNCTIONS, Function
 from nasdsl.compiler.values.plain import ABSENT as ABSENT_VALUE
 from nasdsl.compiler.values.plain import Symbol, is_number
@@ -283,6 +283,21 @@ def test_many_units_are_drawn_as_they_are_counted() -> None:
         assert abs(counts.mean() - mean) < 5 * math.sqrt(variance / 2000)
     columns = draw_inside(decision, cells[0], 2000, np.random.default_rng(2)).mean(axis=0)
     assert np.abs(columns - columns.mean()).max() < 5.5 * math.sqrt(1 / 4 / 2000)
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 8])
+def test_all_sets_of_a_size_are_as_likely(size: int) -> None:
+    """Of 8 units: sizes near half, that coins are brought to, and sizes far from it."""
+    decision = Decision("u", "units", range(8))
+    cells, _ = cells_of(decision, [equal(Kept("u", 8), size)])
+    cell = next(cell for cell in cells if cell.count == math.comb(8, size))
+    drawn = draw_inside(decision, cell, 20_000, np.random.default_rng(3))
+    assert (drawn.sum(axis=1) == size).all()
+    found = np.unique(drawn @ (1 << np.arange(8)), return_counts=True)[1]
+    assert len(found) == cell.count
+    each = 20_000 / cell.count
+    spread = math.sqrt(each * (1 - 1 / cell.count))
+    assert np.abs(found - each).max() <= 5 * spread
 
 
 def test_the_same_seed_gives_the_same_draws() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 import nasdsl
 from nasdsl.compiler.architecture import Architecture
@@ -37,7 +38,7 @@ from nasdsl.compiler.values.bounds import Bounds
 from nasdsl.compiler.values.expr import Case, evaluate
 from nasdsl.compiler.values.plain import Symbol
 from nasdsl.runtime.export import export_python, verify_python
-from tests.networks import largest
+from tests.networks import full_windows, largest, torch_macs
 
 
 @pytest.fixture(autouse=True)
@@ -392,7 +393,6 @@ def test_what_is_faster_is_taken() -> None:
 
 
 S = Symbol
-Count = Callable[[torch.nn.Module, torch.Tensor], tuple[int, torch.Tensor]]
 MAP = Shape(12, 13, 18, Fraction(1, 4))
 
 
@@ -401,20 +401,32 @@ def attrs_of(name: str, **given_attrs: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("position", ["shared", "per_head", "none"])
-@pytest.mark.parametrize("interleaved", [False, True])
-def test_torch_counts_what_is_predicted(position: str, interleaved: bool, torch_macs: Count) -> None:
-    """With local attention written with matrices, which comes to the same."""
-    op = CATALOGUE["local_attention"]
-    sharing = S("interleaved" if interleaved else "prefix")
-    attrs = attrs_of("local_attention", out=16, window=5, qk=Fraction(1, 2), heads=4, stride=2, position=S(position))
-    attrs["sharing"] = sharing
-    output = op.shape((MAP,), attrs)
-    module = LocalAttention(**op.arguments((MAP,), output, attrs))
-    x = torch.randn(1, 12, 13, 18)
-    own = module(x)
-    macs, same = torch_macs(module, x)
-    assert macs == op.cost((MAP,), output, attrs).macs
-    torch.testing.assert_close(same, own)
+@pytest.mark.parametrize(
+    ("size", "window", "heads", "kind", "seen"),
+    [
+        ((5, 5), 5, 4, attend.Whole, 25),  # all attend to all, as many as a window has places
+        ((1, 1), 1, 4, attend.Whole, 1),
+        ((4, 6), 5, 4, attend.Whole, 24),
+        ((8, 16), 3, 1, attend.Blocks, 100),  # a block of 8 x 8 with all that its windows reach
+        ((13, 18), 5, 4, attend.Shifts, 0),  # element by element
+    ],
+)
+def test_torch_counts_what_its_matrices_take(
+    position: str, size: tuple[int, int], window: int, heads: int, kind: type, seen: int
+) -> None:
+    """The graph counts every window as full; torch counts the keys and values that its products of matrices meet."""
+    op, x = CATALOGUE["local_attention"], Shape(12, *size, Fraction(1, 4))
+    attrs = attrs_of("local_attention", out=64, window=window, value=2, heads=heads, position=S(position))
+    module = LocalAttention(**op.arguments((x,), op.shape((x,), attrs), attrs))
+    image = torch.randn(1, 12, *size)
+    assert type(attend.windows(module.split(image)[0], window)) is kind
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(image)
+    found = counter.get_total_flops() // 2
+    full = op.cost((x,), op.shape((x,), attrs), attrs).macs
+    assert found - full == size[0] * size[1] * (seen - window**2) * (64 + 128)
+    assert (found == full) == (seen == window**2)
+    assert full_windows(module, image) == full == torch_macs(module, image)[0]
 
 
 widths = st.integers(1, 4)
@@ -747,7 +759,7 @@ def architectures(graph: Graph, n: int) -> Iterator[Architecture]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_network_taken_out_computes_the_same(name: str, torch_macs: Count) -> None:
+def test_a_network_taken_out_computes_the_same(name: str) -> None:
     graph = graph_of(name)
     supernet = unsettled(Supernet(graph)).eval()
     different = set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import re
 import subprocess
 import sys
@@ -18,12 +17,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from nasdsl.compiler import ops
 from nasdsl.compiler.decision import FixedUnits, Units, count_of
 from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.layers import attend
 from nasdsl.compiler.layers.mixconv import MixConv
 from nasdsl.compiler.layers.transformer import LightTransformer
 from nasdsl.compiler.ops import CATALOGUE, find, plugins, signature
@@ -31,6 +28,7 @@ from nasdsl.compiler.ops.operator import REQUIRED, Cost, Operator, ShapeProblem
 from nasdsl.compiler.plugins import PluginError
 from nasdsl.compiler.values.expr import Case, Expr, Kept, decisions_of, evaluate, terms
 from nasdsl.compiler.values.plain import Symbol
+from tests.networks import torch_macs
 
 Setting = tuple[str, tuple[Any, ...], dict[str, Any]]
 
@@ -73,29 +71,16 @@ def unsettle(module: nn.Module) -> nn.Module:
     return module
 
 
-def unseen_macs(name: str, inputs: Sequence[Shape], attrs: Mapping[str, Any]) -> int:
-    """Products that are taken element by element: torch counts those of matrices and convolutions only.
-
-    `test_attention.py` has torch count the same attention written with matrices.
-    """
-    if name != "local_attention":
-        return 0
-    return inputs[0].pixels * attrs["window"] ** 2 * attrs["out"] * (attrs["qk"] + attrs["value"])
-
-
 def check_against_torch(name: str, inputs: Sequence[Shape], given: Mapping[str, Any]) -> None:
     op = CATALOGUE[name]
     attrs = attrs_of(op, given)
     predicted = op.shape(inputs, attrs)
     cost = op.cost(inputs, predicted, attrs)
     module = build(op, inputs, attrs).eval()
-    with pytest.MonkeyPatch.context() as patch, FlopCounterMode(display=False) as counter:
-        patch.setattr(attend, "WHOLE", 0)  # local attention by shifted maps, of which torch counts nothing
-        patch.setattr(attend, "MATRICES", math.inf)
-        output = module(*[random_input(x) for x in inputs])
+    macs, output = torch_macs(module, *[random_input(x) for x in inputs])
     assert tuple(output.shape) == (predicted.items, *sizes_of(predicted))
     assert cost.params == sum(p.numel() for p in module.parameters())
-    assert cost.macs * predicted.items == counter.get_total_flops() // 2 + unseen_macs(name, inputs, attrs)
+    assert cost.macs * predicted.items == macs
     assert all(type(n) is int for n in (*cost, *sizes_of(predicted), predicted.items))
     module.train()
     if all(n > 1 for n in sizes_of(inputs[0])):

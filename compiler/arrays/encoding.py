@@ -285,27 +285,41 @@ class Inside:
             ArgumentError: there is no such cell, or it is empty.
         """
         out = np.full((len(numbers), columns_of(self.decision)), ABSENT, self.dtype)
+        units = self.decision.kind == "units" and not is_empty(self.decision)
+        sizes = np.empty(len(numbers), np.intp)
         for number in np.unique(numbers).tolist():
             if number == self.absent:
                 continue
             if not self._own.get(number):
                 raise ArgumentError(f"`{self.decision.path}` has no value in cell {number}")
             rows = np.flatnonzero(numbers == number)
-            for part in np.array_split(rows, max(1, len(rows) * self.decision.n >> 22)):  # bounds the work space
+            if units:
+                sizes[rows] = self._sizes(number, len(rows), rng)
+                continue
+            for part in self._parts(rows):
                 out[part] = self._values(number, len(part), rng)
+        if units:  # those of all cells at once
+            for part in self._parts(np.flatnonzero(numbers != self.absent)):
+                out[part] = _random_sets(self.decision.n, sizes[part], rng)
         return out
+
+    def _parts(self, rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+        """Rows in parts that bound the work space."""
+        return np.array_split(rows, max(1, len(rows) * self.decision.n >> 22))
+
+    def _sizes(self, number: int, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Of sets of units in a cell; ANY for a cell of all sets."""
+        if number in self._every:
+            return np.full(n, ANY)
+        return np.asarray(self._members, np.intp)[self._first[number] + self._pick(number, n, rng)]
 
     def _values(self, number: int, n: int, rng: np.random.Generator) -> Matrix:
         decision = self.decision
         if is_empty(decision):
             return np.zeros((n, 1), self.dtype)
-        if number in self._every and decision.kind == "units":
-            return rng.integers(0, 2, (n, decision.n), self.dtype)
         picked = self._first[number] + self._pick(number, n, rng)
         if decision.kind == "choice":
             return np.asarray(self._members, self.dtype)[picked, None]
-        if decision.kind == "units":
-            return _random_sets(decision.n, np.asarray(self._members)[picked], rng).astype(self.dtype)
         if decision.kind == "subset":
             return self._subsets(picked, rng)
         return self._orders(picked, rng)
@@ -427,13 +441,41 @@ def _random_keys(n: int, width: int, rng: np.random.Generator) -> NDArray[np.int
     return rng.integers(0, 1 << (63 - bits), (n, width), np.int64) << bits | np.arange(width)
 
 
+ANY = -1
+"""The size of a set that may have any."""
+PICKS = 8
+
+
 def _random_sets(width: int, sizes: NDArray[np.integer[Any]], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """[n, width]: in each row `sizes` of the entries are true, each such set equally likely."""
+    """[n, width]: in each row `sizes` of the entries are true (or ANY number), each such set equally likely.
+
+    Fair coins make a set of any size; members picked at random then go or come until it has the wanted one. No entry is
+    treated unlike another, so all sets of a size stay equally likely. A size that is far from half is cut out of a
+    random order instead.
+    """
     if not width:
         return np.zeros((len(sizes), 0), np.bool_)
-    keys = _random_keys(len(sizes), width, rng)
-    bound = np.take_along_axis(np.sort(keys, axis=1), np.maximum(sizes - 1, 0)[:, None].astype(np.intp), axis=1)
-    return (keys <= bound) & (sizes > 0)[:, None]
+    coins = rng.integers(0, 256, (len(sizes), -(-width // 8)), np.uint8)
+    taken = np.unpackbits(coins, axis=1, count=width).view(np.bool_)
+    missing = np.where(sizes == ANY, 0, sizes - np.count_nonzero(taken, axis=1))
+    far = np.flatnonzero(np.abs(missing) > width // 4)
+    if len(far):
+        keys = _random_keys(len(far), width, rng)
+        last = np.maximum(sizes[far] - 1, 0)[:, None].astype(np.intp)
+        taken[far] = (keys <= np.take_along_axis(np.sort(keys, axis=1), last, axis=1)) & (sizes[far] > 0)[:, None]
+        missing[far] = 0
+    flat = taken.reshape(-1)
+    rows = np.flatnonzero(missing)
+    first, comes, left = rows * width, missing[rows] > 0, np.abs(missing[rows])
+    while len(first):
+        for place in rng.integers(0, width, (PICKS, len(first)), np.int32):
+            at = first + place
+            changes = (flat[at] != comes) & (left > 0)
+            flat[at[changes]] = comes[changes]
+            left -= changes
+        going_on = left > 0
+        first, comes, left = first[going_on], comes[going_on], left[going_on]
+    return taken
 
 
 def _matching(patterns: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.intp]:

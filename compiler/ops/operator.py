@@ -22,8 +22,10 @@ class Cost(NamedTuple):
     """Exact cost of one operator for one image: multiply-accumulates and parameters.
 
     Batch norm, activation, pooling and resizing count no MACs; attention's products do. This is what
-    `torch.utils.flop_counter` counts, halved, and in addition what it cannot see: the products of local attention that
-    are taken element by element.
+    `torch.utils.flop_counter` counts, halved, with one exception. Local attention counts as its paper counts it,
+    however it is computed: every window is full, k * k keys for each query, also where it reaches beyond the border.
+    Torch sees there what products of matrices take: all pixels with all on a map hardly larger than a window, blocks
+    with all that their windows reach, or none where shifted maps are summed up.
     """
 
     macs: Value = 0
