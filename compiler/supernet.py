@@ -13,6 +13,7 @@ from torch import nn
 
 from nasdsl.compiler import ops
 from nasdsl.compiler.diagnostics import ArgumentError
+from nasdsl.compiler.extremes import feasible
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_node, largest_values
 from nasdsl.compiler.ops.operator import Index
@@ -150,7 +151,7 @@ class Supernet(nn.Module):
         self.active: Mapping[str, Any] = {}
         self.steps: tuple[Step, ...] = ()
         self.forget()
-        self.activate(largest_values(graph))
+        self.activate(_first(graph))
 
     # --- Choosing an architecture
     # ------------------------------------------------------------------------------------------
@@ -331,6 +332,14 @@ class Supernet(nn.Module):
         if parameter is not None:
             network.to(device=parameter.device, dtype=parameter.dtype)
         return network.train(training)
+
+
+def _first(graph: Graph) -> Mapping[str, Any]:
+    """The largest values, or where with them some step would have nothing to read any architecture."""
+    values = largest_values(graph)
+    if all(expr.holds(r.condition, values) for r in graph.requirements if r.origin == "live"):
+        return values
+    return feasible(graph) or values
 
 
 def _nested(module: nn.Module, full: Setting, part: Setting, own: Setting) -> bool:

@@ -334,7 +334,10 @@ def _comprehension(node: syntax.Comprehension, frame: Frame, path: str) -> tuple
 
 def items_of(node: syntax.Expr, frame: Frame, path: str = "") -> tuple[Any, ...]:
     """The items of an expression that has to be a list (or a record: its keys)."""
-    value = evaluate(node, frame, path)
+    return as_items(evaluate(node, frame, path), node, frame)
+
+
+def as_items(value: Any, node: syntax.Expr, frame: Frame) -> tuple[Any, ...]:
     if isinstance(value, tuple):
         return value
     if isinstance(value, v.Record):
@@ -453,18 +456,16 @@ def _membership(node: syntax.Binary, frame: Frame) -> Any:
     if expr.measures_of(left) and isinstance(node.right, syntax.Range) and node.right.step is None:  # too long a list
         first, last = number(node.right.first, frame), number(node.right.last, frame)
         return expr.both(expr.at_most(first, left), expr.at_most(left, last))
-    if isinstance(node.right, syntax.Name | syntax.Range):
-        listed = evaluate(node.right, frame)
-        if isinstance(listed, v.Guarded):
-            return expr.either(*[expr.both(there, _equality(left, item, node, frame)) for item, there in listed.items])
-    right = items_of(node.right, frame)
-    return expr.either(*[_equality(left, item, node, frame) for item in right])
+    listed = evaluate(node.right, frame)
+    if isinstance(listed, v.Guarded):
+        return expr.either(*[expr.both(there, _equality(left, item, node, frame)) for item, there in listed.items])
+    return expr.either(*[_equality(left, item, node, frame) for item in as_items(listed, node.right, frame)])
 
 
 def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
     for one, other in ((left, right), (right, left)):
         if isinstance(one, Symbol) and isinstance(other, v.Alternatives):
-            words = [_word(case) for case in other.cases]
+            words = [word for case in other.cases for word in _words(case)]
             if one.word not in words:
                 raise error(
                     "unknown-option",
@@ -472,9 +473,7 @@ def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
                     one.span or node.span,
                     help=_options(one.word, words),
                 )
-            return expr.either(
-                *[case.condition for case, word in zip(other.cases, words, strict=True) if word == one.word]
-            )
+            return expr.either(*[case.condition for case in other.cases if one.word in _words(case)])
         if isinstance(one, Symbol) and isinstance(other, v.Invocation):
             return one.word == other.name
         possible = expr.options(other) if isinstance(one, Symbol) and isinstance(other, Expr) else None
@@ -513,8 +512,11 @@ def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
     return expr.equal(left, right)
 
 
-def _word(case: v.Alternative) -> str:
-    return case.value.name if isinstance(case.value, v.Invocation) else case.label
+def _words(case: v.Alternative) -> tuple[str, ...]:
+    """What an alternative goes by: the label that the text gives it, its operator's name."""
+    if not isinstance(case.value, v.Invocation):
+        return (case.label,)
+    return tuple(dict.fromkeys((case.label, case.value.name) if case.labelled else (case.value.name,)))
 
 
 def _options(word: str, words: list[str]) -> str:
@@ -558,9 +560,9 @@ def chosen(cases: list[tuple[Any, str, Any]], span: Span, path: str) -> Any:
     return result
 
 
-def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax.Expr]]:
-    """The alternatives of a `match` that can happen: condition, label, expression. Checks that the keys cover all,
-    none twice.
+def match_cases(node: syntax.Match, frame: Frame) -> tuple[Any, list[tuple[Any, str, syntax.Expr]]]:
+    """What a `match` is of, and its alternatives that can happen: condition, label, expression. Checks that the keys
+    cover all, none twice.
     """
     head = evaluate(node.head, frame)
     open_conditions: list[Any] = []
@@ -606,8 +608,8 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
         open_conditions.append(holds)
         label = v.show(key) if isinstance(key, Symbol | bool) else f"[{v.show(key)}]"
         out.append((holds, label, item.value))
-    covered = expr.either(*open_conditions)
-    if covered is not True:
+    listed = known is not None and all(_is_among(value, list(seen)) for value in known)
+    if not listed and expr.either(*open_conditions) is not True:
         missing = [v.show(k) for k in known or () if k not in seen]
         raise error(
             "not-covered",
@@ -616,7 +618,7 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
             f"`{'`, `'.join(missing)}` missing" if missing else "",
             help="add the missing alternatives, or `else: ...`",
         )
-    return [case for case in out if case[0] is not False]
+    return head, [case for case in out if case[0] is not False]
 
 
 def _is_among(key: Any, known: list[Any]) -> bool:
@@ -631,7 +633,7 @@ def _match_values(head: Any, node: syntax.Match, frame: Frame) -> list[Any] | No
     if isinstance(head, bool | expr.Among):
         return [False, True]
     if isinstance(head, v.Alternatives):
-        return [Symbol(_word(case)) for case in head.cases]
+        return [Symbol(word) for case in head.cases for word in _words(case)]
     if isinstance(head, Symbol):
         found = frame.scope.find(node.head.name) if isinstance(node.head, syntax.Name) else None
         if found is None:
@@ -650,7 +652,7 @@ def _match_values(head: Any, node: syntax.Match, frame: Frame) -> list[Any] | No
 def _match_condition(head: Any, key: Any, node: syntax.Match) -> Any:
     if isinstance(head, v.Alternatives):
         return expr.either(
-            *[case.condition for case in head.cases if isinstance(key, Symbol) and _word(case) == key.word]
+            *[case.condition for case in head.cases if isinstance(key, Symbol) and key.word in _words(case)]
         )
     if isinstance(head, v.Invocation):
         return isinstance(key, Symbol) and key.word == head.name
@@ -660,7 +662,7 @@ def _match_condition(head: Any, key: Any, node: syntax.Match) -> Any:
 
 
 def _match(node: syntax.Match, frame: Frame, path: str) -> Any:
-    cases = match_cases(node, frame)
+    _, cases = match_cases(node, frame)
     if len(cases) == 1:
         return evaluate(cases[0][2], frame, path)
     values = each([partial(evaluate, body, frame.when(test), join(path, label)) for test, label, body in cases])

@@ -18,6 +18,7 @@ from nasdsl.compiler.count import count
 from nasdsl.compiler.decision import FixedUnits
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.engine.budget import UnreadableBudget
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.pin import pin
@@ -87,6 +88,8 @@ def compared(text: str, seed: int, network: bool = False) -> Outcome:
         if isinstance(graph, Outcome):
             return graph
         _Comparison(text, name, graph, expected, Random(seed), done).run(network)
+    except UnreadableBudget:
+        return Outcome("restricted", kind="budget")
     except Differs as found:
         return Outcome("differs", found.kind, found.detail, done=done)
     except Exception as problem:  # whatever it is, it is the finding

@@ -241,7 +241,7 @@ def alike(left: Any, right: Any) -> bool:
     """
     for one, other in ((left, right), (right, left)):
         if isinstance(one, Word) and isinstance(other, Use):
-            return one.text == (other.label or other.name)
+            return one.text in (other.label, other.name)
         if isinstance(one, Word) and isinstance(other, Operator):
             return one.text == other.label
     if kind_of(left) != kind_of(right):
@@ -665,7 +665,9 @@ class _Run:
         for other in others:
             if (other.height is None) != (first.height is None):
                 raise Wrong("a map and a vector are merged")
-            if how != "concat" and (other.channels, other.scale) != (first.channels, first.scale):
+            if how != "concat" and other.channels != first.channels:
+                raise Wrong(f"{first.channels} and {other.channels} channels are merged")
+            if how == "sum" and other.scale != first.scale:
                 raise Wrong(f"{first.channels} at {first.scale} and {other.channels} at {other.scale} are merged")
         if not others:
             return first
