@@ -179,6 +179,15 @@ EQUAL = {
         network { repeat oneof(1..3) { f() }, classify(2) }
         require 4 in f.w and 8 in last(f.w, 1)
     """,
+    "decisions inside conditions go by the nearest let": """
+        let b = not oneof(true, false)
+        let c = oneof(1, 2) == 1 and 2 in [oneof(2, 3)]
+        let w = 4 if oneof(true, false) else match oneof(1, 2) { 1: 8, 2: [12, 16][oneof(0, 1)] }
+        network {
+          conv(8 if b implies c else 4) -> conv(w)
+          classify(2)
+        }
+    """,
 }
 REFUSED = {
     "an item that was not chosen": "let l = manyof(1, [4, 8])\n network { conv(l[1]) -> classify(2) }",

@@ -152,8 +152,8 @@ def integer(node: syntax.Expr, frame: Frame, what: str, least: int = 0) -> int:
     return value
 
 
-def condition(node: syntax.Expr, frame: Frame) -> Any:
-    value = evaluate(node, frame)
+def condition(node: syntax.Expr, frame: Frame, path: str = "") -> Any:
+    value = evaluate(node, frame, path)
     if isinstance(value, Symbol):
         raise error("unknown-name", f"no value named `{value.word}`", node.span, help=near(value.word, frame.scope))
     return of_kind(value, "truth", node.span, frame, "not-a-condition")
@@ -385,7 +385,7 @@ def _block(node: syntax.Block, frame: Frame, path: str) -> Any:
 
 def _unary(node: syntax.Unary, frame: Frame, path: str) -> Any:
     if node.operator == "not":
-        return expr.negate(condition(node.operand, frame))
+        return expr.negate(condition(node.operand, frame, path))
     return expr.multiply(-1, number(node.operand, frame, path))
 
 
@@ -395,9 +395,9 @@ _MIRRORED: Mapping[str, str] = {">": "lt", ">=": "le"}
 
 def _binary(node: syntax.Binary, frame: Frame, path: str) -> Any:
     if node.operator in ("and", "or", "implies"):
-        return _logic(node, frame)
+        return _logic(node, frame, path)
     if node.operator == "in":
-        return _membership(node, frame)
+        return _membership(node, frame, path)
     left = evaluate(node.left, frame, path)
     if node.operator == "+" and isinstance(left, tuple) and isinstance(node.right, syntax.List):
         right = _list(node.right, frame, path, left)
@@ -439,24 +439,24 @@ def _joined(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
     return v.Guarded(parts[0] + parts[1])
 
 
-def _logic(node: syntax.Binary, frame: Frame) -> Any:
+def _logic(node: syntax.Binary, frame: Frame, path: str) -> Any:
     """The right side counts where the left one leaves the outcome open, and is proven to have a value there."""
-    left = condition(node.left, frame)
+    left = condition(node.left, frame, path)
     decided = node.operator == "or"  # by a left side of this truth value
     if left is decided or (node.operator == "implies" and left is False):
         return node.operator != "and"
-    right = condition(node.right, frame.granted(expr.negate(left) if decided else left))
+    right = condition(node.right, frame.granted(expr.negate(left) if decided else left), path)
     if node.operator == "implies":
         return expr.either(expr.negate(left), right)
     return expr.either(left, right) if decided else expr.both(left, right)
 
 
-def _membership(node: syntax.Binary, frame: Frame) -> Any:
-    left = evaluate(node.left, frame)
+def _membership(node: syntax.Binary, frame: Frame, path: str) -> Any:
+    left = evaluate(node.left, frame, path)
     if expr.measures_of(left) and isinstance(node.right, syntax.Range) and node.right.step is None:  # too long a list
         first, last = number(node.right.first, frame), number(node.right.last, frame)
         return expr.both(expr.at_most(first, left), expr.at_most(left, last))
-    listed = evaluate(node.right, frame)
+    listed = evaluate(node.right, frame, path)
     if isinstance(listed, v.Guarded):
         return expr.either(*[expr.both(there, _equality(left, item, node, frame)) for item, there in listed.items])
     return expr.either(*[_equality(left, item, node, frame) for item in as_items(listed, node.right, frame)])
@@ -524,7 +524,7 @@ def _options(word: str, words: list[str]) -> str:
 
 
 def _if(node: syntax.If, frame: Frame, path: str) -> Any:
-    test = condition(node.condition, frame)
+    test = condition(node.condition, frame, path)
     if not isinstance(test, Expr):
         return evaluate(node.then if test else node.otherwise, frame, path)
     then = evaluate(node.then, frame.when(test), path)
@@ -560,11 +560,11 @@ def chosen(cases: list[tuple[Any, str, Any]], span: Span, path: str) -> Any:
     return result
 
 
-def match_cases(node: syntax.Match, frame: Frame) -> tuple[Any, list[tuple[Any, str, syntax.Expr]]]:
+def match_cases(node: syntax.Match, frame: Frame, path: str = "") -> tuple[Any, list[tuple[Any, str, syntax.Expr]]]:
     """What a `match` is of, and its alternatives that can happen: condition, label, expression. Checks that the keys
     cover all, none twice.
     """
-    head = evaluate(node.head, frame)
+    head = evaluate(node.head, frame, path)
     open_conditions: list[Any] = []
     out: list[tuple[Any, str, syntax.Expr]] = []
     seen: dict[Any, Span] = {}
@@ -662,7 +662,7 @@ def _match_condition(head: Any, key: Any, node: syntax.Match) -> Any:
 
 
 def _match(node: syntax.Match, frame: Frame, path: str) -> Any:
-    _, cases = match_cases(node, frame)
+    _, cases = match_cases(node, frame, path)
     if len(cases) == 1:
         return evaluate(cases[0][2], frame, path)
     values = each([partial(evaluate, body, frame.when(test), join(path, label)) for test, label, body in cases])
@@ -709,7 +709,7 @@ def _field(node: syntax.Field, frame: Frame, path: str) -> Any:
 
 def _index(node: syntax.Index, frame: Frame, path: str) -> Any:
     base = evaluate(node.base, frame, path)
-    key = evaluate(node.index, frame)
+    key = evaluate(node.index, frame, path)
     if isinstance(base, v.Guarded):
         if any(there is not True for _, there in base.items):
             return _placed(base, key, node, frame)

@@ -147,12 +147,10 @@ class _Comparison:
         span = self.graph.decisions[path].span
         assert span is not None
         known = self.paths.get(span.start, set())
-        if path in known or not known:
-            return path, 0, span.start
         suffix = _SUFFIX.search(path)
-        if suffix is not None and path[: suffix.start()] in known:
+        if path not in known and suffix is not None and path[: suffix.start()] in known:
             return path[: suffix.start()], int(suffix[1]), span.start
-        raise Differs("path", f"`{path}`, and there are {sorted(known)[:4]}")
+        return path, 0, span.start
 
     def key(self, architecture: Mapping[str, Any]) -> Key:
         found: dict[tuple[str, int], list[tuple[int, Any]]] = {}

@@ -688,8 +688,8 @@ class _Run:
             raise Wrong(f"{shown(value)} in the place of a number")
         return value
 
-    def condition(self, node: Any, env: Env) -> bool:
-        value = self.value(node, env)
+    def condition(self, node: Any, env: Env, path: str = "") -> bool:
+        value = self.value(node, env, path)
         if not isinstance(value, bool):
             raise Wrong(f"{shown(value)} in the place of a condition")
         return value
@@ -788,21 +788,21 @@ class _Run:
         return out
 
     def unary(self, node: syntax.Unary, env: Env, path: str) -> Any:
-        return (
-            not self.condition(node.operand, env) if node.operator == "not" else -self.number(node.operand, env, path)
-        )
+        if node.operator == "not":
+            return not self.condition(node.operand, env, path)
+        return -self.number(node.operand, env, path)
 
     def binary(self, node: syntax.Binary, env: Env, path: str) -> Any:
         operator = node.operator
         if operator in ("and", "or", "implies"):
-            return self.logic(node, env)
+            return self.logic(node, env, path)
         if operator == "in":
-            left = self.value(node.left, env)
+            left = self.value(node.left, env, path)
             if isinstance(node.right, syntax.Range) and any(
                 isinstance(n, syntax.Name) and n.name in TOTALS for n in _walk(node.left)
             ):
                 return self.number(node.right.first, env) <= left <= self.number(node.right.last, env)
-            items = self.items(node.right, env)
+            items = self.items(node.right, env, path)
             return any(alike(left, item) for item in items)
         left = self.value(node.left, env, path)
         joined = operator == "+" and isinstance(left, list) and isinstance(node.right, syntax.List)
@@ -818,25 +818,25 @@ class _Run:
             raise Wrong(f"{shown(a)} {operator} {shown(b)}")
         return _calculated(operator, a, b)
 
-    def logic(self, node: syntax.Binary, env: Env) -> bool:
+    def logic(self, node: syntax.Binary, env: Env, path: str) -> bool:
         """Both sides decide; where the left one tells, the right one need not have a value."""
-        left = self.condition(node.left, env)
+        left = self.condition(node.left, env, path)
         told = left if node.operator == "or" else not left
         if not told:
-            return self.condition(node.right, env)
+            return self.condition(node.right, env, path)
         if not is_fixed(node.left, env.scope):
             try:
-                self.condition(node.right, env)
+                self.condition(node.right, env, path)
             except (Wrong, Hurt):
                 pass
         return node.operator != "and"
 
     def conditional(self, node: syntax.If, env: Env, path: str) -> Any:
-        return self.value(node.then if self.condition(node.condition, env) else node.otherwise, env, path)
+        return self.value(node.then if self.condition(node.condition, env, path) else node.otherwise, env, path)
 
-    def case(self, node: syntax.Match, env: Env) -> tuple[str, syntax.Expr]:
+    def case(self, node: syntax.Match, env: Env, path: str = "") -> tuple[str, syntax.Expr]:
         """The alternative that is taken: its label and what it says."""
-        head = self.value(node.head, env)
+        head = self.value(node.head, env, path)
         for item in node.cases.items:
             assert isinstance(item, syntax.Named)
             if isinstance(item.key, syntax.Else):
@@ -854,7 +854,7 @@ class _Run:
         return self.value(node, env)
 
     def match(self, node: syntax.Match, env: Env, path: str) -> Any:
-        label, taken = self.case(node, env)
+        label, taken = self.case(node, env, path)
         alone = len(node.cases.items) == 1 or is_fixed(node.head, env.scope)
         return self.value(taken, env, path if alone else join(path, label))
 
@@ -868,7 +868,7 @@ class _Run:
 
     def index(self, node: syntax.Index, env: Env, path: str) -> Any:
         base = self.value(node.base, env, path)
-        key = self.value(node.index, env)
+        key = self.value(node.index, env, path)
         if isinstance(base, dict) and key in base:
             return base[key]
         if isinstance(base, list) and is_whole(key) and -len(base) <= key < len(base):
