@@ -805,8 +805,10 @@ class _Run:
             items = self.items(node.right, env, path)
             return any(alike(left, item) for item in items)
         left = self.value(node.left, env, path)
-        joined = operator == "+" and isinstance(left, list) and isinstance(node.right, syntax.List)
-        right = self.list(node.right, env, path, len(left)) if joined else self.value(node.right, env, path)
+        if operator == "+" and isinstance(left, list) and isinstance(node.right, syntax.List):
+            right: Any = self.list(node.right, env, path, len(left))
+        else:
+            right = self.value(node.right, env, path)
         if operator in ("==", "!="):
             return alike(left, right) == (operator == "==")
         if operator == "+" and isinstance(left, list) and isinstance(right, list):
