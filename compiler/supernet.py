@@ -13,7 +13,7 @@ from torch import nn
 
 from nasdsl.compiler import ops
 from nasdsl.compiler.diagnostics import ArgumentError
-from nasdsl.compiler.extremes import feasible
+from nasdsl.compiler.extremes import feasible, structural
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_node, largest_values
 from nasdsl.compiler.ops.operator import Index
@@ -335,9 +335,9 @@ class Supernet(nn.Module):
 
 
 def _first(graph: Graph) -> Mapping[str, Any]:
-    """The largest values, or where with them some step would have nothing to read any architecture."""
+    """The largest values; where they break a requirement, and so may not even run, any architecture."""
     values = largest_values(graph)
-    if all(expr.holds(r.condition, values) for r in graph.requirements if r.origin == "live"):
+    if all(expr.holds(r.condition, values) for r in structural(graph)):
         return values
     return feasible(graph) or values
 

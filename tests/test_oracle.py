@@ -188,6 +188,30 @@ EQUAL = {
           classify(2)
         }
     """,
+    "a part without a value that nothing asks for": """
+        let k = oneof(0, 2)
+        network {
+          conv(8 / k if k > 0 else 4)
+          classify(2)
+        }
+        require k == 0 or 8 / k > 3
+    """,
+    "an even kernel that no architecture has": """
+        let k = oneof(1, 2, 3, 4)
+        network {
+          conv(8, kernel: k)
+          classify(2)
+        }
+        require k != 2 and k != 4
+    """,
+    "words that hang on others are covered": """
+        let c = oneof(a, b)
+        let d = match c { a: oneof(c1, c2), b: c3 }
+        network {
+          match d { c1: conv(4), c2: conv(8), c3: conv(12) }
+          classify(2)
+        }
+    """,
 }
 REFUSED = {
     "an item that was not chosen": "let l = manyof(1, [4, 8])\n network { conv(l[1]) -> classify(2) }",
@@ -209,6 +233,14 @@ REFUSED = {
           mean(from: manyof(2, [a, b, a]))
         }
         network { cell() -> classify(2) }
+    """,
+    "words that hang on others are not covered": """
+        let c = oneof(a, b)
+        let d = match c { a: oneof(c1, c2), b: c3 }
+        network {
+          match d { c1: conv(4), c2: conv(8) }
+          classify(2)
+        }
     """,
     "the most of nothing": """
         operator block() {

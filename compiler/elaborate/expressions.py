@@ -609,15 +609,19 @@ def match_cases(node: syntax.Match, frame: Frame, path: str = "") -> tuple[Any, 
         label = v.show(key) if isinstance(key, Symbol | bool) else f"[{v.show(key)}]"
         out.append((holds, label, item.value))
     listed = known is not None and all(_is_among(value, list(seen)) for value in known)
-    if not listed and expr.either(*open_conditions) is not True:
+    covered = expr.either(*open_conditions)
+    if not listed and covered is not True:
         missing = [v.show(k) for k in known or () if k not in seen]
-        raise error(
+        uncovered = Diagnostic(
             "not-covered",
             "the alternatives do not cover every case",
             node.head.span,
             f"`{'`, `'.join(missing)}` missing" if missing else "",
             help="add the missing alternatives, or `else: ...`",
         )
+        if known is not None or not isinstance(covered, Expr):
+            raise CompileError([uncovered])
+        frame.builder.prove(covered, frame, uncovered)
     return head, [case for case in out if case[0] is not False]
 
 

@@ -335,7 +335,7 @@ class _Comparison:
     def written(self, place: str, value: str) -> str:
         """A pin, or one in a record under the first part of its path."""
         head, dot, rest = place.partition(".")
-        if dot and "[" not in head and self.rng.random() < 0.3:
+        if dot and "[" not in head and head != "else" and self.rng.random() < 0.3:
             return f"{head}: {{ {rest}: {value} }}"
         return f"{place}: {value}"
 

@@ -739,14 +739,14 @@ class _Run:
             raise Wrong("nothing comes in")
         return env.incoming
 
-    def list(self, node: syntax.List, env: Env, path: str, before: int = 0) -> list[Any]:
+    def listed(self, node: syntax.List, env: Env, path: str, before: int = 0) -> list[Any]:
         out: list[Any] = []
         for i, item in enumerate(node.items, before):
             value = self.value(item, env, join(path, f"[{i}]"))
             out.extend(value if isinstance(item, syntax.Range) else [value])
         return out
 
-    def range(self, node: syntax.Range, env: Env, path: str) -> list[Any]:
+    def ranged(self, node: syntax.Range, env: Env, path: str) -> list[Any]:
         first = self.number(node.first, env, join(path, "first"))
         last = self.number(node.last, env, join(path, "last"))
         step = 1 if node.step is None else self.number(node.step, env)
@@ -1132,8 +1132,8 @@ _VALUE: Mapping[type, Callable[[_Run, Any, Env, str], Any]] = {
     syntax.String: _Run.string,
     syntax.Name: _Run.name,
     syntax.Incoming: _Run.incoming,
-    syntax.List: _Run.list,
-    syntax.Range: _Run.range,
+    syntax.List: _Run.listed,
+    syntax.Range: _Run.ranged,
     syntax.Size: _Run.size,
     syntax.Comprehension: _Run.comprehension,
     syntax.Block: _Run.block,
