@@ -806,7 +806,7 @@ class _Run:
             return any(alike(left, item) for item in items)
         left = self.value(node.left, env, path)
         if operator == "+" and isinstance(left, list) and isinstance(node.right, syntax.List):
-            right: Any = self.list(node.right, env, path, len(left))
+            right: Any = self.listed(node.right, env, path, len(left))
         else:
             right = self.value(node.right, env, path)
         if operator in ("==", "!="):
