@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from nasdsl.compiler import syntax
@@ -375,11 +376,11 @@ class _Run:
         while isinstance(space, syntax.Derived):
             changes = [*space.changes, *changes]
             space = spaces[space.base.name]
-        for item in file.items:
-            if isinstance(item, syntax.Operator):
-                self.operators[item.name.name] = item
-            elif isinstance(item, syntax.Let):
-                self.let(item, self.top)
+        for definition in file.items:
+            if isinstance(definition, syntax.Operator):
+                self.operators[definition.name.name] = definition
+            elif isinstance(definition, syntax.Let):
+                self.let(definition, self.top)
         self.top = self.top.but(scope=Scope(self.top.scope))
         given = {
             c.place.name: c.value for c in changes if isinstance(c, syntax.Pin) and isinstance(c.place, syntax.Name)
@@ -964,10 +965,10 @@ class _Run:
                 return [("", self.later(only.body, row, join(path, f"[{i}]"))) for i, row in enumerate(rows)]
             step = only.function.name if isinstance(only, syntax.Call) else ""
             value = self.value(only, env, join(path, step))
-            return [("", lambda item=item: item) for item in (value if isinstance(value, list) else [value])]
+            return [("", partial(_same, item)) for item in (value if isinstance(value, list) else [value])]
         for item in given:
             if isinstance(item, syntax.Range):
-                out += [("", lambda one=one: one) for one in self.value(item, env, path)]
+                out += [("", partial(_same, one)) for one in self.value(item, env, path)]
                 continue
             label = ""
             node_of: Any = item
@@ -1110,6 +1111,10 @@ def _bound(node: syntax.Call, names: Sequence[str], positional: bool) -> dict[st
             assert isinstance(item, syntax.Name)
             out[item.name] = item
     return out
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _terms(node: syntax.Expr) -> list[syntax.Expr]:
