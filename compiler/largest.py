@@ -13,6 +13,7 @@ from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.bounds import Bounds, Known
 from nasdsl.compiler.values.expr import Among, Apply, Value
 from nasdsl.compiler.values.function import Interval
+from nasdsl.compiler.values.plain import is_number
 
 
 def largest_values(graph: Graph) -> dict[str, Any]:
@@ -66,6 +67,9 @@ def largest_node(graph: Graph, node: Node) -> tuple[Mapping[str, Any], tuple[Sha
     least = () if operator is None else operator.least
     attrs = {name: bounds.of(value)[0 if name in least else 1] for name, value in node.attrs.items()}
     if operator is not None:
+        for param in operator.params:  # an even one that no architecture has holds no weights
+            if param.type == "odd" and is_number(attrs.get(param.name)):
+                attrs[param.name] -= 1 - attrs[param.name] % 2
         shapes = [graph.nodes[edge.source].shape for edge in node.inputs]
         attrs |= operator.covers(shapes, node.attrs, lambda value: bounds.of(value)[1])
     return attrs, inputs, _largest_shape(node.shape, bounds)

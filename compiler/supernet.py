@@ -15,6 +15,7 @@ from nasdsl.compiler import ops
 from nasdsl.compiler.architecture import Architecture, Values, some, wrong
 from nasdsl.compiler.decision import runs
 from nasdsl.compiler.diagnostics import ArgumentError
+from nasdsl.compiler.extremes import feasible, structural
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_node, largest_values
 from nasdsl.compiler.ops.operator import Index
@@ -151,7 +152,7 @@ class Supernet(nn.Module):
         self.layers = nn.ModuleDict(layers)
         self.steps: tuple[Step, ...] = ()
         self.forget()
-        self._run(largest_values(graph))
+        self._run(_first(graph))
 
     def __repr__(self) -> str:
         """`Supernet(18 decisions, 29 layers, 55,392 parameters)`; `layers` has the modules."""
@@ -377,6 +378,15 @@ class Supernet(nn.Module):
         if parameter is not None:
             network.to(device=parameter.device, dtype=parameter.dtype)
         return network.train(training)
+
+
+def _first(graph: Graph) -> Mapping[str, Any]:
+    """The largest values; where they break a requirement, and so may not even run, any architecture."""
+    values = largest_values(graph)
+    if all(expr.holds(r.condition, values) for r in structural(graph)):
+        return values
+    found = feasible(graph)
+    return values if found is None else found.indices
 
 
 def _nested(module: nn.Module, full: Setting, part: Setting, own: Setting) -> bool:

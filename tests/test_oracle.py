@@ -127,6 +127,91 @@ EQUAL = {
           classify(2)
         }
     """,
+    "a decision is made once where it is matched or chosen from": """
+        network {
+          match oneof(1, 2) { else: conv(8) }
+          conv(manyof(1, [oneof(4, 8), 12])[0])
+          classify(2)
+        }
+    """,
+    "sums of those tensors that are chosen": """
+        operator cell(k) {
+          a: conv(4)
+          b: conv(8)
+          c: conv(8, kernel: 3)
+          sum(from: manyof(1, earlier)) -> conv(in)
+          mean(from: manyof(1, earlier))
+        }
+        network { cell(1) -> classify(2) }
+    """,
+    "alternatives by their labels": """
+        network {
+          conv(8)
+          let o = oneof(a: conv(8), b: conv(16))
+          o
+          match o { a: conv(4), b: identity() }
+          conv(4 if o == a else 8)
+          classify(2)
+        }
+    """,
+    "every item of an order is covered": """
+        let l = permute([small, large, small])
+        network {
+          for w in permute([small, large]) { match w { small: conv(4), large: conv(8) } }
+          match l[0] { small: conv(4), large: conv(8) }
+          classify(2)
+        }
+    """,
+    "a skip of a vector has no stride": "network { global_pool() -> skip(3, stride: 2) -> linear(4) }",
+    "the first alternative is none": """
+        operator f() {
+          a: oneof(none, conv(4))
+          b: conv(4)
+          sum(from: unused)
+        }
+        network { conv(4) -> f() -> classify(2) }
+    """,
+    "a searched list may hold a value": """
+        operator f() {
+          let w = oneof(4, 8)
+          conv(w)
+        }
+        network { repeat oneof(1..3) { f() }, classify(2) }
+        require 4 in f.w and 8 in last(f.w, 1)
+    """,
+    "decisions inside conditions go by the nearest let": """
+        let b = not oneof(true, false)
+        let c = oneof(1, 2) == 1 and 2 in [oneof(2, 3)]
+        let w = 4 if oneof(true, false) else match oneof(1, 2) { 1: 8, 2: [12, 16][oneof(0, 1)] }
+        network {
+          conv(8 if b implies c else 4) -> conv(w)
+          classify(2)
+        }
+    """,
+    "a part without a value that nothing asks for": """
+        let k = oneof(0, 2)
+        network {
+          conv(8 / k if k > 0 else 4)
+          classify(2)
+        }
+        require k == 0 or 8 / k > 3
+    """,
+    "an even kernel that no architecture has": """
+        let k = oneof(1, 2, 3, 4)
+        network {
+          conv(8, kernel: k)
+          classify(2)
+        }
+        require k != 2 and k != 4
+    """,
+    "words that hang on others are covered": """
+        let c = oneof(a, b)
+        let d = match c { a: oneof(c1, c2), b: c3 }
+        network {
+          match d { c1: conv(4), c2: conv(8), c3: conv(12) }
+          classify(2)
+        }
+    """,
 }
 REFUSED = {
     "an item that was not chosen": "let l = manyof(1, [4, 8])\n network { conv(l[1]) -> classify(2) }",
@@ -140,6 +225,22 @@ REFUSED = {
           classify(2)
         }
         require block.w[1] == 8
+    """,
+    "the mean of different widths": """
+        operator cell() {
+          a: conv(4)
+          b: conv(8)
+          mean(from: manyof(2, [a, b, a]))
+        }
+        network { cell() -> classify(2) }
+    """,
+    "words that hang on others are not covered": """
+        let c = oneof(a, b)
+        let d = match c { a: oneof(c1, c2), b: c3 }
+        network {
+          match d { c1: conv(4), c2: conv(8) }
+          classify(2)
+        }
     """,
     "the most of nothing": """
         operator block() {

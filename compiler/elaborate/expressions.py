@@ -152,8 +152,8 @@ def integer(node: syntax.Expr, frame: Frame, what: str, least: int = 0) -> int:
     return value
 
 
-def condition(node: syntax.Expr, frame: Frame) -> Any:
-    value = evaluate(node, frame)
+def condition(node: syntax.Expr, frame: Frame, path: str = "") -> Any:
+    value = evaluate(node, frame, path)
     if isinstance(value, Symbol):
         raise error("unknown-name", f"no value named `{value.word}`", node.span, help=near(value.word, frame.scope))
     return of_kind(value, "truth", node.span, frame, "not-a-condition")
@@ -334,7 +334,10 @@ def _comprehension(node: syntax.Comprehension, frame: Frame, path: str) -> tuple
 
 def items_of(node: syntax.Expr, frame: Frame, path: str = "") -> tuple[Any, ...]:
     """The items of an expression that has to be a list (or a record: its keys)."""
-    value = evaluate(node, frame, path)
+    return as_items(evaluate(node, frame, path), node, frame)
+
+
+def as_items(value: Any, node: syntax.Expr, frame: Frame) -> tuple[Any, ...]:
     if isinstance(value, tuple):
         return value
     if isinstance(value, v.Record):
@@ -382,7 +385,7 @@ def _block(node: syntax.Block, frame: Frame, path: str) -> Any:
 
 def _unary(node: syntax.Unary, frame: Frame, path: str) -> Any:
     if node.operator == "not":
-        return expr.negate(condition(node.operand, frame))
+        return expr.negate(condition(node.operand, frame, path))
     return expr.multiply(-1, number(node.operand, frame, path))
 
 
@@ -392,9 +395,9 @@ _MIRRORED: Mapping[str, str] = {">": "lt", ">=": "le"}
 
 def _binary(node: syntax.Binary, frame: Frame, path: str) -> Any:
     if node.operator in ("and", "or", "implies"):
-        return _logic(node, frame)
+        return _logic(node, frame, path)
     if node.operator == "in":
-        return _membership(node, frame)
+        return _membership(node, frame, path)
     left = evaluate(node.left, frame, path)
     if node.operator == "+" and isinstance(left, tuple) and isinstance(node.right, syntax.List):
         right = _list(node.right, frame, path, left)
@@ -436,35 +439,33 @@ def _joined(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
     return v.Guarded(parts[0] + parts[1])
 
 
-def _logic(node: syntax.Binary, frame: Frame) -> Any:
+def _logic(node: syntax.Binary, frame: Frame, path: str) -> Any:
     """The right side counts where the left one leaves the outcome open, and is proven to have a value there."""
-    left = condition(node.left, frame)
+    left = condition(node.left, frame, path)
     decided = node.operator == "or"  # by a left side of this truth value
     if left is decided or (node.operator == "implies" and left is False):
         return node.operator != "and"
-    right = condition(node.right, frame.granted(expr.negate(left) if decided else left))
+    right = condition(node.right, frame.granted(expr.negate(left) if decided else left), path)
     if node.operator == "implies":
         return expr.either(expr.negate(left), right)
     return expr.either(left, right) if decided else expr.both(left, right)
 
 
-def _membership(node: syntax.Binary, frame: Frame) -> Any:
-    left = evaluate(node.left, frame)
+def _membership(node: syntax.Binary, frame: Frame, path: str) -> Any:
+    left = evaluate(node.left, frame, path)
     if expr.measures_of(left) and isinstance(node.right, syntax.Range) and node.right.step is None:  # too long a list
         first, last = number(node.right.first, frame), number(node.right.last, frame)
         return expr.both(expr.at_most(first, left), expr.at_most(left, last))
-    if isinstance(node.right, syntax.Name | syntax.Range):
-        listed = evaluate(node.right, frame)
-        if isinstance(listed, v.Guarded):
-            return expr.either(*[expr.both(there, _equality(left, item, node, frame)) for item, there in listed.items])
-    right = items_of(node.right, frame)
-    return expr.either(*[_equality(left, item, node, frame) for item in right])
+    listed = evaluate(node.right, frame, path)
+    if isinstance(listed, v.Guarded):
+        return expr.either(*[expr.both(there, _equality(left, item, node, frame)) for item, there in listed.items])
+    return expr.either(*[_equality(left, item, node, frame) for item in as_items(listed, node.right, frame)])
 
 
 def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
     for one, other in ((left, right), (right, left)):
         if isinstance(one, Symbol) and isinstance(other, v.Alternatives):
-            words = [_word(case) for case in other.cases]
+            words = [word for case in other.cases for word in _words(case)]
             if one.word not in words:
                 raise error(
                     "unknown-option",
@@ -472,9 +473,7 @@ def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
                     one.span or node.span,
                     help=_options(one.word, words),
                 )
-            return expr.either(
-                *[case.condition for case, word in zip(other.cases, words, strict=True) if word == one.word]
-            )
+            return expr.either(*[case.condition for case in other.cases if one.word in _words(case)])
         if isinstance(one, Symbol) and isinstance(other, v.Invocation):
             return one.word == other.name
         possible = expr.options(other) if isinstance(one, Symbol) and isinstance(other, Expr) else None
@@ -513,8 +512,11 @@ def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
     return expr.equal(left, right)
 
 
-def _word(case: v.Alternative) -> str:
-    return case.value.name if isinstance(case.value, v.Invocation) else case.label
+def _words(case: v.Alternative) -> tuple[str, ...]:
+    """What an alternative goes by: the label that the text gives it, its operator's name."""
+    if not isinstance(case.value, v.Invocation):
+        return (case.label,)
+    return tuple(dict.fromkeys((case.label, case.value.name) if case.labelled else (case.value.name,)))
 
 
 def _options(word: str, words: list[str]) -> str:
@@ -522,7 +524,7 @@ def _options(word: str, words: list[str]) -> str:
 
 
 def _if(node: syntax.If, frame: Frame, path: str) -> Any:
-    test = condition(node.condition, frame)
+    test = condition(node.condition, frame, path)
     if not isinstance(test, Expr):
         return evaluate(node.then if test else node.otherwise, frame, path)
     then = evaluate(node.then, frame.when(test), path)
@@ -558,11 +560,11 @@ def chosen(cases: list[tuple[Any, str, Any]], span: Span, path: str) -> Any:
     return result
 
 
-def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax.Expr]]:
-    """The alternatives of a `match` that can happen: condition, label, expression. Checks that the keys cover all,
-    none twice.
+def match_cases(node: syntax.Match, frame: Frame, path: str = "") -> tuple[Any, list[tuple[Any, str, syntax.Expr]]]:
+    """What a `match` is of, and its alternatives that can happen: condition, label, expression. Checks that the keys
+    cover all, none twice.
     """
-    head = evaluate(node.head, frame)
+    head = evaluate(node.head, frame, path)
     open_conditions: list[Any] = []
     out: list[tuple[Any, str, syntax.Expr]] = []
     seen: dict[Any, Span] = {}
@@ -606,17 +608,21 @@ def match_cases(node: syntax.Match, frame: Frame) -> list[tuple[Any, str, syntax
         open_conditions.append(holds)
         label = v.show(key) if isinstance(key, Symbol | bool) else f"[{v.show(key)}]"
         out.append((holds, label, item.value))
+    listed = known is not None and all(_is_among(value, list(seen)) for value in known)
     covered = expr.either(*open_conditions)
-    if covered is not True:
+    if not listed and covered is not True:
         missing = [v.show(k) for k in known or () if k not in seen]
-        raise error(
+        uncovered = Diagnostic(
             "not-covered",
             "the alternatives do not cover every case",
             node.head.span,
             f"`{'`, `'.join(missing)}` missing" if missing else "",
             help="add the missing alternatives, or `else: ...`",
         )
-    return [case for case in out if case[0] is not False]
+        if known is not None or not isinstance(covered, Expr):
+            raise CompileError([uncovered])
+        frame.builder.prove(covered, frame, uncovered)
+    return head, [case for case in out if case[0] is not False]
 
 
 def _is_among(key: Any, known: list[Any]) -> bool:
@@ -631,7 +637,7 @@ def _match_values(head: Any, node: syntax.Match, frame: Frame) -> list[Any] | No
     if isinstance(head, bool | expr.Among):
         return [False, True]
     if isinstance(head, v.Alternatives):
-        return [Symbol(_word(case)) for case in head.cases]
+        return [Symbol(word) for case in head.cases for word in _words(case)]
     if isinstance(head, Symbol):
         found = frame.scope.find(node.head.name) if isinstance(node.head, syntax.Name) else None
         if found is None:
@@ -650,7 +656,7 @@ def _match_values(head: Any, node: syntax.Match, frame: Frame) -> list[Any] | No
 def _match_condition(head: Any, key: Any, node: syntax.Match) -> Any:
     if isinstance(head, v.Alternatives):
         return expr.either(
-            *[case.condition for case in head.cases if isinstance(key, Symbol) and _word(case) == key.word]
+            *[case.condition for case in head.cases if isinstance(key, Symbol) and key.word in _words(case)]
         )
     if isinstance(head, v.Invocation):
         return isinstance(key, Symbol) and key.word == head.name
@@ -660,7 +666,7 @@ def _match_condition(head: Any, key: Any, node: syntax.Match) -> Any:
 
 
 def _match(node: syntax.Match, frame: Frame, path: str) -> Any:
-    cases = match_cases(node, frame)
+    _, cases = match_cases(node, frame, path)
     if len(cases) == 1:
         return evaluate(cases[0][2], frame, path)
     values = each([partial(evaluate, body, frame.when(test), join(path, label)) for test, label, body in cases])
@@ -707,7 +713,7 @@ def _field(node: syntax.Field, frame: Frame, path: str) -> Any:
 
 def _index(node: syntax.Index, frame: Frame, path: str) -> Any:
     base = evaluate(node.base, frame, path)
-    key = evaluate(node.index, frame)
+    key = evaluate(node.index, frame, path)
     if isinstance(base, v.Guarded):
         if any(there is not True for _, there in base.items):
             return _placed(base, key, node, frame)

@@ -30,6 +30,7 @@ from nasdsl.compiler.elaborate.steps import (
     run_body,
     run_let,
     run_step,
+    same_shape,
     select,
     step_names,
     where_there,
@@ -381,8 +382,9 @@ def _mean(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) 
         return None
     if any(tensor.lost for tensor, _ in tensors):
         return v.LOST
-    alike("averaged", [(tensor, when, tensor.span or span) for tensor, when in tensors], frame)
-    return merge("mean", {}, tensors, tensors[0][0].shape, frame, name, span)
+    terms = [(tensor, when, tensor.span or span) for tensor, when in tensors]
+    alike("averaged", terms, frame)
+    return merge("mean", {}, tensors, same_shape("averaged", terms, frame, resized=True), frame, name, span)
 
 
 def _guarded(value: Any, span: Span) -> list[tuple[Tensor, Value]]:

@@ -10,7 +10,16 @@ from nasdsl.compiler import syntax
 from nasdsl.compiler.decision import Units
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.expressions import applied, as_number, chosen, evaluate, integer, items_of, of_kind
+from nasdsl.compiler.elaborate.expressions import (
+    applied,
+    as_items,
+    as_number,
+    chosen,
+    evaluate,
+    integer,
+    items_of,
+    of_kind,
+)
 from nasdsl.compiler.elaborate.frame import Frame, Made, join
 from nasdsl.compiler.elaborate.places import folded, taken
 from nasdsl.compiler.values import expr
@@ -126,7 +135,7 @@ def _oneof(node: syntax.Call, frame: Frame, path: str) -> Any:
             if not v.is_operator(value):
                 raise error("mixed-options", f"some options are operators, and this is {v.describe(value)}", place.span)
         cases = tuple(
-            v.Alternative(Among(decision.path, n, frozenset((i,))), label, value)
+            v.Alternative(Among(decision.path, n, frozenset((i,))), label, value, labelled=items[i][0] != "")
             for i, (label, value) in enumerate(zip(labels, values, strict=True))
         )
         return v.Alternatives(cases, node.span, path)
@@ -301,7 +310,7 @@ def _manyof(node: syntax.Call, frame: Frame, path: str) -> v.Guarded:
             )
         items: tuple[Any, ...] = tuple(item for item, _ in value.items)
     else:
-        items = items_of(list_node, frame, path)
+        items = as_items(value, list_node, frame)
     if k > len(items):
         raise error("too-many", f"{k} different items cannot be chosen from {len(items)}", node.span)
     if k == len(items):

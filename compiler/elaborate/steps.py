@@ -246,14 +246,10 @@ def run_step(node: syntax.Expr, flow: Flow, frame: Frame) -> Flow:
 
 
 def _run_match(node: syntax.Match, flow: Flow, frame: Frame) -> Flow:
-    cases = match_cases(node, frame)
+    head, cases = match_cases(node, frame)
     if len(cases) == 1 and cases[0][0] is True:
         label, body = cases[0][1], cases[0][2]
-        return (
-            run_labelled(label, body, flow, frame)
-            if isinstance(evaluate(node.head, frame), Expr)
-            else run_step(body, flow, frame)
-        )
+        return run_labelled(label, body, flow, frame) if isinstance(head, Expr) else run_step(body, flow, frame)
     flows = each(
         [partial(run_labelled, label, body, _given(flow, test), frame.when(test)) for test, label, body in cases]
     )
@@ -630,15 +626,36 @@ def add_up(terms: list[Term], frame: Frame, name: str, span: Span) -> Flow:
     if not tensors:
         return None
     alike("added", tensors, frame)
-    first, _, first_place = tensors[0]
-    for tensor, when, place in tensors[1:]:
-        inner = frame.when(expr.both(when, tensor.present))
-        message = "these cannot be added: their widths differ"
-        check_equal(tensor.shape.channels, first.shape.channels, "width-mismatch", message, inner, place, first_place)
-        if tensor.shape.height is not None:
-            message = "these cannot be added: their scales differ"
-            check_equal(tensor.shape.scale, first.shape.scale, "scale-mismatch", message, inner, place, first_place)
-    return merge("sum", {}, [(tensor, when) for tensor, when, _ in tensors], first.shape, frame, name, span)
+    shape = same_shape("added", tensors, frame)
+    return merge("sum", {}, [(tensor, when) for tensor, when, _ in tensors], shape, frame, name, span)
+
+
+def same_shape(
+    joined: str, tensors: Sequence[tuple[Tensor, Value, Span]], frame: Frame, resized: bool = False
+) -> Shape:
+    """The width and scale, which have to agree, of those tensors that are there and are to be `joined`. Where they are
+    `resized` it is the scale of the first one that is there.
+    """
+    (first, first_when, first_place), *others = tensors
+    before, conditions = first.shape, [expr.both(first_when, first.present)]
+    for tensor, when, place in others:
+        shape, there = tensor.shape, expr.both(when, tensor.present)
+        alike = expr.both(expr.equal(shape.channels, before.channels), expr.equal(shape.scale, before.scale))
+        if not expr.follows(alike, there):
+            some = expr.either(*conditions)
+            inner = frame.when(expr.both(there, some))
+            message = f"these cannot be {joined}: their widths differ"
+            check_equal(shape.channels, before.channels, "width-mismatch", message, inner, place, first_place)
+            if shape.height is not None and not resized:
+                message = f"these cannot be {joined}: their scales differ"
+                check_equal(shape.scale, before.scale, "scale-mismatch", message, inner, place, first_place)
+            channels, scale = (
+                expr.choose(some, earlier, own)
+                for own, earlier in ((shape.channels, before.channels), (shape.scale, before.scale))
+            )
+            before = replace(before, channels=channels, scale=scale)
+        conditions.append(there)
+    return before
 
 
 def kind_of(tensor: Tensor) -> str:

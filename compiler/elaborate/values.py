@@ -197,6 +197,7 @@ class Alternative:
     condition: Value
     label: str
     value: Any
+    labelled: bool = False  # whether the text gives the label
 
 
 @dataclass(eq=False)

@@ -232,7 +232,11 @@ def _skip_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, S
 
 
 def _unchanged(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Value:
-    return both(equal(attrs["stride"], 1), equal(inputs[0].channels, output.channels))
+    return both(_keeps_size(inputs[0], attrs), equal(inputs[0].channels, output.channels))
+
+
+def _keeps_size(x: Shape, attrs: Attrs) -> Value:
+    return x.height is None or equal(attrs["stride"], 1)
 
 
 def _skip_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
@@ -245,14 +249,14 @@ def _skip_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Valu
     c, d = inputs[0].channels, attrs["out"]
     if is_plain(c, d, attrs["stride"]):
         return {}
-    unchanged = both(equal(attrs["stride"], 1), equal(c, d))
+    unchanged = both(_keeps_size(inputs[0], attrs), equal(c, d))
     return {"columns": greatest(choose(unchanged, 0, floor_divide(c, gcd(c, d))))}
 
 
 def _columns(x: Shape, attrs: Attrs) -> int:
     """Of the filters of a skip; 0 where it passes its input on. Several settings together may need more than each."""
     c, d = x.channels, attrs["out"]
-    needed: int = attrs.get("columns", 0 if attrs["stride"] == 1 and c == d else c // math.gcd(c, d))
+    needed: int = attrs.get("columns", 0 if _keeps_size(x, attrs) and c == d else c // math.gcd(c, d))
     return c // _groups(c, d, needed) if needed else 0
 
 

@@ -892,10 +892,25 @@ def _substituted(value: Apply, replace: Callable[[Expr], Value | None], known: O
         condition = substitute(value.args[0], replace, known)
         if not isinstance(condition, Expr):
             return substitute(value.args[1] if condition else value.args[2], replace, known)
+    if value.function in ("and", "or"):
+        return _junction_of(value, replace, known)
     args = tuple([substitute(arg, replace, known) for arg in value.args])
     if all(new is old for new, old in zip(args, value.args, strict=True)):
         return value  # itself, so that what is shared stays shared
     return rebuild(value.function, args)
+
+
+def _junction_of(value: Apply, replace: Callable[[Expr], Value | None], known: Outcomes) -> Value:
+    """An `and` or `or` of what its parts become. A part without a value is one that the others decide without."""
+    parts: list[Value] = []
+    for arg in value.args:
+        try:
+            parts.append(substitute(arg, replace, known))
+        except FAULTS:
+            continue
+    if len(parts) == len(value.args) and all(new is old for new, old in zip(parts, value.args, strict=True)):
+        return value
+    return rebuild(value.function, tuple(parts))
 
 
 def rebuild(function: str, args: tuple[Value, ...]) -> Value:

@@ -33,7 +33,7 @@ class _Names:
         self.operators: list[str] = list(outer.operators) if outer else []
         self.params: dict[str, list[str]] = dict(outer.params) if outer else {}
         self.chosen: dict[str, list[str]] = dict(outer.chosen) if outer else {}  # operators, by their alternatives
-        self.flow = outer.flow if outer else False  # whether `in` means something
+        self.flow: bool = outer.flow if outer else False  # whether `in` means something
 
 
 class _Program:
@@ -614,19 +614,20 @@ class _Program:
             return self.one((f"({a}) and ({b})", f"({a}) or ({b})", f"({a}) implies ({b})", f"not ({a})"))
         fields = [field for field in self.fields if field[0] in self.called_ones]
         if outside and fields and self.chance(0.6):
-            owner, name, kind = self.rng.choice(fields)
+            owner, name, of = self.rng.choice(fields)
             listed = f"{owner}.{name}"
             compare = self.one(("<=", ">=", "==", "<"))
-            if kind == "number":
+            if of == "number":
                 return self.one(
                     (
                         f"sum({listed}) {compare} {self.rng.choice((8, 12, 16, 2, 3))}",
                         f"length({listed}) {compare} {self.rng.choice((1, 2))}",
                         f"8 in {listed}",
-                        f"max({listed}) {compare} 8" if self.chance(0.2) else f"sum({listed}) {compare} 20",
+                        f"max({listed}) {compare} 8" if self.chance(0.3) else f"sum({listed}) {compare} 20",
+                        f"{listed}[{self.one(('0', '-1'))}] {compare} 8" if self.chance(0.3) else f"4 in {listed}",
                     )
                 )
-            if kind == "truth":
+            if of == "truth":
                 return f"count({listed}) {compare} {self.rng.choice((0, 1))}"
             return f"length({listed}) {compare} 2"
         kind = self.rng.randrange(7)

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from nasdsl.compiler import syntax
@@ -241,7 +242,7 @@ def alike(left: Any, right: Any) -> bool:
     """
     for one, other in ((left, right), (right, left)):
         if isinstance(one, Word) and isinstance(other, Use):
-            return one.text == (other.label or other.name)
+            return one.text in (other.label, other.name)
         if isinstance(one, Word) and isinstance(other, Operator):
             return one.text == other.label
     if kind_of(left) != kind_of(right):
@@ -375,11 +376,11 @@ class _Run:
         while isinstance(space, syntax.Derived):
             changes = [*space.changes, *changes]
             space = spaces[space.base.name]
-        for item in file.items:
-            if isinstance(item, syntax.Operator):
-                self.operators[item.name.name] = item
-            elif isinstance(item, syntax.Let):
-                self.let(item, self.top)
+        for definition in file.items:
+            if isinstance(definition, syntax.Operator):
+                self.operators[definition.name.name] = definition
+            elif isinstance(definition, syntax.Let):
+                self.let(definition, self.top)
         self.top = self.top.but(scope=Scope(self.top.scope))
         given = {
             c.place.name: c.value for c in changes if isinstance(c, syntax.Pin) and isinstance(c.place, syntax.Name)
@@ -665,7 +666,9 @@ class _Run:
         for other in others:
             if (other.height is None) != (first.height is None):
                 raise Wrong("a map and a vector are merged")
-            if how != "concat" and (other.channels, other.scale) != (first.channels, first.scale):
+            if how != "concat" and other.channels != first.channels:
+                raise Wrong(f"{first.channels} and {other.channels} channels are merged")
+            if how == "sum" and other.scale != first.scale:
                 raise Wrong(f"{first.channels} at {first.scale} and {other.channels} at {other.scale} are merged")
         if not others:
             return first
@@ -686,8 +689,8 @@ class _Run:
             raise Wrong(f"{shown(value)} in the place of a number")
         return value
 
-    def condition(self, node: Any, env: Env) -> bool:
-        value = self.value(node, env)
+    def condition(self, node: Any, env: Env, path: str = "") -> bool:
+        value = self.value(node, env, path)
         if not isinstance(value, bool):
             raise Wrong(f"{shown(value)} in the place of a condition")
         return value
@@ -737,14 +740,14 @@ class _Run:
             raise Wrong("nothing comes in")
         return env.incoming
 
-    def list(self, node: syntax.List, env: Env, path: str, before: int = 0) -> list[Any]:
+    def listed(self, node: syntax.List, env: Env, path: str, before: int = 0) -> list[Any]:
         out: list[Any] = []
         for i, item in enumerate(node.items, before):
             value = self.value(item, env, join(path, f"[{i}]"))
             out.extend(value if isinstance(item, syntax.Range) else [value])
         return out
 
-    def range(self, node: syntax.Range, env: Env, path: str) -> list[Any]:
+    def ranged(self, node: syntax.Range, env: Env, path: str) -> list[Any]:
         first = self.number(node.first, env, join(path, "first"))
         last = self.number(node.last, env, join(path, "last"))
         step = 1 if node.step is None else self.number(node.step, env)
@@ -786,25 +789,25 @@ class _Run:
         return out
 
     def unary(self, node: syntax.Unary, env: Env, path: str) -> Any:
-        return (
-            not self.condition(node.operand, env) if node.operator == "not" else -self.number(node.operand, env, path)
-        )
+        if node.operator == "not":
+            return not self.condition(node.operand, env, path)
+        return -self.number(node.operand, env, path)
 
     def binary(self, node: syntax.Binary, env: Env, path: str) -> Any:
         operator = node.operator
         if operator in ("and", "or", "implies"):
-            return self.logic(node, env)
+            return self.logic(node, env, path)
         if operator == "in":
-            left = self.value(node.left, env)
+            left = self.value(node.left, env, path)
             if isinstance(node.right, syntax.Range) and any(
                 isinstance(n, syntax.Name) and n.name in TOTALS for n in _walk(node.left)
             ):
                 return self.number(node.right.first, env) <= left <= self.number(node.right.last, env)
-            items = self.items(node.right, env)
+            items = self.items(node.right, env, path)
             return any(alike(left, item) for item in items)
         left = self.value(node.left, env, path)
         if operator == "+" and isinstance(left, list) and isinstance(node.right, syntax.List):
-            right: Any = self.list(node.right, env, path, len(left))
+            right: Any = self.listed(node.right, env, path, len(left))
         else:
             right = self.value(node.right, env, path)
         if operator in ("==", "!="):
@@ -818,25 +821,25 @@ class _Run:
             raise Wrong(f"{shown(a)} {operator} {shown(b)}")
         return _calculated(operator, a, b)
 
-    def logic(self, node: syntax.Binary, env: Env) -> bool:
+    def logic(self, node: syntax.Binary, env: Env, path: str) -> bool:
         """Both sides decide; where the left one tells, the right one need not have a value."""
-        left = self.condition(node.left, env)
+        left = self.condition(node.left, env, path)
         told = left if node.operator == "or" else not left
         if not told:
-            return self.condition(node.right, env)
+            return self.condition(node.right, env, path)
         if not is_fixed(node.left, env.scope):
             try:
-                self.condition(node.right, env)
+                self.condition(node.right, env, path)
             except (Wrong, Hurt):
                 pass
         return node.operator != "and"
 
     def conditional(self, node: syntax.If, env: Env, path: str) -> Any:
-        return self.value(node.then if self.condition(node.condition, env) else node.otherwise, env, path)
+        return self.value(node.then if self.condition(node.condition, env, path) else node.otherwise, env, path)
 
-    def case(self, node: syntax.Match, env: Env) -> tuple[str, syntax.Expr]:
+    def case(self, node: syntax.Match, env: Env, path: str = "") -> tuple[str, syntax.Expr]:
         """The alternative that is taken: its label and what it says."""
-        head = self.value(node.head, env)
+        head = self.value(node.head, env, path)
         for item in node.cases.items:
             assert isinstance(item, syntax.Named)
             if isinstance(item.key, syntax.Else):
@@ -854,7 +857,7 @@ class _Run:
         return self.value(node, env)
 
     def match(self, node: syntax.Match, env: Env, path: str) -> Any:
-        label, taken = self.case(node, env)
+        label, taken = self.case(node, env, path)
         alone = len(node.cases.items) == 1 or is_fixed(node.head, env.scope)
         return self.value(taken, env, path if alone else join(path, label))
 
@@ -868,7 +871,7 @@ class _Run:
 
     def index(self, node: syntax.Index, env: Env, path: str) -> Any:
         base = self.value(node.base, env, path)
-        key = self.value(node.index, env)
+        key = self.value(node.index, env, path)
         if isinstance(base, dict) and key in base:
             return base[key]
         if isinstance(base, list) and is_whole(key) and -len(base) <= key < len(base):
@@ -962,10 +965,10 @@ class _Run:
                 return [("", self.later(only.body, row, join(path, f"[{i}]"))) for i, row in enumerate(rows)]
             step = only.function.name if isinstance(only, syntax.Call) else ""
             value = self.value(only, env, join(path, step))
-            return [("", lambda item=item: item) for item in (value if isinstance(value, list) else [value])]
+            return [("", partial(_same, item)) for item in (value if isinstance(value, list) else [value])]
         for item in given:
             if isinstance(item, syntax.Range):
-                out += [("", lambda one=one: one) for one in self.value(item, env, path)]
+                out += [("", partial(_same, one)) for one in self.value(item, env, path)]
                 continue
             label = ""
             node_of: Any = item
@@ -1110,6 +1113,10 @@ def _bound(node: syntax.Call, names: Sequence[str], positional: bool) -> dict[st
     return out
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
 def _terms(node: syntax.Expr) -> list[syntax.Expr]:
     if isinstance(node, syntax.Binary) and node.operator == "+":
         return [*_terms(node.left), *_terms(node.right)]
@@ -1130,8 +1137,8 @@ _VALUE: Mapping[type, Callable[[_Run, Any, Env, str], Any]] = {
     syntax.String: _Run.string,
     syntax.Name: _Run.name,
     syntax.Incoming: _Run.incoming,
-    syntax.List: _Run.list,
-    syntax.Range: _Run.range,
+    syntax.List: _Run.listed,
+    syntax.Range: _Run.ranged,
     syntax.Size: _Run.size,
     syntax.Comprehension: _Run.comprehension,
     syntax.Block: _Run.block,

@@ -182,7 +182,7 @@ def _convolved(x: Map, out: int, groups: int, values: Mapping[str, Any]) -> tupl
 def _skip(x: Map, values: Mapping[str, Any]) -> tuple[Map, int, int]:
     out = values["out"]
     y = _strided(x, out, values["stride"])
-    if values["stride"] == 1 and x.channels == out:
+    if x.channels == out and (values["stride"] == 1 or x.height is None):
         return y, 0, 0
     if x.height is None:
         raise Wrong("a skip of a vector to another width")

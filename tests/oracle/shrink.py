@@ -26,7 +26,7 @@ def shrunk(text: str, differs: Callable[[str], bool]) -> str:
             try:
                 other = unparse(tree)
                 parse(Source(other))
-            except CompileError:
+            except (CompileError, ValueError, IndexError, AssertionError):  # the tree is none that is ever read
                 continue
             if other in tried or len(other) >= len(text):
                 continue
