@@ -47,7 +47,7 @@ class Slow:
 
     def evaluate(self, architecture: Any, seed: int) -> dict[str, float]:
         time.sleep(self.seconds)
-        return {"worth": worth(architecture.to_json(self.space.graph))}
+        return {"worth": worth(architecture.to_json())}
 
 
 class Logged(Database):
