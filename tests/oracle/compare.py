@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -152,9 +153,9 @@ class _Comparison:
             return path[: suffix.start()], int(suffix[1]), span.start
         return path, 0, span.start
 
-    def key(self, architecture: Mapping[str, Any]) -> Key:
+    def key(self, architecture: Architecture) -> Key:
         found: dict[tuple[str, int], list[tuple[int, Any]]] = {}
-        for path, value in architecture.items():
+        for path, value in architecture.indices.items():
             name, number, place = self.names[path]
             found.setdefault((name, place), []).append((number, value))
         return frozenset(
@@ -218,7 +219,7 @@ class _Comparison:
         for architecture in self.some(2):
             if Architecture.of(self.graph, dict(architecture)) != architecture:
                 raise Differs("architecture", f"{architecture}")
-            again = Architecture.from_json(self.graph, architecture.to_json(self.graph))
+            again = Architecture.of(self.graph, json.loads(json.dumps(architecture.to_json())))
             if again != architecture:
                 raise Differs("json", f"{architecture} and {again}")
 
@@ -243,7 +244,7 @@ class _Comparison:
                 other = (extremes.greatest if greatest else extremes.least)(self.graph, value)
                 one = population.extreme(name, greatest)
                 for cost, architecture in ((other[0], other[1]), (one.cost, one.architecture)):
-                    has = cost_of(self.graph, architecture)[name]
+                    has = cost_of(self.graph, architecture.indices)[name]
                     if cost != best or has != best or self.key(architecture) not in self.by_key:
                         raise Differs("extremes", f"{name}: {cost}, it has {has}, and it is {best}")
             spread = population.spread(name)
@@ -267,7 +268,7 @@ class _Comparison:
 
     def layers(self, architecture: Architecture) -> None:
         """The layers of one architecture."""
-        pinned = pin(self.graph, architecture)
+        pinned = pin(self.graph, architecture.indices)
         member = self.by_key[self.key(architecture)]
         if pinned.decisions:
             raise Differs("pin", f"{architecture} leaves {list(pinned.decisions)}")
@@ -289,7 +290,7 @@ class _Comparison:
         pins = []
         for path in self.rng.sample(list(architecture), min(len(architecture), self.rng.choice((1, 1, 2)))):
             place, paths = self.place(path)
-            text, values = self.pin_value(path, architecture[path])
+            text, values = self.pin_value(path, architecture.indices[path])
             if all(value in self.described(path, other) for other in paths for value in values):
                 pins.append(self.written(place, text))
                 kept.update(dict.fromkeys(paths, values))
@@ -312,8 +313,8 @@ class _Comparison:
             raise Differs("pins", f"{pins}: {len(found)}, and there are {len(wanted)}")
         self.done["pins"] += 1
 
-    def words(self, graph: Graph, architecture: Mapping[str, Any]) -> dict[str, str]:
-        return {path: graph.decisions[path].describe(value) for path, value in architecture.items()}
+    def words(self, graph: Graph, architecture: Architecture) -> dict[str, str]:
+        return {path: graph.decisions[path].describe(value) for path, value in architecture.indices.items()}
 
     def described(self, path: str, other: str) -> list[str]:
         """The values of another decision that stands at the same place in the text; none where it is another kind."""
@@ -390,7 +391,7 @@ class _Comparison:
             parameters = sum(p.numel() for p in alone.parameters())
             if parameters != member.params:
                 raise Differs("weights", f"{architecture}: {parameters}, and it is {member.params}")
-            pinned = pin(self.graph, architecture)
+            pinned = pin(self.graph, architecture.indices)
             image = image_for(pinned, 2)
             with torch.no_grad():
                 one, other = supernet(image), alone(image)
