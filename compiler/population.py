@@ -276,7 +276,8 @@ class Population:
         if name not in self._eliminated:
             try:
                 with bounded(self.patience // 20):
-                    self._eliminated[name] = dict(enumerate(eliminated(self.graph, name)))
+                    low, high = eliminated(self.graph, name)
+                self._eliminated[name] = {False: low, True: high}
             except TooWide:
                 self._eliminated[name] = {}
         return self._eliminated[name]
