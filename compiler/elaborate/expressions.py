@@ -114,7 +114,11 @@ def applied(name: str, arguments: Sequence[tuple[Any, Span]], span: Span, frame:
     exists = expr.defined(name, tuple(given))
     if exists is False:
         raise CompileError([missing])
-    frame.builder.prove(exists, frame, missing)
+    if expr.measures_of(exists):  # costs are known when all is built
+        message = f"whether this always has a value is not proven: {function.outside}"
+        frame.builder.report([replace(missing, code="unproven", message=message, severity="warning")])
+    else:
+        frame.builder.prove(exists, frame, missing)
     try:
         result = expr.rebuild(name, tuple(given))
     except OverflowError:

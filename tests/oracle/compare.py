@@ -325,8 +325,8 @@ class _Comparison:
 
     def place(self, path: str) -> tuple[str, list[str]]:
         """How a pin may name a decision, and which ones it then names."""
-        short = re.sub(r"\[\d+\]", "", path)
-        alike = [other for other in self.graph.decisions if re.sub(r"\[\d+\]", "", other) == short]
+        short = re.sub(r"\[[^\]]*\]", "", path)
+        alike = [other for other in self.graph.decisions if re.sub(r"\[[^\]]*\]", "", other) == short]
         if short != path and short not in self.graph.decisions and self.rng.random() < 0.4 and "[" not in short:
             if short.startswith(".") or not short:
                 return path, [path]

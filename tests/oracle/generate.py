@@ -227,6 +227,8 @@ class _Program:
             (1, lambda n, d: " -> ".join(self.step(n, d - 1) for _ in range(2))),
             (1, lambda n, d: "{\n" + "\n".join(self.body(_Names(n), d - 1)) + "\n}"),
         ]
+        if depth > 1:
+            kinds.append((2, self.branched))
         if self.operators:
             kinds.append((6, self.called))
         if names.operators:
@@ -369,6 +371,25 @@ class _Program:
         if kind == 4:
             return f"conv({width}) + {{ {self.step(_Names(names), 0)} -> conv({width}) }} + conv({width})"
         return f"conv({width}, kernel: 3) + conv({width})"
+
+    def branched(self, names: _Names, depth: int) -> str:
+        """Labelled tensors as branches, a body for each, and together again."""
+        inner = _Names(names)
+        fine, coarse = self.fresh("s"), self.fresh("s")
+        lines = [f"{fine}: conv({self.width(inner, 1)})", f"{coarse}: conv({self.width(inner, 1)}, stride: 2)"]
+        lines.append(f"branches({fine}, {coarse})")
+        body = _Names(inner)
+        body.flow = True
+        body.numbers += ["width", "width"]
+        if self.chance(0.3):
+            lines.append(f"parallel {{\nrepeat {self.one(('2', 'oneof(1, 2)'))} {{\nconv(width)\n}}\n}}")
+        steps = self.body(body, depth - 2)
+        if self.chance(0.3):
+            width = self.rng.choice(WIDTHS)
+            lines += ["parallel {\n" + "\n".join([*steps, f"conv({width})"]) + "\n}", "mean()"]
+        else:
+            lines += ["parallel {\n" + "\n".join(steps) + "\n}", "concat()"]
+        return "{\n" + "\n".join(lines) + "\n}"
 
     def called(self, names: _Names, depth: int) -> str:
         name = self.one(list(self.operators))

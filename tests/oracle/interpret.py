@@ -136,11 +136,27 @@ class Text(Operator):
 
 @dataclass(eq=False)
 class Gather(Operator):
-    """`concat(...)`, `sum(from: ...)`, `mean(from: ...)`."""
+    """`concat(...)`, `sum(from: ...)`, `mean(from: ...)`. Without either list it is of the branches that come in."""
 
     how: str
     items: Sequence[Any] | None  # operators for what comes in
     tensors: Sequence[Any] | None
+
+
+@dataclass(eq=False)
+class Gathered(Operator):
+    """`branches(a, b)`: labelled tensors as a set of branches."""
+
+    tensors: Sequence[Any]
+
+
+@dataclass(eq=False)
+class Parallel(Operator):
+    """`parallel { ... }`: a body for each branch."""
+
+    body: syntax.Block
+    env: Env
+    path: str
 
 
 @dataclass(eq=False)
@@ -420,6 +436,8 @@ class _Run:
             return
         if out is None or (isinstance(out, Map) and out.gone):
             self.member = False
+        elif isinstance(out, tuple) and len(out) == 1:
+            return
         elif not isinstance(out, Map):
             self.wrong.append("the network ends in no tensor")
 
@@ -605,6 +623,10 @@ class _Run:
         if isinstance(value, Use):
             if flow is POISON:
                 raise Hurt
+            if isinstance(flow, tuple):
+                if len(flow) > 1:
+                    raise Wrong("several branches come in")
+                flow = flow[0] if flow else None
             return None if flow is None else self.layer(value.name, value.arguments, flow)
         if isinstance(value, Steps):
             for part in value.parts:
@@ -619,9 +641,33 @@ class _Run:
                 inner = inner.but(incoming=flow)
             return self.step(value.node, flow, inner)
         if isinstance(value, Gather):
-            parts = [self.apply(item, flow, env) for item in value.items] if value.items is not None else value.tensors
-            return self.merged(value.how, parts or ())
+            if value.items is not None:
+                return self.merged(value.how, [self.apply(item, flow, env) for item in value.items])
+            if value.tensors is not None:
+                return self.merged(value.how, value.tensors)
+            parts = _bundle(flow)
+            if value.how == "concat":  # at the finest scale
+                parts = tuple(sorted(parts, key=lambda part: part.scale, reverse=True))
+            return self.merged(value.how, parts) if parts else None
+        if isinstance(value, Gathered):
+            return _bundled([part for tensor in value.tensors for part in _bundle(tensor)])
+        if isinstance(value, Parallel):
+            return self.parallel(value, flow, env)
         raise Wrong(f"{shown(value)} in the place of an operator")
+
+    def parallel(self, value: Parallel, flow: Any, env: Env) -> Any:
+        out: list[Map] = []
+        for branch in _bundle(flow):
+            scope = Scope(value.env.scope)
+            scope.names["width"] = branch.channels, False
+            scope.names["scale"] = plain(branch.scale), False
+            path = join(value.path, f"[{shown(plain(branch.scale))}]")
+            inner = value.env.but(scope=scope, path=path, incoming=branch, names={}, memories=env.memories)
+            made = self.body(value.body.items, branch, inner)
+            if made is POISON:
+                return POISON
+            out += _bundle(made)
+        return _bundled(out)
 
     def use(self, value: Use, operator: syntax.Operator, flow: Any, env: Env) -> Any:
         scope = Scope(self.top.scope)
@@ -896,6 +942,13 @@ class _Run:
             return Use(name, operator, self.arguments(operator.formals, node, env, path), path)
         if name == "residual":
             return Text(node, env, path)
+        if name == "parallel":
+            assert node.body is not None
+            return Parallel(node.body, env, path)
+        if name == "branches":
+            return Gathered([self.value(item, env, path) for item in node.arguments or ()])
+        if name in ("concat", "sum", "mean") and not node.arguments:
+            return Gather(name, None, None)
         if name in ("concat", "sum", "mean") and all(isinstance(item, syntax.Named) for item in node.arguments or ()):
             (item,) = node.arguments or ()
             assert isinstance(item, syntax.Named)
@@ -1111,6 +1164,22 @@ def _bound(node: syntax.Call, names: Sequence[str], positional: bool) -> dict[st
             assert isinstance(item, syntax.Name)
             out[item.name] = item
     return out
+
+
+def _bundle(flow: Any) -> tuple[Map, ...]:
+    """The branches of a flow that are there.
+
+    Raises:
+        Hurt: one of them hangs on what went wrong.
+    """
+    parts = flow if isinstance(flow, tuple) else () if flow is None else (flow,)
+    if any(part is POISON for part in parts):
+        raise Hurt
+    return tuple([part for part in parts if not part.gone])
+
+
+def _bundled(parts: Sequence[Map]) -> Any:
+    return tuple(parts) if parts else None
 
 
 def _same(value: Any) -> Any:
