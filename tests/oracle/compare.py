@@ -122,9 +122,15 @@ def _elaborated(text: str, name: str, expected: Meaning) -> Graph | Outcome:
     return space.graph
 
 
+_BRANCH = re.compile(r"(?<=parallel)(?:\[[^\[\]]*\])+")
 _SUFFIX = re.compile(r"\[(\d+)\]$")
 
 Key = frozenset[tuple[Any, ...]]
+
+
+def _alike(path: str) -> str:
+    """The path without the names of branches: these hang on whether choices change the scale."""
+    return _BRANCH.sub(lambda found: "[*]" * found[0].count("["), path)
 
 
 class _Comparison:
@@ -136,7 +142,7 @@ class _Comparison:
         self.paths: dict[int, set[str]] = {}
         for member in self.members:
             for answer in member.answers:
-                self.paths.setdefault(answer.place, set()).add(answer.path)
+                self.paths.setdefault(answer.place, set()).add(_alike(answer.path))
         self.names = {path: self._name(path) for path in graph.decisions}
         self.by_key = {self.expected_key(member): member for member in self.members}
 
@@ -148,9 +154,9 @@ class _Comparison:
         assert span is not None
         known = self.paths.get(span.start, set())
         suffix = _SUFFIX.search(path)
-        if path not in known and suffix is not None and path[: suffix.start()] in known:
-            return path[: suffix.start()], int(suffix[1]), span.start
-        return path, 0, span.start
+        if _alike(path) not in known and suffix is not None and _alike(path[: suffix.start()]) in known:
+            return _alike(path[: suffix.start()]), int(suffix[1]), span.start
+        return _alike(path), 0, span.start
 
     def key(self, architecture: Mapping[str, Any]) -> Key:
         found: dict[tuple[str, int], list[tuple[int, Any]]] = {}
@@ -158,13 +164,15 @@ class _Comparison:
             name, number, place = self.names[path]
             found.setdefault((name, place), []).append((number, value))
         return frozenset(
-            (name, i, value) for name, values in found.items() for i, (_, value) in enumerate(sorted(values))
+            (name, i, value)
+            for name, values in found.items()
+            for i, (_, value) in enumerate(sorted(values, key=lambda one: one[0]))
         )
 
     def expected_key(self, member: Member) -> Key:
         found: dict[tuple[str, int], list[Any]] = {}
         for answer in member.answers:
-            found.setdefault((answer.path, answer.place), []).append(answer.value)
+            found.setdefault((_alike(answer.path), answer.place), []).append(answer.value)
         return frozenset((name, i, value) for name, values in found.items() for i, value in enumerate(values))
 
     # comparisons
@@ -290,7 +298,9 @@ class _Comparison:
         for path in self.rng.sample(list(architecture), min(len(architecture), self.rng.choice((1, 1, 2)))):
             place, paths = self.place(path)
             text, values = self.pin_value(path, architecture[path])
-            if all(value in self.described(path, other) for other in paths for value in values):
+            if kept.keys().isdisjoint(paths) and all(
+                value in self.described(path, other) for other in paths for value in values
+            ):
                 pins.append(self.written(place, text))
                 kept.update(dict.fromkeys(paths, values))
         text = f"{self.text}\nspace pinned = {self.space} with {{\n" + "\n".join(pins) + "\n}\n"
