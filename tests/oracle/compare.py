@@ -122,7 +122,8 @@ def _elaborated(text: str, name: str, expected: Meaning) -> Graph | Outcome:
     return space.graph
 
 
-_BRANCH = re.compile(r"(?<=parallel)(?:\[[^\[\]]*\])+")
+_INDEX = r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]"
+_BRANCH = re.compile(f"(?<=parallel)(?:{_INDEX})+")
 _SUFFIX = re.compile(r"\[(\d+)\]$")
 
 Key = frozenset[tuple[Any, ...]]
@@ -130,7 +131,7 @@ Key = frozenset[tuple[Any, ...]]
 
 def _alike(path: str) -> str:
     """The path without the names of branches: these hang on whether choices change the scale."""
-    return _BRANCH.sub(lambda found: "[*]" * found[0].count("["), path)
+    return _BRANCH.sub(lambda found: "[*]" * len(re.findall(_INDEX, found[0])), path)
 
 
 class _Comparison:
