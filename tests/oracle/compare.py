@@ -338,7 +338,7 @@ class _Comparison:
         short = re.sub(r"\[[^\]]*\]", "", path)
         alike = [other for other in self.graph.decisions if re.sub(r"\[[^\]]*\]", "", other) == short]
         if short != path and short not in self.graph.decisions and self.rng.random() < 0.4 and "[" not in short:
-            if short.startswith(".") or not short:
+            if short.startswith(".") or short in ("", "for", "repeat", "else"):
                 return path, [path]
             return short, alike
         return path, [path]
