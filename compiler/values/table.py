@@ -226,7 +226,8 @@ def _kinds_picked(args: Sequence[Value]) -> frozenset[Kind | None]:
 
 
 def _kinds_found(args: Sequence[Value]) -> frozenset[Kind | None]:
-    return frozenset().union(*[kinds_of(value) for _, value in args[0]])
+    table = args[0] if isinstance(args[0], tuple) else ()
+    return frozenset().union(*[kinds_of(pair[1]) for pair in table if isinstance(pair, tuple) and len(pair) == 2])
 
 
 # --- whole numbers ----------------------------------------------------------------------------------------------------

@@ -8,14 +8,14 @@ import time
 from collections import Counter
 from random import Random
 
-from tests.oracle.compare import Outcome, compared
+from tests.oracle.compare import MOST, Outcome, compared
 from tests.oracle.generate import program
 from tests.oracle.shrink import shrunk
 
 
-def compare_seed(job: tuple[int, bool]) -> tuple[int, Outcome]:
-    seed, network = job
-    return seed, compared(program(Random(seed)), seed, network)
+def compare_seed(job: tuple[int, bool, int]) -> tuple[int, Outcome]:
+    seed, network, most = job
+    return seed, compared(program(Random(seed)), seed, network, most)
 
 
 def smallest(seed: int, kind: str) -> str:
@@ -30,10 +30,11 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="seed of the first program")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--networks", type=int, default=20, help="every so-manieth program is built; 0 for none")
+    parser.add_argument("--most", type=int, default=MOST, help="architectures of a program; larger ones are left out")
     parser.add_argument("--shown", type=int, default=3, help="how many differences of a kind are printed")
     given = parser.parse_args()
     jobs = [
-        (seed, bool(given.networks) and seed % given.networks == 0)
+        (seed, bool(given.networks) and seed % given.networks == 0, given.most)
         for seed in range(given.first, given.first + given.programs)
     ]
     states: Counter[str] = Counter()

@@ -65,11 +65,12 @@ class Differs(Exception):
         self.kind, self.detail = kind, detail
 
 
-def compared(text: str, seed: int, network: bool = False) -> Outcome:
+def compared(text: str, seed: int, network: bool = False, most: int = MOST) -> Outcome:
     """Compares everything that is said of the last space of a program.
 
     Args:
         network: whether to build the supernet too and run some architectures.
+        most: architectures of a program; larger ones are left out.
     """
     source = Source(text)
     try:
@@ -78,7 +79,7 @@ def compared(text: str, seed: int, network: bool = False) -> Outcome:
         return Outcome("differs", "parse", str(problem))
     try:
         name = [item.name.name for item in tree.items if isinstance(item, syntax.Space | syntax.Derived)][-1]
-        expected = meaning(tree, name, MOST)
+        expected = meaning(tree, name, most)
     except TooMany:
         return Outcome("large")
     except Exception as problem:
@@ -123,9 +124,16 @@ def _elaborated(text: str, name: str, expected: Meaning) -> Graph | Outcome:
     return space.graph
 
 
+_INDEX = r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]"
+_BRANCH = re.compile(f"(?<=parallel)(?:{_INDEX})+")
 _SUFFIX = re.compile(r"\[(\d+)\]$")
 
 Key = frozenset[tuple[Any, ...]]
+
+
+def _alike(path: str) -> str:
+    """The path without the names of branches: these hang on whether choices change the scale."""
+    return _BRANCH.sub(lambda found: "[*]" * len(re.findall(_INDEX, found[0])), path)
 
 
 class _Comparison:
@@ -137,7 +145,7 @@ class _Comparison:
         self.paths: dict[int, set[str]] = {}
         for member in self.members:
             for answer in member.answers:
-                self.paths.setdefault(answer.place, set()).add(answer.path)
+                self.paths.setdefault(answer.place, set()).add(_alike(answer.path))
         self.names = {path: self._name(path) for path in graph.decisions}
         self.by_key = {self.expected_key(member): member for member in self.members}
 
@@ -149,9 +157,9 @@ class _Comparison:
         assert span is not None
         known = self.paths.get(span.start, set())
         suffix = _SUFFIX.search(path)
-        if path not in known and suffix is not None and path[: suffix.start()] in known:
-            return path[: suffix.start()], int(suffix[1]), span.start
-        return path, 0, span.start
+        if _alike(path) not in known and suffix is not None and _alike(path[: suffix.start()]) in known:
+            return _alike(path[: suffix.start()]), int(suffix[1]), span.start
+        return _alike(path), 0, span.start
 
     def key(self, architecture: Architecture) -> Key:
         found: dict[tuple[str, int], list[tuple[int, Any]]] = {}
@@ -159,13 +167,15 @@ class _Comparison:
             name, number, place = self.names[path]
             found.setdefault((name, place), []).append((number, value))
         return frozenset(
-            (name, i, value) for name, values in found.items() for i, (_, value) in enumerate(sorted(values))
+            (name, i, value)
+            for name, values in found.items()
+            for i, (_, value) in enumerate(sorted(values, key=lambda one: one[0]))
         )
 
     def expected_key(self, member: Member) -> Key:
         found: dict[tuple[str, int], list[Any]] = {}
         for answer in member.answers:
-            found.setdefault((answer.path, answer.place), []).append(answer.value)
+            found.setdefault((_alike(answer.path), answer.place), []).append(answer.value)
         return frozenset((name, i, value) for name, values in found.items() for i, value in enumerate(values))
 
     # comparisons
@@ -291,7 +301,9 @@ class _Comparison:
         for path in self.rng.sample(list(architecture), min(len(architecture), self.rng.choice((1, 1, 2)))):
             place, paths = self.place(path)
             text, values = self.pin_value(path, architecture.indices[path])
-            if all(value in self.described(path, other) for other in paths for value in values):
+            if kept.keys().isdisjoint(paths) and all(
+                value in self.described(path, other) for other in paths for value in values
+            ):
                 pins.append(self.written(place, text))
                 kept.update(dict.fromkeys(paths, values))
         text = f"{self.text}\nspace pinned = {self.space} with {{\n" + "\n".join(pins) + "\n}\n"
@@ -328,7 +340,7 @@ class _Comparison:
         short = re.sub(r"\[[^\]]*\]", "", path)
         alike = [other for other in self.graph.decisions if re.sub(r"\[[^\]]*\]", "", other) == short]
         if short != path and short not in self.graph.decisions and self.rng.random() < 0.4 and "[" not in short:
-            if short.startswith(".") or not short:
+            if short.startswith(".") or short in ("", "for", "repeat", "else"):
                 return path, [path]
             return short, alike
         return path, [path]

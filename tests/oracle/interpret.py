@@ -860,7 +860,8 @@ class _Run:
             return alike(left, right) == (operator == "==")
         if operator == "+" and isinstance(left, list) and isinstance(right, list):
             return left + right
-        if operator == "+" and (isinstance(left, Operator) or isinstance(right, Operator)):
+        nothing = left == right == Word("none")
+        if operator == "+" and (nothing or isinstance(left, Operator) or isinstance(right, Operator)):
             return Terms((left, right))
         a, b = (len(side.kept) if isinstance(side, Units) else side for side in (left, right))
         if not is_number(a) or not is_number(b):
