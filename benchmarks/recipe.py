@@ -265,6 +265,9 @@ def table(outcomes: list[Outcome], seeds: int) -> str:
     behind = [one.case.name for one in outcomes if one.gap < -CLOSE]
     told = f"Behind by more than {CLOSE:g} points: {', '.join(behind)}." if behind else ""
     lines += ["", told or f"The default is nowhere behind by more than {CLOSE:g} points."]
+    missing = [case.name for case in CASES if all(case != one.case for one in outcomes)]
+    if missing:
+        lines += ["", f"Not run to their end: {', '.join(missing)}."]
     lines += ["", "All points of the grid, by the seed that chose; few and many are the two batches of a case:", ""]
     sizes = dict(zip(CASES[0].batches, ("few", "many"), strict=True))
     names = [brief({**train, "batch": sizes[train["batch"]]}) for train in grid(CASES[0])]
