@@ -89,12 +89,12 @@ class Expr:
                 found |= child.measures
         return frozenset(found)
 
-    @cached_property
+    @property
     def kinds(self) -> frozenset[Kind | None]:
         """Of all values that it may have."""
         raise NotImplementedError
 
-    @cached_property
+    @property
     def is_whole(self) -> bool:
         """Whether it is plainly a whole number, whatever is chosen."""
         return False
@@ -140,16 +140,32 @@ class Expr:
         raise TypeError("an expression over decisions has no truth value of its own; use choose(), both(), either()")
 
 
+TRUTH: frozenset[Kind | None] = frozenset(("truth",))
+NUMBER: frozenset[Kind | None] = frozenset(("number",))
+
+
 @dataclass(frozen=True, eq=False)
-class Case(Expr):
-    """`values[i]` where the choice at `path` takes option i."""
+class _Leaf(Expr):
+    """A value that hangs on the decision at `path` alone."""
 
     path: str
-    values: tuple[Any, ...]
 
     @cached_property
     def decisions(self) -> frozenset[str]:
         return frozenset((self.path,))
+
+
+@dataclass(frozen=True, eq=False)
+class _Truth(_Leaf):
+    @property
+    def kinds(self) -> frozenset[Kind | None]:
+        return TRUTH
+
+
+class _Table:
+    """What is one of some values."""
+
+    values: tuple[Any, ...]
 
     @cached_property
     def kinds(self) -> frozenset[Kind | None]:
@@ -159,46 +175,39 @@ class Case(Expr):
     def is_whole(self) -> bool:
         return all(map(is_whole, self.values))
 
+
+@dataclass(frozen=True, eq=False)
+class Case(_Table, _Leaf):
+    """`values[i]` where the choice at `path` takes option i."""
+
+    values: tuple[Any, ...]
+
     def evaluate(self, values: Assignment) -> Any:
         return self.values[_assigned(values, self.path)]
 
 
 @dataclass(frozen=True, eq=False)
-class Among(Expr):
+class Among(_Truth):
     """True where the choice at `path` (of `n` options) takes one of `options`."""
 
-    path: str
     n: int
     options: frozenset[int]
-
-    @cached_property
-    def decisions(self) -> frozenset[str]:
-        return frozenset((self.path,))
-
-    @cached_property
-    def kinds(self) -> frozenset[Kind | None]:
-        return frozenset(("truth",))
 
     def evaluate(self, values: Assignment) -> bool:
         return _assigned(values, self.path) in self.options
 
 
 @dataclass(frozen=True, eq=False)
-class Kept(Expr):
+class Kept(_Leaf):
     """How many of the `n` search units at `path` are kept."""
 
-    path: str
     n: int
 
-    @cached_property
-    def decisions(self) -> frozenset[str]:
-        return frozenset((self.path,))
-
-    @cached_property
+    @property
     def kinds(self) -> frozenset[Kind | None]:
-        return frozenset(("number",))
+        return NUMBER
 
-    @cached_property
+    @property
     def is_whole(self) -> bool:
         return True
 
@@ -207,43 +216,21 @@ class Kept(Expr):
 
 
 @dataclass(frozen=True, eq=False)
-class Has(Expr):
+class Has(_Truth):
     """True where the subset at `path` contains item number `item`."""
 
-    path: str
     item: int
-
-    @cached_property
-    def decisions(self) -> frozenset[str]:
-        return frozenset((self.path,))
-
-    @cached_property
-    def kinds(self) -> frozenset[Kind | None]:
-        return frozenset(("truth",))
 
     def evaluate(self, values: Assignment) -> bool:
         return self.item in _assigned(values, self.path)
 
 
 @dataclass(frozen=True, eq=False)
-class Slot(Expr):
+class Slot(_Table, _Leaf):
     """`values[j]` where the order at `path` puts item j at `position`."""
 
-    path: str
     position: int
     values: tuple[Any, ...]
-
-    @cached_property
-    def decisions(self) -> frozenset[str]:
-        return frozenset((self.path,))
-
-    @cached_property
-    def kinds(self) -> frozenset[Kind | None]:
-        return frozenset(map(kind_of, self.values))
-
-    @cached_property
-    def is_whole(self) -> bool:
-        return all(map(is_whole, self.values))
 
     def evaluate(self, values: Assignment) -> Any:
         return self.values[_assigned(values, self.path)[self.position]]
@@ -259,9 +246,9 @@ class Total(Expr):
     def measures(self) -> frozenset[str]:
         return frozenset((self.measure,))
 
-    @cached_property
+    @property
     def kinds(self) -> frozenset[Kind | None]:
-        return frozenset(("number",))
+        return NUMBER
 
     def evaluate(self, values: Assignment) -> Any:
         raise KeyError(self.measure)
@@ -478,9 +465,6 @@ def among(path: str, n: int, options: frozenset[int]) -> Value:
     if not options:
         return False
     return True if len(options) == n else Among(path, n, options)
-
-
-NUMBER: frozenset[Kind | None] = frozenset(("number",))
 
 
 def add(*terms: Value) -> Value:
