@@ -235,9 +235,9 @@ class Section(Node):
 
 
 class Pin(Node):
-    """`place: value` in a `with` block; `place` is made of Name, Field and Index."""
+    """`place: value` in a `with` block; `place` is made of Name, Field and Index, or Else."""
 
-    place: Expr
+    place: Expr | Else
     value: Expr
 
 

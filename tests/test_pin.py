@@ -190,3 +190,16 @@ def test_no_unit_is_kept_in_any_copy() -> None:
         space t = s with { repeat.mixconv.hidden[3]: [] }
     """
     assert Numbering(elaborate(Source(text), "t").graph).total == 1
+
+
+@pytest.mark.parametrize("place", ["else: a", "else.depth: 2", "else: { depth: 2 }"])
+def test_what_stands_under_else_goes_by_it(place: str) -> None:
+    body = "oneof(a: conv(4), b: conv(8))" if place == "else: a" else "repeat oneof(1, 2) { conv(4) }"
+    text = f"""
+        space s {{
+          input 3 x 8 x 8
+          network {{ match oneof(1, 2) {{ else: {body} }}, classify(2) }}
+        }}
+        space t = s with {{ {place} }}
+    """
+    assert Numbering(elaborate(Source(text), "t").graph).total == 2

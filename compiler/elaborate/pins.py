@@ -58,8 +58,10 @@ def _entries(pin: syntax.Pin, frame: Frame) -> list[_Entry]:
     return _flatten(place_text(pin.place, frame), pin.value, pin.place.span, frame)
 
 
-def place_text(place: syntax.Expr, frame: Frame) -> str:
+def place_text(place: syntax.Expr | syntax.Else, frame: Frame) -> str:
     """The path that a place spells: `stage[2].parallel[1/8].repeat[0]`."""
+    if isinstance(place, syntax.Else):
+        return "else"
     if isinstance(place, syntax.Name):
         return place.name
     if isinstance(place, syntax.Field):
@@ -95,9 +97,7 @@ def _flatten(place: str, value: syntax.Expr, span: Span, frame: Frame) -> list[_
         if not isinstance(item, syntax.Named):
             raise error("bad-place", "a record of pins holds entries `path: value`", item.span)
         key = item.key
-        if isinstance(key, syntax.Else):
-            step = "else"
-        elif isinstance(key, syntax.Name | syntax.Field | syntax.Index | syntax.List):
+        if isinstance(key, syntax.Else | syntax.Name | syntax.Field | syntax.Index | syntax.List):
             step = place_text(key, frame)
         else:
             step = f"[{_index_text(key, frame)}]"
