@@ -73,13 +73,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
-        return code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has seen enough. What is still buffered must go nowhere when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    if "torch.distributed" in sys.modules and "WORLD_SIZE" in os.environ:  # one of torchrun's processes
+        from nasdsl.runtime.search import leave
+
+        leave(code)
+    return code
 
 
 def _run(argv: list[str]) -> int:

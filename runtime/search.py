@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 
 from nasdsl.compiler.diagnostics import NasdslError, error
@@ -119,6 +121,20 @@ def fabric_for(options: Options, precision: str) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def leave(code: int) -> None:
+    """Ends this process at once if it is one of several that train together; they leave together where all is well.
+
+    Threads of their group outlive it, and the ordinary end of the interpreter may abort on them after all is done.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    if code == 0:
+        torch.distributed.barrier()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _set(name: str, default: int) -> int:

@@ -423,7 +423,7 @@ import torch
 torch.set_num_threads(1)
 from tests import test_sample_search as t
 from nasdsl.compiler.parse import read
-from nasdsl.runtime.search import fabric_for, search
+from nasdsl.runtime.search import fabric_for, search, leave
 from nasdsl.runtime import search as searching
 
 searching.open_data = t.small_data
@@ -462,6 +462,7 @@ Path(sys.argv[2], f"{fabric.global_rank}.json").write_text(json.dumps(fact))
 out = Path(sys.argv[3])
 options = t.Options(run=out.parent / "run", accelerator="cpu")
 result, _ = search(read(out.parent / "small.space"), out, options)
+leave(0)
 """
 
 
