@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--networks", type=int, default=20, help="every so-manieth program is built; 0 for none")
     parser.add_argument("--most", type=int, default=MOST, help="architectures of a program; larger ones are left out")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="after which no more are begun")
     parser.add_argument("--shown", type=int, default=3, help="how many differences of a kind are printed")
     given = parser.parse_args()
     jobs = [
@@ -44,6 +45,8 @@ def main() -> None:
     started = time.perf_counter()
     with multiprocessing.Pool(given.workers) as pool:
         for seed, outcome in pool.imap_unordered(compare_seed, jobs, chunksize=20):
+            if time.perf_counter() - started > given.seconds:
+                break
             states[outcome.state] += 1
             members += outcome.members
             done.update(outcome.done)
