@@ -59,9 +59,8 @@ def main() -> None:
             elif outcome.state in ("restricted", "refused"):
                 kinds[f"{outcome.state} {outcome.kind}"] += 1
     seconds = time.perf_counter() - started
-    print(
-        f"{sum(states.values()):,} programs in {seconds:,.0f} s, {1000 * seconds / max(sum(states.values()), 1):.1f} ms each"
-    )
+    programs = sum(states.values())
+    print(f"{programs:,} programs in {seconds:,.0f} s, {1000 * seconds / max(programs, 1):.1f} ms each")
     print(f"{members:,} architectures;", ", ".join(f"{name} {number:,}" for name, number in sorted(done.items())))
     for name, number in [*states.most_common(), *kinds.most_common()]:
         print(f"{number:8,} {name}")
