@@ -244,3 +244,9 @@ def test_bounds_of_what_falls() -> None:
     space = nasdsl.loads(SPACE % ("", "conv(64 - 8 * a * b)"))
     assert nasdsl.supernet(space).settings["conv[1]"].attrs["out"] == 56
     assert np.ptp(nasdsl.population(space).costs(nasdsl.population(space).draw(64, 0))[:, 0]) > 0
+
+
+def test_what_is_ruled_out_may_cost_a_fraction() -> None:
+    space = nasdsl.loads(SPACE % ("let w = oneof(4, 7/2)\n  require w == 4", "conv(w) -> depthwise()"))
+    population = nasdsl.population(space)
+    assert population.exact and population.costs(population.draw(9, 0)).min() > 0

@@ -42,9 +42,12 @@ def chain(network: Network) -> list[Layer]:
     if not network.possible:
         raise Infeasible("no architecture meets all requirements")
     order = _order(network)
-    layers = _merge(_prune(list(_Walk(network, order).layers())))
+    walk = _Walk(network, order)
+    layers = _merge(_prune(list(walk.layers())))
     for layer in layers:
         wrong = (layer.costs < _NO_COST // 2).any(axis=1)
+        if wrong.any() and walk.fraction is not None:
+            whole(walk.fraction)
         if wrong.any():
             path = network.variables[layer.decisions[0]].name
             raise ArgumentError(f"a cost that depends on `{path}` has no value for some architectures")
@@ -168,6 +171,7 @@ class _Walk:
 
     def __init__(self, network: Network, order: Sequence[int]):
         self.network, self.order = network, order
+        self.fraction: Any = None  # a cost that is no whole number, if there is one
         self.at = {variable: place for place, variable in enumerate(order)}
         self.last = dict(self.at)
         self.defined: dict[int, _Table] = {}
@@ -212,7 +216,7 @@ class _Walk:
     def _priced(self, factor: Factor) -> NDArray[np.int64]:
         table = np.full(math.prod(self._sizes(factor.scope)), _NO_COST)
         keys = np.array(list(factor.table), np.int64).reshape(-1, len(factor.scope)).T
-        table[self._codes(factor.scope, keys)] = [whole(value) for value in factor.table.values()]
+        table[self._codes(factor.scope, keys)] = [self._cost(value) for value in factor.table.values()]
         return table
 
     def _codes(self, scope: Sequence[int], columns: Any) -> NDArray[np.int64]:
@@ -266,6 +270,13 @@ class _Walk:
             (decision,), cells[:, None], source[holds], target, costs[holds], weights, before, states.shape[1]
         )
         return layer, rest, states
+
+    def _cost(self, value: Any) -> int:
+        """A cost as an integer. A fraction counts as no cost: what requirements rule out may have one."""
+        if int(value) != value:
+            self.fraction = value
+            return _NO_COST
+        return whole(value)
 
     def _read(self, table: _Table, columns: Mapping[int, NDArray[np.int32]]) -> NDArray[Any]:
         found: NDArray[Any] = table.values[self._codes(table.scope, [columns[i] for i in table.scope])]
