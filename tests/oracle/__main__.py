@@ -40,6 +40,7 @@ def main() -> None:
     ]
     states: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
+    differences: Counter[str] = Counter()
     done: Counter[str] = Counter()
     members = 0
     started = time.perf_counter()
@@ -51,8 +52,8 @@ def main() -> None:
             members += outcome.members
             done.update(outcome.done)
             if outcome.state == "differs":
-                kinds[outcome.kind] += 1
-                if kinds[outcome.kind] <= given.shown:
+                differences[outcome.kind] += 1
+                if differences[outcome.kind] <= given.shown:
                     print(
                         f"--- {outcome.kind}, seed {seed}: {outcome.detail}\n{smallest(seed, outcome.kind)}", flush=True
                     )
@@ -64,6 +65,8 @@ def main() -> None:
     print(f"{members:,} architectures;", ", ".join(f"{name} {number:,}" for name, number in sorted(done.items())))
     for name, number in [*states.most_common(), *kinds.most_common()]:
         print(f"{number:8,} {name}")
+    for name, number in differences.most_common():
+        print(f"{number:8,} differs: {name}")
 
 
 if __name__ == "__main__":
