@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from nasdsl.compiler.architecture import ArchitectureError, Values, some, wrong
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.elaborate.budgets import unaffordable
+from nasdsl.compiler.diagnostics import Diagnostic
+from nasdsl.compiler.elaborate.budgets import nothing_left
 from nasdsl.compiler.elaborate.program import PROOF
 from nasdsl.compiler.engine.limits import TooWide, bounded
-from nasdsl.compiler.extremes import conflict
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.space import Space
@@ -42,15 +42,13 @@ def _check(graph: Graph) -> None:
     Raises:
         ArchitectureError: no architecture is left.
     """
-    blamed = [r for r in graph.requirements if r.condition is False and r.origin != "budget"]
+    broken = [r for r in graph.requirements if r.condition is False and r.origin != "budget"]
     try:
         with bounded(PROOF):
-            blamed = blamed or list(conflict(graph))
-            if blamed:
-                raise wrong("requirement-broken", "", f"with these values `{blamed[0].message}` cannot hold")
-            found = unaffordable(graph)
+            blamed = nothing_left(graph, broken)
     except TooWide:
         return
-    if found is not None:
-        message = found.message.replace("no architecture meets", "no architecture with these values meets")
-        raise ArchitectureError("", [replace(found, message=message, span=None, label="", others=())])
+    if isinstance(blamed, Diagnostic):
+        raise ArchitectureError("", [replace(blamed, span=None, label="", others=())])
+    if blamed is not None:
+        raise wrong("requirement-broken", "", f"with these values `{blamed[0].message}` cannot hold")

@@ -10,8 +10,8 @@ from nasdsl.compiler.decision import Units
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.bounds import Bounds, Known
-from nasdsl.compiler.values.expr import Among, Apply, Value
+from nasdsl.compiler.values.bounds import Bounds, known_from
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.function import Interval
 from nasdsl.compiler.values.plain import is_number
 
@@ -50,18 +50,12 @@ class _Bounds(Bounds):
         return found_here
 
 
-def _known(condition: Value) -> Known:
-    """What a condition says of choices by themselves."""
-    parts = condition.args if isinstance(condition, Apply) and condition.function == "and" else (condition,)
-    return {part.path: part.options for part in parts if isinstance(part, Among)}
-
-
 def largest_node(graph: Graph, node: Node) -> tuple[Mapping[str, Any], tuple[Shape, ...], Shape]:
     """Attributes, input shapes and output shape with every decision where the most weights are: mostly its greatest.
 
     Only choices under which the node is reached count: a width that another alternative has costs this one nothing.
     """
-    bounds = _Bounds(_known(node.reached))
+    bounds = _Bounds(known_from(node.reached))
     inputs = tuple(_largest_shape(graph.nodes[edge.source].shape, bounds) for edge in node.inputs)
     operator = ops.find(node.op) if node.kind == "operator" else None
     least = () if operator is None else operator.least

@@ -16,7 +16,7 @@ from nasdsl.compiler.diagnostics import Diagnostic, Label
 from nasdsl.compiler.engine.eliminate import COUNT, eliminate
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
 from nasdsl.compiler.engine.network import Constraint, Network, cost_terms
-from nasdsl.compiler.extremes import feasible, least, structural
+from nasdsl.compiler.extremes import conflict, feasible, least, structural
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Apply, Expr, Total, Value, value_at
@@ -96,6 +96,28 @@ def unaffordable(graph: Graph) -> Diagnostic | None:
         if found is not None:
             return found
     return _together(graph, costs, budgets, seen)
+
+
+def nothing_left(graph: Graph, broken: Sequence[Requirement]) -> Sequence[Requirement] | Diagnostic | None:
+    """Why values that were set leave no architecture: requirements that cannot hold, or a budget that nobody meets.
+    None where one is left, or where that is too hard to tell.
+
+    Args:
+        broken: requirements that plainly fail.
+    """
+    blamed: Sequence[Requirement] = broken[:1]
+    if not blamed:
+        try:
+            blamed = conflict(graph)
+        except TooWide:
+            return None
+    if blamed:
+        return blamed
+    found = unaffordable(graph)
+    if found is None:
+        return None
+    message = found.message.replace("no architecture meets", "no architecture with these values meets")
+    return replace(found, message=message)
 
 
 # --- One budget -------------------------------------------------------------------------------------------------------

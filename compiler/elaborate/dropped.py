@@ -13,7 +13,8 @@ from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Among, Apply, Expr, Value
+from nasdsl.compiler.values.bounds import known_from
+from nasdsl.compiler.values.expr import Among, Expr, Value
 
 COUNTED = 500_000
 """Table entries that counting what is lost may take; beyond, the number is left out."""
@@ -48,8 +49,7 @@ def _never_taken(places: list[LeftOut], graph: Graph) -> Iterator[Diagnostic]:
 
 def _excludes(taken: Value, condition: Value) -> bool:
     """Whether a condition fails wherever an option is taken, as its form tells."""
-    parts = taken.args if isinstance(taken, Apply) and taken.function == "and" else (taken,)
-    known = {part.path: part.options for part in parts if isinstance(part, Among)}
+    known = known_from(taken)
     if not known or not known.keys() & expr.decisions_of(condition):
         return False
 

@@ -299,7 +299,7 @@ def _open_range(first: Any, last: Any, node: syntax.Range, frame: Frame) -> v.Gu
     if not frame.builder.prove(expr.at_most(first, last), frame, empty, (first, last), lost=True):
         raise CompileError([])
     possible = range(min(ends[0]), max(ends[1]) + 1)
-    return v.Guarded(tuple((i, expr.both(expr.at_most(first, i), expr.at_most(i, last))) for i in possible))
+    return v.Guarded(tuple((i, expr.within(first, i, last)) for i in possible))
 
 
 def _size(node: syntax.Size, frame: Frame, path: str) -> v.SizeValue:
@@ -307,8 +307,7 @@ def _size(node: syntax.Size, frame: Frame, path: str) -> v.SizeValue:
     for part, value in zip(node.parts, parts, strict=True):
         problem = Diagnostic("bad-size", "each part of a size is a positive whole number", part.span)
         if isinstance(value, Expr):
-            whole = expr.whole(value)
-            held = expr.both(whole, expr.at_most(1, value), expr.at_most(value, MOST_SIDE))
+            held = expr.both(expr.whole(value), expr.within(1, value, MOST_SIDE))
             message = "each part of a size is a positive whole number of at most 2^20, whatever is chosen"
             frame.builder.prove(held, frame, replace(problem, message=message), (value,))
         elif not isinstance(value, int) or value < 1:
@@ -459,7 +458,7 @@ def _membership(node: syntax.Binary, frame: Frame, path: str) -> Any:
     left = evaluate(node.left, frame, path)
     if expr.measures_of(left) and isinstance(node.right, syntax.Range) and node.right.step is None:  # too long a list
         first, last = number(node.right.first, frame), number(node.right.last, frame)
-        return expr.both(expr.at_most(first, left), expr.at_most(left, last))
+        return expr.within(first, left, last)
     listed = evaluate(node.right, frame, path)
     if isinstance(listed, v.Guarded):
         return expr.either(*[expr.both(there, _equality(left, item, node, frame)) for item, there in listed.items])

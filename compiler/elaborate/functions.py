@@ -466,8 +466,8 @@ class _Functions(Mapping[str, Callable[[syntax.Call, Frame, str], Any]]):
     def __getitem__(self, name: str) -> Callable[[syntax.Call, Frame, str], Any]:
         if name in _FORMS:
             return _FORMS[name]
-        call = calling(name)
-        if call is None or name not in TABLE:
+        call = TABLE[name].call
+        if call is None:
             raise KeyError(name)
         return _on_values(name, call)
 

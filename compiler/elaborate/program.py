@@ -17,7 +17,7 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.budgets import unaffordable
+from nasdsl.compiler.elaborate.budgets import nothing_left, unaffordable
 from nasdsl.compiler.elaborate.dropped import dropped
 from nasdsl.compiler.elaborate.expressions import constant, evaluate
 from nasdsl.compiler.elaborate.forms import apply_form
@@ -530,23 +530,13 @@ class _Program:
             raise CompileError([found])
 
     def _check_pinned(self, whole: Graph, graph: Graph, places: Mapping[str, Span]) -> None:
-        broken = [r for r in graph.requirements if r.condition is False]
-        blamed: Sequence[Requirement] = broken[:1]
-        if not broken:
-            try:
-                blamed = conflict(graph)
-            except TooWide:
-                return
-        if not blamed:
-            found = unaffordable(graph)
-            if found is not None:
-                place, *_ = sorted(places.values(), key=lambda span: span.start)
-                budget = (Label(found.span, found.label),) if found.span is not None else ()
-                message = found.message.replace("no architecture meets", "no architecture with these values meets")
-                raise CompileError(
-                    [replace(found, message=message, span=place, label="", others=(*budget, *found.others))]
-                )
+        blamed = nothing_left(graph, [r for r in graph.requirements if r.condition is False])
+        if blamed is None:
             return
+        if isinstance(blamed, Diagnostic):
+            place, *_ = sorted(places.values(), key=lambda span: span.start)
+            budget = (Label(blamed.span, blamed.label),) if blamed.span is not None else ()
+            raise CompileError([replace(blamed, span=place, label="", others=(*budget, *blamed.others))])
         before = next(
             (r for r in whole.requirements if r.message == blamed[0].message and r.span == blamed[0].span), blamed[0]
         )

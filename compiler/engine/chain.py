@@ -47,7 +47,7 @@ def chain(network: Network) -> list[Layer]:
     for layer in layers:
         wrong = (layer.costs < _NO_COST // 2).any(axis=1)
         if wrong.any() and walk.fraction is not None:
-            whole(walk.fraction)
+            raise _no_whole(walk.fraction)
         if wrong.any():
             path = network.variables[layer.decisions[0]].name
             raise ArgumentError(f"a cost that depends on `{path}` has no value for some architectures")
@@ -312,6 +312,10 @@ class _Walk:
         return differs
 
 
+def _no_whole(value: Any) -> ArgumentError:
+    return ArgumentError(f"a cost is {value}, which is no whole number")
+
+
 def whole(value: Any) -> int:
     """A cost as an integer.
 
@@ -321,7 +325,7 @@ def whole(value: Any) -> int:
     """
     number = int(value)
     if number != value:
-        raise ArgumentError(f"a cost is {value}, which is no whole number")
+        raise _no_whole(value)
     if abs(number) > EXACT:
         raise TooCostly(number)
     return number

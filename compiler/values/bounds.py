@@ -15,6 +15,12 @@ Known = Mapping[str, frozenset[int]]
 """By path of a choice: the options that are left."""
 
 
+def known_from(condition: Value) -> Known:
+    """What a condition says of choices by themselves."""
+    parts = condition.args if isinstance(condition, Apply) and condition.function == "and" else (condition,)
+    return {part.path: part.options for part in parts if isinstance(part, Among)}
+
+
 class Bounds:
     """Intervals of values, where some options of choices are known to be out. False is less than True.
 

@@ -581,6 +581,11 @@ def at_most(a: Value, b: Value) -> Value:
     return apply("le", a, b)
 
 
+def within(low: Value, value: Value, high: Value) -> Value:
+    """Whether a value lies between two others, ends included."""
+    return both(at_most(low, value), at_most(value, high))
+
+
 def negate(condition: Value) -> Value:
     if isinstance(condition, Apply) and condition.function == "not":
         return condition.args[0]

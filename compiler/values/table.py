@@ -76,12 +76,8 @@ def _round(a: Any) -> int:
 # --- domains ----------------------------------------------------------------------------------------------------------
 
 
-def _within(low: Any, value: Value, high: Any) -> Value:
-    return expr.both(expr.at_most(low, value), expr.at_most(value, high))
-
-
 def _power_exists(a: Value, b: Value) -> Value:
-    small = expr.both(_within(-MOST_POWER, b, MOST_POWER), _within(-(1 << MOST_POWER), a, 1 << MOST_POWER))
+    small = expr.both(expr.within(-MOST_POWER, b, MOST_POWER), expr.within(-(1 << MOST_POWER), a, 1 << MOST_POWER))
     return expr.both(small, expr.whole(b), expr.either(expr.at_most(0, b), expr.negate(expr.equal(a, 0))))
 
 
@@ -246,11 +242,6 @@ def _whole_power(args: Sequence[Value]) -> bool:
     return _closed(args) and exponent is not None and exponent[0] >= 0
 
 
-def _rounding(function: str) -> Callable[[Value], Value]:
-    """What is whole stays as it is."""
-    return lambda value: value if expr.is_whole(value) else expr.apply(function, value)
-
-
 # --- folding ----------------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +266,52 @@ def _divisible_exists(width: Value, d: Value) -> Value:
 
 NUMBERS: tuple[Kind, ...] = ("number",)
 TRUTHS: tuple[Kind, ...] = ("truth",)
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def _quotient(
+    name: str,
+    plain: Callable[[Any, Any], Any],
+    fold: Callable[..., Value] | None = None,
+    array: str = "",
+    whole: Callable[[Sequence[Value]], bool] | None = None,
+) -> Function:
+    """A division, exact or to a whole number."""
+    return Function(
+        name,
+        NUMBERS,
+        "number",
+        plain,
+        fold=fold,
+        domain=_divisor,
+        outside="division by zero",
+        code="division-by-zero",
+        array=array,
+        slopes=_of_quotient,
+        whole=whole,
+        positive=True,
+        bounds=_ratio(plain),
+    )
+
+
+def _rounded(name: str, plain: Callable[[Any], int], array: str) -> Function:
+    """A way to a whole number; what is whole stays as it is."""
+    return Function(
+        name,
+        NUMBERS,
+        "number",
+        plain,
+        fold=lambda value: value if expr.is_whole(value) else expr.apply(name, value),
+        array=array,
+        slopes=_rising,
+        whole=_always,
+        positive=True,
+        bounds=_ends(plain),
+        call=Call(1, 1, f"{name}(x)"),
+    )
+
 
 FUNCTIONS.update(
     {
@@ -307,47 +344,9 @@ FUNCTIONS.update(
                 positive=True,
                 bounds=_product,
             ),
-            Function(
-                "div",
-                NUMBERS,
-                "number",
-                _divide,
-                fold=expr.divide,
-                domain=_divisor,
-                outside="division by zero",
-                code="division-by-zero",
-                slopes=_of_quotient,
-                positive=True,
-                bounds=_ratio(_divide),
-            ),
-            Function(
-                "floordiv",
-                NUMBERS,
-                "number",
-                _divide_down,
-                domain=_divisor,
-                outside="division by zero",
-                code="division-by-zero",
-                array="quotient_down",
-                slopes=_of_quotient,
-                whole=_always,
-                positive=True,
-                bounds=_ratio(_divide_down),
-            ),
-            Function(
-                "ceildiv",
-                NUMBERS,
-                "number",
-                _divide_up,
-                domain=_divisor,
-                outside="division by zero",
-                code="division-by-zero",
-                array="quotient_up",
-                slopes=_of_quotient,
-                whole=_always,
-                positive=True,
-                bounds=_ratio(_divide_up),
-            ),
+            _quotient("div", _divide, fold=expr.divide),
+            _quotient("floordiv", _divide_down, array="quotient_down", whole=_always),
+            _quotient("ceildiv", _divide_up, array="quotient_up", whole=_always),
             Function(
                 "mod",
                 NUMBERS,
@@ -383,45 +382,9 @@ FUNCTIONS.update(
                 positive=True,
                 bounds=_of_common_divisor,
             ),
-            Function(
-                "floor",
-                NUMBERS,
-                "number",
-                math.floor,
-                fold=_rounding("floor"),
-                array="down",
-                slopes=_rising,
-                whole=_always,
-                positive=True,
-                bounds=_ends(math.floor),
-                call=Call(1, 1, "floor(x)"),
-            ),
-            Function(
-                "ceil",
-                NUMBERS,
-                "number",
-                math.ceil,
-                fold=_rounding("ceil"),
-                array="up",
-                slopes=_rising,
-                whole=_always,
-                positive=True,
-                bounds=_ends(math.ceil),
-                call=Call(1, 1, "ceil(x)"),
-            ),
-            Function(
-                "round",
-                NUMBERS,
-                "number",
-                _round,
-                fold=_rounding("round"),
-                array="nearest",
-                slopes=_rising,
-                whole=_always,
-                positive=True,
-                bounds=_ends(_round),
-                call=Call(1, 1, "round(x)"),
-            ),
+            _rounded("floor", math.floor, "down"),
+            _rounded("ceil", math.ceil, "up"),
+            _rounded("round", _round, "nearest"),
             Function(
                 "min",
                 NUMBERS,
