@@ -17,13 +17,15 @@ from typing import Any, Protocol, TypeAlias
 
 from nasdsl.compiler import notebook
 from nasdsl.compiler.decision import Decision, runs
-from nasdsl.compiler.diagnostics import ArgumentError, CompileError, Diagnostic, suggest
+from nasdsl.compiler.diagnostics import ArgumentError, CompileError, Diagnostic, shortened, suggest
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.values.expr import decisions_of, evaluate, holds
 from nasdsl.compiler.values.plain import FAULTS
 
 MOST_NAMED = 8
 """Options, decisions or mistakes that one message names."""
+MOST_TEXT = 60
+"""Characters of a value that a message shows."""
 MOST_SHOWN = 6
 """Decisions that the short form of an architecture shows."""
 
@@ -177,7 +179,7 @@ class Architecture:
 
     def __repr__(self) -> str:
         shown = [f"{path}: {self.decisions[path].describe(x)}" for path, x in self.items_in_order[:MOST_SHOWN]]
-        shown = [text if len(text) <= 60 else text[:59] + "…" for text in shown]
+        shown = [shortened(text, MOST_TEXT) for text in shown]
         more = len(self) - len(shown)
         return f"Architecture({', '.join(shown)}{f', … {more:,} more' if more else ''})"
 
@@ -283,8 +285,7 @@ def _quoted(word: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return shortened(repr(value), MOST_TEXT)
 
 
 def is_present(decision: Decision, indices: Mapping[str, Any]) -> bool:
@@ -460,7 +461,7 @@ def _read_runs(decision: Decision, text: str) -> list[int]:
         run = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", part, re.ASCII)
         first, last = (_number(run[1]), _number(run[2] or run[1])) if run is not None else (0, decision.n)
         if last >= decision.n or first > last:  # before a range is made: a file may say anything
-            message = f"`{decision.path}` has no units `{part if len(part) < 60 else part[:59] + '…'}`"
+            message = f"`{decision.path}` has no units `{shortened(part, MOST_TEXT)}`"
             raise wrong("no-such-item", decision.path, message, _domain(decision))
         kept.extend(range(first, last + 1))
     return kept

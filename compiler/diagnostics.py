@@ -136,6 +136,11 @@ def cause(problem: BaseException) -> str:
     return f"{type(problem).__name__}: {text}" if text else type(problem).__name__
 
 
+def shortened(text: str, most: int) -> str:
+    """The text, cut to so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def suggest(word: str, candidates: Iterable[str]) -> str:
     """`did you mean ...?` for the nearest candidate, or the empty string."""
     import difflib  # takes a while, and most files have no mistake

@@ -15,7 +15,7 @@ from typing import Any
 from nasdsl.compiler.diagnostics import Diagnostic, Label, suggest
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.tables import END, LINE_BREAK, tables
-from nasdsl.compiler.tokens import MOST_MISTAKES, Token
+from nasdsl.compiler.tokens import MOST_MISTAKES, Token, short
 
 PARTNER = {"(": ")", "[": "]", "{": "}"}
 CLOSES = frozenset(PARTNER.values())
@@ -292,8 +292,7 @@ def explain(stop: Stop) -> Diagnostic:
 
 
 def _shown(token: Token) -> str:
-    text = token.text if len(token.text) <= 30 else token.text[:29] + "…"
-    return f"`{text}`"
+    return f"`{short(token.text)}`"
 
 
 def _is_word(token: Token) -> bool:

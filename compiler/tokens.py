@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from nasdsl.compiler.diagnostics import Diagnostic
+from nasdsl.compiler.diagnostics import Diagnostic, shortened
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.tables import END, tables
 
@@ -194,15 +194,15 @@ def _glued(text: str, span: Span) -> Diagnostic:
         elif rest in _SCALES:
             help = f"thousands, millions and billions are written K, M and G: `{number.group()}{_SCALES[rest]}`"
         else:
-            help = f"a name can't begin with a digit; a unit stands apart: `{number.group()} {_short(rest)}`"
-    return Diagnostic("malformed-number", f"`{_short(text)}` is no number", span, help=help)
+            help = f"a name can't begin with a digit; a unit stands apart: `{number.group()} {short(rest)}`"
+    return Diagnostic("malformed-number", f"`{short(text)}` is no number", span, help=help)
 
 
 def _described(text: str) -> str:
     first = text[0]
     if len(text) > 1:
         shown = (
-            _short(text)
+            short(text)
             if text.isprintable()
             else ", ".join(f"U+{ord(c):04X}" for c in text[:3]) + ("…" if len(text) > 3 else "")
         )
@@ -224,5 +224,6 @@ def _stray_help(text: str) -> str:
     return ""
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 30 else text[:29] + "…"
+def short(text: str) -> str:
+    """A word as a message shows it."""
+    return shortened(text, 30)

@@ -6,6 +6,7 @@ import html
 from typing import Any
 
 from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.diagnostics import shortened
 from nasdsl.compiler.engine.limits import bounded
 from nasdsl.compiler.space import Space
 from nasdsl.drawing.render import RenderError, svg
@@ -15,6 +16,8 @@ PATIENCE = 500_000
 """Table entries that the figures of a summary may take: a cell of a notebook answers within a second or two."""
 MOST_ROWS = 40
 """Decisions that a table lists."""
+MOST_TEXT = 100
+"""Characters of a value."""
 MOST_LAYERS = 1000
 """Layers of a network that is still drawn."""
 
@@ -39,14 +42,10 @@ def _space(space: Space) -> str:
 
 def _architecture(architecture: Architecture) -> str:
     shown = list(architecture.indices.items())[:MOST_ROWS]
+    told = {path: shortened(architecture.decisions[path].describe(index), MOST_TEXT) for path, index in shown}
     rows = "".join(
-        f"<tr><td>{html.escape(path)}</td><td>{html.escape(_short(architecture.decisions[path].describe(index)))}</td></tr>"
-        for path, index in shown
+        f"<tr><td>{html.escape(path)}</td><td>{html.escape(value)}</td></tr>" for path, value in told.items()
     )
     more = len(architecture) - len(shown)
     rest = f"<p>… and {more:,} more</p>" if more else ""
     return f"<table><thead><tr><th>decision</th><th>value</th></tr></thead><tbody>{rows}</tbody></table>{rest}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 100 else text[:99] + "…"
