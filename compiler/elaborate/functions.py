@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,18 @@ def check_call(node: syntax.Call) -> Iterator[Diagnostic]:
         here = "here is none" if not given else f"here {'is' if len(given) == 1 else 'are'} {len(given)}"
         message = f"`{name}` takes {needs} argument{'s' if most == least > 1 else ''}, and {here}"
         yield Diagnostic("wrong-count", message, node.span, help=usage)
+
+
+def numbers_of(node: syntax.Call) -> Sequence[syntax.Item]:
+    """The arguments of a call of one of these functions that have to be numbers."""
+    name, given = node.function.name, node.arguments or ()
+    if name in TABLE:
+        call = TABLE[name].call
+        listed = call is not None and call.of_items and len(given) == 1
+        return () if listed or TABLE[name].takes != ("number",) else given
+    if name in ("take", "last"):
+        return given[1:] if len(given) == 2 else ()
+    return given[:1] if name in ("units", "manyof") else ()
 
 
 def _arguments(node: syntax.Call) -> list[syntax.Expr]:

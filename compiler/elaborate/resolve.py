@@ -26,12 +26,11 @@ from nasdsl.compiler.elaborate.arguments import (
 )
 from nasdsl.compiler.elaborate.expressions import BUILT_IN_NAMES, FORMS
 from nasdsl.compiler.elaborate.forms import ENTRIES, SOURCES
-from nasdsl.compiler.elaborate.functions import FUNCTIONS, check_call
+from nasdsl.compiler.elaborate.functions import FUNCTIONS, check_call, numbers_of
 from nasdsl.compiler.elaborate.habits import near, near_argument, near_operator
 from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.ops.operator import Operator
 from nasdsl.compiler.source import Span
-from nasdsl.compiler.values.function import FUNCTIONS as TABLE
 
 SLOTS = ("backbone", "neck", "proposals", "head")
 NETWORKS = ("network", "detector")
@@ -636,17 +635,10 @@ class _Resolver:
             name in FORMS and all(isinstance(a, syntax.Named) for a in node.arguments or ())
         ):
             self.found += check_call(node)
-            function = TABLE.get(name)
-            numbers = node.arguments or () if function is not None and function.takes == ("number",) else ()
-            if name in ("units", "manyof"):
-                numbers = (node.arguments or ())[:1]
-            if len(numbers) > 1 or function is None or function.call is None or not function.call.of_items:
-                for argument in numbers:
-                    self.number(argument, context)
+            for argument in numbers_of(node):
+                self.number(argument, context)
             if name == "previous" and node.arguments:
                 self.previous(node.arguments[0], context)
-            if name in ("take", "last") and len(node.arguments or ()) == 2:
-                self.number((node.arguments or ())[1], context)
         elif name in FORMS:
             self.form(node, context)
             return
