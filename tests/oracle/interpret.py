@@ -51,11 +51,13 @@ class Meaning:
         members: its architectures.
         wrong: what goes wrong in some of them; the program is ill-formed where there is any.
         unsure: what may go wrong, in runs of which a requirement can't be told, or beyond the budgets.
+        excused: what goes wrong in runs that are no architecture, as a requirement says.
     """
 
     members: list[Member] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
+    excused: list[str] = field(default_factory=list)
 
 
 class TooMany(Exception):
@@ -185,7 +187,7 @@ class Scope:
 class Labels:
     def __init__(self) -> None:
         self.named: dict[str, Any] = {}
-        self.tensors: list[Map] = []
+        self.tensors: list[Any] = []  # maps, and what went wrong in the place of one
 
 
 @dataclass
@@ -376,6 +378,7 @@ class _Run:
 
     def tell(self, out: Meaning) -> None:
         if not self.member:
+            out.excused.extend(self.wrong[:1])
             return
         if self.wrong:
             (out.unsure if self.unsure or not self.inside else out.wrong).extend(self.wrong[:1])
@@ -533,6 +536,8 @@ class _Run:
         env.scope.names[label] = flow, False
         if not isinstance(flow, Map):
             env.labels.named[label] = flow
+            if flow is POISON:
+                env.labels.tensors.append(flow)
             return flow
         if env.copies:
             before = env.labels.named.get(label, [])
@@ -767,7 +772,7 @@ class _Run:
         if word == "earlier":
             return list(env.labels.tensors)
         if word == "unused":
-            return [tensor for tensor in env.labels.tensors if tensor.number not in self.read]
+            return [tensor for tensor in env.labels.tensors if tensor is POISON or tensor.number not in self.read]
         if word == "at":
             return plain(self.incoming_map(env).scale)
         if word in ("true", "false"):
