@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -83,6 +84,8 @@ def _tried(condition: Value, decisions: Mapping[str, Decision], given: Sequence[
     """Whether a condition holds for all values of decisions that meet the `given` ones; None where they are many."""
     size = 1 + _size(condition)
     left = MOST_TRIED // size if all(d.kind != "units" for d in decisions.values()) else 0
+    if math.prod(d.cardinality() for d in decisions.values() if d.present is True) > left:
+        return None
     for values in _assignments(list(decisions.values()), {}):
         left -= 1
         if left < 0:

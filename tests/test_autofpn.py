@@ -11,7 +11,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from math import comb, prod
 from typing import Any
@@ -20,33 +20,26 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nasdsl import spaces
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.parse import read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import sample
-from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values.expr import evaluate
+from tests import shipped
 from tests.networks import check_extraction, check_predictions, image_for
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "1"))
 
 
-@cache
-def graph(name: str = "autofpn", **defines: str) -> Graph:
-    return elaborate(read(spaces.path("autofpn")), name, defines).graph
+graph = partial(shipped.graph, "autofpn")
 
 
-@cache
 def changed(changes: str, base: str = "autofpn") -> Graph:
-    text = f'use "autofpn.space"\nspace changed = {base} with {{ {changes} }}\n'
-    return elaborate(Source(text, "changed", spaces.path("autofpn").parent / "changed.space"), "changed").graph
+    return graph(base, changes)
 
 
 # --- Edges and their operations ---------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import read
 from nasdsl.files import names_in
+from tests import shipped
 
 DOCS = Path(__file__).parent.parent / "docs"
 ROW = dict[str, str]
@@ -40,7 +41,7 @@ def defined() -> dict[str, str]:
 
 def graph_of(row: ROW) -> Graph:
     name = next(iter(row.values())).strip("`")
-    return elaborate(read(spaces.path(defined()[name])), name).graph
+    return shipped.graph(defined()[name], name)
 
 
 def product(text: str) -> int:

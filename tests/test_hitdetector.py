@@ -10,34 +10,28 @@ import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from typing import Any
 
 import networkx as nx
 import pytest
 
-from nasdsl import spaces
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.parse import read
 from nasdsl.compiler.sample import sample
-from nasdsl.compiler.source import Source
+from tests import shipped
 from tests.networks import check_extraction, check_predictions
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "1"))
 
 
-@cache
-def graph(name: str = "hitdetector", **defines: str) -> Graph:
-    return elaborate(read(spaces.path("hitdetector")), name, defines).graph
+graph = partial(shipped.graph, "hitdetector")
 
 
 def changed(changes: str, base: str = "hitdetector") -> Graph:
-    text = f'use "hitdetector.space"\nspace changed = {base} with {{ {changes} }}\n'
-    return elaborate(Source(text, "changed", spaces.path("hitdetector").parent / "changed.space"), "changed").graph
+    return graph(base, changes)
 
 
 # --- What is expected -------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import os
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from math import gcd
 from typing import Any
 from unittest import mock
@@ -27,12 +26,12 @@ from nasdsl.compiler.cost import cost_of, node_cost, total_cost
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.largest import largest_values
-from nasdsl.compiler.parse import read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
+from tests import shipped
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "1"))
 
@@ -50,14 +49,9 @@ VARIANTS = [(form, task, sites) for form in FORMS for task in TASKS for sites in
 PUBLISHED = {("hrnas", "all"), ("hrnas_code", "keeping")}
 
 
-@cache
 def space(form: str, task: str = "segmentation", sites: str = "", change: str = "") -> Space:
     """One of the two forms for a task, perhaps with other transformers or a further change, as text."""
-    if change:
-        text = f'use "{form}.space"\nspace changed = {form} with {{ task: {task}, {change} }}\n'
-        source = Source(text, "changed", spaces.path(form).parent / "changed.space")
-        return elaborate(source, "changed", {"attention": sites} if sites else {})
-    return elaborate(read(spaces.path(form)), form, {"task": task} | ({"attention": sites} if sites else {}))
+    return shipped.space(form, changes=change, task=task, **({"attention": sites} if sites else {}))
 
 
 def of_op(graph: Graph, op: str) -> list[Node]:
@@ -307,7 +301,7 @@ def test_norms_follow_the_task() -> None:
 
 def test_settings_of_the_search() -> None:
     def settings(form: str, name: str) -> Mapping[str, Any]:
-        return elaborate(read(spaces.path(form)), name).sections["search"].entries
+        return shipped.space(form, name).sections["search"].entries
 
     paper = {"hrnas": 1.6e-4, "hrnas_ade20k": 1.6e-4, "hrnas_imagenet": 1.8e-4, "hrnas_coco": 1e-6}
     for name, weight in paper.items():

@@ -12,7 +12,7 @@ import json
 import os
 import random
 from collections import defaultdict
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,15 @@ import pytest
 import torch
 from torch import nn
 
-from nasdsl import spaces
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.parse import read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
+from tests import shipped
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
 
@@ -44,9 +42,7 @@ SIZES = {
 }
 
 
-@cache
-def cells(name: str = "nasbench201") -> Graph:
-    return elaborate(read(spaces.path("nasbench201")), name).graph
+cells = partial(shipped.graph, "nasbench201")
 
 
 def edges_of(cell: str) -> dict[tuple[int, int], str]:
@@ -209,9 +205,8 @@ Module = tuple[int, list[int], list[int]]
 """Number of branches; blocks and channels of each."""
 
 
-@cache
 def resolutions(name: str = "nasbench_mr_imagenet50") -> Graph:
-    return elaborate(read(spaces.path("nasbench_mr")), name).graph
+    return shipped.graph("nasbench_mr", name)
 
 
 def numbers_of(graph: Graph, stem: list[int], modules: list[Module], last: int) -> dict[str, int]:

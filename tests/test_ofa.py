@@ -10,14 +10,12 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from nasdsl import spaces
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
@@ -25,10 +23,10 @@ from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.parse import read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
+from tests import shipped
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
 
@@ -44,9 +42,8 @@ def make_divisible(v: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * v else rounded
 
 
-@cache
 def graph_of(name: str = "ofa_mobilenetv3", side: int = 224) -> Graph:
-    return elaborate(read(spaces.path("ofa_mobilenetv3")), name, {"side": str(side)}).graph
+    return shipped.graph("ofa_mobilenetv3", name, side=str(side))
 
 
 def values_of(graph: Graph, stages: Sequence[Stage]) -> Architecture:

@@ -22,6 +22,7 @@ from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source
+from tests import shipped
 from tests.test_language import CASES
 
 TEXT = """\
@@ -134,7 +135,7 @@ def some_values(decision: Decision) -> list[Any]:
 def test_a_path_as_printed_pins_its_decision_to_a_value_as_printed(name: str) -> None:
     """Of each decision some values, all in one `with`; each sets that decision and no other."""
     is_case = name.startswith("case: ")
-    graph = CASES[name[6:]].graph if is_case else elaborate(read(spaces.path(name))).graph
+    graph = CASES[name[6:]].graph if is_case else shipped.graph(name)
     values = {path: some_values(decision) for path, decision in graph.decisions.items()}
     frame = Frame(Builder(), Scope(), functions=FUNCTIONS, settings=True)
     for turn in range(3):

@@ -11,7 +11,6 @@ from nasdsl import spaces
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.settings import read_values
-from nasdsl.compiler.parse import read
 from nasdsl.compiler.source import Source
 from nasdsl.runtime.fit import train_settings
 from nasdsl.runtime.recipes import RECIPES, with_recipe
@@ -19,6 +18,7 @@ from nasdsl.runtime.runs import started_with
 from nasdsl.runtime.settings import Ema, Optimiser, Train, amount, merged, read_settings
 from nasdsl.runtime.settle import settle
 from nasdsl.runtime.strategies.shrink import Shrink
+from tests import shipped
 
 SPACE = """space small {{
   input 1 x 8 x 8
@@ -245,7 +245,7 @@ def test_presets_are_the_papers_recipes() -> None:
 
 @pytest.mark.parametrize("file", [n for n in spaces.names() if n.startswith("hrnas")])
 def test_shipped_searches_have_valid_settings(file: str) -> None:
-    section = elaborate(read(spaces.path(file))).sections["search"]
+    section = shipped.space(file).sections["search"]
     entries: dict[str, Any] = dict(section.entries)
     settings = read_settings(Shrink, entries, section.spans, "`search shrink`")
     assert settings.threshold == 1e-3

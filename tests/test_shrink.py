@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import nn
 
-from nasdsl import spaces
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.diagnostics import CompileError
@@ -28,7 +27,6 @@ from nasdsl.compiler.extremes import least, structural
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.layers.transformer import LightTransformer, position_map
-from nasdsl.compiler.parse import read
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet, key_of
 from nasdsl.compiler.values import expr
@@ -41,6 +39,7 @@ from nasdsl.runtime.settings import Train
 from nasdsl.runtime.strategies.shrink import Shrink, Shrinker
 from nasdsl.runtime.tasks import Classification
 from nasdsl.runtime.trainer import Trainer
+from tests import shipped
 
 LOSS = {"weight_decay": 1e-5, "weight_decay_form": "loss"}
 
@@ -119,7 +118,7 @@ def scales(network: Supernet, group: Group) -> torch.Tensor:
 @pytest.mark.parametrize(("task", "blocks", "keeping"), [("segmentation", 61, 44), ("classification", 67, 48)])
 def test_every_block_has_three_groups_of_channels(task: str, blocks: int, keeping: int) -> None:
     with torch.device("meta"):
-        network = Supernet(elaborate(read(spaces.path("hrnas_code")), "hrnas_code", {"task": task}).graph)
+        network = Supernet(shipped.graph("hrnas_code", task=task))
     channels, tokens = of_kind(network, "channel"), of_kind(network, "token")
     assert len(channels) == 3 * blocks
     assert len(tokens) in (44, keeping)

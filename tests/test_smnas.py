@@ -11,33 +11,21 @@ import os
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from math import comb
 from typing import Any
 
 import pytest
 
-from nasdsl import spaces
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.parse import read
 from nasdsl.compiler.sample import Numbering, sample
-from nasdsl.compiler.source import Source
+from tests import shipped
 from tests.networks import check_extraction, check_predictions
+from tests.shipped import graph
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "1"))
-
-
-@cache
-def graph(file: str, name: str = "", changes: str = "") -> Graph:
-    name = name or file
-    if not changes:
-        return elaborate(read(spaces.path(file)), name).graph
-    text = f'use "{file}.space"\nspace changed = {name} with {{ {changes} }}\n'
-    return elaborate(Source(text, "changed", spaces.path(file).parent / "changed.space"), "changed").graph
 
 
 # --- What modules cost ------------------------------------------------------------------------------------------------
@@ -441,7 +429,7 @@ def test_costs_of_strings_are_the_closed_forms(kind: str) -> None:
 def test_the_found_networks(name: str) -> None:
     kind, base, string = FOUND[name]
     whole = graph("smnas_modules", changes=f"kind: {kind}")
-    pins = elaborate(read(spaces.path("smnas_modules")), name).pins
+    pins = shipped.space("smnas_modules", name).pins
     assert string_of(whole, pins) == (base, string, WIDE.get(name, 128))
     size, levels = INPUTS.get(name, (608, 800)), LEVELS.get(name, range(2, 7))
     stages = 0 if name in ("e0", "e1") else 3

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-from functools import cache
 
 import pytest
 import torch
@@ -25,14 +24,15 @@ from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import extremes_of
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source
-from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.unparse import unparse
 from nasdsl.files import names_in
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.settings import read_settings
 from nasdsl.runtime.strategies import STRATEGIES
+from tests import shipped
 from tests.networks import torch_macs
+from tests.shipped import space
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
 HEAVY = 3e7 if NETWORKS < 10 else math.inf
@@ -52,12 +52,6 @@ EVERY = [(file, name) for file in spaces.names() for name in defined(file)]
 FIRST = [(file, defined(file)[0]) for file in spaces.names()]
 
 
-@cache
-def space(file: str, name: str) -> Space:
-    return elaborate(read(spaces.path(file)), name)
-
-
-@cache
 def small(file: str, name: str) -> Graph:
     """The space at an input, or two to choose from, that runs in no time, and with few regions."""
     made = space(file, name)
@@ -71,8 +65,7 @@ def small(file: str, name: str) -> Graph:
         changes.append(f"rois: {REGIONS}")
     if not changes:
         return made.graph
-    text = f'use "{file}.space"\nspace small = {name} with {{ {", ".join(changes)} }}\n'
-    return elaborate(Source(text, "small", spaces.path(file).parent / "small.space"), "small").graph
+    return shipped.graph(file, name, ", ".join(changes))
 
 
 def test_names_are_the_files() -> None:

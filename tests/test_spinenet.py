@@ -11,33 +11,25 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import partial
 from math import ceil, comb, factorial, floor, prod
 from typing import Any
 
 import pytest
 
-from nasdsl import spaces
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.parse import read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import sample
-from nasdsl.compiler.source import Source
+from tests import shipped
 from tests.networks import check_extraction, check_predictions
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "1"))
 
 
-@cache
-def graph(name: str = "spinenet", changes: str = "") -> Graph:
-    if not changes:
-        return elaborate(read(spaces.path("spinenet")), name).graph
-    text = f'use "spinenet.space"\nspace changed = {name} with {{ {changes} }}\n'
-    return elaborate(Source(text, "changed", spaces.path("spinenet").parent / "changed.space"), "changed").graph
+graph = partial(shipped.graph, "spinenet")
 
 
 # --- What is expected -------------------------------------------------------------------------------------------------
@@ -285,7 +277,7 @@ def joined(network: Graph) -> dict[int, list[int]]:
 
 def test_the_blocks_of_spinenet49() -> None:
     whole = graph()
-    values = elaborate(read(spaces.path("spinenet")), "spinenet49").pins
+    values = shipped.space("spinenet", "spinenet49").pins
     assert blocks_of(whole, Architecture.at(whole, values).indices) == SPINENET49
     assert dangling(SPINENET49, Scaling()) == {12: [], 13: [], 14: [11], 15: [], 16: []}
     assert joined(graph("spinenet49")) == dangling(SPINENET49, Scaling())
@@ -294,7 +286,7 @@ def test_the_blocks_of_spinenet49() -> None:
 
 def test_the_blocks_of_r0_sp53() -> None:
     whole = graph()
-    values = elaborate(read(spaces.path("spinenet")), "r0_sp53").pins
+    values = shipped.space("spinenet", "r0_sp53").pins
     assert blocks_of(whole, Architecture.at(whole, values).indices) == R0_SP53
     assert cost_of(graph("r0_sp53"), {}) == expected(R0_SP53, Scaling())
 

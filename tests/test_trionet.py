@@ -12,25 +12,22 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from nasdsl import spaces
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.parse import read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import Numbering
-from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
+from tests import shipped
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
 
@@ -45,12 +42,7 @@ CANDIDATES: Mapping[str, Mapping[str, Sequence[Any]]] = {
 """Table 1 of the paper."""
 
 
-@cache
-def graph_of(name: str = "trionet", change: str = "") -> Graph:
-    if not change:
-        return elaborate(read(spaces.path("trionet")), name).graph
-    text = f'use "trionet.space"\nspace changed = {name} with {{ {change} }}\n'
-    return elaborate(Source(text, "changed", spaces.path("trionet").parent / "changed.space"), "changed").graph
+graph_of = partial(shipped.graph, "trionet")
 
 
 @dataclass(frozen=True)

@@ -101,24 +101,19 @@ exprs = st.recursive(leaves, larger, max_leaves=12)
 
 
 def places():
-    steps = st.sampled_from(["repeat", "for", "else", "input"]).map(lambda w: node(syntax.Name, w))
-    return st.recursive(
-        st.one_of(
-            names,
-            exprs.map(lambda e: node(syntax.List, (e,))),
-            st.builds(lambda b, n: node(syntax.Field, b, n), steps, members),
-            st.builds(
-                lambda b, i: node(syntax.Index, b, i),
-                steps,
-                st.integers(0, 9).map(lambda i: node(syntax.Number, i, None, "")),
-            ),
-        ),
-        lambda inner: st.one_of(
+    """Paths. In one that begins with a word of the language, an index holds what decisions are printed with."""
+    numbers = st.integers(0, 9).map(lambda i: node(syntax.Number, i, None, ""))
+    shown = st.one_of(numbers, names, numbers.map(lambda i: node(syntax.List, (i,))))
+    words = st.sampled_from(["repeat", "for", "else", "input"]).map(lambda w: node(syntax.Name, w))
+
+    def steps(indices):
+        return lambda inner: st.one_of(
             st.builds(lambda b, n: node(syntax.Field, b, n), inner, members),
-            st.builds(lambda b, i: node(syntax.Index, b, i), inner, exprs),
-        ),
-        max_leaves=3,
-    )
+            st.builds(lambda b, i: node(syntax.Index, b, i), inner, indices),
+        )
+
+    own = st.one_of(names, exprs.map(lambda e: node(syntax.List, (e,))))
+    return st.recursive(own, steps(exprs), max_leaves=3) | st.recursive(steps(shown)(words), steps(shown), max_leaves=3)
 
 
 def files():

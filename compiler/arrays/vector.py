@@ -343,7 +343,9 @@ def _trimmed(table: Series) -> Series:
     if table.kind == "number":
         if scale != 1:
             common = math.gcd(scale, int(np.gcd.reduce(values)))
-            values, scale = values // common, scale // common
+            if values.any():  # zeros have common divisors beyond 64 bits
+                values = values // common
+            scale //= common
         low, high = int(values.min()), int(values.max())
     return replace(
         table, values=values, scale=scale, low=low, high=high, state=None if state is None else np.array(state)

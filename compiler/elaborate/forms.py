@@ -651,6 +651,8 @@ def _path(
             results.append((test, made))
     if not results:
         return None
+    if any(made.lost for _, made in results):
+        return v.LOST
     if len(results) == 1:
         return results[0][1]
     shape = results[-1][1].shape

@@ -9,7 +9,7 @@ from typing import Any
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Among, Apply, Case, Expr, Kept, Slot, Value
 from nasdsl.compiler.values.function import FUNCTIONS, Interval
-from nasdsl.compiler.values.plain import is_number, kind_of
+from nasdsl.compiler.values.plain import Kind, is_number, kind_of
 
 Known = Mapping[str, frozenset[int]]
 """By path of a choice: the options that are left."""
@@ -89,8 +89,8 @@ class Bounds:
         if len(known) == len(parts):
             if function.picks:
                 return _span([end for interval in known for end in interval])
-            comparable = all(is_number(end) or kind_of(end) in ("truth", "list") for pair in known for end in pair)
-            found = function.bounds(known, parts) if function.bounds is not None and comparable else None
+            fit = all(_fits(function.kind_taken(i), end) for i, pair in enumerate(known) for end in pair)
+            found = function.bounds(known, parts) if function.bounds is not None and fit else None
             if found is not None:
                 return found
         possible = expr.options(value)
@@ -116,6 +116,11 @@ def _possible(value: Apply, known: Known) -> tuple[Value, ...]:
         if left <= test.options or not left & test.options:
             return (then if left <= test.options else otherwise,)
     return then, otherwise
+
+
+def _fits(kind: Kind | None, end: Any) -> bool:
+    """Whether a bound is one of what a function takes. False and True are ordered among numbers."""
+    return kind is None or kind_of(end) == kind or (kind == "number" and isinstance(end, bool))
 
 
 def _span(values: Sequence[Any]) -> Interval:

@@ -210,8 +210,14 @@ def _of_denial(intervals: Intervals, args: Sequence[Value]) -> Interval:
 
 def _found(intervals: Intervals, args: Sequence[Value]) -> Interval | None:
     """Of a list of pairs, one of which is found."""
-    least, most = ([value for _, value in pairs] for pairs in intervals[0])
-    return (min(least), max(most)) if all(map(is_number, (*least, *most))) else None
+    least, most = map(_held, intervals[0])
+    return (min(least), max(most)) if least and all(map(is_number, (*least, *most))) else None
+
+
+def _held(table: Value) -> list[Value]:
+    """The values of a list of pairs."""
+    pairs = table if isinstance(table, tuple) else ()
+    return [pair[1] for pair in pairs if isinstance(pair, tuple) and len(pair) == 2]
 
 
 # --- kinds ------------------------------------------------------------------------------------------------------------
@@ -222,8 +228,7 @@ def _kinds_picked(args: Sequence[Value]) -> frozenset[Kind | None]:
 
 
 def _kinds_found(args: Sequence[Value]) -> frozenset[Kind | None]:
-    table = args[0] if isinstance(args[0], tuple) else ()
-    return frozenset().union(*[kinds_of(pair[1]) for pair in table if isinstance(pair, tuple) and len(pair) == 2])
+    return frozenset().union(*map(kinds_of, _held(args[0])))
 
 
 # --- whole numbers ----------------------------------------------------------------------------------------------------
@@ -519,7 +524,7 @@ FUNCTIONS.update(
                 whole=lambda args: _closed(args[1:]),
                 positive=True,
             ),
-            Function("lookup", (None,), _kinds_found, _lookup, bounds=_found),
+            Function("lookup", ("list", None), _kinds_found, _lookup, bounds=_found),
             Function("len", ("list",), "number", len, positive=True),
         )
     }
