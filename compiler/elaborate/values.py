@@ -15,7 +15,7 @@ from nasdsl.compiler.decision import Units as Units
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values.expr import Case, Expr, Slot, Value
-from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.plain import KINDS, Symbol
 from nasdsl.compiler.values.plain import is_number as is_number
 from nasdsl.compiler.values.plain import kind_of as kind_of
 
@@ -270,7 +270,8 @@ def describe(value: Any) -> str:
     if isinstance(value, Case | Slot):
         return f"one of {', '.join(show(v) for v in dict.fromkeys(value.values))}"
     if isinstance(value, Expr):
-        return "a value that depends on decisions"
+        kind = next(iter(value.kinds)) if len(value.kinds) == 1 else None
+        return f"{'a value' if kind is None else KINDS[kind]} that depends on decisions"
     if isinstance(value, Setting):
         return f"the setting `{value.name}`"
     return type(value).__name__

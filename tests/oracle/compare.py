@@ -38,6 +38,7 @@ RESTRICTIONS: Mapping[str, str] = {
     "mixed-options": "a choice is among values of one kind",
     "unknown-field": "an operator that the network does not use has no values",
     "unknown-name": "a word where a number belongs is told even where no architecture comes by",
+    "not-a-number": "so is a truth value",
 }
 """Codes of diagnostics that refuse programs with a meaning, as the language says it does."""
 
