@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, cast
 
 from nasdsl.compiler import ops, syntax
@@ -787,7 +787,7 @@ class _Resolver:
         self.report("unknown-fusion", f"no fusion named `{name}`", place, "not found", help=help)
 
 
-@cache
+@lru_cache(64)  # the operators of a file
 def _values_of(item: syntax.Operator | syntax.Fusion) -> tuple[str, ...]:
     """What `operator.name` may ask for: its `let`s, and the depth of its repeats."""
     out: dict[str, None] = {}
