@@ -19,7 +19,7 @@ from nasdsl.compiler.cost import cost_of as nasdsl_cost
 from nasdsl.compiler.cost import total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.engine import budget, lattice
+from nasdsl.compiler.engine import budget, histogram, lattice
 from nasdsl.compiler.engine.budget import UnreadableBudget, Within, budget_windows
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.histogram import count_within, distribution
@@ -264,14 +264,17 @@ def test_counts_within_windows_agree_with_enumeration(
     diagram = Diagram(graph, costs)
     window = data.draw(windows(list(expected.values())))
     inside = [cost for cost in expected.values() if within(window, cost)]
-    try:
-        found = count_within(diagram, window)
-    except Infeasible:
-        assert not inside
-        return
-    assert found.exact
-    assert found.number == len(inside)
-    assert found.share == pytest.approx(len(inside) / len(expected))
+    for listed in (histogram.LISTED, 0):  # one by one, and on a lattice
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(histogram, "LISTED", listed)
+            try:
+                found = count_within(diagram, window)
+            except Infeasible:
+                assert not inside
+                continue
+        assert found.exact
+        assert found.number == len(inside)
+        assert found.share == pytest.approx(len(inside) / len(expected))
 
 
 def test_the_distribution_of_two_stages_is_that_of_a_sum() -> None:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.lattice import Bounds, Lattice, Window, behind_states, bounds, lattice_for
-from nasdsl.compiler.engine.layers import Floats, Ints
+from nasdsl.compiler.engine.layers import Floats, Ints, join
 from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.engine.room import Room
 
 COUNTED = 100  # exact counts are told up to 2^COUNTED architectures
+LISTED = 1 << 16  # so many architectures are looked at one by one; on a lattice their costs may have to be rounded
 
 
 class Tally(NamedTuple):
@@ -146,6 +147,8 @@ def count_within(diagram: Diagram, window: Window) -> Tally:
     wanted = bounds(diagram, window)
     if not wanted.columns:
         return Tally(diagram.total, 1.0, True)
+    if diagram.layers and diagram.total <= LISTED:
+        return _listed(diagram, wanted)
     lattice = lattice_for(diagram, wanted, up=False)
     if not lattice.exact or lattice.theta or diagram.total.bit_length() > COUNTED:
         try:
@@ -162,6 +165,15 @@ def count_within(diagram: Diagram, window: Window) -> Tally:
     high, low = counts[0][inside], counts[1][inside]
     count = (int(high.sum()) << 64) + (int((low >> 32).sum()) << 32) + int((low & 0xFFFFFFFF).sum())
     return Tally(count, float(shares[inside].sum()), True)
+
+
+def _listed(diagram: Diagram, wanted: Bounds) -> Tally:
+    """The same, one architecture after the other."""
+    ways = join(diagram.layers)
+    costs = ways.costs[:, wanted.columns] + diagram.constants[list(wanted.columns)]
+    inside = ((costs >= wanted.low) & (costs <= wanted.high)).all(1)
+    count = int(ways.weights.residue[inside].sum())
+    return Tally(count, count / diagram.total, True)
 
 
 def times(total: int, log_share: float) -> int:

@@ -19,13 +19,14 @@ from nasdsl.compiler.count import count
 from nasdsl.compiler.decision import FixedUnits
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.elaborate.resolve import walk
 from nasdsl.compiler.engine.budget import UnreadableBudget
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.sample import Numbering
-from nasdsl.compiler.source import Source
+from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.values.plain import Symbol
 from tests.oracle.interpret import Meaning, Member, TooMany, meaning
 from tests.oracle.layers import PARAMETERS, Units, Word
@@ -37,8 +38,6 @@ RESTRICTIONS: Mapping[str, str] = {
     "not-constant": "what is chosen from, repeated or taken must not depend on a decision",
     "mixed-options": "a choice is among values of one kind",
     "unknown-field": "an operator that the network does not use has no values",
-    "unknown-name": "a word where a number belongs is told even where no architecture comes by",
-    "not-a-number": "so is a truth value",
 }
 """Codes of diagnostics that refuse programs with a meaning, as the language says it does."""
 
@@ -90,7 +89,7 @@ def compared(text: str, seed: int, network: bool = False, most: int = MOST) -> O
         return Outcome("differs", f"interpreter {type(problem).__name__}", f"{problem!r}")
     done: Counter[str] = Counter()
     try:
-        graph = _elaborated(text, name, expected)
+        graph = _elaborated(text, name, tree, expected)
         if isinstance(graph, Outcome):
             return graph
         _Comparison(text, name, graph, expected, Random(seed), done).run(network)
@@ -103,7 +102,7 @@ def compared(text: str, seed: int, network: bool = False, most: int = MOST) -> O
     return Outcome("equal", members=len(expected.members), done=done)
 
 
-def _elaborated(text: str, name: str, expected: Meaning) -> Graph | Outcome:
+def _elaborated(text: str, name: str, tree: syntax.File, expected: Meaning) -> Graph | Outcome:
     bad = expected.wrong[0] if expected.wrong else "" if expected.members else "no architecture"
     if not bad and not any(member.inside for member in expected.members):
         bad = "nothing inside the budgets"
@@ -117,6 +116,8 @@ def _elaborated(text: str, name: str, expected: Meaning) -> Graph | Outcome:
             return Outcome("unsure")
         if expected.excused and not first.help.startswith(WITNESS):
             return Outcome("restricted", kind="told though a requirement excludes it")
+        if _passed_by(first.span, tree, expected):
+            return Outcome("restricted", kind="told though no architecture comes by")
         if first.code in RESTRICTIONS:
             return Outcome("restricted", kind=first.code)
         where = first.span.text if first.span else ""
@@ -128,6 +129,15 @@ def _elaborated(text: str, name: str, expected: Meaning) -> Graph | Outcome:
     if expected.unsure:
         return Outcome("unsure")
     return space.graph
+
+
+def _passed_by(span: Span | None, tree: syntax.File, expected: Meaning) -> bool:
+    """Whether a mistake is that of a value in the text which no run came by."""
+    if span is None:
+        return False
+    place = span.start, span.end
+    values = {(node.span.start, node.span.end) for node in walk(tree) if node.span.source == span.source}
+    return place in values - expected.visited
 
 
 _INDEX = r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]"

@@ -52,12 +52,14 @@ class Meaning:
         wrong: what goes wrong in some of them; the program is ill-formed where there is any.
         unsure: what may go wrong, in runs of which a requirement can't be told, or beyond the budgets.
         excused: what goes wrong in runs that are no architecture, as a requirement says.
+        visited: where the values stand in the text that some run came by, from and to.
     """
 
     members: list[Member] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
     excused: list[str] = field(default_factory=list)
+    visited: set[tuple[int, int]] = field(default_factory=set)
 
 
 class TooMany(Exception):
@@ -76,6 +78,7 @@ def meaning(file: syntax.File, name: str, most: int) -> Meaning:
         run = _Run(answers)
         run.program(file, name)
         run.tell(made)
+        made.visited |= run.visited
         while run.taken and run.taken[-1][0] + 1 == run.taken[-1][1]:
             run.taken.pop()
         if not run.taken:
@@ -375,6 +378,7 @@ class _Run:
         self.unsure = False
         self.totals: dict[str, int] = {}
         self.top = Env(Scope())
+        self.visited: set[tuple[int, int]] = set()
 
     def tell(self, out: Meaning) -> None:
         if not self.member:
@@ -461,15 +465,17 @@ class _Run:
             self.history.setdefault((env.operator, name), []).append((next(self.numbers), value))
 
     def require(self, item: syntax.Require, env: Env) -> None:
-        known = len(self.wrong)
-        held = self.tried(lambda: self.condition(item.condition, env))
-        if held is POISON:
-            self.unsure = self.unsure or len(self.wrong) == known
-        elif not held:
-            if any(isinstance(n, syntax.Name) and n.name in TOTALS for n in _walk(item.condition)):
-                self.inside = False
-            else:
-                self.member = False
+        """Each of several conditions joined by `and` tells by itself, whatever stands before it."""
+        for condition in _conditions(item.condition):
+            known = len(self.wrong)
+            held = self.tried(partial(self.condition, condition, env))
+            if held is POISON:
+                self.unsure = self.unsure or len(self.wrong) == known
+            elif not held:
+                if any(isinstance(n, syntax.Name) and n.name in TOTALS for n in _walk(condition)):
+                    self.inside = False
+                else:
+                    self.member = False
 
     def tried(self, act: Callable[[], Any]) -> Any:
         try:
@@ -730,6 +736,7 @@ class _Run:
     # expressions
 
     def value(self, node: Any, env: Env, path: str = "") -> Any:
+        self.visited.add((node.span.start, node.span.end))
         return _VALUE[type(node)](self, node, env, path or env.path)
 
     def number(self, node: Any, env: Env, path: str = "") -> Any:
@@ -1196,6 +1203,14 @@ def _terms(node: syntax.Expr) -> list[syntax.Expr]:
     if isinstance(node, syntax.Binary) and node.operator == "+":
         return [*_terms(node.left), *_terms(node.right)]
     return [node]
+
+
+def _conditions(node: Any) -> Iterator[Any]:
+    if isinstance(node, syntax.Binary) and node.operator == "and":
+        yield from _conditions(node.left)
+        yield from _conditions(node.right)
+    else:
+        yield node
 
 
 def _walk(node: Any) -> Iterator[Any]:
