@@ -202,7 +202,7 @@ def test_costs_are_the_closed_form(side: int, norms: bool, down: bool) -> None:
     change = (
         f"input 3 x {side} x {side}, norm_attention: {str(norms).lower()}, striding: {'down' if down else 'between'}"
     )
-    graph, rng = graph_of(change="" if side == 224 else change), random.Random(side)
+    graph, rng = graph_of(changes="" if side == 224 else change), random.Random(side)
     costs = total_cost(graph)._asdict()
     for _ in range(20):
         stages = random_stages(rng)
@@ -303,7 +303,7 @@ def plain(blocks: Sequence[Block]) -> nn.Sequential:
 
 def test_a_network_computes_what_the_plain_one_does() -> None:
     """Weights of one in the other, tensor by tensor; in float64, so that nothing but the formulas can differ."""
-    graph, rng = graph_of(change="input 3 x 32 x 32"), random.Random(4)
+    graph, rng = graph_of(changes="input 3 x 32 x 32"), random.Random(4)
     image = torch.rand(1, 3, 32, 32, dtype=torch.float64)
     seen: set[tuple[str, int]] = set()
     for _ in range(NETWORKS):
@@ -325,7 +325,7 @@ def test_a_network_computes_what_the_plain_one_does() -> None:
 
 def test_the_last_norm_of_a_block_starts_at_zero() -> None:
     """So that a block is its shortcut before training."""
-    graph = graph_of(change="input 3 x 32 x 32, depths: [[1], [1], [1], [2]]")
+    graph = graph_of(changes="input 3 x 32 x 32, depths: [[1], [1], [1], [2]]")
     (found,) = Numbering(graph).draws(1, seed=2)
     network = Supernet(pin(graph, found.indices))
     zeros = [name for name, p in network.named_parameters() if name.endswith("norm.weight") and not p.any()]
