@@ -106,6 +106,46 @@ case(
     """,
 )
 
+# Lists are equal where all their items are: the second item is 2, the first one of two.
+case(
+    "lists compared",
+    2,
+    """
+    let a = oneof(1, 2)
+    let b = oneof(1, 2)
+    require [a, b] == [1, 2] or [a, b] == [2, 2]
+    network { conv(8 * a + 4 * b), classify(10) }
+    """,
+)
+
+# A record is looked up by a value that hangs on two decisions, and holds values that hang on them too.
+case(
+    "records looked up",
+    2 * 2,
+    """
+    let a = oneof(1, 2)
+    let b = oneof(1, 2)
+    let widths = { 2: 8, 3: 12 * a, 4: 4 * b }
+    network { conv(widths[a + b]), conv([8, 16, 24][a + b - 2]), classify(10) }
+    """,
+)
+
+# Which branch is the one at a scale hangs on a choice.
+case(
+    "a branch by its scale",
+    2,
+    """
+    let early = oneof(true, false)
+    network {
+      x: conv(8, stride: 2 if early else 4)
+      y: resize(to: 1/4 if early else 1/2)
+      branches(x, y)
+      pick(1/2)
+      classify(10)
+    }
+    """,
+)
+
 # A list as the only argument stands for its items, here made by a comprehension: 2 x 2 candidates.
 case(
     "comprehension",
