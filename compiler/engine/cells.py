@@ -11,7 +11,7 @@ from typing import Any
 
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.limits import TooWide, spend
-from nasdsl.compiler.values.expr import Apply, Expr, Has, Kept, Slot, Value, value_at
+from nasdsl.compiler.values.expr import Apply, Expr, Has, Kept, Remembering, Slot, Value, value_at
 from nasdsl.compiler.values.plain import ABSENT, FAULT
 
 MOST_PATTERNS = 40_000  # of one subset or order
@@ -254,7 +254,7 @@ def _reader(
         return lambda kept: (tuple([c[len(kept)] for c in own]), _sum([c[len(kept)] for c in charged]))
 
     def read(value: Any) -> tuple[tuple[Any, ...], Any]:
-        here = {decision.path: value}
+        here = Remembering({decision.path: value})
         return tuple([value_at(atom, here) for atom in atoms]), _cost_of(costs, here)
 
     return read
