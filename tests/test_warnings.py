@@ -6,8 +6,10 @@ import pytest
 
 from nasdsl.cli import main
 from nasdsl.compiler.count import count
-from nasdsl.compiler.diagnostics import Diagnostic
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic
+from nasdsl.compiler.elaborate import budgets
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.source import Source
 
 
@@ -98,3 +100,43 @@ def test_the_command_line_shows_them(tmp_path, capsys: pytest.CaptureFixture[str
     assert main(["check", str(file)]) == 0
     shown = capsys.readouterr()
     assert "warning[never-taken]" in shown.err and "1 architecture is lost" in shown.err
+
+
+# --- What is not proven -----------------------------------------------------------------------------------------------
+
+SQUEEZED = "network { conv(8 * oneof(1..4)), conv(8 * oneof(1..4), kernel: oneof(1, 3)), classify(10) }\n"
+
+
+@pytest.fixture
+def tangled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A space is small, but taken for one whose exact extremes and costs are out of reach."""
+
+    def refuse(*_: object) -> None:
+        raise TooWide("a cost", 1 << 40, 1 << 20)
+
+    monkeypatch.setattr(budgets, "least", refuse)
+    monkeypatch.setattr(budgets, "MOST_ARCHITECTURES", 0)
+
+
+@pytest.mark.usefixtures("tangled")
+@pytest.mark.parametrize(
+    ("wanted", "unclear"),
+    [
+        ("require macs <= 1G", []),
+        ("require macs <= 400K\nrequire params >= 300", []),
+        ("require macs <= 100K\nrequire params >= 8K", ["macs <= 100K"]),
+        ("require macs <= 400K or params >= 1G", ["macs <= 400K or params >= 1G"]),
+    ],
+)
+def test_budgets_that_nothing_is_known_to_meet_are_told(wanted: str, unclear: list[str]) -> None:
+    assert said(SQUEEZED + wanted) == [("unproven", text) for text in unclear]
+
+
+@pytest.mark.usefixtures("tangled")
+@pytest.mark.parametrize("wanted", ["macs <= 10", "macs >= 1000G", "macs < 10 or params > 1G", "params in 1M..2M"])
+def test_budgets_beyond_all_bounds_are_refused_though_the_costs_are_tangled(wanted: str) -> None:
+    with pytest.raises(CompileError) as caught:
+        warned(f"{SQUEEZED}require {wanted}")
+    (found,) = caught.value.diagnostics
+    assert found.code == "unaffordable" and found.span is not None and found.span.text == wanted
+    assert "missed by at least" in found.label

@@ -19,8 +19,9 @@ from nasdsl.compiler.engine.network import Constraint, Network, cost_terms
 from nasdsl.compiler.extremes import conflict, feasible, least, structural
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.bounds import Bounds
 from nasdsl.compiler.values.expr import Apply, Expr, Total, Value, value_at
-from nasdsl.compiler.values.plain import ABSENT, FAULT
+from nasdsl.compiler.values.plain import ABSENT, FAULT, is_number
 
 if TYPE_CHECKING:
     from nasdsl.compiler.engine.diagram import Diagram
@@ -79,7 +80,7 @@ class _Costs:
 
 
 def unaffordable(graph: Graph) -> Diagnostic | None:
-    """Why no architecture meets the budgets, or None where one does, or where that is too hard to tell.
+    """Why no architecture meets the budgets, or None where one does. A warning where that is too hard to tell.
 
     A budget that mentions a latency, which only a device tells, is taken to be met.
     """
@@ -88,14 +89,16 @@ def unaffordable(graph: Graph) -> Diagnostic | None:
         return None
     costs = _Costs(graph)
     seen: list[Architecture] = []
+    tangled: list[Requirement] = []
     for budget in budgets:
         try:
             found = _alone(graph, costs, budget, seen)
         except TooWide:
-            continue
+            found = _beyond(costs, budget)
+            tangled.append(budget)
         if found is not None:
             return found
-    return _together(graph, costs, budgets, seen)
+    return _together(graph, costs, budgets, seen, tangled)
 
 
 def nothing_left(graph: Graph, broken: Sequence[Requirement]) -> Sequence[Requirement] | Diagnostic | None:
@@ -114,7 +117,7 @@ def nothing_left(graph: Graph, broken: Sequence[Requirement]) -> Sequence[Requir
     if blamed:
         return blamed
     found = unaffordable(graph)
-    if found is None:
+    if found is None or found.severity == "warning":
         return None
     message = found.message.replace("no architecture meets", "no architecture with these values meets")
     return replace(found, message=message)
@@ -158,6 +161,25 @@ def _alone(graph: Graph, costs: _Costs, budget: Requirement, seen: list[Architec
     return Diagnostic("unaffordable", f"no architecture meets `{budget.message}`", budget.span, text, help=help)
 
 
+def _beyond(costs: _Costs, budget: Requirement) -> Diagnostic | None:
+    """What is wrong with a budget by itself, as far as the bounds of its costs tell."""
+    try:
+        cases = _cases(budget.condition, True)
+    except TooWide:
+        return None
+    missed: list[Fraction] = []
+    for case in cases:
+        spans = [Bounds().of(costs.put_in(part.difference)) for part in case if isinstance(part, _Bound)]
+        least = max(
+            (Fraction(span[0]) for span in spans if span is not None and is_number(span[0])), default=Fraction(0)
+        )
+        if least <= 0:
+            return None
+        missed.append(least)
+    text = f"whatever is chosen, it is missed by at least {_figure(min(missed))}" if missed else ""
+    return Diagnostic("unaffordable", f"no architecture meets `{budget.message}`", budget.span, text)
+
+
 def _cases(condition: Value, wanted: bool) -> Sequence[Sequence[Value | _Bound]]:
     """A condition as alternatives, each of them bounds on costs and conditions on decisions that hold together.
 
@@ -197,16 +219,30 @@ def _cases(condition: Value, wanted: bool) -> Sequence[Sequence[Value | _Bound]]
 
 
 def _together(
-    graph: Graph, costs: _Costs, budgets: Sequence[Requirement], seen: list[Architecture]
+    graph: Graph,
+    costs: _Costs,
+    budgets: Sequence[Requirement],
+    seen: list[Architecture],
+    tangled: Sequence[Requirement],
 ) -> Diagnostic | None:
-    """What is wrong with budgets each of which can be met; also with the two ends of a range."""
+    """What is wrong with budgets each of which can be met, or is too `tangled` to tell; also with the two ends of a
+    range.
+    """
     bounds: list[tuple[Requirement, _Bound]] = []
     for budget in budgets:
-        cases = _cases(budget.condition, True)
+        try:
+            cases = _cases(budget.condition, True)
+        except TooWide:
+            continue
         if len(cases) == 1:  # of several one may do
             bounds += [(budget, costs.put_in_bound(part)) for part in cases[0] if isinstance(part, _Bound)]
-    if len(bounds) < 2 or _found(graph, [bound for _, bound in bounds], seen):
+    told = {budget.message for budget, _ in bounds}
+    unclear = [budget for budget in tangled if budget.message not in told]
+    if len(bounds) < 2 and not tangled:
         return None
+    starts = seen or _any(graph)
+    if _found(graph, [bound for _, bound in bounds], starts):
+        return _unproven(unclear)
     for (first, one), (second, other) in itertools.combinations(bounds, 2):
         if not isinstance(expr.add(one.difference, other.difference), Expr):
             continue  # the two ends of a range
@@ -220,11 +256,29 @@ def _together(
             text = f"what meets the other one misses this by at least {_figure(gap)}"
             return Diagnostic("unaffordable", message, first.span, text, others)
     if _found(graph, [bound for _, bound in bounds], seen[-2:]):
-        return None
+        return _unproven(unclear)
     try:
         return _nothing_inside(graph, costs, budgets)
     except TooWide:
+        return _unproven(budgets)
+
+
+def _any(graph: Graph) -> list[Architecture]:
+    try:
+        found = feasible(graph)
+    except TooWide:
+        found = None
+    return [] if found is None else [found]
+
+
+def _unproven(budgets: Sequence[Requirement]) -> Diagnostic | None:
+    if not budgets:
         return None
+    first, *rest = budgets
+    others = tuple(Label(r.span, "and this one") for r in rest if r.span is not None)
+    which = "these budgets together" if rest else f"`{first.message}`"
+    message = f"whether an architecture meets {which} is too tangled to prove: none was found"
+    return Diagnostic("unproven", message, first.span, "", others, severity="warning")
 
 
 def _gap(graph: Graph, one: Value, other: Value, seen: list[Architecture]) -> Fraction | None:
@@ -256,13 +310,10 @@ def _gap(graph: Graph, one: Value, other: Value, seen: list[Architecture]) -> Fr
 
 
 def _nothing_inside(graph: Graph, costs: _Costs, budgets: Sequence[Requirement]) -> Diagnostic | None:
-    """Budgets that leave nothing over, from the costs of all architectures of a small space.
-
-    A large one has architectures of almost any cost between its cheapest and its dearest.
-    """
+    """Budgets that leave nothing over, from the costs of all architectures of a small space."""
     number = eliminate(Network(graph.decisions, [Constraint(r.condition) for r in structural(graph)]), COUNT).total
     if number is None or number > MOST_ARCHITECTURES:
-        return None
+        return _unproven(budgets)
     from nasdsl.compiler.engine.budget import UnreadableBudget, budget_windows  # numpy takes a while to import
     from nasdsl.compiler.engine.diagram import Diagram
     from nasdsl.compiler.engine.histogram import count_within
@@ -271,11 +322,13 @@ def _nothing_inside(graph: Graph, costs: _Costs, budgets: Sequence[Requirement])
         window = budget_windows(replace(graph, requirements=tuple(budgets)))
         diagram = Diagram(graph, {name: costs.by_name[name] for name in window})
         tally = count_within(diagram, window)
-        if tally.number or not tally.exact:
+        if tally.number:
             return None
+        if not tally.exact:
+            return _unproven(budgets)
         text = _gap_between(diagram, window) if len(window) == 1 else ""
-    except (TooWide, UnreadableBudget):
-        return None
+    except UnreadableBudget:
+        return _unproven(budgets)
     except Infeasible:
         text = ""
     first, *rest = budgets

@@ -522,12 +522,17 @@ class _Program:
         try:
             blamed = conflict(graph)
         except TooWide:
+            message = "whether an architecture meets all requirements is too tangled to prove"
+            self.builder.report([Diagnostic("unproven", message, graph.requirements[0].span, severity="warning")])
             return
         if blamed:
             raise CompileError([_contradiction(blamed)])
         found = unaffordable(graph)
-        if found is not None:
+        if found is None:
+            return
+        if found.severity == "error":
             raise CompileError([found])
+        self.builder.report([found])
 
     def _check_pinned(self, whole: Graph, graph: Graph, places: Mapping[str, Span]) -> None:
         blamed = nothing_left(graph, [r for r in graph.requirements if r.condition is False])
