@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
@@ -18,7 +19,7 @@ from nasdsl.compiler.arrays.vector import evaluate_rows
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.values.bounds import Bounds
-from nasdsl.compiler.values.expr import Case, Value, apply, evaluate, is_whole, kinds_of, rebuild, value_at
+from nasdsl.compiler.values.expr import Apply, Case, Value, apply, evaluate, is_whole, kinds_of, rebuild, value_at
 from nasdsl.compiler.values.function import FUNCTIONS, Call, Function
 from nasdsl.compiler.values.plain import FAULT, FAULTS, is_number, kind_of
 
@@ -244,6 +245,15 @@ def test_bounds_of_what_falls() -> None:
     space = nasdsl.loads(SPACE % ("", "conv(64 - 8 * a * b)"))
     assert nasdsl.supernet(space).settings["conv[1]"].attrs["out"] == 56
     assert np.ptp(nasdsl.population(space).costs(nasdsl.population(space).draw(64, 0))[:, 0]) > 0
+
+
+@pytest.mark.parametrize("other", [(1, 2), (Case("e", (1, 2)), 3)])
+@pytest.mark.parametrize("name", [name for name, one in FUNCTIONS.items() if one.takes == ("number",)])
+def test_lists_in_arithmetic_have_no_numbers_for_bounds(name: str, other: Value) -> None:
+    parameters = inspect.signature(FUNCTIONS[name].plain).parameters.values()
+    alone = len(parameters) == 1 and all(p.kind is not p.VAR_POSITIONAL for p in parameters)
+    found = Bounds().of(Apply(name, (other,) if alone else (Case("d", (2, 3)), other)))
+    assert found is None or not any(map(is_number, found))
 
 
 def test_what_is_ruled_out_may_cost_a_fraction() -> None:

@@ -236,8 +236,7 @@ def _together(
             continue
         if len(cases) == 1:  # of several one may do
             bounds += [(budget, costs.put_in_bound(part)) for part in cases[0] if isinstance(part, _Bound)]
-    told = {budget.message for budget, _ in bounds}
-    unclear = [budget for budget in tangled if budget.message not in told]
+    unclear = [budget for budget in tangled if all(budget is not other for other, _ in bounds)]
     if len(bounds) < 2 and not tangled:
         return None
     starts = seen or _any(graph)
@@ -274,11 +273,16 @@ def _any(graph: Graph) -> list[Architecture]:
 def _unproven(budgets: Sequence[Requirement]) -> Diagnostic | None:
     if not budgets:
         return None
+    which, others = _all_of(budgets)
+    message = f"whether an architecture meets {which} is too tangled to prove: none was found"
+    return Diagnostic("unproven", message, budgets[0].span, "", others, severity="warning")
+
+
+def _all_of(budgets: Sequence[Requirement]) -> tuple[str, tuple[Label, ...]]:
+    """Budgets in words, and where those after the first stand."""
     first, *rest = budgets
     others = tuple(Label(r.span, "and this one") for r in rest if r.span is not None)
-    which = "these budgets together" if rest else f"`{first.message}`"
-    message = f"whether an architecture meets {which} is too tangled to prove: none was found"
-    return Diagnostic("unproven", message, first.span, "", others, severity="warning")
+    return "these budgets together" if rest else f"`{first.message}`", others
 
 
 def _gap(graph: Graph, one: Value, other: Value, seen: list[Architecture]) -> Fraction | None:
@@ -331,10 +335,8 @@ def _nothing_inside(graph: Graph, costs: _Costs, budgets: Sequence[Requirement])
         return _unproven(budgets)
     except Infeasible:
         text = ""
-    first, *rest = budgets
-    others = tuple(Label(r.span, "and this one") for r in rest if r.span is not None)
-    message = "no architecture meets these budgets together" if rest else f"no architecture meets `{first.message}`"
-    return Diagnostic("unaffordable", message, first.span, text, others)
+    which, others = _all_of(budgets)
+    return Diagnostic("unaffordable", f"no architecture meets {which}", budgets[0].span, text, others)
 
 
 def _gap_between(diagram: Diagram, window: Mapping[str, tuple[int | None, int | None]]) -> str:
