@@ -377,7 +377,7 @@ def test_boxes_are_not_keypoints(tmp_path, packed):
     members = {"images/train/a.png": flat(0), "annotations/instances_train.json": json.dumps(document).encode()}
     spec = store(tmp_path, members, packed)
     for task in ("classification", "keypoints", "segmentation"):
-        with pytest.raises(DataError, match=r"object detection \(boxes in annotations/instances_train.json\)"):
+        with pytest.raises(DataError, match=rf"is data for detection \(COCO boxes\), but the task is {task}"):
             open_data(spec, task)
 
 
@@ -736,7 +736,7 @@ def test_real_data(name, task, train, val, classes):
 
 def test_real_detection_data_is_refused_for_other_tasks():
     for task in ("classification", "segmentation", "keypoints"):
-        with pytest.raises(DataError, match="object detection"):
+        with pytest.raises(DataError, match="data for detection"):
             open_data(real("bccd_coco_320x240.zip"), task)
     with pytest.raises(DataError, match="not known"):
         open_data(real("kitti_mini.zip"), "segmentation")

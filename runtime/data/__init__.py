@@ -1,5 +1,6 @@
 """Data: the files of a user, or the embedded digits, become train and validation samples and batches of them."""
 
+from nasdsl.runtime.data.boxes import DetectionSet
 from nasdsl.runtime.data.datasets import ClassificationSet, KeypointSet, SegmentationSet, to_crop, to_image
 from nasdsl.runtime.data.errors import DataError
 from nasdsl.runtime.data.files import Files
@@ -16,6 +17,7 @@ __all__ = [
     "ClassificationSet",
     "DataError",
     "DataSplits",
+    "DetectionSet",
     "Files",
     "KeypointLayout",
     "KeypointSet",

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from nasdsl.compiler.diagnostics import cause
+from nasdsl.runtime.data.coco_files import Json, annotation_files, image_members, read_document
 from nasdsl.runtime.data.crops import USUAL_SIZE, Instance, crops
 from nasdsl.runtime.data.datasets import enlarged
-from nasdsl.runtime.data.errors import DataError, did_you_mean
-from nasdsl.runtime.data.files import Files, is_image
+from nasdsl.runtime.data.errors import DataError
+from nasdsl.runtime.data.files import Files
 from nasdsl.runtime.data.images import Bytes, Size, coloured, crop_box, decode, planes
 from nasdsl.runtime.data.layouts import KeypointLayout
-from nasdsl.runtime.data.readers import Reader, by_cross, hold_out, pick_splits, split_of
+from nasdsl.runtime.data.readers import Reader, by_cross, hold_out, pick_splits
 from nasdsl.runtime.data.splits import DataSplits, Request
 
 FARTHEST = 1e6
 """Coordinates beyond this are mistakes, not pixels."""
 
-Json = dict[str, Any]
+EXPECTED = 'COCO keypoints: "images" with id and file_name, "categories", and "annotations" with image_id and keypoints'
 Named = tuple[Instance, str]
 """An instance with the member that holds its image."""
 
@@ -42,12 +39,12 @@ def read(files: Files, request: Request) -> DataSplits:
     train_name, val_name = (
         pick_splits(list(by_split), files.title) if len(by_split) > 1 else (next(iter(by_split)), None)
     )
-    layout, train = _instances(files, by_split[train_name])
+    layout, train = read_document(files, by_split[train_name], _parsed, EXPECTED)
     if val_name is None:
         train, val = _hold_out_images(train, request.seed)
         note = f"; {by_split[train_name]} is the only split, so a fixed 20 % of its images validates"
     else:
-        val_layout, val = _instances(files, by_split[val_name])
+        val_layout, val = read_document(files, by_split[val_name], _parsed, EXPECTED)
         note = f"; validation is {val_name}"
         if val_layout.names != layout.names:
             raise DataError(
@@ -68,52 +65,8 @@ def read(files: Files, request: Request) -> DataSplits:
     )
 
 
-def looks_like_boxes(files: Files) -> str | None:
-    """The name of a COCO annotation file without keypoints, to tell a user what the data is for instead."""
-    names = [name for name in files.names if name.endswith(".json")] if files.chosen is None else [files.chosen]
-    return next((name for name in names if b'"annotations"' in (text := files.read(name)) and b'"bbox"' in text), None)
-
-
 def _annotation_files(files: Files) -> dict[str, str]:
-    """Split name, as in the file name (`train2017`), to annotation file; files named for keypoints come first."""
-    names = [name for name in files.names if name.endswith(".json")]
-    if files.chosen is not None:
-        # The neighbours of the one that was named count only if they are called the same but for the split.
-        if not files.chosen.endswith(".json"):
-            return {}
-        names = [name for name in names if _stem(name)[0] == _stem(files.chosen)[0]]
-    names.sort(key=lambda name: ("keypoint" not in name.lower(), name))
-    found: dict[str, str] = {}
-    for name in names:
-        split = _stem(name)[1]
-        if split not in found and b'"keypoints"' in (text := files.read(name)) and b'"images"' in text:
-            found[split] = name
-    return found
-
-
-def _stem(name: str) -> tuple[str, str]:
-    """Annotation family and split: `annotations/person_keypoints_val2017.json` is `…/person_keypoints`, `val2017`."""
-    path = PurePosixPath(name)
-    words = path.stem.split("_")
-    place = next((i for i, word in enumerate(words) if split_of(word)), None)
-    if place is None:
-        return str(path.parent / path.stem), path.stem
-    return str(path.parent / "_".join(words[:place] + words[place + 1 :])), words[place]
-
-
-def _instances(files: Files, name: str) -> tuple[KeypointLayout, list[Named]]:
-    where = files.at(name)
-    try:
-        document = json.loads(files.read(name))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON: {cause(error)}") from error
-    try:
-        return _parsed(files, document, name)
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"{where} is not laid out as COCO keypoints: {cause(error)}",
-            help='expected "images" with id and file_name, "categories", and "annotations" with image_id and keypoints',
-        ) from error
+    return annotation_files(files, ("keypoints", "images"), "keypoint")
 
 
 def _parsed(files: Files, document: Json, name: str) -> tuple[KeypointLayout, list[Named]]:
@@ -132,7 +85,7 @@ def _parsed(files: Files, document: Json, name: str) -> tuple[KeypointLayout, li
             help="give all categories one set of joints",
         )
     images = {int(one["id"]): (i, str(one["file_name"])) for i, one in enumerate(document["images"])}
-    members = _image_members(files, [file_name for _, file_name in images.values()], _stem(name)[1])
+    members = image_members(files, [file_name for _, file_name in images.values()], name)
     found: list[Named] = []
     for one in annotations:
         instance = _instance(one, images, layout, where)
@@ -170,27 +123,6 @@ def _instance(one: Json, images: dict[int, tuple[int, str]], layout: KeypointLay
     if not 0 < area <= FARTHEST**2:
         raise DataError(f"{where}, annotation {ann_id}: an area is a number of pixels above 0, found {one['area']}")
     return Instance(images[image_id][0], image_id, ann_id, (box[0], box[1], *sides), area, joints)
-
-
-def _image_members(files: Files, file_names: list[str], split: str) -> dict[str, str]:
-    """File name in the annotations to member; a folder named for the split is preferred.
-
-    Raises:
-        DataError: an image is not there.
-    """
-    by_base: dict[str, list[str]] = defaultdict(list)
-    for name in files.names:
-        if is_image(name):
-            by_base[PurePosixPath(name).name].append(name)
-    found: dict[str, str] = {}
-    for file_name in file_names:
-        options = [name for name in by_base[PurePosixPath(file_name).name] if f"/{name}".endswith(f"/{file_name}")]
-        options.sort(key=lambda name: (f"/{split}/" not in f"/{name}", len(name), name))
-        if not options:
-            near = did_you_mean(file_name, list(by_base)[:5000])
-            raise DataError(f"{files.title} has no image {file_name}, which its annotations name", help=near)
-        found[file_name] = options[0]
-    return found
 
 
 def _hold_out_images(found: list[Named], seed: int) -> tuple[list[Named], list[Named]]:

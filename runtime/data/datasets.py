@@ -1,4 +1,4 @@
-"""The three kinds of samples, as map-style data sets over cached `uint8` pixels."""
+"""The three kinds of samples that have one size, as map-style data sets over cached `uint8` pixels."""
 
 from __future__ import annotations
 

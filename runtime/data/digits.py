@@ -1,6 +1,7 @@
 """The embedded default data: scikit-learn's handwritten digits, alone or composed into scenes.
 
 Classification shows the 1,797 real 8x8 digits, resized. Segmentation labels the pixels of scenes (`scenes.py`).
+Detection finds the digits of scenes: a box is around the ink of a digit, also where another digit lies over it.
 Keypoints finds five points on each digit of a scene: `top`, `bottom`, `left_end` and `right_end` are the extreme
 points of the stroke, `centre` is the middle of its ink. A mirror swaps the two ends.
 """
@@ -8,21 +9,26 @@ points of the stroke, `centre` is the middle of its ink. A mirror swaps the two 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nasdsl.runtime.data.boxes import DetectionSet, Rows, Tally, shown_at
 from nasdsl.runtime.data.crops import crops
 from nasdsl.runtime.data.datasets import ClassificationSet, KeypointSet, SegmentationSet, enlarged
 from nasdsl.runtime.data.errors import DataError
 from nasdsl.runtime.data.idx import resized
-from nasdsl.runtime.data.images import Bytes, Cached, Size, crop_box, fit_inside, planes
+from nasdsl.runtime.data.images import Bytes, Cached, Size, crop_box, fit_inside, planes, resized_to
 from nasdsl.runtime.data.layouts import KeypointLayout
 from nasdsl.runtime.data.pairs import IGNORE
 from nasdsl.runtime.data.readers import by_cross
 from nasdsl.runtime.data.scenes import JOINTS, Scenes, compose
 from nasdsl.runtime.data.splits import DataSplits, Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 CLASSES = tuple(str(digit) for digit in range(10))
 
@@ -48,12 +54,17 @@ def source(split: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def read_default(request: Request) -> DataSplits:
-    """The embedded data for one of the three tasks.
+    """The embedded data for one of the four tasks.
 
     Raises:
         DataError: there is none for the task.
     """
-    made = {"classification": _classification, "segmentation": _segmentation, "keypoints": _keypoints}
+    made = {
+        "classification": _classification,
+        "segmentation": _segmentation,
+        "keypoints": _keypoints,
+        "detection": _detection,
+    }
     if request.task not in made:
         raise DataError(f'there is no embedded data for the task "{request.task}"', help="name your own with --data")
     return made[request.task](request)
@@ -94,6 +105,13 @@ def _pixels(scenes: Scenes, channels: int) -> Bytes:
     return grey
 
 
+def _as_image(pixels: Bytes) -> Image:
+    """Pixels (C, H, W) as an image of Pillow's."""
+    from PIL import Image as pillow
+
+    return pillow.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
 def _segmentation(request: Request) -> DataSplits:
     size = request.size or request.canvas
     # Scenes are composed at the size asked for, so that their digits stay sharp and nothing is resized.
@@ -120,15 +138,47 @@ def _segmentation(request: Request) -> DataSplits:
 
 
 def _refit(joined: Bytes, size: Size) -> Bytes:
-    from PIL import Image
+    from PIL import Image as pillow
 
     pixels, mask = joined[:-1], joined[-1]
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     return np.concatenate(
         [
-            planes(fit_inside(image, size, 0, "smooth")),
-            planes(fit_inside(Image.fromarray(mask), size, IGNORE, "nearest")),
+            planes(fit_inside(_as_image(pixels), size, 0, "smooth")),
+            planes(fit_inside(pillow.fromarray(mask), size, IGNORE, "nearest")),
         ]
+    )
+
+
+def _detection(request: Request) -> DataSplits:
+    # As for segmentation; where sizes are left open, all scenes have that of the canvas, or what the sides make of it.
+    size = request.size
+    canvas = size if size is not None and min(size) >= 24 else request.canvas
+
+    def samples(scenes: Scenes, size: Size | None) -> DetectionSet:
+        pixels = _pixels(scenes, request.channels)
+        tally = Tally()
+        rows = [Rows() for _ in pixels]
+        for instance, label in zip(scenes.instances, scenes.labels, strict=True):
+            left, top, width, height = instance.box
+            rows[instance.image].add((left, top, left + width, top + height), label, f"scene {instance.image}")
+        pictures = [row.picture("", i + 1, canvas, tally) for i, row in enumerate(rows)]
+        shown = shown_at([canvas] * len(pixels), size, request.sides)
+
+        def load(index: int, shown: Size) -> Bytes:
+            return planes(resized_to(_as_image(pixels[index]), shown))
+
+        return DetectionSet(pictures, shown, load, size, request.channels, request.cache_bytes)
+
+    train, val = _both(request, canvas)
+    samples_of_train, samples_of_val = samples(train, request.train_size or size), samples(val, size)
+    largest = samples_of_val.largest
+    what = (
+        f"scenes of handwritten digits at {by_cross(largest)}: {len(train.images)} train, {len(val.images)} validation"
+        f", {len(train.instances) + len(val.instances)} boxes of 10 digits"
+    )
+    details = {"category_ids": list(range(10))}
+    return DataSplits(
+        samples_of_train, samples_of_val, "detection", CLASSES, request.channels, largest, what, details=details
     )
 
 
@@ -140,11 +190,7 @@ def _keypoints(request: Request) -> DataSplits:
         pixels = _pixels(scenes, request.channels)
 
         def crop(image: int, box: tuple[float, float, float, float], size: Size) -> Bytes:
-            from PIL import Image
-
-            one = pixels[image]
-            whole = Image.fromarray(one[0] if len(one) == 1 else np.ascontiguousarray(one.transpose(1, 2, 0)))
-            return planes(crop_box(whole, box, size))
+            return planes(crop_box(_as_image(pixels[image]), box, size))
 
         return crops(scenes.instances, crop, size, more, request.channels, request.cache_bytes)
 

@@ -24,6 +24,12 @@ class Part:
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         return self.whole[self.rows[index]]
 
+    @property
+    def ids(self) -> list[Any]:
+        """Of the images of the whole, by `image_id` (detection only)."""
+        found: list[Any] = getattr(self.whole, "ids")  # noqa: B009 - not every set has them
+        return found
+
     def batch(self, indices: list[int]) -> tuple[Tensor, Any]:
         """Images, uint8 (B, C, H, W), and collated targets."""
         return self.whole.batch([self.rows[index] for index in indices])

@@ -27,6 +27,10 @@ MOST_PIXELS = 89_478_485
 """Of an image, as Pillow warns of: a quarter of a gigabyte in colour, which a few bytes may unpack to."""
 
 
+MEAN_COLOUR = (124, 116, 104)
+"""The mean of ImageNet's colours: what lies outside of an image is 0 once it is normalised."""
+
+
 def decode(data: bytes, where: str) -> Image:
     """The image in `data`, fully read. `where` is how a message names it.
 
@@ -103,8 +107,7 @@ def fit_inside(image: Image, size: Size, fill: int, how: Literal["smooth", "near
     height, width = size
     if (image.height, image.width) == size:
         return image
-    scale = min(width / image.width, height / image.height)
-    inner = (min(width, max(1, round(image.width * scale))), min(height, max(1, round(image.height * scale))))
+    inner = inner_size((image.height, image.width), size)[::-1]
     resample = pillow.Resampling.BICUBIC if how == "smooth" else pillow.Resampling.NEAREST
     resized = image.resize(inner, resample)
     if inner == (width, height):
@@ -112,6 +115,19 @@ def fit_inside(image: Image, size: Size, fill: int, how: Literal["smooth", "near
     canvas = pillow.new(image.mode, (width, height), fill if len(image.getbands()) == 1 else (fill,) * 3)
     canvas.paste(resized, (0, 0))
     return canvas
+
+
+def inner_size(original: Size, size: Size) -> Size:
+    """Of an image at the greatest scale that fits `size`, in whole pixels."""
+    scale = min(size[0] / original[0], size[1] / original[1])
+    return min(size[0], max(1, round(original[0] * scale))), min(size[1], max(1, round(original[1] * scale)))
+
+
+def resized_to(image: Image, size: Size) -> Image:
+    """All of the image, bicubic and anti-aliased."""
+    from PIL.Image import Resampling
+
+    return image if (image.height, image.width) == size else image.resize(size[::-1], Resampling.BICUBIC)
 
 
 def crop_box(image: Image, box: tuple[float, float, float, float], size: Size) -> Image:
@@ -169,6 +185,39 @@ class Cached:
             self._store[i] = torch.from_numpy(self._compute(int(i)))
             self._ready[i] = True
         return self._store[torch.from_numpy(chosen)]
+
+
+class CachedEach:
+    """Arrays (C, H, W) of `shapes` of their own (uint8), each computed on first use; kept if all fit in `limit` bytes.
+
+    Several threads may take at once, as from `Cached`.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, int, int]], compute: Callable[[int], Bytes], limit: int) -> None:
+        self.shapes = np.array(shapes, dtype=np.int64).reshape(-1, 3)
+        self._compute = compute
+        ends = self.shapes.prod(axis=1).cumsum()
+        self._starts = np.concatenate([[0], ends])
+        total = int(self._starts[-1])
+        self.kept = total <= limit
+        self._store = torch.empty(total if self.kept else 0, dtype=torch.uint8)
+        self._ready = np.zeros(len(self.shapes) if self.kept else 0, dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def take(self, indices: Sequence[int]) -> list[Tensor]:
+        """The entries at `indices`."""
+        if not self.kept:
+            return [torch.from_numpy(self._compute(i)) for i in indices]
+        found = []
+        for i in indices:
+            entry = self._store[self._starts[i] : self._starts[i + 1]].view(*self.shapes[i].tolist())
+            if not self._ready[i]:
+                entry.copy_(torch.from_numpy(self._compute(i)))
+                self._ready[i] = True
+            found.append(entry)
+        return found
 
 
 def _never(index: int) -> Bytes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nasdsl.runtime.data.coco import COCO_KEYPOINTS, looks_like_boxes
+from nasdsl.runtime.data.coco import COCO_KEYPOINTS
+from nasdsl.runtime.data.coco_boxes import COCO_BOXES
 from nasdsl.runtime.data.digits import read_default
 from nasdsl.runtime.data.errors import DataError, did_you_mean
 from nasdsl.runtime.data.files import Files, open_files
@@ -17,7 +18,7 @@ from nasdsl.runtime.data.readers import Reader
 from nasdsl.runtime.data.splits import GIB, DataSplits, Request
 
 # The first that accepts the files reads them, so the particular come before the general.
-READERS = (IDX, IMAGE_FOLDERS, CITY, ADE20K, PAIR_LISTS, MASK_FOLDER_PAIRS, COCO_KEYPOINTS)
+READERS = (IDX, IMAGE_FOLDERS, CITY, ADE20K, PAIR_LISTS, MASK_FOLDER_PAIRS, COCO_KEYPOINTS, COCO_BOXES)
 
 
 def find_readers() -> dict[str, Reader]:
@@ -42,25 +43,28 @@ def open_data(
     centre_crop: float = 1.0,
     canvas: Size = (64, 64),
     scenes: tuple[int, int] = (512, 128),
+    sides: tuple[int, int] | None = None,
     reader: str | None = None,
 ) -> DataSplits:
     """The data that `spec` names: a folder, a zip, a COCO `.json`, an IDX `.gz`; None is the embedded data.
 
     Args:
-        task: the name of a task, such as "classification", "segmentation" or "keypoints".
-        size: height and width of samples; None takes that of the files, or the usual one of the task.
+        task: the name of a task, such as "classification", "segmentation", "keypoints" or "detection".
+        size: height and width of samples; None takes that of the files, or the usual one of the task. For detection
+            it leaves images as they are, up to 800 and 1333 pixels, and pads each batch to a multiple of 32.
         train_size: of stored training samples, when augmentation is to crop `size` out of more.
         channels: 1 for grey, 3 for colour.
         seed: of held-out splits and of the embedded scenes.
         cache_bytes: decoded samples are kept in memory when a split takes no more than this.
         centre_crop: fraction of the image that validation shows (classification; 224/256 in the HR-NAS paper).
         canvas, scenes: size, and numbers for train and validation, of the embedded scenes.
+        sides: shortest and longest side of images, in place of `size`, for batches of different size (detection).
         reader: the name of a reader, to skip the search for one.
 
     Raises:
         DataError: in the user's words, for everything that can be wrong with the files.
     """
-    request = Request(task, size, train_size, channels, seed, cache_bytes, centre_crop, canvas, scenes)
+    request = Request(task, size, train_size, channels, seed, cache_bytes, centre_crop, canvas, scenes, sides)
     if spec is None:
         return read_default(request)
     readers = find_readers()
@@ -85,17 +89,11 @@ def _refusal(files: Files, task: str, readers: Mapping[str, Reader]) -> DataErro
     expected = "; or ".join(one.expects for one in readers.values() if one.task == task)
     if not files.names:
         return DataError(f"{files.path} is empty", help=f"{task} expects {expected}")
-    other = next((one for one in readers.values() if one.task != task and one.accepts(files)), None)
-    if other is not None:
+    others = [one for one in readers.values() if one.task != task and one.accepts(files)]
+    if others:
+        kinds = " and ".join(f"{one.task} ({one.name})" for one in others)
         return DataError(
-            f"{files.title} is data for {other.task} ({other.name}), but the task is {task}",
-            help=f"{task} expects {expected}",
-        )
-    boxes = looks_like_boxes(files)
-    if boxes is not None:
-        return DataError(
-            f"{files.title} is data for object detection (boxes in {boxes}), but the task is {task}",
-            help=f"{task} expects {expected}",
+            f"{files.title} is data for {kinds}, but the task is {task}", help=f"{task} expects {expected}"
         )
     if files.chosen is not None:
         return DataError(f"{files.title} is not a file that can be read for {task}", help=f"expected {expected}")

@@ -33,8 +33,9 @@ class Request:
     """What the user asked for. Sizes are (height, width); None leaves it to the reader.
 
     `train_size` is the size of stored training samples when it is to differ from `size`, so that an augmentation can
-    crop from more than it shows. `cache_bytes` bounds the decoded samples kept in memory, each split by itself.
-    `canvas` and `scenes` (train, val) are of the embedded scenes.
+    crop from more than it shows. `sides` (shortest, longest) sizes images whose batches may differ in size (detection
+    only): the shortest side gets that length, unless the longest would become too long. `cache_bytes` bounds the
+    decoded samples kept in memory, each split by itself. `canvas` and `scenes` (train, val) are of the embedded scenes.
     """
 
     task: str
@@ -46,11 +47,14 @@ class Request:
     centre_crop: float = 1.0
     canvas: Size = (64, 64)
     scenes: tuple[int, int] = (512, 128)
+    sides: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for what, size in (("size", self.size), ("train_size", self.train_size), ("canvas", self.canvas)):
             if size is not None and not (len(size) == 2 and all(1 <= side <= 16384 for side in size)):
                 raise DataError(f"{what} must be height and width in pixels, 1 to 16384 each, not {size}")
+        if self.sides is not None:
+            self._check_sides(self.sides)
         if self.channels not in (1, 3):
             raise DataError(f"images have 1 (grey) or 3 (colour) channels, not {self.channels}")
         if not 0 < self.centre_crop <= 1:
@@ -60,13 +64,23 @@ class Request:
                 f"scenes need a canvas of at least 24x24 and one scene a split, not {self.canvas}, {self.scenes}"
             )
 
+    def _check_sides(self, sides: tuple[int, int]) -> None:
+        if not (len(sides) == 2 and 1 <= sides[0] <= sides[1] <= 16384):
+            raise DataError(f"sides are the shortest and the longest in pixels, 1 to 16384, not {sides}")
+        if self.task != "detection":
+            raise DataError(f"sides are for detection, not for {self.task}", help="give size, the height and width")
+        if self.size is not None or self.train_size is not None:
+            raise DataError("images are sized either by sides or by size and train_size, not by both")
+
 
 @dataclass(frozen=True)
 class DataSplits:
     """Train and validation samples. `classes` are names, in order of label; for keypoints, of the instances.
 
     `ignore_index` is the label of pixels that count for nothing (segmentation only); `layout` names the joints
-    (keypoints only); `size` is the (height, width) of validation samples; `description` is for people.
+    (keypoints only); `size` is the (height, width) of validation samples, or what holds all of them where they differ;
+    `description` is for people. `details` of detection: `category_ids`, the annotation file's id of each class, and
+    what was counted in the boxes of `train` and `val`.
     """
 
     train: Samples
