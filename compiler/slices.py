@@ -67,7 +67,7 @@ class Slice:
         device = next(full.parameters()).device
         return torch.tensor(part, dtype=torch.long, device=device)
 
-    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def __call__(self, *inputs: torch.Tensor, **told: Any) -> Any:
         for module, owner, names in self.followed:
             for name in names:
                 module.__dict__[name] = getattr(owner, name)  # none of them is a parameter, a buffer or a module
@@ -88,7 +88,7 @@ class Slice:
             if is_buffer and copied and owner.training:
                 written.append((whole, part, index))
         try:
-            out = self.shell(*inputs)
+            out = self.shell(*inputs, **told)
         finally:
             for table, name, _, _, _ in self.parts:
                 table[name] = None

@@ -18,6 +18,7 @@ from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.extremes import feasible, structural
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_node, largest_values
+from nasdsl.compiler.layers.scene import Scene
 from nasdsl.compiler.ops.operator import Index
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.slices import Slice, copy_weights, take
@@ -60,15 +61,21 @@ def layer_class(op: str) -> Callable[..., nn.Module]:
     return getattr(importlib.import_module(module), name)
 
 
+def reads_scene(op: str) -> bool:
+    """Whether the module behind an operator is told of the scene: of sizes of images, and of targets."""
+    return bool(getattr(layer_class(op), "reads_scene", False))
+
+
 @dataclass(frozen=True)
 class Step:
     """One line of the flat program that `forward` runs: `slot[output] = layer(*slots[inputs])`; then `frees` are
-    dropped."""
+    dropped. A layer that `reads` is told of the scene, too."""
 
-    layer: Callable[..., torch.Tensor]
+    layer: Callable[..., Any]
     inputs: tuple[int, ...]
     output: int
     frees: tuple[int, ...]
+    reads: bool = False
 
 
 MOST_SLICES = 4096
@@ -236,6 +243,7 @@ class Supernet(nn.Module):
                 tuple(slots[source] for source in inputs),
                 slots[node.name],
                 tuple(frees.get(node.name, ())),
+                node.kind == "operator" and reads_scene(node.op),
             )
             for node, inputs in order
         ]
@@ -268,15 +276,28 @@ class Supernet(nn.Module):
         self._run(self._active)
         return moved
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """B C H W -> what the head gives, for instance B classes or B classes H/4 W/4."""
+    def forward(self, x: torch.Tensor, targets: Any = None) -> Any:
+        """B C H W -> what the head gives: a tensor, for instance B classes or B classes H/4 W/4, or a record of named
+        ones, such as the boxes, scores and labels of a detector.
+
+        Args:
+            targets: what a detector learns from, and the sizes of its images (`layers/scene.py`): in training, where
+                they have boxes, it gives its losses by name instead. Other networks do not read them.
+        """
+        scene = Scene.of(x, targets, self.training) if self.reads_scene else None
         slots: list[Any] = [None] * self._slots
         slots[0] = x
         for step in self.steps:
-            slots[step.output] = step.layer(*[slots[i] for i in step.inputs])
+            inputs = [slots[i] for i in step.inputs]
+            slots[step.output] = step.layer(*inputs, scene=scene) if step.reads else step.layer(*inputs)
             for i in step.frees:
                 slots[i] = None
-        return slots[self._output]
+        return scene.losses if scene is not None and scene.learns else slots[self._output]
+
+    @property
+    def reads_scene(self) -> bool:
+        """Whether what is active reads targets."""
+        return any(step.reads for step in self.steps)
 
     def parts(self) -> list[tuple[nn.Parameter, tuple[Any, ...]]]:
         """The parameters that the active architecture runs with, and of each axis the entries: a slice, a tensor of

@@ -98,7 +98,7 @@ def evaluate(
     network.to(device).eval()
     metric = task.metric(device)
     for images, targets in Loader(data.val, batch, normalise=task.normalise, device=device).epoch(0):
-        metric.update(task.infer(network, images), targets)
+        metric.update(task.infer(network, images, targets), targets)
     return metric.compute()
 
 

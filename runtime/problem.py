@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
+from nasdsl.compiler.graph import Node
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataSplits
@@ -19,9 +20,6 @@ from nasdsl.runtime.runs import RunFolder
 from nasdsl.runtime.tasks import Task
 from nasdsl.runtime.watch import Silent as Silent
 from nasdsl.runtime.watch import Watch as Watch
-
-HEADS: Mapping[str, str] = {"classify": "classification", "segment": "segmentation", "keypoints": "keypoints"}
-"""The task that the last operator of a network is for."""
 
 
 @dataclass
@@ -68,6 +66,15 @@ class Strategy(Protocol):
         ...
 
 
+def head_of(space: Space) -> Node:
+    """The operator that a space's network ends in; of several, which a choice decides between, one."""
+    graph = space.graph
+    node = graph.nodes[graph.outputs[0]]
+    while node.kind in ("output", "select"):
+        node = graph.nodes[node.inputs[0].source]
+    return node
+
+
 def task_of(space: Space) -> str:
     """The task that a space's network is for, by its head.
 
@@ -76,14 +83,12 @@ def task_of(space: Space) -> str:
     """
     from nasdsl.runtime.tasks import find_tasks
 
-    graph = space.graph
-    users = graph.nodes[graph.outputs[0]].inputs[0].source
-    node = graph.nodes[users]
-    if node.op in HEADS:
-        return HEADS[node.op]
-    if node.op in find_tasks():
-        return node.op
-    heads = ", ".join(f"`{head}`" for head in HEADS)
+    node = head_of(space)
+    tasks = find_tasks()
+    for name, task in tasks.items():
+        if node.op in task.heads:
+            return name
+    heads = ", ".join(f"`{head}`" for task in tasks.values() for head in task.heads)
     raise error(
         "no-task",
         f"no task is known for a network that ends in `{node.op}`",

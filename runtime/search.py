@@ -24,7 +24,7 @@ from nasdsl.runtime.data import DataSplits, open_data
 from nasdsl.runtime.device import device_named
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.origin import write_origin
-from nasdsl.runtime.problem import Problem, Result, Silent, Watch, check_decisions, task_of
+from nasdsl.runtime.problem import Problem, Result, Silent, Watch, check_decisions, head_of, task_of
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.runs import About, RunFolder, clear
 from nasdsl.runtime.settings import Train, merged, read_settings
@@ -73,10 +73,10 @@ def fit_to_data(
     """
     space = elaborate(source, name, defines)
     data, task = _data(space, options, {})
-    wanted, has = task.outputs, space.graph.nodes[space.graph.outputs[0]].shape.channels
+    wanted, has = task.outputs, task.outputs_of(head_of(space))
     if wanted != has and "classes" in space.params and "classes" not in defines:
         space = elaborate(source, name, {**defines, "classes": str(wanted)})
-        has = space.graph.nodes[space.graph.outputs[0]].shape.channels
+        has = task.outputs_of(head_of(space))
     if wanted != has:
         raise error(
             "wrong-outputs",

@@ -166,7 +166,7 @@ class Trainer:
     def one_pass(self, images: torch.Tensor, targets: Any) -> float:
         """The gradients of the task's loss for the network as it is, and the loss."""
         with self.autocast():
-            loss = self.task.loss(self.model(images), targets)
+            loss = self.task.loss(self.model(images, targets), targets)
         self.fabric.backward(loss)
         return float(loss.detach())
 
@@ -252,11 +252,11 @@ class Trainer:
             world=self.fabric.world_size,
             device=self.fabric.device,
         )
-        for i, (images, _) in enumerate(plain.epoch(0)):
+        for i, (images, targets) in enumerate(plain.epoch(0)):
             if i >= batches:
                 break
             with self.autocast():
-                self.network(images.contiguous(memory_format=self._format))
+                self.network(images.contiguous(memory_format=self._format), targets)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             if self.fabric.world_size > 1:
@@ -267,21 +267,23 @@ class Trainer:
 
     @torch.no_grad()
     def measure(self, samples: Samples | None = None) -> dict[str, float]:
-        """The task's metric and the mean loss on the validation split, or other samples, with the network as it is."""
+        """The task's metric, and the mean loss where the task has one in evaluation, on the validation split, or other
+        samples, with the network as it is."""
         self.network.eval()
         metric = self.task.metric(self.fabric.device)
         total, count = 0.0, 0
         loader = self.val_loader if samples is None else self._measuring(samples)
         for images, targets in loader.epoch(0):
             with self.autocast():
-                outputs = self.task.infer(self.network, images.contiguous(memory_format=self._format))
-                loss = self.task.loss(outputs, targets)
-            metric.update(outputs.float(), targets)
-            total, count = total + float(loss) * len(images), count + len(images)
+                outputs = self.task.infer(self.network, images.contiguous(memory_format=self._format), targets)
+                loss = self.task.validation_loss(outputs, targets)
+            metric.update(in_single(outputs), targets)
+            if loss is not None:
+                total, count = total + float(loss) * len(images), count + len(images)
         if self.fabric.world_size > 1:
             sums = self.fabric.all_reduce(torch.tensor([total, count], dtype=torch.float64), reduce_op="sum")
             total, count = float(sums[0]), int(sums[1])
-        return {**metric.compute(), "loss": total / max(count, 1)}
+        return {**metric.compute(), "loss": total / count} if count else metric.compute()
 
     def evaluate(self) -> dict[str, float]:
         """The metric with averaged weights and recalibrated statistics."""
@@ -337,6 +339,13 @@ class Trainer:
         self.network.load_state_dict(state.network)
         load_optimiser_state(self.optimiser, self.network, state.optimiser)
         self.step, self.rows = state.step, list(state.rows)
+
+
+def in_single(outputs: Any) -> Any:
+    """Outputs of a network in float32, where they are in half precision."""
+    if isinstance(outputs, Tensor):
+        return outputs.float() if outputs.is_floating_point() else outputs
+    return {name: in_single(tensor) for name, tensor in outputs.items()}
 
 
 def _same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

@@ -30,7 +30,7 @@ FILES: Mapping[str, tuple[str, ...]] = {
         "mobilenet_v2",
         "mobilenet_v2_stage",
     ),
-    "detection": ("fpn", "rpn", "guided_anchor_rpn", "rcnn", "cascade", "retina"),
+    "detection": ("fpn", "rpn", "guided_anchor_rpn", "rcnn", "cascade", "retina", "two_layers"),
 }
 """The operators of each file that spaces may use."""
 

@@ -568,22 +568,31 @@ def _read(operator: Operator, tensors: tuple[Tensor, ...]) -> tuple[list[Shape],
     there = [tensor.present for tensor in tensors[:last]]
     if all(present is True for present in there):
         return shapes, needed
-    like = shapes[last - 1]
-    for present, shape in reversed(list(zip(there, shapes[:last], strict=True))[:-1]):
+    each = last // operator.groups if last % operator.groups == 0 else last
+    for start in range(0, last, each):
+        shapes[start : start + each] = _as_if_there(shapes[start : start + each], there[start : start + each])
+    return shapes, expr.both(needed, expr.either(*there))
+
+
+def _as_if_there(shapes: list[Shape], there: list[Value]) -> list[Shape]:
+    """Shapes that equal the others of their group where they are not there."""
+    like = shapes[-1]
+    for present, shape in reversed(list(zip(there, shapes, strict=True))[:-1]):
         like = replace(
             like,
             channels=expr.choose(present, shape.channels, like.channels),
             items=expr.choose(present, shape.items, like.items),
         )
-    for i, (present, shape) in enumerate(zip(there, shapes[:last], strict=True)):
-        shapes[i] = replace(
+    return [
+        replace(
             shape,
             channels=expr.choose(present, shape.channels, like.channels),
             height=None if shape.height is None else expr.choose(present, shape.height, 0),
             width=None if shape.width is None else expr.choose(present, shape.width, 0),
             items=expr.choose(present, shape.items, like.items),
         )
-    return shapes, expr.both(needed, expr.either(*there))
+        for present, shape in zip(there, shapes, strict=True)
+    ]
 
 
 def _shared_name(path: str) -> str:

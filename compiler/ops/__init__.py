@@ -13,12 +13,40 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from nasdsl.compiler.ops import activation, attention, conv, detection, head, merge, mixconv, resample, transformer
+from nasdsl.compiler.ops import (
+    activation,
+    attention,
+    conv,
+    deform,
+    dense,
+    detection,
+    head,
+    merge,
+    mixconv,
+    proposals,
+    regions,
+    resample,
+    transformer,
+)
 from nasdsl.compiler.ops.operator import REQUIRED, Operator
 from nasdsl.compiler.plugins import PluginError, find_plugins
 
 GROUP = "nasdsl.operators"
-FAMILIES = (conv, mixconv, transformer, attention, resample, merge, head, detection, activation)
+FAMILIES = (
+    conv,
+    mixconv,
+    transformer,
+    attention,
+    resample,
+    merge,
+    head,
+    detection,
+    deform,
+    proposals,
+    regions,
+    dense,
+    activation,
+)
 
 
 def _by_name(operators: Iterable[Operator]) -> Mapping[str, Operator]:

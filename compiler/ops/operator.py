@@ -160,6 +160,7 @@ class Operator:
         alive: condition under which the operator has an output at all (a MixConv without a channel has none).
         inputs: how many tensors it reads; -1 for any number (a branch bundle), of which it reads those that are there.
         needs: of any number of inputs, how many at the end have to be there: the boxes behind a pyramid's maps.
+        groups: of any number of inputs, into how many groups of one size they fall: logits of all levels, then deltas.
         identities: what is known of the output without the weights.
     """
 
@@ -177,6 +178,7 @@ class Operator:
     alive: Callable[[Attrs], Value] = _always
     inputs: int = 1
     needs: int = 0
+    groups: int = 1
     identities: Identities = NONE_KNOWN
     doc: str = ""
     where: str = field(default="built-in")

@@ -137,6 +137,10 @@ class OneShot:
     def __init__(self, trainer: Trainer, settings: Sample, sampler: Sampler):
         self.trainer, self.settings, self.sampler = trainer, settings, sampler
         self._largest: list[tuple[nn.Parameter, tuple[Any, ...]]] = []
+        if settings.distil is not None and not trainer.task.distils:
+            raise RunError(
+                f"networks for {trainer.task.name} cannot learn from each other's outputs", "leave `distil` out"
+            )
         trainer.gradients = self.gradients
         if settings.weight_decay_of == "largest":
             trainer.decay = self.decay
@@ -150,16 +154,16 @@ class OneShot:
         for one in drawn:
             trainer.network.activate(one.architecture)
             with trainer.autocast():
-                outputs = trainer.model(images)
+                outputs = trainer.model(images, targets)
                 loss = self._loss(outputs, targets, teacher)
             trainer.fabric.backward(loss)
             total += loss.detach()
             if one.role == "largest":
-                teacher = outputs.detach()
+                teacher = outputs.detach() if self.settings.distil is not None else None
                 self._largest = trainer.network.parts()
         return float(total) / len(drawn)
 
-    def _loss(self, outputs: torch.Tensor, targets: Any, teacher: torch.Tensor | None) -> torch.Tensor:
+    def _loss(self, outputs: Any, targets: Any, teacher: torch.Tensor | None) -> torch.Tensor:
         task, distil = self.trainer.task, self.settings.distil
         if distil is None or teacher is None:
             return task.loss(outputs, targets)

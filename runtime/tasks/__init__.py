@@ -4,17 +4,20 @@ from typing import Any
 
 from nasdsl.runtime.data.plugins import with_entry_points
 from nasdsl.runtime.tasks.classification import Classification
+from nasdsl.runtime.tasks.detection import Detection
 from nasdsl.runtime.tasks.keypoints import Keypoints
 from nasdsl.runtime.tasks.normalise import Normalise
 from nasdsl.runtime.tasks.segmentation import Segmentation
-from nasdsl.runtime.tasks.task import Augmentation, Metric, Task, TaskError
+from nasdsl.runtime.tasks.task import Augmentation, Metric, OneTensor, Task, TaskError
 
 __all__ = [
     "Augmentation",
     "Classification",
+    "Detection",
     "Keypoints",
     "Metric",
     "Normalise",
+    "OneTensor",
     "Segmentation",
     "Task",
     "TaskError",
@@ -22,7 +25,7 @@ __all__ = [
     "find_tasks",
 ]
 
-TASKS: tuple[type[Task], ...] = (Classification, Segmentation, Keypoints)
+TASKS: tuple[type[Task], ...] = (Classification, Segmentation, Keypoints, Detection)
 
 
 def find_tasks() -> dict[str, type[Task]]:
@@ -50,5 +53,5 @@ def find_task(name: str) -> type[Task]:
 
 
 def _is_task(value: Any) -> bool:
-    members = ("name", "headline", "higher_is_better", "from_data", "outputs", "loss", "infer", "metric", "augment")
+    members = [name for name in (*Task.__annotations__, *vars(Task)) if not name.startswith("_")]
     return isinstance(value, type) and all(hasattr(value, member) for member in members)

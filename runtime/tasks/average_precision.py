@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nasdsl.compiler.layers.detection import overlaps
+from nasdsl.compiler.layers.boxes import overlaps
 
 Floats = NDArray[np.float64]
 Detections = dict[str, Tensor]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nasdsl.runtime.data import Batch, DataSplits, Size
 from nasdsl.runtime.tasks.augment import Flip, PadCrop, Preset, ResizedCrop, make, unchanged
 from nasdsl.runtime.tasks.normalise import Normalise
-from nasdsl.runtime.tasks.task import Augmentation, TaskError
+from nasdsl.runtime.tasks.task import Augmentation, OneTensor, TaskError
 from nasdsl.runtime.tasks.warp import warp_images
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ PRESETS: dict[str, type[Any]] = {"flip": Flip, "cifar": PadCrop, "imagenet": Res
 
 
 @dataclass(frozen=True)
-class Classification:
+class Classification(OneTensor):
     """Outputs are logits (B, classes), targets labels (B,). The HR-NAS paper has `label_smoothing` 0.1 on ImageNet."""
 
     classes: int
@@ -32,6 +32,7 @@ class Classification:
     name: ClassVar[str] = "classification"
     headline: ClassVar[str] = "top1"
     higher_is_better: ClassVar[bool] = True
+    heads: ClassVar[tuple[str, ...]] = ("classify",)
 
     @classmethod
     def from_data(cls, data: DataSplits, **options: Any) -> Self:
@@ -47,11 +48,6 @@ class Classification:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy."""
         return nn.functional.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing)
-
-    def infer(self, model: nn.Module, images: Tensor) -> Tensor:
-        """The logits."""
-        outputs: Tensor = model(images)
-        return outputs
 
     def metric(self, device: torch.device | str | None = None) -> Accuracy:
         """top1, and top5 where there are more than five classes."""

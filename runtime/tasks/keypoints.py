@@ -14,14 +14,14 @@ from nasdsl.runtime.tasks.classification import fits
 from nasdsl.runtime.tasks.heatmaps import encode
 from nasdsl.runtime.tasks.normalise import Normalise
 from nasdsl.runtime.tasks.oks import SimilarityPrecision
-from nasdsl.runtime.tasks.task import Augmentation, TaskError
+from nasdsl.runtime.tasks.task import Augmentation, OneTensor, TaskError
 from nasdsl.runtime.tasks.warp import warp_images, warp_joints
 
 PRESETS: dict[str, type[Any]] = {"flip": Flip, "keypoints": Pose}
 
 
 @dataclass(frozen=True)
-class Keypoints:
+class Keypoints(OneTensor):
     """Outputs are maps (B, K, h, w) at any stride; targets are those of `KeypointSet`.
 
     `sigma` is in cells of the maps. `flip_test` averages with the mirrored image, at twice the cost of evaluation.
@@ -35,6 +35,7 @@ class Keypoints:
     name: ClassVar[str] = "keypoints"
     headline: ClassVar[str] = "AP"
     higher_is_better: ClassVar[bool] = True
+    heads: ClassVar[tuple[str, ...]] = ("keypoints",)
 
     @classmethod
     def from_data(cls, data: DataSplits, **options: Any) -> Self:
@@ -55,7 +56,7 @@ class Keypoints:
         maps, weights = encode(targets["joints"], targets["size"], heat, self.sigma)
         return 0.5 * (weights[..., None, None] * (outputs - maps.to(outputs.dtype))).square().mean()
 
-    def infer(self, model: nn.Module, images: Tensor) -> Tensor:
+    def infer(self, model: nn.Module, images: Tensor, targets: Any = None) -> Tensor:
         """The maps, with `flip_test` their mean with those of the mirrored image."""
         outputs: Tensor = model(images)
         if not self.flip_test:

@@ -13,14 +13,14 @@ from nasdsl.runtime.tasks.augment import Flip, PadCrop, Preset, ScaleCrop, make,
 from nasdsl.runtime.tasks.classification import fits, quietly
 from nasdsl.runtime.tasks.colour import photometric
 from nasdsl.runtime.tasks.normalise import Normalise
-from nasdsl.runtime.tasks.task import Augmentation
+from nasdsl.runtime.tasks.task import Augmentation, OneTensor
 from nasdsl.runtime.tasks.warp import warp_images, warp_masks
 
 PRESETS: dict[str, type[Any]] = {"flip": Flip, "cifar": PadCrop, "cityscapes": ScaleCrop, "ade20k": ScaleCrop}
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class Segmentation(OneTensor):
     """Outputs are logits (B, classes, h, w) of any size, targets masks (B, H, W).
 
     `average_over_all_pixels` counts ignored pixels as zero loss, as the HR-NAS code does, instead of leaving them out.
@@ -35,6 +35,7 @@ class Segmentation:
     name: ClassVar[str] = "segmentation"
     headline: ClassVar[str] = "mIoU"
     higher_is_better: ClassVar[bool] = True
+    heads: ClassVar[tuple[str, ...]] = ("segment",)
 
     @classmethod
     def from_data(cls, data: DataSplits, **options: Any) -> Self:
@@ -62,11 +63,6 @@ class Segmentation:
         if self.average_over_all_pixels:
             return total / targets.numel()
         return total / (targets != self.ignore_index).sum().clamp(min=1)
-
-    def infer(self, model: nn.Module, images: Tensor) -> Tensor:
-        """The logits, at a single scale and without a mirror."""
-        outputs: Tensor = model(images)
-        return outputs
 
     def metric(self, device: torch.device | str | None = None) -> Overlap:
         """mIoU, mAcc and aAcc."""

@@ -9,8 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from nasdsl.compiler.diagnostics import NasdslError
+from nasdsl.compiler.graph import Node
 from nasdsl.runtime.data import Batch, DataSplits, Size
 from nasdsl.runtime.tasks.normalise import Normalise
+
+Outputs = Any
+"""What a network gives: one tensor (B, ...), or a record of named tensors."""
 
 Augmentation = Callable[[Tensor, Any, torch.Generator], Batch]
 """From images, float (B, C, H, W) in 0..1, and targets to augmented ones; all chance comes from the generator."""
@@ -25,7 +29,7 @@ class TaskError(NasdslError):
 class Metric(Protocol):
     """The standard metric of a task, summed over batches and, where torch.distributed runs, over processes."""
 
-    def update(self, outputs: Tensor, targets: Any) -> None:
+    def update(self, outputs: Outputs, targets: Any) -> None:
         """Counts one batch."""
         ...
 
@@ -42,12 +46,20 @@ class Metric(Protocol):
 class Task(Protocol):
     """One interface for all tasks; an entry point in the group `nasdsl.tasks` is a class that has it.
 
-    `headline` is the name of the number that searches optimise, and the first that a metric gives.
+    A network is called with images and targets, and may read the targets: in training a detector gives its losses.
+    Networks of one tensor are `OneTensor`'s.
+
+    Attributes:
+        headline: the name of the number that searches optimise, and the first that a metric gives.
+        heads: the operators that networks for this task end in.
+        distils: whether a network can learn from the outputs of another, as logits (B, classes, ...).
     """
 
     name: ClassVar[str]
     headline: ClassVar[str]
     higher_is_better: ClassVar[bool]
+    heads: ClassVar[tuple[str, ...]]
+    distils: ClassVar[bool]
 
     @classmethod
     def from_data(cls, data: DataSplits, **options: Any) -> Self:
@@ -56,7 +68,12 @@ class Task(Protocol):
 
     @property
     def outputs(self) -> int:
-        """Channels that the network's head must have."""
+        """How many outputs the network's head must have: classes, joints."""
+        ...
+
+    @classmethod
+    def outputs_of(cls, head: Node) -> int:
+        """How many a head has."""
         ...
 
     @property
@@ -64,12 +81,17 @@ class Task(Protocol):
         """What a network sees of images in 0..1."""
         ...
 
-    def loss(self, outputs: Tensor, targets: Any) -> Tensor:
-        """A scalar to minimise."""
+    def loss(self, outputs: Outputs, targets: Any) -> Tensor:
+        """A scalar to minimise, from what the network gives in training."""
         ...
 
-    def infer(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Outputs for evaluation, with what the task does at test time."""
+    def validation_loss(self, outputs: Outputs, targets: Any) -> Tensor | None:
+        """The same from what it gives in evaluation; None where that does not tell."""
+        ...
+
+    def infer(self, model: nn.Module, images: Tensor, targets: Any) -> Outputs:
+        """Outputs for evaluation, with what the task does at test time. Of the targets it reads no answers, but for
+        instance how much of an image is no padding."""
         ...
 
     def metric(self, device: torch.device | str | None = None) -> Metric:
@@ -79,3 +101,27 @@ class Task(Protocol):
     def augment(self, preset: str, size: Size | None = None, **options: Any) -> Augmentation:
         """A preset by name ("none" changes nothing). `size` is what comes out; None keeps that of the images."""
         ...
+
+
+class OneTensor:
+    """What tasks have in common whose networks give one tensor with a channel for each output, and read no targets."""
+
+    distils: ClassVar[bool] = True
+
+    @classmethod
+    def outputs_of(cls, head: Node) -> int:
+        """The channels of a head."""
+        return int(head.shape.channels)
+
+    def loss(self, outputs: Tensor, targets: Any) -> Tensor:
+        """See `Task.loss`."""
+        raise NotImplementedError
+
+    def validation_loss(self, outputs: Tensor, targets: Any) -> Tensor | None:
+        """The loss: outputs in evaluation are like those in training."""
+        return self.loss(outputs, targets)
+
+    def infer(self, model: nn.Module, images: Tensor, targets: Any = None) -> Tensor:
+        """The outputs, at a single scale and without a mirror."""
+        outputs: Tensor = model(images)
+        return outputs

@@ -1,0 +1,124 @@
+"""What several operators of detectors ask of their inputs and parameters.
+
+Boxes are tensors of four channels with as many items for each image as there are boxes. Regions count as images of
+their own: their scale is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+from nasdsl.compiler.graph import Shape
+from nasdsl.compiler.ops.common import a_map, is_plain
+from nasdsl.compiler.ops.operator import Attrs, Cost, Param, ShapeProblem
+from nasdsl.compiler.values.expr import Expr, Value, at_most, both, equal, is_kind, less
+
+Condition = tuple[Value, ShapeProblem]
+"""What has to hold for every choice, and what to say where it does not."""
+
+
+def free(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
+    return Cost()
+
+
+def no_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
+    return {}
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def demand(conditions: Iterator[Condition]) -> None:
+    """
+    Raises:
+        ShapeProblem: a condition does not hold, whatever is chosen.
+    """
+    for condition, problem in conditions:
+        if condition is False:
+            raise problem
+
+
+def numbers(attrs: Attrs, name: str, length: int | None = None) -> Iterator[Condition]:
+    """That a parameter is a list of positive numbers, as many as there have to be."""
+    items = attrs[name]
+    if not items or (length is not None and len(items) != length):
+        wanted = "one or more" if length is None else str(length)
+        yield False, ShapeProblem(f"{name} is a list of {wanted} numbers, and this has {len(items)}", name)
+    for item in items:
+        held = is_kind(item, "number")
+        if held is not False:
+            held = both(held, less(0, item), at_most(item, 1 << 16))
+        shown = "" if isinstance(item, Expr) else f", and {item} is none"
+        yield held, ShapeProblem(f"{name} holds numbers above 0{shown}", name)
+
+
+def here(*values: Value) -> str:
+    """What there is, at the end of a message; nothing where that depends on decisions, of which an example is shown."""
+    return f", and here are {' and '.join(map(str, values))}" if is_plain(*values) else ""
+
+
+def maps_of(inputs: Sequence[Shape], name: str, least: int = 1) -> Sequence[Shape]:
+    """The shapes of maps.
+
+    Raises:
+        ShapeProblem: one is a vector, or there are too few.
+    """
+    if len(inputs) < least:
+        raise ShapeProblem(f"{name} reads the maps of one level or more")
+    return [a_map(x, name) for x in inputs]
+
+
+def whole_images(maps: Sequence[Shape], name: str) -> Iterator[Condition]:
+    for x in maps:
+        yield equal(x.items, 1), ShapeProblem(f"{name} reads maps of whole images, and this is one of regions")
+
+
+def are_boxes(x: Shape, name: str) -> Iterator[Condition]:
+    if x.height is not None:
+        raise ShapeProblem(f"{name} reads boxes, but here it gets a feature map", help="boxes come from propose()")
+    yield equal(x.channels, 4), ShapeProblem(f"{name} reads boxes of 4 numbers{here(x.channels)}")
+
+
+def strides_of(maps: Sequence[Shape]) -> tuple[float, ...]:
+    """Pixels of the input along one of the map, plain."""
+    found = [1 / Fraction(x.scale) for x in maps]
+    return tuple(int(stride) if stride.denominator == 1 else float(stride) for stride in found)
+
+
+def floats(values: Sequence[Any]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+# --- parameters that several have -------------------------------------------------------------------------------------
+
+OFFSET = Param(
+    "offset", "number", Fraction(1, 2), doc="where in a pixel anchors stand: 1/2 in its middle", low=0, high=1
+)
+ROUNDED = Param("rounded", "bool", False, doc="whether corners of an anchor around 0 are rounded to whole pixels")
+SIZES = Param("sizes", "list", (), doc="instead of scales, sides of the anchors in pixels of the input, level by level")
+PRIOR = Param("prior", "number", Fraction(1, 100), doc="probability that a logit of 0 stands for", above=0, high=1)
+
+
+def share(name: str, default: Fraction, doc: str) -> Param:
+    """A parameter from 0 to 1."""
+    return Param(name, "number", default, doc=doc, low=0, high=1)
+
+
+def anchors_of(attrs: Attrs, levels: int) -> Iterator[Condition]:
+    """That scales, sizes and ratios make anchors."""
+    yield from numbers(attrs, "ratios")
+    if attrs["sizes"]:
+        yield from numbers(attrs, "sizes")
+        if len(attrs["sizes"]) % max(levels, 1):
+            found = f"{len(attrs['sizes'])} sizes are not as many for each of {levels} levels"
+            yield False, ShapeProblem(found, "sizes")
+    else:
+        yield from numbers(attrs, "scales")
+
+
+def kinds_of(attrs: Attrs, levels: int) -> int:
+    """Anchors at one pixel."""
+    squares = len(attrs["sizes"]) // max(levels, 1) if attrs["sizes"] else len(attrs["scales"])
+    return squares * len(attrs["ratios"])
