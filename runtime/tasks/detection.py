@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nasdsl.compiler.graph import Node
 from nasdsl.runtime.data import DataSplits, Size
-from nasdsl.runtime.tasks.average_precision import AveragePrecision
+from nasdsl.runtime.tasks.average_precision import BoxPrecision
 from nasdsl.runtime.tasks.boxes_augment import augmentation
 from nasdsl.runtime.tasks.classification import fits
 from nasdsl.runtime.tasks.normalise import Normalise
@@ -27,10 +27,15 @@ class Detection:
     """In training networks give losses by name, in evaluation detections: `boxes` (B, D, 4) in pixels of the images,
     `scores` (B, D) by falling score, and `labels` (B, D), with -1 where there is no detection.
 
-    Targets are those of `DetectionSet`. `weights` multiplies losses by their names, those not named by 1.
+    Targets are those of `DetectionSet`.
+
+    Attributes:
+        classes: their names, without a background.
+        weights: what the losses of such names are multiplied by; those not named by 1.
+        voc: whether the metric has the average precision of Pascal VOC, too.
     """
 
-    classes: int
+    classes: tuple[str, ...]
     weights: Mapping[str, float] = field(default_factory=dict)
     voc: bool = False
     normalise: Normalise = field(default_factory=Normalise.imagenet)
@@ -45,12 +50,12 @@ class Detection:
     def from_data(cls, data: DataSplits, **options: Any) -> Self:
         """The task for a data set; see `Task.from_data`."""
         fits(data, cls.name)
-        return cls(**{"classes": len(data.classes), "normalise": Normalise.imagenet(data.channels), **options})
+        return cls(**{"classes": data.classes, "normalise": Normalise.imagenet(data.channels), **options})
 
     @property
     def outputs(self) -> int:
         """Classes, without a background."""
-        return self.classes
+        return len(self.classes)
 
     @classmethod
     def outputs_of(cls, head: Node) -> int:
@@ -70,9 +75,9 @@ class Detection:
         outputs: Mapping[str, Tensor] = model(images, {"size": targets["size"]})
         return outputs
 
-    def metric(self, device: torch.device | str | None = None) -> AveragePrecision:
-        """AP, AP50, AP75, AP of small, medium and large objects, AR. `device` does not matter."""
-        return AveragePrecision(self.classes, voc=self.voc)
+    def metric(self, device: torch.device | str | None = None) -> BoxPrecision:
+        """AP, AP50, AP75, AR, and AP of small, medium and large objects. `device` does not matter."""
+        return BoxPrecision(self.classes, voc=self.voc)
 
     def augment(self, preset: str, size: Size | None = None, **options: Any) -> Augmentation:
         """Presets: none, flip, scale, ssd."""
