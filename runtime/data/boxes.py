@@ -15,13 +15,13 @@ from torch.utils.data import Dataset
 from nasdsl.runtime.data.errors import DataError
 from nasdsl.runtime.data.files import Files
 from nasdsl.runtime.data.images import (
-    MEAN_COLOUR,
     Bytes,
     CachedEach,
     Size,
     coloured,
     decode,
     inner_size,
+    mean_colour,
     planes,
     resized_to,
 )
@@ -171,7 +171,7 @@ class DetectionSet(Dataset[tuple[Tensor, Targets]]):
         self._pixels = CachedEach([(channels, *size) for size in shown], lambda i: load(i, shown[i]), limit)
         self.canvas = canvas
         self.ids: list[Any] = [one.id for one in pictures]
-        self._fill = torch.tensor(MEAN_COLOUR if channels == 3 else [sum(MEAN_COLOUR) // 3], dtype=torch.uint8)
+        self._fill = torch.tensor(mean_colour(channels), dtype=torch.uint8)
         self._size = torch.tensor(list(shown), dtype=torch.int64).view(-1, 2)
         self._original = torch.tensor([one.size for one in pictures], dtype=torch.int64).view(-1, 2)
         # The boxes of all images one after the other, so that a million of them is four tensors.

@@ -27,8 +27,12 @@ MOST_PIXELS = 89_478_485
 """Of an image, as Pillow warns of: a quarter of a gigabyte in colour, which a few bytes may unpack to."""
 
 
-MEAN_COLOUR = (124, 116, 104)
-"""The mean of ImageNet's colours: what lies outside of an image is 0 once it is normalised."""
+_MEAN = {1: (114,), 3: (124, 116, 104)}
+
+
+def mean_colour(channels: int) -> tuple[int, ...]:
+    """ImageNet's mean, of grey or of colour: what has it beside an image is about 0 once it is normalised."""
+    return _MEAN[channels]
 
 
 def decode(data: bytes, where: str) -> Image:
