@@ -19,7 +19,7 @@ import torch
 from torch import Generator, Tensor
 
 from nasdsl.compiler.diagnostics import cause
-from nasdsl.compiler.layers.detection import overlaps
+from nasdsl.compiler.layers.boxes import overlaps
 from nasdsl.runtime.data import Batch, Size
 from nasdsl.runtime.data.images import mean_colour
 from nasdsl.runtime.tasks.augment import make, unchanged
