@@ -64,13 +64,14 @@ def random_study(space: Space, n: int) -> Study:
     generator = random.Random(0)
     population = nasdsl.population(space)
     matrix = population.draw(n, seed=0)
-    costs = population.costs(matrix).tolist()
+    costs = population.costs_by_name(matrix)
     records = []
-    for i, (values, (macs, params)) in enumerate(zip(population.diagram.encoding.decode(matrix), costs, strict=True)):
+    for i, (values, known) in enumerate(zip(population.diagram.encoding.decode(matrix), costs, strict=True)):
+        macs = known["macs"]
         quality = math.log(macs) + generator.gauss(0, 0.3)
         parents = tuple(generator.sample(range(i), min(2, i)))
         decisions = values.to_json()
-        records.append(Record(i, "complete", (quality, float(macs)), macs, params, decisions, 60.0, parents, i))
+        records.append(Record(i, "complete", (quality, float(macs)), known, decisions, 60.0, parents, i))
     return Study("random", (Objective("accuracy", True), Objective("macs", False)), records)
 
 

@@ -1,59 +1,126 @@
-"""What a network costs: exact MACs and parameters of every node, of a space as a value over its decisions, of an
-architecture as a number.
+"""What a network costs, by any measure of the registry: of a space as a value over its decisions, of an architecture
+as a number.
 
 MACs are multiply-accumulates for one image of the declared size; FLOPs are twice as many. Batch norm, activations,
 pooling and resizing count none; the windows of local attention count as full (`Cost` in `ops/operator.py`). Parameters
-are those of the modules, batch norm's scale and shift included and running statistics not.
+are those of the modules, batch norm's scale and shift included and running statistics not. `measures/` says what the
+others are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler import ops
+from nasdsl.compiler import measures
+from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.graph import Graph, Node
+from nasdsl.compiler.measures.measure import Measure, Place
 from nasdsl.compiler.ops.operator import Cost
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
 
-MEASURES = ("macs", "flops", "params")
+
+class MissingTable(NasdslError):
+    """A measure that is known from a file alone was asked for, and no such file was given."""
+
+    code = "no-table"
 
 
 def node_cost(graph: Graph, node: Node) -> Cost:
     """Of one node wherever it is reached, over the decisions that its attributes and shapes mention."""
-    if node.kind != "operator":
-        return Cost()
-    operator = ops.find(node.op)
-    assert operator is not None, node.op
-    cost = operator.cost([graph.nodes[edge.source].shape for edge in node.inputs], node.shape, node.attrs)
-    return Cost(expr.multiply(cost.macs, node.shape.items), cost.params)
+    return Place(graph, node).cost
 
 
-def total_cost(graph: Graph, under: str = "") -> Cost:
-    """Of the whole network, or of its nodes under a path such as `backbone`, as sums of terms over few decisions each.
+def is_known(graph: Graph, name: str) -> bool:
+    """Whether a measure has a value here: unlike others, one that is read from a file needs that file."""
+    _, name = measures.base(name)
+    return measures.find(name).read is None or name in graph.given
 
-    Shared weights count once, their work each time.
+
+def total(graph: Graph, name: str, under: str = "") -> Value:
+    """A measure of the whole network, or of its nodes under a path such as `backbone`, as a sum of terms over few
+    decisions each: a whole number, in parts of the measure's unit (`Measure.scale`).
+
+    Raises:
+        ArgumentError: there is no such measure.
+        MissingTable: it is read from a file, and there is none.
     """
-    macs: list[Value] = []
-    params: list[Value] = []
+    return totals(graph, (name,), under)[name]
+
+
+def totals(graph: Graph, names: Iterable[str], under: str = "") -> dict[str, Value]:
+    """As `total`, of several measures, each by its name."""
+    wanted = {name: measures.base(name) for name in names}
+    places = [Place(graph, node) for node in graph.nodes.values() if node.kind in ("operator", "merge")]
+    places = [place for place in places if not under or lies_under(place.node.name, under)]
+    sums = {
+        name: _sum(graph, measures.find(name), places) for name in dict.fromkeys(name for _, name in wanted.values())
+    }
+    return {name: _times(factor, sums[of]) for name, (factor, of) in wanted.items()}
+
+
+def _times(factor: int | Fraction, value: Value) -> Value:
+    return value if factor == 1 else expr.multiply(factor, value)  # a long sum is not made anew for nothing
+
+
+def _sum(graph: Graph, measure: Measure, places: Iterable[Place]) -> Value:
+    parts: list[Value] = []
     shared: dict[str, list[tuple[Value, Value]]] = {}
-    for node in graph.operators():
-        if under and not lies_under(node.name, under):
+    for place, term in _terms(graph, measure, places):
+        if type(term) is int and term == 0:
             continue
-        cost = node_cost(graph, node)
-        macs.append(expr.choose(node.reached, cost.macs, 0))
-        if node.weight == node.name and node.weight not in shared:
-            params.append(expr.choose(node.reached, cost.params, 0))
+        node, when = place.node, measure.when(place)
+        if measure.shared == "each" or (node.weight == node.name and node.weight not in shared):
+            parts.append(expr.choose(when, term, 0))
         else:
-            shared.setdefault(node.weight, []).append((node.reached, cost.params))
+            shared.setdefault(node.weight, []).append((when, term))
     for users in shared.values():
         first = users[0][1]
         if all(own == first for _, own in users):
-            params.append(expr.choose(expr.either(*[reached for reached, _ in users]), first, 0))
+            parts.append(expr.choose(expr.either(*[when for when, _ in users]), first, 0))
         else:  # the weights of the largest serve the others
-            params.append(expr.apply("max", *[expr.choose(reached, own, 0) for reached, own in users]))
-    return Cost(expr.add(*macs), expr.add(*params))
+            parts.append(expr.apply("max", 0, *[expr.choose(when, own, 0) for when, own in users]))
+    return expr.add(*parts)
+
+
+def _terms(graph: Graph, measure: Measure, places: Iterable[Place]) -> Iterator[tuple[Place, Value]]:
+    if measure.read is None:
+        assert measure.term is not None
+        yield from ((place, measure.term(place)) for place in places)
+    elif measure.name in graph.given:
+        terms = graph.given[measure.name]
+        yield from ((place, terms.get(place.node.name, 0)) for place in places)
+    else:
+        raise MissingTable(
+            f"there is no {measure.name} table, and nothing else tells {measure.name}", measure.made_with
+        )
+
+
+def in_units(graph: Graph, name: str) -> Value:
+    """As `total`, in the unit of the measure, as files speak of it."""
+    return _times(Fraction(1, measures.find(name).scale), total(graph, name))
+
+
+def node_term(graph: Graph, node: Node, name: str) -> Value:
+    """What a node adds to a measure where it counts, in the measure's unit.
+
+    Raises:
+        ArgumentError, MissingTable: as `total`.
+    """
+    factor, name = measures.base(name)
+    measure = measures.find(name)
+    ((_, term),) = _terms(graph, measure, [Place(graph, node)])
+    return _times(Fraction(factor, measure.scale), term)
+
+
+def total_cost(graph: Graph, under: str = "") -> Cost:
+    """MACs and parameters of the whole network, or of its nodes under a path such as `backbone`, as `total`.
+
+    Shared weights count once, their work each time.
+    """
+    return Cost(**totals(graph, Cost._fields, under))
 
 
 def lies_under(name: str, path: str) -> bool:
@@ -61,12 +128,13 @@ def lies_under(name: str, path: str) -> bool:
     return name.startswith(path) and name[len(path) : len(path) + 1] in ("", ".", "[")
 
 
-def measure(cost: Cost, name: str) -> Value:
-    """One of MEASURES from a cost."""
-    return {"macs": cost.macs, "flops": expr.multiply(2, cost.macs), "params": cost.params}[name]
+def cost_of(
+    graph: Graph, values: Mapping[str, Any], under: str = "", names: Iterable[str] = measures.DEFAULT
+) -> dict[str, Any]:
+    """Measures of one architecture, or of its nodes under a path, in their units: whole numbers where these are.
 
-
-def cost_of(graph: Graph, values: Mapping[str, Any], under: str = "") -> dict[str, int]:
-    """MACs and parameters of one architecture, or of its nodes under a path."""
-    cost = total_cost(graph, under)
-    return {"macs": int(expr.evaluate(cost.macs, values)), "params": int(expr.evaluate(cost.params, values))}
+    Raises:
+        ArgumentError, MissingTable: as `total`.
+    """
+    found = totals(graph, names, under)
+    return {name: measures.find(name).amount(int(expr.evaluate(value, values))) for name, value in found.items()}

@@ -96,7 +96,8 @@ class Requirement:
 class Graph:
     """All nodes by name in topological order, the decisions they depend on, and what must hold between these.
 
-    `instances` names the operator of the file that is used at a path, for whoever shows the graph to people.
+    `instances` names the operator of the file that is used at a path, for whoever shows the graph to people. `given`
+    has the measures that were read from a file: by name what each node adds, as `measures.measure.Terms`.
     """
 
     nodes: Mapping[str, Node]
@@ -104,6 +105,7 @@ class Graph:
     requirements: tuple[Requirement, ...]
     outputs: tuple[str, ...]
     instances: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    given: Mapping[str, Mapping[str, Value]] = field(default_factory=dict, compare=False, repr=False)
 
     def __deepcopy__(self, memo: object) -> Graph:
         """Nothing in a graph changes, so copies of a supernet share it."""

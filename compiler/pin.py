@@ -86,7 +86,11 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
         nodes[node.name] = replace(node, attrs=attrs, inputs=edges, shape=shape, reached=reached, present=present)
 
     outputs = tuple(alias.get(name, name) for name in graph.outputs)
-    return Graph(nodes, decisions, tuple(requirements), outputs, graph.instances)
+    given = {
+        measure: {name: put(term) for name, term in terms.items() if name in nodes}
+        for measure, terms in graph.given.items()
+    }
+    return Graph(nodes, decisions, tuple(requirements), outputs, graph.instances, given)
 
 
 def _only_input(node: Node, edges: tuple[Edge, ...]) -> str | None:

@@ -17,20 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler import extremes
+from nasdsl.compiler import measures as registry
 from nasdsl.compiler.architecture import Architecture, Values, wrong
 from nasdsl.compiler.arrays.evaluator import Evaluator
-from nasdsl.compiler.cost import measure, total_cost
+from nasdsl.compiler.cost import total, totals
 from nasdsl.compiler.count import brief
 from nasdsl.compiler.engine.budget import Within, budget_windows
 from nasdsl.compiler.engine.diagram import WIDEST_LAYER, Diagram
 from nasdsl.compiler.engine.histogram import count_within, distribution
-from nasdsl.compiler.engine.lattice import Window
+from nasdsl.compiler.engine.lattice import Window, whole_bound
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
 from nasdsl.compiler.engine.vary import Variation
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.sample import Numbering
 
-MEASURES = ("macs", "params")
 SAMPLED = 100_000
 """Architectures that an estimate rests on."""
 MOST_TRIED = 1000
@@ -52,15 +52,15 @@ class Spread(Protocol):
     def mean(self) -> float: ...
     @property
     def std(self) -> float: ...
-    def quantile(self, share: float) -> int: ...
+    def quantile(self, share: float) -> float: ...
     def share_at_most(self, cost: float) -> float: ...
     def histogram(self, bins: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The distribution of a cost in a uniform sample, whose costs are `sample`, ascending: int64, or Python's integers
-    where they are too large."""
+    """The distribution of a cost in a uniform sample, whose costs are `sample`, ascending: int64, Python's integers
+    where they are too large, or float64 of a measure that has fractions."""
 
     sample: NDArray[Any]
     exact: bool = False
@@ -82,9 +82,9 @@ class Estimate:
     def std(self) -> float:
         return float(self._rounded.std(ddof=1))
 
-    def quantile(self, share: float) -> int:
+    def quantile(self, share: float) -> float:
         """The least cost in the sample that at least such a share does not exceed."""
-        return int(self.sample[max(0, int(np.ceil(share * len(self.sample))) - 1)])
+        return _number(self.sample[max(0, int(np.ceil(share * len(self.sample))) - 1)])
 
     def share_at_most(self, cost: float) -> float:
         """The share of the sample that costs at most so much."""
@@ -96,11 +96,50 @@ class Estimate:
         return edges, counts / len(self.sample)
 
 
+def _number(value: Any) -> Any:
+    """A number of an array, as Python has it."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+@dataclass(frozen=True)
+class InUnits:
+    """A distribution of whole numbers, of which `scale` make one unit of the measure."""
+
+    whole: Spread
+    scale: int
+
+    @property
+    def exact(self) -> bool:
+        return self.whole.exact
+
+    @property
+    def error(self) -> float:
+        return self.whole.error / self.scale
+
+    @property
+    def mean(self) -> float:
+        return self.whole.mean / self.scale
+
+    @property
+    def std(self) -> float:
+        return self.whole.std / self.scale
+
+    def quantile(self, share: float) -> float:
+        return self.whole.quantile(share) / self.scale
+
+    def share_at_most(self, cost: float) -> float:
+        return self.whole.share_at_most(float(whole_bound(cost, self.scale)))
+
+    def histogram(self, bins: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        edges, shares = self.whole.histogram(bins)
+        return edges / self.scale, shares
+
+
 @dataclass(frozen=True)
 class Extreme:
-    """A cost and an architecture that has it. `proven` where no other can be better."""
+    """A cost, in the unit of its measure, and an architecture that has it. `proven` where no other can be better."""
 
-    cost: int
+    cost: Any
     architecture: Architecture
     proven: bool
 
@@ -127,7 +166,8 @@ class Population:
 
     Args:
         graph: its requirements hold for everything that comes out, budgets (requirements on costs) too.
-        measures: the costs to know about.
+        measures: the costs to know about, by their names in the registry (`measures/`); others are looked at when
+            they are asked for. All are in the measures' units.
         widest: as `Diagram` takes it.
 
     Attributes:
@@ -138,25 +178,28 @@ class Population:
     Raises:
         Infeasible: there is no architecture.
         TooWide: the space is so tangled that it cannot even be counted.
+        ArgumentError: there is no such measure.
+        MissingTable, UnreadableBudget: a measure, or a budget on one, that is read from a file where there is none.
     """
 
     def __init__(
         self,
         graph: Graph,
-        measures: Sequence[str] = MEASURES,
+        measures: Sequence[str] = registry.DEFAULT,
         patience: int | None = None,
         widest: int = WIDEST_LAYER,
     ):
         self.graph, self.measures = graph, tuple(measures)
         self.window = budget_windows(graph)
         self.tangled: TooWide | None = None
-        known = {*self.measures, *self.window}
-        total = total_cost(graph)
+        known = sorted({*self.measures, *self.window})
+        self._known, self._wider = frozenset(known), dict[frozenset[str], Population]()
+        self._scales = {name: registry.find(name).scale for name in known}
         self.patience = PATIENCE if patience is None else patience
-        self._costs, self._widest = {name: measure(total, name) for name in sorted(known)}, widest
+        self._costs, self._widest = totals(graph, known), widest
         try:
             with bounded(self.patience):
-                self.diagram = Diagram(graph, self._costs, widest)
+                self.diagram = Diagram(graph, self._costs, widest, scales=self._scales)
         except TooWide as problem:
             self.tangled = problem
             self._costs = {}
@@ -167,7 +210,17 @@ class Population:
         """As `diagram`, with the same encoding, but for draws decision by decision."""
         if all(decision.present is True for decision in self.graph.decisions.values()):
             return self.diagram  # nothing hangs on anything: both draw alike
-        return Diagram(self.graph, self._costs, self._widest, hierarchical=True)
+        return Diagram(self.graph, self._costs, self._widest, hierarchical=True, scales=self._scales)
+
+    def knowing(self, measures: Iterable[str]) -> Population:
+        """The same architectures, where these measures are known, too."""
+        missing = frozenset(measures) - self._known
+        if not missing:
+            return self
+        if missing not in self._wider:
+            names = (*self.measures, *sorted(missing))
+            self._wider[missing] = Population(self.graph, names, self.patience, self._widest)
+        return self._wider[missing]
 
     def __repr__(self) -> str:
         """`Population(1.3e4521 architectures, 18 decisions, costs known exactly)`"""
@@ -200,6 +253,16 @@ class Population:
         """
         self._check(matrix)
         return self._costs_of(matrix, self.measures if measures is None else measures)
+
+    def costs_by_name(self, matrix: Matrix, measures: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """As `costs`, for each row by the names of the measures: whole numbers where these are counted in such."""
+        names = self.measures if measures is None else tuple(measures)
+        rows = self.costs(matrix, names).tolist()
+        whole = [registry.find(name).scale == 1 for name in names]
+        return [
+            {name: int(cost) if plain else cost for name, plain, cost in zip(names, whole, row, strict=True)}
+            for row in rows
+        ]
 
     def _costs_of(self, matrix: Matrix, measures: Sequence[str]) -> NDArray[Any]:
         """As `costs`, of rows that were drawn here."""
@@ -266,11 +329,17 @@ class Population:
     def draw(self, n: int, seed: int, window: Window | None = None) -> Matrix:
         """`n` uniform architectures inside the window and the budgets: [n, columns] of `diagram.encoding`.
 
+        Args:
+            window: of any measures, in their units: `{"macs": (None, 600e6), "latency": (2, 5.5)}`.
+
         The same seed gives the same draws on every machine.
 
         Raises:
             Infeasible: there is none inside.
         """
+        known = self.knowing(window or {})
+        if known is not self:
+            return known.draw(n, seed, window)
         rng = np.random.Generator(np.random.PCG64(seed))
         inside = joined(self.window, window or {})
         if not inside:
@@ -317,12 +386,19 @@ class Population:
 
     def spread(self, name: str) -> Spread:
         """The distribution of a cost over all architectures, budgets left out where it is exact."""
+        known = self.knowing((name,))
+        if known is not self:
+            return known.spread(name)
         if self.exact:
-            return distribution(self.diagram, name)
+            found, scale = distribution(self.diagram, name), self._scales[name]
+            return found if scale == 1 else InUnits(found, scale)
         return Estimate(np.sort(self._sample[:, self.measures.index(name)]))
 
     def part(self, window: Window) -> Part:
         """How many architectures lie inside a window and the budgets."""
+        known = self.knowing(window)
+        if known is not self:
+            return known.part(window)
         inside = joined(self.window, window)
         if self.exact:
             try:
@@ -339,6 +415,9 @@ class Population:
     def extreme(self, name: str, greatest: bool = False) -> Extreme:
         """The cheapest (or dearest) architecture, all budgets left out, exact where the diagram or elimination is.
         Where that is out of reach, the best that a sample and a climb from its best find."""
+        known = self.knowing((name,))
+        if known is not self:
+            return known.extreme(name, greatest)
         if self.exact:
             return in_diagram(self.graph, self.diagram, name, greatest)
         return self._proven(name).get(greatest) or self._climbed[name, greatest]
@@ -371,7 +450,7 @@ class Population:
         for _ in range(CLIMBS):
             ranks = [np.argsort(sign * costs[:, column], kind="stable")[:CLIMBERS] for column, sign in ends]
             kept = np.unique(np.concatenate(ranks))
-            best = [int(costs[rank[0], column]) for rank, (column, _) in zip(ranks, ends, strict=True)]
+            best = [_number(costs[rank[0], column]) for rank, (column, _) in zip(ranks, ends, strict=True)]
             last, stuck = best, stuck + 1 if best == last else 0
             if stuck == CLIMBS_IN_VAIN:
                 break
@@ -384,11 +463,13 @@ class Population:
             at = int((sign * costs[:, column]).argmin())
             (row,) = self.diagram.encoding.decode(matrix[at : at + 1])
             architecture = Architecture.at(self.graph, row.indices)
-            found[self.measures[column], sign < 0] = Extreme(int(costs[at, column]), architecture, False)
+            name = self.measures[column]
+            cost = _number(costs[at, column])
+            found[name, sign < 0] = Extreme(cost if self._scales[name] != 1 else int(cost), architecture, False)
         return found
 
 
-def extremes_of(graph: Graph, measures: Sequence[str] = MEASURES) -> dict[str, tuple[Extreme, Extreme]]:
+def extremes_of(graph: Graph, measures: Sequence[str] = registry.DEFAULT) -> dict[str, tuple[Extreme, Extreme]]:
     """The least and the greatest of costs, proven, all budgets left out: by elimination, or by a diagram where that
     takes too long.
 
@@ -403,9 +484,8 @@ def extremes_of(graph: Graph, measures: Sequence[str] = MEASURES) -> dict[str, t
                 found[name] = eliminated(graph, name)
         return found
     except TooWide:
-        total = total_cost(graph)
         with bounded(PATIENCE):
-            diagram = Diagram(graph, {name: measure(total, name) for name in measures})
+            diagram = Diagram(graph, totals(graph, measures))
         return {name: (in_diagram(graph, diagram, name), in_diagram(graph, diagram, name, True)) for name in measures}
 
 
@@ -414,7 +494,7 @@ def in_diagram(graph: Graph, diagram: Diagram, name: str, greatest: bool = False
     best, path = (diagram.greatest if greatest else diagram.least)(name)
     rng = np.random.Generator(np.random.PCG64(0))  # where a path leaves a value open, any will do
     (row,) = diagram.encoding.decode(diagram.matrix(path[None], rng))
-    return Extreme(int(best), Architecture.at(graph, row.indices), True)
+    return Extreme(registry.find(name).amount(int(best)), Architecture.at(graph, row.indices), True)
 
 
 def eliminated(graph: Graph, name: str) -> tuple[Extreme, Extreme]:
@@ -424,9 +504,9 @@ def eliminated(graph: Graph, name: str) -> tuple[Extreme, Extreme]:
         Infeasible: there is no architecture.
         TooWide: too many decisions hang together for the exact answer.
     """
-    cost = measure(total_cost(graph), name)
+    cost, amount = total(graph, name), registry.find(name).amount
     (low, cheapest), (high, dearest) = extremes.least(graph, cost), extremes.greatest(graph, cost)
-    return Extreme(int(low), cheapest, True), Extreme(int(high), dearest, True)
+    return Extreme(amount(int(low)), cheapest, True), Extreme(amount(int(high)), dearest, True)
 
 
 TRIED_AT_ONCE = 10_000

@@ -12,6 +12,7 @@ Importing the package is quick: each function imports what it needs when it is c
 from __future__ import annotations
 
 import importlib as _importlib
+from collections.abc import Sequence as _Sequence
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 from typing import Any as _Any
@@ -45,6 +46,7 @@ __all__ = [
     "expand",
     "load",
     "loads",
+    "measured",
     "pin",
     "population",
     "sample",
@@ -206,30 +208,52 @@ def count(space: Space) -> Count:
     return _count(space.graph)
 
 
-def cost(space: Space, architecture: Values | None = None) -> dict[str, int]:
-    """MACs and parameters of an architecture, such as `{"macs": 732480, "params": 21890}`.
+def measured(space: Space, **files: str | _Path) -> Space:
+    """The space with measures that are read from files: `measured(space, latency="table.json")`, as `nasdsl profile`
+    makes it. Budgets on them can then be counted and drawn from.
+
+    Raises:
+        CompileError: a file cannot be read or does not fit the space, or no architecture meets a budget on its measure.
+        ArgumentError: there is no such measure, or it is known without a file.
+    """
+    from nasdsl.compiler.measured import measured as _measured
+
+    return _measured(space, {name: _Path(file) for name, file in files.items()})
+
+
+def cost(
+    space: Space, architecture: Values | None = None, measures: _Sequence[str] = ("macs", "params")
+) -> dict[str, _Any]:
+    """What an architecture costs, such as `{"macs": 732480, "params": 21890}`.
 
     Args:
         architecture: or its values by path; left out where the space has no decision left.
+        measures: by name: `macs`, `flops`, `params`, `memory` (bytes of the activations that training keeps of one
+            image), `access` (numbers read and written), `latency` (milliseconds by the table that `measured` was
+            given), or what other packages offer. Whole numbers, but for a latency.
 
     Raises:
         ArchitectureError: values that are no architecture of the space.
+        ArgumentError: there is no such measure.
+        MissingTable: one is read from a file, and `measured` was not given any.
     """
     from nasdsl.compiler.architecture import Architecture as _Architecture
     from nasdsl.compiler.cost import cost_of as _cost_of
 
-    return _cost_of(space.graph, _Architecture.of(space, {} if architecture is None else architecture).indices)
+    values = _Architecture.of(space, {} if architecture is None else architecture).indices
+    return _cost_of(space.graph, values, names=measures)
 
 
-def cost_range(space: Space) -> dict[str, tuple[int, int]]:
-    """The least and the greatest MACs and parameters of a space, exactly; budgets are not applied."""
-    from nasdsl.compiler.cost import total_cost as _total_cost
-    from nasdsl.compiler.extremes import greatest as _greatest
-    from nasdsl.compiler.extremes import least as _least
+def cost_range(space: Space, measures: _Sequence[str] = ("macs", "params")) -> dict[str, tuple[_Any, _Any]]:
+    """The least and the greatest MACs and parameters of a space, or other measures, exactly; budgets are not applied.
 
-    total = _total_cost(space.graph)
-    values = {"macs": total.macs, "params": total.params}
-    return {name: (_least(space.graph, v)[0], _greatest(space.graph, v)[0]) for name, v in values.items()}
+    Raises:
+        ArgumentError, MissingTable: as `cost`.
+    """
+    from nasdsl.compiler.population import eliminated as _eliminated
+
+    found = {name: _eliminated(space.graph, name) for name in measures}
+    return {name: (low.cost, high.cost) for name, (low, high) in found.items()}
 
 
 def sample(space: Space, n: int = 1, seed: int = 0) -> list[Architecture]:
@@ -248,15 +272,18 @@ def sample(space: Space, n: int = 1, seed: int = 0) -> list[Architecture]:
     return _sample(space.graph, n, seed)
 
 
-def population(space: Space) -> Population:
+def population(space: Space, measures: _Sequence[str] = ("macs", "params")) -> Population:
     """All architectures of a space together: their number, distribution of costs and draws, as numpy arrays.
+
+    Args:
+        measures: the columns of its costs.
 
     Raises:
         Infeasible: there is no architecture.
     """
     from nasdsl.compiler.population import Population as _Population
 
-    return _Population(space.graph)
+    return _Population(space.graph, measures)
 
 
 def supernet(space: Space) -> Supernet:

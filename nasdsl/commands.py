@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nasdsl.compiler.diagnostics import Diagnostic, NasdslError, error
 from nasdsl.compiler.files import write_text
 from nasdsl.files import source_of
-from nasdsl.options import add_defines, add_file, add_format, add_space, defines, space_of
+from nasdsl.options import add_defines, add_file, add_format, add_measures, add_space, defines, space_of
 from nasdsl.report import Paint, show_diagnostics, wants_colour
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def compile_options(parser: ArgumentParser) -> None:
         "compile tiny --graph tiny.json",
     )
     add_space(parser)
+    add_measures(parser)
     parser.add_argument(
         "--stage",
         choices=("syntax", "space", "graph", "supernet"),
@@ -133,6 +134,7 @@ def uncollected() -> Iterator[None]:
 @uncollected()
 def compile(args: Namespace) -> None:
     from nasdsl import overview
+    from nasdsl.compiler.measures import with_default
 
     if args.stage == "syntax":
         from nasdsl.compiler.parse import parse
@@ -156,12 +158,13 @@ def compile(args: Namespace) -> None:
             print(overview.graph_to_text(space.graph))
         return
     if args.format == "json":
-        summary = overview.summary_to_json(space)
+        summary = overview.summary_to_json(space, with_default(args.measures))
         if args.stage == "supernet":
             summary["supernet"] = overview.supernet_memory(space.graph)
         as_json(summary)
         return
-    print(overview.summary(space), flush=True)  # before torch is imported, which takes a while
+    # Before torch is imported, which takes a while.
+    print(overview.summary(space, with_default(args.measures)), flush=True)
     if args.stage == "supernet":
         print(overview.supernet_line(space.graph))
 

@@ -163,6 +163,7 @@ def _named(text: str) -> Space:
 
 def _figures(space: Space) -> list[tuple[str, str]]:
     """Size and costs as far as they are known exactly."""
+    from nasdsl.compiler import measures
     from nasdsl.compiler.count import brief, count
     from nasdsl.compiler.engine.limits import Infeasible, TooWide
     from nasdsl.compiler.population import extremes_of
@@ -177,8 +178,9 @@ def _figures(space: Space) -> list[tuple[str, str]]:
         costs = {name: (low.cost, high.cost) for name, (low, high) in found.items()}
     except (TooWide, Infeasible):
         costs = {}
-    for measure, word in (("macs", "MACs"), ("params", "parameters")):
-        low, high = costs.get(measure, (None, None))
+    for name in measures.DEFAULT:
+        word = measures.find(name).label
+        low, high = costs.get(name, (None, None))
         if low is None or high is None:
             rows.append((word, "too tangled"))
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nasdsl.commands import describe
 from nasdsl.compiler.files import write_text
-from nasdsl.options import UsageError, add_defines, space_of, whole_number
+from nasdsl.options import UsageError, add_defines, add_tables, space_of, tables_of, whole_number
 
 if TYPE_CHECKING:
     from nasdsl.compiler.space import Space
@@ -33,12 +33,14 @@ def report_options(parser: ArgumentParser) -> None:
     parser.add_argument("--file", metavar="FILE", help="the space, where the folder does not say or the file has moved")
     parser.add_argument("--space", metavar="NAME", help="which space of --file; by default the first")
     add_defines(parser)
+    add_tables(parser)
     parser.add_argument(
         "--pictures", type=whole_number, default=6, metavar="N", help="architectures to draw (default: 6)"
     )
 
 
 def report(args: Namespace) -> None:
+    from nasdsl.compiler.measured import measured
     from nasdsl.page.read import database_url, read_study
     from nasdsl.page.write import page
     from nasdsl.runtime.errors import RunError
@@ -48,7 +50,7 @@ def report(args: Namespace) -> None:
     if args.storage is None and not run.is_dir():
         raise RunError(f"there is no folder {run}")
     url = database_url(run, args.storage)
-    space = _space(args, run)
+    space = measured(_space(args, run), tables_of(args))
     study = read_study(url, args.study)
     if not study.records:
         raise RunError(f"the study `{study.name}` has no trials yet")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.diagnostics import error
 from nasdsl.files import source_of
-from nasdsl.options import UsageError, add_format, add_space, defines, space_of, whole_number
+from nasdsl.options import UsageError, add_format, add_space, add_tables, defines, space_of, tables_of, whole_number
 
 if TYPE_CHECKING:
     from nasdsl.runtime.explore import Exploration
@@ -78,9 +78,7 @@ def search_options(parser: argparse.ArgumentParser) -> None:
         metavar="LIMIT",
         help='the cost to end at, such as "macs <= 0.3G", or as a share of the whole "macs <= 0.3"',
     )
-    parser.add_argument(
-        "--latency", metavar="FILE", help="a latency table made by `nasdsl profile`, for a penalty on latency"
-    )
+    add_tables(parser)
     group = parser.add_argument_group("searches that evaluate one architecture after the other (evolve)")
     group.add_argument("--table", metavar="FILE", help="known results: short for the setting `table`")
     group.add_argument("--supernet", metavar="RUN", help="a trained supernet: short for the setting `supernet`")
@@ -341,6 +339,7 @@ def _options(args: argparse.Namespace, overrides: dict[str, str], seed: int | No
         workers=args.workers,
         reader=args.reader,
         latency=getattr(args, "latency", None),
+        measured={name: str(file) for name, file in tables_of(args).items() if name != "latency"},
         fresh=getattr(args, "fresh", False),
     )
 
@@ -355,12 +354,13 @@ def _report(args: argparse.Namespace, facts: dict[str, Any]) -> None:
 
         print(json.dumps(facts, indent=2))
         return
+    from nasdsl.compiler.measures import lookup
     from nasdsl.progress import amount
 
     for name, value in facts.items():
         shown = (
             amount(value)
-            if name in ("macs", "flops", "params")
+            if isinstance(value, int | float) and lookup(name) is not None
             else f"{value:.4g}"
             if isinstance(value, float)
             else str(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,18 @@ from nasdsl.commands import as_json, describe
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.values.plain import is_number
-from nasdsl.options import UsageError, add_budget, add_format, add_space, space_of, whole_number
+from nasdsl.options import (
+    UsageError,
+    add_budget,
+    add_format,
+    add_measures,
+    add_space,
+    add_tables,
+    measure,
+    space_of,
+    tables_of,
+    whole_number,
+)
 from nasdsl.report import Paint, table, thousands, wants_colour, width_of
 
 if TYPE_CHECKING:
@@ -22,7 +33,6 @@ if TYPE_CHECKING:
     from nasdsl.compiler.space import Space
     from nasdsl.drawing.histogram import Histogram, Mark
 
-MEASURES = {"macs": "MACs", "params": "parameters"}
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 MOST_DRAWN = 10_000_000
 MOST_BINS = 1_000
@@ -30,7 +40,23 @@ MOST_FUNCTIONS = 200_000
 """Architectures up to which those that compute the same function are looked for."""
 
 
-def population_of(space: Space) -> Population:
+def label_of(name: str) -> str:
+    """What a measure is called in front of its amounts."""
+    from nasdsl.compiler.measures import find
+
+    return find(name).label
+
+
+def names_of(space: Space, args: Namespace) -> tuple[str, ...]:
+    """The measures that are told: MACs, parameters, what budgets bound, and what was asked for."""
+    from nasdsl.compiler.engine.budget import budget_windows
+    from nasdsl.compiler.measures import with_default
+
+    asked = [*([args.by] if "by" in args else []), *args.measures]
+    return with_default([*budget_windows(space.graph), *asked])
+
+
+def population_of(space: Space, measures: Sequence[str] | None = None) -> Population:
     """All architectures of a space together.
 
     Raises:
@@ -38,7 +64,7 @@ def population_of(space: Space) -> Population:
     """
     from nasdsl.compiler.population import Population
 
-    return Population(space.graph)
+    return Population(space.graph) if measures is None else Population(space.graph, measures)
 
 
 # --- count ------------------------------------------------------------------------------------------------------------
@@ -53,10 +79,12 @@ def count_options(parser: ArgumentParser) -> None:
         "count spaces/hrnas.space",
         "count tiny --digits",
         'count trionet --budget "macs in 550M..600M"',
+        'count mine.space --budget "latency <= 5" --latency table.json',
         "count nasbench201 --functions",
     )
     add_space(parser)
     add_budget(parser)
+    add_tables(parser)
     parser.add_argument("--digits", action="store_true", help="print the number alone, with all its digits")
     parser.add_argument(
         "--functions",
@@ -147,10 +175,15 @@ def cost_options(parser: ArgumentParser) -> None:
         "cost spaces/trionet.space",
         "cost spaces/trionet.space --svg trionet.svg --mark TrioNet-A=1.0G",
         "cost spaces/hrnas.space --least small.space --by params",
+        "cost spaces/tiny.space --measure memory --by access",
+        "cost mine.space --by latency --latency table.json",
     )
     add_space(parser)
     add_budget(parser)
-    parser.add_argument("--by", choices=tuple(MEASURES), default="macs", help="what pictures and files go by")
+    add_measures(parser)
+    parser.add_argument(
+        "--by", type=measure, metavar="MEASURE", default="macs", help="what pictures and files go by (default: macs)"
+    )
     parser.add_argument("--least", metavar="OUT", help="write the cheapest architecture to this file")
     parser.add_argument("--greatest", metavar="OUT", help="write the dearest architecture to this file")
     parser.add_argument("--svg", metavar="OUT", help="write the histogram to this file")
@@ -171,18 +204,19 @@ def cost(args: Namespace) -> None:
     if not space.graph.decisions:
         _architecture_cost(space, args)
         return
-    population = population_of(space)
+    names = names_of(space, args)
+    population = population_of(space, names)
     ends: dict[str, tuple[Extreme, Extreme]] = {
-        name: (population.extreme(name), population.extreme(name, greatest=True)) for name in MEASURES
+        name: (population.extreme(name), population.extreme(name, greatest=True)) for name in names
     }
     for way, out in ((0, args.least), (1, args.greatest)):
         if out is not None:
             best = ends[args.by][way]
             word = ("least", "greatest")[way] if best.proven else ("least found", "greatest found")[way]
-            note = f"The architecture of {space.name} with the {word} {args.by}: {best.cost:,}."
+            note = f"The architecture of {space.name} with the {word} {args.by}: {thousands(best.cost)}."
             write_result(space, best.architecture, Path(out), note)
-    marks = [*_published(space, args.by), *_named_in_file(space, args.by), *marks]
-    spreads = {name: population.spread(name) for name in MEASURES}
+    marks = [*_published(space, args.by), *_named_in_file(space, args.by, tables_of(args)), *marks]
+    spreads = {name: population.spread(name) for name in names}
     if args.svg is not None:
         from nasdsl.drawing.histogram import Mark, as_svg
 
@@ -193,17 +227,17 @@ def cost(args: Namespace) -> None:
         return
     rows = [
         (
-            MEASURES[name],
+            label_of(name),
             *(thousands(end.cost) if end.proven else f"{thousands(end.cost)}?" for end in ends[name]),
-            thousands(round(spread.mean)),
-            thousands(round(spread.std)),
+            _mean(name, spread.mean),
+            _mean(name, spread.std),
         )
         for name, spread in spreads.items()
     ]
     print(table(rows, (space.name, "least", "greatest", "mean", "deviation"), right="1234", indent=0))
     head = ("at most", *(f"{share:.0%}" for share in QUANTILES))
     rows = [
-        (MEASURES[name], *(thousands(spread.quantile(share)) for share in QUANTILES))
+        (label_of(name), *(thousands(spread.quantile(share)) for share in QUANTILES))
         for name, spread in spreads.items()
     ]
     print()
@@ -230,11 +264,17 @@ def _architecture_cost(space: Space, args: Namespace) -> None:
     for option in ("least", "greatest", "svg"):
         if getattr(args, option) is not None:
             raise UsageError(f"--{option} is for spaces, and `{space.name}` is an architecture")
-    found = cost_of(space.graph, {})
+    found = cost_of(space.graph, {}, names=names_of(space, args))
     if args.format == "json":
         as_json({"space": space.name, **found})
     else:
-        print(table([(word, thousands(found[name])) for name, word in MEASURES.items()], right="1", indent=0))
+        print(table([(label_of(name), thousands(cost)) for name, cost in found.items()], right="1", indent=0))
+
+
+def _mean(name: str, amount: float) -> str:
+    from nasdsl.compiler.measures import find
+
+    return thousands(round(amount) if find(name).scale == 1 else amount)
 
 
 def _mark(text: str) -> Mark:
@@ -257,13 +297,15 @@ def _published(space: Space, name: str) -> list[Mark]:
     Raises:
         CompileError: an entry is no record of costs.
     """
+    from nasdsl.compiler import measures
     from nasdsl.drawing.histogram import Mark
 
     section = space.sections.get("published")
     found = []
+    known = measures.known() if section is not None else ()
     for word, costs in section.entries.items() if section is not None else ():
         numbers = costs.values() if isinstance(costs, dict) else [None]
-        if not set(costs if isinstance(costs, dict) else ()) <= MEASURES.keys() or not all(map(is_number, numbers)):
+        if not set(costs if isinstance(costs, dict) else ()) <= set(known) or not all(map(is_number, numbers)):
             where = section.spans.get(word) if section is not None else None
             help = f"write `{word}: {{ macs: 1.2G, params: 5.1M }}`"
             raise error("bad-setting", f"`{word}` has costs, as a record of numbers", where, help=help)
@@ -272,12 +314,13 @@ def _published(space: Space, name: str) -> list[Mark]:
     return found
 
 
-def _named_in_file(space: Space, name: str) -> list[Mark]:
+def _named_in_file(space: Space, name: str, tables: Mapping[str, Path]) -> list[Mark]:
     """The architectures that the file makes of this space: published models, for instance."""
     from nasdsl.compiler import syntax
     from nasdsl.compiler.cost import cost_of
     from nasdsl.compiler.diagnostics import CompileError
     from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.measured import measured
     from nasdsl.compiler.parse import parse
     from nasdsl.drawing.histogram import Mark
 
@@ -290,7 +333,8 @@ def _named_in_file(space: Space, name: str) -> list[Mark]:
             except CompileError:
                 continue  # a mistake in another space of the file is for `check --all`
             if not made.graph.decisions and made.graph.input.shape == space.graph.input.shape:
-                found.append(Mark(cost_of(made.graph, {})[name], made.name))
+                made = measured(made, tables)
+                found.append(Mark(cost_of(made.graph, {}, names=(name,))[name], made.name))
     return found
 
 
@@ -302,7 +346,7 @@ def _histogram(space: Space, population: Population, args: Namespace) -> Histogr
 
 def _to_json(space: Space, population: Population, ends: Any, marks: Sequence[Mark], args: Namespace) -> dict[str, Any]:
     out: dict[str, Any] = {"space": space.name, "exact": population.exact}
-    for name in MEASURES:
+    for name in ends:
         spread = population.spread(name)
         edges, shares = spread.histogram(args.bins)
         out[name] = {
@@ -339,6 +383,7 @@ def sample_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
     add_budget(parser)
+    add_measures(parser)
     parser.add_argument("--different", action="store_true", help="leave out draws that came before")
     parser.add_argument(
         "--format",
@@ -352,7 +397,7 @@ def sample_options(parser: ArgumentParser) -> None:
 
 def sample(args: Namespace) -> None:
     space = space_of(args)
-    population = population_of(space)
+    population = population_of(space, names_of(space, args))
     if args.seed < 0:
         raise UsageError("a seed is a whole number from 0")
     matrix = population.draw(args.n, args.seed)
@@ -362,12 +407,12 @@ def sample(args: Namespace) -> None:
         _, index, _ = unique(matrix)
         index.sort()
         matrix = matrix[index]
-    costs = population.costs(matrix)
+    costs = population.costs_by_name(matrix)
     if args.files is not None:
         folder = Path(args.files)
         for number, values in enumerate(population.diagram.encoding.decode(matrix)):
             note = f"Random architecture {number} of {space.name}, seed {args.seed}: " + ", ".join(
-                f"{cost:,} {MEASURES[name]}" for name, cost in zip(population.measures, costs[number], strict=True)
+                f"{thousands(cost)} {label_of(name)}" for name, cost in costs[number].items()
             )
             write_result(space, values, folder / f"{space.name}_{number:04}.space", note + ".", f"drawn{number}")
         print(f"{len(matrix):,} files in {folder}")
@@ -379,15 +424,15 @@ def sample(args: Namespace) -> None:
         write_text(Path(args.out), text)
 
 
-def _written(space: Space, population: Population, matrix: Any, costs: Any, form: str) -> str:
+def _written(space: Space, population: Population, matrix: Any, costs: Sequence[dict[str, Any]], form: str) -> str:
     import io
     import json
 
     encoding = population.diagram.encoding
     if form == "json":
         rows = [
-            {"costs": dict(zip(population.measures, row, strict=True)), "architecture": values.to_json()}
-            for row, values in zip(costs.tolist(), encoding.decode(matrix), strict=True)
+            {"costs": row, "architecture": values.to_json()}
+            for row, values in zip(costs, encoding.decode(matrix), strict=True)
         ]
         return json.dumps({"space": space.name, "architectures": rows}, indent=1) + "\n"
     if form == "csv":
@@ -397,11 +442,21 @@ def _written(space: Space, population: Population, matrix: Any, costs: Any, form
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow([*population.measures, *columns])
-        writer.writerows(zip(*costs.T.tolist(), *columns.values(), strict=True))
+        writer.writerows([*row.values(), *rest] for row, rest in zip(costs, _rows(columns, len(costs)), strict=True))
         return out.getvalue()
-    head = ("", *(MEASURES[name] for name in population.measures))
-    lines = [(str(i), *map(thousands, row)) for i, row in enumerate(costs.tolist())]
-    return table(lines, head, right="012", indent=0) + "\n"
+    head = ("", *map(label_of, population.measures))
+    lines = [(str(i), *map(thousands, row.values())) for i, row in enumerate(costs)]
+    return table(lines, head, right=_columns(len(head)), indent=0) + "\n"
+
+
+def _rows(columns: Mapping[str, Sequence[Any]], n: int) -> Iterable[Sequence[Any]]:
+    """The rows of a table given column by column; of one without columns they are empty."""
+    return zip(*columns.values(), strict=True) if columns else [()] * n
+
+
+def _columns(n: int) -> str:
+    """That so many columns of a table stand to the right."""
+    return "".join(map(str, range(n)))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -99,12 +99,13 @@ def _cell(value: Any) -> Any:
 def _text(records: list[dict[str, Any]], names: list[str]) -> None:
     from nasdsl.progress import amount
 
-    measured = [name for name in names if name not in ("macs", "params")]
-    rows = [["trial", *measured, "macs", "params", "seconds", "parents", "state"]]
+    known = list(dict.fromkeys(name for record in records for name in record["costs"]))
+    measured = [name for name in names if name not in known]
+    rows = [["trial", *measured, *known, "seconds", "parents", "state"]]
     for record in records:
         values = [record["objectives"].get(name) for name in measured]
         shown = ["" if value is None else f"{value:.6g}" for value in values]
-        costs = [amount(record["costs"][cost]) for cost in ("macs", "params")]
+        costs = [amount(record["costs"][name]) if name in record["costs"] else "" for name in known]
         seconds = "" if record["seconds"] is None else f"{record['seconds']:.3g}"
         state = record["state"] + (f": {printable(record['error'])}" if record["error"] else "")
         rows.append([str(record["trial"]), *shown, *costs, seconds, " ".join(map(str, record["parents"])), state])

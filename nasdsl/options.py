@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasdsl.compiler.diagnostics import NasdslError
@@ -54,6 +55,54 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tables(parser: argparse.ArgumentParser) -> None:
+    """Where measures are read from that a file alone tells."""
+    parser.add_argument(
+        "--latency", metavar="FILE", help="a latency table made by `nasdsl profile`, where a latency is asked for"
+    )
+    parser.add_argument(
+        "--measured",
+        metavar="NAME=FILE",
+        action="append",
+        default=[],
+        help="the file that another measure is read from; may be repeated",
+    )
+
+
+def add_measures(parser: argparse.ArgumentParser) -> None:
+    """Which measures are told."""
+    parser.add_argument(
+        "--measure",
+        dest="measures",
+        type=measure,
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="tell this measure, too, such as memory, access or latency; may be repeated",
+    )
+    add_tables(parser)
+
+
+def tables_of(args: argparse.Namespace) -> dict[str, Path]:
+    """The files that measures are read from, by their names."""
+    found = {} if getattr(args, "latency", None) is None else {"latency": Path(args.latency)}
+    for text in getattr(args, "measured", []):
+        name, equals, file = text.partition("=")
+        if not equals or not name.strip().isidentifier() or not file.strip():
+            raise UsageError(f"--measured takes NAME=FILE, such as --measured energy=table.json, and not `{text}`")
+        found[name.strip()] = Path(file.strip())
+    return found
+
+
+def measure(name: str) -> str:
+    """A measure of the registry on the command line."""
+    from nasdsl.compiler import measures
+
+    if measures.lookup(name) is None:
+        raise argparse.ArgumentTypeError(f"there is no measure `{name}`; there are {', '.join(measures.known())}")
+    return name
+
+
 def add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
@@ -87,16 +136,17 @@ def defines(given: Sequence[str]) -> dict[str, str]:
 
 
 def space_of(args: argparse.Namespace) -> Space:
-    """The space that FILE, --space, -D and --budget speak of, checked as a whole.
+    """The space that FILE, --space, -D and --budget speak of, checked as a whole, with the tables that are given.
 
     Raises:
-        CompileError: the file has mistakes, or a condition has.
+        CompileError: the file has mistakes, or a condition has, or a table does not fit.
     """
     from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.measured import measured
 
     space = elaborate(source_of(args.file), args.space, defines(args.defines))
     budgets = getattr(args, "budgets", [])
-    return _narrowed(space, budgets) if budgets else space
+    return measured(_narrowed(space, budgets) if budgets else space, tables_of(args))
 
 
 def _narrowed(space: Space, conditions: Sequence[str]) -> Space:

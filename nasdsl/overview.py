@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler import syntax
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.cost import node_cost
+from nasdsl.compiler.cost import node_term
 from nasdsl.compiler.count import Count, brief, decimal
 from nasdsl.compiler.count import count as count_exactly
 from nasdsl.compiler.decision import Decision, FixedUnits, Units
@@ -18,6 +18,8 @@ from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.graph import Graph, Node, Shape
+from nasdsl.compiler.measures import DEFAULT, find
+from nasdsl.compiler.measures.measure import Place
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.values import expr
@@ -116,8 +118,10 @@ def _sizes(decisions: list[Decision]) -> str:
     return brief(sizes[0]) if len(sizes) == 1 else f"{brief(sizes[0])} to {brief(sizes[-1])}"
 
 
-def stage_rows(graph: Graph, size: Count | None, dearest: Architecture | None) -> list[tuple[str, ...]]:
-    """Stage, decisions, layers, architectures, MACs and parameters of the dearest architecture."""
+def stage_rows(
+    graph: Graph, size: Count | None, dearest: Architecture | None, measures: Sequence[str] = DEFAULT
+) -> list[tuple[str, ...]]:
+    """Stage, decisions, layers, architectures, and the measures of the dearest architecture."""
     stages: dict[str, list[Node]] = {}
     for node in graph.operators():
         stages.setdefault(stage_of(node.name), []).append(node)
@@ -135,30 +139,31 @@ def stage_rows(graph: Graph, size: Count | None, dearest: Architecture | None) -
     names += [name for name in (*decisions, *sizes) if name not in names]
     for name in dict.fromkeys(names):
         nodes = stages.get(name, [])
-        macs = params = "?"
+        amounts = ["?"] * len(measures)
         if dearest is not None:
-            macs, params = (thousands(total) for total in _costs(graph, nodes, dearest))
+            amounts = [thousands(total) for total in _costs(graph, nodes, dearest, measures)]
         rows.append(
             (
                 name,
                 str(decisions.get(name, 0) or "-"),
                 str(len(nodes) or "-"),
                 brief(sizes[name]) if sizes.get(name, 1) != 1 else "-",
-                macs if nodes else "-",
-                params if nodes else "-",
+                *(amount if nodes else "-" for amount in amounts),
             )
         )
     return rows
 
 
-def _costs(graph: Graph, nodes: Iterable[Node], values: Architecture) -> tuple[int, int]:
-    macs = params = 0
+def _costs(graph: Graph, nodes: Iterable[Node], values: Architecture, measures: Sequence[str]) -> list[int | float]:
+    """What nodes add to measures. Weights that are shared belong to no stage alone."""
+    sums = [Fraction(0)] * len(measures)
     for node in nodes:
-        cost = node_cost(graph, node)
-        macs += int(expr.evaluate(expr.choose(node.reached, cost.macs, 0), values.indices))
-        if node.weight == node.name:  # weights that are shared belong to no stage alone
-            params += int(expr.evaluate(expr.choose(node.reached, cost.params, 0), values.indices))
-    return macs, params
+        place = Place(graph, node)
+        for i, measure in enumerate(map(find, measures)):
+            if measure.shared == "each" or node.weight == node.name:
+                term = expr.choose(measure.when(place), node_term(graph, node, measure.name), 0)
+                sums[i] += Fraction(expr.evaluate(term, values.indices))
+    return [int(total) if find(name).scale == 1 else float(total) for name, total in zip(measures, sums, strict=True)]
 
 
 def _shape(shape: Shape) -> str:
@@ -181,10 +186,14 @@ def _value(value: Any) -> str:
     return show(value)
 
 
-def summary(space: Space) -> str:
-    """All that can be said about a space without torch."""
+def summary(space: Space, measures: Sequence[str] = DEFAULT) -> str:
+    """All that can be said about a space without torch.
+
+    Args:
+        measures: whose ranges are told.
+    """
     graph = space.graph
-    size, found, notes = _figures(graph)
+    size, found, notes = _figures(graph, measures)
     output = graph.nodes[graph.outputs[0]]
     derived = f" (from {space.base})" if space.base and space.base != space.name else ""
     lines = [f"{space.name}{derived}", ""]
@@ -196,9 +205,11 @@ def summary(space: Space) -> str:
         ("size", str(size) if size is not None else "not known exactly"),
     ]
     if found is not None:
-        for name, label in (("macs", "MACs"), ("params", "parameters")):
+        for name in measures:
             low, high = (end.cost for end in found[name])
-            facts.append((label, thousands(low) if low == high else f"{thousands(low)} to {thousands(high)}"))
+            facts.append(
+                (find(name).label, thousands(low) if low == high else f"{thousands(low)} to {thousands(high)}")
+            )
     params = {k: v for k, v in space.params.items() if k in space.overrides}
     if params:
         facts.append(("set", ", ".join(f"{k}: {show(v)}" for k, v in params.items())))
@@ -208,13 +219,16 @@ def summary(space: Space) -> str:
     if rows:
         lines += ["", table(rows, ("declared at", "as", "decisions", "values each", "which"), right="2")]
     dearest = found["macs"][1].architecture if found is not None else None
-    rows = stage_rows(graph, size, dearest)
-    head = ("stage", "decisions", "layers", "architectures", "MACs, at most", "parameters")
-    lines += ["", table(rows, head, right="12345")]
+    rows = stage_rows(graph, size, dearest, measures)
+    labels = [f"{find(name).label}, at most" if name == "macs" else find(name).label for name in measures]
+    head = ("stage", "decisions", "layers", "architectures", *labels)
+    lines += ["", table(rows, head, right="".join(map(str, range(1, len(head)))))]
     return "\n".join(lines)
 
 
-def _figures(graph: Graph) -> tuple[Count | None, dict[str, tuple[Extreme, Extreme]] | None, list[str]]:
+def _figures(
+    graph: Graph, measures: Sequence[str]
+) -> tuple[Count | None, dict[str, tuple[Extreme, Extreme]] | None, list[str]]:
     """Size and costs as far as they are known exactly, and what has to be said about them."""
     from nasdsl.compiler.population import extremes_of
 
@@ -229,16 +243,16 @@ def _figures(graph: Graph) -> tuple[Count | None, dict[str, tuple[Extreme, Extre
     except TooWide as problem:
         notes.append(problem.message)
     try:
-        found = extremes_of(graph)
+        found = extremes_of(graph, measures)
     except TooWide as problem:
         if problem.message not in notes:
             notes.append(problem.message)
     return size, found, notes
 
 
-def summary_to_json(space: Space) -> dict[str, Any]:
+def summary_to_json(space: Space, measures: Sequence[str] = DEFAULT) -> dict[str, Any]:
     graph = space.graph
-    size, found, notes = _figures(graph)
+    size, found, notes = _figures(graph, measures)
     output = graph.nodes[graph.outputs[0]]
     return {
         "space": space.name,

@@ -10,9 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from nasdsl.compiler.measures import lookup
 from nasdsl.report import printable
-
-COSTS = {"macs": "MACs", "flops": "FLOPs", "params": "parameters"}
 
 
 def amount(value: float) -> str:
@@ -31,8 +30,8 @@ def describe(facts: Mapping[str, Any]) -> str:
             parts.append(f"epoch {value:.1f}")
         elif name == "loss":
             parts.append(f"loss {value:.3f}")
-        elif name in COSTS:
-            parts.append(f"{amount(value)} {COSTS[name]}")
+        elif (measure := lookup(name)) is not None:
+            parts.append(f"{amount(value)} {measure.label}")
         elif name == "units":
             parts.append(f"{value} units")
         elif isinstance(value, float):

@@ -234,6 +234,6 @@ def memory(size: float) -> str:
     return f"{size:.1f} GiB"
 
 
-def thousands(number: int) -> str:
-    """`448,167,936`"""
-    return f"{number:,}"
+def thousands(number: float) -> str:
+    """`448,167,936`; what has a fraction with four digits, `3.142`."""
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.4g}" if abs(number) < 1e4 else f"{number:,.0f}"

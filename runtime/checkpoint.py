@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from nasdsl.compiler.diagnostics import cause, error
 from nasdsl.compiler.files import write_whole
+from nasdsl.compiler.stored import Stored
 from nasdsl.runtime.errors import RunError
-from nasdsl.runtime.stored import Stored
 
 
 class Averages(Stored):

@@ -7,10 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from nasdsl.compiler import measures
 from nasdsl.compiler.arrays.encoding import Encoding
+from nasdsl.compiler.cost import is_known
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.measured import measured
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.write import write_pinned
@@ -29,6 +33,7 @@ from nasdsl.runtime.runs import ABOUT, About, RunFolder, clear
 from nasdsl.runtime.search import (
     Options,
     content,
+    contents,
     costs_of,
     fabric_for,
     fit_to_data,
@@ -87,13 +92,15 @@ def explore(
     Raises:
         CompileError, DataError, TaskError, RunError: in the user's words.
     """
-    space = elaborate(source, name, defines or {})
+    space = measured(elaborate(source, name, defines or {}), options.tables)
     if space.source.path is None:
         raise error("no-file", "a search starts from a file, because its result names that file", None)
     settings = evolve_settings(space, options, runtime)
     space, evaluator, objectives = evaluator_for(space, source, name, defines or {}, options, settings)
     pool = evaluator.pool(Encoding(space.graph.decisions)) if isinstance(evaluator, Table) else None
-    candidates = Candidates(space.graph, settings.window, settings.distinct == "function", pool, settings.draws)
+    asked = [measures.base(one)[1] for one in objectives.names if _is_measure(space, one)]
+    distinct = settings.distinct == "function"
+    candidates = Candidates(space.graph, settings.window, distinct, pool, settings.draws, asked)
     folder = options.run or Path("runs") / out.stem
     about = About(
         space=space.digest(),
@@ -101,6 +108,7 @@ def explore(
         settings=settings.identity,
         seed=options.seed,
         **_content(space, settings, options),
+        **contents(options),
     )
     run = _folder(folder, about, options.fresh)
     write_origin(run.path, space)
@@ -185,9 +193,14 @@ def evaluator_for(
             "no-objective",
             "nothing says what is wanted",
             None,
-            help="set `maximise` or `minimise` to a column of the table, or to `macs` or `params`",
+            help="set `maximise` or `minimise` to a column of the table, or to a measure such as `macs`",
         )
     return space, evaluator, Objectives(directions or {str(default): True})
+
+
+def _is_measure(space: Space, name: str) -> bool:
+    """Whether an objective may be a cost, which is known without an evaluation."""
+    return measures.lookup(name) is not None and is_known(space.graph, name)
 
 
 def table_path(space: Space, settings: Evolve) -> Path:
@@ -200,7 +213,7 @@ def supernet_path(space: Space, settings: Evolve) -> Path:
     return known_file(settings.supernet, space.source.path.parent)
 
 
-def _content(space: Space, settings: Evolve, options: Options) -> dict[str, str]:
+def _content(space: Space, settings: Evolve, options: Options) -> dict[str, Any]:
     """What else must be the same to go on."""
     if settings.table is not None:
         return {"table": content(table_path(space, settings))}
@@ -290,7 +303,8 @@ def _write(file: Path, space: Space, trial: Trial, objectives: Objectives, name:
 
     values = dict(zip(objectives.names, trial.objectives, strict=True))
     facts = [costs_of(trial.proposal.costs)]
-    facts += [f"{key} {value:.6g}" for key, value in values.items() if key not in ("macs", "flops", "params")]
+    known = {*trial.proposal.costs, *(one.name for one in measures.BUILT_IN.values() if one.of is not None)}
+    facts += [f"{key} {value:.6g}" for key, value in values.items() if key not in known]
     architecture = Architecture.of(space.graph, trial.proposal.architecture)
     note = f"{', '.join(facts)} (trial {trial.index})"
     write_pinned(file, space, architecture, name, note)

@@ -6,7 +6,6 @@ is taken to be linear in the operator's MACs, so that a search unit costs its MA
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 import time
@@ -15,72 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import Field
 
 from nasdsl.compiler import ops
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import Units
-from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Node
 from nasdsl.compiler.largest import largest_values
+from nasdsl.compiler.latency_table import Entry, LatencyTable, Point, points_of, read_table, setting_key
 from nasdsl.compiler.pin import pin
-from nasdsl.compiler.supernet import Setting, Supernet, setting_of
+from nasdsl.compiler.setting import Setting, setting_of
+from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
-from nasdsl.runtime.errors import RunError
-from nasdsl.runtime.stored import Stored, read_stored
 
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
 """The shares of its units at which an operator is measured; without units once."""
-
-
-class Point(Stored):
-    """How long an operator takes at one width.
-
-    Attributes:
-        macs: of the operator at that width.
-        ms: the median time, in milliseconds.
-        spread: half the distance between the quartiles of the times.
-        runs: how many there were.
-    """
-
-    macs: float = Field(ge=0)
-    ms: float = Field(ge=0)
-    spread: float = Field(ge=0)
-    runs: int = Field(gt=0)
-
-
-class Entry(Stored):
-    """A measured operator: the node that it was measured for, and its times."""
-
-    node: str
-    points: tuple[Point, ...] = Field(min_length=1)
-
-
-class LatencyTable(Stored):
-    """What `profile` measured: on which device, with how many images at a time, and the operators by `setting_key`."""
-
-    device: str
-    batch: int = Field(gt=0)
-    torch: str
-    operators: dict[str, Entry]
-
-
-def read_table(path: Path) -> LatencyTable:
-    """
-    Raises:
-        CompileError: the file cannot be read, or is no latency table.
-    """
-    try:
-        return read_stored(LatencyTable, path, "a latency table", "make one with `nasdsl profile`")
-    except RunError as problem:
-        raise error("bad-latency-table", problem.message, None, help=problem.help) from None
-
-
-def setting_key(setting: Setting) -> str:
-    """What tells one measured operator from another: its arguments and the size that it reads."""
-    sizes = [[x.channels, x.height, x.width] for x in setting.inputs]
-    return json.dumps([setting.op, setting.arguments(), sizes], sort_keys=True, default=str)
 
 
 def at_share(network: Supernet, node: Node, share: float) -> dict[str, tuple[int, ...]]:
@@ -106,21 +54,8 @@ class Latency:
         Raises:
             CompileError: the table cannot be read, or lacks an operator of the space.
         """
-        measured = read_table(path).operators
-        points: dict[str, list[tuple[float, float]]] = {}
-        for node in network.graph.operators():
-            if node.name not in network.settings or not at_share(network, node, 1.0):
-                continue
-            entry = measured.get(setting_key(network.settings[node.name]))
-            if entry is None:
-                raise error(
-                    "bad-latency-table",
-                    f"{path} has no time for `{node.name}`",
-                    node.span,
-                    help="the table was made for another space: run `nasdsl profile` again",
-                )
-            points[node.name] = sorted((point.macs, point.ms) for point in entry.points)
-        return cls(points)
+        nodes = [node for node in network.graph.operators() if node.name in network.settings]
+        return cls(points_of(path, network.settings, [node for node in nodes if at_share(network, node, 1.0)]))
 
     def slope(self, name: str, network: Supernet) -> float:
         """Milliseconds per MAC of a node at its present width.

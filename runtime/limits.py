@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator
 
+from nasdsl.compiler import measures
+from nasdsl.compiler.cost import cost_of, is_known
 from nasdsl.compiler.engine.lattice import Window
+from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.population import Population, joined
+from nasdsl.compiler.values import expr
 
-Cost = Literal["macs", "flops", "params"]
+
+def _measure(name: str) -> str:
+    if measures.lookup(name) is None:
+        raise ValueError(f"names no measure; there are {', '.join(f'`{one}`' for one in measures.known())}")
+    return name
+
+
+Cost: TypeAlias = Annotated[str, AfterValidator(_measure)]
+"""A measure of the registry, by its name."""
 
 
 def _positive(value: dict[Cost, float]) -> dict[Cost, float]:
@@ -20,7 +32,8 @@ def _positive(value: dict[Cost, float]) -> dict[Cost, float]:
 
 
 Limits = Annotated[dict[Cost, float], AfterValidator(_positive)]
-"""A number of MACs, FLOPs or parameters; up to 1 it is a share of the greatest cost in the space."""
+"""A number of any measure, in its unit; up to 1 it is a share of the greatest cost in the space, but for a measure with
+a unit that has fractions, such as a latency in milliseconds, which is always taken as it is."""
 
 
 def window_of(
@@ -31,7 +44,7 @@ def window_of(
     for side, limits in ((1, at_most), (0, at_least)):
         for name, limit in (limits or {}).items():
             measure, bound = bound_of(name, limit)
-            if limit <= 1:
+            if is_share(name, limit):
                 bound = limit * population.extreme(measure, greatest=True).cost
             window = joined(window, {measure: (None, bound) if side else (bound, None)})
     return window
@@ -39,4 +52,28 @@ def window_of(
 
 def bound_of(name: Cost, limit: float) -> tuple[str, float]:
     """The measure that a limit on whole costs bounds, and by how much: MACs are half as many as FLOPs."""
-    return ("macs", limit / 2) if name == "flops" else (name, limit)
+    factor, base = measures.base(name)
+    return base, limit if factor == 1 else limit / factor
+
+
+def is_share(name: Cost, limit: float) -> bool:
+    """Whether a limit is a share of the greatest cost: it is not above 1, and the measure is counted in whole numbers,
+    of which nobody means so few."""
+    return limit <= 1 and measures.find(name).scale == 1
+
+
+def told(name: str, cost: float) -> str:
+    """An amount of a measure for messages: `1,234`, `3.25`."""
+    return f"{cost:,.0f}" if measures.find(name).scale == 1 else f"{float(cost):,.4g}"
+
+
+def costs_told(graph: Graph, values: Mapping[str, Any], asked: Iterable[str] = ()) -> dict[str, float]:
+    """What is told of an architecture's costs: those of `names_told`."""
+    return {name: float(cost) for name, cost in cost_of(graph, values, names=names_told(graph, asked)).items()}
+
+
+def names_told(graph: Graph, asked: Iterable[str] = ()) -> tuple[str, ...]:
+    """The measures that are told of architectures: MACs, FLOPs, parameters, what budgets bound, and what was asked."""
+    budgets = [expr.measures_of(r.condition) for r in graph.requirements if r.origin == "budget"]
+    bounded = [name for names in budgets for name in sorted(names) if is_known(graph, name)]
+    return tuple(dict.fromkeys(["macs", "flops", "params", *bounded, *asked]))

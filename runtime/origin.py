@@ -8,8 +8,9 @@ from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.space import Space
+from nasdsl.compiler.stored import Stored
 from nasdsl.runtime.errors import RunError
-from nasdsl.runtime.stored import Stored, read_stored
+from nasdsl.runtime.stored import read_stored
 
 ORIGIN = "space.json"
 """The file in a run's folder that says so."""

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from nasdsl.compiler import ops
-from nasdsl.compiler.cost import node_cost
+from nasdsl.compiler.cost import node_term
 from nasdsl.compiler.decision import Units
+from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.supernet import Supernet, key_of
 from nasdsl.compiler.values import expr
@@ -76,8 +77,14 @@ def groups_of(network: Supernet) -> list[Group]:
 
 def unit_macs(graph: Graph, node: Node, path: str, most: int, kept: Mapping[str, tuple[int, ...]]) -> list[float]:
     """MACs that the n-th living unit of a decision adds, for n = 1 to `most`, at index n; index 0 is 0."""
-    macs = expr.terms(node_cost(graph, node).macs)
-    mine = [term for term in macs if path in expr.decisions_of(term)]
+    return unit_costs(graph, node, path, most, kept, "macs")
+
+
+def unit_costs(
+    graph: Graph, node: Node, path: str, most: int, kept: Mapping[str, tuple[int, ...]], measure: str
+) -> list[float]:
+    """As `unit_macs`, of any measure."""
+    mine = [term for term in expr.terms(node_term(graph, node, measure)) if path in expr.decisions_of(term)]
     others = {
         p: kept.get(p, tuple(range(graph.decisions[p].n)))
         for term in mine
@@ -148,11 +155,24 @@ class Penalty:
             tasks and sizes.
         latency: costs are milliseconds on the device of the table, in place of MACs in any form.
         threshold: tokens whose scale is above it count as alive, as in the HR-NAS code.
+        measure: of another one than MACs or a latency, costs are what a unit adds to it, in place of MACs in any form.
+
+    Raises:
+        CompileError: no unit adds anything to the measure.
     """
 
-    def __init__(self, network: Supernet, form: str, normalise: bool, threshold: float, latency: Latency | None = None):
-        self.form, self.threshold, self.latency = form, threshold, latency
+    def __init__(
+        self,
+        network: Supernet,
+        form: str,
+        normalise: bool,
+        threshold: float,
+        latency: Latency | None = None,
+        measure: str = "macs",
+    ):
+        self.form, self.threshold, self.latency, self.measure = form, threshold, latency, measure
         self.scale = 1.0
+        self._others: dict[str, list[float]] = {}
         self.refresh(network)
         if normalise:
             units = sum(len(group.kept) for group in self.groups)
@@ -165,6 +185,7 @@ class Penalty:
         self.network = network
         self.groups = groups_of(network)
         self.parameters = dict(network.named_parameters())
+        self._others = self._of_others() if self.latency is None and self.measure != "macs" else {}
         self._slopes: dict[str, float] = {}
         if self.latency is not None:
             self._slopes = {group.node: self.latency.slope(group.node, network) for group in self.groups}
@@ -175,9 +196,21 @@ class Penalty:
                 row = self._steady.setdefault(group.parameter, torch.zeros_like(scales, requires_grad=False))
                 row[group.start : group.end] = self.cost(group, len(group.kept)) * self.scale
 
+    def _of_others(self) -> dict[str, list[float]]:
+        """By path what units add to another measure than MACs, as `Group.by_alive`."""
+        graph, kept = self.network.graph, self.network.kept
+        found = {
+            group.path: unit_costs(graph, graph.nodes[group.node], group.path, len(group.kept), kept, self.measure)
+            for group in self.groups
+        }
+        if self.groups and not any(any(costs) for costs in found.values()):
+            message = f"the penalty is on {self.measure}, to which no search unit adds anything"
+            raise error("idle-penalty", message, None, help="put it on `macs`, `params` or `latency`")
+        return found
+
     def _mean(self, group: Group) -> float:
         """What one unit counts for in the normaliser."""
-        if self.form == "code" and self.latency is None:
+        if self.form == "code" and self.latency is None and not self._others:
             return code_mean(self.network.graph, group)
         return self.cost(group, len(group.kept))
 
@@ -187,6 +220,8 @@ class Penalty:
             return 1.0
         if self.latency is not None:
             return self._macs(group, alive) * self._slopes[group.node]
+        if self._others:
+            return self._others[group.path][max(min(alive, len(group.kept)), 1)]
         if self.form == "paper":
             return paper_cost(self.network.graph, group, alive)
         if self.form == "code":

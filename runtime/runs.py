@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.files import PART, write_text
+from nasdsl.compiler.stored import Stored
 from nasdsl.runtime.errors import RunError
-from nasdsl.runtime.stored import OTHER, Stored, read_stored
+from nasdsl.runtime.stored import OTHER, read_stored
 
 if TYPE_CHECKING:
     from nasdsl.runtime.trainer import Trainer
@@ -26,6 +27,7 @@ class About(Stored):
         space: the digest of the space.
         search: the strategy; `train` for the training of an architecture.
         data, latency, table, supernet: what was read, by name or by a hash of its content; left out where nothing was.
+        measured: by the names of other measures, the same of what they are read from.
     """
 
     space: str
@@ -34,6 +36,7 @@ class About(Stored):
     settings: dict[str, Any]
     data: str | None = None
     latency: str | None = None
+    measured: dict[str, str] | None = None
     table: str | None = None
     supernet: str | None = None
 

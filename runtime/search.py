@@ -6,15 +6,17 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
+from nasdsl.compiler import measures
 from nasdsl.compiler.diagnostics import NasdslError, error
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.measured import measured
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
@@ -41,6 +43,7 @@ class Options:
     Attributes:
         data: what to read; None is the embedded data.
         overrides: settings that come before those of the file, as nested records.
+        latency: a latency table, and `measured`: by the names of other measures, the files that they are read from.
         devices, accelerator, precision: as Lightning Fabric takes them; under `torchrun` the processes share the work.
         fresh: start over where the run's folder holds an unfinished run.
     """
@@ -54,17 +57,25 @@ class Options:
     workers: int = 0
     reader: str | None = None
     latency: str | None = None
+    measured: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 32:
             raise error("bad-seed", f"a seed is a number from 0 to {(1 << 32) - 1:,}, and not {self.seed:,}", None)
 
+    @property
+    def tables(self) -> dict[str, Path]:
+        """The files that measures are read from, by their names."""
+        latency = {} if self.latency is None else {"latency": self.latency}
+        return {name: Path(file) for name, file in {**latency, **self.measured}.items()}
+
 
 def fit_to_data(
     source: Source, name: str | None, defines: Mapping[str, str], options: Options
 ) -> tuple[Space, DataSplits, Task]:
-    """The space with the classes of the data, the data in the size of the space's input, and the task between them.
+    """The space with the classes of the data and the measures that are read from files, the data in the size of the
+    space's input, and the task between them.
 
     A parameter `classes` of the space is set to the data's number where the user has not set it.
 
@@ -84,7 +95,7 @@ def fit_to_data(
             space.graph.nodes[space.graph.outputs[0]].span,
             help=f"set the number of classes to {wanted}",
         )
-    return space, data, task
+    return measured(space, options.tables), data, task
 
 
 def _data(space: Space, options: Options, task_options: Mapping[str, Any]) -> tuple[DataSplits, Task]:
@@ -209,14 +220,13 @@ def run_folder(
         RunError: it holds another run, or something else.
     """
     path = options.run or Path("runs") / out.stem
-    latency = {} if options.latency is None else {"latency": content(Path(options.latency))}
     about = About(
         space=space.digest(),
         data=f"{options.data or 'embedded'}: {data.description}",
         seed=options.seed,
         search=strategy,
         settings=dict(settings),
-        **latency,
+        **contents(options),
     )
     problem: NasdslError | None = None
     if fabric.is_global_zero:
@@ -231,6 +241,13 @@ def run_folder(
     if problem is not None:
         raise problem
     return RunFolder(path, about)
+
+
+def contents(options: Options) -> dict[str, Any]:
+    """What of a run's folder tells by which tables it measures."""
+    latency = {} if options.latency is None else {"latency": content(Path(options.latency))}
+    others = {name: content(Path(file)) for name, file in options.measured.items()}
+    return {**latency, **({"measured": others} if others else {})}
 
 
 def content(file: Path) -> str:
@@ -262,8 +279,14 @@ def name_of(out: Path) -> str:
 
 
 def costs_of(costs: Mapping[str, float]) -> str:
-    """The costs of an architecture, in words."""
-    return f"{costs['macs'] / 1e6:,.3f}M MACs, {costs['params'] / 1e6:,.3f}M parameters"
+    """The costs of an architecture, in words; what is a multiple of another is left out."""
+    told = []
+    for name, cost in costs.items():
+        measure = measures.lookup(name)
+        if measure is not None and measure.of is None:
+            amount = f"{cost / 1e6:,.3f}M" if measure.scale == 1 else f"{cost:,.4g}"
+            told.append(f"{amount} {measure.label}")
+    return ", ".join(told)
 
 
 def save_result(file: Path, space: Space, result: Result, task: Task) -> None:

@@ -180,7 +180,7 @@ def read_settings(model: type[T], entries: Mapping[str, Any], spans: Mapping[str
 
 
 def _diagnostic(error: Any, model: type[BaseModel], spans: Mapping[str, Span], where: str) -> Diagnostic:
-    path = [str(part) for part in error["loc"]]
+    path = [str(part) for part in error["loc"] if part != "[key]"]  # of a record: which key, not where in it
     key = ".".join(path)
     span = None
     for n in range(len(path), 0, -1):

@@ -6,17 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
+from nasdsl.compiler.stored import fault
 from nasdsl.runtime.errors import RunError
 
 OTHER = "it was written by another version of nasdsl, or changed since"
-
-
-class Stored(BaseModel):
-    """What all have in common: every entry of exactly its type, none unknown, no number that is none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 T = TypeVar("T", bound=BaseModel)
@@ -63,15 +58,3 @@ def checked(model: type[T], found: Mapping[str, Any], where: str, what: str, hel
         return model.model_validate(found)
     except ValidationError as problem:
         raise RunError(f"{where} is not {what}: {fault(problem)}", help) from None
-
-
-def fault(problem: ValidationError) -> str:
-    """The first thing that is wrong, and where: `` `settings.train.batch` should be a valid integer ``."""
-    first = problem.errors(include_url=False, include_input=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    if first["type"] == "missing":
-        return f"it lacks `{place}`"
-    if first["type"] == "extra_forbidden":
-        return f"it has `{place}`, which is not known"
-    text = first["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("Invalid JSON: ")
-    return f"`{place}` {text}" if place else text

@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from nasdsl.compiler.stored import fault
 from nasdsl.compiler.supernet import Supernet, Surgery
 from nasdsl.runtime.checkpoint import State
 from nasdsl.runtime.data import DataSplits, Loader, Samples
@@ -35,7 +36,7 @@ from nasdsl.runtime.optim import (
 )
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.settle import settle
-from nasdsl.runtime.stored import OTHER, fault
+from nasdsl.runtime.stored import OTHER
 from nasdsl.runtime.tasks import Task
 
 

@@ -41,12 +41,13 @@ from pydantic import ConfigDict, Field
 
 from nasdsl.compiler.architecture import value_to_json
 from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.stored import Stored
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.trial import Proposal, State, Trial
 from nasdsl.runtime.pulse import Pulse, born, machine
 from nasdsl.runtime.runs import started_with
 from nasdsl.runtime.storage import open_storage, told_of_trials
-from nasdsl.runtime.stored import OTHER, Stored, checked
+from nasdsl.runtime.stored import OTHER, checked
 
 MOST_PARAMS = 200
 """A space with more choices has its decisions in the attribute `architecture` alone."""
@@ -64,7 +65,7 @@ class Attributes(Stored):
     """What stands in the database beside a trial's values. Other programs may add their own.
 
     Attributes:
-        architecture, key, function, macs, params, seed, parents, notes: of the proposal.
+        architecture, key, function, costs, seed, parents, notes: of the proposal.
         root, after: the numbers of the first attempt at the same trial, and of the one that it follows.
         metrics, seconds: of a complete trial.
         error: why it cannot be evaluated.
@@ -76,8 +77,7 @@ class Attributes(Stored):
     architecture: dict[str, Any]
     key: str
     function: str
-    macs: int | None = None
-    params: int | None = None
+    costs: dict[str, int | float] = Field(default_factory=dict)
     seed: int
     parents: list[int]
     notes: dict[str, Any]
@@ -204,7 +204,7 @@ class Database:
             "architecture": dict(proposal.architecture),
             "key": proposal.key,
             "function": proposal.function,
-            **{name: int(cost) for name, cost in proposal.costs.items()},
+            "costs": dict(proposal.costs),
             "seed": proposal.seed,
             "parents": list(proposal.parents),
             "notes": dict(proposal.notes),
@@ -356,12 +356,11 @@ def standing(attempts: Sequence[FrozenTrial]) -> tuple[FrozenTrial, State] | Non
 
 def _read(index: int, attempt: FrozenTrial, state: State) -> Trial:
     known = attributes_of(attempt)
-    costs = {"macs": known.macs, "params": known.params}
     proposal = Proposal(
         known.architecture,
         known.key,
         known.function,
-        {name: cost for name, cost in costs.items() if cost is not None},
+        known.costs,
         known.seed,
         tuple(known.parents),
         known.notes,

@@ -16,12 +16,13 @@ from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.latency_table import read_table, setting_key
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
 from nasdsl.runtime import latency as measuring
 from nasdsl.runtime.data import open_data
-from nasdsl.runtime.latency import SHARES, Latency, profile, read_table, setting_key, time_setting
+from nasdsl.runtime.latency import SHARES, Latency, profile, time_setting
 from nasdsl.runtime.penalty import Penalty, groups_of
 from nasdsl.runtime.problem import Problem
 from nasdsl.runtime.runs import About, RunFolder

@@ -30,13 +30,13 @@ from nasdsl.compiler import ops
 from nasdsl.compiler.architecture import ArchitectureError
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, NasdslError
 from nasdsl.compiler.engine.limits import TooCostly, TooWide
+from nasdsl.compiler.latency_table import Entry, LatencyTable, Point, read_table
 from nasdsl.compiler.ops.operator import ShapeProblem
 from nasdsl.compiler.source import Source, Span
 from nasdsl.options import UsageError
 from nasdsl.progress import Bars
 from nasdsl.runtime.checkpoint import State, load_checkpoint, load_weights
 from nasdsl.runtime.errors import RunError
-from nasdsl.runtime.latency import Entry, LatencyTable, Point, read_table
 from nasdsl.runtime.origin import ORIGIN, read_origin, write_origin
 from nasdsl.runtime.runs import ABOUT, About, RunFolder
 from nasdsl.runtime.storage import database_url

@@ -69,8 +69,7 @@ def study_of(space: Space, n: int, aims: int = 2, evil: bool = False) -> Study:
                 number=i,
                 state=state,
                 objectives=(quality, float(macs))[:aims] if state == "complete" else (),
-                macs=macs,
-                params=params,
+                costs={"macs": macs, "params": params},
                 decisions=values.to_json(),
                 seconds=generator.random() * 100 if state == "complete" else None,
                 parents=tuple(generator.sample(range(i), min(2, i))),
@@ -93,9 +92,14 @@ def data_of(text: str) -> dict[str, Any]:
 # --- Figures ----------------------------------------------------------------------------------------------------------
 
 
+COSTS = {"macs": 1000, "params": 10}
+
+
 def plain_study(values: list[tuple[float, ...]], ups: tuple[bool, ...]) -> Study:
     objectives = tuple(Objective(f"o{i}", up) for i, up in enumerate(ups))
-    return Study("x", objectives, [Record(i, "complete", v, 1, 1, {}) for i, v in enumerate(values)])
+    return Study(
+        "x", objectives, [Record(i, "complete", v, {"macs": 1, "params": 1}, {}) for i, v in enumerate(values)]
+    )
 
 
 numbers = st.integers(0, 6).map(float)
@@ -136,7 +140,10 @@ def test_the_hypervolume_is_the_cells_that_are_dominated(values: list[tuple[floa
 
 
 def test_one_objective_has_its_front_with_macs() -> None:
-    records = [Record(i, "complete", (q,), m, 1, {}) for i, (q, m) in enumerate([(1.0, 5), (2.0, 9), (0.5, 6)])]
+    records = [
+        Record(i, "complete", (q,), {"macs": m, "params": 1}, {})
+        for i, (q, m) in enumerate([(1.0, 5), (2.0, 9), (0.5, 6)])
+    ]
     study = Study("x", (Objective("accuracy", True),), records)
     assert study.front == [1, 0]
     assert Study("x", (Objective("flops", False),), []).aims == (Objective("flops", False),)
@@ -168,7 +175,7 @@ def test_the_page_holds_every_trial(space: Space) -> None:
             decision = space.graph.decisions[path]
             assert told[path] == str(value) or (decision.kind == "units" and told[path].endswith(f" of {decision.n}"))
         values = {column["name"]: column["values"][i] for column in data["columns"]}
-        assert (values["macs"], values["params"], values["seconds"]) == (record.macs, record.params, record.seconds)
+        assert (values["macs"], values["params"], values["seconds"]) == (*record.costs.values(), record.seconds)
         assert values["accuracy"] == (record.objectives[0] if record.objectives else None)
     assert text.count('class="drawing') == (min(6, len(study.front)) if shutil.which("neato") else 0)
 
@@ -201,14 +208,14 @@ def test_fields_in_what_users_wrote_are_not_filled_in(space: Space) -> None:
 
 
 def test_a_study_of_nothing_but_failures(space: Space) -> None:
-    records = [Record(0, "failed", (), 1000, 10, study_of(space, 1).records[0].decisions, error="no memory")]
+    records = [Record(0, "failed", (), COSTS, study_of(space, 1).records[0].decisions, error="no memory")]
     data = data_of(page(space, Study("x", (Objective("accuracy", True),), records)))
     assert data["front"] == data["drawn"] == data["volume"] == []
 
 
 def test_numbers_that_json_lacks(space: Space) -> None:
     record = study_of(space, 2).records[0]
-    odd = Record(0, "complete", (1.0,), 1000, 10, record.decisions, metrics={"loss": math.nan, "gap": math.inf})
+    odd = Record(0, "complete", (1.0,), COSTS, record.decisions, metrics={"loss": math.nan, "gap": math.inf})
     columns = {
         c["name"]: c["values"] for c in data_of(page(space, Study("x", (Objective("a", True),), [odd])))["columns"]
     }
@@ -231,13 +238,12 @@ def write_trials(file: Path, study: Study) -> None:
         made.set_metric_names([one.name for one in study.objectives])
     made.set_user_attr("about", {"seed": 0, "settings": {"population": 50, "objectives": ["a", "b"], "none": None}})
     for record in study.records:
-        attributes = {
+        attributes: dict[str, Any] = {
             "architecture": record.decisions,
             "key": str(record.number),
             "function": str(record.number),
             "notes": {},
-            "macs": record.macs,
-            "params": record.params,
+            "costs": dict(record.costs),
             "seed": record.seed,
             "parents": list(record.parents),
             "metrics": dict(record.metrics),
@@ -411,7 +417,7 @@ def test_rows_sort_and_open(space: Space, opened: Any) -> None:
     assert rows.first.get_attribute("id") == f"trial-{best.number}"  # the best first
     rows.first.click()
     detail = tab.locator("#body tr.detail").inner_text()
-    assert f"{best.macs:,}" in detail
+    assert f"{best.costs['macs']:,}" in detail
     for path in best.decisions:
         assert path.partition(".")[2] in detail or path in detail
     tab.click("#head button:text-is('trial')")

@@ -117,13 +117,13 @@ def test_a_value_has_no_entries() -> None:
         ("every: 0", "bad-setting", "0", "greater than 0"),
         ("every: 5 steps", "bad-setting", "5 steps", "is counted in epochs, not in steps"),
         ("cost_form: exactly", "bad-setting", "exactly", "'exact', 'paper', 'code' or 'uniform'"),
-        ("penalty: 1e-4 * params", "bad-setting", "1e-4 * params", "penalty"),
+        ("penalty: { speed: 1e-4 }", "bad-setting", "1e-4", "`penalty.speed` names no measure"),
         ("penalty: 1e-4", "bad-setting", "1e-4", "penalty"),
         ("penalty: 1e-4 * macs + 1e-4 * latency", "bad-setting", "1e-4 * macs + 1e-4 * latency", "names one cost"),
         ("penalty: -1e-4 * macs", "bad-setting", "-1e-4 * macs", "negative"),
         ("target: macs <= 0", "bad-setting", "macs <= 0", "limits one cost"),
         ("target: 0.3", "bad-setting", "0.3", "target"),
-        ("target: latency <= 0.3", "bad-setting", "latency <= 0.3", "target"),
+        ("target: { speed: 3 }", "bad-setting", "3", "`target.speed` names no measure"),
         ("until: 2", "bad-setting", "2", "less than or equal to 1"),
         ("train: 5", "bad-setting", "5", "train"),
         ("train: { preset: hrnas_kity }", "unknown-preset", "hrnas_kity", "`hrnas_kity`"),
@@ -176,6 +176,9 @@ def test_a_file_may_count_in_epochs() -> None:
 def test_costs_and_limits() -> None:
     assert shrink("penalty: 1.6e-4 * macs").penalty == {"macs": pytest.approx(1.6e-4)}
     assert shrink("penalty: 2e-3 * latency").penalty == {"latency": pytest.approx(2e-3)}
+    assert shrink("penalty: 1e-4 * params").penalty == {"params": pytest.approx(1e-4)}
+    assert shrink("target: latency <= 0.3").target == {"latency": pytest.approx(0.3)}
+    assert shrink("target: memory <= 3M").target == {"memory": 3_000_000}
     assert shrink("target: macs <= 0.3G").target == {"macs": 300_000_000}
     assert shrink("target: params <= 0.5").target == {"params": 0.5}
     assert shrink("target: flops <= 2M").target == {"flops": 2_000_000}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler import cost
+from nasdsl.compiler import measures as registry
 from nasdsl.compiler.architecture import wrong
 from nasdsl.compiler.arrays.encoding import ABSENT, Encoding, Matrix, tidy, within
 from nasdsl.compiler.arrays.series import MISSING, Series
@@ -27,7 +29,7 @@ class Evaluator:
     """What a graph says of architectures that are rows of a matrix. Everything is compiled once, on first use.
 
     Args:
-        totals: values of costs that the compiler does not know by itself, such as `latency`, over the decisions.
+        totals: values of costs that the registry does not have, or in place of its own, over the decisions.
 
     Attributes:
         encoding: of the matrices.
@@ -38,38 +40,50 @@ class Evaluator:
         self.encoding = Encoding(graph.decisions)
         self._given = dict(totals or {})
         self._costs: dict[tuple[str, ...], Program] = {}
+        self._totals: dict[str, Value] = {}
 
-    @cached_property
-    def _totals(self) -> dict[str, Value]:
-        """Costs as flat sums of terms over few decisions."""
-        whole = cost.total_cost(self.graph)
-        known = {name: cost.measure(whole, name) for name in cost.MEASURES} | self._given
-        return {name: _flat(value) for name, value in known.items()}
+    def _total(self, name: str) -> Value:
+        """A cost as a flat sum of terms over few decisions, in whole numbers (`Measure.scale`).
 
-    def costs(self, matrix: Matrix, measures: Sequence[str] = ("macs", "params")) -> NDArray[Any]:
-        """Costs of the whole network [n, measures]: int64, equal to those of `cost.cost_of`.
+        Raises:
+            KeyError, MissingTable: as `costs`.
+        """
+        if name not in self._totals:
+            if name not in self._given and registry.lookup(name) is None:
+                raise KeyError(name)
+            value = self._given[name] if name in self._given else cost.total(self.graph, name)
+            self._totals[name] = _flat(value)
+        return self._totals[name]
 
-        Objects, Python's integers, where one does not fit; float64 where a measure given as `totals` has fractions.
+    def _scale(self, name: str) -> int:
+        return 1 if name in self._given else registry.find(name).scale
+
+    def costs(self, matrix: Matrix, measures: Sequence[str] = registry.DEFAULT) -> NDArray[Any]:
+        """Costs of the whole network [n, measures], equal to those of `cost.cost_of`: int64.
+
+        Objects, Python's integers, where one does not fit; float64 where one has fractions, as a latency has.
 
         Raises:
             KeyError: a measure that nobody knows.
+            MissingTable: one that is read from a file where there is none.
             ArchitectureError: a row lacks a decision that its cost depends on.
             ArgumentError: a cost without a value, not a matrix of the encoding, or entries outside a decision's domain.
         """
         program = self._costs.get(tuple(measures))
         if program is None:
-            program = self._costs[tuple(measures)] = Program([self._totals[m] for m in measures], self.encoding)
+            program = self._costs[tuple(measures)] = Program([self._total(m) for m in measures], self.encoding)
         columns = []
         for name, one in zip(measures, program(matrix), strict=True):
             if one.state is not None and one.state.any():
                 self._explain(name, matrix, int((one.state != 0).argmax()))
-            columns.append(_amounts(one, name, exact=name not in self._given))
+            amounts, scale = _amounts(one, name, exact=name not in self._given), self._scale(name)
+            columns.append(amounts if scale == 1 else amounts.astype(np.float64) / scale)
         return np.stack(columns, axis=1) if columns else np.zeros((len(matrix), 0), np.int64)
 
     def _explain(self, name: str, matrix: Matrix, row: int) -> None:
         """Raises the error that tells why a row has no cost."""
         try:
-            expr.evaluate(self._totals[name], assignment(self.encoding, matrix[row]))
+            expr.evaluate(self._total(name), assignment(self.encoding, matrix[row]))
         except Absent as missing:
             path = str(missing.args[0])
             raise wrong("bad-row", path, f"row {row}: `{path}` is absent, but {name} depends on it") from None
@@ -153,9 +167,10 @@ class Evaluator:
         def known(leaf: Any) -> Value | None:
             if not isinstance(leaf, Total):
                 return None
-            if leaf.measure not in self._totals:
-                raise ArgumentError(f"a requirement speaks of {leaf.measure}, whose value for this space is not given")
-            return self._totals[leaf.measure]
+            name = leaf.measure
+            if name not in self._given and (registry.lookup(name) is None or not cost.is_known(self.graph, name)):
+                raise ArgumentError(f"a requirement speaks of {name}, whose value for this space is not given")
+            return expr.multiply(Fraction(1, self._scale(name)), self._total(name))
 
         conditions = [expr.substitute(r.condition, known) for r in self.graph.requirements]
         return Program(conditions, self.encoding)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from nasdsl.compiler import measures
 from nasdsl.compiler.architecture import Architecture, is_present
-from nasdsl.compiler.cost import total_cost
+from nasdsl.compiler.cost import in_units, is_known, total
 from nasdsl.compiler.diagnostics import Diagnostic, Label
 from nasdsl.compiler.engine.eliminate import COUNT, eliminate
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
@@ -25,6 +26,7 @@ from nasdsl.compiler.values.plain import ABSENT, FAULT, is_number
 
 if TYPE_CHECKING:
     from nasdsl.compiler.engine.diagram import Diagram
+    from nasdsl.compiler.engine.lattice import Window
 
 MOST_CASES = 64
 """Alternatives of a budget with `or` and `implies` that are looked at."""
@@ -65,26 +67,31 @@ class _Costs:
     """The costs of the whole network in place of their names."""
 
     def __init__(self, graph: Graph):
-        cost = total_cost(graph)
-        self.by_name: Mapping[str, Value] = {
-            "macs": cost.macs,
-            "flops": expr.multiply(2, cost.macs),
-            "params": cost.params,
-        }
+        self.graph = graph
+        self._known: dict[str, Value] = {}
+
+    def __getitem__(self, name: str) -> Value:
+        if name not in self._known:
+            self._known[name] = in_units(self.graph, name)
+        return self._known[name]
 
     def put_in_bound(self, bound: _Bound) -> _Bound:
         return _Bound(self.put_in(bound.low), self.put_in(bound.high), bound.strict)
 
     def put_in(self, value: Value) -> Value:
-        return expr.substitute(value, lambda leaf: self.by_name.get(leaf.measure) if isinstance(leaf, Total) else None)
+        return expr.substitute(value, lambda leaf: self[leaf.measure] if isinstance(leaf, Total) else None)
 
 
 def unaffordable(graph: Graph) -> Diagnostic | None:
     """Why no architecture meets the budgets, or None where one does. A warning where that is too hard to tell.
 
-    A budget that mentions a latency, which only a device tells, is taken to be met.
+    A budget on what is read from a file, such as a latency, is taken to be met where there is no such file.
     """
-    budgets = [r for r in graph.requirements if r.origin == "budget" and "latency" not in expr.measures_of(r.condition)]
+    budgets = [
+        r
+        for r in graph.requirements
+        if r.origin == "budget" and all(is_known(graph, name) for name in expr.measures_of(r.condition))
+    ]
     if not budgets:
         return None
     costs = _Costs(graph)
@@ -324,7 +331,8 @@ def _nothing_inside(graph: Graph, costs: _Costs, budgets: Sequence[Requirement])
 
     try:
         window = budget_windows(replace(graph, requirements=tuple(budgets)))
-        diagram = Diagram(graph, {name: costs.by_name[name] for name in window})
+        scales = {name: measures.find(name).scale for name in window}
+        diagram = Diagram(graph, {name: total(graph, name) for name in window}, scales=scales)
         tally = count_within(diagram, window)
         if tally.number:
             return None
@@ -339,16 +347,17 @@ def _nothing_inside(graph: Graph, costs: _Costs, budgets: Sequence[Requirement])
     return Diagnostic("unaffordable", f"no architecture meets {which}", budgets[0].span, text, others)
 
 
-def _gap_between(diagram: Diagram, window: Mapping[str, tuple[int | None, int | None]]) -> str:
+def _gap_between(diagram: Diagram, window: Window) -> str:
     """The costs next to a window that holds none."""
     from nasdsl.compiler.engine.histogram import distribution
 
     ((name, (low, _)),) = window.items()
-    values = distribution(diagram, name).values.tolist()
-    above = bisect_left(values, low or 0)
+    values, scale = distribution(diagram, name).values.tolist(), diagram.scales[name]
+    above = bisect_left(values, (low or 0) * scale)
     if not 0 < above < len(values):
         return ""
-    return f"{name} go from {values[above - 1]:,} to {values[above]:,} with none in between"
+    last, first = (_figure(Fraction(value, scale)) for value in values[above - 1 : above + 1])
+    return f"{name} go from {last} to {first} with none in between"
 
 
 def _found(graph: Graph, bounds: Sequence[_Bound], seen: Sequence[Architecture]) -> bool:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from nasdsl.compiler import ops, syntax
+from nasdsl.compiler import measures, ops, syntax
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
@@ -42,14 +42,13 @@ FORMS: Mapping[str, v.Form] = {
     )
 }
 
-BUILT_IN_NAMES: Mapping[str, Any] = {
-    "true": True,
-    "false": False,
-    "macs": Total("macs"),
-    "flops": expr.multiply(2, Total("macs")),
-    "params": Total("params"),
-    "latency": Total("latency"),
-}
+
+def _total(name: str) -> expr.Value:
+    factor, base = measures.base(name)
+    return expr.multiply(factor, Total(base))
+
+
+BUILT_IN_NAMES: Mapping[str, Any] = {"true": True, "false": False, **{name: _total(name) for name in measures.BUILT_IN}}
 
 
 def evaluate(node: syntax.Expr, frame: Frame, path: str = "") -> Any:
@@ -75,6 +74,8 @@ def as_number(value: Any, span: Span, frame: Frame) -> Any:
     if isinstance(value, v.Units | v.FixedUnits):
         return value.count
     if isinstance(value, Symbol):
+        if measures.lookup(value.word) is not None:  # of another package
+            return _total(value.word)
         raise error(
             "unknown-name", f"no value named `{value.word}`", span, "not a number", help=near(value.word, frame.scope)
         )

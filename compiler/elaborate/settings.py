@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler import syntax
+from nasdsl.compiler import measures, syntax
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate
@@ -83,8 +83,9 @@ def _costs(value: Value, span: Span) -> dict[str, Any]:
         and not isinstance(value.args[1], Expr)
     ):
         ((measure, factor),) = _costs(value.args[0], span).items()
-        if factor == 2 and measure == "macs":  # as written: FLOPs, perhaps as a share of the whole
-            measure, factor = "flops", 1
+        for derived in measures.BUILT_IN.values():
+            if derived.of == (factor, measure):  # as written: FLOPs, perhaps as a share of the whole
+                measure, factor = derived.name, 1
         limit = value.args[1] / Fraction(factor)
         return {measure: int(limit) if limit.denominator == 1 else float(limit)}
     out: dict[str, Any] = {}

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nasdsl.compiler import measures
+from nasdsl.compiler.cost import is_known
 from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.engine.diagram import Diagram, Paths, chunks
-from nasdsl.compiler.engine.histogram import Tally, count_within, times
-from nasdsl.compiler.engine.lattice import Bounds, Groups, Lattice, Window, bounds, grouped, lattice_for
+from nasdsl.compiler.engine.histogram import Tally, count_between, times
+from nasdsl.compiler.engine.lattice import Bounds, Groups, Lattice, Window, bounds, grouped, lattice_for, told_bound
 from nasdsl.compiler.engine.layers import Ints
 from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.engine.lookup import Lookup
 from nasdsl.compiler.engine.room import Room, member, scan
 from nasdsl.compiler.engine.squeeze import Squeeze, work
-from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.values.expr import Apply, Expr, Total, Value, decisions_of
 from nasdsl.compiler.values.plain import is_number
 
@@ -36,21 +38,23 @@ class UnreadableBudget(NasdslError):
     code = "unreadable-budget"
 
 
-def budget_windows(graph: Graph) -> dict[str, tuple[int | None, int | None]]:
-    """The budgets of a graph (requirements on costs of the whole network) as one window.
+def budget_windows(graph: Graph) -> dict[str, tuple[float | None, float | None]]:
+    """The budgets of a graph (requirements on costs of the whole network) as one window, in the measures' units.
 
     Understood are comparisons of a measure, or of a multiple of it, with a number, and conjunctions of these.
 
     Raises:
-        UnreadableBudget: a budget of another form, or on a latency, which is no whole number.
+        UnreadableBudget: a budget of another form, or on a measure that is read from a file where there is none.
     """
-    window: dict[str, tuple[int | None, int | None]] = {}
+    window: dict[str, tuple[float | None, float | None]] = {}
     for requirement in graph.requirements:
         if requirement.origin != "budget":
             continue
         for condition, wanted in _conditions(requirement.condition, True):
             try:
                 measure, low, high = _bound(condition, wanted)
+                if not is_known(graph, measure):
+                    raise _untold(requirement, measure)
             except ValueError as problem:
                 raise UnreadableBudget(f"`{requirement.message}` cannot be drawn from: {problem}") from None
             old_low, old_high = window.get(measure, (None, None))
@@ -68,30 +72,37 @@ def _conditions(condition: Value, wanted: bool) -> list[tuple[Value, bool]]:
     return [(condition, wanted)]
 
 
-def _bound(condition: Value, wanted: bool) -> tuple[str, int | None, int | None]:
-    """Measure, least and greatest value of a comparison."""
+def _untold(requirement: Requirement, measure: str) -> UnreadableBudget:
+    message = f"`{requirement.message}` needs a {measure} table, and none is given"
+    return UnreadableBudget(message, measures.find(measure).made_with, requirement.span)
+
+
+def _bound(condition: Value, wanted: bool) -> tuple[str, float | None, float | None]:
+    """Measure, least and greatest value of a comparison, in the measure's unit."""
     if not isinstance(condition, Apply) or condition.function not in ("le", "lt", "eq"):
         raise ValueError("it is no comparison")
     if condition.function == "eq" and not wanted:
         raise ValueError("it leaves out a single value")
-    (measures, slope, constant), other = (_linear(arg) for arg in condition.args)
-    slope, constant, measures = slope - other[1], constant - other[2], measures | other[0]
-    if len(measures) != 1 or not slope:
+    (names, slope, constant), other = (_linear(arg) for arg in condition.args)
+    slope, constant, names = slope - other[1], constant - other[2], names | other[0]
+    if len(names) != 1 or not slope:
         raise ValueError("it does not bound one measure")
-    (measure,) = measures
-    if measure == "latency":
-        raise ValueError("a latency is no sum of whole numbers")
-    if measure == "flops":
-        measure, slope = "macs", 2 * slope
-    limit = -constant / slope  # slope x (measure - limit) is compared with 0
+    (measure,) = names
+    factor, measure = measures.base(measure)
+    scale = measures.find(measure).scale
+    limit = -constant / (factor * slope) * scale  # slope x (measure - limit) is compared with 0
     if condition.function == "eq":
         if limit.denominator != 1:
             raise ValueError("no whole number meets it")
-        return measure, int(limit), int(limit)
+        return measure, _in_units(int(limit), scale), _in_units(int(limit), scale)
     strict = (condition.function == "lt") is wanted
     if (slope > 0) is wanted:
-        return measure, None, math.ceil(limit) - 1 if strict else math.floor(limit)
-    return measure, math.floor(limit) + 1 if strict else math.ceil(limit), None
+        return measure, None, _in_units(math.ceil(limit) - 1 if strict else math.floor(limit), scale)
+    return measure, _in_units(math.floor(limit) + 1 if strict else math.ceil(limit), scale), None
+
+
+def _in_units(limit: int, scale: int) -> float:
+    return limit if scale == 1 else limit / scale
 
 
 def _linear(value: Value) -> tuple[frozenset[str], Fraction, Fraction]:
@@ -102,17 +113,17 @@ def _linear(value: Value) -> tuple[frozenset[str], Fraction, Fraction]:
         return frozenset(), Fraction(0), Fraction(value)
     if isinstance(value, Apply) and value.function == "add":
         parts = [_linear(arg) for arg in value.args]
-        measures = frozenset().union(*[part[0] for part in parts])
-        if len(measures) < 2:
-            return measures, sum((p[1] for p in parts), Fraction(0)), sum((p[2] for p in parts), Fraction(0))
+        names = frozenset().union(*[part[0] for part in parts])
+        if len(names) < 2:
+            return names, sum((p[1] for p in parts), Fraction(0)), sum((p[2] for p in parts), Fraction(0))
         raise ValueError("it mixes measures")
     if isinstance(value, Apply) and value.function in ("mul", "div") and not decisions_of(value):
         moving = [arg for arg in value.args if isinstance(arg, Expr)]
         if len(moving) == 1 and (value.function == "mul" or not isinstance(value.args[1], Expr)):
-            measures, slope, constant = _linear(moving[0])
+            names, slope, constant = _linear(moving[0])
             factor = math.prod([Fraction(arg) for arg in value.args if not isinstance(arg, Expr)], start=Fraction(1))
             factor = 1 / factor if value.function == "div" else factor
-            return measures, slope * factor, constant * factor
+            return names, slope * factor, constant * factor
     raise ValueError("it is not linear in a measure")
 
 
@@ -196,10 +207,8 @@ class Within:
         """How many architectures may be drawn."""
         if not self.bounds.columns or not self.diagram.layers:
             return Tally(self.diagram.total, 1.0, True)
-        measures = self.diagram.measures
         if self.exact:
-            parts = zip(self.bounds.columns, self.bounds.low, self.bounds.high, strict=True)
-            return count_within(self.diagram, {measures[c]: (low, high) for c, low, high in parts})
+            return count_between(self.diagram, self.bounds)
         return Tally(times(self.diagram.total, self._log_share), self.share, False)
 
     @cached_property
@@ -237,7 +246,8 @@ class Within:
 
 
 def _cheapest(diagram: Diagram, wanted: Bounds) -> str:
-    costs = [f"{diagram.measures[c]} {diagram.least(diagram.measures[c])[0]:,}" for c in wanted.columns]
+    names = [diagram.measures[c] for c in wanted.columns]
+    costs = [f"{name} {told_bound(diagram.least(name)[0], diagram.scales[name])}" for name in names]
     return "the least of each measure alone is " + ", ".join(costs)
 
 

@@ -61,6 +61,7 @@ class Diagram:
             An architecture is then drawn as often as its decisions one after the other give it, each value of a
             decision as likely as the others. Else each architecture is as likely as any other, so that an alternative
             with more decisions inside it comes up more often.
+        scales: of measures, how many whole numbers make one of the units that windows are told in; by default 1.
 
     Attributes:
         total: how many architectures (or assignments) there are, exactly.
@@ -82,8 +83,10 @@ class Diagram:
         costs: Mapping[str, Value] | None = None,
         widest: int = WIDEST_LAYER,
         hierarchical: bool = False,
+        scales: Mapping[str, int] | None = None,
     ):
         costs = costs or {}
+        self.scales = {name: (scales or {}).get(name, 1) for name in costs}
         wanted = [Constraint(r.condition) for r in graph.requirements if r.origin != "budget"]
         self.network = Network(graph.decisions, wanted, exact=tuple(costs.values()))
         self.measures = tuple(costs)

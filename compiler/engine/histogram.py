@@ -144,7 +144,11 @@ def count_within(diagram: Diagram, window: Window) -> Tally:
         TooWide: the measures together take too many values.
         ArgumentError: a measure that the diagram does not have.
     """
-    wanted = bounds(diagram, window)
+    return count_between(diagram, bounds(diagram, window))
+
+
+def count_between(diagram: Diagram, wanted: Bounds) -> Tally:
+    """As `count_within`, of bounds in whole numbers."""
     if not wanted.columns:
         return Tally(diagram.total, 1.0, True)
     if diagram.layers and diagram.total <= LISTED:

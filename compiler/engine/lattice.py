@@ -24,6 +24,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
@@ -37,7 +38,7 @@ from nasdsl.compiler.engine.layers import Floats, Ints, Layer, moments
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
 
 Window: TypeAlias = Mapping[str, tuple[float | None, float | None]]
-"""Of some measures the least and the greatest value allowed, both included; None for no bound."""
+"""Of some measures the least and the greatest value allowed, in their units, both included; None for no bound."""
 
 MOST_POINTS = 1 << 22  # of a lattice
 MOST_ROUNDED = 1 << 19  # for each measure, where costs are rounded: more would cost time and tell little
@@ -73,23 +74,41 @@ def bounds(diagram: Diagram, window: Window) -> Bounds:
             continue
         if any(bound is not None and math.isnan(bound) for bound in (lower, upper)):
             raise ArgumentError(f"a bound of `{name}` is not a number")
-        least, greatest = diagram.least(name)[0], diagram.greatest(name)[0]
+        least, greatest, scale = diagram.least(name)[0], diagram.greatest(name)[0], diagram.scales[name]
+        lower, upper = (whole_bound(bound, scale) for bound in (lower, upper))
         low = least if lower is None or lower <= least else math.ceil(min(lower, greatest + 1))
         high = greatest if upper is None or upper >= greatest else math.floor(max(upper, least - 1))
         if low > high:
             raise Infeasible(
-                f"no architecture has {name} {_between(lower, upper)}: the cheapest has {least:,}, "
-                f"the dearest {greatest:,}"
+                f"no architecture has {name} {_between(*(told_bound(bound, scale) for bound in (lower, upper)))}: "
+                f"the cheapest has {told_bound(least, scale)}, the dearest {told_bound(greatest, scale)}"
             )
         found.append((column, low, high))
     columns, low_, high_ = zip(*found, strict=True) if found else ((), (), ())
     return Bounds(tuple(columns), tuple(low_), tuple(high_))
 
 
-def _between(lower: float | None, upper: float | None) -> str:
-    if lower is None or upper is None:
-        return f"of at most {upper:,}" if lower is None else f"of at least {lower:,}"
-    return f"between {lower:,} and {upper:,}"
+def whole_bound(bound: Any, scale: int) -> Any:
+    """A bound in whole numbers, of which `scale` make one of its units; where only the rounding of floats keeps it from
+    being one, that one."""
+    if bound is None or scale == 1 or math.isinf(bound):
+        return bound
+    exact = Fraction(bound) * scale
+    near = round(exact)
+    return near if abs(exact - near) * 2**50 <= abs(near) else exact
+
+
+def told_bound(bound: Any, scale: int) -> str:
+    """A bound in whole numbers, for people."""
+    if bound is None:
+        return ""
+    return f"{bound:,}" if scale == 1 else f"{float(bound) / scale:,.6g}"
+
+
+def _between(lower: str, upper: str) -> str:
+    if not lower or not upper:
+        return f"of at most {upper}" if not lower else f"of at least {lower}"
+    return f"between {lower} and {upper}"
 
 
 # --- lattice ----------------------------------------------------------------------------------------------------------

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from nasdsl.compiler.measures import find
 from nasdsl.compiler.population import SAMPLED, Population
 from nasdsl.drawing.histogram import Histogram, short
 
-UNITS = {"macs": "MACs", "params": "parameters"}
-
 
 def cost_histogram(name: str, population: Population, measure: str, bins: int) -> Histogram:
-    """The shares of a space's architectures in equal bins of MACs or parameters.
+    """The shares of a space's architectures in equal bins of a measure.
 
     Args:
         name: of the space.
-        measure: `macs` or `params`.
+        measure: by its name in the registry.
     """
     spread = population.spread(measure)
     edges, shares = spread.histogram(bins)
@@ -23,5 +22,5 @@ def cost_histogram(name: str, population: Population, measure: str, bins: int) -
         note = f"over all architectures, each cost too high by at most {short(spread.error)}"
     else:
         note = f"estimated from {SAMPLED:,} random architectures; standard error of the mean {short(spread.error)}"
-    unit = UNITS[measure]
+    unit = find(measure).label
     return Histogram(f"{name}: {unit} of its architectures", unit, edges.tolist(), shares.tolist(), note)

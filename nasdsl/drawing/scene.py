@@ -105,9 +105,10 @@ def _facts(graph: Graph) -> str:
         n = len(graph.decisions)
         return f"{layers:,} layers, {n:,} decision{'s' if n > 1 else ''}"
     from nasdsl.compiler.cost import cost_of
+    from nasdsl.compiler.measures import find
 
-    cost = cost_of(graph, {})
-    return f"{layers:,} layers, {_short(cost['macs'])} MACs, {_short(cost['params'])} parameters"
+    costs = [f"{_short(cost)} {find(name).label}" for name, cost in cost_of(graph, {}).items()]
+    return ", ".join([f"{layers:,} layers", *costs])
 
 
 def _short(number: int) -> str:

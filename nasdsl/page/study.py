@@ -11,6 +11,7 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
+from nasdsl.compiler.measures import base, lookup, with_default
 from nasdsl.runtime.evolution.objectives import front
 from nasdsl.runtime.evolution.trial import State
 
@@ -32,7 +33,7 @@ class Record:
     Attributes:
         number: counts the trials from 0.
         objectives: in the order of the study's; empty unless the trial is complete.
-        macs, params: in whole multiply-accumulates for one input, and parameters.
+        costs: MACs, parameters and other measures, by name and in their units.
         decisions: the architecture, as `Architecture.to_json` writes it.
         seconds: that the evaluation took.
         parents: numbers of the trials that it was made from.
@@ -43,8 +44,7 @@ class Record:
     number: int
     state: State
     objectives: tuple[float, ...]
-    macs: int
-    params: int
+    costs: Mapping[str, float]
     decisions: Mapping[str, Any]
     seconds: float | None = None
     parents: tuple[int, ...] = ()
@@ -75,16 +75,26 @@ class Study:
     @cached_property
     def aims(self) -> tuple[Objective, ...]:
         """What the front is of: the objectives; where there is one alone, the MACs as well."""
-        if len(self.objectives) > 1 or any(one.name in ("macs", "flops") for one in self.objectives):
+        if len(self.objectives) > 1 or any(self._is_cost(one.name) for one in self.objectives):
             return self.objectives
         return (*self.objectives, Objective("macs", False))
+
+    @staticmethod
+    def _is_cost(name: str) -> bool:
+        measure = lookup(name)
+        return measure is not None and base(name)[1] == "macs"
+
+    @cached_property
+    def costs(self) -> tuple[str, ...]:
+        """The measures that are told of its trials."""
+        return with_default(name for record in self.records for name in record.costs)
 
     @cached_property
     def losses(self) -> NDArray[np.float64]:
         """[complete, aims]: of which less is always better."""
         signs = [-1.0 if aim.maximise else 1.0 for aim in self.aims]
         records = [self.records[i] for i in self.complete]
-        rows = [(*r.objectives, r.macs)[: len(self.aims)] for r in records]
+        rows = [(*r.objectives, r.costs.get("macs", 0.0))[: len(self.aims)] for r in records]
         return np.asarray(rows, np.float64).reshape(len(records), len(self.aims)) * signs
 
     @cached_property

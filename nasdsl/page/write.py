@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 
 from nasdsl.compiler.architecture import Architecture, ArchitectureError, index_of
+from nasdsl.compiler.cost import is_known
 from nasdsl.compiler.count import brief
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.budget import UnreadableBudget
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
+from nasdsl.compiler.measures import lookup
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.space import Space
-from nasdsl.drawing.costs import UNITS, cost_histogram
+from nasdsl.drawing.costs import cost_histogram
 from nasdsl.drawing.histogram import Mark, as_svg, short
 from nasdsl.drawing.render import RenderError, svg
 from nasdsl.page.study import Record, Study
@@ -86,7 +88,8 @@ def _sub(space: Space, study: Study) -> str:
 
 
 def _label(name: str) -> str:
-    return {**UNITS, "flops": "FLOPs"}.get(name, name)
+    measure = lookup(name)
+    return name if measure is None else measure.label
 
 
 def _tiles(space: Space, study: Study) -> str:
@@ -146,7 +149,8 @@ def _about(space: Space, study: Study) -> str:
 def _costs(space: Space, study: Study) -> str:
     try:
         population = Population(space.graph)
-        parts = [_cost(space, study, population, measure) for measure in UNITS]
+        known = [name for name in study.costs if is_known(space.graph, name)]
+        parts = [_cost(space, study, population, name) for name in known]
     except UNCOUNTED as problem:
         return f'<p class="note">Costs of the whole space are out of reach: {html.escape(problem.message)}</p>'
     return f'<div class="row halves">{"".join(parts)}</div>'
@@ -154,11 +158,11 @@ def _costs(space: Space, study: Study) -> str:
 
 def _cost(space: Space, study: Study, population: Population, measure: str) -> str:
     histogram = cost_histogram(space.name, population, measure, BINS)
-    costs = np.array([getattr(record, measure) for record in study.records], np.float64)
+    costs = np.array([record.costs[measure] for record in study.records if measure in record.costs], np.float64)
     counts = np.histogram(np.clip(costs, histogram.edges[0], histogram.edges[-1]), histogram.edges)[0]
     beside = (counts / max(1, len(costs))).tolist()
     best = [study.records[i] for i in study.front[:1]]
-    marks = [Mark(float(getattr(record, measure)), f"trial {record.number}") for record in best]
+    marks = [Mark(record.costs[measure], f"trial {record.number}") for record in best if measure in record.costs]
     whose = f"{len(costs):,} trials, to their own scale"
     return f"<figure>{_inline(as_svg(histogram, marks, (), beside, whose))}</figure>"
 
@@ -183,7 +187,7 @@ def _drawing(space: Space, study: Study, place: int, values: Architecture, first
     record = study.records[place]
     figures = [f"{_label(one.name)} {_figure(v)}" for one, v in zip(study.objectives, record.objectives, strict=True)]
     named = {one.name for one in study.objectives}
-    figures += [f"{short(getattr(record, name))} {unit}" for name, unit in UNITS.items() if name not in named]
+    figures += [f"{short(cost)} {_label(name)}" for name, cost in record.costs.items() if name not in named]
     graph = pin(space.graph, values.indices)
     chosen = replace(space, name=f"trial {record.number}", graph=graph, whole=space.graph, pins=dict(values.indices))
     return (
@@ -248,14 +252,14 @@ def _columns(study: Study) -> list[dict[str, Any]]:
         columns.append({"name": name, "label": _label(name), "up": up, "objective": objective, "values": finite})
 
     for k, one in enumerate(study.objectives):
-        if one.name in UNITS:  # costs are known of all, also of those that were not evaluated
-            values = [getattr(record, one.name) for record in records]
+        if one.name in study.costs:  # costs are known of all, also of those that were not evaluated
+            values = [record.costs.get(one.name) for record in records]
         else:
             values = [record.objectives[k] if i in complete else None for i, record in enumerate(records)]
         add(one.name, one.maximise, values, objective=True)
-    for name in UNITS:
+    for name in study.costs:
         if all(one.name != name for one in study.objectives):
-            add(name, False, [getattr(record, name) for record in records])
+            add(name, False, [record.costs.get(name) for record in records])
     known = {column["name"] for column in columns}
     metrics = sorted({name for record in records for name in record.metrics} - known)
     for name in metrics[:MOST_METRICS]:

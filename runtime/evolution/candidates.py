@@ -7,7 +7,7 @@ Everything comes out inside the space and the budgets, because nothing else is e
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -18,12 +18,13 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.arrays.encoding import ABSENT, columns_of
 from nasdsl.compiler.arrays.identity import Fingerprints, hashes
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.engine.budget import Within
+from nasdsl.compiler.engine.budget import Within, budget_windows
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
 from nasdsl.compiler.engine.vary import Variation
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.measures import with_default
 from nasdsl.compiler.population import Population, inside_window, joined
 from nasdsl.compiler.sample import Numbering
 from nasdsl.runtime.evolution.trial import Proposal
@@ -57,6 +58,7 @@ class Candidates:
         draws: "hierarchical", decision by decision, so that an operator with few settings comes up as often as one with
             many; or "uniform", each architecture as likely as any other. Of a pool that is not all of the space it is
             always uniform.
+        measures: that are told of proposals, beside MACs, parameters and what is bounded.
 
     Raises:
         Infeasible: there is no architecture inside.
@@ -70,9 +72,13 @@ class Candidates:
         functions: bool = True,
         pool: Rows | None = None,
         draws: Draws = "hierarchical",
+        measures: Iterable[str] = (),
     ):
         self.graph = graph
-        self.population = Population(graph, widest=1)  # crossover takes over whole layers: here a layer is a decision
+        known = with_default([*budget_windows(graph), *(window or {})])
+        self._told = with_default([*known, *measures])
+        # Crossover takes over whole layers: here a layer is a decision.
+        self.population = Population(graph, known, widest=1)
         self.encoding = self.population.diagram.encoding
         self.window = joined(self.population.window, window or {})
         self._limits = sorted(self.window)
@@ -141,12 +147,12 @@ class Candidates:
     def proposal(self, row: Row, seed: int, parents: tuple[int, ...], notes: Mapping[str, Any]) -> Proposal:
         """What a trial of a row is written down as."""
         (architecture,) = self.encoding.decode(row[None])
-        costs = self.population.evaluator.costs(row[None], self.population.measures)[0].tolist()
+        (costs,) = self.population.costs_by_name(row[None], self._told)
         return Proposal(
             architecture.to_json(),
             f"{int(hashes(row[None])[0]):016x}",
             self.know(row[None])[0],
-            dict(zip(self.population.measures, costs, strict=True)),
+            costs,
             seed,
             parents,
             notes,

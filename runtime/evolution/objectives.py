@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler.diagnostics import NasdslError
+from nasdsl.compiler.measures import BUILT_IN
 from nasdsl.runtime.errors import RunError
 
 
@@ -42,14 +43,15 @@ class Objectives:
     def maximised(self) -> list[bool]:
         return list(self.directions.values())
 
-    def of(self, metrics: Mapping[str, float], costs: Mapping[str, int]) -> tuple[float, ...]:
+    def of(self, metrics: Mapping[str, float], costs: Mapping[str, float]) -> tuple[float, ...]:
         """The values of one architecture, as measured.
 
         Raises:
             RunError: what is neither a metric nor a cost; the message says what there is.
             EvaluationError: a value that is no finite number.
         """
-        known = {**costs, "flops": 2 * costs.get("macs", 0), **metrics}
+        derived = {one.name: one.of for one in BUILT_IN.values() if one.of is not None and one.of[1] in costs}
+        known = {**costs, **{name: factor * costs[of] for name, (factor, of) in derived.items()}, **metrics}
         for name in self.names:
             if name not in known:
                 raise RunError(f"nothing measures `{name}`", f"there are {', '.join(f'`{one}`' for one in known)}")

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
+from nasdsl.compiler.cost import is_known
+from nasdsl.compiler.measures import lookup
 from nasdsl.runtime.evolution.candidates import Rows
 from nasdsl.runtime.evolution.features import Features, Floats, Points, squared
 from nasdsl.runtime.evolution.methods import History, Idea, Rates, draw
@@ -197,13 +199,14 @@ def _process(scales: Scales, own: Points, values: Floats, pending: Points | None
     return Process(squared(both, both), np.concatenate((values, believed)), scales), both
 
 
-def _known_cost(name: str, rows: Rows, history: History) -> NDArray[np.int64] | None:
+def _known_cost(name: str, rows: Rows, history: History) -> NDArray[Any] | None:
     """[n] an objective that is known without an evaluation; None where it is none."""
-    measure = "macs" if name == "flops" else name
     population = history.candidates.population
-    if measure not in population.measures or any(name in trial.metrics for trial in history.trials):
+    known = lookup(name) is not None and is_known(population.graph, name)
+    if not known or any(name in trial.metrics for trial in history.trials):
         return None  # what an evaluation gives goes before the cost of the same name
-    return population.evaluator.costs(rows, [measure])[:, 0] * (2 if name == "flops" else 1)
+    found: NDArray[Any] = population.evaluator.costs(rows, [name])[:, 0]
+    return found
 
 
 def _quantiles(losses: Floats) -> Floats:

@@ -18,7 +18,7 @@ class Proposal:
         architecture: its decisions, as `Architecture.to_json` writes them.
         key: equal for equal architectures, on every machine.
         function: equal for architectures that compute the same function; where that is not asked for, the key.
-        costs: in whole MACs and parameters.
+        costs: MACs, parameters and other measures that are asked for, by name and in their units.
         seed: for whoever evaluates it.
         parents: the indices of the trials that it was made from: none for a random draw, two for a crossover.
         notes: what the method that proposed it wants to find again; anything that JSON can hold.
@@ -27,7 +27,7 @@ class Proposal:
     architecture: Mapping[str, Any]
     key: str
     function: str
-    costs: Mapping[str, int]
+    costs: Mapping[str, float]
     seed: int
     parents: tuple[int, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)

@@ -19,8 +19,9 @@ from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.layers.activation import Activation, Dropout
 from nasdsl.compiler.layers.conv import Shortcut
 from nasdsl.compiler.layers.merge import Sum
+from nasdsl.compiler.setting import Setting, setting_of
 from nasdsl.compiler.slices import copy_weights
-from nasdsl.compiler.supernet import Setting, Supernet, key_of, setting_of
+from nasdsl.compiler.supernet import Supernet, key_of
 from nasdsl.runtime.export.code import WIDTH, Code, Group, code_of, flat
 from nasdsl.runtime.export.errors import ExportError
 from nasdsl.runtime.export.names import Names, Segment, identifier, joined, needless_words, segments, variable

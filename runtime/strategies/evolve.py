@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from nasdsl.compiler.population import joined
 from nasdsl.runtime.evolution.candidates import Draws
 from nasdsl.runtime.known import TableSettings
-from nasdsl.runtime.limits import Cost, bound_of
+from nasdsl.runtime.limits import Cost, bound_of, is_share
 from nasdsl.runtime.settings import Settings, Train
 
 Method = Literal["random", "regularised", "nsga2", "local", "surrogate", "tpe", "nsga2_optuna", "nsga3_optuna"]
@@ -32,10 +32,10 @@ class Evolve(Settings):
         supernet: the folder of a `search sample` of the same space: architectures have the weights that they inherit
             from its supernet, and are measured on what its training held back (TrioNet paper, evolutionary search).
         train: training from scratch, as `train { ... }`.
-        maximise, minimise: objectives, one or several: metrics of the evaluator, `macs`, `flops` or `params`. Left out,
-            the one metric of the evaluator is maximised, or the task's headline.
-        budget: such as `macs <= 600M`, or a list of these. Together with the budgets of the space (`require`) they hold
-            for everything that is evaluated.
+        maximise, minimise: objectives, one or several: metrics of the evaluator, or measures such as `macs`, `params`
+            and `latency`. Left out, the one metric of the evaluator is maximised, or the task's headline.
+        budget: on any measures, such as `macs <= 600M`, or a list of these. Together with the budgets of the space
+            (`require`) they hold for everything that is evaluated.
         method: `random` without replacement; `regularised` evolution (Real et al. 2019); `nsga2` (Deb et al. 2002);
             `local` search (White et al. 2021); `surrogate`, a Gaussian process and expected improvement (of several
             objectives ParEGO, Knowles 2006); or a sampler of Optuna's: `tpe`, `nsga2_optuna`, `nsga3_optuna`.
@@ -93,6 +93,11 @@ class Evolve(Settings):
             return tuple(name for part in value for name in cls._names(part))
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("storage", mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        return "memory" if value == {"memory": 1} else value  # which is a cost to the language, too
+
     @field_validator("budget", mode="before")
     @classmethod
     def _limits(cls, value: Any) -> Any:
@@ -102,7 +107,7 @@ class Evolve(Settings):
     @classmethod
     def _whole_costs(cls, value: tuple[Mapping[Cost, float], ...]) -> tuple[Mapping[Cost, float], ...]:
         for limit in value:
-            if len(limit) != 1 or next(iter(limit.values())) <= 1:
+            if len(limit) != 1 or any(most <= 0 or is_share(name, most) for name, most in limit.items()):
                 raise ValueError("limits whole costs, such as `macs <= 600M` or `[macs <= 600M, params <= 5M]`")
         return value
 
@@ -122,7 +127,7 @@ class Evolve(Settings):
 
     @property
     def window(self) -> dict[str, tuple[float | None, float | None]]:
-        """The budgets, as bounds on MACs and parameters."""
+        """The budgets, as bounds on measures."""
         out: dict[str, tuple[float | None, float | None]] = {}
         for limit in self.budget:
             ((name, most),) = limit.items()

@@ -20,24 +20,24 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from torch import nn
 
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.slices import take
+from nasdsl.compiler.stored import Stored
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.checkpoint import save_weights
 from nasdsl.runtime.data.held import held_back
 from nasdsl.runtime.ends import Ends, is_size
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.inherit import SUPERNET, Inherited
-from nasdsl.runtime.limits import Limits
+from nasdsl.runtime.limits import Limits, costs_told
 from nasdsl.runtime.loop import run_stages
 from nasdsl.runtime.optim import decayed, initialise
 from nasdsl.runtime.problem import Problem, Result
 from nasdsl.runtime.sampling import Inside, Rule, Sampler, by_decision, generator
 from nasdsl.runtime.settings import Settings, Train, amount
-from nasdsl.runtime.stored import Stored, parsed
+from nasdsl.runtime.stored import parsed
 from nasdsl.runtime.trainer import Trainer
 
 MOST_SHOWN = 8
@@ -270,13 +270,13 @@ class SampleSearch:
                 about = {"space": problem.space.name, "digest": problem.space.digest(), "task": problem.task.name}
                 save_weights(problem.run.path / SUPERNET, averaged.state_dict(), about)
             problem.fabric.barrier()
-            best = self._best(problem, Inherited(trainer, settings.train.recalibrate), pool)
+            best = self._best(problem, settings, Inherited(trainer, settings.train.recalibrate), pool)
             averaged.activate(best)
             if settings.train.recalibrate:
                 trainer.recalibrate(settings.train.recalibrate)
             metrics = trainer.measure(problem.data.val)
             found = averaged.extract(best)
-        return Result(best, found, metrics, costs(problem, best))
+        return Result(best, found, metrics, costs(problem, settings, best))
 
     def _train(self, problem: Problem, trainer: Trainer, settings: Sample, shown: Mapping[str, Architecture]) -> None:
         inherited = Inherited(trainer, settings.train.recalibrate)
@@ -302,7 +302,7 @@ class SampleSearch:
             ),
         )
 
-    def _best(self, problem: Problem, inherited: Inherited, pool: list[Architecture]) -> Architecture:
+    def _best(self, problem: Problem, settings: Sample, inherited: Inherited, pool: list[Architecture]) -> Architecture:
         """Scores the candidates, going on where an earlier run stopped; the best by the task's metric."""
         file, task = problem.run.path / "candidates.jsonl", problem.task
         main = problem.fabric.is_global_zero
@@ -311,7 +311,9 @@ class SampleSearch:
         try:
             for architecture in pool[len(lines) :]:
                 scores = inherited.evaluate(architecture)
-                lines.append({"architecture": architecture.to_json(), **scores, **costs(problem, architecture)})
+                lines.append(
+                    {"architecture": architecture.to_json(), **scores, **costs(problem, settings, architecture)}
+                )
                 if main:
                     write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
                 problem.watch.step(len(lines), {task.headline: scores[task.headline]})
@@ -366,7 +368,6 @@ CANDIDATES = 1 << 62
 """In place of a step, for the random numbers of the candidates."""
 
 
-def costs(problem: Problem, architecture: Architecture) -> dict[str, float]:
-    """MACs, FLOPs and parameters of an architecture."""
-    cost = cost_of(problem.space.graph, architecture.indices)
-    return {"macs": float(cost["macs"]), "flops": 2.0 * cost["macs"], "params": float(cost["params"])}
+def costs(problem: Problem, settings: Sample, architecture: Architecture) -> dict[str, float]:
+    """What is told of an architecture's costs: MACs, FLOPs, parameters, and what budgets and the target bound."""
+    return costs_told(problem.space.graph, architecture.indices, settings.target or ())

@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import BaseModel, Field, field_validator
 
+from nasdsl.compiler import measures
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.cost import measure, total_cost
+from nasdsl.compiler.cost import in_units
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.extremes import least, structural
@@ -25,6 +26,7 @@ from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
 from nasdsl.runtime.latency import Latency
+from nasdsl.runtime.limits import Cost, is_share, names_told, told
 from nasdsl.runtime.loop import run_stages
 from nasdsl.runtime.optim import initialise
 from nasdsl.runtime.penalty import Group, Penalty, units_left
@@ -44,20 +46,22 @@ class Shrink(Settings):
     """Settings of `search shrink { ... }`.
 
     Attributes:
-        penalty: lambda of the penalty, written `1.6e-4 * macs`.
+        penalty: lambda of the penalty, written `1.6e-4 * macs`, or of another measure to which search units add.
         cost_form: how Delta is computed: "exact" (this space's MACs at its own input), "paper", "code" (at 224 x 224),
-            or "uniform". With a penalty on latency it is the table's times, whatever the form, but for "uniform".
+            or "uniform". With a penalty on another measure it is what a unit adds to that, whatever the form, but for
+            "uniform"; of a latency the table's times.
         normalise: divide Delta by its mean, so that lambda means the same for every space.
         threshold: |alpha| below which a unit is dead.
         every: epochs between removals.
         free, warmup: epochs without penalty, and epochs over which lambda then rises to its full value.
         least: MACs that must be prunable for a removal to be worth it.
-        target: the cost to end at, written `macs <= 0.3G`, or as a share of the supernet `macs <= 0.3`.
+        target: the cost to end at, of any measure, written `macs <= 0.3G`, or as a share of the supernet
+            `macs <= 0.3`; a latency always in milliseconds.
         until: with a target, the share of the run by which it is met; the rest trains what is left.
         rank: with a target, what units are ranked by: "scale" |alpha|, or "scale_per_cost" |alpha| / Delta.
     """
 
-    penalty: dict[Literal["macs", "latency"], float] = Field(default={"macs": 1.6e-4})
+    penalty: dict[Cost, float] = Field(default={"macs": 1.6e-4})
     cost_form: Literal["exact", "paper", "code", "uniform"] = "exact"
     normalise: bool = True
     threshold: float = Field(default=1e-3, ge=0)
@@ -65,7 +69,7 @@ class Shrink(Settings):
     free: float = Field(default=0, ge=0)
     warmup: float = Field(default=25, ge=0)
     least: float = Field(default=0, ge=0)
-    target: dict[Literal["macs", "flops", "params"], float] | None = None
+    target: dict[Cost, float] | None = None
     until: float = Field(default=0.6, gt=0, le=1)
     rank: Literal["scale", "scale_per_cost"] = "scale_per_cost"
     train: Train = Train()
@@ -92,6 +96,11 @@ class Shrink(Settings):
         return value
 
 
+def _figure(name: str, cost: float) -> float:
+    """A cost as it is written down: a whole number where it is counted in such."""
+    return int(cost) if measures.find(name).scale == 1 else cost
+
+
 @dataclass
 class Removal:
     """One removal: how many units were there and are left, and the MACs and parameters of what is left."""
@@ -109,20 +118,25 @@ class Shrinker:
     def __init__(self, trainer: Trainer, settings: Shrink, latency: Latency | None = None):
         self.trainer, self.settings = trainer, settings
         self.graph: Graph = trainer.network.graph
-        self.cost = total_cost(self.graph)
-        self.penalty = Penalty(trainer.network, settings.cost_form, settings.normalise, settings.threshold, latency)
+        (penalised,) = settings.penalty
+        self.penalty = Penalty(
+            trainer.network, settings.cost_form, settings.normalise, settings.threshold, latency, penalised
+        )
+        self.measure = "macs" if settings.target is None else next(iter(settings.target))
+        told = names_told(self.graph, (self.measure,))
+        self._values = {name: in_units(self.graph, name) for name in told}
+        self.cost = self._values[self.measure]
         self.start = self.costs(largest_values(self.graph))
         self.target: float | None = None
-        self.measure = "macs"
         if settings.target is not None:
-            ((self.measure, value),) = settings.target.items()
-            self.target = value * self.start[self.measure] if value <= 1 else value
+            value = settings.target[self.measure]
+            self.target = value * self.start[self.measure] if is_share(self.measure, value) else value
         self.cheapest = self._cheapest()
         self._known: tuple[int, bool] | None = None
         trainer.on_gradients = self._penalise
 
     def costs(self, values: Mapping[str, Any]) -> dict[str, float]:
-        return {name: float(expr.evaluate(measure(self.cost, name), values)) for name in ("macs", "flops", "params")}
+        return {name: float(expr.evaluate(value, values)) for name, value in self._values.items()}
 
     def now(self) -> dict[str, float]:
         """Costs of the network as it is."""
@@ -161,13 +175,13 @@ class Shrinker:
         """
         if self.target is None:
             return {}
-        value, architecture = least(self.graph, measure(self.cost, self.measure))
+        value, architecture = least(self.graph, self.cost)
         if value > self.target:
             raise error(
                 "budget-too-small",
-                f"no architecture of the space has {self.measure} <= {self.target:,.0f}",
+                f"no architecture of the space has {self.measure} <= {told(self.measure, self.target)}",
                 None,
-                help=f"the least is {value:,}",
+                help=f"the least is {told(self.measure, value)}",
             )
         if self.target > NEAR * value:
             return {}
@@ -281,7 +295,7 @@ class Shrinker:
     def _terms_by_path(self, groups: list[Group]) -> dict[str, list[Any]]:
         """The terms of the cost that each group's count changes."""
         out: dict[str, list[Any]] = {group.path: [] for group in groups}
-        for term in expr.terms(measure(self.cost, self.measure)):
+        for term in expr.terms(self.cost):
             for path in expr.decisions_of(term):
                 if path in out:
                     out[path].append(term)
@@ -305,9 +319,7 @@ class Shrinker:
         return float(sum(expr.evaluate(term, self._here(term, values, living)) for term in terms))
 
     def _cost_with(self, values: dict[str, Any], living: Mapping[str, int]) -> float:
-        return float(
-            expr.evaluate(measure(self.cost, self.measure), {**values, **{p: range(n) for p, n in living.items()}})
-        )
+        return float(expr.evaluate(self.cost, {**values, **{p: range(n) for p, n in living.items()}}))
 
     def _keep_alive(self, groups: list[Group], importance: list[torch.Tensor], keep: list[torch.Tensor]) -> None:
         """Puts back the strongest units wherever a requirement breaks without them (a sum that nothing would reach)."""
@@ -361,6 +373,7 @@ class ShrinkSearch:
 
     def _latency(self, problem: Problem, settings: Shrink, network: Supernet) -> Latency | None:
         wanted = "latency" in settings.penalty
+        used = wanted or "latency" in (settings.target or {}) or "latency" in names_told(problem.space.graph)
         if wanted and problem.latency is None:
             raise error(
                 "no-latency-table",
@@ -368,14 +381,15 @@ class ShrinkSearch:
                 None,
                 help="make one with `nasdsl profile` and name it with `--latency`",
             )
-        if not wanted and problem.latency is not None:
+        if not used and problem.latency is not None:
+            (other,) = settings.penalty
             raise error(
                 "unused-latency-table",
-                "a latency table is given, and the penalty is on MACs",
+                f"a latency table is given, and the penalty is on {measures.find(other).label}",
                 None,
                 help="write `penalty: 1.6e-4 * latency` in the search section",
             )
-        return Latency.read(Path(problem.latency), network) if problem.latency is not None else None
+        return Latency.read(Path(problem.latency), network) if wanted and problem.latency is not None else None
 
     def _loop(self, problem: Problem, trainer: Trainer, shrinker: Shrinker) -> None:
         run_stages(
@@ -385,7 +399,7 @@ class ShrinkSearch:
             "shrink",
             shrinker.interval(),
             lambda: self._remove(trainer, shrinker),
-            (trainer.task.headline, "macs", "units"),
+            (trainer.task.headline, *dict.fromkeys(("macs", measures.base(shrinker.measure)[1])), "units"),
             lambda board, row: self._log(board, trainer, shrinker, row),
         )
 
@@ -405,8 +419,7 @@ class ShrinkSearch:
             "removed": 0 if removal is None else removal.units - removal.left,
             "units": left,
             "units_at_start": whole,
-            "macs": int(cost["macs"]),
-            "params": int(cost["params"]),
+            **{name: _figure(name, value) for name, value in cost.items() if measures.find(name).of is None},
         }
 
     def _log(self, board: Board, trainer: Trainer, shrinker: Shrinker, row: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel
 
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.cost import measure, total_cost
+from nasdsl.compiler.cost import in_units
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.graph import Graph
@@ -17,6 +17,7 @@ from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
+from nasdsl.runtime.limits import costs_told, is_share
 from nasdsl.runtime.loop import run_epochs
 from nasdsl.runtime.optim import initialise
 from nasdsl.runtime.problem import Problem, Result
@@ -42,7 +43,8 @@ def thin_evenly(graph: Graph, cost: Value, target: float) -> dict[str, Any]:
 
     least = cost_of(counts(0.0))
     if least > target:
-        message = f"with one unit in each place the cost is {least:,.0f}, above the target {target:,.0f}"
+        digits = ",.0f" if least >= 100 else ",.4g"
+        message = f"with one unit in each place the cost is {least:{digits}}, above the target {target:{digits}}"
         raise error("budget-too-small", message, None)
     low, high = 0.0, 1.0
     for _ in range(40):
@@ -73,10 +75,10 @@ class ThinSearch:
         if settings.target is None:
             raise error("no-target", "`thin` needs a target", None, help='name one with `--target "macs <= 0.3"`')
         graph = problem.space.graph
-        cost = total_cost(graph)
         ((name, limit),) = settings.target.items()
-        whole = float(expr.evaluate(measure(cost, name), largest_values(graph)))
-        values = thin_evenly(graph, measure(cost, name), limit * whole if limit <= 1 else limit)
+        cost = in_units(graph, name)
+        whole = float(expr.evaluate(cost, largest_values(graph)))
+        values = thin_evenly(graph, cost, limit * whole if is_share(name, limit) else limit)
         torch.manual_seed(problem.seed)
         network = Supernet(graph)
         network.shrink({path: units for path, units in values.items() if graph.decisions[path].kind == "units"})
@@ -86,9 +88,7 @@ class ThinSearch:
         )
         problem.run.restore(trainer)
         run_epochs(trainer, problem.run, problem.watch, "thin")
-        costs: Mapping[str, float] = {
-            m: float(expr.evaluate(measure(cost, m), values)) for m in ("macs", "flops", "params")
-        }
+        costs = costs_told(graph, values, (name,))
         with trainer.averaged(settings.train.recalibrate) as best:
             metrics = trainer.measure()
             found = Architecture.at(graph, values)
