@@ -40,8 +40,8 @@ from nasdsl.compiler.population import Population
 from nasdsl.compiler.space import Space
 from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.evaluators import ScratchEvaluator
-from nasdsl.runtime.explore import explore
 from nasdsl.runtime.inherit import load
+from nasdsl.runtime.problem import Exploration
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.search import Options, fabric_for, fit_to_data, search
 from nasdsl.runtime.settings import Train
@@ -131,7 +131,8 @@ def evolve(setup: Setup, budget: int, seed: int) -> dict[str, Any]:
     }
     supernet = {"supernet": str(setup.supernet(VARIANTS[0], seed))}
     options = setup.options(setup.work / name, seed, {**read_values(settings), **supernet})
-    found = explore(read(FILE), setup.work / f"{name}.space", options, runtime="evolve")
+    found = search(read(FILE), setup.work / f"{name}.space", options, runtime="evolve").result
+    assert isinstance(found, Exploration)
     best = found.front[0]
     return {"architecture": dict(best.proposal.architecture), "inherited": dict(best.metrics)}
 

@@ -22,6 +22,7 @@ import torch
 from nasdsl.compiler.elaborate.settings import read_values
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.parse import read
+from nasdsl.runtime.problem import Result
 from nasdsl.runtime.search import Options, search
 
 SPACES = Path(__file__).parent.parent / "spaces"
@@ -58,7 +59,9 @@ def run(case: Case, runtime: str, seed: int, data: Path | None, work: Path, extr
         fresh=False,
     )
     start = time.monotonic()
-    result, space = search(read(SPACES / case.file), out, options, case.space, {}, runtime)
+    found = search(read(SPACES / case.file), out, options, case.space, {}, runtime)
+    result, space = found.result, found.space
+    assert isinstance(result, Result)
     return {
         "case": case.name,
         "runtime": runtime,

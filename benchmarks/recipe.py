@@ -33,6 +33,7 @@ from nasdsl.compiler.parse import read
 from nasdsl.compiler.space import Space
 from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.evaluators import ScratchEvaluator
+from nasdsl.runtime.problem import Result
 from nasdsl.runtime.search import Options, fabric_for, fit_to_data, search
 from nasdsl.runtime.settings import Settled, Train
 from nasdsl.runtime.settle import settle
@@ -135,7 +136,8 @@ def measure(case: Case, data: Path, train: Mapping[str, Any], seed: int) -> dict
         with tempfile.TemporaryDirectory() as folder:
             run, out = Path(folder) / "run", Path(folder) / "found.space"
             options = Options(data=where, run=run, seed=seed, overrides={"train": settings}, accelerator="cpu")
-            result, _ = search(read(FILE), out, options, case.space, {}, case.how)
+            result = search(read(FILE), out, options, case.space, {}, case.how).result
+            assert isinstance(result, Result)
             value = result.metrics[case.metric]
             if case.how == "sample":
                 lines = (run / "candidates.jsonl").read_text().splitlines()

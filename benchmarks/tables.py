@@ -29,10 +29,9 @@ from nasdsl.compiler.space import Space
 from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.loop import Search
 from nasdsl.runtime.evolution.objectives import Objectives, hypervolume
-from nasdsl.runtime.evolution.samplers import find_method
 from nasdsl.runtime.evolution.trial import Memory
 from nasdsl.runtime.known import Table, TableSettings
-from nasdsl.runtime.strategies.evolve import Evolve, Rates
+from nasdsl.runtime.strategies.evolve import Evolve
 
 AT = (50, 100, 200, 500)
 OWN = ("random", "regularised", "nsga2", "local", "surrogate")
@@ -150,8 +149,7 @@ def run(case: Case, method: str, seed: int, data: Path) -> dict[str, Any]:
             candidates,
             table,
             case.objectives,
-            find_method(settings.method),
-            Rates(settings),
+            settings.proposer(),
             Memory(),
             settings.trials,
             seed,
@@ -193,7 +191,7 @@ def _optuna_alone(case: Case, name: str, seed: int, table: Table) -> list[dict[s
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     makers: dict[str, Callable[[], Any]] = {
         "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
-        "nsga2_optuna": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=Rates(Evolve()).population),
+        "nsga2_optuna": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=Evolve().population),
     }
     seen: list[dict[str, float]] = []
 

@@ -14,8 +14,7 @@ from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, add_tables, defines, space_of, tables_of, whole_number
 
 if TYPE_CHECKING:
-    from nasdsl.runtime.explore import Exploration
-    from nasdsl.runtime.search import Options
+    from nasdsl.runtime.search import Found, Options
 
 SEARCH_EXAMPLES = """\
 examples:
@@ -95,7 +94,6 @@ def search_options(parser: argparse.ArgumentParser) -> None:
 
 def search(args: argparse.Namespace) -> int:
     from nasdsl.progress import Bars
-    from nasdsl.runtime.explore import explore, explores
     from nasdsl.runtime.search import search as run
 
     overrides = _overrides(args, "train.")
@@ -109,20 +107,7 @@ def search(args: argparse.Namespace) -> int:
         options, overrides=_with_table(dict(options.overrides or {}), _evolve_overrides(args))
     )
     source, given = source_of(args.file), defines(args.defines)
-    if explores(source, args.space, given, args.runtime):
-        found = explore(source, out, options, args.space, given, args.runtime, Bars())
-        return _report_front(args, found)
-    result, _ = run(source, out, options, args.space, given, args.runtime, Bars())
-    _report(
-        args,
-        {
-            "out": str(out),
-            "weights": str(out.with_suffix(".safetensors")),
-            "run": str(_run_folder(args)),
-            **result.metrics,
-            **result.costs,
-        },
-    )
+    _report(args, _facts(run(source, out, options, args.space, given, args.runtime, Bars()), out, args.format))
     return 0
 
 
@@ -152,22 +137,27 @@ def _with_table(typed: dict[str, Any], short: dict[str, Any]) -> dict[str, Any]:
     return {**typed, **short}
 
 
-def _report_front(args: argparse.Namespace, found: Exploration) -> int:
-    best, names = found.front[0], found.objectives.names
+def _facts(found: Found, out: Path, form: str) -> dict[str, Any]:
+    """What the command tells of what a search found."""
+    from nasdsl.runtime.problem import Result
+
+    result = found.result
+    if isinstance(result, Result):
+        weights = str(out.with_suffix(".safetensors"))
+        return {"out": str(out), "weights": weights, "run": str(found.run), **result.metrics, **result.costs}
+    best, names = result.front[0], result.objectives.names
     facts: dict[str, Any] = {
-        "out": str(found.files[0]),
+        "out": str(out),
         "run": str(found.run),
-        "trials": len(found.trials),
+        "trials": len(result.trials),
         "best": best.index,
         **dict(zip(names, best.objectives, strict=True)),
         **best.proposal.costs,
     }
     if len(names) > 1:
-        facts["front"] = (
-            str(found.files[1].parent) if args.format == "text" else [str(file) for file in found.files[1:]]
-        )
-    _report(args, facts)
-    return 0
+        folder, files = out.with_name(f"{out.stem}_front"), found.files[1:]
+        facts["front"] = str(folder) if form == "text" else [str(file) for file in files]
+    return facts
 
 
 TRAIN_EXAMPLES = """\

@@ -1,27 +1,31 @@
-"""What gives an architecture its worth: a table of known results, a function of the user's, a supernet's weights, or
-training from scratch.
-
-Whatever has `evaluate(architecture, seed) -> {metric: number}` is one (`evolution/loop.py`).
-"""
+"""What gives an architecture its worth: a table of known results (`known.py`), a function of the user's, a supernet's
+weights, or training from scratch. All of them by name."""
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Self
+
+from lightning_fabric import Fabric
 
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.diagnostics import cause
 from nasdsl.compiler.space import Space
+from nasdsl.runtime.data import DataSplits
+from nasdsl.runtime.data.plugins import with_entry_points
+from nasdsl.runtime.evolution.evaluator import NamedEvaluator
 from nasdsl.runtime.evolution.objectives import EvaluationError
+from nasdsl.runtime.files import content, folder_of, known_file
 from nasdsl.runtime.functions import FUNCTIONS, find_function
+from nasdsl.runtime.inherit import SUPERNET, Inherited, load
+from nasdsl.runtime.known import Table
+from nasdsl.runtime.problem import Problem, Result
+from nasdsl.runtime.settings import Train
+from nasdsl.runtime.tasks import Task
 
-if TYPE_CHECKING:
-    from nasdsl.runtime.inherit import Inherited
-    from nasdsl.runtime.problem import Result
-
-FUNCTION = "value"
+VALUE = "value"
 """The metric of a function that gives one number."""
 
 
@@ -31,7 +35,7 @@ def numbers(given: Any, where: str) -> dict[str, float]:
     Raises:
         EvaluationError: it is neither a number nor a mapping of names to numbers.
     """
-    metrics = given if isinstance(given, Mapping) else {FUNCTION: given}
+    metrics = given if isinstance(given, Mapping) else {VALUE: given}
     try:
         if any(isinstance(value, bool | str) for value in metrics.values()):
             raise TypeError
@@ -40,29 +44,37 @@ def numbers(given: Any, where: str) -> dict[str, float]:
         raise EvaluationError(f"{where} gave {reprlib.repr(given)}, and neither a number nor numbers by name") from None
 
 
-class FunctionEvaluator:
-    """A function of the user's, called as `function(architecture, space)`: an `Architecture`, which reads like a
-    mapping of paths to values and is what the functions of `nasdsl` take, and the space.
+class FunctionEvaluator(NamedEvaluator):
+    """A function of the user's. It is given an `Architecture`, which reads like a mapping of paths to values and is
+    what the functions of `nasdsl` take; one that is found by name (`runtime/functions.py`) the space as well.
 
     It gives a number, which is the metric `value`, or a dict of numbers by name. What it raises is a failed trial.
-
-    Raises:
-        RunError: there is no such function.
     """
 
-    def __init__(self, name: str, space: Space):
-        self.name, self.space = name, space
-        self.function = find_function(name, FUNCTIONS)
+    settings: ClassVar[Any] = str
+    headline = VALUE
+
+    def __init__(self, function: Callable[[Architecture], Any], name: str):
+        self.function, self.name = function, name
+
+    @classmethod
+    def make(cls, problem: Problem, settings: str, wanted: Collection[str]) -> Self:
+        """
+        Raises:
+            RunError: there is no such function.
+        """
+        function, space = find_function(settings, FUNCTIONS), problem.space
+        return cls(lambda architecture: function(architecture, space), settings)
 
     def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
         try:
-            given = self.function(architecture, self.space)
+            given = self.function(architecture)
         except (Exception, SystemExit) as problem:  # it is the user's code that runs here
             raise EvaluationError(f"`{self.name}` raised {cause(problem)}") from problem
         return numbers(given, f"`{self.name}`")
 
 
-class ScratchEvaluator:
+class ScratchEvaluator(NamedEvaluator):
     """Trains each architecture from scratch, and measures it on the validation split.
 
     The metrics are the task's, with its `loss`. The seed of a trial sets its first weights and the order of its images.
@@ -72,9 +84,17 @@ class ScratchEvaluator:
         settings: how long and how.
     """
 
-    def __init__(self, space: Space, data: Any, task: Any, fabric: Any, settings: Any, workers: int = 0):
+    settings: ClassVar[Any] = Train
+    needs_data = True
+
+    def __init__(self, space: Space, data: DataSplits, task: Task, fabric: Fabric, settings: Train, workers: int = 0):
         self.space, self.data, self.task, self.fabric = space, data, task, fabric
-        self.settings, self.workers = settings, workers
+        self.train, self.workers = settings, workers
+        self.headline = task.headline
+
+    @classmethod
+    def make(cls, problem: Problem, settings: Train, wanted: Collection[str]) -> Self:
+        return cls(problem.space, problem.data, problem.task, problem.fabric, settings, problem.workers)
 
     def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
         import torch
@@ -86,35 +106,58 @@ class ScratchEvaluator:
 
         torch.manual_seed(seed)
         network = Supernet(pin(self.space.graph, architecture.indices))
-        initialise(network, self.settings.init)
-        trainer = Trainer(network, self.task, self.data, self.settings, self.fabric, seed, self.workers)
+        initialise(network, self.train.init)
+        trainer = Trainer(network, self.task, self.data, self.train, self.fabric, seed, self.workers)
         trainer.fit()
         return trainer.evaluate()
 
 
-class SupernetEvaluator:
+class SupernetEvaluator(NamedEvaluator):
     """Scores architectures with the weights that they inherit from a supernet. TrioNet paper, evolutionary search.
 
     Args:
         inherited: the supernet, with the data that its training held back.
     """
 
+    settings: ClassVar[Any] = str
+    needs_data = True
+
     def __init__(self, inherited: Inherited):
         self.inherited = inherited
+        self.headline = inherited.trainer.task.headline
+
+    @classmethod
+    def make(cls, problem: Problem, settings: str, wanted: Collection[str]) -> Self:
+        run = known_file(settings, folder_of(problem.space))
+        return cls(load(run, problem.space, problem.task, problem.data, problem.fabric, problem.workers))
+
+    @classmethod
+    def contents(cls, settings: str, base: Path | None) -> Mapping[str, str]:
+        return {"supernet": content(known_file(settings, base) / SUPERNET)}
 
     def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
         return self.inherited.evaluate(architecture)  # nothing is drawn
 
     def result(self, architecture: Architecture, costs: Mapping[str, float]) -> Result:
         """The architecture's own network, with inherited weights and norm statistics estimated for it."""
-        from nasdsl.runtime.problem import Result
-
         metrics = self.inherited.evaluate(architecture)
         return Result(architecture, self.inherited.trainer.network.extract(architecture), metrics, costs)
 
 
-def known_file(path: str, base: Path | None) -> Path:
-    """A file that a `.space` file names lies beside it; one of the command line in this folder."""
-    given = Path(path)
-    beside = base / given if base is not None else given
-    return beside if beside.exists() or not given.exists() else given
+EVALUATORS: Mapping[str, type[NamedEvaluator]] = {
+    "table": Table,
+    "function": FunctionEvaluator,
+    "supernet": SupernetEvaluator,
+    "train": ScratchEvaluator,
+}
+
+
+def find_evaluators() -> dict[str, type[NamedEvaluator]]:
+    """The built-in evaluators and those that installed packages offer in the entry-point group `nasdsl.evaluators`.
+
+    Raises:
+        PluginError: a name is taken twice, or an entry point is not a child of `NamedEvaluator`.
+    """
+    return with_entry_points(
+        "nasdsl.evaluators", EVALUATORS, lambda value: isinstance(value, type) and issubclass(value, NamedEvaluator)
+    )

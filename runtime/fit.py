@@ -19,6 +19,7 @@ from nasdsl.runtime.loop import run_epochs
 from nasdsl.runtime.optim import initialise
 from nasdsl.runtime.problem import Result, Silent, Watch
 from nasdsl.runtime.recipes import with_recipe
+from nasdsl.runtime.runs import About
 from nasdsl.runtime.search import Options, architecture, fabric_for, fit_to_data, load_network, run_folder, save_result
 from nasdsl.runtime.settings import Train, merged, read_settings
 from nasdsl.runtime.settle import settle
@@ -77,7 +78,14 @@ def train(
         network, _ = load_network(space, inherit)
     identity = {"train": settings.model_dump(mode="json"), "inherit": str(inherit or "")}
     fabric = fabric_for(options, settings.precision)
-    run = run_folder(fabric, options, out, space, data, identity, "train")
+    about = About(
+        space=space.digest(),
+        data=f"{options.data or 'embedded'}: {data.description}",
+        seed=options.seed,
+        search="train",
+        settings=identity,
+    )
+    run = run_folder(options, out, space, about, fabric)
     trainer = Trainer(network, task, data, settings, fabric, options.seed, options.workers)
     run.restore(trainer)
     run_epochs(trainer, run, watch or Silent(), "train")

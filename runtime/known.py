@@ -21,14 +21,15 @@ import json
 import re
 import reprlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
 
 from nasdsl.compiler.architecture import Architecture, ArchitectureError
+from nasdsl.compiler.arrays.encoding import Encoding
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import cause, suggest
 from nasdsl.compiler.files import read_whole
@@ -36,8 +37,11 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.candidates import Rows
+from nasdsl.runtime.evolution.evaluator import NamedEvaluator
 from nasdsl.runtime.evolution.objectives import EvaluationError
+from nasdsl.runtime.files import content, folder_of, known_file
 from nasdsl.runtime.functions import ROWS, find_function
+from nasdsl.runtime.problem import Problem
 from nasdsl.runtime.settings import Settings
 
 LARGEST = 1 << 29
@@ -54,6 +58,8 @@ class TableSettings(Settings):
         rows: the function that gives a row's decisions by path (`runtime/functions.py`).
     """
 
+    word: ClassVar[str | None] = "file"
+
     file: str
     list: str | None = None
     column: str | None = None
@@ -61,8 +67,8 @@ class TableSettings(Settings):
     rows: str | None = Field(default=None)
 
 
-class Table:
-    """The metrics of architectures of a space, as an evaluator.
+class Table(NamedEvaluator):
+    """The metrics of architectures of a space.
 
     Attributes:
         architectures: those that have a row, in the order of the file.
@@ -71,6 +77,16 @@ class Table:
     Raises:
         RunError: the file cannot be read, or a row is no architecture of the space; which row, and why.
     """
+
+    settings: ClassVar[Any] = TableSettings
+
+    @classmethod
+    def make(cls, problem: Problem, settings: TableSettings, wanted: Collection[str]) -> Self:
+        return cls(problem.space, known_file(settings.file, folder_of(problem.space)), settings)
+
+    @classmethod
+    def contents(cls, settings: TableSettings, base: Path | None) -> Mapping[str, str]:
+        return {"table": content(known_file(settings.file, base))}
 
     def __init__(self, space: Space, file: Path, settings: TableSettings):
         self.graph: Graph = space.graph
@@ -95,7 +111,7 @@ class Table:
             raise EvaluationError(f"{self.file.name} has no row of this architecture")
         return found
 
-    def pool(self, encoding: Any) -> Rows:
+    def pool(self, encoding: Encoding) -> Rows:
         """[n, width] the architectures of the table as rows of an encoding."""
         return np.asarray(encoding.encode(self.architectures))
 

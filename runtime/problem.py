@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from functools import cached_property
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from lightning_fabric import Fabric
 from pydantic import BaseModel
@@ -16,30 +17,75 @@ from nasdsl.compiler.graph import Node
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataSplits
+from nasdsl.runtime.evolution.objectives import Objectives
+from nasdsl.runtime.evolution.trial import Trial
 from nasdsl.runtime.runs import RunFolder
 from nasdsl.runtime.tasks import Task
 from nasdsl.runtime.watch import Silent as Silent
 from nasdsl.runtime.watch import Watch as Watch
 
+InputSize: TypeAlias = tuple[int, int, int]
+"""Channels, height and width."""
 
-@dataclass
-class Problem:
-    """A space, a task with data, and where and how to run."""
 
-    space: Space
+@dataclass(frozen=True)
+class Learning:
+    """What networks learn, from what, and on which devices.
+
+    Attributes:
+        at: the data and the task at another size of the input than `data` has; opened once for each size.
+    """
+
     task: Task
     data: DataSplits
     fabric: Fabric
-    run: RunFolder
+    at: Callable[[InputSize], tuple[DataSplits, Task]] | None = None
+
+
+@dataclass
+class Problem:
+    """A space, what its networks learn, and where and how to run.
+
+    Attributes:
+        open_run: makes the run's folder, or opens the one that is there. It is called when the search first asks for
+            `run`: a mistake that is found before leaves no folder behind. All processes of a search ask at the same
+            point.
+        learning: None where the search has said that it needs no data (`Needs`).
+    """
+
+    space: Space
+    open_run: Callable[[], RunFolder]
+    learning: Learning | None = None
     seed: int = 0
     workers: int = 0
     latency: str | None = None
     watch: Watch = field(default_factory=Silent)
 
+    @cached_property
+    def run(self) -> RunFolder:
+        return self.open_run()
+
+    @property
+    def task(self) -> Task:
+        return self._learning.task
+
+    @property
+    def data(self) -> DataSplits:
+        return self._learning.data
+
+    @property
+    def fabric(self) -> Fabric:
+        return self._learning.fabric
+
+    @property
+    def _learning(self) -> Learning:
+        assert self.learning is not None, "a search that trains says that it needs data"
+        return self.learning
+
 
 @dataclass
 class Result:
-    """What a search found: an architecture, its network with its weights, and how good it is."""
+    """One architecture that a search found, its network with its weights, and how good it is."""
 
     architecture: Architecture
     network: Supernet
@@ -47,10 +93,44 @@ class Result:
     costs: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Exploration:
+    """What a search that evaluates many architectures found.
+
+    Attributes:
+        trials: complete ones, by index.
+        front: those that nothing dominates, the best in the first objective first; with one objective the best alone.
+        result_of: a trial's architecture with the weights that it was evaluated with; None where there are none.
+    """
+
+    trials: list[Trial]
+    front: list[Trial]
+    objectives: Objectives
+    result_of: Callable[[Trial], Result | None] = field(default=lambda trial: None, repr=False)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a search needs, by its settings, beside the space, and what must stay as it is while it goes on.
+
+    Attributes:
+        data: data, a task and devices.
+        open_input: whether the size of the input may be open to choice.
+        free: settings that may change from one start to the next.
+        contents: hashes of the content of files that it reads, by name.
+    """
+
+    data: bool = True
+    open_input: bool = False
+    free: frozenset[str] = frozenset()
+    contents: Mapping[str, str] = field(default_factory=dict)
+
+
 class Strategy(Protocol):
     """A search. One file in `runtime/strategies/`, or an entry point in the group `nasdsl.runtimes`.
 
-    A strategy may have `reads`, the names of the `search` sections whose settings it takes; by default its own.
+    A strategy may have `reads`, the names of the `search` sections whose settings it takes, by default its own; and a
+    class method `needs(settings, space) -> Needs`, by default `Needs()`.
     """
 
     name: ClassVar[str]
@@ -61,7 +141,7 @@ class Strategy(Protocol):
         """Whether the search can decide such a decision."""
         ...
 
-    def search(self, problem: Problem, settings: Any) -> Result:
+    def search(self, problem: Problem, settings: Any) -> Result | Exploration:
         """Runs, or goes on with, the search."""
         ...
 

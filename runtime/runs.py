@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ConfigDict, Field
+
 from nasdsl.compiler.files import PART, write_text
 from nasdsl.compiler.stored import Stored
 from nasdsl.runtime.errors import RunError
@@ -26,9 +28,13 @@ class About(Stored):
     Attributes:
         space: the digest of the space.
         search: the strategy; `train` for the training of an architecture.
-        data, latency, table, supernet: what was read, by name or by a hash of its content; left out where nothing was.
+        data, latency: what was read, by name or by a hash of its content; left out where nothing was. Whatever else was
+            read, such as a `table`, stands beside them.
         measured: by the names of other measures, the same of what they are read from.
     """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str] = Field(init=False)
 
     space: str
     search: str
@@ -37,8 +43,6 @@ class About(Stored):
     data: str | None = None
     latency: str | None = None
     measured: dict[str, str] | None = None
-    table: str | None = None
-    supernet: str | None = None
 
     def told(self) -> dict[str, Any]:
         """What was set, as JSON has it."""

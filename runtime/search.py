@@ -1,9 +1,9 @@
-"""The main job: a space and data go in, a smaller space with weights comes out."""
+"""The main job: a space and data go in, the best architectures come out, as files with weights."""
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,10 +14,11 @@ import torch
 from lightning_fabric import Fabric
 
 from nasdsl.compiler import measures
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.diagnostics import NasdslError, error
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.measured import measured
-from nasdsl.compiler.source import Source
+from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.write import write_pinned
@@ -25,10 +26,25 @@ from nasdsl.runtime.checkpoint import AboutWeights, load_weights, save_weights
 from nasdsl.runtime.data import DataSplits, open_data
 from nasdsl.runtime.device import device_named
 from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.evolution.trial import Trial
+from nasdsl.runtime.files import content
+from nasdsl.runtime.functions import refuse_what_is_typed
 from nasdsl.runtime.origin import write_origin
-from nasdsl.runtime.problem import Problem, Result, Silent, Watch, check_decisions, head_of, task_of
+from nasdsl.runtime.problem import (
+    Exploration,
+    Learning,
+    Needs,
+    Problem,
+    Result,
+    Silent,
+    Strategy,
+    Watch,
+    check_decisions,
+    head_of,
+    task_of,
+)
 from nasdsl.runtime.recipes import with_recipe
-from nasdsl.runtime.runs import About, RunFolder, clear
+from nasdsl.runtime.runs import ABOUT, About, RunFolder, clear
 from nasdsl.runtime.settings import Train, merged, read_settings
 from nasdsl.runtime.settle import settle
 from nasdsl.runtime.stored import checked
@@ -156,6 +172,23 @@ def _set(name: str, default: int) -> int:
     return int(text)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search found, and where it was written.
+
+    Attributes:
+        space: that was searched, fitted to the data.
+        files: the result file and, where there is a front of several objectives, those of the front, in order. None in
+            processes other than the first.
+        run: the folder of the run.
+    """
+
+    result: Result | Exploration
+    space: Space
+    files: list[Path]
+    run: Path
+
+
 def search(
     source: Source,
     out: Path,
@@ -164,15 +197,48 @@ def search(
     defines: Mapping[str, str] | None = None,
     runtime: str | None = None,
     watch: Watch | None = None,
-) -> tuple[Result, Space]:
-    """Runs the search that the file names (or `runtime`) and writes `out`, and the weights beside it.
+) -> Found:
+    """Runs, or goes on with, the search that the file names (or `runtime`) and writes what it finds to `out`, with the
+    weights beside it. A front of several objectives is written to a folder beside it, `NAME_front`.
 
     Raises:
         CompileError, DataError, TaskError, RunError: in the user's words.
     """
-    space, data, task = fit_to_data(source, name, defines or {}, options)
-    if source.path is None:
+    space = measured(elaborate(source, name, defines or {}), options.tables)
+    if space.source.path is None:
         raise error("no-file", "a search starts from a file, because its result names that file", None)
+    strategy, settings = chosen_search(space, options, runtime)
+    needs = strategy.needs(settings, space) if hasattr(strategy, "needs") else Needs()
+    learning: Learning | None = None
+    if needs.data:
+        space, data, task = fit_to_data(source, name, defines or {}, options)
+        train = settle(getattr(settings, "train", None) or Train(), len(data.train))
+        if getattr(settings, "train", None) is not None:
+            settings = settings.model_copy(update={"train": train})
+        task = find_task(task.name).from_data(data, **train.task)
+        learning = Learning(task, data, fabric_for(options, train.precision))
+    check_decisions(strategy, space)
+    about = _about(space, options, strategy, settings, needs, learning)
+    first = learning is None or learning.fabric.is_global_zero
+
+    def open_run() -> RunFolder:
+        return run_folder(options, out, space, about, None if learning is None else learning.fabric)
+
+    seen = watch if watch is not None and first else Silent()
+    problem = Problem(space, open_run, learning, options.seed, options.workers, options.latency, seen)
+    result = strategy().search(problem, settings)
+    files = write_found(out, space, result, None if learning is None else learning.task) if first else []
+    return Found(result, space, files, problem.run.path)
+
+
+def chosen_search(space: Space, options: Options, runtime: str | None) -> tuple[type[Strategy], Any]:
+    """The search that a file names, or `runtime`, and its settings: those of the file's section, if it is of that
+    search, and those of the command line over them.
+
+    Raises:
+        CompileError: there is no such search; or an entry that does not exist, does not fit or is not for a file, at
+            its place in the file.
+    """
     section = space.sections.get("search")
     if section is None and runtime is None:
         raise error(
@@ -183,61 +249,57 @@ def search(
         )
     chosen = runtime or (section.name if section is not None else "")
     strategy = find_strategy(chosen)
-    reads = getattr(strategy, "reads", (chosen,))
-    entries = dict(section.entries) if section is not None and section.name in reads else {}
+    entries: dict[str, Any] = {}
+    spans: Mapping[str, Span] = {}
+    if section is not None and section.name in getattr(strategy, "reads", (chosen,)):
+        refuse_what_is_typed(section, options.overrides or {})
+        entries, spans = dict(section.entries), section.spans
     entries = merged(entries, options.overrides or {}, strategy.settings)
-    spans = section.spans if section is not None else {}
     if isinstance(entries.get("train"), Mapping):
         entries["train"] = with_recipe(entries["train"], spans.get("train.preset"))
-    settings = read_settings(strategy.settings, entries, spans, f"`search {chosen}`")
-    check_decisions(strategy, space)
-    train = settle(getattr(settings, "train", Train()), len(data.train))
-    if "train" in strategy.settings.model_fields:
-        settings = settings.model_copy(update={"train": train})
-    task = find_task(task.name).from_data(data, **train.task)
-    fabric = fabric_for(options, train.precision)
-    run = run_folder(fabric, options, out, space, data, settings.model_dump(mode="json"), chosen)
-    seen = watch if watch is not None and fabric.is_global_zero else Silent()
-    problem = Problem(space, task, data, fabric, run, options.seed, options.workers, options.latency, seen)
-    result = strategy().search(problem, settings)
-    if problem.fabric.is_global_zero:
-        write_found(out, space, result, task)
-    return result, space
+    return strategy, read_settings(strategy.settings, entries, spans, f"`search {chosen}`")
 
 
-def run_folder(
-    fabric: Fabric,
-    options: Options,
-    out: Path,
-    space: Space,
-    data: DataSplits,
-    settings: Mapping[str, Any],
-    strategy: str,
-) -> RunFolder:
-    """The folder of this run, the same in all processes; the first of them prepares it.
+def _about(
+    space: Space, options: Options, strategy: type[Strategy], settings: Any, needs: Needs, learning: Learning | None
+) -> About:
+    """What the run is started with."""
+    known: dict[str, Any] = {
+        "space": space.digest(),
+        "seed": options.seed,
+        "search": strategy.name,
+        "settings": settings.model_dump(mode="json", exclude=set(needs.free)),
+        **needs.contents,
+    }
+    if learning is not None:
+        known["data"] = f"{options.data or 'embedded'}: {learning.data.description}"
+    known |= contents(options)
+    return About.model_validate(known)
+
+
+def run_folder(options: Options, out: Path, space: Space, about: About, fabric: Fabric | None = None) -> RunFolder:
+    """The folder of this run, the same in all processes; the first of them prepares it. Workers of one search that
+    start together may make it together.
 
     Raises:
         RunError: it holds another run, or something else.
     """
     path = options.run or Path("runs") / out.stem
-    about = About(
-        space=space.digest(),
-        data=f"{options.data or 'embedded'}: {data.description}",
-        seed=options.seed,
-        search=strategy,
-        settings=dict(settings),
-        **contents(options),
-    )
     problem: NasdslError | None = None
-    if fabric.is_global_zero:
+    if fabric is None or fabric.is_global_zero:
         try:
             if options.fresh and path.is_dir():
                 clear(path)
-            RunFolder(path, about)
+            try:
+                RunFolder(path, about)
+            except RunError:
+                if not (path / ABOUT).exists():
+                    raise
+                RunFolder(path, about)  # another worker has just made it a run
             write_origin(path, space)
         except NasdslError as refused:
             problem = refused
-    problem = fabric.broadcast(problem)
+    problem = problem if fabric is None else fabric.broadcast(problem)
     if problem is not None:
         raise problem
     return RunFolder(path, about)
@@ -250,15 +312,7 @@ def contents(options: Options) -> dict[str, Any]:
     return {**latency, **({"measured": others} if others else {})}
 
 
-def content(file: Path) -> str:
-    """A hash of a file's content; the empty string where it cannot be read, which its reader will tell."""
-    if not file.is_file():  # reading a pipe may wait for ever
-        return ""
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-    except OSError:
-        return ""
+# --- Results ----------------------------------------------------------------------------------------------------------
 
 
 def weights_path(path: Path) -> Path:
@@ -266,11 +320,44 @@ def weights_path(path: Path) -> Path:
     return path.with_suffix(".safetensors")
 
 
-def write_found(out: Path, space: Space, result: Result, task: Task) -> None:
-    """The result file and its weights: the weights first, so that a result file always has them."""
-    note = f"{costs_of(result.costs)}, {task.headline} {result.metrics[task.headline]:.4f}"
-    save_result(weights_path(out), space, result, task)
-    write_pinned(out, space, result.architecture, name_of(out), note)
+def write_found(out: Path, space: Space, found: Result | Exploration, task: Task | None) -> list[Path]:
+    """The result file and, of a front of several objectives, a file for each trial of it, in order.
+
+    Args:
+        task: that the networks were trained for, if they were.
+    """
+    if isinstance(found, Result):
+        assert task is not None
+        note = f"{costs_of(found.costs)}, {task.headline} {found.metrics[task.headline]:.4f}"
+        save_result(weights_path(out), space, found, task)
+        write_pinned(out, space, found.architecture, name_of(out), note)
+        return [out]
+    files = []
+    if len(found.objectives.names) > 1:
+        folder = out.with_name(f"{out.stem}_front")
+        width = max(2, len(str(len(found.front))))
+        for number, trial in enumerate(found.front, 1):
+            files.append(folder / f"{number:0{width}}.space")
+            _write_trial(files[-1], space, found, trial, f"{name_of(out)}_{number:0{width}}", task)
+        for old in folder.iterdir():  # of a search that was shorter
+            if re.fullmatch(r"\d+\.space", old.name) and old not in files:
+                old.unlink(missing_ok=True)
+                weights_path(old).unlink(missing_ok=True)
+    _write_trial(out, space, found, found.front[0], name_of(out), task)
+    return [out, *files]
+
+
+def _write_trial(file: Path, space: Space, found: Exploration, trial: Trial, name: str, task: Task | None) -> None:
+    """A trial's file, and its weights if there are any: these first, so that a result file always has them."""
+    result = found.result_of(trial)
+    if result is not None and task is not None:
+        save_result(weights_path(file), space, result, task)
+    values = dict(zip(found.objectives.names, trial.objectives, strict=True))
+    facts = [costs_of(trial.proposal.costs)]
+    known = {*trial.proposal.costs, *(one.name for one in measures.BUILT_IN.values() if one.of is not None)}
+    facts += [f"{key} {value:.6g}" for key, value in values.items() if key not in known]
+    architecture = Architecture.of(space.graph, trial.proposal.architecture)
+    write_pinned(file, space, architecture, name, f"{', '.join(facts)} (trial {trial.index})")
 
 
 def name_of(out: Path) -> str:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, suggest
 from nasdsl.compiler.source import Span
 
 
 class Settings(BaseModel):
-    """What all settings have in common: no unknown entry, no later change, no number made of a truth value."""
+    """What all settings have in common: no unknown entry, no later change, no number made of a truth value.
+
+    Attributes:
+        word: the entry that a word alone, in place of the record, stands for.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    word: ClassVar[str | None] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_word(cls, value: Any) -> Any:
+        return {cls.word: value} if cls.word is not None and isinstance(value, str) else value
 
     @field_validator("*", mode="before")
     @classmethod
@@ -221,8 +231,11 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any], model: type[BaseMod
     """
     out = dict(base)
     for key, value in over.items():
-        inner = out.get(key)
         within = _model_of(model, key)
+        word = within.word if within is not None and issubclass(within, Settings) else None
+        inner, value = (
+            {word: one} if word is not None and isinstance(one, str) else one for one in (out.get(key), value)
+        )
         out[key] = value
         if not isinstance(inner, Mapping) or not isinstance(value, Mapping) or (model is not None and within is None):
             continue

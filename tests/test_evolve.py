@@ -35,13 +35,12 @@ from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.candidates import Candidates, Draws
 from nasdsl.runtime.evolution.loop import Search
 from nasdsl.runtime.evolution.objectives import Objectives, crowding, front, hypervolume, order, ranks
-from nasdsl.runtime.evolution.samplers import find_method
 from nasdsl.runtime.evolution.trial import Memory, Trial
-from nasdsl.runtime.explore import Exploration, explore
 from nasdsl.runtime.functions import FUNCTIONS
 from nasdsl.runtime.known import Pattern, Table, TableSettings
-from nasdsl.runtime.search import Options
-from nasdsl.runtime.strategies.evolve import Evolve, Rates
+from nasdsl.runtime.problem import Exploration
+from nasdsl.runtime.search import Found, Options, search
+from nasdsl.runtime.strategies.evolve import Evolve
 from tests.enumeration import assignments, frozen, proportional
 
 METHODS = ("random", "regularised", "nsga2", "local", "surrogate", "tpe", "nsga2_optuna")
@@ -119,8 +118,8 @@ def searched(
     candidates = Candidates(space.graph, made.window, distinct, pool)
     evaluator = Dear(space)
     objectives = Objectives(directions or {"worth": True})
-    search = Search(candidates, evaluator, objectives, find_method(method), Rates(made), Memory(), trials, seed)
-    return search.run(), evaluator
+    found = Search(candidates, evaluator, objectives, made.proposer(), Memory(), trials, seed).run()
+    return found, evaluator
 
 
 # --- What is evaluated ------------------------------------------------------------------------------------------------
@@ -450,17 +449,29 @@ def function_of(folder: Path, name: str) -> str:
     return f"{next(folder.glob('functions_*.py')).stem}:{name}"
 
 
+def explored(file: Path, out: Path, options: Options, runtime: str | None = None) -> tuple[Exploration, Found]:
+    found = search(read(file), out, options, runtime=runtime)
+    assert isinstance(found.result, Exploration)
+    return found.result, found
+
+
 def run(folder: Path, name: str = "found", overrides: Mapping[str, Any] | None = None, **options: Any) -> Exploration:
+    return run_to_files(folder, name, overrides, **options)[0]
+
+
+def run_to_files(
+    folder: Path, name: str = "found", overrides: Mapping[str, Any] | None = None, **options: Any
+) -> tuple[Exploration, list[Path]]:
     settings = {"function": function_of(folder, "cost"), **(overrides or {})}
     options |= {"run": folder / name, "overrides": settings}
-    return explore(read(folder / "odds.space"), folder / f"{name}.space", Options(**options))
+    result, found = explored(folder / "odds.space", folder / f"{name}.space", Options(**options))
+    return result, found.files
 
 
 def test_the_result_file_is_the_best_trial(folder: Path) -> None:
-    found = run(folder)
+    found, (file,) = run_to_files(folder)
     assert len(found.trials) == 12
     best = max(found.trials, key=lambda trial: trial.objectives)
-    (file,) = found.files
     space = elaborate(read(file))
     assert not space.graph.decisions
     assert nasdsl.cost(space) == dict(best.proposal.costs)
@@ -468,11 +479,10 @@ def test_the_result_file_is_the_best_trial(folder: Path) -> None:
 
 
 def test_a_front_is_a_folder_of_files(folder: Path) -> None:
-    found = run(folder, overrides={"minimise": ["macs"]})
+    found, (whole, *files) = run_to_files(folder, overrides={"minimise": ["macs"]})
     values = [trial.objectives for trial in found.trials]
     best = {v for v in values if not any(w != v and w[0] >= v[0] and w[1] <= v[1] for w in values)}
     assert {trial.objectives for trial in found.front} == best and len(best) > 1
-    whole, *files = found.files
     assert sorted((folder / "found_front").iterdir()) == files
     for file, trial in zip(files, found.front, strict=True):
         cost = nasdsl.cost(elaborate(read(file)))
@@ -519,7 +529,7 @@ def test_a_file_runs_no_code_and_chooses_no_database(folder: Path, settings: str
     (folder / "evil.space").write_text(SPACE.rstrip().removesuffix("}") + section)
     for run_of in ("found", "again"):  # also where a run has begun
         with pytest.raises(CompileError) as refused:
-            explore(read(folder / "evil.space"), folder / "evil_found.space", Options(run=folder / run_of))
+            explored(folder / "evil.space", folder / "evil_found.space", Options(run=folder / run_of))
         (told,) = refused.value.diagnostics
         assert told.span is not None and told.span.text == word and help in told.help
     assert not (folder / "ran").exists() and not list(folder.glob("*.db"))
@@ -541,7 +551,7 @@ def test_a_file_names_functions_that_are_installed(folder: Path, monkeypatch: py
     named = run(folder, "named", overrides={"function": "worth_of_mine"}).trials
     assert [(trial.proposal, trial.metrics) for trial in named] == [(trial.proposal, trial.metrics) for trial in typed]
     options = Options(run=folder / "unnamed")
-    found = explore(read(folder / "odds.space"), folder / "unnamed.space", options)
+    found, _ = explored(folder / "odds.space", folder / "unnamed.space", options)
     assert [trial.proposal for trial in found.trials] == [trial.proposal for trial in typed]
     with pytest.raises(RunError, match=r"`worth_of_mind` is no function that is installed in `nasdsl\.functions`"):
         run(folder, "other", overrides={"function": "worth_of_mind"})
@@ -604,7 +614,7 @@ def test_training_from_scratch_evaluates(folder: Path) -> None:
     results = []
     for name in ("one", "two"):
         options = Options(run=folder / name, overrides=overrides, accelerator="cpu")
-        found = explore(read(folder / "digits.space"), folder / f"{name}.space", options, runtime="evolve")
+        found, _ = explored(folder / "digits.space", folder / f"{name}.space", options, runtime="evolve")
         results.append([(trial.proposal, dict(trial.metrics)) for trial in found.trials])
     assert results[0] == results[1]
     assert all(0 <= metrics["top1"] <= 1 for _, metrics in results[0])

@@ -24,7 +24,7 @@ from nasdsl.runtime import latency as measuring
 from nasdsl.runtime.data import open_data
 from nasdsl.runtime.latency import SHARES, Latency, profile, time_setting
 from nasdsl.runtime.penalty import Penalty, groups_of
-from nasdsl.runtime.problem import Problem
+from nasdsl.runtime.problem import Learning, Problem
 from nasdsl.runtime.runs import About, RunFolder
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.strategies.shrink import Shrink, ShrinkSearch
@@ -196,7 +196,7 @@ def problem(folder: Path, table: Path | None) -> Problem:
     task = find_task("classification").from_data(splits)
     fabric = Fabric(accelerator="cpu", devices=1)
     run = RunFolder(folder, About(space="s", search="shrink", seed=0, settings={}))
-    return Problem(space, task, splits, fabric, run, latency=None if table is None else str(table))
+    return Problem(space, lambda: run, Learning(task, splits, fabric), latency=None if table is None else str(table))
 
 
 def test_a_search_by_latency(network: Supernet, tmp_path: Path) -> None:

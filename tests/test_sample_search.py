@@ -31,14 +31,13 @@ from nasdsl.runtime.checkpoint import load_weights
 from nasdsl.runtime.data import DataError
 from nasdsl.runtime.data.held import held_back
 from nasdsl.runtime.errors import RunError
-from nasdsl.runtime.explore import explore
 from nasdsl.runtime.fit import evaluate_file, train
 from nasdsl.runtime.inherit import SUPERNET, load
 from nasdsl.runtime.optim import decayed
 from nasdsl.runtime.origin import read_origin
-from nasdsl.runtime.problem import Result
+from nasdsl.runtime.problem import Exploration, Result
 from nasdsl.runtime.sampling import Sampler
-from nasdsl.runtime.search import Options, load_network
+from nasdsl.runtime.search import Options, load_network, search
 from nasdsl.runtime.strategies.sample import OneShot, Sample, distillation
 from nasdsl.runtime.tasks import Classification
 from nasdsl.runtime.trainer import Trainer
@@ -336,7 +335,9 @@ def test_evolution_scores_with_the_weights_of_the_supernet(space: Path) -> None:
         "budget": [{"macs": limit}],
     }
     options = Options(run=space.parent / "evolved", accelerator="cpu", overrides=overrides)
-    done = explore(read(space), space.parent / "best.space", options, runtime="evolve")
+    found = search(read(space), space.parent / "best.space", options, runtime="evolve")
+    done, files = found.result, found.files
+    assert isinstance(done, Exploration)
     assert len(done.trials) == 12
     for trial in done.front:
         architecture = Architecture.of(graph, trial.proposal.architecture)
@@ -345,18 +346,18 @@ def test_evolution_scores_with_the_weights_of_the_supernet(space: Path) -> None:
             cost_of(graph, architecture.indices)["macs"],
         )
         assert trial.objectives[1] <= limit
-    assert len(done.files) == 1 + len(done.front)
+    assert len(files) == 1 + len(done.front)
     data = small_data()
     task, fabric = Classification.from_data(data), Fabric(accelerator="cpu", devices=1)
     evaluator = load(space.parent / "found", made(), task, data, fabric)
-    for file, trial in zip(done.files, [done.front[0], *done.front], strict=True):
+    for file, trial in zip(files, [done.front[0], *done.front], strict=True):
         architecture = Architecture.of(graph, trial.proposal.architecture)
-        found = elaborate(read(file))
-        assert cost_of(found.graph, {}) == cost_of(graph, architecture.indices)
+        derived = elaborate(read(file))
+        assert cost_of(derived.graph, {}) == cost_of(graph, architecture.indices)
         evaluator.evaluate(architecture)
         image = torch.randn(4, 1, 12, 12)
         with torch.no_grad():
-            torch.testing.assert_close(load_network(found)[0](image), evaluator.trainer.network(image))
+            torch.testing.assert_close(load_network(derived)[0](image), evaluator.trainer.network(image))
         assert load_weights(file.with_suffix(".safetensors"))[1]["top1"] == str(trial.objectives[0])
     assert read_origin(space.parent / "evolved").digest() == elaborate(read(space)).digest()
 
@@ -461,7 +462,7 @@ fact = {
 Path(sys.argv[2], f"{fabric.global_rank}.json").write_text(json.dumps(fact))
 out = Path(sys.argv[3])
 options = t.Options(run=out.parent / "run", accelerator="cpu")
-result, _ = search(read(out.parent / "small.space"), out, options)
+result = search(read(out.parent / "small.space"), out, options).result
 leave(0)
 """
 

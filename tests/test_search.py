@@ -90,7 +90,9 @@ def run(space: Path, name: str = "found", watch: Any = None, runtime: str | None
     out = space.parent / f"{name}.space"
     folder = given.pop("folder", space.parent / name)
     options = Options(run=folder, accelerator="cpu", overrides=read_values(settings), **given)
-    return search(read(space), out, options, runtime=runtime, watch=watch)[0]
+    found = search(read(space), out, options, runtime=runtime, watch=watch).result
+    assert isinstance(found, Result)
+    return found
 
 
 def text_and_weights(space: Path, name: str = "found") -> tuple[str, dict[str, torch.Tensor]]:

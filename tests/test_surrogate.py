@@ -23,9 +23,8 @@ from nasdsl.runtime.evolution.loop import Search
 from nasdsl.runtime.evolution.methods import History
 from nasdsl.runtime.evolution.objectives import EvaluationError, Objectives
 from nasdsl.runtime.evolution.process import LENGTHS, NOISES, POWERS, Process, Scales, fitted
-from nasdsl.runtime.evolution.samplers import find_method
 from nasdsl.runtime.evolution.trial import Memory, Trial
-from nasdsl.runtime.strategies.evolve import Evolve, Rates
+from nasdsl.runtime.strategies.evolve import Evolve
 
 SPACE = """
 space mixed {
@@ -297,8 +296,7 @@ def searched(
         candidates,
         evaluator,
         Objectives(directions or {"worth": True}),
-        find_method(method),
-        Rates(made),
+        made.proposer(),
         ledger or Memory(),
         trials,
         seed,
@@ -381,7 +379,7 @@ def test_workers_look_in_different_places(mixed: Any) -> None:
     chosen = []
     for number in range(4):
         history = History(trials, losses, objectives, pending, seen, 30, {}, set(), candidates)
-        idea = surrogate.Surrogate()(history, Rates(Evolve()), np.random.default_rng(5))
+        idea = surrogate.Surrogate().propose(history, np.random.default_rng(5))
         assert idea is not None
         chosen.append(idea.row.tobytes())
         proposal = candidates.proposal(idea.row, 0, (), {})

@@ -24,11 +24,10 @@ import nasdsl
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.loop import Search
-from nasdsl.runtime.evolution.methods import METHODS
 from nasdsl.runtime.evolution.objectives import Objectives
+from nasdsl.runtime.evolution.registry import METHODS
 from nasdsl.runtime.evolution.trial import Ledger, Memory, Proposal, Trial
 from nasdsl.runtime.storage import database_url
-from nasdsl.runtime.strategies.evolve import Evolve, Rates
 from nasdsl.runtime.trials import Database, read_database
 from tests import trial_worker
 
@@ -52,7 +51,7 @@ def searched(space: Any, ledger: Ledger, trials: int, seed: int = 0, method: str
     objectives = Objectives({"worth": True})
     candidates = Candidates(space.graph, None, functions=False)
     evaluator = trial_worker.Slow(space, 0)
-    search = Search(candidates, evaluator, objectives, METHODS[method], Rates(Evolve()), ledger, trials, seed)
+    search = Search(candidates, evaluator, objectives, METHODS[method](), ledger, trials, seed)
     return search.run()
 
 

@@ -17,9 +17,8 @@ from typing import Any
 import nasdsl
 from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.loop import Search
-from nasdsl.runtime.evolution.methods import METHODS
+from nasdsl.runtime.evolution.methods import Regularised
 from nasdsl.runtime.evolution.objectives import Objectives
-from nasdsl.runtime.strategies.evolve import Evolve, Rates
 from nasdsl.runtime.trials import Database
 
 SPACE = """
@@ -64,10 +63,9 @@ def main(url: str, trials: int, log: Path, seconds: float) -> None:
     objectives = Objectives({"worth": True})
     Logged.log = log
     ledger = Logged(url, "many", objectives.directions, {"space": space.digest()}, space.graph.decisions, 1)
-    rates = Rates(Evolve())
     candidates = Candidates(space.graph, None, functions=False)
     evaluator = Slow(space, seconds)
-    Search(candidates, evaluator, objectives, METHODS["regularised"], rates, ledger, trials).run()
+    Search(candidates, evaluator, objectives, Regularised(), ledger, trials).run()
     ledger.close()
 
 

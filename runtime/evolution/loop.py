@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.candidates import Candidates
-from nasdsl.runtime.evolution.methods import History, Idea, Method, Rates
+from nasdsl.runtime.evolution.evaluator import Evaluator
+from nasdsl.runtime.evolution.methods import History, Idea, Method
 from nasdsl.runtime.evolution.objectives import EvaluationError, Objectives
 from nasdsl.runtime.evolution.trial import Ledger, Trial
 from nasdsl.runtime.watch import Silent, Watch
 
 WAIT_SECONDS = 0.2  # until one looks again whether others have finished
-
-
-class Evaluator(Protocol):
-    """What gives an architecture its worth."""
-
-    def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
-        """Metrics by name. The same seed gives the same ones where that can be had.
-
-        Raises:
-            EvaluationError: this architecture cannot be evaluated; others may.
-        """
-        ...
 
 
 class Search:
@@ -45,7 +33,6 @@ class Search:
         evaluator: Evaluator,
         objectives: Objectives,
         method: Method,
-        rates: Rates,
         ledger: Ledger,
         trials: int,
         seed: int = 0,
@@ -53,7 +40,7 @@ class Search:
         watch: Watch | None = None,
     ):
         self.candidates, self.evaluator, self.objectives = candidates, evaluator, objectives
-        self.method, self.rates, self.ledger = method, rates, ledger
+        self.method, self.ledger = method, ledger
         self.most, self.seed, self.failures = trials, seed, failures
         self.watch = watch or Silent()
         self._rows: dict[int, Any] = {}
@@ -113,7 +100,7 @@ class Search:
         # Workers that propose at the same time must not all propose the same.
         key = (self.seed, index) if self.ledger.alone else (self.seed, index, self._salt)
         sequence = np.random.SeedSequence(key)
-        idea = self.method(history, self.rates, np.random.Generator(np.random.PCG64(sequence)))
+        idea = self.method.propose(history, np.random.Generator(np.random.PCG64(sequence)))
         if idea is None:
             return False
         self._write(idea, int(np.random.SeedSequence((self.seed, index)).generate_state(1)[0]))

@@ -1,35 +1,28 @@
 """What to try next: the variants of one loop.
 
-Each method is a function of the trials so far and of random numbers that follow from the seed and the number of the
-proposal. It keeps nothing between proposals, so a search goes on from its ledger alone, with any number of workers.
+A method is its settings, with a function `propose` of the trials so far and of random numbers that follow from the seed
+and the number of the proposal. What it keeps between proposals spares time only: a search goes on from its ledger
+alone, with any number of workers.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from nasdsl.runtime.evolution.candidates import Candidates, Row
 from nasdsl.runtime.evolution.objectives import Objectives, Values, front, order
 from nasdsl.runtime.evolution.trial import Trial
+from nasdsl.runtime.settings import Settings
 
-
-class Rates(Protocol):
-    """The settings that methods read; see `strategies/evolve.py` for what they mean."""
-
-    @property
-    def population(self) -> int: ...
-    @property
-    def tournament(self) -> int: ...
-    @property
-    def offspring(self) -> int | None: ...
-    @property
-    def mutation(self) -> float | None: ...
-    @property
-    def crossover(self) -> float: ...
+POPULATION = 20
+TOURNAMENT = 10  # of 20: NAS-Bench-201 and NAS-Bench-MR reward those who hurry (benchmarks/results/tables.md)
+CROSSOVER = 0.9  # Deb et al. 2002
 
 
 @dataclass
@@ -73,66 +66,133 @@ class Idea:
     notes: Mapping[str, Any] | None = None
 
 
-class Method(Protocol):
-    """The next architecture to evaluate, one that has not been seen; None where there is none left."""
+class Method(Settings, ABC):
+    """What proposes: a model of its own settings. `search evolve { method: NAME }` finds it by name, built in or an
+    entry point in the group `nasdsl.methods`."""
 
-    def __call__(self, history: History, rates: Rates, rng: np.random.Generator) -> Idea | None: ...
+    @abstractmethod
+    def propose(self, history: History, rng: np.random.Generator) -> Idea | None:
+        """The next architecture to evaluate, one that has not been seen; None where there is none left."""
 
 
-def draw(history: History, rates: Rates, rng: np.random.Generator) -> Idea | None:
-    """Random search without replacement: as `Candidates` draws, but nothing twice."""
+def draw(history: History, rng: np.random.Generator) -> Idea | None:
+    """As `Candidates` draws, but nothing twice."""
     row = history.candidates.draw(history.seen, rng)
     return None if row is None else Idea(row)
 
 
-def regularised(history: History, rates: Rates, rng: np.random.Generator) -> Idea | None:
+class Random(Method):
+    """Random search without replacement."""
+
+    def propose(self, history: History, rng: np.random.Generator) -> Idea | None:
+        return draw(history, rng)
+
+
+class Breeding(Method, ABC):
+    """
+    Attributes:
+        population: how many trials may be parents.
+        tournament: of so many, drawn by chance, the best becomes a parent.
+        mutation: the share of an architecture's decisions that a mutation changes on average, at least one; by default
+            exactly one.
+        crossover: share of the children that have two parents.
+    """
+
+    population: int = Field(default=POPULATION, gt=1)
+    tournament: int | None = Field(default=None, gt=0)
+    mutation: float | None = Field(default=None, gt=0, le=1)
+    crossover: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _draws_from_all(self) -> Breeding:
+        if self.tournament is not None and self.tournament > self.population:
+            raise ValueError("has tournaments larger than its population")
+        return self
+
+    def _child(self, first: int, second: int, history: History, rng: np.random.Generator) -> Idea | None:
+        """An unseen child: with the odds of `crossover` between two parents, and then changed in one decision, or with
+        `mutation` in as many as that share of them gives by chance, at least one."""
+        parents = [history.trials[first]]
+        row = history.row(parents[0])
+        if second != first and rng.random() < self.crossover:
+            parents.append(history.trials[second])
+            row = history.candidates.cross(row, history.row(parents[1]), rng)
+            # What is new without a mutation is taken as it is where mutations are rare.
+            if self.mutation is not None and rng.random() < (1 - self.mutation) ** _size(row, history):
+                child = history.candidates.new(row[None], history.seen)
+                if child is not None:
+                    return Idea(child, tuple(parent.index for parent in parents))
+        steps = 1 if self.mutation is None else max(1, int(rng.binomial(_size(row, history), self.mutation)))
+        child, _ = history.candidates.mutate(row, history.seen, rng, steps)
+        if child is None:
+            return draw(history, rng)
+        return Idea(child, tuple(parent.index for parent in parents))
+
+
+class Regularised(Breeding):
     """Regularised (aged) evolution, Real et al. 2019: the population is the youngest `population` trials; the best of a
-    random `tournament` of them has a child. Whoever is old dies, however good."""
-    if len(history.trials) < rates.population:
-        return draw(history, rates, rng)
-    young = np.arange(len(history.trials))[-rates.population :]
-    parent = _best_of(young, rates.tournament, history, rng)
-    other = _best_of(young, rates.tournament, history, rng)
-    return _child(parent, other, history, rates, rng)
+    random `tournament` of them, by default 10, has a child. Whoever is old dies, however good."""
+
+    def propose(self, history: History, rng: np.random.Generator) -> Idea | None:
+        if len(history.trials) < self.population:
+            return draw(history, rng)
+        young = np.arange(len(history.trials))[-self.population :]
+        size = self.tournament or min(TOURNAMENT, self.population)
+        parent, other = _best_of(young, size, history, rng), _best_of(young, size, history, rng)
+        return self._child(parent, other, history, rng)
 
 
-def nsga2(history: History, rates: Rates, rng: np.random.Generator) -> Idea | None:
+class Nsga2(Breeding):
     """NSGA-II, Deb et al. 2002: the parents of a generation are the best `population` of all trials of those before it,
-    by rank of non-domination, of one rank the least crowded; of two random ones the better becomes a parent."""
-    offspring = rates.offspring or rates.population
-    begun = rates.population + max(0, history.index - rates.population) // offspring * offspring
-    before = np.asarray([i for i, trial in enumerate(history.trials) if trial.index < begun], np.int64)
-    if history.index < rates.population or not len(before):
-        return draw(history, rates, rng)
-    parents = before[order(history.losses[before])[: rates.population]]  # best first
-    first, second = (int(parents[rng.integers(len(parents), size=rates.tournament).min()]) for _ in range(2))
-    return _child(first, second, history, rates, rng)
+    by rank of non-domination, of one rank the least crowded; of two random ones the better becomes a parent.
+
+    Attributes:
+        offspring: children of a generation; by default as many as the population. 1 is the steady state.
+    """
+
+    offspring: int | None = Field(default=None, gt=0)
+    crossover: float = Field(default=CROSSOVER, ge=0, le=1)
+
+    def propose(self, history: History, rng: np.random.Generator) -> Idea | None:
+        offspring = self.offspring or self.population
+        begun = self.population + max(0, history.index - self.population) // offspring * offspring
+        before = np.asarray([i for i, trial in enumerate(history.trials) if trial.index < begun], np.int64)
+        if history.index < self.population or not len(before):
+            return draw(history, rng)
+        parents = before[order(history.losses[before])[: self.population]]  # best first
+        size = self.tournament or min(2, self.population)
+        first, second = (int(parents[rng.integers(len(parents), size=size).min()]) for _ in range(2))
+        return self._child(first, second, history, rng)
 
 
-def local(history: History, rates: Rates, rng: np.random.Generator) -> Idea | None:
+class Local(Method):
     """Local search, White et al. 2021: the unseen neighbours of the best architecture so far in random order; the first
     that is better takes its place. Where none is, it starts again from a random one.
 
     With several objectives it begins with `population` random ones, and looks at a neighbour of a random one of the
     front each time (Pareto local search, Paquete et al. 2004).
     """
-    for at in _centres(history, rates, rng):
-        trial = history.trials[at]
-        if trial.index in history.spent:
-            continue
-        row = history.candidates.neighbour(history.row(trial), history.seen, rng)
-        if row is not None:
-            return Idea(row, (trial.index,))
-        history.spent.add(trial.index)
-    return draw(history, rates, rng)
+
+    population: int = Field(default=POPULATION, gt=1)
+
+    def propose(self, history: History, rng: np.random.Generator) -> Idea | None:
+        for at in _centres(history, self.population, rng):
+            trial = history.trials[at]
+            if trial.index in history.spent:
+                continue
+            row = history.candidates.neighbour(history.row(trial), history.seen, rng)
+            if row is not None:
+                return Idea(row, (trial.index,))
+            history.spent.add(trial.index)
+        return draw(history, rng)
 
 
-def _centres(history: History, rates: Rates, rng: np.random.Generator) -> list[int]:
+def _centres(history: History, population: int, rng: np.random.Generator) -> list[int]:
     """The numbers of the trials whose neighbours are to be looked at; none where it is time for a random one."""
     if not history.trials:
         return []
     if history.losses.shape[1] > 1:
-        if history.index < rates.population:
+        if history.index < population:
             return []
         return [int(at) for at in rng.permutation(front(history.losses))]
     best = 0
@@ -149,30 +209,7 @@ def _best_of(among: Any, size: int, history: History, rng: np.random.Generator) 
     return int(drawn[order(history.losses[drawn])[0]])
 
 
-def _child(first: int, second: int, history: History, rates: Rates, rng: np.random.Generator) -> Idea | None:
-    """An unseen child: with the odds of `crossover` between two parents, and then changed in one decision, or with
-    `mutation` in as many as that share of them gives by chance, at least one."""
-    parents = [history.trials[first]]
-    row = history.row(parents[0])
-    if second != first and rng.random() < rates.crossover:
-        parents.append(history.trials[second])
-        row = history.candidates.cross(row, history.row(parents[1]), rng)
-        # What is new without a mutation is taken as it is where mutations are rare.
-        if rates.mutation is not None and rng.random() < (1 - rates.mutation) ** _size(row, history):
-            child = history.candidates.new(row[None], history.seen)
-            if child is not None:
-                return Idea(child, tuple(parent.index for parent in parents))
-    steps = 1 if rates.mutation is None else max(1, int(rng.binomial(_size(row, history), rates.mutation)))
-    child, _ = history.candidates.mutate(row, history.seen, rng, steps)
-    if child is None:
-        return draw(history, rates, rng)
-    return Idea(child, tuple(parent.index for parent in parents))
-
-
 def _size(row: Row, history: History) -> int:
     """How many decisions of an architecture are present."""
     (architecture,) = history.candidates.encoding.decode(row[None])
     return len(architecture)
-
-
-METHODS: Mapping[str, Method] = {"random": draw, "regularised": regularised, "nsga2": nsga2, "local": local}

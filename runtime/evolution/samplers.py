@@ -13,6 +13,7 @@ interrupted goes on as if it had not been.
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,36 +23,35 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler, TPESampler
 from optuna.trial import TrialState, create_trial
+from pydantic import Field, PrivateAttr
 
 from nasdsl.compiler.architecture import Architecture, is_present
 from nasdsl.compiler.decision import Decision
 from nasdsl.runtime.evolution.candidates import Row
-from nasdsl.runtime.evolution.methods import METHODS, History, Idea, Method, Rates, draw
-from nasdsl.runtime.evolution.surrogate import Surrogate
+from nasdsl.runtime.evolution.methods import POPULATION, History, Idea, Method, draw
 
 ASKED = 5  # times for something that has not been seen
 NEAR = 256  # draws among which the nearest is taken
 PARAMS, SYSTEM = "params", "system"
 
 
-class Sampled:
-    """A sampler of Optuna's as a method.
+class Sampled(Method, ABC):
+    """A sampler of Optuna's as a method."""
 
-    Args:
-        make: the sampler, from a seed and the settings.
-    """
+    population: int = Field(default=POPULATION, gt=1)
+    _study: optuna.Study | None = PrivateAttr(default=None)
+    _told: int = PrivateAttr(default=0)
+    _first: Any = PrivateAttr(default=None)
 
-    def __init__(self, make: Any):
-        self.make = make
-        self._study: optuna.Study | None = None
-        self._told = 0
-        self._first: Any = None
+    @abstractmethod
+    def make(self, seed: int) -> BaseSampler:
+        """The sampler."""
 
-    def __call__(self, history: History, rates: Rates, rng: np.random.Generator) -> Idea | None:
+    def propose(self, history: History, rng: np.random.Generator) -> Idea | None:
         study = self._study_of(history)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            study.sampler = self.make(int(rng.integers(1 << 32)), rates)
+            study.sampler = self.make(int(rng.integers(1 << 32)))
         row: Row | None = None
         system: Mapping[str, Any] = {}
         for _ in range(ASKED):
@@ -67,7 +67,7 @@ class Sampled:
             assert row is not None
             found, _ = history.candidates.mutate(row, history.seen, rng)
         if found is None:
-            return draw(history, rates, rng)
+            return draw(history, rng)
         return Idea(found, notes={SYSTEM: dict(system)} if system else None)
 
     def _study_of(self, history: History) -> optuna.Study:
@@ -163,21 +163,22 @@ def _as_params(decision: Decision, value: Any) -> dict[str, Any]:
     return {f"{path} kept": len(value), **weights} if decision.kind == "units" else weights
 
 
-def _tpe(seed: int, rates: Rates) -> BaseSampler:
-    return TPESampler(seed=seed, n_startup_trials=min(10, rates.population))
+class Tpe(Sampled):
+    """Optuna's `TPESampler` (Bergstra et al. 2011), which begins with at most 10 random draws."""
+
+    def make(self, seed: int) -> BaseSampler:
+        return TPESampler(seed=seed, n_startup_trials=min(10, self.population))
 
 
-def _nsga2(seed: int, rates: Rates) -> BaseSampler:
-    return NSGAIISampler(seed=seed, population_size=rates.population)
+class OptunaNsga2(Sampled):
+    """Optuna's `NSGAIISampler`."""
+
+    def make(self, seed: int) -> BaseSampler:
+        return NSGAIISampler(seed=seed, population_size=self.population)
 
 
-def _nsga3(seed: int, rates: Rates) -> BaseSampler:
-    return NSGAIIISampler(seed=seed, population_size=rates.population)
+class OptunaNsga3(Sampled):
+    """Optuna's `NSGAIIISampler` (Deb and Jain 2014)."""
 
-
-def find_method(name: str) -> Method:
-    """The method of a setting."""
-    if name == "surrogate":
-        return Surrogate()
-    made = {"tpe": _tpe, "nsga2_optuna": _nsga2, "nsga3_optuna": _nsga3}
-    return Sampled(made[name]) if name in made else METHODS[name]
+    def make(self, seed: int) -> BaseSampler:
+        return NSGAIIISampler(seed=seed, population_size=self.population)

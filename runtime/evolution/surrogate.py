@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PrivateAttr
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
@@ -27,7 +28,7 @@ from nasdsl.compiler.cost import is_known
 from nasdsl.compiler.measures import lookup
 from nasdsl.runtime.evolution.candidates import Rows
 from nasdsl.runtime.evolution.features import Features, Floats, Points, squared
-from nasdsl.runtime.evolution.methods import History, Idea, Rates, draw
+from nasdsl.runtime.evolution.methods import History, Idea, Method, draw
 from nasdsl.runtime.evolution.objectives import Values, order
 from nasdsl.runtime.evolution.process import Process, Scales, fitted
 from nasdsl.runtime.evolution.trial import Trial
@@ -45,16 +46,15 @@ LEAST = 1e-9  # improvement that is to be expected; where there is less the lowe
 AUGMENTED = 0.05  # the share of the sum in a scalarisation (Knowles 2006)
 
 
-class Surrogate:
+class Surrogate(Method):
     """The method. What it keeps between proposals follows from the trials and spares time only."""
 
-    def __init__(self) -> None:
-        self._known: _Known | None = None
+    _known: _Known | None = PrivateAttr(default=None)
 
-    def __call__(self, history: History, rates: Rates, rng: np.random.Generator) -> Idea | None:
+    def propose(self, history: History, rng: np.random.Generator) -> Idea | None:
         """The unseen candidate of greatest promise; a random draw while there are few trials, or nothing is near."""
         if len(history.trials) + len(history.pending) < FIRST or len(history.trials) < 2:
-            return draw(history, rates, rng)
+            return draw(history, rng)
         if self._known is None or self._known.rows is not history.rows:
             self._known = _Known(history)
         known = self._known
@@ -67,7 +67,7 @@ class Surrogate:
             if history.candidates.new(asked.rows[at : at + 1], history.seen) is not None:
                 parents = dict.fromkeys(int(i) for i in asked.parents[at] if i >= 0)
                 return Idea(asked.rows[at], tuple(history.trials[i].index for i in parents))
-        return draw(history, rates, rng)
+        return draw(history, rng)
 
 
 class _Known:

@@ -5,18 +5,14 @@ from collections.abc import Mapping
 from nasdsl.compiler.diagnostics import error, suggest
 from nasdsl.runtime.data.plugins import with_entry_points
 from nasdsl.runtime.problem import Strategy
-from nasdsl.runtime.settings import Settings
-from nasdsl.runtime.strategies.evolve import Evolve
+from nasdsl.runtime.strategies.evolve import EvolveSearch
 from nasdsl.runtime.strategies.sample import SampleSearch
 from nasdsl.runtime.strategies.shrink import ShrinkSearch
 from nasdsl.runtime.strategies.thin import ThinSearch
 
 STRATEGIES: Mapping[str, type[Strategy]] = {
-    strategy.name: strategy for strategy in (ShrinkSearch, ThinSearch, SampleSearch)
+    strategy.name: strategy for strategy in (ShrinkSearch, ThinSearch, SampleSearch, EvolveSearch)
 }
-
-EXPLORERS: Mapping[str, type[Settings]] = {"evolve": Evolve}
-"""Searches that evaluate one architecture after the other, each by its settings. `runtime/explore.py` runs them."""
 
 
 def find_strategy(name: str) -> type[Strategy]:
@@ -32,6 +28,6 @@ def find_strategy(name: str) -> type[Strategy]:
             "unknown-search",
             f"no search named `{name}`",
             None,
-            help=suggest(name, [*known, *EXPLORERS]) or "there is " + ", ".join([*known, *EXPLORERS]),
+            help=suggest(name, known) or "there is " + ", ".join(known),
         )
     return known[name]

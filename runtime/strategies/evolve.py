@@ -1,44 +1,69 @@
-"""Settings of `search evolve { ... }`: which architectures are evaluated, how, and what is wanted of them.
+"""Search by evaluations: architectures are proposed, evaluated and written down one by one.
 
-`runtime/explore.py` runs it, and `runtime/evolution/` has the methods.
+`runtime/evolution/` has the methods, the loop and the ledger of trials, `runtime/evaluators.py` what evaluates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, create_model, field_validator, model_validator
 
+from nasdsl.compiler import measures
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.arrays.encoding import Encoding
+from nasdsl.compiler.cost import is_known
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.plugins import PluginError
 from nasdsl.compiler.population import joined
-from nasdsl.runtime.evolution.candidates import Draws
-from nasdsl.runtime.known import TableSettings
+from nasdsl.compiler.space import Space
+from nasdsl.compiler.stored import fault
+from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.evaluators import find_evaluators
+from nasdsl.runtime.evolution.candidates import Candidates, Draws
+from nasdsl.runtime.evolution.evaluator import Evaluator, NamedEvaluator
+from nasdsl.runtime.evolution.loop import Search
+from nasdsl.runtime.evolution.methods import POPULATION, Method
+from nasdsl.runtime.evolution.objectives import Objectives, front
+from nasdsl.runtime.evolution.registry import find_methods
+from nasdsl.runtime.evolution.trial import Ledger, Memory, Trial
+from nasdsl.runtime.files import folder_of
 from nasdsl.runtime.limits import Cost, bound_of, is_share
-from nasdsl.runtime.settings import Settings, Train
+from nasdsl.runtime.problem import Exploration, Needs, Problem, Result
+from nasdsl.runtime.settings import Settings
+from nasdsl.runtime.watch import Silent, Watch
 
-Method = Literal["random", "regularised", "nsga2", "local", "surrogate", "tpe", "nsga2_optuna", "nsga3_optuna"]
+FREE = frozenset({"trials", "failures", "storage", "study", "heartbeat"})
+"""Settings that may change while a search goes on."""
 
-TOURNAMENT = 10  # of 20: NAS-Bench-201 and NAS-Bench-MR reward those who hurry (benchmarks/results/tables.md)
-CROSSOVER = 0.9  # Deb et al. 2002
+SHARED = ("population", "tournament", "offspring", "mutation", "crossover")
+"""Settings of methods that stand beside `method`, since several methods have them."""
 
 
 class Evolve(Settings):
-    """Settings of `search evolve { ... }`. One of `table`, `function`, `supernet` and `train` says what evaluates.
+    """Settings of `search evolve { ... }`. Beside these the settings of one evaluator, under its name, say what
+    evaluates (`evolve_settings`):
+
+    - `table`: known results: a file, or a record as `TableSettings` has it;
+    - `function`: called with the architecture (names by path of decision) and the space: an entry point of the group
+      `nasdsl.functions`, or from the command line `module:function`;
+    - `supernet`: the folder of a `search sample` of the same space: architectures have the weights that they inherit
+      from its supernet, and are measured on what its training held back (TrioNet paper, evolutionary search);
+    - `train`: training from scratch, as `train { ... }`;
+    - the name of an evaluator of another package, found in the group `nasdsl.evaluators`.
 
     Attributes:
-        table: known results: a file, or a record as `TableSettings` has it.
-        function: called with the architecture (names by path of decision) and the space: an entry point of the group
-            `nasdsl.functions`, or from the command line `module:function`.
-        supernet: the folder of a `search sample` of the same space: architectures have the weights that they inherit
-            from its supernet, and are measured on what its training held back (TrioNet paper, evolutionary search).
-        train: training from scratch, as `train { ... }`.
         maximise, minimise: objectives, one or several: metrics of the evaluator, or measures such as `macs`, `params`
             and `latency`. Left out, the one metric of the evaluator is maximised, or the task's headline.
         budget: on any measures, such as `macs <= 600M`, or a list of these. Together with the budgets of the space
             (`require`) they hold for everything that is evaluated.
         method: `random` without replacement; `regularised` evolution (Real et al. 2019); `nsga2` (Deb et al. 2002);
             `local` search (White et al. 2021); `surrogate`, a Gaussian process and expected improvement (of several
-            objectives ParEGO, Knowles 2006); or a sampler of Optuna's: `tpe`, `nsga2_optuna`, `nsga3_optuna`.
+            objectives ParEGO, Knowles 2006); a sampler of Optuna's: `tpe`, `nsga2_optuna`, `nsga3_optuna`; or one of
+            another package. Settings of its own stand in a record with its name: `method: { name: mine, heat: 2 }`.
         draws: how architectures are drawn at random, also those that a method begins with: `hierarchical`, decision by
             decision, so that of two operators each comes up as often, however many settings it has (TrioNet paper,
             Hierarchical Sampling); or `uniform`, each architecture as likely as any other. Both inside the budgets. The
@@ -58,17 +83,13 @@ class Evolve(Settings):
         heartbeat: seconds between a worker's signs of life in the database.
     """
 
-    table: TableSettings | None = None
-    function: str | None = None
-    supernet: str | None = None
-    train: Train | None = None
     maximise: tuple[str, ...] = ()
     minimise: tuple[str, ...] = ()
     budget: tuple[Mapping[Cost, float], ...] = ()
-    method: Method = "regularised"
+    method: str | Mapping[str, Any] = "regularised"
     draws: Draws = "hierarchical"
     trials: int = Field(default=500, gt=0)
-    population: int = Field(default=20, gt=1)
+    population: int = Field(default=POPULATION, gt=1)
     tournament: int | None = Field(default=None, gt=0)
     offspring: int | None = Field(default=None, gt=0)
     mutation: float | None = Field(default=None, gt=0, le=1)
@@ -78,11 +99,6 @@ class Evolve(Settings):
     storage: str = "file"
     study: str | None = Field(default=None, min_length=1)
     heartbeat: int = Field(default=15, gt=0)
-
-    @field_validator("table", mode="before")
-    @classmethod
-    def _of_a_file(cls, value: Any) -> Any:
-        return {"file": value} if isinstance(value, str) else value
 
     @field_validator("maximise", "minimise", mode="before")
     @classmethod
@@ -111,10 +127,18 @@ class Evolve(Settings):
                 raise ValueError("limits whole costs, such as `macs <= 600M` or `[macs <= 600M, params <= 5M]`")
         return value
 
+    @field_validator("method")
+    @classmethod
+    def _known(cls, value: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
+        name = value if isinstance(value, str) else value.get("name")
+        if not isinstance(name, str) or name not in find_methods():
+            raise ValueError(f"should be one of {', '.join(find_methods())}")
+        return name if not isinstance(value, str) and len(value) == 1 else value
+
     @model_validator(mode="after")
-    def _one_evaluator(self) -> Evolve:
-        if sum(given is not None for given in (self.table, self.function, self.supernet, self.train)) > 1:
-            raise ValueError("has one of `table`, `function`, `supernet` and `train`, and not several")
+    def _one_of_each(self) -> Evolve:
+        if len(self.evaluators) > 1:
+            raise ValueError(f"has one of {_listed(find_evaluators())}, and not several")
         both = set(self.maximise) & set(self.minimise)
         if both:
             raise ValueError(f"maximises and minimises `{both.pop()}`")
@@ -123,7 +147,51 @@ class Evolve(Settings):
             raise ValueError("has an objective twice")
         if self.tournament is not None and self.tournament > self.population:
             raise ValueError("has tournaments larger than its population")
+        try:
+            self.proposer()
+        except ValidationError as problem:
+            raise ValueError(f"has a method `{self._method[0]}` that it cannot have: {fault(problem)}") from None
         return self
+
+    @property
+    def evaluators(self) -> dict[str, Any]:
+        """What is said of evaluators, by their names."""
+        names = [name for name in type(self).model_fields if name not in Evolve.model_fields]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @property
+    def _method(self) -> tuple[str, dict[str, Any]]:
+        """The name of the method, and its own settings."""
+        if isinstance(self.method, str):
+            return self.method, {}
+        own = dict(self.method)
+        return str(own.pop("name")), own
+
+    def proposer(self) -> Method:
+        """The method, with its settings. A new one for each search."""
+        name, own = self._method
+        kind = find_methods()[name]
+        shared = {one: getattr(self, one) for one in SHARED if one in kind.model_fields}
+        return kind.model_validate({**{one: value for one, value in shared.items() if value is not None}, **own})
+
+    def objectives(self, headline: str | None) -> Objectives:
+        """What is wanted.
+
+        Args:
+            headline: the metric that is maximised where nothing is said.
+
+        Raises:
+            CompileError: there is none, either.
+        """
+        directions = {**dict.fromkeys(self.maximise, True), **dict.fromkeys(self.minimise, False)}
+        if not directions and headline is None:
+            raise error(
+                "no-objective",
+                "nothing says what is wanted",
+                None,
+                help="set `maximise` or `minimise` to a column of the table, or to a measure such as `macs`",
+            )
+        return Objectives(directions or {str(headline): True})
 
     @property
     def window(self) -> dict[str, tuple[float | None, float | None]]:
@@ -135,19 +203,164 @@ class Evolve(Settings):
             out = joined(out, {measure: (None, bound)})
         return out
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must stay the same while a search goes on."""
-        return self.model_dump(mode="json", exclude={"trials", "failures", "storage", "study", "heartbeat"})
+
+def _listed(names: Any) -> str:
+    """`a`, `b` and `c`"""
+    *most, last = [f"`{name}`" for name in names]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
-class Rates:
-    """The settings as methods read them, with each method's own defaults."""
+def evolve_settings() -> type[Evolve]:
+    """The settings with an entry for each evaluator, under its name.
 
-    def __init__(self, settings: Evolve):
-        nsga2 = settings.method == "nsga2"
-        self.population = settings.population
-        self.offspring = settings.offspring
-        self.mutation = settings.mutation
-        self.tournament = settings.tournament or min(2 if nsga2 else TOURNAMENT, settings.population)
-        self.crossover = settings.crossover if settings.crossover is not None else (CROSSOVER if nsga2 else 0.0)
+    Raises:
+        PluginError: as `find_evaluators`; or an evaluator has the name of another setting.
+    """
+    return _with_evaluators(tuple(find_evaluators().items()))
+
+
+@lru_cache(maxsize=8)
+def _with_evaluators(kinds: tuple[tuple[str, type[NamedEvaluator]], ...]) -> type[Evolve]:
+    for name, kind in kinds:
+        if name in Evolve.model_fields:
+            where = f"{kind.__module__}:{kind.__qualname__}"
+            raise PluginError(f"{where}, offered as `{name}` in nasdsl.evaluators, has the name of another setting")
+    entries: dict[str, Any] = {name: (kind.settings | None, None) for name, kind in kinds}
+    return create_model("Evolve", __base__=Evolve, **entries)
+
+
+class _Settings:
+    """Evaluators are looked for when somebody asks, and not when this is imported."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> type[Evolve]:
+        return evolve_settings()
+
+
+class EvolveSearch:
+    """The runtime `evolve`."""
+
+    name: ClassVar[str] = "evolve"
+    settings: ClassVar[type[BaseModel]] = _Settings()  # type: ignore[assignment]
+
+    @classmethod
+    def handles(cls, decision: Decision) -> bool:
+        """Everything."""
+        return True
+
+    @classmethod
+    def needs(cls, settings: Evolve, space: Space) -> Needs:
+        """What its evaluator needs.
+
+        Raises:
+            CompileError: none is named.
+        """
+        kind, own = _evaluator(settings)
+        return Needs(kind.needs_data, kind.open_input, FREE, kind.contents(own, folder_of(space)))
+
+    def search(self, problem: Problem, settings: Evolve) -> Exploration:
+        """Runs, or goes on with, the search. Several processes may run it at once; they share the work.
+
+        Raises:
+            RunError: no trial is complete.
+        """
+        from nasdsl.runtime.storage import told_of_trials
+
+        if problem.learning is not None and problem.fabric.world_size > 1:
+            raise RunError(
+                "processes that train one network together cannot share the trials of `evolve`",
+                "start the command several times, each with one device: they share the work",
+            )
+        kind, own = _evaluator(settings)
+        evaluator = kind.make(problem, own, (*settings.maximise, *settings.minimise))
+
+        def ledger(objectives: Objectives) -> Ledger:
+            return _ledger(problem, settings, objectives)
+
+        with told_of_trials("the same command goes on with the search"):
+            return explore(problem.space, evaluator, settings, problem.seed, settings.proposer(), ledger, problem.watch)
+
+
+def _evaluator(settings: Evolve) -> tuple[type[NamedEvaluator], Any]:
+    """The evaluator that settings name, and its own settings."""
+    kinds = find_evaluators()
+    if not settings.evaluators:
+        *names, last = (f"`{name}`" for name in kinds)
+        raise error(
+            "no-evaluator",
+            "nothing says how architectures are evaluated",
+            None,
+            help=f"set {', '.join(names)} or {last} in `search evolve`, or give `--table` or the like",
+        )
+    ((name, own),) = settings.evaluators.items()
+    return kinds[name], own
+
+
+def _ledger(problem: Problem, settings: Evolve, objectives: Objectives) -> Ledger:
+    run, space = problem.run, problem.space
+    if settings.storage == "memory":
+        return Memory()
+    from nasdsl.runtime.storage import database_url
+    from nasdsl.runtime.trials import Database
+
+    url = database_url(None if settings.storage == "file" else settings.storage, run.path)
+    name = settings.study or space.name
+    return Database(url, name, objectives.directions, run.about.told(), space.graph.decisions, settings.heartbeat)
+
+
+def _is_measure(space: Space, name: str) -> bool:
+    """Whether an objective may be a cost, which is known without an evaluation."""
+    return measures.lookup(name) is not None and is_known(space.graph, name)
+
+
+def explore(
+    space: Space,
+    evaluator: Evaluator,
+    settings: Evolve,
+    seed: int = 0,
+    method: Method | None = None,
+    ledger: Callable[[Objectives], Ledger] = lambda objectives: Memory(),
+    watch: Watch | None = None,
+) -> Exploration:
+    """Proposes and evaluates until there are enough trials, or nothing is left.
+
+    Args:
+        method: by default that of the settings.
+        ledger: opens the ledger, once it is known that there is something to search.
+
+    Raises:
+        Infeasible: no architecture lies inside the budgets.
+        RunError: too many evaluations failed, or no trial is complete.
+    """
+    named = evaluator if isinstance(evaluator, NamedEvaluator) else None
+    objectives = settings.objectives(getattr(evaluator, "headline", None))
+    pool = named.pool(Encoding(space.graph.decisions)) if named is not None else None
+    distinct = settings.distinct == "function"
+    asked = [measures.base(one)[1] for one in objectives.names if _is_measure(space, one)]
+    candidates = Candidates(space.graph, settings.window, distinct, pool, settings.draws, asked)
+    opened = ledger(objectives)
+    try:
+        search = Search(
+            candidates,
+            evaluator,
+            objectives,
+            method or settings.proposer(),
+            opened,
+            settings.trials,
+            seed,
+            settings.failures,
+            watch or Silent(),
+        )
+        trials = search.run()
+    finally:
+        opened.close()
+    if not trials:
+        raise RunError("no trial is complete, so there is no best one")
+
+    def result_of(trial: Trial) -> Result | None:
+        if named is None:
+            return None
+        architecture = Architecture.of(space.graph, trial.proposal.architecture)
+        return named.result(architecture, {name: float(cost) for name, cost in trial.proposal.costs.items()})
+
+    losses = objectives.losses([trial.objectives for trial in trials])
+    return Exploration(trials, [trials[at] for at in front(losses)], objectives, result_of)

@@ -1,7 +1,7 @@
 """Object detection: boxes with classes, average precision.
 
-What is learnt, and how boxes come about, is the matter of a network's head (`regions.py`, `dense.py` in `compiler/layers/`);
-what it samples to learn from, it samples inside.
+What is learnt, and how boxes come about, is the matter of a network's head (`regions.py` and `dense.py` in
+`compiler/layers/`); what it samples to learn from, it samples inside.
 """
 
 from __future__ import annotations
