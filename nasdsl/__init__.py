@@ -12,6 +12,7 @@ Importing the package is quick: each function imports what it needs when it is c
 from __future__ import annotations
 
 import importlib as _importlib
+from collections.abc import Callable as _Callable
 from collections.abc import Sequence as _Sequence
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from nasdsl.compiler.population import Population
     from nasdsl.compiler.space import Space
     from nasdsl.compiler.supernet import Supernet
+    from nasdsl.runtime.evolution.evaluator import Evaluator as _Evaluator
+    from nasdsl.runtime.evolution.methods import Method as _Method
+    from nasdsl.runtime.problem import Exploration as _Exploration
 
 __all__ = [
     "Architecture",
@@ -51,6 +55,7 @@ __all__ = [
     "population",
     "sample",
     "save",
+    "search",
     "supernet",
 ]
 
@@ -291,3 +296,58 @@ def supernet(space: Space) -> Supernet:
     from nasdsl.compiler.supernet import Supernet as _Supernet
 
     return _Supernet(space.graph)
+
+
+# --- Searches ---------------------------------------------------------------------------------------------------------
+
+
+def search(
+    space: Space,
+    evaluate: _Callable[[Architecture], _Any] | _Evaluator,
+    *,
+    method: str | _Method = "regularised",
+    maximise: str | list[str] | tuple[str, ...] = (),
+    minimise: str | list[str] | tuple[str, ...] = (),
+    budget: str | list[str] | tuple[str, ...] = (),
+    trials: int = 500,
+    seed: int = 0,
+    **settings: _Any,
+) -> _Exploration:
+    """Proposes architectures, evaluates them one after the other, and gives all trials (`.trials`) and those that
+    nothing dominates (`.front`). Of a trial `.architecture` has the values by path, `.objectives` and `.metrics` what
+    was measured. All is kept in memory.
+
+        found = nasdsl.search(space, accuracy, maximise="value", minimise="macs", budget="macs <= 5M", trials=100)
+        best = found.front[0].architecture
+
+    Args:
+        evaluate: a function of an architecture that gives a number, which is the metric `value`, or a dict of numbers
+            by name; or an object with `evaluate(architecture, seed)`, such as those of `nasdsl.runtime.evaluators`.
+        method: what proposes: a name that `search evolve { method: ... }` takes, or an object such as
+            `nasdsl.runtime.evolution.methods.Nsga2(population=50)`.
+        maximise, minimise: metrics, `macs`, `flops` or `params`; left out, the one metric is maximised.
+        budget: such as `"macs <= 600M"`, or several of these.
+        trials: evaluations at most; fewer where there are not so many architectures.
+        seed: of all that is random. The same one gives the same trials.
+        settings: others of `search evolve`, such as `draws`, `distinct`, `failures` or `population`.
+
+    Raises:
+        CompileError: a setting that does not exist or does not fit.
+        Infeasible: no architecture lies inside the budgets.
+        RunError: an evaluation failed (`failures` allows some), or nothing measures an objective.
+    """
+    from nasdsl.compiler.elaborate.settings import read_values as _read_values
+    from nasdsl.runtime.evaluators import FunctionEvaluator as _FunctionEvaluator
+    from nasdsl.runtime.settings import read_settings as _read_settings
+    from nasdsl.runtime.strategies.evolve import Evolve as _Evolve
+    from nasdsl.runtime.strategies.evolve import explore as _explore
+
+    limits = [budget] if isinstance(budget, str) else budget
+    entries = settings | {"maximise": maximise, "minimise": minimise, "trials": trials}
+    entries["budget"] = [_read_values({"budget": limit})["budget"] for limit in limits]
+    if isinstance(method, str):
+        entries["method"] = method
+    chosen = _read_settings(_Evolve, entries, {}, "`search`")
+    if not hasattr(evaluate, "evaluate"):
+        evaluate = _FunctionEvaluator(evaluate, getattr(evaluate, "__name__", "evaluate"))
+    return _explore(space, evaluate, chosen, seed, None if isinstance(method, str) else method)

@@ -55,6 +55,11 @@ class Trial:
     seconds: float | None = None
     error: str = ""
 
+    @property
+    def architecture(self) -> Mapping[str, Any]:
+        """The values of its decisions by path."""
+        return self.proposal.architecture
+
 
 class Ledger(Protocol):
     """The trials of one search. Several workers may share one.
