@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ class Slice:
     def _as_tensor(part: Index, full: nn.Module) -> Any:
         if part is None or isinstance(part, slice):
             return part
-        device = next(full.parameters()).device
+        device = next(chain(full.parameters(), full.buffers())).device
         return torch.tensor(part, dtype=torch.long, device=device)
 
     def __call__(self, *inputs: torch.Tensor, **told: Any) -> Any:

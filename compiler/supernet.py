@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
@@ -281,8 +282,10 @@ class Supernet(nn.Module):
     def _cut(
         self, key: str, old: nn.Module, setting: Setting, shares: Mapping[str, tuple[Index, ...]], surgery: Surgery
     ) -> nn.Module:
-        parameter = next(old.parameters())
-        new = setting.module().to(device=parameter.device, dtype=parameter.dtype).train(old.training)
+        new = setting.module().train(old.training)
+        like = next(chain(old.parameters(), old.buffers()), None)
+        if like is not None:
+            new.to(device=like.device, dtype=like.dtype)
         before, after = old.state_dict(keep_vars=True), new.state_dict(keep_vars=True)
         with torch.no_grad():
             for tensor, value in after.items():

@@ -18,7 +18,7 @@ from nasdsl.compiler.elaborate.settings import expression
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Graph, Node
-from nasdsl.compiler.ops.operator import Operator
+from nasdsl.compiler.ops.operator import REQUIRED, Operator
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space, content_hash
@@ -281,7 +281,9 @@ class _Straight:
         """What all operators that have a parameter set to the same value, other than its default."""
         found: dict[str, set[tuple[str, bool]]] = {}
         for node in self.graph.operators():
-            for param in _operator(node).params[1:]:
+            for position, param in enumerate(_operator(node).params):
+                if position == 0 and param.default is REQUIRED:
+                    continue
                 value = node.attrs[param.name]
                 found.setdefault(param.name, set()).add((_written(value), _same(value, param.default)))
         several = {key: next(iter(texts)) for key, texts in found.items() if len(texts) == 1}
@@ -406,7 +408,7 @@ class _Straight:
         return self._from(shared, before, " + ".join(f"({c})" if " -> " in c else c for c in chains))
 
 
-_TUNING = frozenset({"norm", "act", "eps", "momentum"})
+_TUNING = frozenset({"norm", "norm_groups", "standardise", "act", "eps", "momentum"})
 
 
 def _operator(node: Node) -> Operator:

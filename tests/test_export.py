@@ -201,6 +201,7 @@ def test_the_largest_and_one_without_transformers_or_the_larger_kernel(tmp_path:
         "min: conv(4)\nmax: relu()\nlambda: conv(4) -> gelu()\nx: conv(3)\nl: segment(classes: 2)",
         "conv(4, order: [act, conv, norm], scale_init: 0.5, eps: 0.001) -> segment(classes: 2)",
         "conv(4, kernel: 3, stride: 2) -> detect3d(classes: 3)",
+        "conv(4, kernel: 3, norm: group, norm_groups: 2, standardise: true) -> norm(frozen) -> segment(classes: 3)",
     ],
 )
 def test_operators(steps: str, tmp_path: Path) -> None:

@@ -301,6 +301,11 @@ def test_zeros_are_kept_as_declared() -> None:
         ("max_pool(3)", True, True),
         ("sigmoid()", False, False),
         ("norm()", False, True),
+        ("norm(group, norm_groups: 2)", False, True),
+        ("norm(frozen)", False, False),
+        ("norm(none)", True, True),
+        ("conv(4, norm: group, norm_groups: 2, kernel: 3, standardise: true)", False, True),
+        ("conv(4, norm: frozen)", False, False),
     ]
     for step, strictly, without_shift in heads:
         graph = graph_of(f"conv(4)\nresidual {{ zero() -> {step} }} + oneof(identity(), zero())")
@@ -358,7 +363,7 @@ def test_chunks_and_machines_agree(monkeypatch: pytest.MonkeyPatch) -> None:
         fingerprints(graph, rows[:, :5])
 
 
-EXPECTED = [9405997083680115952, 1656576714042334084]
+EXPECTED = [9405997083680115952, 5931801377987355639]
 
 
 # --- what operators declare, against torch ----------------------------------------------------------------------------
@@ -371,7 +376,7 @@ def settle(module: nn.Module, shift: bool) -> nn.Module:
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for part in module.modules():
-            norm = isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)
+            norm = isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm)
             for name, tensor in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
                 if norm and not shift and name in ("bias", "running_mean"):
                     tensor.zero_()

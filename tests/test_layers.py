@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nasdsl.compiler.layers.attention import AxialAttention, LocalAttention
-from nasdsl.compiler.layers.conv import Conv, Norm, Shortcut, SqueezeExcite
+from nasdsl.compiler.layers.conv import Conv, Shortcut, SqueezeExcite
 from nasdsl.compiler.layers.head import Classify, Detect3d
 from nasdsl.compiler.layers.merge import Concat, Mean, Sum
 from nasdsl.compiler.layers.mixconv import MixConv
+from nasdsl.compiler.layers.norm import Norm
 from nasdsl.compiler.layers.resample import Pool, Resize, Zero
 from nasdsl.compiler.layers.transformer import LightTransformer, position_map
 from nasdsl.compiler.ops import CATALOGUE
@@ -278,6 +279,67 @@ def test_conv_keeps_the_order_and_its_input(order: tuple[str, ...]) -> None:
     assert torch.equal(x, before)
 
 
+@pytest.mark.parametrize("vector", [False, True])
+def test_group_norm_is_that_of_torch(vector: bool) -> None:
+    shape = (3, 12) if vector else (3, 12, 5, 4)
+    theirs, ours = nn.GroupNorm(4, 12, 1e-3), Norm(12, vector, norm="group", norm_groups=4, eps=1e-3, scale_init=0.5)
+    assert {name: len(p) for name, p in ours.norm.named_parameters()} == {"weight": 12, "bias": 12}
+    assert (ours.norm.get_parameter("weight") == 0.5).all()
+    unsettle(ours)
+    theirs.load_state_dict(ours.norm.state_dict())
+    x = torch.randn(shape)
+    assert torch.equal(ours(x), theirs(x))
+
+
+def standardised(weight: torch.Tensor) -> torch.Tensor:
+    """Filter by filter, by the definitions of mean and variance."""
+    out = torch.empty_like(weight)
+    for i, filter in enumerate(weight):
+        values = filter.flatten().tolist()
+        mean = sum(values) / len(values)
+        deviation = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
+        out[i] = (filter - mean) / (deviation + 1e-5)
+    return out
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_standardised_filters(groups: int) -> None:
+    conv = Conv(4, 6, 3, stride=2, groups=groups, norm="none", act="none", bias=True, standardise=True).double()
+    weight = conv.get_parameter("conv.weight")
+    x = torch.randn(2, 4, 9, 8, dtype=torch.float64)
+    bias = conv.get_parameter("conv.bias")
+    expected = F.conv2d(x, standardised(weight.detach()), bias, 2, 1, groups=groups)
+    torch.testing.assert_close(conv(x), expected)
+    conv(x).square().sum().backward()
+    assert weight.grad is not None
+    # A filter may grow, or move as a whole, and computes the same: along both there is no gradient.
+    torch.testing.assert_close(weight.grad.sum((1, 2, 3)), torch.zeros(6).double(), rtol=0, atol=1e-9)
+    assert (weight.grad * weight).sum((1, 2, 3)).abs().max() < 1e-3 * weight.grad.norm()
+    with torch.no_grad():
+        weight[0] = 1.0
+    assert not conv(x)[:, 0].sub(bias[0]).any()  # a filter without variance is a filter of zeros, ...
+    weight.grad = None
+    conv(x).square().sum().backward()
+    assert weight.grad is not None and weight.grad.isfinite().all()  # ... and can leave that state
+
+
+@pytest.mark.parametrize("vector", [False, True])
+def test_a_frozen_norm_is_batch_norm_in_evaluation(vector: bool) -> None:
+    shape = (3, 6) if vector else (3, 6, 5, 4)
+    batch, frozen = Norm(6, vector, eps=1e-3), Norm(6, vector, norm="frozen", eps=1e-3)
+    with torch.no_grad():
+        for tensor in batch.state_dict().values():
+            if tensor.dim():
+                tensor.uniform_(0.5, 1.5)
+    found = frozen.load_state_dict(batch.state_dict(), strict=False)
+    assert (found.missing_keys, found.unexpected_keys) == ([], ["norm.num_batches_tracked"])
+    before = {name: tensor.clone() for name, tensor in frozen.state_dict().items()}
+    x = torch.randn(shape)
+    torch.testing.assert_close(frozen.train()(x), batch.eval()(x))
+    assert list(frozen.parameters()) == []
+    assert all(torch.equal(tensor, before[name]) for name, tensor in frozen.state_dict().items())
+
+
 def test_conv_of_a_vector_is_a_linear_layer() -> None:
     conv = Conv(4, 6, kernel=3, norm="none", act="none", bias=True)
     x = torch.randn(3, 4)
@@ -377,6 +439,8 @@ MODULES = {
     ),
     "local": lambda: LocalAttention(6, 8, 4, 2, 5, stride=2),
     "axial": lambda: AxialAttention(6, 8, 4, 2, 15, 13, stride=2, position="per_head", interleaved=True),
+    "group": lambda: Conv(6, 8, 3, stride=2, norm="group", norm_groups=4, standardise=True),
+    "frozen": lambda: Conv(6, 8, 3, norm="frozen"),
     "max": lambda: Pool("max", 3, 2),
     "avg": lambda: Pool("avg", 2, 2),
     "resize": lambda: Resize(2, 1, "bilinear"),

@@ -20,6 +20,7 @@ from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet, key_of
 from nasdsl.compiler.values.expr import evaluate
+from nasdsl.compiler.values.plain import Symbol
 from tests.networks import check_extraction, check_predictions, unsettle
 
 
@@ -250,6 +251,55 @@ def test_the_towers_of_retinanet(level_norm: bool) -> None:
     pixels = sum(-(-128 // 2**n) * -(-160 // 2**n) for n in range(2, 7))
     assert space.nodes[space.outputs[0]].shape.items == 9 * pixels
     check_predictions(space, Architecture.of(space, {}))
+
+
+def test_norms_of_a_whole_network_by_its_defaults() -> None:
+    """They reach what the library's operators are made of, and the parameters of the same name; not what predicts."""
+    slots = "head: retina(classes: 3, depth: 2)"
+    body = DETECTOR.format(slots=slots)
+    group = graph(f"defaults {{ norm: group, norm_groups: 2, standardise: true }}\n{body}", SIZE)
+    plain = graph(body, SIZE)
+    predicting = 0
+    for node in of_op(group, "conv"):
+        before = plain.nodes[node.name]
+        normed = node.attrs["norm"] == Symbol("group")
+        assert node.attrs["standardise"] is normed
+        assert normed == (not node.name.startswith("head") or ".repeat" in node.name or node.shape.channels == 8)
+        predicting += not normed
+        assert normed or before.attrs["norm"] == Symbol("none")
+    assert predicting == 2 * 5
+    more = sum(2 * 8 for node in of_op(plain, "conv") if node.name.startswith("neck")) + 2 * 2 * 2 * 8
+    bias = sum(8 for node in of_op(plain, "conv") if node.name.startswith("neck")) + 2 * 2 * 8
+    assert cost_of(group, {})["params"] == cost_of(plain, {})["params"] + more - bias
+    check_extraction(group, Architecture.of(group, {}))
+
+
+@pytest.mark.parametrize("level_norm", [False, True])
+def test_towers_with_group_norm(level_norm: bool) -> None:
+    given = f"level_norm: {str(level_norm).lower()}, norm: group, norm_groups: 4"
+    space = graph(DETECTOR.format(slots=f"head: retina(classes: 3, depth: 2, {given})"), SIZE)
+    convolutions = 2 * 2 * (9 * 64 + (8 if level_norm else 0)) + (9 * 8 * 27 + 27) + (9 * 8 * 36 + 36)
+    assert cost_of(space, {}, "head")["params"] == convolutions + 2 * 2 * (5 if level_norm else 1) * 16
+    check_predictions(space, Architecture.of(space, {}))
+
+
+def test_defaults_reach_the_parameters_of_the_library() -> None:
+    """What a call says goes before them, and they before what the library says."""
+    space = graph("defaults { act: swish }\nnetwork { basic(16, act: relu6) -> basic(16), separable(8), classify(2) }")
+    acts = [str(node.attrs["act"]) for node in space.operators() if "act" in node.attrs]
+    assert acts == ["relu6", "none", "none", "swish", "none", "swish", "none"]  # the third is of a shortcut
+    assert [node.op for node in space.operators() if node.op in ("relu", "relu6", "swish")] == ["relu6", "swish"]
+
+
+def test_defaults_may_depend_on_decisions() -> None:
+    space = graph(
+        "let w = oneof(16, 32)\ndefaults { norm: group, norm_groups: w / 2 }\nnetwork { basic(w), classify(2) }"
+    )
+    assert list(space.decisions) == ["w"]
+    for draw in sample(space, 4, seed=0):
+        groups = {evaluate(node.attrs["norm_groups"], draw.indices) for node in of_op(space, "conv")}
+        assert groups == {draw["w"] / 2}
+        check_extraction(space, draw)
 
 
 def test_a_detector_with_searched_modules_taken_out_computes_the_same() -> None:

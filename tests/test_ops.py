@@ -96,8 +96,13 @@ SETTINGS: list[Setting] = [
     ("conv", (MAP,), {"out": 8, "norm": S("none"), "bias": False}),
     ("conv", (MAP,), {"out": 8, "kernel": 3, "order": (S("act"), S("conv"), S("norm"))}),
     ("conv", (MAP,), {"out": 8, "kernel": 3, "order": (S("norm"), S("act"), S("conv")), "scale_init": Fraction(1, 2)}),
+    ("conv", (MAP,), {"out": 8, "kernel": 3, "norm": S("group"), "norm_groups": 4, "standardise": True}),
+    ("conv", (MAP,), {"out": 7, "norm": S("group"), "norm_groups": 6, "order": (S("norm"), S("act"), S("conv"))}),
+    ("conv", (MAP,), {"out": 7, "norm": S("frozen"), "bias": True}),
     ("conv", (VECTOR,), {"out": 9}),
+    ("conv", (VECTOR,), {"out": 9, "norm": S("group"), "norm_groups": 3}),
     ("depthwise", (MAP,), {}),
+    ("depthwise", (MAP,), {"norm": S("group"), "norm_groups": 12, "standardise": True}),
     ("depthwise", (MAP,), {"kernel": 5, "stride": 2, "dilation": 2, "norm": S("none"), "act": S("h_swish")}),
     ("mixconv", (MAP,), {"out": 7, "hidden": {3: 4, 5: 5, 7: 6}}),
     ("mixconv", (MAP,), {"out": 12, "stride": 2, "hidden": {7: 4, 3: 0}, "se": Fraction(1, 2), "act": S("swish")}),
@@ -124,6 +129,11 @@ SETTINGS: list[Setting] = [
     ("se", (MAP,), {"ratio": Fraction(1, 100), "act": S("swish"), "gate": S("h_sigmoid")}),
     ("norm", (MAP,), {}),
     ("norm", (VECTOR,), {"scale_init": 0}),
+    ("norm", (MAP,), {"norm": S("group"), "norm_groups": 3}),
+    ("norm", (VECTOR,), {"norm": S("group"), "norm_groups": 6}),
+    ("norm", (MAP,), {"norm": S("frozen")}),
+    ("norm", (VECTOR,), {"norm": S("frozen")}),
+    ("norm", (MAP,), {"norm": S("none")}),
     ("upsample", (MAP,), {"to": Fraction(1, 2)}),
     ("upsample", (MAP,), {"to": 4, "mode": S("bilinear")}),
     ("upsample", (MAP,), {"to": Fraction(3, 2)}),
@@ -196,7 +206,7 @@ side = st.integers(1, 33)
 odd = st.sampled_from([1, 3, 5, 7])
 stride = st.integers(1, 3)
 acts = st.sampled_from([S(a) for a in ("relu", "relu6", "h_swish", "swish", "gelu", "sigmoid", "leaky_relu", "none")])
-norms = st.sampled_from([S("batch"), S("none")])
+norms = st.sampled_from([S("batch"), S("none"), S("group"), S("frozen")])
 orders = st.permutations([S("conv"), S("norm"), S("act")]).map(tuple)
 widths = st.one_of(
     st.integers(0, 6), st.frozensets(st.integers(0, 9)).map(lambda kept: FixedUnits(10, tuple(sorted(kept))))
@@ -214,9 +224,13 @@ def drawn(draw: st.DrawFn) -> Setting:
     if name in ("conv", "depthwise"):
         here = {"kernel": draw(odd), "stride": draw(stride), "dilation": draw(st.integers(1, 3))}
         here |= {"norm": draw(norms), "act": draw(acts), "order": draw(orders)}
-        here |= {"bias": draw(st.sampled_from([None, True, False]))}
+        here |= {"bias": draw(st.sampled_from([None, True, False])), "standardise": draw(st.booleans())}
     if name == "conv":
         here |= {"out": out * groups, "groups": groups}
+    if name in ("conv", "depthwise"):
+        ends = here["order"].index(S("conv")) < here["order"].index(S("norm"))
+        width: Any = here.get("out", x.channels) if ends else x.channels
+        here["norm_groups"] = draw(st.sampled_from([n for n in range(1, width + 1) if width % n == 0]))
     if name == "mixconv":
         here = {"out": out, "stride": draw(stride), "act": draw(acts)}
         here["hidden"] = draw(st.dictionaries(odd, widths, min_size=1, max_size=3))
@@ -260,7 +274,7 @@ def test_values_over_decisions_mean_the_same(setting: Setting, data: st.DataObje
             return Units(path, value.n)
         if isinstance(value, dict):
             return {key: opened(f"{path}.{key}", item) for key, item in value.items()}
-        plain = isinstance(value, int | float | Fraction | Symbol) and path != "groups"
+        plain = isinstance(value, int | float | Fraction | Symbol) and "groups" not in path
         if not plain or not data.draw(st.booleans(), label=path):
             return value
         if isinstance(value, bool):
@@ -418,6 +432,37 @@ def test_conv_in_another_order_shares_the_norm_of_its_input() -> None:
     weight = full.conv.weight[:6].clone()
     weight[:, 8:] = 0  # whatever the norm makes of the missing channels is not read
     torch.testing.assert_close(small(x), F.conv2d(full.norm(padded).clamp(min=0), weight), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [(5, 3), (2, 1), (7, 2)])
+def test_group_norm_and_standardised_filters_of_a_part(groups: tuple[int, int]) -> None:
+    """Filters are standardised over the entries that are used, whatever else there is; so are groups formed. Seven
+    groups of ten channels hold the weights of others."""
+    common = {"norm": S("group"), "standardise": True, "act": S("none")}
+    full, small = shared(
+        "conv",
+        (MAP, narrow(8)),
+        {**common, "out": 10, "kernel": 7, "norm_groups": groups[0]},
+        {**common, "out": 6, "kernel": 3, "norm_groups": groups[1]},
+    )
+    x = random_input(narrow(8), 2).double()
+    weight = full.conv.weight[:6, :8, 2:5, 2:5].double()
+    rows = weight.flatten(1)
+    rows = (rows - rows.mean(1, keepdim=True)) / (rows.std(1, correction=0, keepdim=True) + 1e-5)
+    y = F.conv2d(x, rows.view_as(weight), padding=1)
+    parts = y.view(2, groups[1], -1)
+    parts = (parts - parts.mean(2, keepdim=True)) / (parts.var(2, correction=0, keepdim=True) + 1e-5).sqrt()
+    scale, shift = (full.norm.get_parameter(name)[:6, None, None].double() for name in ("weight", "bias"))
+    torch.testing.assert_close(small.double()(x), parts.view_as(y) * scale + shift, rtol=1e-6, atol=1e-6)
+
+
+def test_frozen_norms_share_leading_channels() -> None:
+    for name, given_attrs in (("norm", {}), ("conv", {"out": 10, "act": S("none")})):
+        small_attrs = {**given_attrs, "out": 8} if given_attrs else {}
+        frozen = {"norm": S("frozen")}
+        full, small = shared(name, (MAP, narrow(8)), given_attrs | frozen, small_attrs | frozen)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            assert torch.equal(small.get_buffer(f"norm.{part}"), full.get_buffer(f"norm.{part}")[:8])
 
 
 def test_depthwise_skip_se_norm_share_leading_channels() -> None:
@@ -625,6 +670,17 @@ MISTAKES: list[tuple[str, tuple[Shape, ...], dict[str, Any], str, str]] = [
     ("conv", (MAP,), {"out": 8, "groups": 5}, "groups", "5 groups do not divide the 12 channels of the input"),
     ("conv", (MAP,), {"out": 8, "groups": 3}, "groups", "the 8 channels of the output"),
     ("conv", (MAP,), {"out": 8, "order": (S("conv"), S("norm"))}, "order", "once each"),
+    (
+        "conv",
+        (MAP,),
+        {"out": 8, "norm": S("group")},
+        "norm_groups",
+        "32 groups of the norm do not divide 8 channels",
+    ),
+    ("norm", (VECTOR,), {"norm": S("group"), "norm_groups": 12}, "norm_groups", "one value alone"),
+    ("conv", (MAP,), {"out": 8, "norm": Case("n", (S("batch"), S("group")))}, "norm", "between batch and group"),
+    ("norm", (MAP,), {"norm": Case("n", (S("frozen"), S("batch")))}, "norm", "between batch and frozen"),
+    ("depthwise", (MAP,), {"kernel": 1, "standardise": True}, "standardise", "a single weight"),
     ("mixconv", (MAP,), {"out": 8, "hidden": {4: 8}}, "hidden", "odd number, not 4"),
     ("mixconv", (MAP,), {"out": 8, "hidden": {}}, "hidden", "for each kernel size"),
     ("mixconv", (VECTOR,), {"out": 8, "hidden": {3: 8}}, "", "mixconv reads a feature map"),

@@ -86,6 +86,13 @@ EQUAL = {
           global_pool() -> linear(4, bias: oneof(false, true))
         }
     """,
+    "weights with a norm of groups, a frozen one, or none": """
+        network {
+          conv(8, norm: oneof(none, group), norm_groups: oneof(2, 4)) -> conv(8, norm: oneof(frozen, none))
+          depthwise(norm: group, norm_groups: oneof(1, 8), standardise: oneof(true, false))
+          norm(oneof(none, group), norm_groups: 2) -> classify(2)
+        }
+    """,
     "the value before of a let that two bodies make": """
         operator twice() {
           let w = oneof(8, 16)

@@ -59,7 +59,24 @@ space choices {
 }
 """
 
-TEXTS = {"units": UNITS, "choices": CHOICES}
+NORMS = """
+space norms {
+  input 3 x 19 x 14
+  let wide = oneof(8, 12, 16)
+  defaults { norm: group, norm_groups: oneof(2, 4), standardise: true }
+  network {
+    stem: conv(wide, kernel: 3, stride: 2)
+    residual { mix: mixconv(wide, hidden: { 3: units(6) }) }
+    repeat oneof(1, 2) { basic(wide, kernel: oneof(3, 5)) }
+    conv(wide, kernel: 3, norm: oneof(none, group), standardise: oneof(true, false), order: [norm, act, conv])
+    depthwise(kernel: oneof(3, 5)) -> norm() -> norm(frozen) -> norm(oneof(batch, none))
+    conv(wide, norm: frozen, standardise: false) + skip(wide)
+    segment(classes: 4)
+  }
+}
+"""
+
+TEXTS = {"units": UNITS, "choices": CHOICES, "norms": NORMS}
 
 
 @cache
@@ -69,7 +86,7 @@ def graph_of(name: str) -> Graph:
     return elaborate(read(spaces.path(name)) if text is None else Source(text, name)).graph
 
 
-NAMES = ("units", "choices", "tiny", "hrnas_small")
+NAMES = ("units", "choices", "norms", "tiny", "hrnas_small")
 
 
 def image_for(graph: Graph, batch: int = 2) -> torch.Tensor:

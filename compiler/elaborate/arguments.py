@@ -6,13 +6,14 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from nasdsl.compiler import syntax
 from nasdsl.compiler.decision import FixedUnits, Units
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error, suggest
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.frame import Frame, Scope, each, join
+from nasdsl.compiler.elaborate.frame import Binding, Frame, Scope, each, join
 from nasdsl.compiler.elaborate.habits import near, near_argument
 from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.ops.operator import REQUIRED, Operator, Param
@@ -26,6 +27,8 @@ Evaluate = Callable[[syntax.Expr, Frame, str], Any]
 SHARED_ARGUMENTS = ("share",)
 """Arguments that every operator takes."""
 
+
+NOTHING: Mapping[str, Binding] = MappingProxyType({})
 
 BODY = "body"
 """The parameter of an operator that text in braces after a call goes to."""
@@ -152,9 +155,10 @@ def bind_formals(
     owner: str,
     home: Frame,
     positional: bool = False,
+    preset: Mapping[str, Binding] = NOTHING,
 ) -> tuple[dict[str, Any], dict[str, Span]]:
     """The values of the arguments of an operator, function or fusion of the file; defaults and what is allowed see the
-    names of `home`, where it stands.
+    names of `home`, where it stands. Values that are preset go before defaults.
     """
     names, needed = formals_of(formals)
     if not positional:
@@ -174,7 +178,8 @@ def bind_formals(
             own.scope.bind(name, value)
         for formal in formals:
             if formal.name.name not in values and formal.default is not None:
-                value = evaluate(formal.default, own, join(path, formal.name.name))
+                found = preset.get(formal.name.name)
+                value = evaluate(formal.default, own, join(path, formal.name.name)) if found is None else found.value
                 values[formal.name.name] = value
                 own.scope.bind(formal.name.name, value)
     for formal in formals:
@@ -182,6 +187,8 @@ def bind_formals(
         if formal.allowed is not None and name in values:
             items = evaluate(formal.allowed, frame.but(scope=Scope(home.scope)), join(path, name))
             place = given[name].span if name in given else formal.name.span
+            if name not in given and name in preset:
+                place = preset[name].span or place
             _check_allowed(values[name], formal, items, place, frame, owner)
     return values, {name: value.span for name, value in given.items()}
 
@@ -241,16 +248,19 @@ def bind_arguments(
         if param.name in given:
             value = evaluate(given[param.name], frame, join(path, param.name))
             return checked(value, param, given[param.name].span, frame, operator.name)
-        if param.name in defaults:
-            default = defaults[param.name]
-            return checked(default.value, param, default.span or node.span, frame, operator.name)
-        return param.default
+        return default_of(param, node.span, frame, operator.name)
 
     made = each([partial(value_of, param) for param in operator.params])
     values: dict[str, Any] = {param.name: value for param, value in zip(operator.params, made, strict=True)}
     if "share" in given:
         values["share"] = evaluate(given["share"], frame, join(path, "share"))
     return values, {name: value.span for name, value in given.items()}
+
+
+def default_of(param: Param, span: Span, frame: Frame, owner: str) -> Any:
+    """The value of a parameter that a call does not give: what the section `defaults` says, else the operator's own."""
+    found = frame.builder.defaults.get(param.name)
+    return param.default if found is None else checked(found.value, param, found.span or span, frame, owner)
 
 
 def checked(value: Any, param: Param, span: Span, frame: Frame, owner: str) -> Any:

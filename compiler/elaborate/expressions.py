@@ -12,7 +12,7 @@ from nasdsl.compiler import measures, ops, syntax
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.arguments import bind_arguments, bind_formals
+from nasdsl.compiler.elaborate.arguments import NOTHING, bind_arguments, bind_formals
 from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, Broken, Frame, Scope, each, join
 from nasdsl.compiler.elaborate.habits import near, near_operator
 from nasdsl.compiler.elaborate.places import at_place
@@ -800,7 +800,10 @@ def _call(node: syntax.Call, frame: Frame, path: str) -> Any:
         return _call_function(bound.value, node, frame, path)
     operator = frame.scope.operators.get(name) or library.find(name, frame)
     if operator is not None:
-        arguments, spans = bind_formals(operator.formals, node, frame, path, evaluate, f"`{name}`", operator.frame)
+        preset = frame.builder.defaults if library.inside(operator.span) else NOTHING
+        arguments, spans = bind_formals(
+            operator.formals, node, frame, path, evaluate, f"`{name}`", operator.frame, preset=preset
+        )
         shared = _shares_weights(operator, arguments, spans)
         return v.Invocation(operator, arguments, path, node.span, None, frame, spans, shared=shared)
     if name in frame.functions and not (

@@ -13,6 +13,7 @@ from typing import Any
 from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.diagnostics import Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
+from nasdsl.compiler.elaborate.arguments import default_of
 from nasdsl.compiler.elaborate.expressions import evaluate
 from nasdsl.compiler.elaborate.frame import Broken, Frame, Scope, join, mismatch
 from nasdsl.compiler.elaborate.habits import near
@@ -159,6 +160,10 @@ def _with_shortcut(value: v.Invocation, span: Span, flow: Flow, frame: Frame) ->
     return add_up([(shortcut, True, span), (inside, True, span)], frame, "residual", span)
 
 
+OF_SHORTCUTS = ("norm", "norm_groups", "standardise", "eps", "momentum")
+"""Parameters of a shortcut's convolution that follow the section `defaults`; the others say what a shortcut is."""
+
+
 def _shortcut(flow: Tensor, inside: Tensor, stride: Value, frame: Frame, span: Span) -> Tensor:
     """The identity where the shape stays, else a strided 1x1 convolution with norm."""
     same = expr.both(expr.equal(flow.shape.channels, inside.shape.channels), expr.equal(stride, 1))
@@ -166,11 +171,10 @@ def _shortcut(flow: Tensor, inside: Tensor, stride: Value, frame: Frame, span: S
         return flow
     conv = ops.find("conv")
     assert conv is not None
-    arguments = {p.name: p.default for p in conv.params} | {
-        "out": inside.shape.channels,
-        "stride": stride,
-        "act": Symbol("none"),
+    arguments = {
+        p.name: default_of(p, span, frame, conv.name) if p.name in OF_SHORTCUTS else p.default for p in conv.params
     }
+    arguments |= {"out": inside.shape.channels, "stride": stride, "act": Symbol("none")}
     changes = frame.when(expr.negate(same)).but(path=join(frame.path, "shortcut"))
     made = node_for(conv, arguments, (flow,), changes, span, {})
     if same is False:

@@ -21,12 +21,12 @@ from nasdsl.compiler.elaborate.budgets import nothing_left, unaffordable
 from nasdsl.compiler.elaborate.dropped import dropped
 from nasdsl.compiler.elaborate.expressions import constant, evaluate
 from nasdsl.compiler.elaborate.forms import apply_form
-from nasdsl.compiler.elaborate.frame import Binding, Broken, Builder, Frame, Obligation, Scope
+from nasdsl.compiler.elaborate.frame import Broken, Builder, Frame, Obligation, Scope
 from nasdsl.compiler.elaborate.functions import FUNCTIONS
 from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.elaborate.pins import resolve_pins
 from nasdsl.compiler.elaborate.resolve import MOST_FOUND, NETWORKS, SLOTS, misspelt, resolve, unused, walk, words_in
-from nasdsl.compiler.elaborate.settings import expression, read_section
+from nasdsl.compiler.elaborate.settings import expression, read_defaults, read_section
 from nasdsl.compiler.elaborate.steps import apply, or_else, run_body, run_let, run_require, try_labelled, try_let
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.engine.limits import TooWide, bounded
@@ -395,11 +395,7 @@ class _Program:
         run_require(item, self.frame)
 
     def _defaults(self, item: syntax.Section) -> None:
-        section = read_section(item, self.frame)
-        for entry in item.body.items:
-            assert isinstance(entry, syntax.Named) and isinstance(entry.key, syntax.Name)
-            value = evaluate(entry.value, self.frame, f"defaults.{entry.key.name}")
-            self.builder.defaults[entry.key.name] = Binding(value, section.spans[entry.key.name])
+        self.builder.defaults.update(read_defaults(item, self.frame))
 
     def _start(self, item: syntax.Input | None, section: syntax.Section) -> None:
         if item is None:

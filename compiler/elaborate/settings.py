@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -10,7 +10,7 @@ from nasdsl.compiler import measures, syntax
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate
-from nasdsl.compiler.elaborate.frame import Builder, Frame, Scope
+from nasdsl.compiler.elaborate.frame import Binding, Builder, Frame, Scope
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import SettingsSection
@@ -25,18 +25,40 @@ def read_section(item: syntax.Section, frame: Frame) -> SettingsSection:
     `sgd(0.1, momentum: 0.9)` becomes `{"name": "sgd", "args": [0.1], "momentum": 0.9}`."""
     entries: dict[str, Any] = {}
     spans: dict[str, Span] = {}
-    for entry in item.body.items:
-        if not isinstance(entry, syntax.Named) or not isinstance(entry.key, syntax.Name):
-            raise error("misplaced", f"`{item.kind.name}` holds entries `key: value`", entry.span)
-        key = entry.key.name
-        if key in entries:
-            raise error("duplicate", f"the entry `{key}` stands here twice", entry.key.span)
+    for key, entry in named_entries(item):
         entries[key] = plain(evaluate(entry.value, frame, f"{item.kind.name}.{key}"), entry.value.span)
         _note_spans(key, entry, spans)
     name = item.name.name if item.name is not None else ""
     return SettingsSection(
         item.kind.name, name, entries, spans, item.name.span if item.name is not None else item.kind.span
     )
+
+
+def named_entries(item: syntax.Section) -> Iterator[tuple[str, syntax.Named]]:
+    """The entries of a section by their names.
+
+    Raises:
+        CompileError: one has no name, or a name stands twice.
+    """
+    seen: set[str] = set()
+    for entry in item.body.items:
+        if not isinstance(entry, syntax.Named) or not isinstance(entry.key, syntax.Name):
+            raise error("misplaced", f"`{item.kind.name}` holds entries `key: value`", entry.span)
+        if entry.key.name in seen:
+            raise error("duplicate", f"the entry `{entry.key.name}` stands here twice", entry.key.span)
+        seen.add(entry.key.name)
+        yield entry.key.name, entry
+
+
+def read_defaults(item: syntax.Section, frame: Frame) -> dict[str, Binding]:
+    """The values that a section `defaults` gives to parameters. They may depend on decisions."""
+    found: dict[str, Binding] = {}
+    for key, entry in named_entries(item):
+        value = evaluate(entry.value, frame, f"defaults.{key}")
+        if not isinstance(value, Expr):
+            plain(value, entry.value.span)
+        found[key] = Binding(value, entry.value.span)
+    return found
 
 
 def _note_spans(path: str, entry: syntax.Named, spans: dict[str, Span]) -> None:

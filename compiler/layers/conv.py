@@ -7,10 +7,23 @@ import torch.nn.functional as F
 from torch import nn
 
 from nasdsl.compiler.layers.activation import activation
+from nasdsl.compiler.layers.norm import normalisation
+
+
+class StandardisedConv2d(nn.Conv2d):
+    """A convolution whose filters are used with mean 0 and standard deviation 1: (w - mean) / (deviation + 1e-5), each
+    over all weights of a filter. Weight Standardization paper (Qiao et al., 2019).
+    """
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        variance_O111, mean_O111 = torch.var_mean(self.weight, (1, 2, 3), correction=0, keepdim=True)
+        # Held above zero, where the root has no gradient.
+        deviation_O111 = variance_O111.clamp(min=torch.finfo(variance_O111.dtype).tiny).sqrt()
+        return self._conv_forward(x_BCHW, (self.weight - mean_O111) / (deviation_O111 + 1e-5), self.bias)
 
 
 class Conv(nn.Module):
-    """Convolution, batch norm and activation in a given order; the output has ceil(size / stride) pixels.
+    """Convolution, norm and activation in a given order; the output has ceil(size / stride) pixels.
 
     A vector (B C) is taken as a map of one pixel, and comes out as a vector.
     """
@@ -27,18 +40,18 @@ class Conv(nn.Module):
         act: str = "relu",
         bias: bool = False,
         order: tuple[str, ...] = ("conv", "norm", "act"),
+        norm_groups: int = 32,
+        standardise: bool = False,
         scale_init: float = 1.0,
         eps: float = 1e-5,
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
         padding = dilation * (kernel - 1) // 2
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias)
-        self.norm: nn.Module = nn.Identity()
-        if norm != "none":
-            width = outputs if order.index("conv") < order.index("norm") else inputs
-            self.norm = nn.BatchNorm2d(width, eps, momentum)
-            nn.init.constant_(self.norm.weight, scale_init)
+        convolution = StandardisedConv2d if standardise else nn.Conv2d
+        self.conv = convolution(inputs, outputs, kernel, stride, padding, dilation, groups, bias)
+        width = outputs if order.index("conv") < order.index("norm") else inputs
+        self.norm = normalisation(norm, width, norm_groups, eps, momentum, scale_init)
         # What comes in belongs to somebody else, so only an activation behind the convolution may overwrite its input.
         self.act = activation(act, inplace=order.index("conv") < order.index("act"))
         self.order = tuple(order)
@@ -169,17 +182,3 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return x_BCHW * self.gates(x_BCHW.mean((2, 3), keepdim=True))
-
-
-class Norm(nn.Module):
-    """Batch norm by itself, of a map or a vector."""
-
-    def __init__(
-        self, channels: int, vector: bool = False, eps: float = 1e-5, momentum: float = 0.1, scale_init: float = 1.0
-    ):
-        super().__init__()
-        self.norm = nn.BatchNorm1d(channels, eps, momentum) if vector else nn.BatchNorm2d(channels, eps, momentum)
-        nn.init.constant_(self.norm.weight, scale_init)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(x)

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nasdsl.compiler.decision import Units, count_of, kept_of
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.operator import Attrs, Index, Param, ShapeProblem
-from nasdsl.compiler.values.expr import Expr, Value, apply, ceil_divide, divide, either, equal, negate
+from nasdsl.compiler.values.expr import (
+    Expr,
+    Value,
+    apply,
+    ceil_divide,
+    choose,
+    divide,
+    either,
+    equal,
+    less,
+    multiply,
+    negate,
+    options,
+)
 from nasdsl.compiler.values.plain import Symbol
 
 NONE = Symbol("none")
+GROUP = Symbol("group")
+FROZEN = Symbol("frozen")
 ACTIVATIONS = (
     "relu",
     "relu6",
@@ -27,7 +43,7 @@ LAYERS = "nasdsl.compiler.layers"
 
 OUT = Param("out", "positive", doc="channels of the output")
 STRIDE = Param("stride", "positive", 1, doc="the output has ceil(size / stride) pixels")
-EPS = Param("eps", "number", 1e-5, doc="added to the variance in batch norm", low=0, high=1)
+EPS = Param("eps", "number", 1e-5, doc="added to the variance in a norm", low=0, high=1)
 MOMENTUM = Param(
     "momentum",
     "number",
@@ -36,9 +52,16 @@ MOMENTUM = Param(
     low=0,
     high=1,
 )
-NORM = Param("norm", "symbol", Symbol("batch"), ("batch", "none"), doc="normalisation")
+NORM = Param(
+    "norm",
+    "symbol",
+    Symbol("batch"),
+    ("batch", "group", "frozen", "none"),
+    doc="normalisation: by the batch, by groups of an image's channels, or by numbers that training leaves as they are",
+)
+NORM_GROUPS = Param("norm_groups", "positive", 32, doc="parts of the channels that group norm normalises by themselves")
 SCALE_INIT = Param(
-    "scale_init", "number", 1, doc="initial scale of the batch norm; 0 lets a residual block start as identity"
+    "scale_init", "number", 1, doc="initial scale of the norm; 0 lets a residual block start as identity"
 )
 
 
@@ -115,6 +138,52 @@ def norm_arguments(attrs: Attrs) -> dict[str, Any]:
     return {"eps": float(attrs["eps"]), "momentum": float(attrs["momentum"])}
 
 
+def any_norm_arguments(width: int, attrs: Attrs) -> dict[str, Any]:
+    """Of a module whose norm may be of any kind. A setting that holds the weights of several may have groups that do
+    not divide its width; the weights are the same for any number of groups."""
+    groups = {"norm_groups": math.gcd(attrs["norm_groups"], width)} if attrs["norm"] == GROUP else {}
+    return {"norm": word(attrs["norm"]), **groups, "scale_init": float(attrs["scale_init"]), **norm_arguments(attrs)}
+
+
+# --- norms of any kind ------------------------------------------------------------------------------------------------
+
+
+def norm_params(width: Value, attrs: Attrs) -> Value:
+    """Parameters of a norm of so many channels. What a frozen one holds is not learned, and so counts as none."""
+    unlearned = either(equal(attrs["norm"], NONE), equal(attrs["norm"], FROZEN))
+    return choose(unlearned, 0, multiply(2, width))
+
+
+def norm_keeps_zero(attrs: Attrs, shift: bool) -> Value:
+    """Whether a norm makes zeros of zeros. The numbers of a frozen one are of no batch, and shift zeros always."""
+    return equal(attrs["norm"], NONE) if shift else negate(equal(attrs["norm"], FROZEN))
+
+
+def norm_kinds(attrs: Attrs) -> list[str] | None:
+    """The kinds of norm that a step may have, beside none; None where they are not known."""
+    found = options(attrs["norm"])
+    return None if found is None else sorted(word(kind) for kind in found if kind != NONE)
+
+
+def norm_conditions(x: Shape, attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    """What has to hold of a norm of a tensor."""
+    kinds = norm_kinds(attrs)
+    if kinds is None or len(kinds) > 1:
+        among = "" if kinds is None else f" between {' and '.join(kinds)}"
+        help = "let `oneof` choose between whole operators; beside one kind of norm, `none` may be chosen"
+        yield False, ShapeProblem(f"norm cannot be chosen{among}: the two learn different weights", "norm", help)
+        return
+    groups, width, other = attrs["norm_groups"], x.channels, negate(equal(attrs["norm"], GROUP))
+    message = "the groups of the norm do not divide the channels for every choice"
+    if is_plain(groups, width):
+        message = f"the {groups} groups of the norm do not divide {width} channels"
+    help = "`norm_groups` is a common divisor of the channels"
+    yield either(other, apply("divides", groups, width)), ShapeProblem(message, "norm_groups", help)
+    message = "each group of the norm has one value alone, which it makes zero"
+    several = either(less(groups, width), less(1, x.pixels))
+    yield either(other, several), ShapeProblem(message, "norm_groups", "a vector needs fewer groups than channels")
+
+
 # --- indices into weights ---------------------------------------------------------------------------------------------
 
 
@@ -156,9 +225,10 @@ def kept_positions(full: Any, small: Any) -> list[int]:
     return [places[unit] for unit in kept_of(small)]
 
 
-def norm_shares(name: str, index: Index) -> dict[str, tuple[Index, ...]]:
-    """A batch norm's weights and statistics all take the same entries."""
-    return {f"{name}.{part}": (index,) for part in ("weight", "bias", "running_mean", "running_var")}
+def norm_shares(name: str, index: Index, kind: str = "batch") -> dict[str, tuple[Index, ...]]:
+    """A norm's weights, and its statistics where it has any, all take the same entries."""
+    statistics = () if kind == "group" else ("running_mean", "running_var")
+    return {f"{name}.{part}": (index,) for part in ("weight", "bias", *statistics)}
 
 
 def trimmed(shares: Mapping[str, tuple[Index, ...]]) -> dict[str, tuple[Index, ...]]:

@@ -15,16 +15,21 @@ from nasdsl.compiler.ops.common import (
     MOMENTUM,
     NONE,
     NORM,
+    NORM_GROUPS,
     OUT,
     SCALE_INIT,
     STRIDE,
     a_map,
     act_param,
+    any_norm_arguments,
     centre,
     gcd,
     is_plain,
     leading,
-    norm_arguments,
+    norm_conditions,
+    norm_keeps_zero,
+    norm_kinds,
+    norm_params,
     norm_shares,
     rests_at_zero,
     rounded,
@@ -35,7 +40,20 @@ from nasdsl.compiler.ops.common import (
     words,
 )
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
-from nasdsl.compiler.values.expr import Value, add, apply, both, choose, equal, floor_divide, multiply, negate, options
+from nasdsl.compiler.values.expr import (
+    Value,
+    add,
+    apply,
+    both,
+    choose,
+    either,
+    equal,
+    floor_divide,
+    less,
+    multiply,
+    negate,
+    options,
+)
 from nasdsl.compiler.values.plain import Symbol
 
 STEPS = ("conv", "norm", "act")
@@ -45,14 +63,17 @@ ORDER = Param(
     "order", "list", tuple(Symbol(step) for step in STEPS), doc="order of the three steps, such as [act, conv, norm]"
 )
 
+STANDARDISE = Param(
+    "standardise", "bool", False, doc="whether each filter is used with mean 0 and variance 1: weight standardisation"
+)
+
 
 def _has_bias(attrs: Attrs) -> Value:
     return equal(attrs["norm"], NONE) if attrs["bias"] is None else attrs["bias"]
 
 
 def _keeps_zero(attrs: Attrs, shift: bool) -> Value:
-    unshifted = equal(attrs["norm"], NONE) if shift else True
-    return both(negate(_has_bias(attrs)), unshifted, rests_at_zero(attrs))
+    return both(negate(_has_bias(attrs)), norm_keeps_zero(attrs, shift), rests_at_zero(attrs))
 
 
 def _with_norm_and_bias(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
@@ -60,7 +81,8 @@ def _with_norm_and_bias(inputs: Sequence[Shape], attrs: Attrs, greatest: Callabl
     norms = options(attrs["norm"])
     if norms is not None and len(norms) == 1:
         return {}
-    return {"norm": Symbol("batch"), **({"bias": True} if attrs["bias"] is None else {})}
+    (kind,) = norm_kinds(attrs) or ("batch",)
+    return {"norm": Symbol(kind), **({"bias": True} if attrs["bias"] is None else {})}
 
 
 def _groups(c: int, d: int, columns: int) -> int:
@@ -91,8 +113,7 @@ def _conv_cost(x: Shape, y: Shape, groups: Value, attrs: Attrs) -> Cost:
     weights = multiply(attrs["kernel"], attrs["kernel"], floor_divide(x.channels, groups), y.channels)
     bias = choose(_has_bias(attrs), y.channels, 0)
     width = y.channels if _norm_follows(attrs) else x.channels
-    norm = choose(equal(attrs["norm"], NONE), 0, multiply(2, width))
-    return Cost(multiply(weights, y.pixels), add(weights, bias, norm))
+    return Cost(multiply(weights, y.pixels), add(weights, bias, norm_params(width, attrs)))
 
 
 def _conv_arguments(x: Shape, y: Shape, groups: int, attrs: Attrs) -> dict[str, Any]:
@@ -103,12 +124,11 @@ def _conv_arguments(x: Shape, y: Shape, groups: int, attrs: Attrs) -> dict[str, 
         "stride": attrs["stride"],
         "dilation": attrs["dilation"],
         "groups": groups,
-        "norm": word(attrs["norm"]),
         "act": word(attrs["act"]),
         "bias": bool(_has_bias(attrs)),
         "order": words(attrs["order"]),
-        "scale_init": float(attrs["scale_init"]),
-        **norm_arguments(attrs),
+        "standardise": bool(attrs["standardise"]),
+        **any_norm_arguments(y.channels if _norm_follows(attrs) else x.channels, attrs),
     }
 
 
@@ -123,7 +143,7 @@ def _conv_index(
     if _has_bias(small):
         index["conv.bias"] = (rows,)
     if word(small["norm"]) != "none":
-        index |= norm_shares("norm", normed)
+        index |= norm_shares("norm", normed, word(small["norm"]))
     return trimmed(index)
 
 
@@ -132,8 +152,18 @@ def _conv_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
     return strided(inputs[0], attrs["out"], attrs["stride"])
 
 
+def _norm_and_filter_conditions(
+    x: Shape, y: Shape, groups: Value, attrs: Attrs
+) -> Iterator[tuple[Value, ShapeProblem]]:
+    yield from norm_conditions(y if _norm_follows(attrs) else x, attrs)
+    weights = multiply(attrs["kernel"], attrs["kernel"], floor_divide(x.channels, groups))
+    problem = ShapeProblem("a filter of a single weight has no variance, and cannot be standardised", "standardise")
+    yield either(negate(attrs["standardise"]), less(1, weights)), problem
+
+
 def _conv_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
-    groups = attrs["groups"]
+    x, groups = inputs[0], attrs["groups"]
+    yield from _norm_and_filter_conditions(x, strided(x, attrs["out"], attrs["stride"]), groups, attrs)
     if groups == 1:
         return
     for whose, width in (("input", inputs[0].channels), ("output", attrs["out"])):
@@ -162,6 +192,8 @@ CONV = Operator(
         act_param("relu"),
         BIAS,
         ORDER,
+        NORM_GROUPS,
+        STANDARDISE,
         SCALE_INIT,
         EPS,
         MOMENTUM,
@@ -174,13 +206,18 @@ CONV = Operator(
     shares=_conv_shares,
     covers=_conv_covers,
     identities=Identities(keeps_zero=_keeps_zero),
-    doc="convolution, batch norm, activation",
+    doc="convolution, norm, activation",
 )
 
 
 def _depthwise_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
     _check(attrs)
     return strided(inputs[0], inputs[0].channels, attrs["stride"])
+
+
+def _depthwise_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    x = inputs[0]
+    return _norm_and_filter_conditions(x, strided(x, x.channels, attrs["stride"]), x.channels, attrs)
 
 
 def _depthwise_shares(
@@ -200,18 +237,21 @@ DEPTHWISE = Operator(
         act_param("relu"),
         BIAS,
         ORDER,
+        NORM_GROUPS,
+        STANDARDISE,
         SCALE_INIT,
         EPS,
         MOMENTUM,
     ),
     shape=_depthwise_shape,
+    must=_depthwise_must,
     cost=lambda inputs, output, attrs: _conv_cost(inputs[0], output, inputs[0].channels, attrs),
     module=f"{LAYERS}.conv:Conv",
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, inputs[0].channels, attrs),
     shares=_depthwise_shares,
     covers=_with_norm_and_bias,
     identities=Identities(keeps_zero=_keeps_zero),
-    doc="one convolution for each channel by itself, batch norm, activation",
+    doc="one convolution for each channel by itself, norm, activation",
 )
 
 
@@ -349,23 +389,39 @@ SE = Operator(
 )
 
 
+def _norm_alone_shares(
+    full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
+) -> dict[str, tuple[Index, ...]]:
+    if word(small["norm"]) == "none":
+        return {}
+    channels = leading(inputs[0].channels, small_inputs[0].channels)
+    return trimmed(norm_shares("norm", channels, word(small["norm"])))
+
+
+def _norm_alone_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
+    kinds = norm_kinds(attrs)
+    return {"norm": Symbol(kinds[0])} if kinds else {}
+
+
 NORM_ALONE = Operator(
     name="norm",
-    params=(EPS, MOMENTUM, SCALE_INIT),
+    params=(NORM, NORM_GROUPS, EPS, MOMENTUM, SCALE_INIT),
     shape=same,
-    cost=lambda inputs, output, attrs: Cost(0, multiply(2, output.channels)),
-    module=f"{LAYERS}.conv:Norm",
+    cost=lambda inputs, output, attrs: Cost(0, norm_params(output.channels, attrs)),
+    module=f"{LAYERS}.norm:Norm",
     arguments=lambda inputs, output, attrs: {
         "channels": output.channels,
         "vector": output.height is None,
-        "scale_init": float(attrs["scale_init"]),
-        **norm_arguments(attrs),
+        **any_norm_arguments(output.channels, attrs),
     },
-    shares=lambda full, small, inputs, small_inputs: trimmed(
-        norm_shares("norm", leading(inputs[0].channels, small_inputs[0].channels))
+    shares=_norm_alone_shares,
+    must=lambda inputs, attrs: norm_conditions(inputs[0], attrs),
+    covers=_norm_alone_covers,
+    identities=Identities(
+        passes=lambda inputs, output, attrs: equal(attrs["norm"], NONE),
+        keeps_zero=norm_keeps_zero,
     ),
-    identities=Identities(keeps_zero=lambda attrs, shift: not shift),
-    doc="batch norm by itself",
+    doc="a norm by itself",
 )
 
 OPERATORS = (CONV, DEPTHWISE, SKIP, SE, NORM_ALONE)

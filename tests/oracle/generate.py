@@ -251,16 +251,21 @@ class _Program:
             if self.chance(0.1):
                 parts.append("act: none")
             if self.chance(0.1):
-                parts.append(f"norm: {'oneof(batch, none)' if self.deciding() else 'none'}")
+                kinds = ("none", "frozen", "group, norm_groups: 2", "group, norm_groups: 1")
+                open_kinds = ("oneof(batch, none)", "oneof(none, frozen)", "group, norm_groups: oneof(1, 2, 4)")
+                parts.append(f"norm: {self.one(open_kinds if self.deciding() else kinds)}")
+            if self.chance(0.06):
+                parts.append(f"standardise: {'oneof(true, false)' if self.deciding() else 'true'}")
             if self.chance(0.05):
                 parts.append(f"groups: {'oneof(1, 2)' if self.deciding() else '2'}")
             return f"conv({', '.join(parts)})"
         if kind == 7:
-            return f"depthwise(kernel: {self.kernel(names)})"
+            more = ", standardise: true" if self.chance(0.1) else ""
+            return f"depthwise(kernel: {self.kernel(names)}{more})"
         if kind == 8:
             return f"skip({self.width(names, 1)}, stride: {self.stride(names)})"
         if kind == 9:
-            return self.one(("relu()", "identity()", "norm()", "zero()", "se()", "se(ratio: oneof(1/4, 1/2))"))
+            return self.one(("relu()", "identity()", self.norm(), "zero()", "se()", "se(ratio: oneof(1/4, 1/2))"))
         if kind == 10:
             return f"{self.one(('max', 'avg'))}_pool({self.kernel(names)}, stride: {self.stride(names)})"
         if kind == 11 and names.flow and self.deciding(0.7):
@@ -269,6 +274,10 @@ class _Program:
         if kind == 12:
             return f"resize(to: {self.one(('1/2', '1', 'at', '1/4', 'oneof(1, 1/2)'))})"
         return f"conv({self.width(names, 2)})"
+
+    def norm(self) -> str:
+        kinds = ("", "", "group, norm_groups: 2", "frozen", "none")
+        return f"norm({self.one((*kinds, 'oneof(none, batch)') if self.deciding() else kinds)})"
 
     def choice(self, names: _Names, depth: int) -> str:
         if not self.deciding(0.9):

@@ -70,13 +70,23 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
         "stride": 1,
         "groups": 1,
         "norm": Word("batch"),
+        "norm_groups": 32,
+        "standardise": False,
         "act": Word("relu"),
         "bias": None,
     },
-    "depthwise": {"kernel": 3, "stride": 1, "norm": Word("batch"), "act": Word("relu"), "bias": None},
+    "depthwise": {
+        "kernel": 3,
+        "stride": 1,
+        "norm": Word("batch"),
+        "norm_groups": 32,
+        "standardise": False,
+        "act": Word("relu"),
+        "bias": None,
+    },
     "skip": {"out": None, "stride": 1},
     "se": {"ratio": Fraction(1, 4)},
-    "norm": {},
+    "norm": {"norm": Word("batch"), "norm_groups": 32},
     "mixconv": {"out": None, "stride": 1, "hidden": None},
     "max_pool": {"kernel": 3, "stride": 1},
     "avg_pool": {"kernel": 3, "stride": 1},
@@ -121,7 +131,7 @@ def check(op: str, values: Mapping[str, Any]) -> None:
     """
     for name, value in values.items():
         what = f"`{name}` of `{op}` is {value!r}"
-        if name in ("out", "stride", "groups", "classes") or (name == "kernel" and op.endswith("_pool")):
+        if name in ("out", "stride", "groups", "norm_groups", "classes") or (name == "kernel" and op.endswith("_pool")):
             if not is_whole(value) or not 1 <= value <= LARGEST_WIDTH:
                 raise Wrong(what)
         elif name == "kernel":
@@ -130,8 +140,11 @@ def check(op: str, values: Mapping[str, Any]) -> None:
         elif name == "bias":
             if not isinstance(value, bool) and not (value is None and op != "linear"):
                 raise Wrong(what)
+        elif name == "standardise":
+            if not isinstance(value, bool):
+                raise Wrong(what)
         elif name == "norm":
-            if value not in (Word("batch"), Word("none")):
+            if value not in map(Word, ("batch", "group", "frozen", "none")):
                 raise Wrong(what)
         elif name == "act":
             if value not in (Word("relu"), Word("none"), Word("h_swish")):
@@ -174,9 +187,20 @@ def _convolved(x: Map, out: int, groups: int, values: Mapping[str, Any]) -> tupl
         raise Wrong(f"{groups} groups of {x.channels} to {out} channels")
     y = _strided(x, out, values["stride"])
     weights = values["kernel"] ** 2 * (x.channels // groups) * out
-    normed = values["norm"] == Word("batch")
-    biased = not normed if values["bias"] is None else values["bias"]
-    return y, weights * y.pixels, weights + (2 * out if normed else 0) + (out if biased else 0)
+    if values["standardise"] and weights == out:
+        raise Wrong("standardised filters of one weight")
+    biased = values["norm"] == Word("none") if values["bias"] is None else values["bias"]
+    return y, weights * y.pixels, weights + _learned(y, values) + (out if biased else 0)
+
+
+def _learned(x: Map, values: Mapping[str, Any]) -> int:
+    """How many numbers a norm of a tensor learns."""
+    if values["norm"] == Word("group"):
+        if x.channels % values["norm_groups"]:
+            raise Wrong(f"{values['norm_groups']} groups of {x.channels} channels in a norm")
+        if x.channels // values["norm_groups"] * x.pixels == 1:
+            raise Wrong("a group of one value in a norm")
+    return 2 * x.channels if values["norm"] in (Word("batch"), Word("group")) else 0
 
 
 def _skip(x: Map, values: Mapping[str, Any]) -> tuple[Map, int, int]:
@@ -197,7 +221,7 @@ def _se(x: Map, values: Mapping[str, Any]) -> tuple[Map, int, int]:
 
 
 def _norm(x: Map, values: Mapping[str, Any]) -> tuple[Map, int, int]:
-    return x, 0, 2 * x.channels
+    return x, 0, _learned(x, values)
 
 
 def _mixconv(x: Map, values: Mapping[str, Any]) -> tuple[Map, int, int]:
