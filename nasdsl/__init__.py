@@ -189,18 +189,23 @@ def expand(space: Space) -> str:
     return _expanded(space)
 
 
-def draw(space: Space, path: str | _Path | None = None, level: str = "block") -> str:
+def draw(space: Space, path: str | _Path | None = None, level: str = "module", opened: _Sequence[str] = ()) -> str:
     """A picture of a space or an architecture, as graphviz text; with a path it is also rendered (svg, pdf, png, dot).
 
     Args:
-        level: `block`, a node for each use of one of the file's operators, or `operator`, a node for each layer.
+        level: `module`, which a page holds: choices between modules are closed, equal copies are drawn once; `block`, a
+            node for each use of one of the file's operators, or `operator`, a node for each layer.
+        opened: paths or decisions of closed choices whose options are to be drawn.
+
+    Raises:
+        ArgumentError: a level that there isn't, or a name that opens nothing.
     """
     from nasdsl.drawing.dot import to_dot as _to_dot
     from nasdsl.drawing.render import render as _render
 
     if path is not None:
-        _render(space, _Path(path), level)
-    return _to_dot(space, level)
+        _render(space, _Path(path), level, opened)
+    return _to_dot(space, level, opened)
 
 
 # --- What holds for all architectures ---------------------------------------------------------------------------------

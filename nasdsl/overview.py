@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import prod
@@ -23,6 +22,7 @@ from nasdsl.compiler.measures.measure import Place
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.values import expr
+from nasdsl.drawing.paths import STEP, stage_of
 from nasdsl.report import memory, table, thousands
 
 if TYPE_CHECKING:
@@ -30,21 +30,13 @@ if TYPE_CHECKING:
 
 # --- Patterns of paths ------------------------------------------------------------------------------------------------
 
-_STEP = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]|[^.\[\]]+")
-
-
-def stage_of(path: str) -> str:
-    """The first step of a path with its index, such as `stage[2]`."""
-    first, *rest = _STEP.findall(path)
-    return first + (rest[0] if rest and rest[0].startswith("[") else "")
-
 
 def pattern(paths: Sequence[str]) -> str:
     """One way to write several paths: `stage[*].parallel[*].repeat[*].searching.mixconv.hidden[3]`.
 
     Where the paths differ in more than indices, what they end in.
     """
-    split = [_STEP.findall(path) for path in paths]
+    split = [STEP.findall(path) for path in paths]
     shared: list[str] = []
     for steps in zip(*(reversed(steps) for steps in split), strict=False):
         different = set(steps)
@@ -77,7 +69,7 @@ def _joined(parts: list[str]) -> str:
     """Paths with what they have in common at the front said once."""
     if len(parts) == 1:
         return parts[0]
-    split = [_STEP.findall(part) for part in parts]
+    split = [STEP.findall(part) for part in parts]
     common = 0
     while all(len(steps) > common + 1 and steps[common] == split[0][common] for steps in split):
         common += 1

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from html import escape
 
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
-from nasdsl.drawing.place import Box, Placed, Point, place
-from nasdsl.drawing.scene import SMALL, Bar, Item, Level, Link, Row, Scene, make_scene
+from nasdsl.drawing.fold import fold
+from nasdsl.drawing.place import Band, Box, Placed, Point, place
+from nasdsl.drawing.scene import LEVELS, SMALL, Bar, Item, Link, Row, Scene, make_scene
 
 FONT = "Helvetica,Arial,sans-serif"
 INK, LINE, PALE, PAPER = "#1a1a1a", "#595959", "#c4c4c4", "#ffffff"
 OPEN, OPEN_FILL = "#0b62a4", "#f2f7fc"
 BAND, LANE_INK = "#f4f4f2", "#8a8a8a"
 REMOVED = "#e3e3e3"
+FRAME_LINE, GUIDE = "#9a9a9a", "#dcdcdc"
+KINDS = ("#fbe3c5", "#d5ecd8", "#e6dcf2", "#f9dadc", "#d8ecf3", "#efeac4")  # of permuted blocks
 
 # Kernel sizes from light to dark in one hue, tokens in another: told apart in grey and by every eye.
 BARS = {
@@ -36,22 +41,38 @@ LINE_HEIGHT = 10.0
 PAD = 4.0
 MOST_OPTIONS = 8
 MARGIN = 18.0
+MIN_LEGEND = 300.0  # how wide a legend may be under a narrower picture
 
 
-def to_dot(space: Space | Graph, level: str = "block") -> str:
+def to_dot(space: Space | Graph, level: str = "module", opened: Sequence[str] = ()) -> str:
     """The picture of a space or an architecture.
 
     Args:
-        level: `block`, a node for each use of an operator of the file that uses no other, or `operator`, one for each
-            layer.
+        level: `module`, which a page holds: a choice between modules is one box that names them, equal copies are one
+            that says how many there are, and a permuted block is one; `block`, a node for each use of an operator of
+            the file that uses no other; or `operator`, one for each layer.
+        opened: paths or decisions of choices whose options are drawn. A path opens what lies under it, too.
+
+    Raises:
+        ArgumentError: the level is none of these, or there is nothing to open under a name.
     """
-    if level not in ("block", "operator"):
-        raise ArgumentError(f"a level is `block` or `operator`, not `{level}`")
-    chosen: Level = "block" if level == "block" else "operator"
-    scene = make_scene(space, chosen)
+    chosen = next((one for one in LEVELS if one == level), None)
+    if chosen is None:
+        known = " or ".join([", ".join(f"`{one}`" for one in LEVELS[:-1]), f"`{LEVELS[-1]}`"])
+        raise ArgumentError(f"a level is {known}, not `{level}`")
+    scene = make_scene(space, chosen, opened)
+    if chosen == "module":
+        scene = fold(scene)
+    colours = _colours(scene)
     faces = {item.key: _face(item) for item in scene.items}
     placed = place(scene, {key: size for key, (_, size) in faces.items()})
-    return _Writer(scene, placed, {key: label for key, (label, _) in faces.items()}).text()
+    return _Writer(scene, placed, {key: label for key, (label, _) in faces.items()}, colours).text()
+
+
+def _colours(scene: Scene) -> dict[str, str]:
+    """A colour for each operator that a permuted block can be."""
+    kinds = dict.fromkeys(kind for item in scene.items for kind in item.kinds)
+    return {kind: KINDS[i % len(KINDS)] for i, kind in enumerate(kinds)}
 
 
 # --- Faces ------------------------------------------------------------------------------------------------------------
@@ -63,6 +84,8 @@ def _face(item: Item) -> tuple[str, Point]:
         return '"+"', (13.0, 13.0)
     if item.kind == "concat":
         return '"C"', (14.0, 14.0)
+    if item.kind == "mean":
+        return '"μ"', (14.0, 14.0)
     if item.kind == "select" and not item.rows:
         return '""', (11.0, 11.0)
     gone = item.state == "gone"
@@ -86,6 +109,10 @@ def _face(item: Item) -> tuple[str, Point]:
         for text, length in _row_lines(row, gone, upright):
             lines.append(_text_row(text))
             width, height = max(width, length), height + LINE_HEIGHT - 1
+    if item.count:
+        colour = PALE if gone else OPEN if re.search(r"[–|]", item.count) else INK
+        lines.append(_text_row(_font(item.count, colour, SMALL_TEXT, bold=True)))
+        width, height = max(width, _width(item.count, SMALL_TEXT) + 4), height + LINE_HEIGHT - 1
     if not lines:
         lines.append(_text_row(_font(" ", INK, TEXT)))
         height += LINE_HEIGHT
@@ -169,8 +196,8 @@ def _bars_height(bars: Sequence[Bar]) -> float:
 
 
 class _Writer:
-    def __init__(self, scene: Scene, placed: Placed, labels: dict[str, str]):
-        self.scene, self.placed, self.labels = scene, placed, labels
+    def __init__(self, scene: Scene, placed: Placed, labels: Mapping[str, str], colours: Mapping[str, str]):
+        self.scene, self.placed, self.labels, self.colours = scene, placed, labels, colours
         self.names = {item.key: f"n{i}" for i, item in enumerate(scene.items)}
         self.out: list[str] = []
 
@@ -222,17 +249,37 @@ class _Writer:
             self._node(f"band{i}", box, shape="box", style='"filled,rounded"', fillcolor=fill, color=fill, label='""')
             self._words(f"stage{i}", band.name, x, band.top - MARGIN / 2 - 8, SMALL_TEXT + 0.5, LANE_INK, "c")
         for i, lane in enumerate(placed.lanes):
-            self._words(f"lane{i}", show(lane.scale), lane.x, lane.y - 6, SMALL_TEXT, LANE_INK, "c")
+            if lane.end is None:
+                self._words(f"lane{i}", show(lane.scale), lane.x, lane.y - 6, SMALL_TEXT, LANE_INK, "c")
+                continue
+            box = Box((lane.x + lane.end) / 2, lane.y, lane.end - lane.x, 0.6)
+            line = f'"{GUIDE}"'
+            self._node(f"guide{i}", box, shape="box", style="filled", fillcolor=line, color=line, label='""')
+            self._words(f"lane{i}", _level(lane.scale), lane.x - 2, lane.y, SMALL_TEXT, LANE_INK, "r")
+        for i, frame in enumerate(placed.frames):
+            self._frame(f"frame{i}", frame)
         heading = top - MARGIN / 2 - (26 if placed.bands else 14)
         if self.scene.name:
             self._words("title", self.scene.name, left - 6, heading, 11.0, INK)
             at = left + _width(self.scene.name, 11.0) + 4
             self._words("facts", self.scene.facts, at, heading + 1, TEXT, LANE_INK)
 
+    def _frame(self, name: str, frame: Band) -> None:
+        x, y = (frame.left + frame.right) / 2, (frame.top + frame.bottom) / 2
+        box = Box(x, y, frame.right - frame.left, frame.bottom - frame.top)
+        line = f'"{FRAME_LINE}"'
+        self._node(name, box, shape="box", style='"rounded,dashed"', color=line, label='""')
+        colour = OPEN if re.search(r"[–|]", frame.name) else INK
+        self._words(f"{name}n", frame.name, frame.right - 3, frame.top - 6, SMALL_TEXT, colour, "r")
+
     def _item(self, item: Item) -> None:
         box = self.placed.boxes[item.key]
         attributes = {"label": self.labels[item.key], "tooltip": _quoted(item.key)}
         attributes |= _style(item)
+        if len(item.kinds) == 1:
+            attributes["fillcolor"] = f'"{self.colours[item.kinds[0]]}"'
+        if item.ends:
+            attributes["peripheries"] = "2"
         self._node(self.names[item.key], box, **attributes)
 
     def _link(self, link: Link) -> None:
@@ -252,15 +299,25 @@ class _Writer:
         entries = self._legend_entries()
         if not entries:
             return
-        x = min(box.left for box in self.placed.boxes.values())
+        left = x = min(box.left for box in self.placed.boxes.values())
         y = self.placed.height + MARGIN + 14
         for i, (item, words, width) in enumerate(entries):
             label, (w, h) = _swatch(item) if item.bars else _face(item)
             if item.kind == "operator":
                 label, (w, h) = '""', (31.0, 11.0)
-            self._node(f"key{i}", Box(x + w / 2, y, w, h), label=label, **_style(item, legend=True))
+            if x > left and x + w + width > max(self.placed.width, MIN_LEGEND):
+                x, y = left, y + 18
+            style = _style(item, legend=True)
+            if item.kinds:
+                style["fillcolor"] = f'"{self.colours[item.kinds[0]]}"'
+            if item.ends:
+                style["peripheries"] = "2"
+            self._node(f"key{i}", Box(x + w / 2, y, w, h), label=label, **style)
             self._words(f"says{i}", words, x + w + 3, y, SMALL_TEXT, LINE)
             x += w + width + 18
+        for i, note in enumerate(self.scene.notes):
+            y += 16
+            self._words(f"note{i}", note, left, y, SMALL_TEXT, OPEN)
 
     def _legend_entries(self) -> list[tuple[Item, str, float]]:
         items = self.scene.items
@@ -279,10 +336,19 @@ class _Writer:
             out.append((Item("optional", "operator", " ", 1, "", "fixed", True), "may be left out"))
         if any(item.state == "gone" for item in items):
             out.append((Item("gone", "operator", " ", 1, "", "gone"), "left out"))
+        for kind in self.colours:
+            if any(item.kinds == (kind,) for item in items):
+                out.append((Item("kind", "operator", " ", 1, "", kinds=(kind,)), kind))
+        if any(item.ends for item in items):
+            out.append((Item("ends", "operator", " ", 1, "", ends=True), "output of the permuted blocks"))
         if any(item.kind == "sum" for item in items):
             out.append((Item("sum", "sum", "sum", 1, ""), "sum"))
         if any(item.kind == "concat" for item in items):
             out.append((Item("concat", "concat", "concat", 1, ""), "concatenation"))
+        if any(item.kind == "mean" for item in items):
+            out.append((Item("mean", "mean", "mean", 1, ""), "mean"))
+        if any(item.kind == "select" and not item.rows for item in items):
+            out.append((Item("select", "select", "", 1, ""), "one of these"))
         return [(item, words, _width(words, SMALL_TEXT) + 4) for item, words in out]
 
 
@@ -308,7 +374,7 @@ def _style(item: Item, legend: bool = False) -> dict[str, str]:
         line = "solid"  # dashes need room
         ink = LINE if item.optional else ink
     style = {"color": f'"{ink}"', "fillcolor": f'"{fill}"'}
-    if item.kind in ("sum", "concat"):
+    if item.kind in ("sum", "mean", "concat"):
         colour = PALE if item.state == "gone" else INK
         return style | {"shape": "circle", "style": f'"filled,{line}"', "fontcolor": f'"{colour}"', "fontsize": "9"}
     if item.kind == "select" and not item.rows:
@@ -317,6 +383,13 @@ def _style(item: Item, legend: bool = False) -> dict[str, str]:
         return {"shape": "none"}
     rounded = "" if item.kind == "block" or item.bars or legend else "rounded,"
     return style | {"shape": "box", "style": f'"filled,{rounded}{line}"'}
+
+
+def _level(scale: Fraction | int) -> str:
+    """A scale by its level too, where it is a power of two: level n has 1/2^n of the input's resolution."""
+    power = (1 / Fraction(scale)).numerator
+    is_power = Fraction(scale).numerator == 1 and power & (power - 1) == 0
+    return f"{show(scale)}  L{power.bit_length() - 1}" if is_power else show(scale)
 
 
 def _quoted(text: str) -> str:

@@ -1,12 +1,13 @@
-"""Where things go: time from left to right, one lane for each scale with the finest on top."""
+"""Where things go: time from left to right, one lane for each scale with the finest on top, rows where it gets long."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from nasdsl.compiler.elaborate.resolve import SLOTS
 from nasdsl.drawing.scene import Item, Link, Scene
 
 Point = tuple[float, float]
@@ -17,8 +18,14 @@ MOST_CROSSING = 30.0
 STACK = 7.0  # between items of one lane and column
 LANE = 16.0  # between lanes
 STAGE = 16.0  # more between stages
-ROW = 58.0  # between the rows that a long chain is broken into
+ROW = 46.0  # between the rows that a long picture is broken into, and
+TRACK = 4.5  # more for each line that goes on in a later one
 SHAPE = 4.0  # how many times wider than high a picture may be before a chain is broken
+FRAME = 6.0  # around what is repeated
+EDGE = 14.0  # from the boxes of a row to the lines beside it
+PAGES = ((930.0, 590.0), (650.0, 890.0))
+"""Width and height of what a page of A4 holds beside title and legend, lying and standing, where the smallest letters,
+of 7 points here, are printed in 6."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,12 @@ class Band:
 
 @dataclass(frozen=True)
 class Lane:
-    """A scale, and the top of the first box that stands in it."""
+    """A scale, and the top of the first box that stands in it; or with an end the line that all its boxes stand on."""
 
     scale: Fraction | int
     x: float
     y: float
+    end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,51 +80,56 @@ class Placed:
     boxes: Mapping[str, Box]
     routes: Mapping[Link, tuple[Point, ...]]  # control points of cubic curves, 3n + 1
     bands: tuple[Band, ...]
+    frames: tuple[Band, ...]
     lanes: tuple[Lane, ...]
+    left: float
     width: float
     height: float
 
 
 def place(scene: Scene, sizes: Mapping[str, Point]) -> Placed:
-    """Positions for all items, and curves for all links."""
+    """Positions for all items, and curves for all links.
+
+    A picture that is wider than a page goes on in the next row. Of a lying and a standing page the first that holds it
+    is taken, or else the one that it has to be shrunk least for.
+    """
     columns = _columns(scene)
-    scales = _lane_scales(scene, columns)
-    used = {item.key: _nearest(item.scale, scales) for item in scene.items}
-    cells: dict[tuple[int, int], list[Item]] = {}
-    for item in scene.items:
-        cells.setdefault((columns[item.key], used[item.key]), []).append(item)
-    _order(cells, used, scene.links)
-    boxes = _coordinates(scene, cells, columns, used, sizes)
-    lanes = _lanes(scene, boxes, scales)
-    rows = dict.fromkeys(boxes, 0) if lanes else _rows(scene, columns, boxes)
-    boxes = _in_rows(boxes, rows)
-    routes = _Router(boxes, scene.links, rows).routes()
-    bands = _bands(scene, boxes, routes, rows)
-    height = max([*(box.bottom for box in boxes.values()), *(band.bottom for band in bands)])
-    width = max(box.right for box in boxes.values())
-    return Placed(boxes, routes, bands, lanes, width, height)
+    strip = _Strip(scene, sizes, columns)
+    found = [strip.placed(width) for width in strip.widths()]
+    return min(found, key=_shrinkage)
+
+
+def _shrinkage(placed: Placed) -> float:
+    """By how much a picture is too large for a page; 1 if it fits."""
+    width, height = placed.width - placed.left, placed.height
+    return min(max(width / across, height / down, 1.0) for across, down in PAGES)
 
 
 def staged(scene: Scene) -> list[str]:
-    """The groups that are stages of a loop: those with an index and more than one item."""
+    """The groups that are drawn as such: stages of a loop, which have an index and more than one item, and the parts of
+    a detector."""
     count: dict[str, int] = {}
     for item in scene.items:
         count[item.group] = count.get(item.group, 0) + 1
-    return [group for group, n in count.items() if n > 1 and re.search(r"\[\d+\]$", group)]
+    parts = set(SLOTS) if {"backbone", "head"} <= {re.sub(r"\[.*", "", group) for group in count} else set()
+    return [group for group, n in count.items() if group in parts or (n > 1 and re.search(r"\[\d+\]$", group))]
 
 
 def _columns(scene: Scene) -> dict[str, int]:
-    """The longest way to each item; a stage, and what follows one, begins where all before it has ended."""
+    """The longest way to each item. A stage, and what follows one, begins where all before it has ended; so does a
+    block that has its place in an order, or that more than one scale is open to."""
     stages = set(staged(scene))
     sources: dict[str, list[str]] = {item.key: [] for item in scene.items}
     for link in scene.links:
         sources[link.target].append(link.source)
+    alone = set(scene.permuted) | {item.key for item in scene.items if item.scales}
     out: dict[str, int] = {}
-    start, last = 0, ""
+    start, last, single = 0, "", False
     for item in scene.items:
-        if item.group != last and (item.group in stages or last in stages):
+        changes = item.group != last and (item.group in stages or last in stages)
+        if changes or single or item.key in alone:
             start = max(out.values(), default=-1) + 1
-        last = item.group
+        last, single = item.group, item.key in alone
         out[item.key] = max([start, *(out[source] + 1 for source in sources[item.key] if source in out)])
     return out
 
@@ -130,63 +143,240 @@ def _order(cells: Mapping[tuple[int, int], list[Item]], lanes: Mapping[str, int]
         items.sort(key=lambda item: sum(read.get(item.key, [0])) / len(read.get(item.key, [0])))
 
 
-def _coordinates(
-    scene: Scene,
-    cells: Mapping[tuple[int, int], list[Item]],
-    columns: Mapping[str, int],
-    lane_of: Mapping[str, int],
-    sizes: Mapping[str, Point],
-) -> dict[str, Box]:
-    heights: dict[int, float] = {}
-    widths: dict[int, float] = {}
-    for (column, lane), items in cells.items():
-        total = sum(sizes[item.key][1] for item in items) + STACK * (len(items) - 1)
-        heights[lane] = max(heights.get(lane, 0), total)
-        widths[column] = max([widths.get(column, 0), *(sizes[item.key][0] for item in items)])
-    centres: dict[int, float] = {}
-    y = 0.0
-    for lane in sorted(heights):
-        centres[lane] = y + heights[lane] / 2
-        y += heights[lane] + LANE
-    crossing: dict[int, int] = {}
-    for link in scene.links:
-        if lane_of[link.source] != lane_of[link.target]:
-            crossing[columns[link.target]] = crossing.get(columns[link.target], 0) + 1
-    stages = staged(scene)
-    first: dict[int, str] = {}
-    for item in scene.items:
-        first.setdefault(columns[item.key], item.group)
-    middles: dict[int, float] = {}
-    x, before = 0.0, ""
-    for column in sorted(widths):
-        gap = GAP + min(CROSSING * crossing.get(column, 0), MOST_CROSSING)
-        if first[column] != before and (first[column] in stages or before in stages):
-            gap += STAGE
-        before = first[column]
-        x += gap if middles else 0
-        middles[column] = x + widths[column] / 2
-        x += widths[column]
-    boxes: dict[str, Box] = {}
-    for (column, lane), items in cells.items():
-        total = sum(sizes[item.key][1] for item in items) + STACK * (len(items) - 1)
-        top = centres[lane] - total / 2
+class _Strip:
+    """A scene in columns, to be cut into rows."""
+
+    def __init__(self, scene: Scene, sizes: Mapping[str, Point], columns: Mapping[str, int]):
+        self.scene, self.sizes, self.columns = scene, sizes, columns
+        self.stages = set(staged(scene))
+        self.by_column: dict[int, list[Item]] = {}
+        for item in scene.items:
+            self.by_column.setdefault(columns[item.key], []).append(item)
+        self.order = sorted(self.by_column)
+        self.scales = {item.key: item.scale for item in scene.items}
+        permuted = [item for item in scene.items if item.key in scene.permuted]
+        self.levels = {scale for item in permuted for scale in (item.scales or (item.scale,))}
+        lanes = self._lane_scales(self.order)
+        boxes = self._row(self.order, lanes)
+        self.chain = not lanes
+        self.right = max(box.right for box in boxes.values())
+        self.height = max(box.bottom for box in boxes.values()) + ROW
+        self.starts = {c: min(boxes[i.key].left for i in self.by_column[c]) for c in self.order}
+        self.stops = {c: max(boxes[i.key].right for i in self.by_column[c]) for c in self.order}
+
+    def widths(self) -> list[float]:
+        """The widths of rows that are tried."""
+        if self.chain:
+            number = round((self.right / self.height / SHAPE) ** 0.5)
+            if number > 1:
+                return [min(self.right / number * 1.12, PAGES[0][0]), PAGES[1][0]]
+        if self.right <= PAGES[0][0]:
+            return [self.right, PAGES[1][0]]
+        return [width for width, _ in PAGES]
+
+    def placed(self, width: float) -> Placed:
+        rows = self._cut(width)
+        boxes: dict[str, Box] = {}
+        lanes: list[Lane] = []
+        row_of: dict[str, int] = {}
+        y = 0.0
+        for number, row in enumerate(rows):
+            scales = self._lane_scales(row)
+            found = self._row(row, scales)
+            left = min(box.left for box in found.values())
+            top = min(box.top for box in found.values())
+            found = {key: replace(box, x=box.x - left, y=box.y + y - top) for key, box in found.items()}
+            boxes |= found
+            row_of |= dict.fromkeys(found, number)
+            lanes += self._lanes(row, found, scales)
+            going = {link.source for link in self.scene.links if row_of.get(link.source) == number}
+            going &= {link.source for link in self.scene.links if link.target not in row_of}
+            y = max(box.bottom for box in found.values()) + ROW + TRACK * len(going)
+        routes = _Router(boxes, self.scene.links, row_of).routes()
+        bands = self._bands(boxes, routes, row_of)
+        frames = self._frames(boxes, row_of)
+        points = [point for route in routes.values() for point in route]
+        height = max(
+            [*(box.bottom for box in boxes.values()), *(band.bottom for band in bands), *(y for _, y in points)]
+        )
+        right = max([*(box.right for box in boxes.values()), *(x for x, _ in points)])
+        left = min([*(box.left for box in boxes.values()), *(x for x, _ in points)])
+        return Placed(boxes, routes, bands, frames, tuple(lanes), left, right, height)
+
+    # --- Rows
+
+    def _cut(self, width: float) -> list[list[int]]:
+        """Rows of columns no wider than asked for, cut where few lines are, best between stages."""
+        columns = self.order
+        cost = [0.0] + [float("inf")] * len(columns)
+        begin = [0] * (len(columns) + 1)
+        cuts = [self._cut_cost(column) for column in columns]
+        for end in range(1, len(columns) + 1):
+            for start in range(end - 1, -1, -1):
+                wide = self.stops[columns[end - 1]] - self.starts[columns[start]]
+                if wide > width and start < end - 1:
+                    break
+                free = max(1 - wide / width, 0.0)
+                own = free**2 * (4 if end == len(columns) else 12) + (cuts[start] if start else 0)
+                if cost[start] + own < cost[end]:
+                    cost[end], begin[end] = cost[start] + own, start
+        rows = []
+        end = len(columns)
+        while end:
+            rows.append(columns[begin[end] : end])
+            end = begin[end]
+        return rows[::-1]
+
+    def _cut_cost(self, column: int) -> float:
+        """What speaks against a row that begins with this column."""
+        crossing = {link.source for link in self.scene.links if self._crosses(link, column)}
+        groups = {item.group for item in self.by_column[column]}
+        before = {item.group for item in self.by_column.get(column - 1, ())}
+        apart = any(len({self.columns[key] < column for key in frame.keys}) > 1 for frame in self.scene.frames)
+        return 1 + len(crossing) + 4 * bool(groups & before) + 30 * apart
+
+    def _crosses(self, link: Link, column: int) -> bool:
+        return self.columns[link.source] < column <= self.columns[link.target]
+
+    def _lane_scales(self, row: Sequence[int]) -> list[Fraction | int]:
+        """The scales that have a lane: those that stand beside another in some column, or run past it. A chain has
+        none. Where blocks are permuted, all of theirs have one."""
+        present: dict[int, set[Fraction | int]] = {}
+        for column in row:
+            present[column] = {scale for item in self.by_column[column] for scale in (item.scales or (item.scale,))}
+        for link in self.scene.links:
+            for column in range(self.columns[link.source] + 1, self.columns[link.target]):
+                if column in present:
+                    present[column].add(self.scales[link.source])
+        found = {scale for scales in present.values() if len(scales) > 1 for scale in scales}
+        if any(item.key in self.scene.permuted for column in row for item in self.by_column[column]):
+            found |= self.levels
+        return sorted(found, reverse=True)
+
+    def _row(self, row: Sequence[int], scales: Sequence[Fraction | int]) -> dict[str, Box]:
+        """The boxes of some columns, as if there were no others."""
+        items = [item for column in row for item in self.by_column[column]]
+        used = {item.key: _nearest(item.scale, scales) for item in items}
+        cells: dict[tuple[int, int], list[Item]] = {}
         for item in items:
-            width, height = sizes[item.key]
-            boxes[item.key] = Box(middles[column], top + height / 2, width, height)
-            top += height + STACK
-    return boxes
+            cells.setdefault((self.columns[item.key], used[item.key]), []).append(item)
+        lane_of = {key: _nearest(scale, scales) for key, scale in self.scales.items()}
+        _order(cells, lane_of, self.scene.links)
+        heights: dict[int, float] = {}
+        widths: dict[int, float] = {}
+        for (column, lane), inside in cells.items():
+            total = sum(self.sizes[i.key][1] for i in inside if not i.scales) + STACK * (len(inside) - 1)
+            heights[lane] = max(heights.get(lane, 0), total)
+            widths[column] = max([widths.get(column, 0), *(self.sizes[item.key][0] for item in inside)])
+        for item in items:
+            lanes = [_nearest(scale, scales) for scale in item.scales]
+            for lane in range(min(lanes, default=0), max(lanes, default=-1) + 1):
+                room = (self.sizes[item.key][1] - LANE * (len(lanes) - 1)) / len(lanes)
+                heights[lane] = max(heights.get(lane, 0), room, 22.0)
+        centres: dict[int, float] = {}
+        y = 0.0
+        for lane in sorted(heights):
+            centres[lane] = y + heights[lane] / 2
+            y += heights[lane] + LANE
+        middles = self._middles(row, widths, lane_of)
+        boxes: dict[str, Box] = {}
+        for (column, lane), inside in cells.items():
+            total = sum(self.sizes[item.key][1] for item in inside) + STACK * (len(inside) - 1)
+            top = centres[lane] - total / 2
+            for item in inside:
+                width, height = self.sizes[item.key]
+                boxes[item.key] = Box(middles[column], top + height / 2, width, height)
+                top += height + STACK
+                if item.scales:
+                    lanes = [_nearest(scale, scales) for scale in item.scales]
+                    upper = centres[min(lanes)] - heights[min(lanes)] / 2
+                    lower = centres[max(lanes)] + heights[max(lanes)] / 2
+                    boxes[item.key] = Box(middles[column], (upper + lower) / 2, width, lower - upper)
+        return boxes
 
+    def _middles(self, row: Sequence[int], widths: Mapping[int, float], lane_of: Mapping[str, int]) -> dict[int, float]:
+        """Where the columns stand, with more room where many lines change lanes."""
+        crossing: dict[int, int] = {}
+        for link in self.scene.links:
+            if lane_of[link.source] != lane_of[link.target]:
+                crossing[self.columns[link.target]] = crossing.get(self.columns[link.target], 0) + 1
+        framed = {key for frame in self.scene.frames for key in frame.keys}
+        middles: dict[int, float] = {}
+        x, before, inside = 0.0, "", False
+        for column in row:
+            gap = GAP + min(CROSSING * crossing.get(column, 0), MOST_CROSSING)
+            group = self.by_column[column][0].group
+            if group != before and (group in self.stages or before in self.stages):
+                gap += STAGE
+            now = any(item.key in framed for item in self.by_column[column])
+            gap += FRAME if now != inside else 0
+            before, inside = group, now
+            x += gap if middles else 0
+            middles[column] = x + widths[column] / 2
+            x += widths[column]
+        return middles
 
-def _lane_scales(scene: Scene, columns: Mapping[str, int]) -> list[Fraction | int]:
-    """The scales that have a lane: those that stand beside another in some column, or run past it. A chain has none."""
-    present: dict[int, set[Fraction | int]] = {}
-    scales = {item.key: item.scale for item in scene.items}
-    for key, scale in scales.items():
-        present.setdefault(columns[key], set()).add(scale)
-    for link in scene.links:
-        for column in range(columns[link.source] + 1, columns[link.target]):
-            present[column].add(scales[link.source])
-    return sorted({scale for found in present.values() if len(found) > 1 for scale in found}, reverse=True)
+    # --- What lies behind the boxes
+
+    def _lanes(self, row: Sequence[int], boxes: Mapping[str, Box], scales: Sequence[Fraction | int]) -> Iterable[Lane]:
+        permuted = [key for key in self.scene.permuted if key in boxes]
+        if permuted:
+            left = min(boxes[key].left for key in permuted) - GAP
+            right = max(boxes[key].right for key in permuted)
+            for scale, y in self._heights(boxes, scales).items():
+                yield Lane(scale, left, y, right)
+            return
+        for scale in scales:
+            inside = [boxes[i.key] for column in row for i in self.by_column[column] if i.scale == scale]
+            if inside:
+                first = min(inside, key=lambda box: (box.left, box.top))
+                yield Lane(scale, first.x, first.top)
+
+    def _heights(self, boxes: Mapping[str, Box], scales: Sequence[Fraction | int]) -> dict[Fraction | int, float]:
+        """The middle of each lane that a permuted block stands in or may stand in."""
+        found: dict[Fraction | int, float] = {}
+        for key in self.scene.permuted:
+            item = next(item for item in self.scene.items if item.key == key)
+            if key in boxes and not item.scales:
+                found[item.scale] = boxes[key].y
+            elif key in boxes:
+                lanes = [scale for scale in scales if item.scales[0] >= scale >= item.scales[-1]]
+                step = boxes[key].height / len(lanes)
+                for i, scale in enumerate(lanes):
+                    found.setdefault(scale, boxes[key].top + step * (i + 0.5))
+        return dict(sorted(found.items(), reverse=True))
+
+    def _bands(
+        self, boxes: Mapping[str, Box], routes: Mapping[Link, tuple[Point, ...]], rows: Mapping[str, int]
+    ) -> tuple[Band, ...]:
+        """The stages; one that goes on in the next row is shown in both. All bands of a row are of one height."""
+        reach: dict[int, list[float]] = {}
+        for key, box in boxes.items():
+            reach.setdefault(rows[key], []).extend((box.top, box.bottom))
+        for link, route in routes.items():
+            if rows[link.source] == rows[link.target]:
+                reach[rows[link.source]].extend(y for _, y in route)
+        out = []
+        for name in staged(self.scene):
+            keys = [item.key for item in self.scene.items if item.group == name]
+            for row in sorted({rows[key] for key in keys}):
+                inside = [boxes[key] for key in keys if rows[key] == row]
+                left, right = min(b.left for b in inside), max(b.right for b in inside)
+                out.append(Band(name, left, right, min(reach[row]), max(reach[row])))
+        return tuple(out)
+
+    def _frames(self, boxes: Mapping[str, Box], rows: Mapping[str, int]) -> tuple[Band, ...]:
+        """Around what is repeated; outer ones first, so that inner ones are painted over them."""
+        out = []
+        for frame in reversed(self.scene.frames):
+            for row in sorted({rows[key] for key in frame.keys}):
+                inside = [boxes[key] for key in frame.keys if rows[key] == row]
+                nested = sum(other.keys < frame.keys for other in self.scene.frames)
+                room = FRAME * (1 + nested)
+                left, right = min(b.left for b in inside) - room, max(b.right for b in inside) + room
+                top, bottom = min(b.top for b in inside) - room, max(b.bottom for b in inside) + room
+                out.append(Band(frame.label, left, right, top, bottom))
+        return tuple(out)
 
 
 def _nearest(scale: Fraction | int, scales: Sequence[Fraction | int]) -> int:
@@ -196,155 +386,165 @@ def _nearest(scale: Fraction | int, scales: Sequence[Fraction | int]) -> int:
     return min(range(len(scales)), key=lambda i: max(scale, scales[i]) / Fraction(min(scale, scales[i])))
 
 
-def _lanes(scene: Scene, boxes: Mapping[str, Box], scales: Sequence[Fraction | int]) -> tuple[Lane, ...]:
-    out = []
-    for scale in scales:
-        inside = [boxes[item.key] for item in scene.items if item.scale == scale]
-        first = min(inside, key=lambda box: (box.left, box.top))
-        out.append(Lane(scale, first.x, first.top))
-    return tuple(out)
-
-
-def _bands(
-    scene: Scene, boxes: Mapping[str, Box], routes: Mapping[Link, tuple[Point, ...]], rows: Mapping[str, int]
-) -> tuple[Band, ...]:
-    """The stages; one that goes on in the next row is shown in both. All bands of a row are of one height."""
-    reach: dict[int, list[float]] = {}
-    for key, box in boxes.items():
-        reach.setdefault(rows[key], []).extend((box.top, box.bottom))
-    for link, route in routes.items():
-        if rows[link.source] == rows[link.target]:
-            reach[rows[link.source]].extend(y for _, y in route)
-    out = []
-    for name in staged(scene):
-        keys = [item.key for item in scene.items if item.group == name]
-        for row in sorted({rows[key] for key in keys}):
-            inside = [boxes[key] for key in keys if rows[key] == row]
-            left, right = min(b.left for b in inside), max(b.right for b in inside)
-            out.append(Band(name, left, right, min(reach[row]), max(reach[row])))
-    return tuple(out)
-
-
-# --- Rows -------------------------------------------------------------------------------------------------------------
-
-
-def _rows(scene: Scene, columns: Mapping[str, int], boxes: Mapping[str, Box]) -> dict[str, int]:
-    """The row of each item. A chain much wider than high is broken where one link is cut, best between stages."""
-    right = max(box.right for box in boxes.values())
-    height = max(box.bottom for box in boxes.values()) + ROW
-    number = round((right / height / SHAPE) ** 0.5)
-    if number < 2:
-        return dict.fromkeys(boxes, 0)
-    groups = {columns[item.key]: item.group for item in scene.items}
-    places: dict[int, float] = {}  # columns that a row may begin with, and where they begin
-    for column in range(1, max(columns.values()) + 1):
-        cut = sum(columns[link.source] < column <= columns[link.target] for link in scene.links)
-        if cut == 1:
-            places[column] = min(boxes[key].left for key, c in columns.items() if c == column)
-    begins: list[int] = []
-    for row in range(1, number):
-        wanted = right * row / number
-        between = [c for c in places if groups[c] != groups[c - 1] and abs(places[c] - wanted) < 0.45 * right / number]
-        candidates = [c for c in between or places if c > max(begins, default=0)]
-        if candidates:
-            begins.append(min(candidates, key=lambda c: abs(places[c] - wanted)))
-    return {key: sum(begin <= column for begin in begins) for key, column in columns.items()}
-
-
-def _in_rows(boxes: Mapping[str, Box], rows: Mapping[str, int]) -> dict[str, Box]:
-    """Boxes moved to their rows."""
-    step = max(box.bottom for box in boxes.values()) + ROW
-    starts: dict[int, float] = {}
-    for key, box in boxes.items():
-        starts[rows[key]] = min(starts.get(rows[key], box.left), box.left)
-    return {key: replace(box, x=box.x - starts[rows[key]], y=box.y + step * rows[key]) for key, box in boxes.items()}
+# --- Lines ------------------------------------------------------------------------------------------------------------
 
 
 class _Router:
-    """Curves from the right side of one box to the left side of another that keep clear of the boxes between."""
+    """Curves from the right side of one box to the left side of another that keep clear of the boxes between.
+
+    What goes on in a later row leaves at the right end of its own, runs back between the rows, and comes in at the left
+    end of the other.
+    """
 
     def __init__(self, boxes: Mapping[str, Box], links: Sequence[Link], rows: Mapping[str, int]):
         self.boxes = boxes
         self.links = links
         self.rows = rows
+        self.inside: dict[int, list[tuple[str, Box]]] = {}
+        for key, box in boxes.items():
+            self.inside.setdefault(rows[key], []).append((key, box))
         self.detours: dict[tuple[int, int], int] = {}
+        self.entries: dict[tuple[str, int], Point] = {}  # where the lines of a source come into a row, and
+        self.tracks: dict[tuple[str, int], float] = {}  # where they run beside the rows before it
 
     def routes(self) -> dict[Link, tuple[Point, ...]]:
         ends = self._ends()
-        return {link: self._route(link, *ends[link]) for link in self.links}
+        across = [link for link in self.links if self.rows[link.source] != self.rows[link.target]]
+        found = {
+            link: self._route(*ends[link], (link.source, link.target)) for link in self.links if link not in across
+        }
+        found |= self._routes_across(across, ends)
+        return {link: found[link] for link in self.links}
 
     def _ends(self) -> dict[Link, tuple[Point, Point]]:
         """Where each link leaves and arrives: spread over the side of a box in the order of the other ends."""
-        leaving: dict[str, list[Link]] = {}
         arriving: dict[str, list[Link]] = {}
         for link in self.links:
-            leaving.setdefault(link.source, []).append(link)
             arriving.setdefault(link.target, []).append(link)
-        starts: dict[Link, Point] = {}
-        for key, links in leaving.items():
-            box = self.boxes[key]
-            for link in links:
-                starts[link] = (box.right, box.y)
         ends: dict[Link, Point] = {}
         for key, links in arriving.items():
             box = self.boxes[key]
-            links = sorted(links, key=lambda link: self.boxes[link.source].y)
+            links = sorted(links, key=lambda link: (self.rows[link.source], self.boxes[link.source].y))
             room = min(box.height * 0.6, 5.0 * (len(links) - 1))
             for i, link in enumerate(links):
                 offset = 0.0 if len(links) == 1 else room * (i / (len(links) - 1) - 0.5)
                 ends[link] = (box.left, box.y + offset)
-        return {link: (starts[link], ends[link]) for link in self.links}
+        return {link: ((self.boxes[link.source].right, self.boxes[link.source].y), ends[link]) for link in self.links}
 
-    def _route(self, link: Link, start: Point, end: Point) -> tuple[Point, ...]:
+    def _routes_across(
+        self, links: Sequence[Link], ends: Mapping[Link, tuple[Point, Point]]
+    ) -> dict[Link, tuple[Point, ...]]:
+        leaving: dict[int, list[str]] = {}
+        for link in links:
+            sources = leaving.setdefault(self.rows[link.source], [])
+            if link.source not in sources:
+                sources.append(link.source)
+        found: dict[Link, tuple[Point, ...]] = {}
+        taken: list[tuple[int, float, float]] = []  # tracks beside the rows, and from where to where they are in use
+        for row, sources in sorted(leaving.items()):
+            right = max(box.right for _, box in self.inside[row]) + EDGE
+            below = max(box.bottom for _, box in self.inside[row]) + 20.0
+            exits = {source: self._exit(source, right) for source in sources}
+            sources = sorted(sources, key=lambda source: -exits[source][-1][1])
+            for slot, source in enumerate(sources):
+                start = exits[source]
+                turn = (start[-1][0] + 4.0 + TRACK * slot, below + TRACK * slot)
+                entries: dict[int, Point] = {}
+                for link in [link for link in links if link.source == source]:
+                    later = self.rows[link.target]
+                    if later not in entries:
+                        entry = self._entry(
+                            link, ends[link][1], [e for (s, r), e in self.entries.items() if r == later]
+                        )
+                        track = len(sources) - 1 - slot
+                        while any(t == track and a < entry[1] and turn[1] < b for t, a, b in taken):
+                            track += 1
+                        taken.append((track, turn[1], entry[1]))
+                        entries[later] = entry
+                        self.entries[source, later] = entry
+                        self.tracks[source, later] = -EDGE - 8.0 - TRACK * track
+                    entry, x = entries[later], self.tracks[source, later]
+                    corners = [start[-1], (turn[0], start[-1][1]), turn, (x, turn[1]), (x, entry[1]), entry]
+                    last = self._route(entry, ends[link][1], (link.target, link.target), later)
+                    found[link] = (*start, *_rounded(corners)[1:], *last[1:])
+        return found
+
+    def _exit(self, source: str, right: float) -> tuple[Point, ...]:
+        """From a box to the right end of its row, along it or beside the boxes that follow."""
+        box = self.boxes[source]
+        x0, y0, row = box.right, box.y, self.rows[source]
+        if self._free(x0, right, y0, y0, (source, source), row):
+            return _straight((x0, y0), (right, y0))
+        side = self._side(x0, right, y0, y0, (source, source), row)
+        turn = min(right - x0, 16.0)
+        return (*_curve((x0, y0), (x0 + turn, side)), *_straight((x0 + turn, side), (right, side))[1:])
+
+    def _entry(self, link: Link, end: Point, others: Sequence[Point]) -> Point:
+        """Where a line comes into a row: level with where it ends if nothing stands before that."""
+        row = self.rows[link.target]
+        own = (link.target, link.target)
+        y = end[1] if self._free(-EDGE, end[0], end[1], end[1], own, row) else self._side(-EDGE, *end, end[1], own, row)
+        while any(abs(y - other[1]) < 4.0 for other in others):
+            y += TRACK
+        return (-EDGE, y)
+
+    def _route(self, start: Point, end: Point, own: tuple[str, str], row: int | None = None) -> tuple[Point, ...]:
         (x0, y0), (x1, y1) = start, end
-        if self.rows[link.source] != self.rows[link.target]:
-            return self._to_next_row(link, start, end)
-        own = (link.source, link.target)
+        row = self.rows[own[0]] if row is None else row
         turn = min(x1 - x0, 34.0)
         short = x1 - x0 <= 60 or abs(y1 - y0) < 0.5
-        if short and self._free(x0, x1, y0, y1, own):
+        if short and self._free(x0, x1, y0, y1, own, row):
             return _curve(start, end)
-        if self._free(x0, x1 - turn, y0, y0, own):  # along the source's row, then across
+        if self._free(x0, x1 - turn, y0, y0, own, row) and self._free(x1 - turn, x1, y0, y1, own, row):
+            return (*_straight(start, (x1 - turn, y0)), *_curve((x1 - turn, y0), end)[1:])  # along, then across
+        if self._free(x0 + turn, x1, y1, y1, own, row) and self._free(x0, x0 + turn, y0, y1, own, row):
+            return (*_curve(start, (x0 + turn, y1)), *_straight((x0 + turn, y1), end)[1:])  # across, then along
+        if self._free(x0, x1 - turn, y0, y0, own, row):
             return (*_straight(start, (x1 - turn, y0)), *_curve((x1 - turn, y0), end)[1:])
-        if self._free(x0 + turn, x1, y1, y1, own):  # across, then along the target's row
+        if self._free(x0 + turn, x1, y1, y1, own, row):
             return (*_curve(start, (x0 + turn, y1)), *_straight((x0 + turn, y1), end)[1:])
-        return self._detour(start, end, own)
-
-    def _to_next_row(self, link: Link, start: Point, end: Point) -> tuple[Point, ...]:
-        """Back to the left between two rows."""
-        (x0, y0), (x1, y1) = start, end
-        below = min(box.top for key, box in self.boxes.items() if self.rows[key] == self.rows[link.target])
-        middle = below - ROW * 0.62
-        bend = 26.0
-        x1 = x1 - 8.0
-        out = (start, (x0 + bend, y0), (x0 + bend, middle), (x0, middle))
-        back = ((x1 - bend, middle), (x1 - bend, y1), (x1, y1))
-        return (*out, *_straight((x0, middle), (x1, middle))[1:], *back, *_straight((x1, y1), end)[1:])
-
-    def _detour(self, start: Point, end: Point, own: tuple[str, str]) -> tuple[Point, ...]:
-        """Over the boxes between, or under them where that is nearer."""
-        (x0, y0), (x1, y1) = start, end
-        between = [b for key, b in self.boxes.items() if key not in own and b.right > x0 and b.left < x1]
-        rows = [b for b in between if b.top - 6 < max(y0, y1) and b.bottom + 6 > min(y0, y1)]
-        above = min([b.top for b in rows], default=y0) - 6
-        below = max([b.bottom for b in rows], default=y0) + 6
-        side = above if (y0 - above) + (y1 - above) <= (below - y0) + (below - y1) else below
-        slot = (round(side), round(x0 / 40))
-        step = self.detours.get(slot, 0)
-        self.detours[slot] = step + 1
-        side += (-3.5 if side == above else 3.5) * min(step, 2)
+        side = self._side(x0, x1, y0, y1, own, row)
         turn = min((x1 - x0) / 2, 16.0)
         up = _curve(start, (x0 + turn, side))
         along = _straight((x0 + turn, side), (x1 - turn, side))
         return (*up, *along[1:], *_curve((x1 - turn, side), end)[1:])
 
-    def _free(self, x0: float, x1: float, y0: float, y1: float, own: tuple[str, str]) -> bool:
+    def _side(self, x0: float, x1: float, y0: float, y1: float, own: tuple[str, str], row: int) -> float:
+        """The height of a way over the boxes between two places, or under them where that is nearer."""
+        between = [b for key, b in self.inside[row] if key not in own and b.right > x0 and b.left < x1]
+        lines = [b for b in between if b.top - 6 < max(y0, y1) and b.bottom + 6 > min(y0, y1)]
+        above = min([b.top for b in lines], default=y0) - 6
+        below = max([b.bottom for b in lines], default=y0) + 6
+        side = above if (y0 - above) + (y1 - above) <= (below - y0) + (below - y1) else below
+        slot = (round(side), round(x0 / 40))
+        step = self.detours.get(slot, 0)
+        self.detours[slot] = step + 1
+        return side + (-3.5 if side == above else 3.5) * min(step, 2)
+
+    def _free(self, x0: float, x1: float, y0: float, y1: float, own: tuple[str, str], row: int) -> bool:
         """Whether no box stands in the rectangle that a curve stays in."""
         low, high = min(y0, y1) - 1, max(y0, y1) + 1
         return not any(
             key not in own and box.right > x0 + 1 and box.left < x1 - 1 and box.bottom > low and box.top < high
-            for key, box in self.boxes.items()
+            for key, box in self.inside[row]
         )
+
+
+def _rounded(corners: Sequence[Point], radius: float = 5.0) -> tuple[Point, ...]:
+    """Level and upright lines from corner to corner, with round bends."""
+    out = [corners[0]]
+    for before, corner, after in zip(corners, corners[1:], corners[2:], strict=False):
+        near, far = _towards(corner, before, radius), _towards(corner, after, radius)
+        out += [*_straight(out[-1], near)[1:], corner, corner, far]
+    return (*out, *_straight(out[-1], corners[-1])[1:])
+
+
+def _towards(start: Point, end: Point, most: float) -> Point:
+    """A place on the way, at most half of it."""
+    (x0, y0), (x1, y1) = start, end
+    length = abs(x1 - x0) + abs(y1 - y0)
+    share = min(most / length, 0.5) if length else 0.0
+    return x0 + (x1 - x0) * share, y0 + (y1 - y0) * share
 
 
 def _straight(start: Point, end: Point) -> tuple[Point, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from nasdsl.compiler.diagnostics import NasdslError
@@ -23,10 +24,11 @@ class RenderError(NasdslError):
     code = "cannot-draw"
 
 
-def render(space: Space | Graph, out: Path, level: str = "block") -> None:
-    """Writes a picture; the ending of the file says in which form.
+def render(space: Space | Graph, out: Path, level: str = "module", opened: Sequence[str] = ()) -> None:
+    """Writes a picture; the ending of the file says in which form. `to_dot` says what is in it.
 
     Raises:
+        ArgumentError: as `to_dot` does.
         RenderError: the ending is of no known form, or graphviz is not installed (then the `.dot` file is written).
     """
     form = out.suffix.removeprefix(".").lower()
@@ -34,7 +36,7 @@ def render(space: Space | Graph, out: Path, level: str = "block") -> None:
         raise RenderError(
             f"a picture cannot be written as `{out.name}`", "let the name end in .svg, .pdf, .png or .dot"
         )
-    text = to_dot(space, level)
+    text = to_dot(space, level, opened)
     if form == "dot":
         out.write_text(text, encoding="utf-8", newline="\n")
         return
@@ -48,7 +50,7 @@ def render(space: Space | Graph, out: Path, level: str = "block") -> None:
     paint(text, form, "-o", str(out))
 
 
-def svg(space: Space | Graph, level: str = "block") -> str:
+def svg(space: Space | Graph, level: str = "module") -> str:
     """A picture as the text of an SVG.
 
     Raises:

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal
+from functools import cached_property
+from itertools import islice, product
+from typing import Any, Literal, get_args
 
 from nasdsl.compiler import ops
 from nasdsl.compiler.decision import Decision, FixedUnits, Units
+from nasdsl.compiler.diagnostics import ArgumentError, suggest
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.plain import FAULTS
+from nasdsl.drawing.modules import (
+    Module,
+    block_name,
+    chain_links,
+    choices_between_modules,
+    opened,
+    permuted_blocks,
+    places,
+)
+from nasdsl.drawing.paths import prefixes, short_names, stage_of, without_indices
 
-Level = Literal["block", "operator"]
+Level = Literal["module", "block", "operator"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 State = Literal["fixed", "open", "gone"]
-Kind = Literal["input", "output", "block", "operator", "choice", "sum", "concat", "select"]
+Kind = Literal["input", "output", "block", "operator", "choice", "sum", "mean", "concat", "select"]
 
-SMALL: frozenset[Kind] = frozenset({"sum", "concat", "select"})
-MOST_ROWS = 7
+SMALL: frozenset[Kind] = frozenset({"sum", "mean", "concat", "select"})
+MOST_SCALES = 2000  # values tried for the scales of a block
+MOST_NAMES = 12  # that a message lists
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,12 @@ class Item:
         group: the stage that it belongs to.
         state: `open` where something is still decided, `gone` where an architecture does without it.
         optional: there in some architectures only.
+        nodes: of the graph that it stands for.
+        count: how many equal copies it stands for, where it is more than one: `× 3`, `× depth 1–4`.
+        scales: that a permuted block can have, the finest first, where that is open.
+        kinds: of a permuted block: the operators that it can be.
+        ends: whether others than permuted blocks read this one.
+        same: equal for items that are equal apart from indices.
     """
 
     key: str
@@ -63,6 +83,20 @@ class Item:
     note: str = ""
     bars: tuple[Bar, ...] = ()
     rows: tuple[Row, ...] = ()
+    nodes: tuple[str, ...] = ()
+    count: str = ""
+    scales: tuple[Fraction | int, ...] = ()
+    kinds: tuple[str, ...] = ()
+    ends: bool = False
+    same: Hashable = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Items that are repeated together: how often, and their keys."""
+
+    label: str
+    keys: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -74,29 +108,47 @@ class Link:
 
 @dataclass(frozen=True)
 class Scene:
-    """Items in topological order, and links."""
+    """Items in topological order, and links.
+
+    Attributes:
+        frames: around what is repeated, inner ones first.
+        permuted: the keys of permuted blocks in their order.
+        closed: what `--open` can open: paths of the boxes, with the decision of each.
+        notes: what is decided about several items together.
+    """
 
     name: str
     facts: str
     items: tuple[Item, ...]
     links: tuple[Link, ...]
     blocks: str = ""  # the operator that all blocks without a title are uses of
+    frames: tuple[Frame, ...] = ()
+    permuted: tuple[str, ...] = ()
+    closed: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def make_scene(space: Space | Graph, level: Level) -> Scene:
+def make_scene(space: Space | Graph, level: Level, words: Sequence[str] = ()) -> Scene:
     """The items of a space or an architecture.
 
     What an architecture has left out is in the picture too, faded, where the space knows the whole that it came from;
     except where there is more of that than of the architecture.
+
+    Args:
+        words: paths or decisions of choices whose options are drawn.
+
+    Raises:
+        ArgumentError: a word opens nothing.
     """
     if isinstance(space, Graph):
-        return _Maker(space, space, {}, level).scene("", "")
+        return _Maker(space, space, {}, level, words).scene("", "")
     facts = _facts(space.graph)
     if space.whole is not None:
-        scene = _Maker(space.whole, space.graph, space.pins, level).scene(space.name, facts)
+        maker = _Maker(space.whole, space.graph, space.pins, level, words)
+        scene = maker.scene(space.name, facts)
         if 2 * sum(item.state == "gone" for item in scene.items) <= len(scene.items):
             return scene
-    return _Maker(space.graph, space.graph, {}, level).scene(space.name, facts)
+    return _Maker(space.graph, space.graph, {}, level, words).scene(space.name, facts)
 
 
 def _facts(graph: Graph) -> str:
@@ -119,56 +171,112 @@ def _short(number: int) -> str:
 
 
 class _Maker:
-    def __init__(self, whole: Graph, graph: Graph, pins: Mapping[str, Any], level: Level):
-        self.whole, self.graph, self.pins, self.level = whole, graph, pins, level
+    def __init__(self, whole: Graph, graph: Graph, pins: Mapping[str, Any], level: Level, words: Sequence[str]):
+        self.whole, self.graph, self.pins, self.level, self.words = whole, graph, pins, level, words
         self.values = {**largest_values(whole), **pins}
         self.users = whole.users()
         self.owner: dict[str, str] = {}  # node -> key of its item; passed-by nodes are missing
-        self.options: dict[str, tuple[Row, ...]] = {}  # of choice items
+        self.closed: dict[str, str] = {}  # choice items, and the decision that each is about
+        self.permuted: list[str] = []
         self.own: dict[str, list[str]] = {}  # by decision: the items that depend on it
 
     def scene(self, name: str, facts: str) -> Scene:
-        if self.level == "block":
+        if self.level == "module":
+            self._own_permuted()
+        if self.level != "operator":
             self._own_blocks()
-            self._own_choices()
+        self._own_choices()
         for node in self.whole.nodes.values():
             self.owner.setdefault(node.name, node.name)
+        if self.level == "module":
+            self._own_plain_selections()
         self._pass_by()
         members: dict[str, list[Node]] = {}
+        behind: dict[str, list[str]] = {}
         for node in self.whole.nodes.values():
             if node.name in self.owner:
                 members.setdefault(self.owner[node.name], []).append(node)
+            behind.setdefault(self.owner[self._shown(node.name)], []).append(node.name)
         self._deal_decisions(members)
         links = self._links()
-        items = {key: self._item(key, nodes) for key, nodes in members.items()}
+        items = {key: self._item(key, nodes, tuple(behind[key])) for key, nodes in members.items()}
         ordered = _topological(items, links)
         titles = {item.title for item in items.values() if item.kind == "block" and item.bars}
         blocks = titles.pop() if len(titles) == 1 else ""
         if blocks:  # the legend names them
             items = {k: replace(i, title="" if i.title == blocks and i.bars else i.title) for k, i in items.items()}
-        return Scene(name, facts, tuple(items[key] for key in ordered), links, blocks)
+        return Scene(
+            name,
+            facts,
+            tuple(items[key] for key in ordered),
+            links,
+            blocks,
+            permuted=tuple(self.permuted),
+            closed=tuple(self.closed.items()),
+            notes=self._notes(),
+        )
 
     # --- Which nodes make an item
 
-    def _own_blocks(self) -> None:
-        """Uses of operators that use no others are blocks."""
-        paths = self.whole.instances
-        outer = {before for path in paths for before in _prefixes(path) if before in paths}
+    def _own_permuted(self) -> None:
+        """A permuted block is one item, with what brings its inputs to its scale."""
+        self.permuted = permuted_blocks(self.whole)
         for node in self.whole.nodes.values():
-            here = next((p for p in _prefixes(node.name, whole=True) if p in paths and p not in outer), None)
+            here = next((path for path in prefixes(node.name, whole=True) if path in self.permuted), None)
             if here is not None:
                 self.owner[node.name] = here
 
+    def _own_blocks(self) -> None:
+        """Uses of operators that use no others are blocks."""
+        for node in self.whole.nodes.values():
+            here = next((path for path in prefixes(node.name, whole=True) if path in self.leaves), None)
+            if here is not None:
+                self.owner.setdefault(node.name, here)
+
+    @cached_property
+    def leaves(self) -> frozenset[str]:
+        """Where operators of the file are used that use no others."""
+        paths = self.whole.instances
+        return frozenset(paths) - {before for path in paths for before in prefixes(path)}
+
     def _own_choices(self) -> None:
-        """A selection between operators is one item, with all that only it reads."""
-        for node in reversed(list(self.whole.nodes.values())):
+        """A choice between operators or modules is one item, with all that only its options need, unless opened."""
+        found = [] if self.level == "operator" else self._choices()
+        closed, unknown = opened(found, self.words)
+        if unknown:
+            raise _nothing_to_open(unknown[0], found, self.level)
+        for choice in closed:
+            self.closed[choice.path] = choice.decision
+            for name in choice.nodes:
+                self.owner[name] = choice.path
+
+    def _choices(self) -> list[Module]:
+        """Outer ones first."""
+        modules = []
+        if self.level == "module":
+            found = choices_between_modules(self.whole, self.owner, self.users)
+            modules = [module for module in found if module.decision not in self.pins and not self._owned(module)]
+        single = []
+        for node in self.whole.nodes.values():
             if node.kind != "select" or self.owner.get(node.name, node.name) != node.name:
                 continue
             regions = self._regions(node)
-            if any(regions) and (rows := self._alternatives(node)):
-                self.options[node.name] = rows
-                for name in (node.name, *set().union(*regions)):
-                    self.owner[name] = node.name
+            path = self._alternatives(node) if any(regions) else ""
+            if self.level == "module" and len(node.inputs) == 1 and path:
+                options = [
+                    f"{place}.{label}" for place in places(node.name) for label in self.whole.decisions[path].labels
+                ]
+                if not any(name.startswith(tuple(options)) for name in regions[0]):
+                    continue  # what it reads is chosen elsewhere
+            large = max((len({self.owner.get(n, n) for n in region}) for region in regions), default=0) > 1
+            if path and not (self.level == "module" and large and path in self.pins):
+                single.append(Module(node.name, path, frozenset([node.name]).union(*regions)))
+        single.reverse()  # inner ones stand before outer ones in the graph
+        return sorted([*modules, *single], key=lambda choice: -len(choice.nodes))
+
+    def _owned(self, module: Module) -> bool:
+        """Whether a module lies in a block."""
+        return any(path in self.permuted for path in prefixes(module.path, whole=True))
 
     def _regions(self, node: Node) -> list[set[str]]:
         """For each input of a selection the nodes that lead to it and nowhere else; none where it is no selection
@@ -194,20 +302,26 @@ class _Maker:
                 queue.extend(edge.source for edge in node.inputs)
         return found
 
-    def _alternatives(self, node: Node) -> tuple[Row, ...]:
-        """The options of a selection, where one decision makes it."""
+    def _alternatives(self, node: Node) -> str:
+        """The choice that makes a selection, where it is one only."""
         paths = {path for edge in node.inputs for path in expr.decisions_of(edge.when)}
         if len(paths) != 1:
-            return ()
+            return ""
         (path,) = paths
         decision = self.whole.decisions.get(path)
-        if decision is None or decision.kind != "choice":
-            return ()
-        return (self._row(decision, decision.path.rpartition(".")[2]),)
+        return "" if decision is None or decision.kind != "choice" else path
+
+    def _own_plain_selections(self) -> None:
+        """A selection between outputs of one item is part of it."""
+        for node in self.whole.nodes.values():
+            if node.kind == "select" and self.owner[node.name] == node.name:
+                sources = {self.owner[edge.source] for edge in node.inputs}
+                if len(sources) == 1 and not node.name.endswith(".exit"):
+                    self.owner[node.name] = sources.pop()
 
     def _pass_by(self) -> None:
         """At the level of blocks, what has no weights and no choice between two items is part of the line."""
-        if self.level != "block":
+        if self.level == "operator":
             return
         for node in self.whole.nodes.values():
             if self.owner[node.name] == node.name and node.kind == "operator" and len(node.inputs) == 1:
@@ -217,11 +331,19 @@ class _Maker:
                 if plain and not costs and not _open(node.attrs) and node.op != "linear":
                     del self.owner[node.name]
 
+    def _shown(self, name: str) -> str:
+        """The node itself, or if it is passed by the one before it that is not."""
+        while name not in self.owner:
+            name = self.whole.nodes[name].inputs[0].source
+        return name
+
     # --- Items
 
     def _deal_decisions(self, members: Mapping[str, Sequence[Node]]) -> None:
-        """Each decision goes to the item whose nodes depend on it, if it is one only."""
-        for key, nodes in members.items():
+        """Each decision goes to the first item whose nodes depend on it; the box of a choice comes first."""
+        for key, path in self.closed.items():
+            self.own.setdefault(path, []).append(key)
+        for key, nodes in sorted(members.items(), key=lambda pair: not pair[0].endswith(".exit")):
             for node in nodes:
                 for path in self._made_by(node):
                     keys = self.own.setdefault(path, [])
@@ -236,32 +358,120 @@ class _Maker:
             return found | inputs
         return found | {path for path in inputs if self.whole.decisions[path].kind == "subset"}
 
-    def _item(self, key: str, nodes: Sequence[Node]) -> Item:
+    def _item(self, key: str, nodes: Sequence[Node], behind: tuple[str, ...]) -> Item:
         last = nodes[-1]
         kind: Kind = "operator"
         title = last.op
-        if key in self.options:
-            kind, title = "choice", self.options[key][0].name
+        options: tuple[Row, ...] = ()
+        if key in self.closed:
+            kind, title = "choice", self.closed[key].rpartition(".")[2]
+            options = (self._row(self.whole.decisions[self.closed[key]], title),)
+        elif key in self.permuted:
+            kind, title = "block", block_name(key)
         elif key in self.whole.instances and (len(nodes) > 1 or nodes[0].name != key or key in self.owner.values()):
             kind, title = "block", self.whole.instances[key]
         elif last.kind in ("input", "output"):
             kind = "input" if last.kind == "input" else "output"
         elif last.kind == "merge":
-            kind = "sum" if last.op == "sum" else "concat"
+            kind = "sum" if last.op == "sum" else "mean" if last.op == "mean" else "concat"
         elif last.kind == "select":
             kind = "select"
         alive = any(self._alive(node) for node in nodes)
         still = [self.graph.nodes[node.name] for node in nodes if node.name in self.graph.nodes]
         optional = bool(still) and all(self._depends(node.reached) for node in still)
         bars = self._bars(nodes)
-        rows = self.options.get(key, ()) + self._rows(key, nodes)
+        rows = options + self._rows(key, nodes)
         open_rows = any(taken is None for row in rows for _, taken in row.options)
         is_open = open_rows or any(bar.kept is None for bar in bars)
         empty = bool(bars) and not rows and all(bar.kept == 0 for bar in bars)  # what is left only passes its input on
         state: State = "gone" if not alive or empty else "open" if is_open else "fixed"
         note = self._note(last) if kind in ("operator", "input", "output") else ""
         scale = self._number(self._ends_at(last))
-        return Item(key, kind, title, scale, stage_of(key), state, optional and alive, note, bars, rows)
+        item = Item(key, kind, title, scale, stage_of(key), state, optional and alive, note, bars, rows, behind)
+        if key in self.permuted:
+            end = self.ends[key]
+            readers = {self.owner.get(user.name) for user in self.users[end.name]}
+            item = replace(
+                item,
+                scale=self._number(end.shape.scale),
+                scales=self._possible(end.shape.scale),
+                kinds=self._kinds(key, nodes),
+                ends=bool(readers - set(self.permuted)),
+                state="open" if self._undecided(nodes) else "fixed",
+            )
+        elif self.permuted:
+            item = replace(item, scales=self._possible(last.shape.scale))
+        return replace(item, same=self._same(item, nodes))
+
+    @cached_property
+    def ends(self) -> dict[str, Node]:
+        """The output of each permuted block."""
+        found = {}
+        for node in self.whole.nodes.values():
+            key = self.owner.get(node.name, "")
+            if key in self.permuted and any(self.owner.get(user.name) != key for user in self.users[node.name]):
+                found[key] = node
+        return found
+
+    def _kinds(self, key: str, nodes: Sequence[Node]) -> tuple[str, ...]:
+        """The operators of the file that a permuted block can be."""
+        found = []
+        for node in nodes:
+            if self._alive(node):
+                inside = (path for path in prefixes(node.name, whole=True) if path in self.leaves and path != key)
+                found += [self.whole.instances[path] for path in inside]
+        return tuple(dict.fromkeys(found))
+
+    def _undecided(self, nodes: Sequence[Node]) -> bool:
+        left = {path for node in nodes for path in self._made_by(node)} - self.pins.keys()
+        return any(path in self.graph.decisions for path in left)
+
+    def _possible(self, scale: Any) -> tuple[Fraction | int, ...]:
+        """All scales that a block can have, the finest first; none where that is decided."""
+        paths = sorted(expr.decisions_of(scale) - self.pins.keys())
+        if not paths:
+            return ()
+        values = [_samples(self.whole.decisions[path]) for path in paths]
+        found = set()
+        for chosen in islice(product(*values), MOST_SCALES):
+            try:
+                found.add(expr.evaluate(scale, {**self.values, **dict(zip(paths, chosen, strict=True))}))
+            except FAULTS:
+                continue
+        return tuple(sorted(found, reverse=True)) if len(found) > 1 else ()
+
+    def _notes(self) -> tuple[str, ...]:
+        """Orders of permuted blocks."""
+        out = []
+        for path, decision in self.whole.decisions.items():
+            keys = self.own.get(path, [])
+            if decision.kind == "order" and path not in self.pins and any(key in self.permuted for key in keys):
+                labels = decision.labels or tuple(map(str, decision.items))
+                out.append(f"{path}: {', '.join(labels)} in any order")
+        return tuple(out)
+
+    def _same(self, item: Item, nodes: Sequence[Node]) -> Hashable:
+        """What makes an item equal to another one apart from indices. An undecided value is equal to another one that
+        the same place of the text asks for, and that the same choices decide, besides those of whether it is there."""
+        place = {node.name: i for i, node in enumerate(nodes)}
+        found = []
+        for node in nodes:
+            shape, there = node.shape, expr.decisions_of(node.reached)
+            sides = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
+            settings = _alike((dict(node.attrs), sides), there)
+            inputs = []
+            for edge in node.inputs:
+                before = self.whole.nodes[edge.source].shape
+                outside = (_alike(before.channels, there), _alike(before.scale, there))
+                inputs.append((place.get(edge.source, outside), _alike(edge.when, there)))
+            is_open = any(expr.decisions_of(value) for value in (dict(node.attrs), shape.channels, shape.scale))
+            where = node.span if is_open else None
+            shared = node.weight not in ("", node.name)
+            found.append((node.kind, node.op, settings, tuple(inputs), shared, self._alive(node), where))
+        rows = tuple((without_indices(row.name), row.options) for row in item.rows)
+        note = () if item.kind in ("input", "output") else item.note
+        scale = item.scales or item.scale
+        return (item.kind, item.title, note, item.state, item.bars, rows, scale, item.kinds, tuple(found))
 
     def _alive(self, node: Node) -> bool:
         """Whether an architecture has the node; sums and selections of one tensor left are no nodes of its graph."""
@@ -327,12 +537,19 @@ class _Maker:
     def _rows(self, key: str, nodes: Iterable[Node]) -> tuple[Row, ...]:
         found: list[Decision] = []
         for path, decision in self.whole.decisions.items():
-            if decision.kind == "units" or self.own.get(path, [None])[0] != key:
+            if decision.kind == "units" or self.own.get(path, [None])[0] != key or self.closed.get(key) == path:
                 continue
-            if key in self.options and any(path in expr.decisions_of(e.when) for e in self.whole.nodes[key].inputs):
-                continue
+            if key in self.permuted and (decision.kind == "order" or path in self.pins):
+                continue  # shown by where it stands and by its colour
             found.append(decision)
-        names = _short_names([decision.path for decision in found])
+        names = short_names([decision.path for decision in found])
+        if key in self.permuted:
+            return tuple(
+                Row(name, ((f"{decision.size} of {decision.n}", None),))
+                if decision.kind == "subset"
+                else self._row(decision, name)
+                for decision, name in zip(found, names, strict=True)
+            )
         return tuple(self._row(decision, name) for decision, name in zip(found, names, strict=True))
 
     def _row(self, decision: Decision, name: str) -> Row:
@@ -369,8 +586,15 @@ class _Maker:
 
     # --- Links
 
+    def _chosen_parent(self, node: Node, target: str) -> bool:
+        """Whether it is open that a permuted block reads a tensor at all. In which way depends on scales alone."""
+        scales = (self.whole.nodes[edge.source].shape.scale for edge in node.inputs)
+        decided = expr.decisions_of((*scales, self.ends[target].shape.scale)) | self.pins.keys()
+        return bool(expr.decisions_of(node.reached) - decided)
+
     def _links(self) -> tuple[Link, ...]:
         states: dict[tuple[str, str], set[State]] = {}
+        near = chain_links(self.permuted)
         for node in self.whole.nodes.values():
             if node.name not in self.owner:
                 continue
@@ -378,9 +602,9 @@ class _Maker:
             for edge in node.inputs:
                 held = self._holds(edge.when)
                 state: State = "gone" if held is False else "open" if held is None else "fixed"
-                source = edge.source
-                while source not in self.owner:
-                    source = self.whole.nodes[source].inputs[0].source
+                source = self._shown(edge.source)
+                if target in self.permuted and state == "fixed" and self._chosen_parent(node, target):
+                    state = "open"
                 if not (self._alive(node) and self._alive(self.whole.nodes[edge.source])):
                     state = "gone"
                 if self.owner[source] != target:
@@ -388,26 +612,42 @@ class _Maker:
         out = []
         for (source, target), found in states.items():
             best: State = "fixed" if "fixed" in found else "open" if "open" in found else "gone"
-            if target in self.options and best == "open":
+            if target in self.closed and best == "open":
                 best = "fixed"  # what a choice reads is no choice
+            if target in self.permuted and best != "fixed" and not (best == "open" and (source, target) in near):
+                continue  # its row says how many of the earlier ones it reads
             out.append(Link(source, target, best))
         return tuple(out)
 
 
-_STEP = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]|[^.\[\]]+")
+def _samples(decision: Decision) -> list[Any]:
+    """Values with each item at each place of an order; else all of a choice."""
+    if decision.kind == "order":
+        places = range(decision.n)
+        return [tuple((i + shift) % decision.n for i in places) for shift in places]
+    return list(islice(decision.values(), MOST_SCALES))
 
 
-def stage_of(path: str) -> str:
-    """The first step of a path with its index, such as `stage[2]`."""
-    first, *rest = _STEP.findall(path)
-    return first + (rest[0] if rest and rest[0].startswith("[") else "")
+def _alike(value: Any, there: frozenset[str]) -> Hashable:
+    """A value apart from indices: of an undecided one, which choices decide it."""
+    if isinstance(value, Units):
+        return "units", value.n, without_indices(value.path)
+    if isinstance(value, expr.Expr):
+        return "open", frozenset(without_indices(path) for path in value.decisions - there)
+    if isinstance(value, Mapping):
+        return tuple((key, _alike(inner, there)) for key, inner in value.items())
+    if isinstance(value, tuple | list):
+        return tuple(_alike(inner, there) for inner in value)
+    return repr(value)
 
 
-def _prefixes(path: str, whole: bool = False) -> list[str]:
-    """The paths that a path lies under, the longest first."""
-    out = [path] if whole else []
-    ends = [match.end() for match in _STEP.finditer(path)]
-    return out + [path[:end] for end in reversed(ends[:-1])]
+def _nothing_to_open(word: str, found: Sequence[Module], level: Level) -> ArgumentError:
+    if not found:
+        return ArgumentError(f"`{word}` cannot be opened: a picture of this at level `{level}` has nothing closed")
+    names = list(dict.fromkeys(name for module in found for name in (module.path, module.decision)))
+    shown = [f"`{name}`" for name in names[:MOST_NAMES]] + (["..."] if len(names) > MOST_NAMES else [])
+    near = suggest(word, names)
+    return ArgumentError(f"`{word}` opens nothing", near or "what can be opened: " + ", ".join(shown))
 
 
 def _open(attrs: Mapping[str, Any]) -> bool:
@@ -416,19 +656,6 @@ def _open(attrs: Mapping[str, Any]) -> bool:
 
 def _bar_kind(group: Any) -> str:
     return "token" if group.kind == "token" else group.label or "channel"
-
-
-def _short_names(paths: Sequence[str]) -> list[str]:
-    """The last step of each path, with as many before it as tell them apart."""
-    steps = [_STEP.findall(path) for path in paths]
-    names = []
-    for mine in steps:
-        n = 1
-        while n < len(mine) and (mine[-n].startswith("[") or sum(s[-n:] == mine[-n:] for s in steps) > 1):
-            n += 1
-        text = "".join(step if step.startswith("[") else f".{step}" for step in mine[-n:]).removeprefix(".")
-        names.append(text)
-    return names
 
 
 def _plain(value: Any) -> str:

@@ -1,0 +1,263 @@
+"""Equal copies, one behind the other or side by side, become one that says how many it stands for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Literal
+
+from nasdsl.drawing.scene import SMALL, Frame, Item, Link, Row, Scene, State
+
+Copies = Mapping[int, Mapping[str, str]]
+"""For each index the items of that copy: what stands behind the index in their paths, and their keys."""
+Way = Literal["chain", "parallel"]
+
+
+def fold(scene: Scene) -> Scene:
+    """The scene with one of several equal copies.
+
+    Copies are equal if their items are, but for indices, if they are linked inside in the same way, and if each reads
+    the one before as that reads what stands before it; or, side by side, if all are read by the same items. How many
+    of a `repeat` there are is told by the selection behind it, which goes where it has nothing else to select from.
+    """
+    return _Folding(scene).folded()
+
+
+class _Folding:
+    def __init__(self, scene: Scene):
+        self.scene = scene
+        self.items: dict[str, Item] = {item.key: item for item in scene.items}
+        self.sources: dict[str, dict[str, State]] = {item.key: {} for item in scene.items}
+        self.targets: dict[str, dict[str, State]] = {item.key: {} for item in scene.items}
+        self.frames: list[Frame] = []
+        for link in scene.links:
+            self._link(link.source, link.target, link.state)
+
+    def folded(self) -> Scene:
+        for prefix in sorted({place for key in self.items for place, _, _ in _places(key)}, key=lambda p: (-len(p), p)):
+            self._fold_copies(prefix)
+        self._fold_siblings()
+        items = tuple(self.items[item.key] for item in self.scene.items if item.key in self.items)
+        links = tuple(
+            Link(source, item.key, state) for item in items for source, state in self.sources[item.key].items()
+        )
+        permuted = tuple(key for key in self.scene.permuted if key in self.items)
+        return replace(self.scene, items=items, links=links, frames=tuple(self.frames), permuted=permuted)
+
+    # --- Links
+
+    def _link(self, source: str, target: str, state: State) -> None:
+        states = {state, self.sources[target].get(source, state)}
+        best: State = "fixed" if "fixed" in states else "open" if "open" in states else "gone"
+        self.sources[target][source] = self.targets[source][target] = best
+
+    def _drop(self, key: str) -> None:
+        for source in self.sources.pop(key):
+            del self.targets[source][key]
+        for target in self.targets.pop(key):
+            del self.sources[target][key]
+        del self.items[key]
+
+    # --- Copies by index
+
+    def _fold_copies(self, prefix: str) -> None:
+        copies: dict[int, dict[str, str]] = {}
+        for key in self.items:
+            for place, index, rest in _places(key):
+                if place == prefix:
+                    copies.setdefault(index, {})[rest] = key
+        run: list[int] = []
+        way: Way | None = None
+        for index in sorted(copies):
+            next_way = self._way(copies, run[-1], index) if run and index == run[-1] + 1 else None
+            if run and next_way is not None and way in (None, next_way):
+                way = next_way
+                run.append(index)
+                continue
+            self._merge(prefix, copies, run)
+            run, way = [index], None
+        self._merge(prefix, copies, run)
+
+    def _way(self, copies: Copies, a: int, b: int) -> Way | None:
+        """How two copies that are equal stand to each other."""
+        first, second = copies[a], copies[b]
+        if first.keys() != second.keys() or any(self.items[first[r]].same != self.items[second[r]].same for r in first):
+            return None
+        if any(self.items[key].count != self.items[second[rest]].count for rest, key in first.items()):
+            return None
+        if any(key in self.scene.permuted for key in first.values()):
+            return None
+        back_a, back_b = ({key: rest for rest, key in copy.items()} for copy in (first, second))
+        if self._inside(first, back_a) != self._inside(second, back_b):
+            return None
+        family = {key for copy in copies.values() for key in copy.values()}
+        reads_a, reads_b = self._reads(first, back_a), self._reads(second, back_b)
+        chained = {source: targets for source, targets in reads_b.items() if source in back_a}
+        if chained:
+            shared = {source: targets for source, targets in reads_b.items() if source not in back_a}
+            if any(source in family or reads_a.get(source) != targets for source, targets in shared.items()):
+                return None
+            before = [sorted(targets) for source, targets in reads_a.items() if source not in shared]
+            if sorted(before) != sorted(sorted(targets) for targets in chained.values()):
+                return None
+            if not self._read_alike(first, second, back_b):
+                return None
+            return "chain"
+        if any(source in family for source in (*reads_a, *reads_b)):
+            return None
+        if sorted(map(sorted, reads_a.values())) != sorted(map(sorted, reads_b.values())):
+            return None
+        return "parallel" if self._read_alike(first, second, back_b, both=True) else None
+
+    def _inside(self, copy: Mapping[str, str], back: Mapping[str, str]) -> set[tuple[str, str, State]]:
+        return {
+            (back[source], rest, state)
+            for rest, key in copy.items()
+            for source, state in self.sources[key].items()
+            if source in back
+        }
+
+    def _reads(self, copy: Mapping[str, str], back: Mapping[str, str]) -> dict[str, set[str]]:
+        """What a copy reads from outside, and where."""
+        found: dict[str, set[str]] = {}
+        for rest, key in copy.items():
+            for source in self.sources[key]:
+                if source not in back:
+                    found.setdefault(source, set()).add(rest)
+        return found
+
+    def _read_alike(
+        self, first: Mapping[str, str], second: Mapping[str, str], back: Mapping[str, str], both: bool = False
+    ) -> bool:
+        """Whether others that read a copy read the next one, too; what selects between copies need not."""
+        inside = set(first.values()) | set(second.values())
+        for rest, key in first.items():
+            mine = {t for t in self.targets[key] if t not in inside}
+            theirs = {t for t in self.targets[second[rest]] if t not in inside}
+            if any(self.items[target].kind != "select" for target in mine - theirs):
+                return False
+            if both and mine != theirs:
+                return False
+        return True
+
+    def _merge(self, prefix: str, copies: Copies, run: Sequence[int]) -> None:
+        if len(run) < 2:
+            return
+        first = copies[run[0]]
+        exits = self._exits(copies)
+        count, named = self._count(copies, run, exits)
+        for index in run[1:]:
+            mine = copies[index]
+            for rest, key in mine.items():
+                kept = first[rest]
+                self.items[kept] = replace(self.items[kept], nodes=self.items[kept].nodes + self.items[key].nodes)
+                for source, state in self.sources[key].items():
+                    if not any(source in copies[i].values() for i in run):
+                        self._link(source, kept, state)
+                for target, state in self.targets[key].items():
+                    if not any(target in copies[i].values() for i in run):
+                        self._link(kept, target, state)
+            for key in mine.values():
+                self._drop(key)
+        dropped = {key for index in run[1:] for key in copies[index].values()}
+        self.frames = [frame for frame in self.frames if not frame.keys & dropped]
+        if len(run) == len(copies):
+            self._drop_exits(exits, named)
+        if len(first) == 1:
+            (key,) = first.values()
+            self.items[key] = _counted(self.items[key], count)
+        else:
+            self.frames.append(Frame(count, frozenset(first.values())))
+
+    # --- How many
+
+    def _exits(self, copies: Copies) -> list[str]:
+        """What selects between the copies, or between them and what stands before."""
+        family = {key for copy in copies.values() for key in copy.values()}
+        targets = dict.fromkeys(target for key in family for target in self.targets[key] if target not in family)
+        exits = []
+        for target in targets:
+            outside = [source for source in self.sources[target] if source not in family]
+            if self.items[target].kind == "select" and len(outside) < 2:
+                exits.append(target)
+        return sorted(exits)
+
+    def _count(self, copies: Copies, run: Sequence[int], exits: Sequence[str]) -> tuple[str, Row | None]:
+        """How many copies of a run there are, in words, and the choice that decides it."""
+        index = {key: i for i, copy in copies.items() for key in copy.values()}
+        depths: set[int] = set()
+        for key in exits:
+            depths |= {index.get(s, -1) + 1 for s, state in self.sources[key].items() if state != "gone"}
+        numbers = sorted({min(max(depth - run[0], 0), len(run)) for depth in depths}) or [len(run)]
+        if not depths or numbers == [0]:
+            return f"× {len(run)}", None
+        rows = (row for key in exits for row in self.items[key].rows)
+        row = next((row for row in rows if [text for text, _ in row.options] == [str(d) for d in sorted(depths)]), None)
+        if len(numbers) == 1:
+            return f"× {numbers[0]}", row
+        name = f"{row.name} " if row is not None and len(run) == len(copies) else ""
+        if numbers == list(range(numbers[0], numbers[-1] + 1)):
+            return f"× {name}{numbers[0]}–{numbers[-1]}", row
+        return f"× {name}{'|'.join(map(str, numbers))}", row
+
+    def _drop_exits(self, exits: Sequence[str], named: Row | None) -> None:
+        """A selection that has one input left is part of it; its choice is told by the count."""
+        for key in exits:
+            item = self.items[key]
+            if len(self.sources[key]) > 1 or any(row != named for row in item.rows):
+                continue
+            (source,) = self.sources[key]
+            self.items[source] = replace(self.items[source], nodes=self.items[source].nodes + item.nodes)
+            for target, state in list(self.targets[key].items()):
+                self._link(source, target, state)
+            self._drop(key)
+
+    # --- Siblings
+
+    def _fold_siblings(self) -> None:
+        """Items that are equal and follow each other without anything else between, whatever they are called."""
+        for first in list(self.items):
+            if first not in self.items or self.items[first].count or first in self.scene.permuted:
+                continue
+            run = [first]
+            while (following := self._following(run[-1])) is not None:
+                run.append(following)
+            if len(run) < 2 or self.items[first].kind in ("input", "output", *SMALL):
+                continue
+            last = list(self.targets[run[-1]].items())
+            nodes = tuple(name for key in run for name in self.items[key].nodes)
+            self.items[first] = _counted(replace(self.items[first], nodes=nodes), f"× {len(run)}")
+            for key in run[1:]:
+                self._drop(key)
+            for target, state in last:
+                self._link(first, target, state)
+
+    def _following(self, key: str) -> str | None:
+        if len(self.targets[key]) != 1:
+            return None
+        ((target, _),) = self.targets[key].items()
+        a, b = self.items[key], self.items[target]
+        alike = a.same == b.same and (a.group, a.optional, a.count) == (b.group, b.optional, b.count)
+        framed = [frame for frame in self.frames if (key in frame.keys) != (target in frame.keys)]
+        return target if alike and len(self.sources[target]) == 1 and not framed else None
+
+
+def _counted(item: Item, count: str) -> Item:
+    """One item for several; where it stands for several already, both are told."""
+    return replace(item, count=f"{item.count} {count}" if item.count else count)
+
+
+def _places(key: str) -> list[tuple[str, int, str]]:
+    """The indices of a path: what stands before each, its number, what stands behind it."""
+    return [(key[: m.start()], int(m[1]), key[m.end() :]) for m in re.finditer(r"\[(\d+)\]", key)]
+
+
+def frames_of(scene: Scene) -> dict[str, list[Frame]]:
+    """The frames that each item stands in."""
+    found: dict[str, list[Frame]] = {}
+    pairs = sorted(((key, i) for i, frame in enumerate(scene.frames) for key in frame.keys))
+    for key, group in groupby(pairs, key=lambda pair: pair[0]):
+        found[key] = [scene.frames[i] for _, i in group]
+    return found
