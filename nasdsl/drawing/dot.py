@@ -11,7 +11,7 @@ from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
-from nasdsl.drawing.fold import fold
+from nasdsl.drawing.fold import fold, told_once
 from nasdsl.drawing.place import Band, Box, Placed, Point, place
 from nasdsl.drawing.scene import LEVELS, SMALL, Bar, Item, Link, Row, Scene, make_scene
 
@@ -38,8 +38,10 @@ BARS = {
 BAR_WIDTH, BAR_HEIGHT = 48, 5
 TEXT, SMALL_TEXT = 8.0, 7.0
 LINE_HEIGHT = 10.0
+BOLD = 1.12  # how much wider letters are
 PAD = 4.0
 MOST_OPTIONS = 8
+MOST_NUMBERS = 6
 MARGIN = 18.0
 MIN_LEGEND = 300.0  # how wide a legend may be under a narrower picture
 
@@ -62,7 +64,7 @@ def to_dot(space: Space | Graph, level: str = "module", opened: Sequence[str] = 
         raise ArgumentError(f"a level is {known}, not `{level}`")
     scene = make_scene(space, chosen, opened)
     if chosen == "module":
-        scene = fold(scene)
+        scene = told_once(fold(scene))
     colours = _colours(scene)
     faces = {item.key: _face(item) for item in scene.items}
     placed = place(scene, {key: size for key, (_, size) in faces.items()})
@@ -105,14 +107,14 @@ def _face(item: Item) -> tuple[str, Point]:
         lines.append(_bars(item.bars, gone))
         width, height = max(width, BAR_WIDTH), height + _bars_height(item.bars)
     for row in item.rows:
-        upright = item.kind == "choice" and row == item.rows[0]
+        upright = "choice" if item.kind == "choice" and row == item.rows[0] else "column" if item.kinds else ""
         for text, length in _row_lines(row, gone, upright):
             lines.append(_text_row(text))
             width, height = max(width, length), height + LINE_HEIGHT - 1
     if item.count:
         colour = PALE if gone else OPEN if re.search(r"[–|]", item.count) else INK
-        lines.append(_text_row(_font(item.count, colour, SMALL_TEXT, bold=True)))
-        width, height = max(width, _width(item.count, SMALL_TEXT) + 4), height + LINE_HEIGHT - 1
+        lines.append('<TR><TD HEIGHT="2"></TD></TR>' + _text_row(_font(item.count, colour, SMALL_TEXT, bold=True)))
+        width, height = max(width, _width(item.count, SMALL_TEXT) * BOLD), height + LINE_HEIGHT + 1
     if not lines:
         lines.append(_text_row(_font(" ", INK, TEXT)))
         height += LINE_HEIGHT
@@ -132,16 +134,28 @@ def _text_row(text: str) -> str:
 
 
 def _width(text: str, size: float) -> float:
-    """About how wide a text is in Helvetica."""
-    narrow = sum(character in "iljtfr|.,:;'()[]/ 1" for character in text)
-    return (0.58 * (len(text) - narrow) + 0.36 * narrow) * size + 1
+    """About how wide a text is in the widest of the fonts that may stand in for each other, DejaVu Sans."""
+    return sum(_WIDTHS.get(character, 0.62) for character in text) * size + 1
 
 
-def _row_lines(row: Row, gone: bool, upright: bool) -> list[tuple[str, float]]:
-    """A choice as lines of text: what is taken stands out, what is not is pale."""
+_WIDTHS = {
+    character: width
+    for characters, width in (("ijl'|", 0.3), ("ft.,:;()[]/r -", 0.4), ("mwMW", 0.95), ("×+=–<>μ…", 0.84))
+    for character in characters
+} | {chr(code): 0.71 for code in range(ord("A"), ord("Z") + 1) if chr(code) not in "IMW"}
+
+
+def _row_lines(row: Row, gone: bool, upright: str) -> list[tuple[str, float]]:
+    """A choice as lines of text: what is taken stands out, what is not is pale.
+
+    Args:
+        upright: `choice` for the options below each other, `column` for its name above them.
+    """
     cut = list(row.options)
     more = 0
-    if len(cut) > MOST_OPTIONS:
+    if len(cut) > MOST_NUMBERS and all(text.isdigit() and taken is None for text, taken in cut):
+        cut = [*cut[:2], ("…", None), cut[-1]]
+    elif len(cut) > MOST_OPTIONS:
         kept = [option for option in cut if option[1]]
         cut = [option for option in cut if not option[1]][: MOST_OPTIONS - 1 - len(kept)] + kept
         cut.sort(key=list(row.options).index)
@@ -150,20 +164,26 @@ def _row_lines(row: Row, gone: bool, upright: bool) -> list[tuple[str, float]]:
     for text, taken in cut:
         text = text if len(text) <= 22 else text[:21] + "…"
         colour = PALE if gone or taken is False else OPEN if taken is None else INK
-        pieces.append((_font(text, colour, SMALL_TEXT, bold=bool(taken) and not gone), _width(text, SMALL_TEXT)))
+        bold = bool(taken) and not gone
+        pieces.append((_font(text, colour, SMALL_TEXT, bold), _width(text, SMALL_TEXT) * (BOLD if bold else 1)))
     if more:
         pieces.append((_font(f"{more} more", PALE, SMALL_TEXT), _width(f"{more} more", SMALL_TEXT)))
-    if upright:
-        return pieces
     name = [(_font(row.name, PALE if gone else LINE, SMALL_TEXT), _width(row.name, SMALL_TEXT))] if row.name else []
+    if upright == "choice":
+        return pieces
+    if upright:
+        row_of = all(len(text) < 4 for text, _ in cut)
+        space, gap = _font(" ", INK, SMALL_TEXT), _width(" ", SMALL_TEXT)
+        line = (space.join(t for t, _ in pieces), sum(w for _, w in pieces) + gap * (len(pieces) - 1))
+        return [*name, *([line] if row_of else pieces)]
     parts = [*name, *pieces]
     if sum(length for _, length in parts) > 110 and len(pieces) > 1:
         half = (len(pieces) + 1) // 2
         rows = [[*name, *pieces[:half]], pieces[half:]]
     else:
         rows = [parts]
-    space = _font("  ", INK, SMALL_TEXT)
-    return [(space.join(t for t, _ in parts), sum(w for _, w in parts) + 4 * (len(parts) - 1)) for parts in rows]
+    space, gap = _font("  ", INK, SMALL_TEXT), _width("  ", SMALL_TEXT)
+    return [(space.join(t for t, _ in parts), sum(w for _, w in parts) + gap * (len(parts) - 1)) for parts in rows]
 
 
 def _bars(bars: Sequence[Bar], gone: bool) -> str:
@@ -247,7 +267,9 @@ class _Writer:
             box = Box(x, y, band.right - band.left + MARGIN, band.bottom - band.top + MARGIN)
             fill = f'"{BAND}"'
             self._node(f"band{i}", box, shape="box", style='"filled,rounded"', fillcolor=fill, color=fill, label='""')
-            self._words(f"stage{i}", band.name, x, band.top - MARGIN / 2 - 8, SMALL_TEXT + 0.5, LANE_INK, "c")
+            self._words(
+                f"stage{i}", self._stage(band.name), x, band.top - MARGIN / 2 - 8, SMALL_TEXT + 0.5, LANE_INK, "c"
+            )
         for i, lane in enumerate(placed.lanes):
             if lane.end is None:
                 self._words(f"lane{i}", show(lane.scale), lane.x, lane.y - 6, SMALL_TEXT, LANE_INK, "c")
@@ -255,7 +277,7 @@ class _Writer:
             box = Box((lane.x + lane.end) / 2, lane.y, lane.end - lane.x, 0.6)
             line = f'"{GUIDE}"'
             self._node(f"guide{i}", box, shape="box", style="filled", fillcolor=line, color=line, label='""')
-            self._words(f"lane{i}", _level(lane.scale), lane.x - 2, lane.y, SMALL_TEXT, LANE_INK, "r")
+            self._words(f"lane{i}", _level(lane.scale), lane.x, lane.y - 6, SMALL_TEXT, LANE_INK)
         for i, frame in enumerate(placed.frames):
             self._frame(f"frame{i}", frame)
         heading = top - MARGIN / 2 - (26 if placed.bands else 14)
@@ -263,6 +285,11 @@ class _Writer:
             self._words("title", self.scene.name, left - 6, heading, 11.0, INK)
             at = left + _width(self.scene.name, 11.0) + 4
             self._words("facts", self.scene.facts, at, heading + 1, TEXT, LANE_INK)
+
+    def _stage(self, name: str) -> str:
+        """What a stage is called: without its index where it stands for all of them."""
+        keys = {item.key for item in self.scene.items if item.group == name}
+        return name.removesuffix("[0]") if any(keys == frame.keys for frame in self.scene.frames) else name
 
     def _frame(self, name: str, frame: Band) -> None:
         x, y = (frame.left + frame.right) / 2, (frame.top + frame.bottom) / 2
@@ -297,7 +324,7 @@ class _Writer:
 
     def _legend(self) -> None:
         entries = self._legend_entries()
-        if not entries:
+        if not entries and not self.scene.notes:
             return
         left = x = min(box.left for box in self.placed.boxes.values())
         y = self.placed.height + MARGIN + 14
@@ -313,11 +340,24 @@ class _Writer:
             if item.ends:
                 style["peripheries"] = "2"
             self._node(f"key{i}", Box(x + w / 2, y, w, h), label=label, **style)
-            self._words(f"says{i}", words, x + w + 3, y, SMALL_TEXT, LINE)
+            self._words(f"says{i}", words, x + w + (7 if item.ends else 3), y, SMALL_TEXT, LINE)
             x += w + width + 18
-        for i, note in enumerate(self.scene.notes):
-            y += 16
-            self._words(f"note{i}", note, left, y, SMALL_TEXT, OPEN)
+        for i, line in enumerate(self._notes(max(self.placed.width, MIN_LEGEND) - left)):
+            y += 14 if i else 16
+            self._words(f"note{i}", line, left, y, SMALL_TEXT, OPEN)
+
+    def _notes(self, room: float) -> list[str]:
+        """Lines that fit under the picture."""
+        out = []
+        for note in self.scene.notes:
+            line = ""
+            for word in note.split(" "):
+                if line and _width(f"{line} {word}", SMALL_TEXT) > room:
+                    out.append(line)
+                    line = "  "
+                line += (" " if line else "") + word
+            out.append(line)
+        return out
 
     def _legend_entries(self) -> list[tuple[Item, str, float]]:
         items = self.scene.items

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Literal
 
 from nasdsl.drawing.scene import SMALL, Frame, Item, Link, Row, Scene, State
@@ -13,6 +12,7 @@ from nasdsl.drawing.scene import SMALL, Frame, Item, Link, Row, Scene, State
 Copies = Mapping[int, Mapping[str, str]]
 """For each index the items of that copy: what stands behind the index in their paths, and their keys."""
 Way = Literal["chain", "parallel"]
+MOST_IN_BOX = 5  # options of a list that is repeated where it is used
 
 
 def fold(scene: Scene) -> Scene:
@@ -254,10 +254,26 @@ def _places(key: str) -> list[tuple[str, int, str]]:
     return [(key[: m.start()], int(m[1]), key[m.end() :]) for m in re.finditer(r"\[(\d+)\]", key)]
 
 
-def frames_of(scene: Scene) -> dict[str, list[Frame]]:
-    """The frames that each item stands in."""
-    found: dict[str, list[Frame]] = {}
-    pairs = sorted(((key, i) for i, frame in enumerate(scene.frames) for key in frame.keys))
-    for key, group in groupby(pairs, key=lambda pair: pair[0]):
-        found[key] = [scene.frames[i] for _, i in group]
-    return found
+def told_once(scene: Scene) -> Scene:
+    """The scene with long lists of options that several choices share told once, as a note; a box then says how many
+    options there are, or which one is taken."""
+    boxes: dict[tuple[str, tuple[str, ...]], int] = {}
+    for item in scene.items:
+        if (key := _list_of(item)) is not None:
+            boxes[key] = boxes.get(key, 0) + 1
+    shared = {key for key, number in boxes.items() if number > 1 and len(key[1]) > MOST_IN_BOX}
+    items = tuple(_short(item) if _list_of(item) in shared else item for item in scene.items)
+    notes = tuple(f"{name}: {', '.join(options)}" for name, options in boxes if (name, options) in shared)
+    return replace(scene, items=items, notes=(*scene.notes, *notes))
+
+
+def _list_of(item: Item) -> tuple[str, tuple[str, ...]] | None:
+    return (item.title, tuple(text for text, _ in item.rows[0].options)) if item.kind == "choice" else None
+
+
+def _short(item: Item) -> Item:
+    first, *rest = item.rows
+    taken = tuple(option for option in first.options if option[1])
+    left = sum(option[1] is None for option in first.options)
+    options = taken or ((f"{left} options", None),) if left else taken
+    return replace(item, rows=(Row(first.name, options), *rest))

@@ -23,6 +23,9 @@ TRACK = 4.5  # more for each line that goes on in a later one
 SHAPE = 4.0  # how many times wider than high a picture may be before a chain is broken
 FRAME = 6.0  # around what is repeated
 EDGE = 14.0  # from the boxes of a row to the lines beside it
+LABEL = 38.0  # for the names of lanes before permuted blocks
+NOTE = 16.0  # a line under the picture
+DENSITIES = (1.0, 0.65)  # of the room between boxes, the roomy one first
 PAGES = ((930.0, 590.0), (650.0, 890.0))
 """Width and height of what a page of A4 holds beside title and legend, lying and standing, where the smallest letters,
 of 7 points here, are printed in 6."""
@@ -94,14 +97,25 @@ def place(scene: Scene, sizes: Mapping[str, Point]) -> Placed:
     is taken, or else the one that it has to be shrunk least for.
     """
     columns = _columns(scene)
-    strip = _Strip(scene, sizes, columns)
-    found = [strip.placed(width) for width in strip.widths()]
-    return min(found, key=_shrinkage)
+    best, least = None, float("inf")
+    for density in DENSITIES:
+        strip = _Strip(scene, sizes, columns, density)
+        for width in strip.widths():
+            found = strip.placed(width)
+            shrinkage = _shrinkage(found, NOTE * len(scene.notes))
+            if shrinkage < least - 0.001:
+                best, least = found, shrinkage
+            if least <= 1:
+                break
+        if least <= 1:
+            break
+    assert best is not None
+    return best
 
 
-def _shrinkage(placed: Placed) -> float:
+def _shrinkage(placed: Placed, notes: float) -> float:
     """By how much a picture is too large for a page; 1 if it fits."""
-    width, height = placed.width - placed.left, placed.height
+    width, height = placed.width - placed.left, placed.height + notes
     return min(max(width / across, height / down, 1.0) for across, down in PAGES)
 
 
@@ -111,7 +125,7 @@ def staged(scene: Scene) -> list[str]:
     count: dict[str, int] = {}
     for item in scene.items:
         count[item.group] = count.get(item.group, 0) + 1
-    parts = set(SLOTS) if {"backbone", "head"} <= {re.sub(r"\[.*", "", group) for group in count} else set()
+    parts = set(SLOTS) if {"backbone", "head"} <= count.keys() else set()
     return [group for group, n in count.items() if group in parts or (n > 1 and re.search(r"\[\d+\]$", group))]
 
 
@@ -146,8 +160,10 @@ def _order(cells: Mapping[tuple[int, int], list[Item]], lanes: Mapping[str, int]
 class _Strip:
     """A scene in columns, to be cut into rows."""
 
-    def __init__(self, scene: Scene, sizes: Mapping[str, Point], columns: Mapping[str, int]):
+    def __init__(self, scene: Scene, sizes: Mapping[str, Point], columns: Mapping[str, int], density: float):
         self.scene, self.sizes, self.columns = scene, sizes, columns
+        self.lane, self.stack, self.gap, self.between = (density * room for room in (LANE, STACK, GAP, ROW))
+        self.between = max(self.between, 38.0)
         self.stages = set(staged(scene))
         self.by_column: dict[int, list[Item]] = {}
         for item in scene.items:
@@ -183,15 +199,14 @@ class _Strip:
         for number, row in enumerate(rows):
             scales = self._lane_scales(row)
             found = self._row(row, scales)
-            left = min(box.left for box in found.values())
             top = min(box.top for box in found.values())
-            found = {key: replace(box, x=box.x - left, y=box.y + y - top) for key, box in found.items()}
+            found = {key: replace(box, y=box.y + y - top) for key, box in found.items()}
             boxes |= found
             row_of |= dict.fromkeys(found, number)
             lanes += self._lanes(row, found, scales)
             going = {link.source for link in self.scene.links if row_of.get(link.source) == number}
             going &= {link.source for link in self.scene.links if link.target not in row_of}
-            y = max(box.bottom for box in found.values()) + ROW + TRACK * len(going)
+            y = max(box.bottom for box in found.values()) + self.between + TRACK * len(going)
         routes = _Router(boxes, self.scene.links, row_of).routes()
         bands = self._bands(boxes, routes, row_of)
         frames = self._frames(boxes, row_of)
@@ -265,28 +280,28 @@ class _Strip:
         heights: dict[int, float] = {}
         widths: dict[int, float] = {}
         for (column, lane), inside in cells.items():
-            total = sum(self.sizes[i.key][1] for i in inside if not i.scales) + STACK * (len(inside) - 1)
+            total = sum(self.sizes[i.key][1] for i in inside if not i.scales) + self.stack * (len(inside) - 1)
             heights[lane] = max(heights.get(lane, 0), total)
             widths[column] = max([widths.get(column, 0), *(self.sizes[item.key][0] for item in inside)])
         for item in items:
             lanes = [_nearest(scale, scales) for scale in item.scales]
             for lane in range(min(lanes, default=0), max(lanes, default=-1) + 1):
-                room = (self.sizes[item.key][1] - LANE * (len(lanes) - 1)) / len(lanes)
-                heights[lane] = max(heights.get(lane, 0), room, 22.0)
+                room = (self.sizes[item.key][1] - self.lane * (len(lanes) - 1)) / len(lanes)
+                heights[lane] = max(heights.get(lane, 0), room, 14.0)
         centres: dict[int, float] = {}
         y = 0.0
         for lane in sorted(heights):
             centres[lane] = y + heights[lane] / 2
-            y += heights[lane] + LANE
+            y += heights[lane] + self.lane
         middles = self._middles(row, widths, lane_of)
         boxes: dict[str, Box] = {}
         for (column, lane), inside in cells.items():
-            total = sum(self.sizes[item.key][1] for item in inside) + STACK * (len(inside) - 1)
+            total = sum(self.sizes[item.key][1] for item in inside) + self.stack * (len(inside) - 1)
             top = centres[lane] - total / 2
             for item in inside:
                 width, height = self.sizes[item.key]
                 boxes[item.key] = Box(middles[column], top + height / 2, width, height)
-                top += height + STACK
+                top += height + self.stack
                 if item.scales:
                     lanes = [_nearest(scale, scales) for scale in item.scales]
                     upper = centres[min(lanes)] - heights[min(lanes)] / 2
@@ -302,9 +317,9 @@ class _Strip:
                 crossing[self.columns[link.target]] = crossing.get(self.columns[link.target], 0) + 1
         framed = {key for frame in self.scene.frames for key in frame.keys}
         middles: dict[int, float] = {}
-        x, before, inside = 0.0, "", False
+        x, before, inside, labelled = 0.0, "", False, False
         for column in row:
-            gap = GAP + min(CROSSING * crossing.get(column, 0), MOST_CROSSING)
+            gap = self.gap + min(CROSSING * crossing.get(column, 0), MOST_CROSSING)
             group = self.by_column[column][0].group
             if group != before and (group in self.stages or before in self.stages):
                 gap += STAGE
@@ -312,6 +327,8 @@ class _Strip:
             gap += FRAME if now != inside else 0
             before, inside = group, now
             x += gap if middles else 0
+            if not labelled and any(item.key in self.scene.permuted for item in self.by_column[column]):
+                x, labelled = x + LABEL, True
             middles[column] = x + widths[column] / 2
             x += widths[column]
         return middles
@@ -321,7 +338,7 @@ class _Strip:
     def _lanes(self, row: Sequence[int], boxes: Mapping[str, Box], scales: Sequence[Fraction | int]) -> Iterable[Lane]:
         permuted = [key for key in self.scene.permuted if key in boxes]
         if permuted:
-            left = min(boxes[key].left for key in permuted) - GAP
+            left = min(boxes[key].left for key in permuted) - LABEL - (GAP / 2 if len(permuted) < len(boxes) else 0)
             right = max(boxes[key].right for key in permuted)
             for scale, y in self._heights(boxes, scales).items():
                 yield Lane(scale, left, y, right)
@@ -491,17 +508,17 @@ class _Router:
     def _route(self, start: Point, end: Point, own: tuple[str, str], row: int | None = None) -> tuple[Point, ...]:
         (x0, y0), (x1, y1) = start, end
         row = self.rows[own[0]] if row is None else row
-        turn = min(x1 - x0, 34.0)
-        short = x1 - x0 <= 60 or abs(y1 - y0) < 0.5
-        if short and self._free(x0, x1, y0, y1, own, row):
+        if (x1 - x0 <= 60 or abs(y1 - y0) < 0.5) and self._free(x0, x1, y0, y1, own, row):
             return _curve(start, end)
-        if self._free(x0, x1 - turn, y0, y0, own, row) and self._free(x1 - turn, x1, y0, y1, own, row):
-            return (*_straight(start, (x1 - turn, y0)), *_curve((x1 - turn, y0), end)[1:])  # along, then across
-        if self._free(x0 + turn, x1, y1, y1, own, row) and self._free(x0, x0 + turn, y0, y1, own, row):
-            return (*_curve(start, (x0 + turn, y1)), *_straight((x0 + turn, y1), end)[1:])  # across, then along
-        if self._free(x0, x1 - turn, y0, y0, own, row):
+        low, high = min(y0, y1) - 1, max(y0, y1) + 1
+        between = [b for key, b in self.inside[row] if key not in own and b.bottom > low and b.top < high]
+        stops = [box.right for box in between if x0 < box.right < x1 + 1]
+        turn = min(x1 - x0, 34.0, x1 - max(stops, default=x0) - 2)
+        if turn > 5 and self._free(x0, x1 - turn, y0, y0, own, row):  # along, then across
             return (*_straight(start, (x1 - turn, y0)), *_curve((x1 - turn, y0), end)[1:])
-        if self._free(x0 + turn, x1, y1, y1, own, row):
+        begins = [box.left for box in between if x0 - 1 < box.left < x1]
+        turn = min(x1 - x0, 34.0, min(begins, default=x1) - x0 - 2)
+        if turn > 5 and self._free(x0 + turn, x1, y1, y1, own, row):  # across, then along
             return (*_curve(start, (x0 + turn, y1)), *_straight((x0 + turn, y1), end)[1:])
         side = self._side(x0, x1, y0, y1, own, row)
         turn = min((x1 - x0) / 2, 16.0)
@@ -512,9 +529,11 @@ class _Router:
     def _side(self, x0: float, x1: float, y0: float, y1: float, own: tuple[str, str], row: int) -> float:
         """The height of a way over the boxes between two places, or under them where that is nearer."""
         between = [b for key, b in self.inside[row] if key not in own and b.right > x0 and b.left < x1]
-        lines = [b for b in between if b.top - 6 < max(y0, y1) and b.bottom + 6 > min(y0, y1)]
-        above = min([b.top for b in lines], default=y0) - 6
-        below = max([b.bottom for b in lines], default=y0) + 6
+        above, below = min(y0, y1), max(y0, y1)
+        while blocking := [b.top for b in between if b.top - 6 < above < b.bottom + 6]:
+            above = min(blocking) - 6
+        while blocking := [b.bottom for b in between if b.top - 6 < below < b.bottom + 6]:
+            below = max(blocking) + 6
         side = above if (y0 - above) + (y1 - above) <= (below - y0) + (below - y1) else below
         slot = (round(side), round(x0 / 40))
         step = self.detours.get(slot, 0)

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from nasdsl.compiler import ops
 from nasdsl.compiler.decision import Decision, FixedUnits, Units
 from nasdsl.compiler.diagnostics import ArgumentError, suggest
+from nasdsl.compiler.elaborate.resolve import SLOTS
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.largest import largest_values
@@ -386,8 +387,12 @@ class _Maker:
         empty = bool(bars) and not rows and all(bar.kept == 0 for bar in bars)  # what is left only passes its input on
         state: State = "gone" if not alive or empty else "open" if is_open else "fixed"
         note = self._note(last) if kind in ("operator", "input", "output") else ""
-        scale = self._number(self._ends_at(last))
-        item = Item(key, kind, title, scale, stage_of(key), state, optional and alive, note, bars, rows, behind)
+        if kind == "input" and len(paths := expr.decisions_of((last.shape.channels, last.shape.height))) == 1:
+            decision = self.whole.decisions[min(paths)]
+            rows = tuple(Row("", (option,)) for option in self._row(decision, "").options)
+            note, state = "", "open" if decision.path not in self.pins else state
+        scale = self._finest(nodes) if self.level == "module" else self._number(self._ends_at(last))
+        item = Item(key, kind, title, scale, self._group(key), state, optional and alive, note, bars, rows, behind)
         if key in self.permuted:
             end = self.ends[key]
             readers = {self.owner.get(user.name) for user in self.users[end.name]}
@@ -507,6 +512,22 @@ class _Maker:
             before = self.whole.nodes[node.inputs[0].source]
             return self._ends_at_input(before)
         return node.shape.scale
+
+    def _finest(self, nodes: Sequence[Node]) -> Fraction | int:
+        """The finest scale of what others read."""
+        inside = {node.name for node in nodes}
+        ends = [node for node in nodes if any(user.name not in inside for user in self.users[node.name])]
+        return max(self._number(self._ends_at(node)) for node in ends or nodes[-1:])
+
+    def _group(self, key: str) -> str:
+        """The stage of an item, or the part of a detector."""
+        first = stage_of(key)
+        slot = first.partition("[")[0]
+        return slot if slot in SLOTS and self.is_detector else first
+
+    @cached_property
+    def is_detector(self) -> bool:
+        return {"backbone", "head"} <= {stage_of(name).partition("[")[0] for name in self.whole.nodes}
 
     def _ends_at_input(self, node: Node) -> Any:
         while node.shape.height is None and node.inputs:
