@@ -25,14 +25,20 @@ def pin_options(parser: ArgumentParser) -> None:
     describe(
         parser,
         "Writes a smaller space: decisions get values, or fewer alternatives. A place is a decision's path, or a part\n"
-        "that several have in common; `nasdsl compile` lists them. With --number, the architecture of that rank.",
+        "that several have in common; `nasdsl compile` lists them. With --number, the architecture of that rank. With\n"
+        "--from, what another architecture has decided: its input, and its values for the parameters of FILE by their\n"
+        "names; so one search goes on where another one ended.",
         "pin spaces/tiny.space stage.depth=2 -o smaller.space",
         "pin spaces/trionet.space 'trio.op=oneof(conv, axial)' -o two.space",
         "pin tiny --number 100",
+        "pin spaces/smnas_small.space --space smnas_small_modules --from structure_front/03.space -o modules.space",
     )
     add_space(parser)
     parser.add_argument("pins", metavar="PLACE=VALUE", nargs="*", help="what to set, in the words of the language")
     parser.add_argument("--number", metavar="N", help="the architecture with this number, from 0 to the size less 1")
+    parser.add_argument(
+        "--from", dest="other", metavar="FILE[:NAME]", help="an architecture whose values are taken over"
+    )
     parser.add_argument("--name", default="pinned", help="name of the new space (default: pinned)")
     parser.add_argument("-o", "--out", metavar="OUT", help="the file to write; by default standard output")
 
@@ -42,9 +48,13 @@ def pin(args: Namespace) -> None:
 
     space = space_of(args)
     narrowed: dict[str, tuple[int, ...]] = {}
-    if (args.number is None) == (not args.pins):
-        raise UsageError("pin takes either PLACE=VALUE, once or more, or --number N")
-    if args.number is not None:
+    if args.other is not None and args.number is not None:
+        raise UsageError("--from and --number cannot both say which architecture it is")
+    if args.other is None and (args.number is None) == (not args.pins):
+        raise UsageError("pin takes either PLACE=VALUE, once or more, or --number N, or --from FILE")
+    if args.other is not None:
+        values, note = {}, ""
+    elif args.number is not None:
         values = _by_number(space, args.number)
         note = f"Architecture {args.number} of {space.name}."
     else:
@@ -55,7 +65,10 @@ def pin(args: Namespace) -> None:
     if space.source.path is None:
         raise UsageError("a smaller space names the file that it comes from, and standard input has no name")
     beside = Path(args.out).resolve().parent if args.out else Path.cwd()
-    text = pinned(space, {**space.pins, **values}, args.name, path_from(beside, space), note, narrowed)
+    if args.other is not None:
+        text = _taken_over(space, args, beside)
+    else:
+        text = pinned(space, {**space.pins, **values}, args.name, path_from(beside, space), note, narrowed)
     if args.out is None:
         sys.stdout.write(text)
     else:
@@ -81,12 +94,7 @@ def _by_place(space: Space, args: Namespace) -> tuple[dict[str, Any], dict[str, 
     from nasdsl.compiler.elaborate.program import elaborate
     from nasdsl.compiler.source import Source
 
-    lines = []
-    for text in args.pins:
-        place, equals, value = text.partition("=")
-        if not equals or not place.strip() or not value.strip():
-            raise UsageError(f"a pin is written PLACE=VALUE, such as stage.depth=2, and not `{text}`")
-        lines.append(f"  {place.strip()}: {value.strip()}\n")
+    lines = [f"  {place}: {value}\n" for place, value in map(_split, args.pins)]
     path = space.source.path
     if path is None:
         raise UsageError("standard input has no name that a smaller space could use")
@@ -100,6 +108,81 @@ def _by_place(space: Space, args: Namespace) -> tuple[dict[str, Any], dict[str, 
         if path in before and decision.kind == "choice" and len(decision.items) < len(before[path].items)
     }
     return {path: value for path, value in made.pins.items() if path in before}, narrowed
+
+
+def _taken_over(space: Space, args: Namespace, beside: Path) -> str:
+    """The text of the space with what another architecture has decided, by name, and with the given pins.
+
+    Raises:
+        UsageError: the other has nothing that the space has, or has a name twice.
+        CompileError: a value is not one that the space can have.
+    """
+    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.parse import parse
+    from nasdsl.compiler.source import Source
+    from nasdsl.compiler.space import content_hash
+    from nasdsl.compiler.unparse import unparse
+    from nasdsl.compiler.write import free_name, path_from
+
+    other = _named(args.other)
+    given = dict(_split(text) for text in args.pins)
+    theirs, lines = _decided(other), []
+    taken, left = [], [name for name in theirs if name not in space.params]
+    for name in space.params:
+        values = theirs.get(name, {})
+        if name in given or not values:
+            continue
+        if len(values) > 1:
+            several = ", ".join(f"`{path}` is {value}" for value, path in values.items())
+            raise UsageError(f"{args.other} has several values for `{name}`: {several}; say {name}=VALUE")
+        taken.append(f"{name}: {next(iter(values))}")
+    shape, own = other.graph.input.shape, space.graph.input.shape
+    sides = (shape.channels, shape.height, shape.width)
+    if all(isinstance(side, int) for side in sides) and sides != (own.channels, own.height, own.width):
+        lines.append(f"input {' x '.join(map(str, sides))}")
+    if not taken and not lines:
+        raise UsageError(f"{args.other} decides nothing that is a parameter of `{space.name}`")
+    lines += taken
+    lines += [f"{name}: {text}" for name, text in space.overrides.items() if name not in theirs and name not in given]
+    lines += [f"{place}: {value}" for place, value in given.items()]
+    sources = content_hash(*[source.text for source in space.sources])
+    use = f'use "{path_from(beside, space)}#{sources}"'
+    name = free_name(space, args.name)
+    body = "".join(f"  {line}\n" for line in lines)
+    text = f"# {space.name}, with what {other.name} decides.\n{use}\n\nspace {name} = {space.name} with {{\n{body}}}\n"
+    elaborate(Source(text, "<command line>", beside / "<command line>"), name)
+    print(f"taken over: {', '.join([*lines[: len(lines) - len(taken)][:1], *taken])}", file=sys.stderr)
+    if left:
+        print(f"without a parameter of that name: {', '.join(left)}", file=sys.stderr)
+    return unparse(parse(Source(text)))
+
+
+def _decided(space: Space) -> dict[str, dict[str, str]]:
+    """By the last name of their path the values of decisions, each with a path that has it; and parameters, where no
+    decision has their name."""
+    from nasdsl.compiler.elaborate.values import show
+
+    whole: Graph = space.graph if space.whole is None else space.whole
+    found: dict[str, dict[str, str]] = {}
+    for path, value in space.pins.items():
+        decision = whole.decisions.get(path)
+        name = path.rpartition(".")[2].partition("[")[0]
+        if decision is not None and name != "input" and _there(decision, space.pins):
+            found.setdefault(name, {}).setdefault(decision.describe(value), path)
+    for name, value in space.params.items():
+        found.setdefault(name, {show(value): name})
+    return found
+
+
+def _split(text: str) -> tuple[str, str]:
+    """
+    Raises:
+        UsageError: it is not PLACE=VALUE.
+    """
+    place, equals, value = text.partition("=")
+    if not equals or not place.strip() or not value.strip():
+        raise UsageError(f"a pin is written PLACE=VALUE, such as stage.depth=2, and not `{text}`")
+    return place.strip(), value.strip()
 
 
 # --- diff -------------------------------------------------------------------------------------------------------------
