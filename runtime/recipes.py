@@ -21,6 +21,23 @@ _HRNAS_DENSE: Mapping[str, Any] = {
     "schedule": {"name": "onecycle", "cycle": (0.95, 0.85)},
 }
 
+_SMNAS: Mapping[str, Any] = {
+    "weight_decay": 1e-4,  # lost in the paper's text; what is usual with ResNets
+    "weight_decay_form": "loss",
+    "augment": "flip",
+    "recalibrate": 0,
+}
+
+_SPINENET: Mapping[str, Any] = {
+    "batch": 256,
+    "optimiser": {"name": "sgd", "lr": 0.28},
+    "weight_decay": 4e-5,
+    "weight_decay_form": "loss",
+    "clip": 10.0,
+    "augment": "scale",
+    "recalibrate": 0,
+}
+
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     # HR-NAS paper and official code: classification on ImageNet.
     "hrnas_imagenet": {
@@ -79,6 +96,55 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "augment": "imagenet",
         "task": {"label_smoothing": 0.1},
         "init": "torch",
+    },
+    # SM-NAS paper: the first stage's short training, from initial weights.
+    "smnas_structure": {
+        **_SMNAS,
+        "epochs": 5,
+        "batch": 32,
+        "optimiser": {"name": "sgd", "lr": 0.04},
+        "schedule": {"name": "cosine", "final": 0.0025},
+    },
+    # SM-NAS paper: the second stage's, from scratch with group norm and standardised filters.
+    "smnas_modules": {
+        **_SMNAS,
+        "epochs": 9,
+        "batch": 64,
+        "optimiser": {"name": "sgd", "lr": 0.24},
+        "schedule": {"name": "cosine", "final": 1 / 2400},
+    },
+    # SM-NAS paper: the networks that were found, from initial weights, on COCO ("2x").
+    "smnas_coco": {
+        **_SMNAS,
+        "epochs": 24,
+        "batch": 32,
+        "optimiser": {"name": "sgd", "lr": 0.04},
+        "schedule": {"name": "step", "milestones": [16, 22], "warmup": 0.14, "warmup_from": 1 / 3},
+        "augment": "scale",
+        "augment_options": {"scales": [0.8, 1.2]},
+    },
+    # SpineNet paper: a sample of its search; and detection on COCO from scratch, protocols A and B. C is B for 500 epochs.
+    "spinenet_proxy": {**_SPINENET, "epochs": 5, "schedule": {"name": "cosine", "warmup": 0.5}},
+    "spinenet_a": {
+        **_SPINENET,
+        "epochs": 250,
+        "schedule": {"name": "step", "milestones": [220, 240], "warmup": 5},
+        "augment_options": {"scales": [0.8, 1.2]},
+    },
+    "spinenet_b": {
+        **_SPINENET,
+        "epochs": 350,
+        "schedule": {"name": "step", "milestones": [320, 340], "warmup": 5},
+    },
+    # SpineNet paper: classification on ImageNet.
+    "spinenet_imagenet": {
+        "epochs": 200,
+        "batch": 4096,
+        "optimiser": {"name": "sgd", "lr": 1.6},
+        "schedule": {"name": "cosine", "warmup": 5},
+        "weight_decay": 1e-4,
+        "weight_decay_form": "loss",
+        "augment": "imagenet",
     },
     # Minutes on a laptop, the same whatever the data: small images, few epochs.
     "small": {
