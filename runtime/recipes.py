@@ -123,7 +123,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "augment": "scale",
         "augment_options": {"scales": [0.8, 1.2]},
     },
-    # SpineNet paper: a sample of its search; and detection on COCO from scratch, protocols A and B. C is B for 500 epochs.
+    # SpineNet paper: a sample of its search; detection on COCO from scratch, protocols A and B. C is B for 500 epochs.
     "spinenet_proxy": {**_SPINENET, "epochs": 5, "schedule": {"name": "cosine", "warmup": 0.5}},
     "spinenet_a": {
         **_SPINENET,
