@@ -38,7 +38,9 @@ workers = partial(whole_number, least=0, most=MOST_THREADS)
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", metavar="PATH", help="a folder, zip, COCO .json or IDX .gz; left out, the embedded handwritten digits"
+        "--data",
+        metavar="PATH",
+        help="a folder, zip, COCO .json, YOLO .yaml or IDX .gz; left out, the embedded handwritten digits",
     )
     parser.add_argument("--reader", metavar="NAME", help="the layout of the data, where it is not found out by itself")
     parser.add_argument("--device", metavar="NAME", default="auto", help="cpu, cuda, mps or auto (default)")

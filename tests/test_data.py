@@ -38,6 +38,7 @@ from nasdsl.runtime.data import (
 from nasdsl.runtime.data.digits import source
 from nasdsl.runtime.data.files import open_files
 from nasdsl.runtime.data.layouts import COCO_17, LSP_14
+from tests.datafiles import flat, png, store
 
 REAL = Path(__file__).parents[2] / "shared/data"
 
@@ -47,30 +48,6 @@ def real(name: str) -> str:
     if not path.exists():
         pytest.skip(f"{name} is not here: its licence does not let it be shipped")
     return str(path)
-
-
-def png(pixels: np.ndarray, mode: str | None = None) -> bytes:
-    stream = io.BytesIO()
-    image = Image.fromarray(np.asarray(pixels, dtype=np.uint8))
-    (image.convert(mode) if mode else image).save(stream, "png")
-    return stream.getvalue()
-
-
-def flat(value: int, height: int = 6, width: int = 8) -> bytes:
-    return png(np.full((height, width, 3), value))
-
-
-def store(where: Path, members: dict[str, bytes], packed: bool) -> str:
-    """The members as a folder or as a zip, so that every layout is read both ways."""
-    if packed:
-        with zipfile.ZipFile(where / "set.zip", "w") as archive:
-            for name, content in members.items():
-                archive.writestr(name, content)
-        return str(where / "set.zip")
-    for name, content in members.items():
-        (where / "set" / name).parent.mkdir(parents=True, exist_ok=True)
-        (where / "set" / name).write_bytes(content)
-    return str(where / "set")
 
 
 @pytest.fixture(params=[False, True], ids=["folder", "zip"])

@@ -79,6 +79,21 @@ class Picture:
     area: NDArray[np.float32]
 
 
+def declared_size(height: Any, width: Any, where: str) -> Size | None:
+    """The size of an image as its annotation has it; None where it has none, or 0 for it.
+
+    Raises:
+        DataError: the sides are not whole numbers, or those of no image.
+    """
+    if height in (None, 0) or width in (None, 0):
+        return None
+    if not all(
+        isinstance(side, (int, float)) and 0 < side <= FARTHEST and side == int(side) for side in (height, width)
+    ):
+        raise DataError(f"{where}: height and width are whole numbers of pixels, not {height!r} and {width!r}")
+    return int(height), int(width)
+
+
 @dataclass
 class Rows:
     """The boxes of one image, as they are read one by one, with how a message names each."""
@@ -315,14 +330,16 @@ def _has_boxes(files: Files, pictures: Pictures, tally: Tally, what: str) -> Non
 
 
 def _hold_out_images(files: Files, pictures: Pictures, seed: int) -> tuple[Pictures, Pictures]:
-    train, held = hold_out(pictures, seed)
-    for what, part in (("training", train), ("validation", held)):
-        if not any(len(one.labels) for one in part):
-            raise DataError(
-                f"{files.title}: of the {len(pictures)} images {len(part)} are for {what}, and none of those has a box",
-                help="give a train and a validation split",
-            )
-    return train, held
+    """The same share of the images with boxes and of those without."""
+    kinds = [[i for i, one in enumerate(pictures) if bool(len(one.labels)) is there] for there in (True, False)]
+    if len(kinds[0]) < 2:
+        raise DataError(
+            f"{files.title} has one image with boxes, which can be for training or for validation",
+            help="give more images, or a train and a validation split",
+        )
+    held = {i for kind in kinds if kind for i in hold_out(kind, seed)[1]}
+    train = [one for i, one in enumerate(pictures) if i not in held]
+    return train, [pictures[i] for i in sorted(held)]
 
 
 def _samples(files: Files, pictures: Pictures, size: Size | None, request: Request) -> DetectionSet:

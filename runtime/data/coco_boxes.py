@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from nasdsl.runtime.data.boxes import Pictures, Rows, Tally, read_boxes
+from nasdsl.runtime.data.boxes import Pictures, Rows, Tally, declared_size, read_boxes
 from nasdsl.runtime.data.coco_files import Json, annotation_files, image_members, read_document
 from nasdsl.runtime.data.errors import DataError, did_you_mean, some
 from nasdsl.runtime.data.files import Files
-from nasdsl.runtime.data.images import Size, image_size
-from nasdsl.runtime.data.readers import Reader, pick_splits
+from nasdsl.runtime.data.readers import Reader, pick_splits, size_of
 from nasdsl.runtime.data.splits import DataSplits, Request
 
 EXPECTED = (
@@ -110,7 +109,8 @@ def _parsed(files: Files, document: Json, name: str) -> _Split:
     pictures: Pictures = []
     for one, found in zip(images, rows, strict=True):
         member = members[str(one["file_name"])]
-        size = _size(one, where) or image_size(files.read(member), files.at(member))
+        declared = declared_size(one.get("height"), one.get("width"), f"{where}, image {one['id']!r}")
+        size = declared or size_of(files, member)
         pictures.append(found.picture(member, one["id"], size, tally))
     return _Split(names, tuple(ids), pictures, tally)
 
@@ -128,16 +128,6 @@ def _distinct(ids: Sequence[Any], what: str, where: str) -> list[Any]:
             raise DataError(f"{where}: the {what} id {one!r} comes twice")
         seen.add(one)
     return list(ids)
-
-
-def _size(image: Json, where: str) -> Size | None:
-    """Height and width, where the file has both."""
-    height, width = image.get("height"), image.get("width")
-    if height is None or width is None:
-        return None
-    if not all(isinstance(side, (int, float)) and 0 < side < 1 << 31 and side == int(side) for side in (height, width)):
-        raise DataError(f"{where}, image {image['id']!r}: height and width are whole numbers, not {height}, {width}")
-    return int(height), int(width)
 
 
 def _add(one: Json, where: str, numbers: dict[Any, int], label: dict[Any, int], rows: list[Rows]) -> None:

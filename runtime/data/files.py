@@ -15,6 +15,8 @@ from nasdsl.runtime.data.errors import DataError, did_you_mean
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MOST_FILES = 5_000_000
 LARGEST_MEMBER = 1 << 30
+START = 1 << 16
+"""So many bytes of an image nearly always tell its size."""
 # Folders that mean something to a reader; a single folder of another name at the top is only wrapping.
 MEANINGFUL = frozenset({
     "train", "training", "trainannot", "val", "valid", "validation", "test", "testing", "images", "annotations",
@@ -82,9 +84,7 @@ class Files:
         Raises:
             DataError: there is no such member, or it cannot be read.
         """
-        if name not in self._known:
-            near = did_you_mean(name, self.names if len(self.names) < 5000 else ())
-            raise DataError(f"{self.title} has no file {name}", help=near)
+        self._check(name)
         try:
             if not self._is_zip:
                 return read_whole(self.path / (self._prefix + name), LARGEST_MEMBER)
@@ -94,7 +94,34 @@ class Files:
                 raise DataError(f"{self.at(name)} has {size:,} bytes, and at most {LARGEST_MEMBER:,} are read")
             return archive.read(self._prefix + name)
         except _UNREADABLE as error:
-            raise DataError(f"{self.at(name)} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+            raise self._unreadable(name, error) from error
+
+    def start(self, name: str) -> bytes:
+        """The first bytes of a member.
+
+        Raises:
+            DataError: as `read`.
+        """
+        self._check(name)
+        path = self.path / (self._prefix + name)
+        try:
+            if not self._is_zip:
+                if not path.is_file():  # opening a pipe might wait for ever
+                    return read_whole(path, START)
+                with path.open("rb") as file:
+                    return file.read(START)
+            with self._open().open(self._prefix + name) as member:
+                return member.read(START)
+        except _UNREADABLE as error:
+            raise self._unreadable(name, error) from error
+
+    def _check(self, name: str) -> None:
+        if name not in self._known:
+            near = did_you_mean(name, self.names if len(self.names) < 5000 else ())
+            raise DataError(f"{self.title} has no file {name}", help=near)
+
+    def _unreadable(self, name: str, error: BaseException) -> DataError:
+        return DataError(f"{self.at(name)} cannot be read: {getattr(error, 'strerror', None) or error}")
 
     def text(self, name: str) -> str:
         """A member as UTF-8 text (with or without a byte-order mark)."""
@@ -137,7 +164,7 @@ class Files:
 
 
 def open_files(spec: str | Path) -> Files:
-    """The files that a user's `--data` names: a folder, a zip, or a single `.json` or IDX file with its neighbours.
+    """The files that a user's `--data` names: a folder, a zip, or one `.json`, `.yaml` or IDX file with its neighbours.
 
     Raises:
         DataError: nothing is there, or it is a file of a kind that no reader takes.
@@ -158,11 +185,13 @@ def open_files(spec: str | Path) -> Files:
         return Files(path)
     if path.suffix.lower() == ".json":
         return Files(path.parent.parent if path.parent.name == "annotations" else path.parent, chosen=path)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return Files(path.parent, chosen=path)
     if path.suffix.lower() == ".gz" or "ubyte" in path.name:
         return Files(path.parent, chosen=path, flat=True)
     raise DataError(
         f"{path.name} is not a kind of file that can be read as data",
-        help="give a folder, a .zip, a COCO .json or an IDX .gz file",
+        help="give a folder, a .zip, a COCO .json, a YOLO .yaml or an IDX .gz file",
     )
 
 

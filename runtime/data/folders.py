@@ -15,6 +15,9 @@ from nasdsl.runtime.data.splits import DataSplits, Request
 
 USUAL_SIZE: Size = (224, 224)
 
+NO_CLASSES = frozenset({"images", "masks", "labels", "annotations"})
+"""Names of folders that speak of other tasks."""
+
 Listing = list[tuple[str, str]]
 """Member names with the class of each."""
 
@@ -56,7 +59,7 @@ def _by_split(files: Files) -> dict[str, Listing]:
     found: dict[str, Listing] = defaultdict(list)
     for name in files.names:
         parts = name.split("/")
-        if len(parts) == 3 and split_of(parts[0]) and is_image(name):
+        if len(parts) == 3 and split_of(parts[0]) and is_image(name) and parts[1].lower() not in NO_CLASSES:
             found[parts[0]].append((name, parts[1]))
     return dict(found)
 
@@ -65,7 +68,7 @@ def _unsplit(files: Files) -> Listing:
     found = [(name, name.split("/")[0]) for name in files.names if name.count("/") == 1 and is_image(name)]
     folders = {label for _, label in found}
     plain = len(folders) > 1 and not any(split_of(label) or label.lower().endswith("annot") for label in folders)
-    return found if plain and not folders & {"images", "masks", "labels", "annotations"} else []
+    return found if plain and not folders & NO_CLASSES else []
 
 
 def _listings(files: Files, request: Request) -> tuple[Listing, Listing, str]:

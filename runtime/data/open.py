@@ -16,9 +16,11 @@ from nasdsl.runtime.data.masks import ADE20K, CITY, MASK_FOLDER_PAIRS, PAIR_LIST
 from nasdsl.runtime.data.plugins import with_entry_points
 from nasdsl.runtime.data.readers import Reader
 from nasdsl.runtime.data.splits import GIB, DataSplits, Request
+from nasdsl.runtime.data.voc import VOC
+from nasdsl.runtime.data.yolo import YOLO
 
 # The first that accepts the files reads them, so the particular come before the general.
-READERS = (IDX, IMAGE_FOLDERS, CITY, ADE20K, PAIR_LISTS, MASK_FOLDER_PAIRS, COCO_KEYPOINTS, COCO_BOXES)
+READERS = (IDX, IMAGE_FOLDERS, CITY, ADE20K, PAIR_LISTS, MASK_FOLDER_PAIRS, COCO_KEYPOINTS, COCO_BOXES, VOC, YOLO)
 
 
 def find_readers() -> dict[str, Reader]:
@@ -46,7 +48,7 @@ def open_data(
     sides: tuple[int, int] | None = None,
     reader: str | None = None,
 ) -> DataSplits:
-    """The data that `spec` names: a folder, a zip, a COCO `.json`, an IDX `.gz`; None is the embedded data.
+    """The data that `spec` names: a folder, a zip, a COCO `.json`, a YOLO `.yaml`, an IDX `.gz`; None is what ships.
 
     Args:
         task: the name of a task, such as "classification", "segmentation", "keypoints" or "detection".

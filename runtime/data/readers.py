@@ -64,8 +64,19 @@ def hold_out(items: Sequence[Item], seed: int, fraction: float = 0.2) -> tuple[l
 
 def probe_size(files: Files, names: Sequence[str], otherwise: Size) -> Size:
     """The size that 64 images spread over `names` share, or else `otherwise`."""
-    sizes = [image_size(files.read(names[i]), files.at(names[i])) for i in spread(len(names), 64)]
-    return common_size(sizes) or otherwise
+    return common_size(size_of(files, names[i]) for i in spread(len(names), 64)) or otherwise
+
+
+def size_of(files: Files, name: str) -> Size:
+    """Height and width of an image, from its first bytes where these say it.
+
+    Raises:
+        DataError: it is no image.
+    """
+    try:
+        return image_size(files.start(name), files.at(name))
+    except DataError:
+        return image_size(files.read(name), files.at(name))
 
 
 def by_cross(size: Size) -> str:
