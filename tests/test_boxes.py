@@ -407,7 +407,7 @@ def test_mistakes_are_told_in_the_words_of_the_user(tmp_path, packed, members, m
 def test_any_damage_gives_samples_or_a_data_error(tmp_path, members):
     rng = np.random.default_rng(0)
     outcomes = set()
-    for trial in range(60):
+    for trial in range(40):
         damaged = dict(members())
         name = sorted(damaged)[rng.integers(len(damaged))]
         content = bytearray(damaged[name] or b" ")
