@@ -115,8 +115,12 @@ def stage_rows(
 ) -> list[tuple[str, ...]]:
     """Stage, decisions, layers, architectures, and the measures of the dearest architecture."""
     stages: dict[str, list[Node]] = {}
+    costed: dict[str, list[Node]] = {}  # with sums and concatenations, which are no layers
     for node in graph.operators():
         stages.setdefault(stage_of(node.name), []).append(node)
+    for node in graph.nodes.values():
+        if node.kind in ("operator", "merge"):
+            costed.setdefault(stage_of(node.name), []).append(node)
     decisions: dict[str, int] = {}
     for path in graph.decisions:
         decisions[stage_of(path)] = decisions.get(stage_of(path), 0) + 1
@@ -133,7 +137,7 @@ def stage_rows(
         nodes = stages.get(name, [])
         amounts = ["?"] * len(measures)
         if dearest is not None:
-            amounts = [thousands(total) for total in _costs(graph, nodes, dearest, measures)]
+            amounts = [thousands(total) for total in _costs(graph, costed.get(name, []), dearest, measures)]
         rows.append(
             (
                 name,

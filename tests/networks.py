@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +18,8 @@ from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.layers.attention import LocalAttention
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.supernet import Supernet
+
+MEASURES = ("macs", "params", "memory", "access")
 
 
 def unsettle(network: torch.nn.Module, seed: int = 7) -> None:
@@ -76,16 +81,51 @@ def full_windows(module: LocalAttention, x: torch.Tensor) -> int:
     return batch * height * width * (inputs * (2 * query + value) + seen * (located * query + value))
 
 
+def entries(parameter: torch.Tensor, index: Sequence[Any]) -> int:
+    """How many entries of a parameter are taken: along each axis a slice, a tensor of indices, or None for all."""
+    axes = [*index, *[None] * (parameter.dim() - len(index))]
+    parts = [
+        size if part is None else len(range(size)[part]) if isinstance(part, slice) else len(part)
+        for size, part in zip(parameter.shape, axes, strict=True)
+    ]
+    return math.prod(parts)
+
+
+def torch_traffic(network: Supernet, image: torch.Tensor) -> tuple[int, int]:
+    """What the layers of the active architecture give for one image, in bytes, and how many numbers they read, weights
+    included, and write: from the tensors that come and go."""
+    written = read = 0
+
+    def seen(layer: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def run(*inputs: torch.Tensor) -> torch.Tensor:
+            nonlocal written, read
+            out = layer(*inputs)
+            written, read = written + out.numel(), read + sum(x.numel() for x in inputs)
+            return out
+
+        return run
+
+    network.steps, steps = tuple(replace(step, layer=seen(step.layer)) for step in network.steps), network.steps
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        network.steps = steps
+    weights = sum(entries(parameter, index) for parameter, index in network.parts())
+    return 4 * written, read + weights + written
+
+
 def check_predictions(graph: Graph, architecture: Architecture) -> None:
-    """One architecture alone has the parameters, MACs and output size that its graph predicts."""
+    """One architecture alone has the parameters, MACs, memory traffic and output size that its graph predicts."""
     pinned = pin(graph, architecture.indices)
     assert not pinned.decisions
-    predicted = cost_of(graph, architecture.indices)
-    assert cost_of(pinned, {}) == predicted
+    predicted = cost_of(graph, architecture.indices, names=MEASURES)
+    assert cost_of(pinned, {}, names=MEASURES) == predicted
     network = Supernet(pinned).eval()
     assert sum(p.numel() for p in network.parameters()) == predicted["params"]
     macs, out = torch_macs(network, image_for(pinned))
     assert macs == predicted["macs"]
+    assert torch_traffic(network, image_for(pinned)) == (predicted["memory"], predicted["access"])
     assert tuple(out.shape) == output_size(pinned.nodes[pinned.outputs[0]].shape, 1)
     assert out.isfinite().all()
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any, cast
 
-from nasdsl.compiler import ops, syntax
+from nasdsl.compiler import measures, ops, syntax
 from nasdsl.compiler.diagnostics import Diagnostic, Label
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate.arguments import (
@@ -492,7 +492,8 @@ class _Resolver:
         """Words where a number has to stand."""
         if isinstance(node, syntax.Name):
             word = node.name
-            if word not in context.names and word not in WORDS_OF_A_BODY and word not in choices:
+            known = word in context.names or word in WORDS_OF_A_BODY or word in choices
+            if not known and measures.lookup(word) is None:  # last, as this looks for other packages
                 self.report(
                     "unknown-name", f"no value named `{word}`", node.span, "not found", help=near(word, context.names)
                 )

@@ -103,10 +103,13 @@ class Evolve(Settings):
     @field_validator("maximise", "minimise", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and len(value) == 1 and next(iter(value.values())) == 1:
-            return (next(iter(value)),)  # `macs` is a cost to the language, not a word
+        if isinstance(value, Mapping) and len(value) == 1:  # `macs` is a cost to the language, not a word
+            ((name, factor),) = value.items()
+            multiple = next((one.name for one in measures.BUILT_IN.values() if one.of == (factor, name)), None)
+            return (name,) if factor == 1 else value if multiple is None else (multiple,)
         if isinstance(value, list | tuple):
-            return tuple(name for part in value for name in cls._names(part))
+            parts = [cls._names(part) for part in value]
+            return tuple(name for part in parts for name in (part if isinstance(part, tuple) else (part,)))
         return (value,) if isinstance(value, str) else value
 
     @field_validator("storage", mode="before")
