@@ -3,30 +3,40 @@ weights, or training from scratch. All of them by name."""
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from lightning_fabric import Fabric
 
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.diagnostics import cause
+from nasdsl.compiler.pin import pin
 from nasdsl.compiler.space import Space
+from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.data.plugins import with_entry_points
 from nasdsl.runtime.evolution.evaluator import NamedEvaluator
-from nasdsl.runtime.evolution.objectives import EvaluationError
+from nasdsl.runtime.evolution.objectives import EvaluationError, Untrainable
 from nasdsl.runtime.files import content, folder_of, known_file
 from nasdsl.runtime.functions import FUNCTIONS, find_function
 from nasdsl.runtime.inherit import SUPERNET, Inherited, load
 from nasdsl.runtime.known import Table
-from nasdsl.runtime.problem import Problem, Result
+from nasdsl.runtime.memory import lack_of_memory, release_memory
+from nasdsl.runtime.optim import initialise
+from nasdsl.runtime.problem import InputSize, Problem, Result
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.tasks import Task
+from nasdsl.runtime.timing import milliseconds
+from nasdsl.runtime.trainer import Trainer
 
 VALUE = "value"
 """The metric of a function that gives one number."""
+LATENCY = "latency"
+"""The metric of a network's measured time."""
 
 
 def numbers(given: Any, where: str) -> dict[str, float]:
@@ -82,34 +92,75 @@ class ScratchEvaluator(NamedEvaluator):
     Args:
         data, task, fabric: as a problem has them.
         settings: how long and how.
+        at: the data and the task at any size of the input, where that is open to choice: an architecture sees the
+            images in its own.
+        latency: whether the metric `latency` is measured, too: the milliseconds that a trained network takes for one
+            image on this device.
     """
 
     settings: ClassVar[Any] = Train
     needs_data = True
+    open_input = True
 
-    def __init__(self, space: Space, data: DataSplits, task: Task, fabric: Fabric, settings: Train, workers: int = 0):
+    def __init__(
+        self,
+        space: Space,
+        data: DataSplits,
+        task: Task,
+        fabric: Fabric,
+        settings: Train,
+        workers: int = 0,
+        at: Callable[[InputSize], tuple[DataSplits, Task]] | None = None,
+        latency: bool = False,
+    ):
         self.space, self.data, self.task, self.fabric = space, data, task, fabric
-        self.train, self.workers = settings, workers
+        self.train, self.workers, self.at, self.latency = settings, workers, at, latency
         self.headline = task.headline
 
     @classmethod
     def make(cls, problem: Problem, settings: Train, wanted: Collection[str]) -> Self:
-        return cls(problem.space, problem.data, problem.task, problem.fabric, settings, problem.workers)
+        space, learning, latency = problem.space, problem.learning, LATENCY in wanted
+        assert learning is not None
+        given = (learning.data, learning.task, learning.fabric)
+        return cls(space, *given, settings, problem.workers, learning.at, latency)
 
     def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
-        import torch
+        """
+        Raises:
+            Untrainable: the loss becomes infinite or no number, or the memory does not suffice.
+        """
+        try:
+            return self._trained(architecture, seed)
+        except (MemoryError, RuntimeError) as problem:
+            reason = lack_of_memory(problem)
+            if reason is None:
+                raise
+        # What the traceback held has gone by now: the next architecture has the memory for itself.
+        release_memory()
+        raise Untrainable(reason)
 
-        from nasdsl.compiler.pin import pin
-        from nasdsl.compiler.supernet import Supernet
-        from nasdsl.runtime.optim import initialise
-        from nasdsl.runtime.trainer import Trainer
-
+    def _trained(self, architecture: Architecture, seed: int) -> dict[str, float]:
+        graph = pin(self.space.graph, architecture.indices)
+        shape = graph.input.shape
+        size = (shape.channels, shape.height, shape.width)
+        data, task = self.at(size) if self.at is not None else (self.data, self.task)
         torch.manual_seed(seed)
-        network = Supernet(pin(self.space.graph, architecture.indices))
+        network = Supernet(graph)
         initialise(network, self.train.init)
-        trainer = Trainer(network, self.task, self.data, self.train, self.fabric, seed, self.workers)
-        trainer.fit()
-        return trainer.evaluate()
+        trainer = Trainer(network, task, data, self.train, self.fabric, seed, self.workers)
+        trainer.fit(on_step=_finite)
+        metrics = trainer.evaluate()
+        if not math.isfinite(metrics["loss"]):
+            raise Untrainable(f"it has diverged: its loss on the validation split is {metrics['loss']}")
+        if self.latency:
+            with trainer.autocast():
+                metrics[LATENCY] = milliseconds(network, size, self.fabric.device)
+        return metrics
+
+
+def _finite(trainer: Trainer, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise Untrainable(f"it has diverged: its loss is {loss} at step {trainer.step:,} of {trainer.steps:,}")
 
 
 class SupernetEvaluator(NamedEvaluator):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from nasdsl.compiler import measures
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.diagnostics import NasdslError, error
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.measured import measured
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.values import expr
 from nasdsl.compiler.write import write_pinned
 from nasdsl.runtime.checkpoint import AboutWeights, load_weights, save_weights
 from nasdsl.runtime.data import DataSplits, open_data
@@ -32,6 +34,7 @@ from nasdsl.runtime.functions import refuse_what_is_typed
 from nasdsl.runtime.origin import write_origin
 from nasdsl.runtime.problem import (
     Exploration,
+    InputSize,
     Learning,
     Needs,
     Problem,
@@ -88,18 +91,22 @@ class Options:
 
 
 def fit_to_data(
-    source: Source, name: str | None, defines: Mapping[str, str], options: Options
+    source: Source, name: str | None, defines: Mapping[str, str], options: Options, open_input: bool = False
 ) -> tuple[Space, DataSplits, Task]:
     """The space with the classes of the data and the measures that are read from files, the data in the size of the
     space's input, and the task between them.
 
     A parameter `classes` of the space is set to the data's number where the user has not set it.
 
+    Args:
+        open_input: whether the size of the input may be open to choice; the data then has one of the sizes.
+
     Raises:
         CompileError, DataError, TaskError: in the user's words.
     """
     space = elaborate(source, name, defines)
-    data, task = _data(space, options, {})
+    data = data_at(space, options, input_size(space, open_input))
+    task = find_task(data.task).from_data(data)
     wanted, has = task.outputs, task.outputs_of(head_of(space))
     if wanted != has and "classes" in space.params and "classes" not in defines:
         space = elaborate(source, name, {**defines, "classes": str(wanted)})
@@ -114,20 +121,37 @@ def fit_to_data(
     return measured(space, options.tables), data, task
 
 
-def _data(space: Space, options: Options, task_options: Mapping[str, Any]) -> tuple[DataSplits, Task]:
+def input_size(space: Space, open_input: bool = False) -> InputSize:
+    """Channels, height and width of the input.
+
+    Args:
+        open_input: whether the size may be open to choice; the first of those that there are is then given.
+
+    Raises:
+        CompileError: it is open, and may not be.
+    """
     shape = space.graph.input.shape
-    if not all(isinstance(side, int) for side in (shape.channels, shape.height, shape.width)):
-        raise error(
-            "open-input",
-            "the size of the input is open to choice",
-            space.graph.input.span,
-            help="pin it with `with { input ... }`",
-        )
-    name = task_of(space)
-    data = open_data(
-        options.data, name, size=(shape.height, shape.width), channels=shape.channels, seed=0, reader=options.reader
+    sides = (shape.channels, shape.height, shape.width)
+    if not all(isinstance(side, int) for side in sides):
+        if not open_input:
+            raise error(
+                "open-input",
+                "the size of the input is open to choice",
+                space.graph.input.span,
+                help="pin it with `with { input ... }`",
+            )
+        values = largest_values(space.graph)
+        sides = tuple(expr.evaluate(side, values) for side in sides)
+    channels, height, width = (int(side) for side in sides)
+    return channels, height, width
+
+
+def data_at(space: Space, options: Options, size: InputSize) -> DataSplits:
+    """The data for a space's task, in a size."""
+    channels, height, width = size
+    return open_data(
+        options.data, task_of(space), size=(height, width), channels=channels, seed=0, reader=options.reader
     )
-    return data, find_task(name).from_data(data, **task_options)
 
 
 def fabric_for(options: Options, precision: str) -> Fabric:
@@ -211,12 +235,12 @@ def search(
     needs = strategy.needs(settings, space) if hasattr(strategy, "needs") else Needs()
     learning: Learning | None = None
     if needs.data:
-        space, data, task = fit_to_data(source, name, defines or {}, options)
+        space, data, task = fit_to_data(source, name, defines or {}, options, needs.open_input)
         train = settle(getattr(settings, "train", None) or Train(), len(data.train))
         if getattr(settings, "train", None) is not None:
             settings = settings.model_copy(update={"train": train})
         task = find_task(task.name).from_data(data, **train.task)
-        learning = Learning(task, data, fabric_for(options, train.precision))
+        learning = Learning(task, data, fabric_for(options, train.precision), _sized(space, options, data, task, train))
     check_decisions(strategy, space)
     about = _about(space, options, strategy, settings, needs, learning)
     first = learning is None or learning.fabric.is_global_zero
@@ -258,6 +282,21 @@ def chosen_search(space: Space, options: Options, runtime: str | None) -> tuple[
     if isinstance(entries.get("train"), Mapping):
         entries["train"] = with_recipe(entries["train"], spans.get("train.preset"))
     return strategy, read_settings(strategy.settings, entries, spans, f"`search {chosen}`")
+
+
+def _sized(
+    space: Space, options: Options, data: DataSplits, task: Task, train: Train
+) -> Callable[[InputSize], tuple[DataSplits, Task]]:
+    """The data and the task at any size of the input, each opened once; `data` and `task` are those of one."""
+    opened = {(data.channels, *data.size): (data, task)}
+
+    def at(size: InputSize) -> tuple[DataSplits, Task]:
+        if size not in opened:
+            found = data_at(space, options, size)
+            opened[size] = found, find_task(found.task).from_data(found, **train.task)
+        return opened[size]
+
+    return at
 
 
 def _about(

@@ -12,11 +12,13 @@ from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.evaluator import Evaluator
 from nasdsl.runtime.evolution.methods import History, Idea, Method
-from nasdsl.runtime.evolution.objectives import EvaluationError, Objectives
+from nasdsl.runtime.evolution.objectives import EvaluationError, Objectives, Untrainable
 from nasdsl.runtime.evolution.trial import Ledger, Trial
 from nasdsl.runtime.watch import Silent, Watch
 
 WAIT_SECONDS = 0.2  # until one looks again whether others have finished
+FORGIVEN = 10
+"""Architectures that cannot be trained, beside as many as have been evaluated, before a search stops."""
 
 
 class Search:
@@ -24,7 +26,8 @@ class Search:
 
     Args:
         trials: how many evaluations the whole search has.
-        failures: how many of them may fail before it stops.
+        failures: how many of them may fail before it stops; None allows none but of architectures that cannot be
+            trained (`Untrainable`): of these as many as there are complete trials, and `FORGIVEN`.
     """
 
     def __init__(
@@ -36,7 +39,7 @@ class Search:
         ledger: Ledger,
         trials: int,
         seed: int = 0,
-        failures: int = 0,
+        failures: int | None = 0,
         watch: Watch | None = None,
     ):
         self.candidates, self.evaluator, self.objectives = candidates, evaluator, objectives
@@ -116,7 +119,7 @@ class Search:
             metrics = self.evaluator.evaluate(architecture, trial.proposal.seed)
             values = self.objectives.of(metrics, trial.proposal.costs)
         except EvaluationError as problem:
-            self._fail(trial, problem.message)
+            self._fail(trial, problem)
             return
         except BaseException:  # an interrupt too: others shall not wait for what nobody does
             self.ledger.give_back(trial)
@@ -124,15 +127,20 @@ class Search:
         self.ledger.finish(trial, values, metrics, time.monotonic() - start)
         self._show()
 
-    def _fail(self, trial: Trial, error: str) -> None:
-        self.ledger.fail(trial, error)
-        failed = [one for one in self.ledger.trials.values() if one.state == "failed"]
-        if len(failed) > self.failures:
+    def _fail(self, trial: Trial, problem: EvaluationError) -> None:
+        self.ledger.fail(trial, problem.message)
+        failed = sum(one.state == "failed" for one in self.ledger.trials.values())
+        allowed, why = self.failures, f"`failures: {self.failures}` allows no more"
+        if allowed is None:
+            complete = len(self._complete())
+            allowed = FORGIVEN + complete if isinstance(problem, Untrainable) else 0
+            why = f"{complete} are complete; `failures` allows more"
+        if failed > allowed:
             raise RunError(
-                f"trial {trial.index} cannot be evaluated: {error}",
-                f"{len(failed)} trials failed and `failures: {self.failures}` allows no more; the same command goes on",
+                f"trial {trial.index} cannot be evaluated: {problem.message}",
+                f"{failed} trials failed and {why}; the same command goes on",
             )
-        self.watch.note(f"trial {trial.index} failed: {error}")
+        self.watch.note(f"trial {trial.index} failed: {problem.message}")
 
     def _show(self) -> None:
         trials = self._complete()

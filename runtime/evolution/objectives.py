@@ -25,6 +25,11 @@ class EvaluationError(NasdslError):
     code = "evaluation"
 
 
+class Untrainable(EvaluationError):
+    """An architecture whose training cannot come to its end: it diverges, or does not fit in memory. That some do is no
+    mistake of whoever evaluates, and a search goes on without them."""
+
+
 Values = NDArray[np.float64]
 """[n, objectives]"""
 

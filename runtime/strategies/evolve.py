@@ -57,7 +57,8 @@ class Evolve(Settings):
 
     Attributes:
         maximise, minimise: objectives, one or several: metrics of the evaluator, or measures such as `macs`, `params`
-            and `latency`. Left out, the one metric of the evaluator is maximised, or the task's headline.
+            and `latency`, which without a table of latencies is, with `train`, the milliseconds that the network takes
+            for an image on this device. Left out, the one metric of the evaluator is maximised, or the task's headline.
         budget: on any measures, such as `macs <= 600M`, or a list of these. Together with the budgets of the space
             (`require`) they hold for everything that is evaluated.
         method: `random` without replacement; `regularised` evolution (Real et al. 2019); `nsga2` (Deb et al. 2002);
@@ -76,7 +77,9 @@ class Evolve(Settings):
             exactly one.
         crossover: share of the children that have two parents; by default 0, in `nsga2` 0.9.
         distinct: whether architectures that compute the same `function` count as one, or only equal `architecture`s.
-        failures: how many evaluations may fail before the search stops.
+        failures: how many evaluations may fail before the search stops. Left out, none may but those of architectures
+            that cannot be trained, because they diverge or do not fit in memory: of these as many as are complete, and
+            10.
         storage: where trials are kept: a `file` in the run's folder, in `memory`, or, from the command line, the URL of
             a database.
         study: the name under which a database keeps them; by default the space's.
@@ -95,7 +98,7 @@ class Evolve(Settings):
     mutation: float | None = Field(default=None, gt=0, le=1)
     crossover: float | None = Field(default=None, ge=0, le=1)
     distinct: Literal["function", "architecture"] = "function"
-    failures: int = Field(default=0, ge=0)
+    failures: int | None = Field(default=None, ge=0)
     storage: str = "file"
     study: str | None = Field(default=None, min_length=1)
     heartbeat: int = Field(default=15, gt=0)
