@@ -21,6 +21,7 @@ from nasdsl.compiler.count import count
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.sample import Numbering, sample
+from nasdsl.compiler.values.plain import Symbol
 from tests import shipped
 from tests.networks import check_extraction, check_predictions
 from tests.shipped import graph
@@ -493,3 +494,22 @@ def test_modules_taken_out_compute_what_the_supernet_does(seed: int) -> None:
     kind = random.Random(seed).choice(["basic", "bottleneck", "resnext"])
     space = graph("smnas_modules", changes=f"{FEW}, kind: {kind}, stages: 1")
     check_extraction(space, *sample(space, 2, seed))
+
+
+@pytest.mark.parametrize("kind", ["basic", "resnext"])
+def test_norms_of_the_search_from_scratch(kind: str) -> None:
+    """Groups of half the base width in the backbone, half of that behind the first convolution, 32 in the pyramid;
+    everything that is normalised has standardised filters."""
+    space = graph("smnas_modules", changes=f"{FEW}, kind: {kind}, norm: group")
+    (values,) = sample(space, 1, seed=0)
+    groups: dict[str, set[int]] = {}
+    for node in space.operators():
+        if node.op == "conv":
+            normed = node.attrs["norm"] == Symbol("group")
+            assert node.attrs["standardise"] == normed == (not node.name.startswith("proposals"))
+            if normed:
+                part = "stem" if node.name.startswith("backbone.conv[0]") else node.name.split(".")[0]
+                groups.setdefault(part, set()).add(node.attrs["norm_groups"])
+    assert groups == {"stem": {12}, "backbone": {24}, "neck": {32}}
+    check_predictions(space, values)
+    check_extraction(space, values)

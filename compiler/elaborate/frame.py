@@ -141,6 +141,7 @@ class Builder:
         self.ended: Span | None = None  # the step out of which nothing came, where nothing runs through the pipeline
         self.left_out: list[LeftOut] = []
         self.uses: dict[str, list[Value]] = {}  # by tensor: the conditions under which something has read it
+        self.tied: dict[str, tuple[str, Mapping[str, Any], Span]] = {}  # by shared weight: the first step that has it
         self.work = 0
         self.made: list[Made] = []
         self.copies: dict[str, int] = {}

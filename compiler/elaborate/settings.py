@@ -83,7 +83,9 @@ def plain(value: Any, span: Span) -> Any:
     if isinstance(value, tuple):
         return [plain(item, span) for item in value]
     if isinstance(value, v.Record):
-        return {v.show(key): plain(inner, span) for key, inner in value.entries.items()}
+        return {
+            key if isinstance(key, str) else v.show(key): plain(inner, span) for key, inner in value.entries.items()
+        }
     if isinstance(value, v.SizeValue):
         return [plain(part, span) for part in value.parts]
     if isinstance(value, v.Setting):

@@ -549,11 +549,30 @@ def node_for(
     if isinstance(share, Symbol):  # with its other copies, with all steps that say the same word, or with none
         weight = {"weights": _shared_name(frame.path), "none": ""}.get(share.word, f"shared {share.word}")
     attrs = {name: value for name, value in arguments.items() if name != "share" or not isinstance(share, Symbol)}
+    if weight:
+        _check_tied(operator, attrs, weight, frame, span)
     reached, present = expr.both(frame.present, arrives), expr.both(frame.present, alive)
     tensor = frame.builder.node(
         frame.path, "operator", operator.name, attrs, edges, shape, present, span, weight, reached
     )
     return replace(tensor, present=alive)
+
+
+def _check_tied(operator: Operator, attrs: Mapping[str, Any], weight: str, frame: Frame, span: Span) -> None:
+    """That a step has the kinds of weights that the first step of the same weights has.
+
+    Raises:
+        CompileError: it has others.
+    """
+    kinds = {name: expr.options(attrs[name]) for name in ("norm", "bias") if name in attrs}
+    op, first, place = frame.builder.tied.setdefault(weight, (operator.name, kinds, span))
+    differs = [f"`{name}`" for name in kinds if kinds[name] != first.get(name)]
+    if op != operator.name or differs:
+        message = f"steps that share weights cannot differ in {' and '.join(differs)}"
+        if op != operator.name:
+            message = f"steps that share weights are of one operator, not of `{op}` and `{operator.name}`"
+        others = () if place == span else (Label(place, "has the same weights"),)
+        raise error("tied-weights", message, span, others=others, help="`share: none` gives a step weights of its own")
 
 
 def _read(operator: Operator, tensors: tuple[Tensor, ...]) -> tuple[list[Shape], Value]:
