@@ -12,7 +12,7 @@ from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
 from nasdsl.drawing.fold import fold, told_once
-from nasdsl.drawing.place import Band, Box, Placed, Point, place
+from nasdsl.drawing.place import Band, Box, Placed, Point, place, shrinkage
 from nasdsl.drawing.scene import LEVELS, SMALL, Bar, Item, Link, Row, Scene, make_scene
 
 FONT = "Helvetica,Arial,sans-serif"
@@ -66,8 +66,11 @@ def to_dot(space: Space | Graph, level: str = "module", opened: Sequence[str] = 
     if chosen == "module":
         scene = told_once(fold(scene))
     colours = _colours(scene)
-    faces = {item.key: _face(item) for item in scene.items}
-    placed = place(scene, {key: size for key, (_, size) in faces.items()})
+    for compact in (False, True):
+        faces = {item.key: _face(item, compact) for item in scene.items}
+        placed = place(scene, {key: size for key, (_, size) in faces.items()}, compact)
+        if chosen != "module" or shrinkage(scene, placed) <= 1:
+            break  # what has more in it is larger than a page, whatever its boxes are
     return _Writer(scene, placed, {key: label for key, (label, _) in faces.items()}, colours).text()
 
 
@@ -80,7 +83,7 @@ def _colours(scene: Scene) -> dict[str, str]:
 # --- Faces ------------------------------------------------------------------------------------------------------------
 
 
-def _face(item: Item) -> tuple[str, Point]:
+def _face(item: Item, compact: bool = False) -> tuple[str, Point]:
     """An item's label, and the size of its box in points."""
     if item.kind == "sum":
         return '"+"', (13.0, 13.0)
@@ -93,14 +96,19 @@ def _face(item: Item) -> tuple[str, Point]:
     gone = item.state == "gone"
     lines: list[str] = []
     width = 0.0
-    height = 2 * PAD
-    if item.title:
-        word = item.title if item.kind != "select" else ""
-        if word:
-            colour = PALE if gone else LINE if item.kind == "choice" else INK
-            lines.append(_text_row(_font(word, colour, TEXT)))
-            width, height = max(width, _width(word, TEXT)), height + LINE_HEIGHT
-    if item.note:
+    height = PAD if compact else 2 * PAD
+    word = item.title if item.kind != "select" else ""
+    beside = compact and bool(item.note) and item.kind == "operator"
+    if beside:
+        pieces = _font(word, PALE if gone else INK, TEXT), _font(item.note, PALE if gone else LINE, SMALL_TEXT)
+        lines.append(_text_row("  ".join(pieces)))
+        width = max(width, _width(f"{word}  ", TEXT) + _width(item.note, SMALL_TEXT))
+        height += LINE_HEIGHT
+    elif word:
+        colour = PALE if gone else LINE if item.kind == "choice" else INK
+        lines.append(_text_row(_font(word, colour, TEXT)))
+        width, height = max(width, _width(word, TEXT)), height + LINE_HEIGHT
+    if item.note and not beside:
         lines.append(_text_row(_font(item.note, LINE if not gone else PALE, SMALL_TEXT)))
         width, height = max(width, _width(item.note, SMALL_TEXT)), height + LINE_HEIGHT - 1
     if item.bars:
@@ -140,7 +148,13 @@ def _width(text: str, size: float) -> float:
 
 _WIDTHS = {
     character: width
-    for characters, width in (("ijl'|", 0.3), ("ft.,:;()[]/r -", 0.4), ("mwMW", 0.95), ("×+=–<>μ…", 0.84))
+    for characters, width in (
+        ("ijl'|", 0.3),
+        ("ft.,:;()[]/r -", 0.4),
+        ("mwMW", 0.95),
+        ("×+=–<>μ…", 0.84),
+        ("\u00a0", 0.32),
+    )
     for character in characters
 } | {chr(code): 0.71 for code in range(ord("A"), ord("Z") + 1) if chr(code) not in "IMW"}
 

@@ -257,18 +257,22 @@ def _places(key: str) -> list[tuple[str, int, str]]:
 def told_once(scene: Scene) -> Scene:
     """The scene with long lists of options that several choices share told once, as a note; a box then says how many
     options there are, or which one is taken."""
-    boxes: dict[tuple[str, tuple[str, ...]], int] = {}
+    boxes: dict[tuple[str, ...], list[str]] = {}
     for item in scene.items:
-        if (key := _list_of(item)) is not None:
-            boxes[key] = boxes.get(key, 0) + 1
-    shared = {key for key, number in boxes.items() if number > 1 and len(key[1]) > MOST_IN_BOX}
-    items = tuple(_short(item) if _list_of(item) in shared else item for item in scene.items)
-    notes = tuple(f"{name}: {', '.join(options)}" for name, options in boxes if (name, options) in shared)
-    return replace(scene, items=items, notes=(*scene.notes, *notes))
+        if item.kind == "choice":
+            boxes.setdefault(_options(item), []).append(item.title)
+    shared = {options for options, titles in boxes.items() if len(titles) > 1 and len(options) > MOST_IN_BOX}
+    items = tuple(_short(item) if item.kind == "choice" and _options(item) in shared else item for item in scene.items)
+    notes = list(scene.notes)
+    for options in boxes:
+        if options in shared:
+            words = [option.replace(" ", "\u00a0") for option in options]  # a line is broken between options
+            notes.append(f"{', '.join(dict.fromkeys(boxes[options]))}: {', '.join(words)}")
+    return replace(scene, items=items, notes=tuple(notes))
 
 
-def _list_of(item: Item) -> tuple[str, tuple[str, ...]] | None:
-    return (item.title, tuple(text for text, _ in item.rows[0].options)) if item.kind == "choice" else None
+def _options(item: Item) -> tuple[str, ...]:
+    return tuple(text for text, _ in item.rows[0].options)
 
 
 def _short(item: Item) -> Item:

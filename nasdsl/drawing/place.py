@@ -18,14 +18,15 @@ MOST_CROSSING = 30.0
 STACK = 7.0  # between items of one lane and column
 LANE = 16.0  # between lanes
 STAGE = 16.0  # more between stages
-ROW = 46.0  # between the rows that a long picture is broken into, and
+ROW = 50.0  # between the rows that a long picture is broken into, and
 TRACK = 4.5  # more for each line that goes on in a later one
 SHAPE = 4.0  # how many times wider than high a picture may be before a chain is broken
 FRAME = 6.0  # around what is repeated
+TALL = 90.0  # what is higher is read level with where a line comes from
 EDGE = 14.0  # from the boxes of a row to the lines beside it
 LABEL = 38.0  # for the names of lanes before permuted blocks
 NOTE = 16.0  # a line under the picture
-DENSITIES = (1.0, 0.65)  # of the room between boxes, the roomy one first
+COMPACT = 0.65  # of the room between boxes, where a picture is too large
 PAGES = ((930.0, 590.0), (650.0, 890.0))
 """Width and height of what a page of A4 holds beside title and legend, lying and standing, where the smallest letters,
 of 7 points here, are printed in 6."""
@@ -90,32 +91,20 @@ class Placed:
     height: float
 
 
-def place(scene: Scene, sizes: Mapping[str, Point]) -> Placed:
+def place(scene: Scene, sizes: Mapping[str, Point], compact: bool = False) -> Placed:
     """Positions for all items, and curves for all links.
 
     A picture that is wider than a page goes on in the next row. Of a lying and a standing page the first that holds it
     is taken, or else the one that it has to be shrunk least for.
     """
-    columns = _columns(scene)
-    best, least = None, float("inf")
-    for density in DENSITIES:
-        strip = _Strip(scene, sizes, columns, density)
-        for width in strip.widths():
-            found = strip.placed(width)
-            shrinkage = _shrinkage(found, NOTE * len(scene.notes))
-            if shrinkage < least - 0.001:
-                best, least = found, shrinkage
-            if least <= 1:
-                break
-        if least <= 1:
-            break
-    assert best is not None
-    return best
+    strip = _Strip(scene, sizes, _columns(scene), COMPACT if compact else 1.0)
+    found = [strip.placed(width) for width in strip.widths()]
+    return min(found, key=lambda placed: shrinkage(scene, placed))
 
 
-def _shrinkage(placed: Placed, notes: float) -> float:
+def shrinkage(scene: Scene, placed: Placed) -> float:
     """By how much a picture is too large for a page; 1 if it fits."""
-    width, height = placed.width - placed.left, placed.height + notes
+    width, height = placed.width - placed.left, placed.height + NOTE * len(scene.notes)
     return min(max(width / across, height / down, 1.0) for across, down in PAGES)
 
 
@@ -145,7 +134,27 @@ def _columns(scene: Scene) -> dict[str, int]:
             start = max(out.values(), default=-1) + 1
         last, single = item.group, item.key in alone
         out[item.key] = max([start, *(out[source] + 1 for source in sources[item.key] if source in out)])
+    if not scene.permuted:
+        _move_late(scene, out, sources)
     return out
+
+
+def _move_late(scene: Scene, columns: dict[str, int], sources: Mapping[str, Sequence[str]]) -> None:
+    """Alternatives that read the same tensor but are read at different times stand before what reads them, so that no
+    column is much higher than the others."""
+    targets: dict[str, list[str]] = {item.key: [] for item in scene.items}
+    for link in scene.links:
+        targets[link.source].append(link.target)
+    items = {item.key: item for item in scene.items}
+    for item in reversed(scene.items):
+        if len(sources[item.key]) != 1 or not targets[item.key] or item.kind != "choice":
+            continue
+        (source,) = sources[item.key]
+        last = min(columns[target] for target in targets[item.key]) - 1
+        readers = [t for t in targets[source] if items[t].scale == item.scale and items[t].group == item.group]
+        same = all(items[target].group == item.group for target in targets[item.key])
+        if same and len(readers) > 1 and last > columns[item.key]:
+            columns[item.key] = last
 
 
 def _order(cells: Mapping[tuple[int, int], list[Item]], lanes: Mapping[str, int], links: Sequence[Link]) -> None:
@@ -163,7 +172,7 @@ class _Strip:
     def __init__(self, scene: Scene, sizes: Mapping[str, Point], columns: Mapping[str, int], density: float):
         self.scene, self.sizes, self.columns = scene, sizes, columns
         self.lane, self.stack, self.gap, self.between = (density * room for room in (LANE, STACK, GAP, ROW))
-        self.between = max(self.between, 38.0)
+        self.between = max(self.between, 44.0)
         self.stages = set(staged(scene))
         self.by_column: dict[int, list[Item]] = {}
         for item in scene.items:
@@ -442,6 +451,12 @@ class _Router:
         for key, links in arriving.items():
             box = self.boxes[key]
             links = sorted(links, key=lambda link: (self.rows[link.source], self.boxes[link.source].y))
+            if box.height > TALL:
+                for i, link in enumerate(links):
+                    level = self.boxes[link.source].y if self.rows[link.source] == self.rows[key] else box.y
+                    level += 5.0 * (i - (len(links) - 1) / 2)
+                    ends[link] = (box.left, min(max(level, box.top + 8), box.bottom - 8))
+                continue
             room = min(box.height * 0.6, 5.0 * (len(links) - 1))
             for i, link in enumerate(links):
                 offset = 0.0 if len(links) == 1 else room * (i / (len(links) - 1) - 0.5)
@@ -529,16 +544,20 @@ class _Router:
     def _side(self, x0: float, x1: float, y0: float, y1: float, own: tuple[str, str], row: int) -> float:
         """The height of a way over the boxes between two places, or under them where that is nearer."""
         between = [b for key, b in self.inside[row] if key not in own and b.right > x0 and b.left < x1]
-        above, below = min(y0, y1), max(y0, y1)
-        while blocking := [b.top for b in between if b.top - 6 < above < b.bottom + 6]:
-            above = min(blocking) - 6
-        while blocking := [b.bottom for b in between if b.top - 6 < below < b.bottom + 6]:
-            below = max(blocking) + 6
-        side = above if (y0 - above) + (y1 - above) <= (below - y0) + (below - y1) else below
+        ways = []
+        for room in (6.0, 2.2):  # beside boxes, or between two that stand close
+            above, below = min(y0, y1), max(y0, y1)
+            while blocking := [b.top for b in between if b.top - room < above < b.bottom + room]:
+                above = min(blocking) - room
+            while blocking := [b.bottom for b in between if b.top - room < below < b.bottom + room]:
+                below = max(blocking) + room
+            narrow = 0.0 if room > 3 else 16.0
+            ways += [(y0 + y1 - 2 * above + narrow, -room, above), (2 * below - y0 - y1 + narrow, room, below)]
+        _, away, side = min(ways)
         slot = (round(side), round(x0 / 40))
         step = self.detours.get(slot, 0)
         self.detours[slot] = step + 1
-        return side + (-3.5 if side == above else 3.5) * min(step, 2)
+        return side + (3.5 if abs(away) > 3 else 1.0) * min(step, 2) * (1 if away > 0 else -1)
 
     def _free(self, x0: float, x1: float, y0: float, y1: float, own: tuple[str, str], row: int) -> bool:
         """Whether no box stands in the rectangle that a curve stays in."""

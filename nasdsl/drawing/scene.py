@@ -453,6 +453,10 @@ class _Maker:
             if decision.kind == "order" and path not in self.pins and any(key in self.permuted for key in keys):
                 labels = decision.labels or tuple(map(str, decision.items))
                 out.append(f"{path}: {', '.join(labels)} in any order")
+            elif decision.kind == "subset" and path in self.graph.decisions and keys and keys[0] in self.permuted:
+                chosen = f"{decision.size} of {decision.n}"
+                row = f"{path.rpartition('.')[2]} {chosen}: reads {chosen} outputs before it"
+                out.extend([row] if not any("outputs before it" in line for line in out) else [])
         return tuple(out)
 
     def _same(self, item: Item, nodes: Sequence[Node]) -> Hashable:
@@ -555,7 +559,7 @@ class _Maker:
                     out.append(Bar(_bar_kind(group), group.units.n, group.units.count))
         return tuple(out)
 
-    def _rows(self, key: str, nodes: Iterable[Node]) -> tuple[Row, ...]:
+    def _rows(self, key: str, nodes: Sequence[Node]) -> tuple[Row, ...]:
         found: list[Decision] = []
         for path, decision in self.whole.decisions.items():
             if decision.kind == "units" or self.own.get(path, [None])[0] != key or self.closed.get(key) == path:
@@ -571,6 +575,9 @@ class _Maker:
                 else self._row(decision, name)
                 for decision, name in zip(found, names, strict=True)
             )
+        if self.level == "module":  # the lane says at which scale
+            here = f"[{show(self._finest(nodes))}]"
+            names = [name.removesuffix(here) for name in names]
         return tuple(self._row(decision, name) for decision, name in zip(found, names, strict=True))
 
     def _row(self, decision: Decision, name: str) -> Row:
