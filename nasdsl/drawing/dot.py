@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from html import escape
 
@@ -128,7 +129,8 @@ def _face(item: Item, compact: bool = False) -> tuple[str, Point]:
         height += LINE_HEIGHT
     body = "".join(lines)
     label = f'<<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0">{body}</TABLE>>'
-    return label, (max(width + 2 * PAD + 2, 22.0), max(height, 16.0))
+    width, height = max(width + 2 * PAD + 2, 22.0), max(height, 16.0)
+    return label, (width + 8, height + 8) if item.ends else (width, height)
 
 
 def _font(text: str, colour: str, size: float, bold: bool = False) -> str:
@@ -319,8 +321,8 @@ class _Writer:
         attributes |= _style(item)
         if len(item.kinds) == 1:
             attributes["fillcolor"] = f'"{self.colours[item.kinds[0]]}"'
-        if item.ends:
-            attributes["peripheries"] = "2"
+        if item.ends:  # the outer line is drawn 4 points outside
+            box, attributes["peripheries"] = replace(box, width=box.width - 8, height=box.height - 8), "2"
         self._node(self.names[item.key], box, **attributes)
 
     def _link(self, link: Link) -> None:
@@ -352,9 +354,10 @@ class _Writer:
             if item.kinds:
                 style["fillcolor"] = f'"{self.colours[item.kinds[0]]}"'
             if item.ends:
-                style["peripheries"] = "2"
-            self._node(f"key{i}", Box(x + w / 2, y, w, h), label=label, **style)
-            self._words(f"says{i}", words, x + w + (7 if item.ends else 3), y, SMALL_TEXT, LINE)
+                w, h, style["peripheries"] = w - 8, h - 4, "2"
+            self._node(f"key{i}", Box(x + w / 2 + 4 * item.ends, y, w, h), label=label, **style)
+            w += 8 * item.ends
+            self._words(f"says{i}", words, x + w + 3, y, SMALL_TEXT, LINE)
             x += w + width + 18
         for i, line in enumerate(self._notes(max(self.placed.width, MIN_LEGEND) - left)):
             y += 14 if i else 16

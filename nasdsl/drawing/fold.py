@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -68,17 +68,21 @@ class _Folding:
             for place, index, rest in _places(key):
                 if place == prefix:
                     copies.setdefault(index, {})[rest] = key
-        run: list[int] = []
+        runs: list[list[int]] = []
         way: Way | None = None
         for index in sorted(copies):
-            next_way = self._way(copies, run[-1], index) if run and index == run[-1] + 1 else None
-            if run and next_way is not None and way in (None, next_way):
+            following = bool(runs) and index == runs[-1][-1] + 1
+            next_way = self._way(copies, index - 1, index) if following else None
+            if next_way is not None and way in (None, next_way):
                 way = next_way
-                run.append(index)
-                continue
-            self._merge(prefix, copies, run)
-            run, way = [index], None
-        self._merge(prefix, copies, run)
+                runs[-1].append(index)
+            else:
+                way = None
+                runs.append([index])
+        exits = self._exits(copies)
+        for run in runs:
+            if len(run) > 1:
+                self._merge(copies, run, exits)
 
     def _way(self, copies: Copies, a: int, b: int) -> Way | None:
         """How two copies that are equal stand to each other."""
@@ -142,29 +146,25 @@ class _Folding:
                 return False
         return True
 
-    def _merge(self, prefix: str, copies: Copies, run: Sequence[int]) -> None:
-        if len(run) < 2:
-            return
+    def _merge(self, copies: Copies, run: Sequence[int], exits: Mapping[str, frozenset[int]]) -> None:
         first = copies[run[0]]
-        exits = self._exits(copies)
-        count, named = self._count(copies, run, exits)
+        inside = {key for index in run for key in copies[index].values()}
+        count, told = self._count(copies, run, exits)
         for index in run[1:]:
-            mine = copies[index]
-            for rest, key in mine.items():
+            for rest, key in copies[index].items():
                 kept = first[rest]
                 self.items[kept] = replace(self.items[kept], nodes=self.items[kept].nodes + self.items[key].nodes)
                 for source, state in self.sources[key].items():
-                    if not any(source in copies[i].values() for i in run):
+                    if source not in inside:
                         self._link(source, kept, state)
                 for target, state in self.targets[key].items():
-                    if not any(target in copies[i].values() for i in run):
+                    if target not in inside:
                         self._link(kept, target, state)
-            for key in mine.values():
+            for key in copies[index].values():
                 self._drop(key)
-        dropped = {key for index in run[1:] for key in copies[index].values()}
-        self.frames = [frame for frame in self.frames if not frame.keys & dropped]
+        self.frames = [frame for frame in self.frames if frame.keys <= self.items.keys()]
         if len(run) == len(copies):
-            self._drop_exits(exits, named)
+            self._drop_exits(exits, told)
         if len(first) == 1:
             (key,) = first.values()
             self.items[key] = _counted(self.items[key], count)
@@ -173,40 +173,38 @@ class _Folding:
 
     # --- How many
 
-    def _exits(self, copies: Copies) -> list[str]:
-        """What selects between the copies, or between them and what stands before."""
-        family = {key for copy in copies.values() for key in copy.values()}
-        targets = dict.fromkeys(target for key in family for target in self.targets[key] if target not in family)
-        exits = []
-        for target in targets:
-            outside = [source for source in self.sources[target] if source not in family]
+    def _exits(self, copies: Copies) -> dict[str, frozenset[int]]:
+        """What selects between the copies, or between them and what stands before; and after how many it can."""
+        depth = {key: index + 1 for index, copy in copies.items() for key in copy.values()}
+        targets = dict.fromkeys(target for key in depth for target in self.targets[key] if target not in depth)
+        found = {}
+        for target in sorted(targets):
+            outside = [source for source in self.sources[target] if source not in depth]
             if self.items[target].kind == "select" and len(outside) < 2:
-                exits.append(target)
-        return sorted(exits)
+                states = self.sources[target].items()
+                found[target] = frozenset(depth.get(source, 0) for source, state in states if state != "gone")
+        return found
 
-    def _count(self, copies: Copies, run: Sequence[int], exits: Sequence[str]) -> tuple[str, Row | None]:
-        """How many copies of a run there are, in words, and the choice that decides it."""
-        index = {key: i for i, copy in copies.items() for key in copy.values()}
-        depths: set[int] = set()
-        for key in exits:
-            depths |= {index.get(s, -1) + 1 for s, state in self.sources[key].items() if state != "gone"}
-        numbers = sorted({min(max(depth - run[0], 0), len(run)) for depth in depths}) or [len(run)]
-        if not depths or numbers == [0]:
-            return f"× {len(run)}", None
-        rows = (row for key in exits for row in self.items[key].rows)
-        row = next((row for row in rows if [text for text, _ in row.options] == [str(d) for d in sorted(depths)]), None)
-        if len(numbers) == 1:
-            return f"× {numbers[0]}", row
-        name = f"{row.name} " if row is not None and len(run) == len(copies) else ""
-        if numbers == list(range(numbers[0], numbers[-1] + 1)):
-            return f"× {name}{numbers[0]}–{numbers[-1]}", row
-        return f"× {name}{'|'.join(map(str, numbers))}", row
+    def _count(
+        self, copies: Copies, run: Sequence[int], exits: Mapping[str, frozenset[int]]
+    ) -> tuple[str, frozenset[Row]]:
+        """How many copies of a run there are, in words, and the rows that say so, too."""
+        depths = sorted(frozenset[int]().union(*exits.values()))
+        numbers = sorted({min(max(depth - run[0], 0), len(run)) for depth in depths})
+        if numbers in ([], [0]):  # without a choice, or all of them left out
+            return f"× {len(run)}", frozenset()
+        words = [str(depth) for depth in depths]
+        rows = [row for key in exits for row in self.items[key].rows if [text for text, _ in row.options] == words]
+        name = f"{rows[0].name} " if rows and len(run) == len(copies) and len(numbers) > 1 else ""
+        if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+            return f"× {name}{numbers[0]}–{numbers[-1]}", frozenset(rows)
+        return f"× {name}{'|'.join(map(str, numbers))}", frozenset(rows)
 
-    def _drop_exits(self, exits: Sequence[str], named: Row | None) -> None:
-        """A selection that has one input left is part of it; its choice is told by the count."""
+    def _drop_exits(self, exits: Iterable[str], told: frozenset[Row]) -> None:
+        """A selection that has one input left is part of it, where the count tells its choice."""
         for key in exits:
             item = self.items[key]
-            if len(self.sources[key]) > 1 or any(row != named for row in item.rows):
+            if len(self.sources[key]) > 1 or not told.issuperset(item.rows):
                 continue
             (source,) = self.sources[key]
             self.items[source] = replace(self.items[source], nodes=self.items[source].nodes + item.nodes)
@@ -255,8 +253,8 @@ def _places(key: str) -> list[tuple[str, int, str]]:
 
 
 def told_once(scene: Scene) -> Scene:
-    """The scene with long lists of options that several choices share told once, as a note; a box then says how many
-    options there are, or which one is taken."""
+    """The scene with long lists of options that several choices share told once, as a note; a box then has its name
+    only, or how many options are left, or which one is taken."""
     boxes: dict[tuple[str, ...], list[str]] = {}
     for item in scene.items:
         if item.kind == "choice":
@@ -279,5 +277,5 @@ def _short(item: Item) -> Item:
     first, *rest = item.rows
     taken = tuple(option for option in first.options if option[1])
     left = sum(option[1] is None for option in first.options)
-    options = taken or ((f"{left} options", None),) if left else taken
-    return replace(item, rows=(Row(first.name, options), *rest))
+    options = taken or ((f"{left} options", None),)
+    return replace(item, rows=(*((Row(first.name, options),) if left < len(first.options) else ()), *rest))

@@ -23,6 +23,7 @@ TRACK = 4.5  # more for each line that goes on in a later one
 SHAPE = 4.0  # how many times wider than high a picture may be before a chain is broken
 FRAME = 6.0  # around what is repeated
 TALL = 90.0  # what is higher is read level with where a line comes from
+BESIDE = 45.0  # for the lines beside the rows
 EDGE = 14.0  # from the boxes of a row to the lines beside it
 LABEL = 38.0  # for the names of lanes before permuted blocks
 NOTE = 16.0  # a line under the picture
@@ -195,9 +196,8 @@ class _Strip:
             number = round((self.right / self.height / SHAPE) ** 0.5)
             if number > 1:
                 return [min(self.right / number * 1.12, PAGES[0][0]), PAGES[1][0]]
-        if self.right <= PAGES[0][0]:
-            return [self.right, PAGES[1][0]]
-        return [width for width, _ in PAGES]
+        narrower = [width - beside for width, _ in PAGES for beside in (0.0, BESIDE)]
+        return [self.right, *narrower] if self.right <= PAGES[0][0] else narrower
 
     def placed(self, width: float) -> Placed:
         rows = self._cut(width)
@@ -326,6 +326,7 @@ class _Strip:
                 crossing[self.columns[link.target]] = crossing.get(self.columns[link.target], 0) + 1
         framed = {key for frame in self.scene.frames for key in frame.keys}
         middles: dict[int, float] = {}
+        groups = {item.group for c in row for item in self.by_column[c] if item.key in self.scene.permuted}
         x, before, inside, labelled = 0.0, "", False, False
         for column in row:
             gap = self.gap + min(CROSSING * crossing.get(column, 0), MOST_CROSSING)
@@ -336,7 +337,7 @@ class _Strip:
             gap += FRAME if now != inside else 0
             before, inside = group, now
             x += gap if middles else 0
-            if not labelled and any(item.key in self.scene.permuted for item in self.by_column[column]):
+            if not labelled and group in groups:
                 x, labelled = x + LABEL, True
             middles[column] = x + widths[column] / 2
             x += widths[column]
@@ -347,7 +348,9 @@ class _Strip:
     def _lanes(self, row: Sequence[int], boxes: Mapping[str, Box], scales: Sequence[Fraction | int]) -> Iterable[Lane]:
         permuted = [key for key in self.scene.permuted if key in boxes]
         if permuted:
-            left = min(boxes[key].left for key in permuted) - LABEL - (GAP / 2 if len(permuted) < len(boxes) else 0)
+            groups = {item.group for item in self.scene.items if item.key in permuted}
+            beside = [boxes[i.key] for column in row for i in self.by_column[column] if i.group in groups]
+            left = min(box.left for box in beside) - LABEL
             right = max(boxes[key].right for key in permuted)
             for scale, y in self._heights(boxes, scales).items():
                 yield Lane(scale, left, y, right)
