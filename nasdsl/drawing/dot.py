@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from html import escape
 
 from nasdsl.compiler.diagnostics import ArgumentError
-from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
 from nasdsl.drawing.fold import fold, told_once
@@ -97,7 +95,7 @@ def _face(item: Item, compact: bool = False) -> tuple[str, Point]:
     gone = item.state == "gone"
     lines: list[str] = []
     width = 0.0
-    height = PAD if compact else 2 * PAD
+    height = PAD - 1 if compact else 2 * PAD
     word = item.title if item.kind != "select" else ""
     beside = compact and bool(item.note) and item.kind == "operator"
     if beside:
@@ -129,7 +127,7 @@ def _face(item: Item, compact: bool = False) -> tuple[str, Point]:
         height += LINE_HEIGHT
     body = "".join(lines)
     label = f'<<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0">{body}</TABLE>>'
-    width, height = max(width + 2 * PAD + 2, 22.0), max(height, 16.0)
+    width, height = max(width + 2 * PAD + 2, 22.0), max(height, 12.0 if compact else 16.0)
     return label, (width + 8, height + 8) if item.ends else (width, height)
 
 
@@ -288,12 +286,12 @@ class _Writer:
             )
         for i, lane in enumerate(placed.lanes):
             if lane.end is None:
-                self._words(f"lane{i}", show(lane.scale), lane.x, lane.y - 6, SMALL_TEXT, LANE_INK, "c")
+                self._words(f"lane{i}", lane.name, lane.x, lane.y - 6, SMALL_TEXT, LANE_INK, "c")
                 continue
             box = Box((lane.x + lane.end) / 2, lane.y, lane.end - lane.x, 0.6)
             line = f'"{GUIDE}"'
             self._node(f"guide{i}", box, shape="box", style="filled", fillcolor=line, color=line, label='""')
-            self._words(f"lane{i}", _level(lane.scale), lane.x, lane.y - 6, SMALL_TEXT, LANE_INK)
+            self._words(f"lane{i}", lane.name, lane.x, lane.y - 8, SMALL_TEXT, LANE_INK)
         for i, frame in enumerate(placed.frames):
             self._frame(f"frame{i}", frame)
         heading = top - MARGIN / 2 - (26 if placed.bands else 14)
@@ -440,13 +438,6 @@ def _style(item: Item, legend: bool = False) -> dict[str, str]:
         return {"shape": "none"}
     rounded = "" if item.kind == "block" or item.bars or legend else "rounded,"
     return style | {"shape": "box", "style": f'"filled,{rounded}{line}"'}
-
-
-def _level(scale: Fraction | int) -> str:
-    """A scale by its level too, where it is a power of two: level n has 1/2^n of the input's resolution."""
-    power = (1 / Fraction(scale)).numerator
-    is_power = Fraction(scale).numerator == 1 and power & (power - 1) == 0
-    return f"{show(scale)}  L{power.bit_length() - 1}" if is_power else show(scale)
 
 
 def _quoted(text: str) -> str:

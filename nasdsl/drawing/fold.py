@@ -237,7 +237,12 @@ class _Folding:
             return None
         ((target, _),) = self.targets[key].items()
         a, b = self.items[key], self.items[target]
-        alike = a.same == b.same and (a.group, a.optional, a.count) == (b.group, b.optional, b.count)
+        alike = a.same == b.same and (a.group, a.option, a.optional, a.count) == (
+            b.group,
+            b.option,
+            b.optional,
+            b.count,
+        )
         framed = [frame for frame in self.frames if (key in frame.keys) != (target in frame.keys)]
         return target if alike and len(self.sources[target]) == 1 and not framed else None
 
@@ -263,7 +268,8 @@ def told_once(scene: Scene) -> Scene:
     items = tuple(_short(item) if item.kind == "choice" and _options(item) in shared else item for item in scene.items)
     notes = list(scene.notes)
     for options in boxes:
-        if options in shared:
+        mine = [item for item in scene.items if item.kind == "choice" and _options(item) == options]
+        if options in shared and any(taken is None for item in mine for _, taken in item.rows[0].options):
             words = [option.replace(" ", "\u00a0") for option in options]  # a line is broken between options
             notes.append(f"{', '.join(dict.fromkeys(boxes[options]))}: {', '.join(words)}")
     return replace(scene, items=items, notes=tuple(notes))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from nasdsl.compiler.elaborate.resolve import SLOTS
+from nasdsl.compiler.elaborate.values import show
 from nasdsl.drawing.scene import Item, Link, Scene
 
 Point = tuple[float, float]
@@ -72,9 +73,10 @@ class Band:
 
 @dataclass(frozen=True)
 class Lane:
-    """A scale, and the top of the first box that stands in it; or with an end the line that all its boxes stand on."""
+    """A scale or an option, and the top of the first box that stands in it; or with an end the line that all its boxes
+    stand on."""
 
-    scale: Fraction | int
+    name: str
     x: float
     y: float
     end: float | None = None
@@ -90,17 +92,19 @@ class Placed:
     left: float
     width: float
     height: float
+    rows: int
 
 
 def place(scene: Scene, sizes: Mapping[str, Point], compact: bool = False) -> Placed:
     """Positions for all items, and curves for all links.
 
-    A picture that is wider than a page goes on in the next row. Of a lying and a standing page the first that holds it
-    is taken, or else the one that it has to be shrunk least for.
+    A picture that is wider than a page goes on in the next row. Of a lying and a standing page the one is taken that it
+    has to be shrunk least for, and of equals the one with fewer rows.
     """
     strip = _Strip(scene, sizes, _columns(scene), COMPACT if compact else 1.0)
     found = [strip.placed(width) for width in strip.widths()]
-    return min(found, key=lambda placed: shrinkage(scene, placed))
+    least = min(shrinkage(scene, placed) for placed in found)
+    return min((placed for placed in found if shrinkage(scene, placed) < least + 0.02), key=lambda placed: placed.rows)
 
 
 def shrinkage(scene: Scene, placed: Placed) -> float:
@@ -180,11 +184,12 @@ class _Strip:
             self.by_column.setdefault(columns[item.key], []).append(item)
         self.order = sorted(self.by_column)
         self.scales = {item.key: item.scale for item in scene.items}
+        self.options = {item.key: item.option for item in scene.items}
         permuted = [item for item in scene.items if item.key in scene.permuted]
         self.levels = {scale for item in permuted for scale in (item.scales or (item.scale,))}
         lanes = self._lane_scales(self.order)
         boxes = self._row(self.order, lanes)
-        self.chain = not lanes
+        self.chain = not lanes and not any(self.options.values())
         self.right = max(box.right for box in boxes.values())
         self.height = max(box.bottom for box in boxes.values()) + ROW
         self.starts = {c: min(boxes[i.key].left for i in self.by_column[c]) for c in self.order}
@@ -225,7 +230,7 @@ class _Strip:
         )
         right = max([*(box.right for box in boxes.values()), *(x for x, _ in points)])
         left = min([*(box.left for box in boxes.values()), *(x for x, _ in points)])
-        return Placed(boxes, routes, bands, frames, tuple(lanes), left, right, height)
+        return Placed(boxes, routes, bands, frames, tuple(lanes), left, right, height, len(rows))
 
     # --- Rows
 
@@ -242,6 +247,7 @@ class _Strip:
                     break
                 free = max(1 - wide / width, 0.0)
                 own = free**2 * (4 if end == len(columns) else 12) + (cuts[start] if start else 0)
+                own += 8 if end - start == 1 and len(columns) > 2 else 0
                 if cost[start] + own < cost[end]:
                     cost[end], begin[end] = cost[start] + own, start
         rows = []
@@ -267,8 +273,11 @@ class _Strip:
         none. Where blocks are permuted, all of theirs have one."""
         present: dict[int, set[Fraction | int]] = {}
         for column in row:
-            present[column] = {scale for item in self.by_column[column] for scale in (item.scales or (item.scale,))}
+            items = [item for item in self.by_column[column] if not item.option]
+            present[column] = {scale for item in items for scale in (item.scales or (item.scale,))}
         for link in self.scene.links:
+            if self.options[link.source]:
+                continue
             for column in range(self.columns[link.source] + 1, self.columns[link.target]):
                 if column in present:
                     present[column].add(self.scales[link.source])
@@ -278,13 +287,19 @@ class _Strip:
         return sorted(found, reverse=True)
 
     def _row(self, row: Sequence[int], scales: Sequence[Fraction | int]) -> dict[str, Box]:
-        """The boxes of some columns, as if there were no others."""
+        """The boxes of some columns, as if there were no others. The options of a choice have a lane each, on top."""
         items = [item for column in row for item in self.by_column[column]]
-        used = {item.key: _nearest(item.scale, scales) for item in items}
+        options = list(dict.fromkeys(item.option for item in items if item.option))
+        lane_of = {
+            item.key: options.index(item.option)
+            if item.option in options
+            else _nearest(item.scale, scales) + len(options)
+            for item in self.scene.items
+        }
+        used = {item.key: lane_of[item.key] for item in items}
         cells: dict[tuple[int, int], list[Item]] = {}
         for item in items:
             cells.setdefault((self.columns[item.key], used[item.key]), []).append(item)
-        lane_of = {key: _nearest(scale, scales) for key, scale in self.scales.items()}
         _order(cells, lane_of, self.scene.links)
         heights: dict[int, float] = {}
         widths: dict[int, float] = {}
@@ -293,7 +308,7 @@ class _Strip:
             heights[lane] = max(heights.get(lane, 0), total)
             widths[column] = max([widths.get(column, 0), *(self.sizes[item.key][0] for item in inside)])
         for item in items:
-            lanes = [_nearest(scale, scales) for scale in item.scales]
+            lanes = [_nearest(scale, scales) + len(options) for scale in item.scales]
             for lane in range(min(lanes, default=0), max(lanes, default=-1) + 1):
                 room = (self.sizes[item.key][1] - self.lane * (len(lanes) - 1)) / len(lanes)
                 heights[lane] = max(heights.get(lane, 0), room, 14.0)
@@ -312,7 +327,7 @@ class _Strip:
                 boxes[item.key] = Box(middles[column], top + height / 2, width, height)
                 top += height + self.stack
                 if item.scales:
-                    lanes = [_nearest(scale, scales) for scale in item.scales]
+                    lanes = [_nearest(scale, scales) + len(options) for scale in item.scales]
                     upper = centres[min(lanes)] - heights[min(lanes)] / 2
                     lower = centres[max(lanes)] + heights[max(lanes)] / 2
                     boxes[item.key] = Box(middles[column], (upper + lower) / 2, width, lower - upper)
@@ -353,13 +368,16 @@ class _Strip:
             left = min(box.left for box in beside) - LABEL
             right = max(boxes[key].right for key in permuted)
             for scale, y in self._heights(boxes, scales).items():
-                yield Lane(scale, left, y, right)
+                yield Lane(_level(scale), left, y, right)
             return
         for scale in scales:
-            inside = [boxes[i.key] for column in row for i in self.by_column[column] if i.scale == scale]
-            if inside:
+            found = [i for column in row for i in self.by_column[column] if i.scale == scale and not i.option]
+            if inside := [boxes[item.key] for item in found]:
                 first = min(inside, key=lambda box: (box.left, box.top))
-                yield Lane(scale, first.x, first.top)
+                yield Lane(show(scale), first.x, first.top)
+        for option in dict.fromkeys(i.option for column in row for i in self.by_column[column] if i.option):
+            key = next(i.key for column in row for i in self.by_column[column] if i.option == option)
+            yield Lane(option, boxes[key].x, boxes[key].top)
 
     def _heights(self, boxes: Mapping[str, Box], scales: Sequence[Fraction | int]) -> dict[Fraction | int, float]:
         """The middle of each lane that a permuted block stands in or may stand in."""
@@ -406,6 +424,13 @@ class _Strip:
                 top, bottom = min(b.top for b in inside) - room, max(b.bottom for b in inside) + room
                 out.append(Band(frame.label, left, right, top, bottom))
         return tuple(out)
+
+
+def _level(scale: Fraction | int) -> str:
+    """A scale with its level, where it is a power of two: level n has 1/2^n of the input's resolution."""
+    power = (1 / Fraction(scale)).numerator
+    is_power = Fraction(scale).numerator == 1 and power & (power - 1) == 0
+    return f"{show(scale)}  L{power.bit_length() - 1}" if is_power else show(scale)
 
 
 def _nearest(scale: Fraction | int, scales: Sequence[Fraction | int]) -> int:
@@ -528,21 +553,29 @@ class _Router:
         row = self.rows[own[0]] if row is None else row
         if (x1 - x0 <= 60 or abs(y1 - y0) < 0.5) and self._free(x0, x1, y0, y1, own, row):
             return _curve(start, end)
-        low, high = min(y0, y1) - 1, max(y0, y1) + 1
-        between = [b for key, b in self.inside[row] if key not in own and b.bottom > low and b.top < high]
-        stops = [box.right for box in between if x0 < box.right < x1 + 1]
-        turn = min(x1 - x0, 34.0, x1 - max(stops, default=x0) - 2)
-        if turn > 5 and self._free(x0, x1 - turn, y0, y0, own, row):  # along, then across
-            return (*_straight(start, (x1 - turn, y0)), *_curve((x1 - turn, y0), end)[1:])
-        begins = [box.left for box in between if x0 - 1 < box.left < x1]
-        turn = min(x1 - x0, 34.0, min(begins, default=x1) - x0 - 2)
-        if turn > 5 and self._free(x0 + turn, x1, y1, y1, own, row):  # across, then along
-            return (*_curve(start, (x0 + turn, y1)), *_straight((x0 + turn, y1), end)[1:])
+        for left, right in reversed(self._gaps(x0, x1, y0, y1, own, row)):
+            turn = min(right - left, 34.0)
+            for a, b in ((right - turn, right), (left, left + turn)):  # along, across, along
+                if self._free(x0, a, y0, y0, own, row) and self._free(b, x1, y1, y1, own, row):
+                    return (*_straight(start, (a, y0)), *_curve((a, y0), (b, y1))[1:], *_straight((b, y1), end)[1:])
         side = self._side(x0, x1, y0, y1, own, row)
         turn = min((x1 - x0) / 2, 16.0)
         up = _curve(start, (x0 + turn, side))
         along = _straight((x0 + turn, side), (x1 - turn, side))
         return (*up, *along[1:], *_curve((x1 - turn, side), end)[1:])
+
+    def _gaps(
+        self, x0: float, x1: float, y0: float, y1: float, own: tuple[str, str], row: int
+    ) -> list[tuple[float, float]]:
+        """Where a line can change between two heights without crossing a box, from left to right."""
+        low, high = min(y0, y1) - 1, max(y0, y1) + 1
+        between = [b for key, b in self.inside[row] if key not in own and b.bottom > low and b.top < high]
+        gaps, x = [], x0
+        for box in sorted((box for box in between if box.right > x0 and box.left < x1), key=lambda box: box.left):
+            gaps.append((x, box.left - 2))
+            x = max(x, box.right + 2)
+        gaps.append((x, x1))
+        return [(left, right) for left, right in gaps if right - left > 5]
 
     def _side(self, x0: float, x1: float, y0: float, y1: float, own: tuple[str, str], row: int) -> float:
         """The height of a way over the boxes between two places, or under them where that is nearer."""

@@ -70,6 +70,7 @@ class Item:
         count: how many equal copies it stands for, where it is more than one: `× 3`, `× depth 1–4`.
         scales: that a permuted block can have, the finest first, where that is open.
         kinds: of a permuted block: the operators that it can be.
+        option: of an opened choice: the one that it belongs to.
         ends: whether others than permuted blocks read this one.
         same: equal for items that are equal apart from indices.
     """
@@ -88,6 +89,7 @@ class Item:
     count: str = ""
     scales: tuple[Fraction | int, ...] = ()
     kinds: tuple[str, ...] = ()
+    option: str = ""
     ends: bool = False
     same: Hashable = field(default=None, compare=False, repr=False)
 
@@ -178,6 +180,7 @@ class _Maker:
         self.users = whole.users()
         self.owner: dict[str, str] = {}  # node -> key of its item; passed-by nodes are missing
         self.closed: dict[str, str] = {}  # choice items, and the decision that each is about
+        self.opened: list[Module] = []  # choices whose options are drawn, and those inside closed ones
         self.permuted: list[str] = []
         self.own: dict[str, list[str]] = {}  # by decision: the items that depend on it
 
@@ -246,6 +249,7 @@ class _Maker:
         closed, unknown = opened(found, self.words)
         if unknown:
             raise _nothing_to_open(unknown[0], found, self.level)
+        self.opened = [choice for choice in found if choice not in closed]
         for choice in closed:
             self.closed[choice.path] = choice.decision
             for name in choice.nodes:
@@ -406,7 +410,16 @@ class _Maker:
             )
         elif self.permuted:
             item = replace(item, scales=self._possible(last.shape.scale))
-        return replace(item, same=self._same(item, nodes))
+        return replace(item, option=self._option(key), same=self._same(item, nodes))
+
+    def _option(self, key: str) -> str:
+        """The option of an opened choice that an item lies in, of the outermost one."""
+        for choice in self.opened:
+            for place in places(choice.path):
+                for label in self.whole.decisions[choice.decision].labels:
+                    if key.startswith((f"{place}.{label}.", f"{place}.{label}[")) or key == f"{place}.{label}":
+                        return label
+        return ""
 
     @cached_property
     def ends(self) -> dict[str, Node]:
