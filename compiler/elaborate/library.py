@@ -6,6 +6,7 @@ when one of its names is used.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -86,13 +87,18 @@ def inside(span: Span | None) -> bool:
 
 def brought_out(diagnostics: Iterable[Diagnostic], call: Invocation) -> list[Diagnostic]:
     """The same messages in the user's text: at the argument whose name the library's text has there, else at the call
-    that led into the library.
+    that led into the library. What a default makes of an argument that is wrong itself is not told again.
     """
     out = []
+    diagnostics = list(diagnostics)
+    names = {d.span.text for d in diagnostics if d.span is not None and _is_own(d.span, call)}
+    wrong = names & set(call.spans)
     for d in diagnostics:
         if inside(d.span):
             assert d.span is not None
-            own = isinstance(call.definition, UserOperator) and _holds(call.definition.body.span, d.span)
+            own = _is_own(d.span, call)
+            if own and _made_of(d.span.text, call, wrong):
+                continue
             argument = call.spans.get(d.span.text) if own else None
             if argument is not None:
                 whose = f"this is `{d.span.text}` of `{call.name}`"
@@ -103,6 +109,18 @@ def brought_out(diagnostics: Iterable[Diagnostic], call: Invocation) -> list[Dia
         others += tuple(Label(call.span, o.text) for o in d.others if inside(o.span) and call.span != d.span)
         out.append(replace(d, others=tuple(dict.fromkeys(others))))
     return out
+
+
+def _is_own(span: Span, call: Invocation) -> bool:
+    """Whether a place lies in the body of the operator that is called."""
+    return isinstance(call.definition, UserOperator) and _holds(call.definition.body.span, span)
+
+
+def _made_of(name: str, call: Invocation, wrong: set[str]) -> bool:
+    """Whether a name is that of a parameter left to its default, which has one of the wrong arguments in it."""
+    formals = call.definition.formals if isinstance(call.definition, UserOperator) else ()
+    default = next((f.default for f in formals if f.name.name == name and name not in call.spans), None)
+    return default is not None and not wrong.isdisjoint(re.findall(r"\w+", default.span.text))
 
 
 def _inside(d: Diagnostic, call: Invocation) -> str:
