@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
+import math
 import random
+import runpy
 import shutil
 import subprocess
 import sys
@@ -24,8 +27,9 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.runtime.export import ExportError, export_python, library, verify_python
+from nasdsl.runtime.export import ExportError, batch_to_compare, export_python, library, verify_python
 from nasdsl.runtime.export.code import quoted
+from nasdsl.runtime.export.verify import difference
 from tests.networks import largest
 
 SEARCHING = """
@@ -275,6 +279,137 @@ def test_training_goes_on_as_in_the_supernet(tmp_path: Path) -> None:
     assert grads[0] == pytest.approx(grads[1], rel=1e-5)
     with torch.inference_mode():
         torch.testing.assert_close(model(x), network(x), rtol=0, atol=1e-6)
+
+
+# --- Detectors --------------------------------------------------------------------------------------------------------
+
+DETECTORS = """space detectors {
+  input 3 x 64 x 64
+  param classes = 3
+  let which = oneof(frcnn, cascade, guided, retina, single)
+  detector {
+    backbone: {
+      conv(8, kernel: 3, stride: 4)
+      c2: conv(8)
+      c3: basic(12, stride: 2)
+      (branches(c3) if which == single else branches(c2, c3))
+    }
+    neck: none if which == single else fpn(8, levels: 2..3)
+    proposals: match which {
+      frcnn: rpn(30)
+      cascade: rpn(30)
+      guided: guided_anchor_rpn(30, threshold: 0)
+      retina: none
+      single: rpn(30, scales: [2, 4])
+    }
+    head: match which {
+      frcnn: rcnn(classes, body: two_layers(16), samples: 16)
+      cascade: cascade(2, classes, body: two_layers(16), samples: 16)
+      guided: cascade(2, classes, body: two_layers(16), samples: 16)
+      retina: retina(classes, depth: 1, prior: 1/2)
+      single: rcnn(classes, size: 14) { basic(8, stride: 2) -> global_pool() }
+    }
+  }
+}"""
+KINDS = ("frcnn", "cascade", "guided", "retina", "single")
+
+
+@functools.cache
+def detectors() -> Supernet:
+    torch.manual_seed(0)
+    return Supernet(space_of(DETECTORS).graph)
+
+
+def detector(which: str) -> Supernet:
+    return detectors().extract({"which": which}).eval()
+
+
+def same_records(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert list(a) == list(b)
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("which", KINDS)
+def test_detections_and_losses_are_those_of_the_network(which: str, tmp_path: Path) -> None:
+    network = detector(which)
+    path = export_python(network, tmp_path)[0]
+    model = load_module(path).load()
+    x, targets = batch_to_compare(network.graph)
+    assert isinstance(targets, dict)
+    with torch.inference_mode():
+        for size in ((64, 64), (37, 83)):
+            image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(2))
+            found = network(image)
+            assert int((found["labels"] >= 0).sum()) > 0
+            same_records(model(image), found)
+        padded = network(x, {"size": targets["size"]})
+        same_records(model(x, {"size": targets["size"]}), padded)
+        assert float(padded["boxes"][1, :, 3].max()) <= float(targets["size"][1, 0])
+    for trained in (network, model):
+        trained.train()
+    records = []
+    for trained in (network, model):
+        torch.manual_seed(3)
+        losses = trained(x, targets)
+        sum(losses.values()).backward()
+        gradient = sum(float(p.grad.abs().sum()) for p in trained.parameters() if p.grad is not None)
+        records.append({**losses, "gradient": torch.tensor(gradient)})
+    same_records(*records)
+    lint(path)
+
+
+def test_a_detector_s_file_as_its_reader_sees_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = detector("frcnn")
+    task = {"name": "detection", "mean": (0.5,) * 3, "std": (0.2,) * 3, "classes": ["cat", "dog", "bird"]}
+    path = export_python(network, tmp_path, task=task)[0]
+    runpy.run_path(str(path), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["boxes: 1 x 100 x 4", "scores: 1 x 100", "labels: 1 x 100"]
+    assert lines[4] == f"parameters: {sum(p.numel() for p in network.parameters()):,}"
+    module = load_module(path)
+    head = " ".join((module.__doc__ or "").split())
+    assert "gives at most 100 detections" in head and "`labels`, int64 B 100, indices of CLASSES" in head
+    assert module.CLASSES == ("cat", "dog", "bird")
+    lint(path)
+
+
+def test_a_file_that_only_learns_otherwise_is_found(tmp_path: Path) -> None:
+    """And the network that it is compared with stays as it was."""
+    network = detector("frcnn")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    path = export_python(network, tmp_path)[0]
+    path.write_text(path.read_text().replace("beta: float = 1.0,", "beta: float = 0.5,"))
+    x, targets = batch_to_compare(network.graph)
+    with torch.inference_mode():
+        same_records(load_module(path).load()(x), network(x))
+    state = torch.get_rng_state()
+    assert 1e-3 < verify_python(path, network, (x, targets)) < math.inf
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not network.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_classes_that_a_detector_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="2 classes, but the network gives 3"):
+        export_python(detector("retina"), tmp_path, task={"classes": ["cat", "dog"]})
+
+
+def test_layers_that_learn_for_nothing_are_told(tmp_path: Path) -> None:
+    text = DETECTORS.replace("frcnn: rpn(30)", "frcnn: { levels: branches()\n levels -> rpn(20)\n levels -> rpn(30) }")
+    graph = space_of(text).graph
+    with pytest.raises(ExportError, match="learns, but no output depends on it"):
+        export_python(Supernet(graph).extract({"which": "frcnn"}), tmp_path)
+
+
+def test_records_differ_by_names_shapes_and_in_proportion() -> None:
+    a = {"boxes": torch.tensor([100.0, 0.5]), "scores": torch.tensor([0.5])}
+    assert difference(a, a) == 0
+    assert difference(a, {**a, "boxes": torch.tensor([101.0, 0.5])}) == pytest.approx(0.01)
+    assert difference(a, {**a, "boxes": torch.tensor([100.0, 0.25])}) == 0.25
+    assert difference(a, {"boxes": a["boxes"]}) == math.inf
+    assert difference(a, {**a, "scores": torch.zeros(2)}) == math.inf
+    assert difference(a, a["boxes"]) == math.inf
 
 
 # --- The file ---------------------------------------------------------------------------------------------------------

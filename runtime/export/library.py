@@ -89,12 +89,16 @@ class Parsed:
         self.lines = self.text.splitlines()
         self.defined: dict[str, ast.stmt] = {}
         self.imported: dict[str, tuple[str, str]] = {}
-        for statement in ast.parse(self.text).body:
+        self.ends: dict[ast.stmt, int] = {}
+        body = ast.parse(self.text).body
+        for statement, after in zip(body, [*body[1:], None], strict=True):
             if isinstance(statement, ast.ClassDef | ast.FunctionDef):
                 self.defined[statement.name] = statement
             elif isinstance(statement, ast.Assign | ast.AnnAssign):
                 targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
                 self.defined |= {target.id: statement for target in targets if isinstance(target, ast.Name)}
+                if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):  # what it stands for
+                    self.ends[statement] = after.end_lineno or 0
             elif isinstance(statement, ast.Import):
                 for alias in statement.names:
                     self.imported[alias.asname or alias.name.split(".")[0]] = (alias.name, "")
@@ -113,7 +117,7 @@ class Parsed:
     def source(self, statement: ast.stmt) -> str:
         decorators = getattr(statement, "decorator_list", [])
         start = min([statement.lineno, *(d.lineno for d in decorators)])
-        return "\n".join(self.lines[start - 1 : statement.end_lineno])
+        return "\n".join(self.lines[start - 1 : self.ends.get(statement, statement.end_lineno)])
 
 
 def import_lines(imports: Iterable[tuple[str, str, str]]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from nasdsl.compiler.graph import Graph, Shape
+from nasdsl.compiler.layers import scene
 from nasdsl.compiler.space import Space, content_hash
 from nasdsl.compiler.values import expr
 from nasdsl.runtime.export.code import WIDTH, Code, Group, code_of, laid_out, laid_out_sum
@@ -66,6 +67,8 @@ DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
+RECORD = "dict[str, torch.Tensor]"
+TARGETS = "Mapping[str, torch.Tensor]"
 RESERVED = ("Found", "load", "read_weights", "normalise", "Path", "DTYPES", "WEIGHTS", "MEAN", "STD", "CLASSES")
 TASK_KEYS = ("name", "mean", "std", "classes")
 
@@ -143,8 +146,9 @@ def checked_task(task: Mapping[str, Any], network: Network) -> dict[str, Any]:
     if "classes" in task:
         classes = constants["CLASSES"] = tuple(str(name) for name in task["classes"])
         head = network.graph.nodes[network.final]
-        if head.op in ("classify", "segment") and len(classes) != head.shape.channels:
-            raise ExportError(f"the task has {len(classes)} classes, but the network gives {head.shape.channels}")
+        given = head.attrs["classes"] if network.detects else head.shape.channels
+        if (network.detects or head.op in ("classify", "segment")) and len(classes) != given:
+            raise ExportError(f"the task has {len(classes)} classes, but the network gives {given}")
     return constants
 
 
@@ -160,6 +164,9 @@ class Writer:
             self.library.add(cls.__name__, sys.modules[cls.__module__], cls.__name__)
         self.library.imports |= {("json", "", "json"), ("pathlib", "Path", "Path")}
         self.library.imports |= {("torch", "", "torch"), ("torch", "nn", "nn")}
+        if network.told:
+            self.library.add("Scene", scene, "forward")
+            self.library.imports.add(("collections.abc", "Mapping", "Mapping"))
 
     def text(self) -> str:
         parts = ["\n".join(['"""' + "\n".join(self._head()) + '\n"""', "", "from __future__ import annotations"])]
@@ -188,18 +195,44 @@ class Writer:
         if self.space is None:
             what = f"{name}, for {self.task}" if self.task else name
         lines = [*wrapped(f"{what}."), ""]
+        gives = f"at most {output.items} detections" if network.detects else dimensions(output)
         lines += wrapped(
             f"For an input of {dimensions(images)} it takes {macs:,} multiply-accumulates and gives "
-            f"{dimensions(output)}; other sizes run too. It has {params:,} parameters, which lie in "
+            f"{gives}; other sizes run too. It has {params:,} parameters, which lie in "
             f"{self.module}.py.safetensors. This file needs torch and nothing else."
         )
         prepared = "normalise(images)" if "MEAN" in self.constants else "images"
         wanted = "load, normalise" if "MEAN" in self.constants else "load"
         size = f"B {dimensions(images).replace(' x ', ' ')}"
         values = " with values from 0 to 1" if "MEAN" in self.constants else ""
+        answer = "found" if network.detects else "output"
         lines += ["", f"    from {self.module} import {wanted}", ""]
-        lines += ["    model = load()", f"    output = model({prepared})  # images: {size}{values}"]
+        lines += ["    model = load()", f"    {answer} = model({prepared})  # images: {size}{values}"]
+        if network.told:
+            for paragraph in self._about_records(prepared, output.items):
+                lines += ["", *wrapped(paragraph)]
         return [*lines, "", *wrapped(f"Written by nasdsl from {origin_of(graph, self.space)}.")]
+
+    def _about_records(self, prepared: str, most: Any) -> list[str]:
+        """What goes into and comes out of a network that reads targets, in paragraphs."""
+        normalised = " once they are normalised" if "MEAN" in self.constants else ""
+        told = [
+            f"Images of different sizes go into one batch padded at the right and at the bottom, with what is 0"
+            f"{normalised}. `targets={{'size': sizes}}` then has the height and width of each, int64 B 2.",
+            f"To train it further: `model.train()`, then `model({prepared}, targets)` gives its losses by name, each a "
+            "number; their sum is to be minimised. `targets` has `boxes`, float32 B M 4; `labels`, int64 B M, -1 where "
+            "a row is no box; and, where there are such, `crowd`, bool B M, boxes that neither teach nor count "
+            "against, and `size`.",
+        ]
+        if self.network.detects:
+            names = "indices of CLASSES" if "CLASSES" in self.constants else "counted from 0"
+            told.insert(
+                0,
+                f"`found` has, by falling score, `boxes`, float32 B {most} 4: x1, y1, x2, y2 in pixels of the input, "
+                f"whose first spans 0 to 1; `scores`, float32 B {most}, from 0 to 1; and `labels`, int64 B {most}, "
+                f"{names}. Rows that are no detection have score 0 and label -1.",
+            )
+        return told
 
     def _constants(self) -> list[str]:
         lines = [f'WEIGHTS = Path(__file__).with_name("{self.module}.py.safetensors")']
@@ -274,8 +307,12 @@ class Writer:
     def _method(self, name: str, part: Sequence[Line]) -> list[str]:
         results = self._results(part)
         kind = "torch.Tensor" if len(results) == 1 else "tuple[torch.Tensor, ...]"
+        if self.network.detects and part[-1].node == self.network.final:
+            kind = RECORD
         items: list[tuple[str, Code]] = [("", "self")]
         items += [("", f"{argument}: torch.Tensor") for argument in self._arguments(part)]
+        if any(line.reads_scene for line in part):
+            items.append(("", "scene: Scene"))
         lines = laid_out("", Group(f"def {name}(", tuple(items), ")"), 4, f" -> {kind}:")
         for i, line in enumerate(part):
             lines += self._statement(line, i == len(part) - 1 and len(results) == 1)
@@ -285,9 +322,19 @@ class Writer:
 
     def _forward(self, runs: Sequence[tuple[str, list[Line]]]) -> list[str]:
         network = self.network
-        lines = ["    def forward(self, x: torch.Tensor) -> torch.Tensor:"]
-        shapes = (axes(network.graph.input.shape), axes(network.graph.nodes[network.final].shape))
-        lines.append(f'        """{shapes[0]} -> {shapes[1]}."""')
+        output = network.graph.nodes[network.final].shape
+        shapes = (axes(network.graph.input.shape), axes(output))
+        if network.told:
+            kind = RECORD if network.detects else f"torch.Tensor | {RECORD}"
+            given = (("", "self"), ("", "images: torch.Tensor"), ("", f"targets: {TARGETS} | None = None"))
+            lines = laid_out("", Group("def forward(", given, ")"), 4, f" -> {kind}:")
+            found = f"`boxes` B {output.items} 4, `scores` B {output.items} and `labels` B {output.items}"
+            lines.append(f'        """{shapes[0]} -> {found if network.detects else shapes[1]}.')
+            lines += ["", "        In training, where the targets have boxes, its losses by name.", '        """']
+            lines.append("        scene = Scene.of(images, targets, self.training)")
+        else:
+            lines = ["    def forward(self, x: torch.Tensor) -> torch.Tensor:"]
+            lines.append(f'        """{shapes[0]} -> {shapes[1]}."""')
         if not network.lines:
             return [*lines, "        return x"]
         for number, (method, part) in enumerate(runs):
@@ -295,12 +342,17 @@ class Writer:
                 if number and len(part) > 2:
                     lines += ["", f"        # {printable(top(part[0].node))}"]
                 for line in part:
-                    lines += self._statement(line, line is network.lines[-1])
+                    lines += self._statement(line, line is network.lines[-1] and not network.told)
                 continue
-            call = Group(f"self.{method}(", tuple(("", name) for name in self._arguments(part)), ")")
+            items: list[tuple[str, Code]] = [("", name) for name in self._arguments(part)]
+            if any(line.reads_scene for line in part):
+                items.append(("", "scene"))
+            call = Group(f"self.{method}(", tuple(items), ")")
             results = self._results(part)
-            ends = part[-1] is network.lines[-1]
+            ends = part[-1] is network.lines[-1] and not network.told
             lines += laid_out("return " if ends else f"{', '.join(results)} = ", call, 8)
+        if network.told:
+            lines.append(f"        return scene.losses if scene.learns else {network.variables[network.final]}")
         return lines
 
     def _statement(self, line: Line, ends: bool) -> list[str]:
@@ -311,11 +363,18 @@ class Writer:
 
     def _main(self) -> list[str]:
         shape = self.network.graph.input.shape
+        prints = ['    print("output:", " x ".join(str(size) for size in answer.shape))']
+        if self.network.detects:
+            prints = [
+                "    for name, values in answer.items():",
+                '        print(f"{name}:", " x ".join(str(size) for size in values.shape))',
+                """    print("detections in an image of noise:", int((answer["labels"] >= 0).sum()))""",
+            ]
         return [
             'if __name__ == "__main__":',
             "    network = load()",
             "    with torch.inference_mode():",
             f"        answer = network(torch.randn(1, {shape.channels}, {shape.height}, {shape.width}))",
-            '    print("output:", " x ".join(str(size) for size in answer.shape))',
+            *prints,
             '    print(f"parameters: {sum(p.numel() for p in network.parameters()):,}")',
         ]

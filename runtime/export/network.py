@@ -19,12 +19,13 @@ from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.layers.activation import Activation, Dropout
 from nasdsl.compiler.layers.conv import Shortcut
 from nasdsl.compiler.layers.merge import Sum
-from nasdsl.compiler.setting import Setting, setting_of
+from nasdsl.compiler.setting import Setting, layer_class, setting_of
 from nasdsl.compiler.slices import copy_weights
-from nasdsl.compiler.supernet import Supernet, key_of
+from nasdsl.compiler.supernet import Supernet, key_of, reads_scene
 from nasdsl.runtime.export.code import WIDTH, Code, Group, code_of, flat
 from nasdsl.runtime.export.errors import ExportError
 from nasdsl.runtime.export.names import Names, Segment, identifier, joined, needless_words, segments, variable
+from nasdsl.runtime.tasks.detection import Detection
 
 
 def live_nodes(graph: Graph) -> tuple[list[Node], str]:
@@ -71,12 +72,14 @@ def equal_sums(graph: Graph, order: Sequence[Node]) -> set[str]:
 
 @dataclass
 class Line:
-    """One value that `forward` computes: a call of a layer, or a sum where there is no layer."""
+    """One value that `forward` computes: a call of a layer, or a sum where there is no layer. `told` is a layer that
+    reads the scene, too."""
 
     node: str
     layer: str
     inputs: tuple[str, ...]
     folded: list[Line] = field(default_factory=list)
+    told: bool = False
 
     def reads(self) -> Iterable[str]:
         """The values that must be there before."""
@@ -84,6 +87,11 @@ class Line:
         for line in self.folded:
             yield from line.inputs
         yield from (name for name in self.inputs if name not in inside)
+
+    @property
+    def reads_scene(self) -> bool:
+        """Whether one of its layers does."""
+        return self.told or any(line.told for line in self.folded)
 
 
 class Network:
@@ -93,6 +101,8 @@ class Network:
         graph = network.graph
         self.graph = graph
         order, final = live_nodes(graph)
+        self.told = {node.name for node in order if node.kind == "operator" and reads_scene(node.op)}
+        self.detects = graph.nodes[final].op in Detection.heads
         self.cost = total_cost(Graph({n.name: n for n in [graph.input, *order]}, {}, (), ()))
         self.names = Names({*dir(nn.Module()), "forward"})
         self.dropped = needless_words([node.name for node in order])
@@ -104,6 +114,7 @@ class Network:
         self.lines: list[Line] = []
         self.calls: dict[str, Line] = {}
         self._build(network, order)
+        self._no_idle_losses(order)
         self.final = self.same.get(final, final)
         self.lines = folded(self.lines, self.final)
         self._name_variables()
@@ -116,7 +127,8 @@ class Network:
 
     def call(self, line: Line) -> Code:
         """A layer's call."""
-        return Group(f"self.{line.layer}(", tuple(("", self.variables[name]) for name in line.inputs), ")")
+        items: list[tuple[str, Code]] = [("", self.variables[name]) for name in line.inputs]
+        return Group(f"self.{line.layer}(", (*items, ("scene=", "scene")) if line.told else tuple(items), ")")
 
     def terms(self, line: Line) -> list[Code]:
         """What a sum adds."""
@@ -170,11 +182,21 @@ class Network:
 
     def _add(self, node: str, inputs: tuple[str, ...]) -> None:
         """A call of a layer that gets its name later."""
-        self.calls[node] = Line(node, node, inputs)
+        self.calls[node] = Line(node, node, inputs, told=node in self.told)
         self.lines.append(self.calls[node])
 
     def _name_layer(self, node: str, attribute: str) -> None:
         self.calls[node].layer = attribute
+
+    def _no_idle_losses(self, order: Sequence[Node]) -> None:
+        """
+        Raises:
+            ExportError: a layer learns, but the output does not depend on it, so that the file would be without it.
+        """
+        live = {node.name for node in order}
+        for node in self.graph.operators():
+            if node.name not in live and reads_scene(node.op) and hasattr(layer_class(node.op), "learn"):
+                raise ExportError(f"`{node.name}` learns, but no output depends on it", "leave it out of the network")
 
     def _module(self, network: Supernet, node: Node, setting: Setting) -> nn.Module:
         """The node's module with its weights. Nodes that share weights in different settings get a copy each."""
@@ -235,12 +257,14 @@ class Network:
         for line in self.lines:
             parts = segments(line.node)
             self.results |= {parts[:length]: line.node for length in range(1, len(parts))}
-        holder: dict[str, str] = {"x": self.graph.input.name}
-        self.variables[self.graph.input.name] = "x"
+        images = self.variables[self.graph.input.name] = "images" if self.told else "x"
+        holder: dict[str, str] = {images: self.graph.input.name}
+        if self.told:
+            holder |= dict.fromkeys(("targets", "scene"), self.graph.input.name)
         for i, line in enumerate(self.lines):
             for wanted in self._wanted(line.node):
                 name = variable(wanted)
-                if name not in holder or (name != "x" and self.last[holder[name]] <= i):
+                if name not in holder or (holder[name] != self.graph.input.name and self.last[holder[name]] <= i):
                     break
             else:
                 name = Names(holder).fresh(variable(wanted))
@@ -248,6 +272,8 @@ class Network:
             self.variables[line.node] = name
 
     def _wanted(self, node: str) -> Iterable[str]:
+        if self.detects and node == self.final:
+            yield "detections"
         parts = segments(node)
         if len(parts) > 1 and self._is_result(node):
             scope = parts[:-1]
