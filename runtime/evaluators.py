@@ -150,7 +150,7 @@ class ScratchEvaluator(NamedEvaluator):
         trainer = Trainer(network, task, data, self.train, self.fabric, seed, self.workers)
         trainer.fit(on_step=_finite)
         metrics = trainer.evaluate()
-        if not math.isfinite(metrics["loss"]):
+        if not math.isfinite(metrics.get("loss", 0.0)):  # not every task has one in evaluation
             raise Untrainable(f"it has diverged: its loss on the validation split is {metrics['loss']}")
         if self.latency:
             with trainer.autocast():
