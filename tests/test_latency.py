@@ -12,20 +12,24 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from nasdsl.compiler.cost import node_cost
+from nasdsl.compiler.cost import MissingTable, cost_of, node_cost
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.latency_table import read_table, setting_key
+from nasdsl.compiler.measured import measured
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
 from nasdsl.runtime import latency as measuring
 from nasdsl.runtime.data import open_data
 from nasdsl.runtime.latency import SHARES, Latency, profile, time_setting
+from nasdsl.runtime.limits import costs_told
 from nasdsl.runtime.penalty import Penalty, groups_of
 from nasdsl.runtime.problem import Learning, Problem
 from nasdsl.runtime.runs import About, RunFolder
+from nasdsl.runtime.search import costs_of
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.strategies.shrink import Shrink, ShrinkSearch
 from nasdsl.runtime.tasks import find_task
@@ -190,8 +194,10 @@ def test_the_table_of_another_space_is_refused(network: Supernet, tmp_path: Path
     assert found.code == "bad-latency-table" and "another space" in found.help and found.span is not None
 
 
-def problem(folder: Path, table: Path | None) -> Problem:
+def problem(folder: Path, table: Path | None, known: bool = False) -> Problem:
     space = elaborate(Source(SPACE))
+    if known and table is not None:
+        space = measured(space, {"latency": table})
     splits = open_data(None, "classification", size=(16, 16), channels=1)
     task = find_task("classification").from_data(splits)
     fabric = Fabric(accelerator="cpu", devices=1)
@@ -214,3 +220,28 @@ def test_a_search_by_latency(network: Supernet, tmp_path: Path) -> None:
     with pytest.raises(CompileError, match="on MACs"):
         by_macs = settings.model_copy(update={"penalty": {"macs": 1e-3}})
         ShrinkSearch().search(problem(tmp_path / "two", table), by_macs)
+
+
+def test_a_search_for_a_latency(network: Supernet, tmp_path: Path, timed: list[str]) -> None:
+    """The target is met by the table, and the search says so in its history and its result."""
+    torch.manual_seed(0)
+    table = tmp_path / "table.json"
+    profile(network, table, repeats=4, note=quiet)
+    whole = cost_of(
+        measured(elaborate(Source(SPACE)), {"latency": table}).graph, largest_values(graph()), names=["latency"]
+    )
+    target = 0.8 * whole["latency"]
+    train = Train.model_validate({"epochs": 0.2, "batch": 64, "recalibrate": 1})
+    settings = Shrink.model_validate({"target": {"latency": target}, "every": 0.05, "train": train})
+    asked = problem(tmp_path / "run", table, known=True)
+    result = ShrinkSearch().search(asked, settings)
+    assert 0.5 * target < result.costs["latency"] <= target
+    assert result.costs == costs_told(asked.space.graph, result.architecture.indices, ["latency"])
+    assert "ms of latency" in costs_of(result.costs) and "FLOPs" not in costs_of(result.costs)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert rows[-1]["latency"] == result.costs["latency"]
+    low = settings.model_copy(update={"target": {"latency": 0.5}})
+    with pytest.raises(CompileError, match=r"no architecture of the space has latency <= 0\.5"):
+        ShrinkSearch().search(problem(tmp_path / "two", table, known=True), low)
+    with pytest.raises(MissingTable, match="there is no latency table"):
+        ShrinkSearch().search(problem(tmp_path / "three", None), settings)

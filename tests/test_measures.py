@@ -429,7 +429,7 @@ def test_a_search_with_objectives_and_budgets_on_any_measure(
     monkeypatch.syspath_prepend(file.parent)
     monkeypatch.delitem(sys.modules, "their_worth", raising=False)
     limit = sorted(costs["memory"])[len(costs["memory"]) // 2]
-    words = ["--runtime", "evolve", "--function", "their_worth:worth", "--trials", "6", "--out", "best.space"]
+    words = ["--runtime", "evolve", "--function", "their_worth:worth", "--trials", "4", "--out", "best.space"]
     aims = ["--set", "maximise=value", "--set", "minimise=[latency, flops]", "--budget", f"memory <= {limit}"]
     assert main(["search", "small.space", *words, *aims, "--latency", str(table)]) == 0
     capsys.readouterr()
@@ -444,7 +444,7 @@ def test_a_search_with_objectives_and_budgets_on_any_measure(
     assert head == ["trial", "value", "flops", "macs", "params", "memory", "latency", "seconds", "parents", "state"]
     note = Path("best.space").read_text().splitlines()[0]
     assert "MACs" in note and "bytes of activations" in note and "ms of latency" in note
-    assert main(["report", "runs/best", "-o", "best.html", "--latency", str(table)]) == 0
+    assert main(["report", "runs/best", "-o", "best.html", "--pictures", "1", "--latency", str(table)]) == 0
     page = Path("best.html").read_text()
     assert "ms of latency of its architectures" in page and "bytes of activations of its architectures" in page
 
@@ -469,9 +469,9 @@ def test_a_penalty_on_parameters_is_what_a_unit_adds_to_them() -> None:
     rest = {path: 0 for path, d in graph.decisions.items() if path not in whole}
     for group in penalty.groups:
         values = {**rest, **whole}
-        less = {**values, group.path: (0,)}
+        less = {**values, group.path: group.kept[1:]}
         saved = cost_of(graph, values)["params"] - cost_of(graph, less)["params"]
-        assert penalty.cost(group, 2) == saved > 0
+        assert penalty.cost(group, len(group.kept)) == saved > 0
     with pytest.raises(CompileError, match="the penalty is on memory, to which no search unit adds anything"):
         Penalty(network, "exact", True, 1e-3, measure="memory")
 
@@ -481,8 +481,8 @@ def test_a_space_is_thinned_to_a_latency(timed: Space) -> None:
     graph = nasdsl.pin(timed, rest).graph
     value = in_units(graph, "latency")
     whole = float(expr.evaluate(value, {path: range(d.n) for path, d in graph.decisions.items()}))
-    thin = thin_evenly(graph, value, 0.8 * whole)
-    assert float(expr.evaluate(value, thin)) <= 0.8 * whole < whole
+    thin = thin_evenly(graph, value, 0.9 * whole)
+    assert float(expr.evaluate(value, thin)) <= 0.9 * whole
 
 
 # --- Of other packages ------------------------------------------------------------------------------------------------
