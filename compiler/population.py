@@ -392,7 +392,10 @@ class Population:
         if self.exact:
             found, scale = distribution(self.diagram, name), self._scales[name]
             return found if scale == 1 else InUnits(found, scale)
-        return Estimate(np.sort(self._sample[:, self.measures.index(name)]))
+        column = self._sample[:, self.measures.index(name)]
+        if self._scales[name] == 1 and column.dtype.kind == "f":  # beside one that has fractions
+            column = column.astype(np.int64)
+        return Estimate(np.sort(column))
 
     def part(self, window: Window) -> Part:
         """How many architectures lie inside a window and the budgets."""

@@ -38,6 +38,12 @@ class Setting:
         """A new module with fresh weights."""
         return layer_class(self.op)(**self.arguments())
 
+    def macs(self) -> Any:
+        """Its multiply-accumulates for one image."""
+        operator = ops.find(self.op)
+        assert operator is not None
+        return operator.cost(self.inputs, self.output, self.attrs).macs * self.output.items
+
     def shares(self, smaller: Setting) -> dict[str, tuple[Index, ...]]:
         """Which entries of each of this setting's weights the smaller one uses."""
         operator = ops.find(self.op)

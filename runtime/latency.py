@@ -10,8 +10,9 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,10 +21,8 @@ from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import Units
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Node
-from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.latency_table import Entry, LatencyTable, Point, points_of, read_table, setting_key
-from nasdsl.compiler.pin import pin
-from nasdsl.compiler.setting import Setting, setting_of
+from nasdsl.compiler.setting import Setting
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
 
@@ -91,7 +90,6 @@ def profile(
         before = read_table(path)
         if before.model_copy(update={"operators": {}}) == table:
             table = before
-    whole = largest_values(network.graph)
     for node in network.graph.operators():
         if node.name not in network.settings:
             continue
@@ -102,7 +100,7 @@ def profile(
         for share in SHARES if at_share(network, node, 1.0) else (1.0,):
             units = at_share(network, node, share)
             setting = _thinned(network, node, units)
-            macs = float(expr.evaluate(node_cost(network.graph, node).macs, {**whole, **units}))
+            macs = float(setting.macs())
             times = time_setting(setting, batch, repeats, device)
             points.append(Point(macs=macs, ms=statistics.median(times), spread=_spread(times), runs=len(times)))
         entry = Entry(node=node.name, points=tuple(points))
@@ -113,10 +111,17 @@ def profile(
 
 
 def _thinned(network: Supernet, node: Node, units: Mapping[str, tuple[int, ...]]) -> Setting:
-    if not units:
-        return network.settings[node.name]
-    graph = pin(network.graph, {**largest_values(network.graph), **units})
-    return setting_of(graph, graph.nodes[node.name])
+    """A node's largest setting with some of its units alone."""
+    full = network.settings[node.name]
+
+    def put(value: Any, largest: Any) -> Any:
+        if isinstance(value, Units):
+            return value.fix(units[value.path]) if value.path in units else largest
+        if isinstance(value, dict):
+            return {key: put(item, largest[key]) for key, item in value.items()}
+        return largest
+
+    return replace(full, attrs={name: put(node.attrs.get(name), value) for name, value in full.attrs.items()})
 
 
 def time_setting(setting: Setting, batch: int, repeats: int, device: str) -> list[float]:

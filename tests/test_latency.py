@@ -245,3 +245,35 @@ def test_a_search_for_a_latency(network: Supernet, tmp_path: Path, timed: list[s
         ShrinkSearch().search(problem(tmp_path / "two", table, known=True), low)
     with pytest.raises(MissingTable, match="there is no latency table"):
         ShrinkSearch().search(problem(tmp_path / "three", None), settings)
+
+
+def test_operators_of_every_alternative_are_measured_at_their_greatest(tmp_path: Path, timed: list[str]) -> None:
+    text = """
+space nested {
+  input 1 x 8 x 8
+  network {
+    stem: conv(4)
+    op: oneof(small: conv(4), large: mixconv(4, hidden: { 3: units(8) }), deep: conv(oneof(4, 6), kernel: oneof(1, 3)))
+    classify(classes: 2)
+  }
+}
+"""
+    space, path = elaborate(Source(text)), tmp_path / "table.json"
+    network = Supernet(space.graph)
+    table = profile(network, path, repeats=3, note=quiet)
+    points = {entry.node: entry.points for entry in table.operators.values()}
+    assert [p.ms for p in points["op.large"]] == [pytest.approx(3.001 + n) for n in (1, 2, 4, 6, 8)]
+    assert [p.macs for p in points["op.large"]] == [64 * n * (4 + 9 + 4) for n in (1, 2, 4, 6, 8)]
+    assert [p.macs for p in points["op.deep"]] == [64 * 9 * 4 * 6]
+    known = measured(space, {"latency": path}).graph
+    once = 3.001  # what an operator without units takes at its greatest; with fewer MACs in proportion
+
+    def latency(**values: Any) -> float:
+        named = {path.replace("__", "."): value for path, value in values.items()}
+        return float(cost_of(known, named, names=["latency"])["latency"])
+
+    assert latency(op=2, op__deep__out=1, op__deep__kernel=1) == pytest.approx(3 * once)
+    assert latency(op=2, op__deep__out=0, op__deep__kernel=1) == pytest.approx(once + 2 * once * 4 / 6, abs=1e-6)
+    assert latency(op=2, op__deep__out=1, op__deep__kernel=0) == pytest.approx(2 * once + once / 9, abs=1e-6)
+    hidden = {"op.large.hidden[3]": (0, 5, 6)}
+    assert latency(op=1, **hidden) == pytest.approx(once + once * 4 / 6 + once + 3, abs=1e-6)
