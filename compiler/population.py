@@ -214,7 +214,7 @@ class Population:
 
     def knowing(self, measures: Iterable[str]) -> Population:
         """The same architectures, where these measures are known, too."""
-        missing = frozenset(measures) - self._known
+        missing = frozenset(measures) - (self._known if self.exact else frozenset(self.measures))
         if not missing:
             return self
         if missing not in self._wider:

@@ -99,17 +99,23 @@ def _cell(value: Any) -> Any:
 def _text(records: list[dict[str, Any]], names: list[str]) -> None:
     from nasdsl.progress import amount
 
-    known = list(dict.fromkeys(name for record in records for name in record["costs"]))
+    costs = dict.fromkeys(name for record in records for name in record["costs"])
+    known = [name for name in costs if all(_agrees(record, name) for record in records)]
     measured = [name for name in names if name not in known]
     rows = [["trial", *measured, *known, "seconds", "parents", "state"]]
     for record in records:
         values = [record["objectives"].get(name) for name in measured]
         shown = ["" if value is None else f"{value:.6g}" for value in values]
-        costs = [amount(record["costs"][name]) if name in record["costs"] else "" for name in known]
+        amounts = [amount(record["costs"][name]) if name in record["costs"] else "" for name in known]
         seconds = "" if record["seconds"] is None else f"{record['seconds']:.3g}"
         state = record["state"] + (f": {printable(record['error'])}" if record["error"] else "")
-        rows.append([str(record["trial"]), *shown, *costs, seconds, " ".join(map(str, record["parents"])), state])
+        rows.append([str(record["trial"]), *shown, *amounts, seconds, " ".join(map(str, record["parents"])), state])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.rjust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
         print("  ".join([*cells, row[-1]]).rstrip())
+
+
+def _agrees(record: dict[str, Any], name: str) -> bool:
+    """Whether an objective with the name of a cost is that cost, and no figure of the evaluation's own."""
+    return record["objectives"].get(name, record["costs"].get(name)) == record["costs"].get(name)

@@ -25,12 +25,14 @@ from nasdsl.compiler.engine.budget import UnreadableBudget, budget_windows
 from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.latency_table import read_table, setting_key
 from nasdsl.compiler.plugins import PluginError
+from nasdsl.compiler.population import Population
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.setting import largest_settings
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
 from nasdsl.runtime import latency as measuring
+from nasdsl.runtime.evolution.objectives import Objectives
 from nasdsl.runtime.latency import profile
 from nasdsl.runtime.limits import is_share, window_of
 from nasdsl.runtime.penalty import Penalty
@@ -258,6 +260,27 @@ def test_nothing_lies_beyond_the_ends(timed: Space, costs: dict[str, list[float]
     assert population.part({"latency": (None, least)}).count == costs["latency"].count(least)
     with pytest.raises(Infeasible, match=r"no architecture has latency of at most 0\.001: the cheapest has 0\."):
         population.draw(1, 0, {"latency": (None, 0.001)})
+
+
+def test_where_exact_answers_are_out_of_reach(timed: Space, costs: dict[str, list[float]]) -> None:
+    population = Population(timed.graph, ("macs", "latency"), patience=1)
+    assert not population.exact
+    for name in ("macs", "latency", "memory"):
+        spread, values = population.spread(name), np.asarray(costs[name])
+        assert not spread.exact and abs(spread.mean - values.mean()) < 6 * spread.error
+        assert {type(spread.quantile(0.5)), type(population.extreme(name).cost)} == {type(costs[name][0])}
+        assert values.min() <= population.extreme(name).cost <= population.extreme(name, greatest=True).cost
+    limit = float(np.median(costs["latency"]))
+    part = population.part({"latency": (None, limit), "access": (1, None)})
+    assert abs(part.share - np.mean([cost <= limit for cost in costs["latency"]])) < 6 * part.error
+    drawn = population.draw(200, 0, {"latency": (None, limit)})
+    assert (population.costs(drawn, ["latency"]) <= limit).all()
+
+
+def test_what_an_evaluation_tells_goes_before_a_cost() -> None:
+    aims = Objectives({"memory": False, "flops": False, "top1": True})
+    assert aims.of({"memory": 3.0, "top1": 0.5}, {"macs": 4, "memory": 7}) == (3.0, 8.0, 0.5)
+    assert aims.of({"top1": 0.5}, {"macs": 4, "memory": 7}) == (7.0, 8.0, 0.5)
 
 
 def test_limits_of_settings(timed: Space, costs: dict[str, list[float]]) -> None:

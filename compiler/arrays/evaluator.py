@@ -170,7 +170,8 @@ class Evaluator:
             name = leaf.measure
             if name not in self._given and (registry.lookup(name) is None or not cost.is_known(self.graph, name)):
                 raise ArgumentError(f"a requirement speaks of {name}, whose value for this space is not given")
-            return expr.multiply(Fraction(1, self._scale(name)), self._total(name))
+            scale, total = self._scale(name), self._total(name)
+            return total if scale == 1 else expr.multiply(Fraction(1, scale), total)
 
         conditions = [expr.substitute(r.condition, known) for r in self.graph.requirements]
         return Program(conditions, self.encoding)

@@ -252,7 +252,9 @@ def _columns(study: Study) -> list[dict[str, Any]]:
         columns.append({"name": name, "label": _label(name), "up": up, "objective": objective, "values": finite})
 
     for k, one in enumerate(study.objectives):
-        if one.name in study.costs:  # costs are known of all, also of those that were not evaluated
+        told = [(records[i].objectives[k], records[i].costs.get(one.name)) for i in complete]
+        if one.name in study.costs and all(value == cost for value, cost in told):
+            # Costs are known of all, also of those that were not evaluated; an evaluation may tell another figure.
             values = [record.costs.get(one.name) for record in records]
         else:
             values = [record.objectives[k] if i in complete else None for i, record in enumerate(records)]

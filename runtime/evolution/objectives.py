@@ -14,8 +14,8 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
+from nasdsl.compiler import measures
 from nasdsl.compiler.diagnostics import NasdslError
-from nasdsl.compiler.measures import BUILT_IN
 from nasdsl.runtime.errors import RunError
 
 
@@ -55,8 +55,11 @@ class Objectives:
             RunError: what is neither a metric nor a cost; the message says what there is.
             EvaluationError: a value that is no finite number.
         """
-        derived = {one.name: one.of for one in BUILT_IN.values() if one.of is not None and one.of[1] in costs}
-        known = {**costs, **{name: factor * costs[of] for name, (factor, of) in derived.items()}, **metrics}
+        derived = [one.name for one in measures.BUILT_IN.values() if one.of is not None]
+        derived += [name for name in self.names if measures.lookup(name) is not None and name not in costs]
+        bases = {name: measures.base(name) for name in derived}
+        multiples = {name: factor * costs[of] for name, (factor, of) in bases.items() if of in costs}
+        known = {**costs, **multiples, **metrics}
         for name in self.names:
             if name not in known:
                 raise RunError(f"nothing measures `{name}`", f"there are {', '.join(f'`{one}`' for one in known)}")
