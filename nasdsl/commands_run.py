@@ -23,6 +23,9 @@ examples:
   nasdsl search spaces/hrnas_small.space --space small_camvid --data camvid.zip --out found.space
   nasdsl search spaces/hrnas_small.space --target "macs <= 2M" --epochs 10 --out found.space
   nasdsl search mine.space --runtime evolve --function my_module:accuracy --budget "macs <= 600M" --out best.space
+  nasdsl search mine.space --runtime evolve --function my_module:accuracy --latency table.json \\
+      --set maximise=value --set minimise=latency --budget "memory <= 8M" --out best.space
+      by the times that `nasdsl profile` measured
   nasdsl search spaces/trionet_small.space --data cifar10.zip --set rule=hierarchical --out found.space
       trains a supernet that all architectures share, and gives the best of some that are drawn
 
@@ -265,7 +268,8 @@ def export(args: argparse.Namespace) -> int:
 
 PROFILE_DESCRIPTION = """\
 Measures every distinct operator of a space's supernet on this device, each at several widths, and writes a latency
-table that `nasdsl search --latency` takes. It can be interrupted: the same command goes on.
+table that `--latency` of other commands takes: searches, counts, costs and draws. It can be interrupted: the same
+command goes on.
 """
 
 

@@ -569,6 +569,13 @@ def test_a_measure_of_another_package(package: Path, capsys: pytest.CaptureFixtu
     assert all(row["costs"]["twice"] == pytest.approx(2 * row["costs"]["energy"]) for row in drawn["architectures"])
     assert main(["cost", "small.space", "--by", "energy", "--svg", "e.svg"]) == 0
     assert "nJ of energy" in capsys.readouterr().out and "nJ of energy" in Path("e.svg").read_text()
+    ends = min(known), limit
+    count = told(
+        capsys, "count", "small.space", "--budget", f"energy in {ends[0]}..{ends[1]}", "--budget", "2 * energy > 1"
+    )
+    assert count["inside"]["count"] == str(sum(one <= limit for one in known))
+    count = told(capsys, "count", "small.space", "--budget", f"energy == {limit}")
+    assert count["inside"]["count"] == str(known.count(limit))
     Path("low.space").write_text(TEXT.replace("  network {", "  require energy <= 0.001\n  network {"))
     assert main(["check", "low.space"]) == 1
     assert "no architecture meets `energy <= 0.001`" in capsys.readouterr().err

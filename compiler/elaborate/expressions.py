@@ -457,6 +457,8 @@ def _logic(node: syntax.Binary, frame: Frame, path: str) -> Any:
 
 def _membership(node: syntax.Binary, frame: Frame, path: str) -> Any:
     left = evaluate(node.left, frame, path)
+    if isinstance(left, Symbol) and isinstance(node.right, syntax.Range) and measures.lookup(left.word) is not None:
+        left = _total(left.word)
     if expr.measures_of(left) and isinstance(node.right, syntax.Range) and node.right.step is None:  # too long a list
         first, last = number(node.right.first, frame), number(node.right.last, frame)
         return expr.within(first, left, last)
@@ -508,7 +510,9 @@ def _equality(left: Any, right: Any, node: syntax.Binary, frame: Frame) -> Any:
         and not isinstance(left, Expr)
         and not isinstance(right, Expr)
     ):
-        symbol, side = (left, node.left) if isinstance(left, Symbol) else (right, node.right)
+        symbol, other, side = (left, right, node.left) if isinstance(left, Symbol) else (right, left, node.right)
+        if v.is_number(other) and measures.lookup(symbol.word) is not None:  # of another package
+            return expr.equal(_total(symbol.word), other)
         raise error("unknown-name", f"no value named `{symbol.word}`", side.span, help=near(symbol.word, frame.scope))
     if not expr.kinds_of(left) & expr.kinds_of(right):
         message = f"these are never equal: {v.describe(left)} and {v.describe(right)}"
