@@ -26,7 +26,7 @@ from nasdsl.runtime.functions import FUNCTIONS, find_function
 from nasdsl.runtime.inherit import SUPERNET, Inherited, load
 from nasdsl.runtime.known import Table
 from nasdsl.runtime.memory import lack_of_memory, release_memory
-from nasdsl.runtime.optim import initialise
+from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import InputSize, Problem, Result
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.tasks import Task
@@ -146,7 +146,7 @@ class ScratchEvaluator(NamedEvaluator):
         data, task = self.at(size) if self.at is not None else (self.data, self.task)
         torch.manual_seed(seed)
         network = Supernet(graph)
-        initialise(network, self.train.init)
+        begin(network, self.train.init, self.space)
         trainer = Trainer(network, task, data, self.train, self.fabric, seed, self.workers)
         trainer.fit(on_step=_finite)
         metrics = trainer.evaluate()

@@ -16,11 +16,20 @@ from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataSplits, Loader
 from nasdsl.runtime.inherit import load_supernet
 from nasdsl.runtime.loop import run_epochs
-from nasdsl.runtime.optim import initialise
+from nasdsl.runtime.pretrained import begin, check_start
 from nasdsl.runtime.problem import Result, Silent, Watch
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.runs import About
-from nasdsl.runtime.search import Options, architecture, fabric_for, fit_to_data, load_network, run_folder, save_result
+from nasdsl.runtime.search import (
+    Options,
+    architecture,
+    contents,
+    fabric_for,
+    fit_to_data,
+    load_network,
+    run_folder,
+    save_result,
+)
 from nasdsl.runtime.settings import Train, merged, read_settings
 from nasdsl.runtime.settle import settle
 from nasdsl.runtime.tasks import Task, find_task
@@ -31,7 +40,8 @@ def train_settings(space: Space, overrides: Mapping[str, Any]) -> Train:
     """The `train` section of a space, else the `train` entry of its `search`, over the preset's; `overrides` go first.
 
     Raises:
-        CompileError: an entry that does not exist or does not fit, at its place in the file.
+        CompileError: an entry that does not exist or does not fit, or a part or a file that is not there, at its place
+            in the file.
     """
     section = space.sections.get("train")
     if section is not None:
@@ -43,7 +53,9 @@ def train_settings(space: Space, overrides: Mapping[str, Any]) -> Train:
         known = search.spans if search is not None else {}
         spans = {key.removeprefix("train."): span for key, span in known.items() if key.startswith("train.")}
     entries = with_recipe(merged(entries, overrides, Train), spans.get("preset"))
-    return read_settings(Train, entries, spans, "`train`")
+    settings = read_settings(Train, entries, spans, "`train`")
+    check_start(space, settings, spans)
+    return settings
 
 
 def train(
@@ -69,8 +81,9 @@ def train(
     task = find_task(task.name).from_data(data, **settings.task)
     torch.manual_seed(options.seed)
     network = Supernet(space.graph)
+    notes: list[str] = []
     if inherit is None:
-        initialise(network, settings.init)
+        notes = begin(network, settings.init, space)
     elif inherit.is_dir():
         whole, _ = load_supernet(inherit, space)
         network = whole.extract(Architecture.at(whole.graph, space.pins))
@@ -84,8 +97,12 @@ def train(
         seed=options.seed,
         search="train",
         settings=identity,
+        **contents(options, space, settings),
     )
     run = run_folder(options, out, space, about, fabric)
+    if watch is not None and fabric.is_global_zero:
+        for line in notes:
+            watch.note(line)
     trainer = Trainer(network, task, data, settings, fabric, options.seed, options.workers)
     run.restore(trainer)
     run_epochs(trainer, run, watch or Silent(), "train")

@@ -25,10 +25,10 @@ def decayed(name: str, parameter: torch.Tensor) -> bool:
 
 
 def make_optimiser(network: nn.Module, settings: Settled) -> torch.optim.Optimizer:
-    """The optimiser over all parameters, in two groups: with and without decoupled weight decay."""
+    """The optimiser over all parameters that are trained, in two groups: with and without decoupled weight decay."""
     decoupled = settings.weight_decay if settings.weight_decay_form == "optimiser" else 0.0
     groups = []
-    named = list(network.named_parameters())
+    named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
     for decay in (True, False):
         members = [p for n, p in named if decayed(n, p) is decay]
         if members:
@@ -157,7 +157,7 @@ def follow(
                 }
         group["params"] = members
     held = itertools.chain.from_iterable(group["params"] for group in optimiser.param_groups)
-    assert {id(p) for p in held} == {id(p) for p in after.values()}
+    assert {id(p) for p in held} == {id(p) for p in after.values() if p.requires_grad}
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer, network: nn.Module) -> dict[str, Any]:

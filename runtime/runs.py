@@ -31,6 +31,7 @@ class About(Stored):
         data, latency: what was read, by name or by a hash of its content; left out where nothing was. Whatever else was
             read, such as a `table`, stands beside them.
         measured: by the names of other measures, the same of what they are read from.
+        init: the files of first weights, with a hash of the content of each.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -43,6 +44,7 @@ class About(Stored):
     data: str | None = None
     latency: str | None = None
     measured: dict[str, str] | None = None
+    init: dict[str, str] | None = None
 
     def told(self) -> dict[str, Any]:
         """What was set, as JSON has it."""

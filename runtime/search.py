@@ -32,6 +32,7 @@ from nasdsl.runtime.evolution.trial import Trial
 from nasdsl.runtime.files import content
 from nasdsl.runtime.functions import refuse_what_is_typed
 from nasdsl.runtime.origin import write_origin
+from nasdsl.runtime.pretrained import check_start, files_of, init_file
 from nasdsl.runtime.problem import (
     Exploration,
     InputSize,
@@ -281,7 +282,10 @@ def chosen_search(space: Space, options: Options, runtime: str | None) -> tuple[
     entries = merged(entries, options.overrides or {}, strategy.settings)
     if isinstance(entries.get("train"), Mapping):
         entries["train"] = with_recipe(entries["train"], spans.get("train.preset"))
-    return strategy, read_settings(strategy.settings, entries, spans, f"`search {chosen}`")
+    settings = read_settings(strategy.settings, entries, spans, f"`search {chosen}`")
+    if getattr(settings, "train", None) is not None:
+        check_start(space, settings.train, spans, "train.")  # type: ignore[attr-defined]
+    return strategy, settings
 
 
 def _sized(
@@ -312,7 +316,7 @@ def _about(
     }
     if learning is not None:
         known["data"] = f"{options.data or 'embedded'}: {learning.data.description}"
-    known |= contents(options)
+    known |= contents(options, space, getattr(settings, "train", None))
     return About.model_validate(known)
 
 
@@ -344,11 +348,13 @@ def run_folder(options: Options, out: Path, space: Space, about: About, fabric: 
     return RunFolder(path, about)
 
 
-def contents(options: Options) -> dict[str, Any]:
-    """What of a run's folder tells by which tables it measures."""
+def contents(options: Options, space: Space, train: Train | None) -> dict[str, Any]:
+    """What of a run's folder tells by which tables it measures, and from which weights its trainings start."""
+    files = [] if train is None else files_of(train.init).values()
+    first = {name: content(init_file(name, space)) for name in files}
     latency = {} if options.latency is None else {"latency": content(Path(options.latency))}
     others = {name: content(Path(file)) for name, file in options.measured.items()}
-    return {**latency, **({"measured": others} if others else {})}
+    return {**latency, **({"measured": others} if others else {}), **({"init": first} if first else {})}
 
 
 # --- Results ----------------------------------------------------------------------------------------------------------

@@ -121,6 +121,15 @@ class Ema(Settings):
     ramp: bool = True  # at most (1 + t) / (10 + t) at step t
 
 
+Init = str | dict[str, str]
+WAYS = ("torch", "mnas")
+"""How weights are drawn; the first where nothing is said."""
+FILES = (".safetensors", ".pth")
+"""Endings of files that weights are read from."""
+REST = "rest"
+"""The entry of `init` for what no file is for."""
+
+
 class Train(Settings):
     """How weights are trained. By default as `benchmarks/results/recipe.md` found to do well on small images.
 
@@ -130,7 +139,9 @@ class Train(Settings):
             optimiser ("optimiser"), which decouples it from the gradient for adamw and rmsprop.
         augment: name of one of the task's presets.
         task: options of the task, such as label smoothing.
-        init: "mnas" (normal, fan out) or "torch" (torch's own).
+        init: the first weights. "torch" (torch's own), "mnas" (normal, fan out), a file of weights for the whole
+            network, or a record of parts by path and their files, in which `rest` says how all else starts.
+        freeze: paths of parts that are not trained: their weights and norm statistics stay what they are at first.
     """
 
     preset: str | None = None
@@ -145,7 +156,8 @@ class Train(Settings):
     augment: str = "none"
     augment_options: dict[str, Any] = {}
     task: dict[str, Any] = {}
-    init: Literal["mnas", "torch"] = "torch"
+    init: Init = "torch"
+    freeze: tuple[str, ...] = ()
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     channels_last: bool = True
     recalibrate: int = Field(default=10, ge=0)  # batches; 0 leaves the running statistics as they are
@@ -154,6 +166,25 @@ class Train(Settings):
     @classmethod
     def _epochs(cls, value: Any) -> Any:
         return amount(value, "epochs")
+
+    @field_validator("init", mode="before")
+    @classmethod
+    def _can_start(cls, value: Any) -> Any:
+        whole = isinstance(value, str)
+        if not whole and not (isinstance(value, Mapping) and all(isinstance(how, str) for how in value.values())):
+            raise ValueError("should be a word, a file, or a record of parts and their files")
+        for part, how in {REST: value}.items() if isinstance(value, str) else value.items():
+            words = WAYS if part == REST else ()
+            files = FILES if whole or part != REST else ()
+            if how not in words and not how.endswith(files):
+                of = "" if whole else f"{part}: "
+                raise ValueError(f"{of}should be {' or '.join((*words, *(f'a {ending} file' for ending in files)))}")
+        return value
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class Settled(Train):

@@ -34,6 +34,7 @@ from nasdsl.runtime.optim import (
     rate,
     set_rate,
 )
+from nasdsl.runtime.parts import frozen_layers
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.settle import settle
 from nasdsl.runtime.stored import OTHER
@@ -46,6 +47,7 @@ class Trainer:
     Attributes:
         step: optimiser steps done; `epoch` is the number of whole epochs they make.
         rows: what was measured, one record an epoch.
+        frozen: the modules that are not trained.
         gradients: adds to the parameters' gradients what a batch (images B C H W, targets) asks for, and gives its
             loss. By default one pass of the network; whoever trains several parts of it in a step puts its own here.
         decay: adds weight decay to the gradients where it is part of the loss, given its weight.
@@ -101,6 +103,7 @@ class Trainer:
         self._format = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.network.to(fabric.device)
         self.network.to(memory_format=self._format)  # type: ignore[call-overload]
+        self._freeze()
         self.optimiser = make_optimiser(network, settings)
         self.average = Average(network, settings.ema, settings.batch) if settings.ema is not None else None
         self._wrap()
@@ -111,6 +114,24 @@ class Trainer:
     @property
     def epoch(self) -> int:
         return self.step // self.steps_per_epoch
+
+    def _freeze(self) -> None:
+        """Takes frozen parts out of training; needed after the network has lost weights, which makes new modules.
+
+        Raises:
+            RunError: nothing is left to train, or weights are shared with a part that is not frozen.
+        """
+        self.frozen = frozen_layers(self.network, self.settings.freeze)
+        for module in self.frozen:
+            module.requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in self.network.parameters()):
+            raise RunError("`freeze` leaves nothing to train", "name fewer parts")
+
+    def _training(self) -> None:
+        """The network in training, but for what is frozen."""
+        self.network.train()
+        for module in self.frozen:
+            module.eval()
 
     def _wrap(self) -> None:
         """(Re)builds what Fabric puts around network and optimiser; needed after the network has lost weights."""
@@ -144,7 +165,7 @@ class Trainer:
         """One step on one batch (B C H W); the loss of the task."""
         settings = self.settings
         torch.manual_seed((self.seed << 32) + (self.step << 8) + self.fabric.global_rank)
-        self.network.train()
+        self._training()
         factor = rate(settings.schedule, self.step, self.steps, self.steps_per_epoch)
         momentum = cycled_momentum(settings.schedule, self.step, self.steps)
         set_rate(self.optimiser, peak_rate(settings) * factor, momentum)
@@ -196,6 +217,7 @@ class Trainer:
         before = dict(self.network.named_parameters())
         surgery = self.network.shrink(kept)
         self.network.to(memory_format=self._format)  # type: ignore[call-overload]
+        self._freeze()
         follow(self.optimiser, before, self.network, surgery)
         if self.average is not None:
             self.average.follow(surgery)
@@ -234,8 +256,10 @@ class Trainer:
 
     @torch.no_grad()
     def recalibrate(self, batches: int) -> None:
-        """Estimates norm statistics anew: a plain mean over training batches, with all else in evaluation mode."""
-        norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d)]
+        """Estimates norm statistics anew: a plain mean over training batches, with all else in evaluation mode. Those
+        of frozen parts stay."""
+        still = {part for module in self.frozen for part in module.modules()}
+        norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d) and m not in still]
         momenta = [norm.momentum for norm in norms]
         self.network.eval()
         for norm in norms:

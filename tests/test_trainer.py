@@ -409,6 +409,7 @@ from nasdsl.runtime.trainer import Trainer
 fabric = fabric_for(Options(accelerator="cpu"), "32-true")
 assert fabric.world_size == 2, fabric.world_size
 given = {"batch": 8, "epochs": 4, "recalibrate": int(sys.argv[3]), "optimiser": {"lr": 1e-2}, "augment": "flip"}
+given["freeze"] = sys.argv[4].split()
 splits = t.data()
 
 def make():
@@ -429,13 +430,15 @@ other.fit(9)
 parameters = {n: p.detach() for n, p in one.network.named_parameters()}
 same = all(torch.equal(p, q) for p, q in zip(one.network.parameters(), other.network.parameters(), strict=True))
 gradients = [p.grad for p in one.network.parameters()]
-text = repr([(n, p.tolist()) for n, p in parameters.items()]) + repr([g.tolist() for g in gradients])
+text = repr([(n, p.tolist()) for n, p in parameters.items()])
+text += repr([None if g is None else g.tolist() for g in gradients])
 fact = {
     "parameters": hashlib.sha256(text.encode()).hexdigest(),
     "resumed": same,
     "measured": one.evaluate(),
     "again": other.evaluate(),
     "batch": one.batch,
+    "frozen": sum(g is None for g in gradients),
     "units": sum(map(len, one.network.kept.values())),
 }
 Path(sys.argv[2], f"{fabric.global_rank}.json").write_text(json.dumps(fact))
@@ -444,15 +447,16 @@ leave(0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recalibrate", [0, 2])
-def test_two_processes_train_one_network_through_cuts(recalibrate: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("recalibrate", "freeze"), [(0, ""), (2, "stem searching[0].mixconv")])
+def test_two_processes_train_one_network_through_cuts(recalibrate: int, freeze: str, tmp_path: Path) -> None:
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    arguments = [str(Path(__file__).parent), str(tmp_path), str(recalibrate)]
+    arguments = [str(Path(__file__).parent), str(tmp_path), str(recalibrate), freeze]
     done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "unused" not in done.stderr
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == second
+    assert (first["frozen"] > 0) == bool(freeze)
     assert first["batch"] == 4 and first["resumed"] and first["measured"] == first["again"]

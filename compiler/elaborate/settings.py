@@ -93,8 +93,12 @@ def plain(value: Any, span: Span) -> Any:
         return {"name": value.name, "args": [plain(inner, span) for inner in value.positional], **named}
     if isinstance(value, Expr):
         return _costs(value, span)
+    help = "the path of a part of the network stands in quotes" if isinstance(value, v.Tensor | v.Branches) else ""
     raise error(
-        "bad-setting", f"a setting is a number, a word, a list or a record, and this is {v.describe(value)}", span
+        "bad-setting",
+        f"a setting is a number, a word, a list or a record, and this is {v.describe(value)}",
+        span,
+        help=help,
     )
 
 

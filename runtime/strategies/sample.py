@@ -33,7 +33,8 @@ from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.inherit import SUPERNET, Inherited
 from nasdsl.runtime.limits import Limits, costs_told
 from nasdsl.runtime.loop import run_stages
-from nasdsl.runtime.optim import decayed, initialise
+from nasdsl.runtime.optim import decayed
+from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem, Result
 from nasdsl.runtime.sampling import Inside, Rule, Sampler, by_decision, generator
 from nasdsl.runtime.settings import Settings, Train, amount
@@ -258,7 +259,8 @@ class SampleSearch:
         data = held_back(problem.data, settings.hold_back)
         torch.manual_seed(problem.seed)
         network = Supernet(graph)
-        initialise(network, settings.train.init)
+        for line in begin(network, settings.train.init, problem.space):
+            problem.watch.note(line)
         trainer = Trainer(
             network, problem.task, data, settings.train, problem.fabric, problem.seed, problem.workers, in_parts=True
         )

@@ -28,8 +28,8 @@ from nasdsl.compiler.values import expr
 from nasdsl.runtime.latency import Latency
 from nasdsl.runtime.limits import Cost, is_share, names_told, told
 from nasdsl.runtime.loop import run_stages
-from nasdsl.runtime.optim import initialise
 from nasdsl.runtime.penalty import Group, Penalty, units_left
+from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem, Result
 from nasdsl.runtime.runs import Board
 from nasdsl.runtime.settings import Settings, Train, amount
@@ -340,6 +340,18 @@ class Shrinker:
                 values[groups[i].path] = range(int(keep[i].sum()))
 
 
+def check_units(network: Supernet, penalty: Penalty) -> None:
+    """That all search units are trained: importance is what training with the penalty leaves of their scales.
+
+    Raises:
+        CompileError: some lie in a frozen part.
+    """
+    for group in penalty.groups:
+        if not network.get_parameter(group.parameter).requires_grad:
+            message = f"the search units of `{group.path}` lie in a frozen part, where no penalty reaches them"
+            raise error("frozen-units", message, None, help="freeze less, or pin them")
+
+
 class ShrinkSearch:
     """The runtime `shrink`."""
 
@@ -356,12 +368,14 @@ class ShrinkSearch:
         graph = problem.space.graph
         torch.manual_seed(problem.seed)
         network = Supernet(graph)
-        initialise(network, settings.train.init)
+        for line in begin(network, settings.train.init, problem.space):
+            problem.watch.note(line)
         trainer = Trainer(
             network, problem.task, problem.data, settings.train, problem.fabric, problem.seed, problem.workers
         )
         latency = self._latency(problem, settings, network)
         shrinker = Shrinker(trainer, settings, latency)
+        check_units(network, shrinker.penalty)
         if problem.run.restore(trainer):
             shrinker.penalty.refresh(network)
         self._loop(problem, trainer, shrinker)

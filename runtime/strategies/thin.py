@@ -19,7 +19,7 @@ from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
 from nasdsl.runtime.limits import costs_told, is_share
 from nasdsl.runtime.loop import run_epochs
-from nasdsl.runtime.optim import initialise
+from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem, Result
 from nasdsl.runtime.strategies.shrink import Shrink
 from nasdsl.runtime.trainer import Trainer
@@ -82,7 +82,8 @@ class ThinSearch:
         torch.manual_seed(problem.seed)
         network = Supernet(graph)
         network.shrink({path: units for path, units in values.items() if graph.decisions[path].kind == "units"})
-        initialise(network, settings.train.init)
+        for line in begin(network, settings.train.init, problem.space):
+            problem.watch.note(line)
         trainer = Trainer(
             network, problem.task, problem.data, settings.train, problem.fabric, problem.seed, problem.workers
         )
