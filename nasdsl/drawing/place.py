@@ -28,8 +28,8 @@ BESIDE = 45.0  # for the lines beside the rows
 EDGE = 14.0  # from the boxes of a row to the lines beside it
 LABEL = 38.0  # for the names of lanes before permuted blocks
 NOTE = 16.0  # a line under the picture
-COMPACT = 0.65  # of the room between boxes, where a picture is too large
-PAGES = ((930.0, 590.0), (650.0, 890.0))
+COMPACT = 0.6  # of the room between boxes, where a picture is too large
+PAGES = ((955.0, 585.0), (668.0, 875.0))
 """Width and height of what a page of A4 holds beside title and legend, lying and standing, where the smallest letters,
 of 7 points here, are printed in 6."""
 
@@ -201,7 +201,7 @@ class _Strip:
             number = round((self.right / self.height / SHAPE) ** 0.5)
             if number > 1:
                 return [min(self.right / number * 1.12, PAGES[0][0]), PAGES[1][0]]
-        narrower = [width - beside for width, _ in PAGES for beside in (0.0, BESIDE)]
+        narrower = [width - beside for width, _ in PAGES for beside in (0.0, BESIDE / 2, BESIDE)]
         return [self.right, *narrower] if self.right <= PAGES[0][0] else narrower
 
     def placed(self, width: float) -> Placed:
@@ -221,7 +221,7 @@ class _Strip:
             going = {link.source for link in self.scene.links if row_of.get(link.source) == number}
             going &= {link.source for link in self.scene.links if link.target not in row_of}
             y = max(box.bottom for box in found.values()) + self.between + TRACK * len(going)
-        routes = _Router(boxes, self.scene.links, row_of).routes()
+        routes = _Router(boxes, self.scene.links, row_of, lanes).routes()
         bands = self._bands(boxes, routes, row_of)
         frames = self._frames(boxes, row_of)
         points = [point for route in routes.values() for point in route]
@@ -243,7 +243,7 @@ class _Strip:
         for end in range(1, len(columns) + 1):
             for start in range(end - 1, -1, -1):
                 wide = self.stops[columns[end - 1]] - self.starts[columns[start]]
-                if wide > width and start < end - 1:
+                if wide > width + 0.5 and start < end - 1:
                     break
                 free = max(1 - wide / width, 0.0)
                 own = free**2 * (4 if end == len(columns) else 12) + (cuts[start] if start else 0)
@@ -450,13 +450,19 @@ class _Router:
     end of the other.
     """
 
-    def __init__(self, boxes: Mapping[str, Box], links: Sequence[Link], rows: Mapping[str, int]):
+    def __init__(
+        self, boxes: Mapping[str, Box], links: Sequence[Link], rows: Mapping[str, int], lanes: Sequence[Lane]
+    ):
         self.boxes = boxes
         self.links = links
         self.rows = rows
         self.inside: dict[int, list[tuple[str, Box]]] = {}
         for key, box in boxes.items():
             self.inside.setdefault(rows[key], []).append((key, box))
+        row_at = {(box.x, box.top): rows[key] for key, box in boxes.items()}
+        for lane in lanes:
+            if lane.end is None:  # its name stands above its first box
+                self.inside[row_at[lane.x, lane.y]].append(("", Box(lane.x, lane.y - 5.0, 22.0, 8.0)))
         self.detours: dict[tuple[int, int], int] = {}
         self.entries: dict[tuple[str, int], Point] = {}  # where the lines of a source come into a row, and
         self.tracks: dict[tuple[str, int], float] = {}  # where they run beside the rows before it
