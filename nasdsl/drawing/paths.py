@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 STEP = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]|[^.\[\]]+")
 
@@ -21,6 +22,7 @@ def prefixes(path: str, whole: bool = False) -> list[str]:
     return out + [path[:end] for end in reversed(ends[:-1])]
 
 
+@lru_cache(maxsize=1 << 16)
 def without_indices(path: str) -> str:
     """A path without the numbers that tell copies apart."""
     return re.sub(r"\[\d+\]", "", path)

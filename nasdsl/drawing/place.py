@@ -290,10 +290,9 @@ class _Strip:
         """The boxes of some columns, as if there were no others. The options of a choice have a lane each, on top."""
         items = [item for column in row for item in self.by_column[column]]
         options = list(dict.fromkeys(item.option for item in items if item.option))
+        nearest = {scale: _nearest(scale, scales) + len(options) for scale in set(self.scales.values())}
         lane_of = {
-            item.key: options.index(item.option)
-            if item.option in options
-            else _nearest(item.scale, scales) + len(options)
+            item.key: options.index(item.option) if item.option in options else nearest[item.scale]
             for item in self.scene.items
         }
         used = {item.key: lane_of[item.key] for item in items}
@@ -450,9 +449,7 @@ class _Router:
     end of the other.
     """
 
-    def __init__(
-        self, boxes: Mapping[str, Box], links: Sequence[Link], rows: Mapping[str, int], lanes: Sequence[Lane]
-    ):
+    def __init__(self, boxes: Mapping[str, Box], links: Sequence[Link], rows: Mapping[str, int], lanes: Sequence[Lane]):
         self.boxes = boxes
         self.links = links
         self.rows = rows

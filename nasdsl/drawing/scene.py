@@ -348,6 +348,11 @@ class _Maker:
         """Each decision goes to the first item whose nodes depend on it; the box of a choice comes first."""
         for key, path in self.closed.items():
             self.own.setdefault(path, []).append(key)
+        for choice in self.opened:
+            ends = (node for node in self.whole.nodes.values() if node.name in choice.nodes and node.kind == "select")
+            mine = (node.name for node in ends if self.owner.get(node.name) == node.name)
+            if (end := next((name for name in mine if set(places(name)) & {choice.path}), None)) is not None:
+                self.own.setdefault(choice.decision, []).append(end)
         for key, nodes in sorted(members.items(), key=lambda pair: not pair[0].endswith(".exit")):
             for node in nodes:
                 for path in self._made_by(node):
@@ -410,7 +415,9 @@ class _Maker:
             )
         elif self.permuted:
             item = replace(item, scales=self._possible(last.shape.scale))
-        return replace(item, option=self._option(key), same=self._same(item, nodes))
+        if self.level == "module":
+            item = replace(item, option=self._option(key), same=self._same(item, nodes))
+        return item
 
     def _option(self, key: str) -> str:
         """The option of an opened choice that an item lies in, of the outermost one."""
