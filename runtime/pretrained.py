@@ -20,7 +20,7 @@ from nasdsl.compiler.source import Span
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet, key_of
 from nasdsl.runtime.checkpoint import load_checkpoint, load_weights
-from nasdsl.runtime.evaluators import known_file
+from nasdsl.runtime.files import known_file
 from nasdsl.runtime.optim import initialise
 from nasdsl.runtime.parts import WHOLE, check_path, layers_under
 from nasdsl.runtime.settings import REST, WAYS, Init, Train

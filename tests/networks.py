@@ -21,6 +21,9 @@ from nasdsl.compiler.supernet import Supernet
 
 MEASURES = ("macs", "params", "memory", "access")
 
+Made = torch.Tensor | dict[str, torch.Tensor]
+"""What a network gives: a tensor, or the detections of a detector."""
+
 
 def unsettle(network: torch.nn.Module, seed: int = 7) -> None:
     """Norms as they are after training, so that a wrong slice shows."""
@@ -44,6 +47,60 @@ def output_size(shape: Shape, batch: int) -> tuple[int, ...]:
     """What torch calls the size of a tensor of that shape."""
     pixels = () if shape.height is None else (int(shape.height), int(shape.width))
     return (batch * int(shape.items), int(shape.channels), *pixels)
+
+
+def size_of(made: Made) -> tuple[int, ...]:
+    """The size of a tensor; of detections that of a table with the sides, the score and the label of each.
+
+    Detections come by falling score, and where there are none they have nothing but the label -1.
+    """
+    if isinstance(made, torch.Tensor):
+        return tuple(made.shape)
+    boxes, scores, labels = made["boxes"], made["scores"], made["labels"]
+    assert list(made) == ["boxes", "scores", "labels"] and labels.dtype == torch.int64
+    assert boxes.shape == (*scores.shape, 4) and scores.shape == labels.shape
+    assert (scores[:, :-1] >= scores[:, 1:]).all() and (boxes[..., :2] <= boxes[..., 2:]).all()
+    assert ((labels == -1) == (scores == 0)).all() and not boxes[labels == -1].any()
+    return scores.numel(), boxes.shape[2] + 2
+
+
+def tensors_of(made: Made) -> list[torch.Tensor]:
+    """What a network gives, one by one."""
+    return [made] if isinstance(made, torch.Tensor) else list(made.values())
+
+
+def targets_for(graph: Graph, batch: int = 2, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random objects of the classes of a detector: on the first image some, and a crowd; on the second, which fills a
+    part of the tensor, none; and so on."""
+    x, classes = graph.input.shape, int(graph.nodes[graph.nodes[graph.outputs[0]].inputs[0].source].attrs["classes"])
+    generator = torch.Generator().manual_seed(seed)
+    sides = torch.tensor([int(x.width), int(x.height)])
+    corners = torch.rand(batch, 4, 2, generator=generator) * sides * 0.6
+    boxes = torch.cat([corners, corners + (0.1 + 0.3 * torch.rand(batch, 4, 2, generator=generator)) * sides], 2)
+    labels = torch.randint(classes, (batch, 4), generator=generator)
+    labels[1::2], boxes[1::2] = -1, 0.0
+    size = torch.tensor([[int(x.height), int(x.width)], [int(x.height) // 2, int(x.width) * 3 // 4]])
+    return {
+        "boxes": boxes,
+        "labels": labels,
+        "crowd": torch.tensor([False, False, False, True]).expand(batch, 4),
+        "size": size.repeat(-(-batch // 2), 1)[:batch],
+    }
+
+
+def with_what_is_read(network: Supernet, *given: Any) -> tuple[Made, list[torch.Tensor]]:
+    """What a network gives, and what its last layer reads: a head that finds nothing shows nothing of the network."""
+    steps, read = network.steps, []
+    (last,) = [step for step in steps if step.output == network._output]
+
+    def layer(*inputs: torch.Tensor, **told: Any) -> Any:
+        read.extend(inputs)
+        return last.layer(*inputs, **told)
+
+    network.steps = tuple(replace(step, layer=layer) if step is last else step for step in steps)
+    made = network(*given)
+    network.steps = steps
+    return made, read
 
 
 def largest(graph: Graph) -> Architecture:
@@ -126,8 +183,8 @@ def check_predictions(graph: Graph, architecture: Architecture) -> None:
     macs, out = torch_macs(network, image_for(pinned))
     assert macs == predicted["macs"]
     assert torch_traffic(network, image_for(pinned)) == (predicted["memory"], predicted["access"])
-    assert tuple(out.shape) == output_size(pinned.nodes[pinned.outputs[0]].shape, 1)
-    assert out.isfinite().all()
+    assert size_of(out) == output_size(pinned.nodes[pinned.outputs[0]].shape, 1)
+    assert all(tensor.isfinite().all() for tensor in tensors_of(out))
 
 
 def check_extraction(graph: Graph, *architectures: Architecture, batch: int = 2) -> None:
@@ -139,7 +196,34 @@ def check_extraction(graph: Graph, *architectures: Architecture, batch: int = 2)
         network = supernet.extract()
         image = image_for(pin(graph, architecture.indices), batch)
         with torch.no_grad():
-            whole, alone = supernet(image), network(image)
-        assert whole.shape == alone.shape
-        assert alone.isfinite().all()
-        assert (whole - alone).abs().max() <= 1e-5 * max(1.0, float(whole.abs().max()))
+            whole, whole_read = with_what_is_read(supernet, image)
+            alone, alone_read = with_what_is_read(network, image)
+        same(tensors_of(whole) + whole_read, tensors_of(alone) + alone_read)
+
+
+def same(ones: list[torch.Tensor], others: list[torch.Tensor]) -> None:
+    """Tensors are finite and equal up to rounding."""
+    ones = [one.detach() for one in ones]
+    for one, other in zip(ones, others, strict=True):
+        assert one.shape == other.shape
+        assert other.isfinite().all()
+        assert (one - other).abs().max() <= 1e-5 * max(1.0, float(one.abs().max()))
+
+
+def check_learning(graph: Graph, *architectures: Architecture, batch: int = 2) -> None:
+    """A detector taken out of the supernet learns what the supernet learns when it is set to it: with the same random
+    numbers it has the same losses, and each part of the network gets a gradient."""
+    supernet = Supernet(graph)
+    unsettle(supernet)
+    for architecture in architectures:
+        supernet.activate(architecture)
+        network = supernet.extract().train()
+        pinned = pin(graph, architecture.indices)
+        image, targets, losses = image_for(pinned, batch), targets_for(pinned, batch), []
+        for each in (supernet, network):
+            torch.manual_seed(0)
+            losses.append(each(image, targets))
+        assert list(losses[0]) == list(losses[1])
+        same(list(losses[0].values()), list(losses[1].values()))
+        torch.stack(list(losses[1].values())).sum().backward()
+        assert all(parameter.grad is not None for parameter in network.parameters())

@@ -195,6 +195,8 @@ def _name(node: syntax.Name, frame: Frame, path: str) -> Any:
         return _regions(node, frame)
     if node.name == "at":
         return _incoming_value("scale", node.span, frame)
+    if node.name == "branches":
+        return _incoming_branches(node.span, frame)
     if node.name in BUILT_IN_NAMES:
         return BUILT_IN_NAMES[node.name]
     return Symbol(node.name, node.span)
@@ -235,6 +237,14 @@ def _incoming_value(what: str, span: Span, frame: Frame) -> Any:
         found = error("image-for-step", message, span, f"what comes in has {v.show(others[0])}", help=help)
         frame.builder.report([replace(found.diagnostics[0], severity="warning")])
     return value
+
+
+def _incoming_branches(span: Span, frame: Frame) -> int:
+    """How many branches come in, those counted that a choice leaves out."""
+    if isinstance(frame.incoming, v.Branches):
+        return len(frame.incoming.tensors)
+    _incoming_tensor(span, frame)
+    return 1
 
 
 def _incoming_tensor(span: Span, frame: Frame) -> v.Tensor:

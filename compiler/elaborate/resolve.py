@@ -37,7 +37,7 @@ NETWORKS = ("network", "detector")
 SECTIONS = (*NETWORKS, "defaults", "published", "search", "train")
 """Sections with a known reader. Others are kept for whoever wants them, unless they look like one of these."""
 
-WORDS_OF_A_BODY = ("earlier", "unused", "at", "none", "regions", *BUILT_IN_NAMES)
+WORDS_OF_A_BODY = ("earlier", "unused", "at", "branches", "none", "regions", *BUILT_IN_NAMES)
 _NUMBERS = ("int", "positive", "odd", "number", "bool", "width", "scale", "widths", "list")
 """Types of parameters for which a symbol will not do."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -540,6 +540,11 @@ def node_for(
     for held, what in operator.must(shapes, arguments):
         compared = held.args if isinstance(held, Apply) and held.function in ("divides", "eq") else ()
         possible = frame.builder.prove(held, frame.when(arrives), told(what), compared) and possible
+    for held in _fellows(operator, tensors):
+        missing = ShapeProblem(
+            f"{operator.name} reads {operator.groups} lists of inputs, and they have to be of one length"
+        )
+        possible = frame.builder.prove(held, frame.when(arrives), told(missing)) and possible
     if not possible:
         return v.LOST
     alive = expr.both(arrives, operator.alive(arguments))
@@ -591,6 +596,17 @@ def _read(operator: Operator, tensors: tuple[Tensor, ...]) -> tuple[list[Shape],
     for start in range(0, last, each):
         shapes[start : start + each] = _as_if_there(shapes[start : start + each], there[start : start + each])
     return shapes, expr.both(needed, expr.either(*there))
+
+
+def _fellows(operator: Operator, tensors: tuple[Tensor, ...]) -> Iterator[Value]:
+    """That inputs of one place in the groups of an operator are there together."""
+    each = len(tensors) // operator.groups
+    if operator.groups == 1 or each * operator.groups != len(tensors):
+        return
+    for place, tensor in enumerate(tensors[each:], each):
+        one, other = tensors[place % each].present, tensor.present
+        if one is not other and one != other:
+            yield expr.either(expr.both(one, other), expr.both(expr.negate(one), expr.negate(other)))
 
 
 def _as_if_there(shapes: list[Shape], there: list[Value]) -> list[Shape]:

@@ -5,6 +5,8 @@ A box is x1, y1, x2, y2 in pixels of the network's input, counted continuously: 
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 BACKGROUND = -1
@@ -12,6 +14,10 @@ BACKGROUND = -1
 NEITHER = -2
 """The match of a box that is neither an object nor background."""
 TINY = 1e-12
+LARGEST = math.log(1000 / 16)
+"""The greatest logarithm by which a side is scaled."""
+PAIRS = 1 << 24
+"""Of so many pairs of boxes the overlaps are looked at together; more would take too much memory."""
 
 
 def exact(x: torch.Tensor) -> torch.Tensor:
@@ -36,7 +42,7 @@ def decoded(boxes: torch.Tensor, deltas: torch.Tensor, stds: tuple[float, ...]) 
     corner, size = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
     deltas = deltas * deltas.new_tensor(stds)
     centre = corner + size * (deltas[..., :2] + 0.5)
-    half = size * deltas[..., 2:].exp().clamp(max=1000 / 16) / 2
+    half = size * deltas[..., 2:].clamp(max=LARGEST).exp() / 2  # in this order: what overflows has no gradient
     return torch.cat([centre - half, centre + half], -1)
 
 
@@ -131,6 +137,16 @@ def survivors(
     return keep_BN
 
 
+def highest(scores_BN: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The highest scores of each image, B n, in falling order, and their places; equal ones in the order they stand in.
+
+    Which of several equal ones are the last that find room is left open.
+    """
+    place_Bn = scores_BN.topk(min(number, scores_BN.shape[1]), 1, sorted=False).indices.sort(1).values
+    scores_Bn, order_Bn = scores_BN.gather(1, place_Bn).sort(dim=1, descending=True, stable=True)
+    return scores_Bn, place_Bn.gather(1, order_Bn)
+
+
 def _first(true_BN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Places of the true entries, B M with M the most of an image, and which of them are meant."""
     most = int(true_BN.sum(1).max())
@@ -210,17 +226,32 @@ def matched(
     if len(truth_M4) == 0:
         match_N = torch.full_like(nothing_N, BACKGROUND, dtype=torch.long)
     else:
-        overlap_MN = overlaps(truth_M4.to(boxes_N4), boxes_N4)
-        best_N, nearest_N = overlap_MN.max(0)
+        best_N, nearest_N, most_N = _nearest(boxes_N4, truth_M4.to(boxes_N4))
         match_N = torch.where(best_N >= above, nearest_N, torch.where(best_N < below, BACKGROUND, NEITHER))
         if rescue:
-            most_M1 = overlap_MN.amax(1, keepdim=True)
-            kept_N = ((overlap_MN == most_M1) & (most_M1 > 0)).any(0)
-            match_N = torch.where(kept_N, nearest_N, match_N)
+            match_N = torch.where(most_N, nearest_N, match_N)
     if len(crowds_K4):
         inside_NK = common_area(boxes_N4, crowds_K4.to(boxes_N4)) / areas(boxes_N4).clamp(min=TINY)[:, None]
         match_N = torch.where((match_N == BACKGROUND) & (inside_NK >= 0.5).any(1), NEITHER, match_N)
     return torch.where(nothing_N, NEITHER, match_N)
+
+
+def _nearest(boxes_N4: torch.Tensor, truth_M4: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For each box its greatest overlap with an object, the first such object, and whether it overlaps one that no box
+    overlaps more: N each."""
+    parts, most, ties = [], [], []
+    each = max(PAIRS // len(truth_M4), 1)
+    for start in range(0, len(boxes_N4), each):
+        overlap_Mn = overlaps(truth_M4, boxes_N4[start : start + each])
+        parts.append(overlap_Mn.max(0))
+        most.append(overlap_Mn.amax(1))
+        ties.append(((overlap_Mn == most[-1][:, None]) & (most[-1][:, None] > 0)).nonzero(as_tuple=True))
+    most_M = torch.stack(most).amax(0)
+    most_N = [
+        torch.zeros_like(best_n, dtype=torch.bool).index_fill_(0, box_T[part_M[object_T] == most_M[object_T]], True)
+        for (best_n, _), part_M, (object_T, box_T) in zip(parts, most, ties, strict=True)
+    ]
+    return torch.cat([best for best, _ in parts]), torch.cat([nearest for _, nearest in parts]), torch.cat(most_N)
 
 
 def drawn(match_N: torch.Tensor, count: int, share: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -229,7 +260,7 @@ def drawn(match_N: torch.Tensor, count: int, share: float) -> tuple[torch.Tensor
     Faster R-CNN paper: a few hundred of each image, so that background does not prevail.
     """
     objects, background = (match_N >= 0).nonzero()[:, 0], (match_N == BACKGROUND).nonzero()[:, 0]
-    taken = min(int(count * share), len(objects))
+    taken = min(math.floor(count * share + 1e-6), len(objects))  # 0.29 of 100 is a little less than 29
     rest = min(count - taken, len(background))
     first = torch.randperm(len(objects), device=match_N.device)[:taken]
     second = torch.randperm(len(background), device=match_N.device)[:rest]

@@ -14,6 +14,7 @@ from nasdsl.compiler.layers.boxes import (
     clipped,
     decoded,
     encoded,
+    highest,
     image_size,
     matched,
     precise,
@@ -29,7 +30,7 @@ class DetectDense(nn.Module):
     Inputs are the maps of the logits of all levels, B A*C H W, then the maps of their deltas, B A*4 H W; channels are
     C, or 4, values for each of A anchors in turn. A logit of 0 is a probability of `prior`, so that at the beginning
     background is not taken for objects everywhere. The anchors of a level are those of `anchor_sides`. Of each level
-    the `per_level` best scores above `least` enter the suppression. Focal Loss paper.
+    the `per_level` best scores enter the suppression. Focal Loss paper.
 
     While a detector learns it adds `classes`, focal losses of all logits of anchors that are for an object or
     background, and `boxes` of the deltas of those for an object, times `box_weight`. Both are sums over an image,
@@ -89,7 +90,7 @@ class DetectDense(nn.Module):
 
     def forward(self, *maps: torch.Tensor, scene: Scene | None = None) -> dict[str, torch.Tensor]:
         levels = len(maps) // 2
-        logits = [rows(x, self.classes) + self.shift for x in maps[:levels]]
+        logits = [precise(rows(x, self.classes)) + self.shift for x in maps[:levels]]
         deltas = [rows(x, 4) for x in maps[levels:]]
         widths = [x.shape[3] for x in maps[:levels]]
         if scene is not None and scene.learns:
@@ -97,13 +98,12 @@ class DetectDense(nn.Module):
             return {}
         boxes, scores, labels = [], [], []
         for level, (logits_BNC, deltas_BN4) in enumerate(zip(logits, deltas, strict=True)):
-            chances_BK = precise(logits_BNC).sigmoid().flatten(1)
-            scores_Bn, best_Bn = chances_BK.topk(min(self.per_level, chances_BK.shape[1]), 1)
+            logits_Bn, best_Bn = highest(logits_BNC.flatten(1), self.per_level)
             row_Bn = best_Bn // self.classes
             deltas_Bn4 = precise(deltas_BN4).gather(1, row_Bn[..., None].expand(-1, -1, 4))
             anchors_Bn4 = self.anchors(row_Bn, widths[level], level).to(deltas_Bn4.dtype)
             boxes.append(decoded(anchors_Bn4, deltas_Bn4, self.stds))
-            scores.append(scores_Bn)
+            scores.append(logits_Bn.sigmoid())
             labels.append(best_Bn % self.classes)
         sizes = image_size(maps[:levels], self.strides) if scene is None else scene.sizes_B2[:, None]
         boxes_BN4 = clipped(torch.cat(boxes, 1), sizes)
@@ -118,7 +118,7 @@ class DetectDense(nn.Module):
         logits_BNC, deltas_BN4 = torch.cat(logits, 1), torch.cat(deltas, 1)
         classes, boxes = [], []
         for image, (logits_NC, deltas_N4) in enumerate(zip(logits_BNC, deltas_BN4, strict=True)):
-            truth = scene.truth(image)
+            truth = scene.truths[image]
             match_N = matched(anchors_N4, truth.boxes_M4, truth.crowds_K4, self.above, self.below, rescue=True)
             objects_P, counts_K = (match_N >= 0).nonzero()[:, 0], (match_N != NEITHER).nonzero()[:, 0]
             match_P = match_N[objects_P]

@@ -11,11 +11,10 @@ from nasdsl.compiler.layers.boxes import TINY, areas, precise
 def focal(logits: torch.Tensor, targets: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
     """Cross-entropy of logits with 0 and 1, each entry times (1 - probability of what is right)^gamma, and times alpha
     for a 1, 1 - alpha for a 0. Focal Loss paper."""
-    logits = precise(logits)
-    entropy = F.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="none")
-    chance = logits.sigmoid()
-    missed = torch.where(targets > 0, 1 - chance, chance)
-    return (torch.where(targets > 0, alpha, 1 - alpha) * missed**gamma * entropy).sum()
+    logits, ones = precise(logits), targets > 0
+    right = F.logsigmoid(torch.where(ones, logits, -logits))
+    wrong = F.logsigmoid(torch.where(ones, -logits, logits))  # logarithms, so that no power of zero has a gradient
+    return -(torch.where(ones, alpha, 1 - alpha) * (gamma * wrong).exp() * right).sum()
 
 
 def smooth(values: torch.Tensor, targets: torch.Tensor, beta: float) -> torch.Tensor:
@@ -31,13 +30,10 @@ def generalised(boxes_N4: torch.Tensor, wanted_N4: torch.Tensor) -> torch.Tensor
     """
     boxes_N4 = precise(boxes_N4)
     wanted_N4 = wanted_N4.to(boxes_N4)
-    sides = (torch.minimum(boxes_N4[:, 2:], wanted_N4[:, 2:]) - torch.maximum(boxes_N4[:, :2], wanted_N4[:, :2])).clamp(
-        0
-    )
-    common = sides.prod(1)
+    starts, ends = (boxes_N4[:, :2], wanted_N4[:, :2]), (boxes_N4[:, 2:], wanted_N4[:, 2:])
+    common = (torch.minimum(*ends) - torch.maximum(*starts)).clamp(min=0).prod(1)
     union = areas(boxes_N4) + areas(wanted_N4) - common
-    hull = torch.maximum(boxes_N4[:, 2:], wanted_N4[:, 2:]) - torch.minimum(boxes_N4[:, :2], wanted_N4[:, :2])
-    around = hull.prod(1)
+    around = (torch.maximum(*ends) - torch.minimum(*starts)).prod(1)
     return (1 - common / union.clamp(min=TINY) + (around - union) / around.clamp(min=TINY)).sum()
 
 

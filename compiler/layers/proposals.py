@@ -22,6 +22,7 @@ from nasdsl.compiler.layers.boxes import (
     drawn,
     encoded,
     exact,
+    highest,
     image_size,
     matched,
     overlaps,
@@ -39,7 +40,7 @@ def proposed(
     nms: float,
     across: bool,
 ) -> torch.Tensor:
-    """The best boxes of each image: B*rois 4, by falling score.
+    """The best boxes of each image: B*rois 4, by falling score, of equal ones those of the first levels first.
 
     Where fewer remain, the rest are empty boxes: four zeros.
 
@@ -61,7 +62,7 @@ def proposed(
         kept.append(boxes_BN4)
         values.append(scores_BN.masked_fill(~survivors(boxes_BN4, there_BN, nms, most=rois), -torch.inf))
     boxes_BN4, scores_BN = torch.cat(kept, 1), torch.cat(values, 1)
-    scores_Br, best_Br = scores_BN.topk(min(rois, scores_BN.shape[1]), 1)
+    scores_Br, best_Br = highest(scores_BN, rois)
     boxes_Br4 = boxes_BN4.gather(1, best_Br[..., None].expand(-1, -1, 4))
     boxes_Br4 = boxes_Br4.masked_fill((scores_Br == -torch.inf)[..., None], 0.0)
     return F.pad(boxes_Br4, (0, 0, 0, rois - boxes_Br4.shape[1])).flatten(0, 1)
@@ -87,7 +88,7 @@ def learn_proposals(
     """
     rows, chosen, wanted, boxes = [], [], [], []
     for image, anchors_N4 in enumerate(anchors_BN4):
-        truth = scene.truth(image)
+        truth = scene.truths[image]
         match_N = matched(anchors_N4, truth.boxes_M4, truth.crowds_K4, above, below, rescue=True)
         objects, background = drawn(match_N, count, 0.5)
         rows.append(torch.cat([objects, background]) + image * anchors_BN4.shape[1])
@@ -208,7 +209,7 @@ class Propose(Proposals):
 
     def best(self, x_BCHW: torch.Tensor, level: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         logits_BN, deltas_BN4 = self.read(x_BCHW, level)
-        scores_Bn, best_Bn = logits_BN.topk(min(number, logits_BN.shape[1]), 1)
+        scores_Bn, best_Bn = highest(logits_BN, number)
         deltas_Bn4 = deltas_BN4.gather(1, best_Bn[..., None].expand(-1, -1, 4))
         anchors_Bn4 = self.anchors(best_Bn, x_BCHW.shape[3], level).to(deltas_Bn4.dtype)
         return decoded(anchors_Bn4, deltas_Bn4, self.stds), scores_Bn
@@ -238,10 +239,11 @@ class GuidedPropose(Proposals):
 
     What is learnt, besides what `learn_proposals` says of the anchors that come out: `location`, focal loss of the
     middles. An object belongs to the level whose square is nearest to its own size; there pixels in the middle part of
-    it, `inner` of its sides, are ones, those around, up to `outer`, count for nothing, and neither do both in the
-    levels next to it. `shape`, the bounded IoU loss, times `shape_weight`, of anchors at the pixels where the best of
-    three squares (of an octave) and three ratios overlaps an object by `above`, or the most; `count` are drawn of each
-    image.
+    it, `inner` of its sides, and the one in which its centre lies are ones; those around, up to `outer`, count for
+    nothing, and neither do both in the levels next to it, nor others in crowds. It is divided by the number of ones.
+    `shape`, the bounded IoU loss, times `shape_weight`, of anchors at the pixels where the best of three squares (of an
+    octave) and three ratios overlaps an object by `above`, or the most and by `below`; of each image half of `count`
+    are drawn at most. It is divided by the number of those drawn.
     """
 
     def __init__(
@@ -293,7 +295,7 @@ class GuidedPropose(Proposals):
         scores_BN = x_B8N[:, 3]
         if not self.training:
             scores_BN = scores_BN.masked_fill((x_B8N[:, 0] + self.shift).sigmoid() < self.threshold, -torch.inf)
-        scores_Bn, best_Bn = scores_BN.topk(min(number, scores_BN.shape[1]), 1)
+        scores_Bn, best_Bn = highest(scores_BN, number)
         x_Bn8 = x_B8N.gather(2, best_Bn[:, None].expand(-1, 8, -1)).transpose(1, 2)
         anchors_Bn4 = self.stretched(self.squares(best_Bn, x_BCHW.shape[3], level, x_BCHW), x_Bn8[..., 1:3])
         return decoded(anchors_Bn4, x_Bn8[..., 4:], self.stds), scores_Bn
@@ -319,13 +321,14 @@ class GuidedPropose(Proposals):
     def learn_location(
         self, scene: Scene, logits_BN: torch.Tensor, squares_N4: torch.Tensor, level_N: torch.Tensor
     ) -> None:
-        """Adds the focal loss of the middles, divided by how many pixels have a say."""
+        """Adds the focal loss of the middles, divided by how many pixels are one."""
         total, count = logits_BN.new_zeros(()), 0
         middle_N12 = ((squares_N4[:, :2] + squares_N4[:, 2:]) / 2)[:, None]
         side_N = squares_N4[:, 2] - squares_N4[:, 0]
         sides = [self.scale * stride for stride in self.strides]
         for image, logits_N in enumerate(logits_BN):
-            boxes_M4 = scene.truth(image).boxes_M4.to(squares_N4)
+            truth = scene.truths[image]
+            boxes_M4, crowds_K4 = truth.boxes_M4.to(squares_N4), truth.crowds_K4.to(squares_N4)
             centre_M2 = (boxes_M4[:, :2] + boxes_M4[:, 2:]) / 2
             off_NM2 = (middle_N12 - centre_M2).abs() / (boxes_M4[:, 2:] - boxes_M4[:, :2]).clamp(min=1)
             off_NM = off_NM2.amax(2) * 2  # 0 in the middle, 1 at the border
@@ -336,16 +339,17 @@ class GuidedPropose(Proposals):
             nearest_NM = (middle_N12 - centre_M2).abs().amax(2) <= side_N[:, None] / self.scale / 2
             one_N = ((apart_NM == 0) & ((off_NM <= self.inner) | nearest_NM)).any(1)
             blurred_N = ((apart_NM <= 1) & ((off_NM <= self.outer) | nearest_NM)).any(1)
-            counts_N = one_N | ~blurred_N
+            crowded_NK2 = (middle_N12 >= crowds_K4[:, :2]) & (middle_N12 <= crowds_K4[:, 2:])
+            counts_N = one_N | ~(blurred_N | crowded_NK2.all(2).any(1))
             total = total + focal(logits_N[counts_N], one_N[counts_N], 0.25, 2.0)
             count += int(one_N.sum())
         scene.lose("location", total / max(count, 1))
 
     def learn_shape(self, scene: Scene, anchors_BN4: torch.Tensor, squares_N4: torch.Tensor) -> None:
-        """Adds the bounded IoU loss of the shapes, divided by how many have one to learn."""
+        """Adds the bounded IoU loss of the shapes, divided by how many are drawn to learn one."""
         found, wanted = [], []
         for image, anchors_N4 in enumerate(anchors_BN4):
-            truth = scene.truth(image)
+            truth = scene.truths[image]
             match_N = self.nearest(squares_N4, truth.boxes_M4.to(squares_N4))
             objects, _ = drawn(match_N, self.count, 0.5)
             found.append(anchors_N4[objects])
@@ -355,7 +359,8 @@ class GuidedPropose(Proposals):
         scene.lose("shape", self.shape_weight * loss)
 
     def nearest(self, squares_N4: torch.Tensor, truth_M4: torch.Tensor) -> torch.Tensor:
-        """For each pixel the object that one of nine anchors there overlaps by `above`, or as much as any does: N."""
+        """For each pixel the object that its nine anchors overlap most, if by `above`, or by `below` and as much as
+        those of no other pixel; else BACKGROUND: N."""
         if len(truth_M4) == 0:
             return torch.full((len(squares_N4),), BACKGROUND, device=squares_N4.device)
         middle_N2 = (squares_N4[:, :2] + squares_N4[:, 2:]) / 2

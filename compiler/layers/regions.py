@@ -97,7 +97,8 @@ class SampleRegions(nn.Module):
     """Regions B*N 4; while a detector learns, those that its head is to learn from: B*M 4, in no order.
 
     The objects themselves are added. Of each image `count` are drawn, at most `share` of them for an object, which they
-    overlap by `above` or more. Where an image has too few, rows are empty boxes: four zeros. Fast R-CNN paper.
+    overlap by `above` or more. M is the most that an image has, at least 1; those that have fewer end in empty boxes:
+    four zeros. Fast R-CNN paper.
     """
 
     reads_scene = True
@@ -115,7 +116,7 @@ class SampleRegions(nn.Module):
         images = len(scene.sizes_B2)
         found = []
         for image, boxes_n4 in enumerate(boxes_N4.view(images, -1, 4)):
-            truth = scene.truth(image)
+            truth = scene.truths[image]
             boxes_n4 = torch.cat([boxes_n4, truth.boxes_M4.to(boxes_n4)])
             match_n = matched(boxes_n4, truth.boxes_M4, truth.crowds_K4, self.above, self.above)
             found.append(boxes_n4[torch.cat(drawn(match_n, self.count, self.share))])
@@ -145,7 +146,7 @@ class Refine(nn.Module):
         refined_Bn4 = clipped(refined_N4.view(images, -1, 4), scene.sizes_B2[:, None])
         if scene.learns:
             for image, boxes_n4 in enumerate(boxes_N4.view(images, -1, 4)):
-                truth_M4 = scene.truth(image).boxes_M4.to(boxes_n4)
+                truth_M4 = scene.truths[image].boxes_M4.to(boxes_n4)
                 added_n = (boxes_n4[:, None] == truth_M4).all(2).any(1)
                 refined_Bn4[image][added_n] = 0.0
         return refined_Bn4.flatten(0, 1)
@@ -159,7 +160,8 @@ def strongest(
     nms: float,
     most: int,
 ) -> dict[str, torch.Tensor]:
-    """The detections of each image, by falling score: `boxes` B most 4, `scores` B most, `labels` B most.
+    """The detections of each image, by falling score, of equal ones in the order they come in: `boxes` B most 4,
+    `scores` B most, `labels` B most.
 
     Rows that are no detection have zeros, and the label -1. A box without area, or whose score is not above `least`, is
     none; others suppress boxes of their own label and lower score that they overlap by more than `nms`.
@@ -172,17 +174,18 @@ def strongest(
     boxes_Bn4 = boxes_BN4.gather(1, order_Bn[..., None].expand(-1, -1, 4))
     labels_Bn = labels_BN.gather(1, order_Bn)
     stay_Bn = survivors(boxes_Bn4, scores_Bn > 0, nms, groups_BN=labels_Bn, most=most)
-    scores_Bn = scores_Bn.masked_fill(~stay_Bn, 0.0)
-    scores_Bn = F.pad(scores_Bn, (0, max(0, most - candidates)))
+    missing = max(0, most - candidates)
+    scores_Bn = F.pad(scores_Bn.masked_fill(~stay_Bn, 0.0), (0, missing))
     top_Bm, best_Bm = scores_Bn.sort(dim=1, descending=True, stable=True)
     top_Bm, best_Bm = top_Bm[:, :most], best_Bm[:, :most]
     none_Bm = top_Bm == 0
-    boxes_Bn4, labels_Bn = (
-        F.pad(boxes_Bn4, (0, 0, 0, max(0, most - candidates))),
-        F.pad(labels_Bn, (0, max(0, most - candidates))),
-    )
-    boxes_Bm4 = boxes_Bn4.gather(1, best_Bm[..., None].expand(-1, -1, 4)).masked_fill(none_Bm[..., None], 0.0)
-    return {"boxes": boxes_Bm4, "scores": top_Bm, "labels": labels_Bn.gather(1, best_Bm).masked_fill(none_Bm, -1)}
+    boxes_Bm4 = F.pad(boxes_Bn4, (0, 0, 0, missing)).gather(1, best_Bm[..., None].expand(-1, -1, 4))
+    labels_Bm = F.pad(labels_Bn, (0, missing)).gather(1, best_Bm)
+    return {
+        "boxes": boxes_Bm4.masked_fill(none_Bm[..., None], 0.0),
+        "scores": top_Bm,
+        "labels": labels_Bm.masked_fill(none_Bm, -1),
+    }
 
 
 class DetectRegions(nn.Module):
@@ -272,7 +275,7 @@ class DetectRegions(nn.Module):
         above, stds = self.of_stage(self.above, at), self.of_stage(self.stds, at)
         labels, wanted = [], []
         for image, regions_n4 in enumerate(regions_N4.view(len(scene.sizes_B2), -1, 4)):
-            truth = scene.truth(image)
+            truth = scene.truths[image]
             match_n = matched(regions_n4, truth.boxes_M4, truth.crowds_K4, above, above)
             object_n = match_n >= 0
             label_n = torch.where(match_n == BACKGROUND, self.classes, NEITHER)

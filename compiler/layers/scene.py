@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -21,8 +22,8 @@ class Scene:
 
     Attributes:
         sizes_B2: height and width of the part of each image that is no padding.
-        targets: `boxes` (B M 4) in pixels, `labels` (B M; -1 where there is no box) and `crowd` (B M) of a batch to
-            learn from; None where nothing is to be learnt.
+        targets: `boxes` (B M 4) in pixels, `labels` (B M; -1 where there is no box) and, where some are, `crowd` (B M)
+            of a batch to learn from; None where nothing is to be learnt.
         losses: by name, numbers.
     """
 
@@ -33,27 +34,35 @@ class Scene:
 
     @staticmethod
     def of(images_BCHW: torch.Tensor, targets: Mapping[str, torch.Tensor] | None, training: bool) -> Scene:
-        """The scene of a batch, to learn from in training where the targets have boxes."""
-        if targets is not None and "size" in targets:
-            sizes_B2 = targets["size"].to(images_BCHW.device, torch.float32)
+        """The scene of a batch, to learn from in training where the targets have boxes; all on the images' device."""
+        device, targets = images_BCHW.device, targets or {}
+        if "size" in targets:
+            sizes_B2 = targets["size"].to(device, torch.float32)
         else:
             height, width = images_BCHW.shape[2:]
-            sizes_B2 = torch.tensor([[height, width]], device=images_BCHW.device).float().expand(len(images_BCHW), 2)
-        return Scene(sizes_B2, targets if training and targets is not None and "boxes" in targets else None)
+            sizes_B2 = torch.tensor([[height, width]], device=device).float().expand(len(images_BCHW), 2)
+        if not training or "boxes" not in targets:
+            return Scene(sizes_B2)
+        return Scene(
+            sizes_B2, {name: targets[name].to(device) for name in ("boxes", "labels", "crowd") if name in targets}
+        )
 
     @property
     def learns(self) -> bool:
         """Whether layers are to add their losses."""
         return self.targets is not None
 
-    def truth(self, image: int) -> Truth:
-        """What is on one image of the batch."""
+    @cached_property
+    def truths(self) -> list[Truth]:
+        """What is on each image of a batch to learn from."""
         assert self.targets is not None
-        boxes_M4, labels_M = self.targets["boxes"][image], self.targets["labels"][image]
-        there_M = labels_M >= 0
-        crowd_M = self.targets["crowd"][image] if "crowd" in self.targets else torch.zeros_like(there_M)
-        taught_M = there_M & ~crowd_M
-        return Truth(boxes_M4[taught_M], labels_M[taught_M], boxes_M4[there_M & crowd_M])
+        boxes_BM4, labels_BM = self.targets["boxes"], self.targets["labels"].long()
+        there_BM = labels_BM >= 0
+        crowd_BM = self.targets["crowd"].bool() if "crowd" in self.targets else torch.zeros_like(there_BM)
+        return [
+            Truth(boxes_M4[there_M & ~crowd_M], labels_M[there_M & ~crowd_M], boxes_M4[there_M & crowd_M])
+            for boxes_M4, labels_M, there_M, crowd_M in zip(boxes_BM4, labels_BM, there_BM, crowd_BM, strict=True)
+        ]
 
     def lose(self, name: str, loss: torch.Tensor) -> None:
         """Adds a loss; those of one name are summed."""

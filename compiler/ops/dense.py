@@ -21,13 +21,14 @@ from nasdsl.compiler.ops.detector import (
     kinds_of,
     maps_of,
     numbers,
+    overlap,
     share,
     strides_of,
     whole_images,
 )
 from nasdsl.compiler.ops.operator import Attrs, Operator, Param, ShapeProblem
 from nasdsl.compiler.ops.regions import LEAST, MOST, SUPPRESS, detections
-from nasdsl.compiler.values.expr import equal, multiply
+from nasdsl.compiler.values.expr import both, equal, multiply
 from nasdsl.compiler.values.plain import Symbol
 
 OCTAVE = (4, Fraction("5.0396842"), Fraction("6.3496042"))
@@ -36,7 +37,7 @@ OCTAVE = (4, Fraction("5.0396842"), Fraction("6.3496042"))
 
 def _conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]:
     levels, classes = len(inputs) // 2, attrs["classes"]
-    yield from anchors_of(attrs, levels)
+    yield from anchors_of(attrs, inputs[:levels])
     yield from numbers(attrs, "stds", 4)
     yield from whole_images(inputs, "detect_dense")
     kinds = kinds_of(attrs, levels)
@@ -47,7 +48,8 @@ def _conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]:
         message = f"detect_dense reads four deltas for each anchor: {kinds} anchors take {4 * kinds} channels"
         yield equal(deltas.channels, 4 * kinds), ShapeProblem(message + here(deltas.channels))
         message = "detect_dense reads logits of all levels and then deltas of the same levels"
-        yield equal(logits.scale, deltas.scale), ShapeProblem(message + here(logits.scale, deltas.scale))
+        alike = [equal(getattr(logits, part), getattr(deltas, part)) for part in ("scale", "height", "width")]
+        yield both(*alike), ShapeProblem(message + here(logits.scale, deltas.scale))
 
 
 def _shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
@@ -71,7 +73,7 @@ DETECT_DENSE = Operator(
         OFFSET,
         ROUNDED,
         Param("stds", "list", (1, 1, 1, 1), doc="what dx, dy, dw, dh are multiplied by"),
-        share("above", Fraction(1, 2), "overlap with an object from which an anchor is for it"),
+        overlap("above", Fraction(1, 2), "overlap with an object from which an anchor is for it"),
         share("below", Fraction(2, 5), "overlap with any object below which an anchor is background"),
         share("alpha", Fraction(1, 4), "weight of objects in the focal loss, less 1 that of background"),
         Param("gamma", "number", 2, doc="of the focal loss: how little counts what is right anyway", low=0, high=100),

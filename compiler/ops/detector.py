@@ -40,8 +40,8 @@ def demand(conditions: Iterator[Condition]) -> None:
             raise problem
 
 
-def numbers(attrs: Attrs, name: str, length: int | None = None) -> Iterator[Condition]:
-    """That a parameter is a list of positive numbers, as many as there have to be."""
+def numbers(attrs: Attrs, name: str, length: int | None = None, high: int = 1 << 16) -> Iterator[Condition]:
+    """That a parameter is a list of positive numbers, as many as there have to be, and none above `high`."""
     items = attrs[name]
     if not items or (length is not None and len(items) != length):
         wanted = "one or more" if length is None else str(length)
@@ -49,9 +49,9 @@ def numbers(attrs: Attrs, name: str, length: int | None = None) -> Iterator[Cond
     for item in items:
         held = is_kind(item, "number")
         if held is not False:
-            held = both(held, less(0, item), at_most(item, 1 << 16))
+            held = both(held, less(0, item), at_most(item, high))
         shown = "" if isinstance(item, Expr) else f", and {item} is none"
-        yield held, ShapeProblem(f"{name} holds numbers above 0{shown}", name)
+        yield held, ShapeProblem(f"{name} holds numbers above 0 and at most {high:,}{shown}", name)
 
 
 def here(*values: Value) -> str:
@@ -93,12 +93,14 @@ def floats(values: Sequence[Any]) -> tuple[float, ...]:
 
 # --- parameters that several have -------------------------------------------------------------------------------------
 
+NEARLY = Fraction(99, 100)
+
 OFFSET = Param(
     "offset", "number", Fraction(1, 2), doc="where in a pixel anchors stand: 1/2 in its middle", low=0, high=1
 )
 ROUNDED = Param("rounded", "bool", False, doc="whether corners of an anchor around 0 are rounded to whole pixels")
 SIZES = Param("sizes", "list", (), doc="instead of scales, sides of the anchors in pixels of the input, level by level")
-PRIOR = Param("prior", "number", Fraction(1, 100), doc="probability that a logit of 0 stands for", above=0, high=1)
+PRIOR = Param("prior", "number", Fraction(1, 100), doc="probability that a logit of 0 stands for", above=0, high=NEARLY)
 
 
 def share(name: str, default: Fraction, doc: str) -> Param:
@@ -106,14 +108,22 @@ def share(name: str, default: Fraction, doc: str) -> Param:
     return Param(name, "number", default, doc=doc, low=0, high=1)
 
 
-def anchors_of(attrs: Attrs, levels: int) -> Iterator[Condition]:
+def overlap(name: str, default: Fraction, doc: str) -> Param:
+    """A parameter above 0, up to 1."""
+    return Param(name, "number", default, doc=doc, above=0, high=1)
+
+
+def anchors_of(attrs: Attrs, maps: Sequence[Shape]) -> Iterator[Condition]:
     """That scales, sizes and ratios make anchors."""
     yield from numbers(attrs, "ratios")
     if attrs["sizes"]:
         yield from numbers(attrs, "sizes")
-        if len(attrs["sizes"]) % max(levels, 1):
-            found = f"{len(attrs['sizes'])} sizes are not as many for each of {levels} levels"
+        if len(attrs["sizes"]) % max(len(maps), 1):
+            found = f"{len(attrs['sizes'])} sizes are not as many for each of {len(maps)} levels"
             yield False, ShapeProblem(found, "sizes")
+        for x in maps:  # one that is left out counts as a map without pixels
+            message = "sizes are said level by level, so that no choice may leave a level out"
+            yield less(0, x.height), ShapeProblem(message, "sizes", "scales are the same for all levels")
     else:
         yield from numbers(attrs, "scales")
 

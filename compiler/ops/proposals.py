@@ -23,6 +23,7 @@ from nasdsl.compiler.ops.detector import (
     kinds_of,
     maps_of,
     numbers,
+    overlap,
     share,
     strides_of,
     whole_images,
@@ -48,7 +49,7 @@ def _regions(attrs: Attrs) -> Shape:
 
 
 def _propose_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]:
-    yield from anchors_of(attrs, len(inputs))
+    yield from anchors_of(attrs, inputs)
     yield from numbers(attrs, "stds", 4)
     anchors = kinds_of(attrs, len(inputs))
     yield from whole_images(inputs, "propose")
@@ -82,7 +83,7 @@ def _common_arguments(inputs: Sequence[Shape], attrs: Attrs) -> dict[str, Any]:
 LEARNING = (
     Param("learn_rois", "positive", None, doc="how many boxes each image gets in training; by default as many"),
     Param("learn_per_level", "positive", None, doc="per_level in training; by default as many"),
-    share("above", Fraction(7, 10), "overlap with an object from which an anchor is for it"),
+    overlap("above", Fraction(7, 10), "overlap with an object from which an anchor is for it"),
     share("below", Fraction(3, 10), "overlap with any object below which an anchor is background"),
     Param("count", "positive", 256, doc="anchors of an image that are learnt from"),
 )

@@ -18,6 +18,7 @@ from nasdsl.compiler.ops.detector import (
     here,
     maps_of,
     numbers,
+    overlap,
     share,
     strides_of,
     whole_images,
@@ -97,7 +98,7 @@ SAMPLE_REGIONS = Operator(
     params=(
         Param("count", "positive", 512, doc="regions of an image that are learnt from"),
         share("share", Fraction(1, 4), "of them at most so many with an object"),
-        share("above", Fraction(1, 2), "overlap with an object from which a region is for it"),
+        overlap("above", Fraction(1, 2), "overlap with an object from which a region is for it"),
     ),
     shape=_sample_shape,
     must=_sample_conditions,
@@ -156,7 +157,7 @@ def detections(attrs: Attrs) -> Shape:
 
 
 def _detect_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]:
-    yield from numbers(attrs, "above")
+    yield from numbers(attrs, "above", high=1)
     yield from numbers(attrs, "weights")
     yield from numbers(attrs, "stds")
     if len(attrs["stds"]) % 4:
