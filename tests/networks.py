@@ -90,7 +90,8 @@ def targets_for(graph: Graph, batch: int = 2, seed: int = 0) -> dict[str, torch.
 
 def with_what_is_read(network: Supernet, *given: Any) -> tuple[Made, list[torch.Tensor]]:
     """What a network gives, and what its last layer reads: a head that finds nothing shows nothing of the network."""
-    steps, read = network.steps, []
+    steps = network.steps
+    read: list[torch.Tensor] = []
     (last,) = [step for step in steps if step.output == network._output]
 
     def layer(*inputs: torch.Tensor, **told: Any) -> Any:
@@ -153,11 +154,12 @@ def torch_traffic(network: Supernet, image: torch.Tensor) -> tuple[int, int]:
     included, and write: from the tensors that come and go."""
     written = read = 0
 
-    def seen(layer: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def run(*inputs: torch.Tensor) -> torch.Tensor:
+    def seen(layer: Callable[..., Made]) -> Callable[..., Made]:
+        def run(*inputs: torch.Tensor, **told: Any) -> Made:
             nonlocal written, read
-            out = layer(*inputs)
-            written, read = written + out.numel(), read + sum(x.numel() for x in inputs)
+            out = layer(*inputs, **told)
+            written += sum(tensor.numel() for tensor in tensors_of(out))
+            read += sum(x.numel() for x in inputs)
             return out
 
         return run
