@@ -12,6 +12,12 @@ import torchvision
 from torch import nn
 
 TORCHVISION = ("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2")
+DETECTORS = (
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+    "retinanet_resnet50_fpn",
+    "retinanet_resnet50_fpn_v2",
+)
 TIMM = ("resnet18", "resnext50_32x4d", "mobilenetv2_100")
 
 
@@ -24,6 +30,9 @@ def write() -> None:
     here = Path(__file__).parent
     for name in TORCHVISION:
         (here / f"torchvision_{name}.txt").write_text(lines(getattr(torchvision.models, name)()), encoding="utf-8")
+    for name in DETECTORS:
+        network = getattr(torchvision.models.detection, name)(weights=None, weights_backbone=None)
+        (here / f"torchvision_{name}.txt").write_text(lines(network), encoding="utf-8")
     for name in TIMM:
         (here / f"timm_{name}.txt").write_text(lines(timm.create_model(name)), encoding="utf-8")
 

@@ -1,0 +1,77 @@
+"""Detectors of torchvision, written with the library's operators: the same layers, of the same sizes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from nasdsl.compiler.cost import cost_of
+from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.parse import parse, read
+from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.unparse import unparse
+
+HERE = Path(__file__).parent
+FILE = HERE / "parity" / "torchvision_detectors.space"
+PARAMETERS = {
+    "fasterrcnn_resnet50_fpn": 41_808_406,
+    "fasterrcnn_resnet50_fpn_v2": 43_712_278,
+    "retinanet_resnet50_fpn": 34_068_119,
+    "retinanet_resnet50_fpn_v2": 38_198_935,
+}
+"""As torchvision makes them without weights; those of the first versions that it prints are with frozen norms."""
+PARTS = {
+    "backbone": "backbone.body",
+    "neck": "backbone.fpn",
+    "proposals": "rpn",
+    "head": "roi_heads|head",
+}
+
+
+def graph(name: str, **defines: str) -> Graph:
+    return elaborate(read(FILE), name, defines).graph
+
+
+def shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """The sizes of torchvision's parameters by name."""
+    found = {}
+    for line in (HERE / "names" / f"torchvision_{name}.txt").read_text().splitlines():
+        key, *sizes = line.split()
+        if not key.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            found[key] = tuple(map(int, sizes))
+    return found
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_those_of_torchvision(name: str) -> None:
+    """Part by part, tensor by tensor."""
+    space = graph(name)
+    assert cost_of(space, {})["params"] == PARAMETERS[name]
+    with torch.device("meta"):
+        network = Supernet(space)
+    mine = {key: tuple(p.shape) for key, p in network.named_parameters()}
+    theirs = shapes(name)
+    for part, prefixes in PARTS.items():
+        ours = Counter(shape for key, shape in mine.items() if key.startswith(f"layers.{part}"))
+        starts = tuple(f"{prefix}." for prefix in prefixes.split("|"))
+        assert ours == Counter(shape for key, shape in theirs.items() if key.startswith(starts)), part
+    assert len(mine) == len(theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("fasterrcnn_resnet50_fpn", 41_755_286), ("retinanet_resnet50_fpn", 34_014_999)]
+)
+def test_with_weights_norms_are_frozen_and_do_not_count(name: str, published: int) -> None:
+    space = graph(name, norm="frozen")
+    assert cost_of(space, {})["params"] == published
+    with torch.device("meta"):
+        assert sum(p.numel() for p in Supernet(space).parameters()) == published
+
+
+def test_the_layout_is_canonical() -> None:
+    source = read(FILE)
+    assert unparse(parse(source)) == source.text
