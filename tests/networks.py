@@ -18,6 +18,7 @@ from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.layers.attention import LocalAttention
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.values.expr import Case
 
 MEASURES = ("macs", "params", "memory", "access")
 
@@ -69,10 +70,16 @@ def tensors_of(made: Made) -> list[torch.Tensor]:
     return [made] if isinstance(made, torch.Tensor) else list(made.values())
 
 
+def least(value: Any) -> int:
+    """The least that a number may be by choice."""
+    return min(value.values) if isinstance(value, Case) else int(value)
+
+
 def targets_for(graph: Graph, batch: int = 2, seed: int = 0) -> dict[str, torch.Tensor]:
     """Random objects of the classes of a detector: on the first image some, and a crowd; on the second, which fills a
     part of the tensor, none; and so on."""
-    x, classes = graph.input.shape, int(graph.nodes[graph.nodes[graph.outputs[0]].inputs[0].source].attrs["classes"])
+    x = graph.input.shape
+    classes = min(least(node.attrs["classes"]) for node in graph.nodes.values() if node.op.startswith("detect_"))
     generator = torch.Generator().manual_seed(seed)
     sides = torch.tensor([int(x.width), int(x.height)])
     corners = torch.rand(batch, 4, 2, generator=generator) * sides * 0.6

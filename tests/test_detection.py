@@ -22,18 +22,12 @@ from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph, Shape
-from nasdsl.compiler.layers.detection import (
-    DeformConv,
-    DenseDetections,
-    Detach,
-    Flatten,
-    GuidedPropose,
-    Propose,
-    Refine,
-    RoiAlign,
-    decoded,
-    survivors,
-)
+from nasdsl.compiler.layers.boxes import decoded, survivors
+from nasdsl.compiler.layers.deform import DeformConv
+from nasdsl.compiler.layers.detection import Detach, Flatten
+from nasdsl.compiler.layers.proposals import GuidedPropose, Propose
+from nasdsl.compiler.layers.regions import Refine, RoiAlign
+from nasdsl.compiler.layers.scene import Scene
 from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.ops.operator import ShapeProblem
 from nasdsl.compiler.pin import pin
@@ -42,9 +36,9 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values.expr import Case, evaluate
 from nasdsl.runtime.export import export_python, verify_python
-from tests.networks import largest
+from tests.networks import largest, same, size_of, targets_for, tensors_of, with_what_is_read
+from tests.slow_boxes import Box, random_boxes, slow_clip, slow_decode, slow_suppress
 
-Box = Sequence[float]
 PYRAMID = ((4, 12, 17), (8, 6, 9), (16, 3, 5), (32, 1, 1))
 """Stride, height and width of the levels of one pyramid; strides that do not divide the image, and one lone pixel."""
 SIZE = (32.0, 32.0)
@@ -56,45 +50,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def random_boxes(number: int, height: float = 48, width: float = 68, grow: float = 1.0) -> torch.Tensor:
-    """Some of them stick out of the image."""
-    corner = torch.rand(number, 2, dtype=torch.float64) * torch.tensor([width, height]) * 1.2 - 6
-    size = torch.rand(number, 2, dtype=torch.float64).square() * torch.tensor([width, height]) * grow
-    return torch.cat([corner, corner + size], 1)
-
-
 # --- references -------------------------------------------------------------------------------------------------------
-
-
-def slow_decode(box: Box, delta: Box, stds: Box) -> list[float]:
-    x1, y1, x2, y2 = map(float, box)
-    dx, dy, dw, dh = (float(d) * s for d, s in zip(delta, stds, strict=True))
-    x = (x1 + x2) / 2 + dx * (x2 - x1)
-    y = (y1 + y2) / 2 + dy * (y2 - y1)
-    w = (x2 - x1) * math.exp(min(dw, math.log(1000 / 16)))
-    h = (y2 - y1) * math.exp(min(dh, math.log(1000 / 16)))
-    return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
-
-
-def slow_clip(box: Box, height: float, width: float) -> list[float]:
-    x1, y1, x2, y2 = (max(0.0, side) for side in box)
-    return [min(x1, width), min(y1, height), min(x2, width), min(y2, height)]
-
-
-def slow_overlap(a: Box, b: Box) -> float:
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    common = max(width, 0) * max(height, 0)
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common
-    return common / union if union else 0.0
-
-
-def slow_suppress(boxes: Sequence[Box], threshold: float) -> list[int]:
-    """Which of the boxes, best first, stay."""
-    kept: list[int] = []
-    for i, box in enumerate(boxes):
-        if all(slow_overlap(boxes[k], box) <= threshold for k in kept):
-            kept.append(i)
-    return kept
 
 
 Scored = tuple[float, list[float]]
@@ -185,10 +141,11 @@ def test_a_delta_that_undoes_another() -> None:
 
 
 def test_refined_boxes_end_where_the_image_does() -> None:
+    """Each at the end of its own image."""
     boxes, deltas = random_boxes(30), torch.randn(30, 4, dtype=torch.float64)
-    maps = [torch.zeros(2, 5, 10, 17), torch.zeros(2, 7, 5, 8)]
-    free, cut = Refine()(boxes, deltas), Refine(strides=(4, 8))(*maps, boxes, deltas)
-    expected = torch.tensor([slow_clip(box, 40, 64) for box in free.tolist()], dtype=torch.float64)
+    sizes = ((40, 64), (33, 21))
+    free, cut = Refine()(boxes, deltas), Refine()(boxes, deltas, scene=Scene(torch.tensor(sizes).float()))
+    expected = torch.tensor([slow_clip(box, *sizes[i // 15]) for i, box in enumerate(free.tolist())]).double()
     torch.testing.assert_close(cut, expected)
     assert not torch.equal(cut, free)
     boxes.requires_grad_(), deltas.requires_grad_()
@@ -264,7 +221,7 @@ def test_proposals_are_those_of_the_loops(rois: int, per_level: int, across: boo
 def test_guided_proposals_are_those_of_the_loops(training: bool) -> None:
     rois, threshold, scale, shape_stds, stds = 60, 0.4, 3.0, (0.5, 0.25), (0.5, 1.0, 0.5, 0.75)
     layer = GuidedPropose(
-        tuple(stride for stride, _, _ in PYRAMID), rois, scale, threshold, 50, 0.5, False, shape_stds, stds
+        tuple(stride for stride, _, _ in PYRAMID), rois, scale, threshold, 50, 0.5, False, shape_stds, stds, prior=0.3
     ).train(training)
     maps = [torch.randn(2, 8, height, width, dtype=torch.float64) for _, height, width in PYRAMID]
     got = layer(*maps)
@@ -274,7 +231,7 @@ def test_guided_proposals_are_those_of_the_loops(training: bool) -> None:
             levels.append([])
             for row, column in product(range(height), range(width)):
                 here = x[image, :, row, column].tolist()
-                if not training and 1 / (1 + math.exp(-here[0])) < threshold:
+                if not training and 1 / (1 + math.exp(-here[0]) * 0.7 / 0.3) < threshold:
                     continue
                 x0, y0, half = (column + 0.5) * stride, (row + 0.5) * stride, scale * stride / 2
                 w, h = (2 * half * math.exp(d * std) / 2 for d, std in zip(here[1:3], shape_stds, strict=True))
@@ -343,17 +300,6 @@ def test_gradients_of_features_of_regions() -> None:
 
 
 # --- lists, vectors ---------------------------------------------------------------------------------------------------
-
-
-def test_dense_detections_stand_in_order() -> None:
-    maps = [torch.randn(2, 6, 2, 3), torch.randn(2, 9, 1, 1)]
-    got = DenseDetections(3)(*maps).view(2, -1, 3)
-    expected = [
-        [[x[image, 3 * a + k, row, column] for k in range(3)]
-         for x in maps for row in range(x.shape[2]) for column in range(x.shape[3]) for a in range(x.shape[1] // 3)]
-        for image in range(2)
-    ]  # fmt: skip
-    assert torch.equal(got, torch.tensor(expected))
 
 
 def test_leading_channels_lead_the_vector() -> None:
@@ -430,6 +376,7 @@ MAP = Shape(12, 13, 18, Fraction(1, 4))
 SMALL = Shape(12, 7, 9, Fraction(1, 8))
 VECTOR = Shape(12, None, None, Fraction(1, 4))
 BOXES = Shape(4, None, None, 1, items=6)
+SCORES = replace(BOXES, channels=12)
 OFFSETS = MAP.with_channels(18)
 
 
@@ -439,7 +386,18 @@ def test_what_must_hold_is_what_the_shape_rule_refuses() -> None:
     cases: list[tuple[str, tuple[Shape, ...], dict[str, Any], str]] = [
         ("propose", (either,), {}, "one logit and four deltas"),
         ("roi_align", (replace(MAP, channels=15), replace(SMALL, channels=either.channels), BOXES), {}, "one width"),
-        ("dense_detections", (either,), {"each": 5}, "so many channels for each anchor"),
+        (
+            "detect_dense",
+            (either, MAP.with_channels(20)),
+            {"classes": 3, "scales": (4,), "ratios": (1,) * 5},
+            "each class",
+        ),
+        (
+            "detect_regions",
+            (BOXES, replace(either, height=None, width=None, items=6), BOXES),
+            {"classes": 14},
+            "background",
+        ),
         ("deform_conv", (either, OFFSETS), {"out": 5, "groups": 5}, "divide the channels of the input"),
     ]
     for name, inputs, given_attrs, message in cases:
@@ -465,10 +423,12 @@ def test_shapes() -> None:
     assert shape_of("propose", *five, scales=(8, 16, 32), ratios=(1,), rois=7) == Shape(4, None, None, 1, 7)
     assert shape_of("guided_propose", MAP.with_channels(8)) == Shape(4, None, None, 1, 300)
     assert shape_of("roi_align", MAP, SMALL, BOXES, size=14) == Shape(12, 14, 14, 1, 6)
-    assert shape_of("refine", BOXES, BOXES) == shape_of("refine", MAP, BOXES, BOXES) == BOXES
-    dense = shape_of("dense_detections", MAP, SMALL.with_channels(8), each=4)
-    assert dense == Shape(4, None, None, 1, 13 * 18 * 3 + 7 * 9 * 2)
-    assert shape_of("dense_detections", Shape(6, 7, 7, 1, 50), each=2) == Shape(2, None, None, 1, 50 * 49 * 3)
+    assert shape_of("refine", BOXES, BOXES) == shape_of("sample_regions", BOXES) == BOXES
+    assert shape_of("detect_dense", MAP, MAP, classes=4, scales=(4,), most=7) == Shape(6, None, None, 1, 7)
+    assert shape_of("detect_regions", BOXES, SCORES, SCORES.with_channels(48), classes=11) == Shape(
+        6, None, None, 1, 100
+    )
+    assert shape_of("detect_regions", *[BOXES] * 3, *[SCORES] * 3, *[BOXES] * 3, classes=11).items == 100
     assert shape_of("flatten", Shape(256, 7, 7, 1, 1000)) == Shape(12544, None, None, 1, 1000)
     assert shape_of("deform_conv", MAP, SMALL.with_channels(18), out=5, stride=2) == Shape(5, 7, 9, Fraction(1, 8))
 
@@ -499,8 +459,8 @@ def test_values_over_decisions_mean_the_same() -> None:
         assert tuple(cost) == tuple(evaluate(c, values) for c in open_cost)
         flat = shape_of("flatten", wide).channels
         assert evaluate(flat, values) == shape_of("flatten", plain).channels
-        dense = shape_of("dense_detections", wide, each=4).items
-        assert evaluate(dense, values) == shape_of("dense_detections", plain, each=4).items
+        most = shape_of("detect_regions", BOXES, SCORES, BOXES, classes=11, most=rois).items
+        assert evaluate(most, values) == rois.values[w]
         regions = Shape(4, None, None, 1, rois)
         got = shape_of("roi_align", wide, regions, size=kernel)
         assert [evaluate(part, values) for part in (got.channels, got.height, got.width, got.items)] == [
@@ -514,7 +474,9 @@ MISTAKES: list[tuple[str, tuple[Shape, ...], dict[str, Any], str, str]] = [
     ("propose", (), {}, "", "one level or more"),
     ("propose", (Shape(15, 7, 7, 1, 5),), {}, "", "maps of whole images"),
     ("propose", (MAP,), {"scales": ()}, "scales", "one or more numbers, and this has 0"),
-    ("propose", (MAP,), {"ratios": (1, -1)}, "ratios", "numbers above 0, and -1 is none"),
+    ("propose", (MAP,), {"ratios": (1, -1)}, "ratios", "numbers above 0 and at most 65,536, and -1 is none"),
+    ("propose", (MAP, MAP), {"sizes": (8, 16, 32)}, "sizes", "3 sizes are not as many for each of 2 levels"),
+    ("propose", (MAP, MAP), {"sizes": (8, 16, 32, 64)}, "", "6 anchors take 30 channels, and here are 12"),
     ("propose", (MAP,), {"stds": (1, 1)}, "stds", "list of 4 numbers, and this has 2"),
     ("guided_propose", (MAP,), {}, "", "logit (1) and deltas (4), and here are 12"),
     ("guided_propose", (MAP,), {"shape_stds": (1, 1, 1)}, "shape_stds", "list of 2 numbers"),
@@ -527,9 +489,24 @@ MISTAKES: list[tuple[str, tuple[Shape, ...], dict[str, Any], str, str]] = [
     ("refine", (BOXES, MAP), {}, "", "feature map"),
     ("refine", (BOXES, BOXES.with_channels(8)), {}, "", "the same for all classes, and here are 8"),
     ("refine", (BOXES, Shape(4, None, None, 1, 5)), {}, "", "and here are 6 and 5"),
-    ("dense_detections", (MAP,), {"each": 5}, "each", "and here are 5 for 12"),
-    ("dense_detections", (MAP, Shape(12, 7, 7, 1, 5)), {"each": 3}, "", "same regions"),
-    ("dense_detections", (VECTOR,), {"each": 3}, "", "feature map"),
+    ("sample_regions", (MAP,), {}, "", "reads boxes, but here it gets a feature map"),
+    ("sample_regions", (VECTOR,), {}, "", "boxes of 4 numbers, and here are 12"),
+    ("detect_dense", (MAP,), {"classes": 4}, "", "logits and deltas of each level, and here it gets 1 inputs"),
+    ("detect_dense", (VECTOR, VECTOR), {"classes": 4}, "", "feature map"),
+    ("detect_dense", (MAP, MAP), {"classes": 5}, "classes", "9 anchors: 5 classes take 45 channels, and here are 12"),
+    ("detect_dense", (MAP.with_channels(9), MAP), {"classes": 1}, "", "9 anchors take 36 channels, and here are 12"),
+    ("detect_dense", (MAP, SMALL), {"classes": 4, "scales": (4,)}, "", "the same levels, and here are 1/4 and 1/8"),
+    ("detect_dense", (Shape(12, 7, 7, 1, 5),) * 2, {"classes": 4, "scales": (4,)}, "", "maps of whole images"),
+    ("detect_dense", (MAP, MAP), {"classes": 4, "scales": (4,), "stds": (1,)}, "stds", "list of 4 numbers"),
+    ("detect_regions", (BOXES, SCORES), {"classes": 11}, "", "regions, logits and deltas of each stage"),
+    ("detect_regions", (BOXES, SCORES, MAP), {"classes": 11}, "", "feature map"),
+    ("detect_regions", (SCORES, SCORES, BOXES), {"classes": 11}, "", "boxes of 4 numbers, and here are 12"),
+    ("detect_regions", (BOXES, SCORES, BOXES), {"classes": 12}, "classes", "take 13 channels, and here are 12"),
+    ("detect_regions", (BOXES, SCORES, SCORES), {"classes": 11}, "", "4 deltas for each region, or 4 for each class"),
+    ("detect_regions", (BOXES, replace(SCORES, items=5), BOXES), {"classes": 11}, "", "same regions, and"),
+    ("detect_regions", (BOXES, SCORES, BOXES), {"classes": 11, "stds": (1,) * 6}, "stds", "numbers for each stage"),
+    ("detect_regions", (BOXES, SCORES, BOXES), {"classes": 11, "above": (2,)}, "above", "at most 1, and 2 is none"),
+    ("detect_regions", (BOXES, SCORES, BOXES), {"classes": 11, "weights": ()}, "weights", "one or more numbers"),
     ("flatten", (VECTOR,), {}, "", "flatten reads a feature map"),
     ("deform_conv", (MAP,), {"out": 4}, "", "reads features and offsets, and here it gets 1 input"),
     ("deform_conv", (MAP, MAP), {"out": 4}, "", "18 channels, and here are 12"),
@@ -572,7 +549,7 @@ space two_stages {
     x2: x -> linear(oneof(16, 32), act: relu)
     scores: x2 -> linear(5)
     deltas: x2 -> linear(4)
-    refined: branches(levels, boxes, deltas) -> refine()
+    refined: branches(boxes, deltas) -> refine()
     more: branches(levels, refined) -> roi_align(bins, finest: 8) -> flatten() -> linear(5)
     mean_scores: branches(scores, more) -> mean()
     concat(mean_scores, refined)
@@ -611,7 +588,7 @@ space one_stage {
   input 3 x 64 x 96
   network {
     let wide = oneof(8, 12)
-    let anchors = oneof(2, 3)
+    let classes = oneof(4, 6)
     let finest = oneof(1/4, 1/8)
     c2: conv(wide, kernel: 3, stride: 4)
     c3: conv(wide, kernel: 3, stride: 2)
@@ -619,9 +596,9 @@ space one_stage {
     towers: levels -> parallel {
       repeat oneof(1, 2) { conv(wide, kernel: 3, norm: none, act: none, share: weights) -> norm() -> relu() }
     }
-    scores: towers -> parallel { conv(anchors * 5, kernel: 3, norm: none, act: none, share: weights) }
-    boxes:  towers -> parallel { conv(anchors * 4, kernel: 3, norm: none, act: none, share: weights) }
-    concat(scores -> dense_detections(5), boxes -> dense_detections(4))
+    scores: towers -> parallel { conv(3 * classes, kernel: 3, norm: none, act: none, share: weights) }
+    boxes:  towers -> parallel { conv(3 * 4, kernel: 3, norm: none, act: none, share: weights) }
+    branches(scores, boxes) -> detect_dense(classes, scales: [4], prior: 0.3)
   }
 }
 """
@@ -640,7 +617,7 @@ space some_levels {
     deltas: levels -> parallel { conv(15, share: weights, norm: none, act: none) }
     boxes: deltas -> propose(15)
     x: branches(levels, boxes) -> roi_align(2, finest: 8) -> flatten() -> linear(4)
-    branches(levels, boxes, x) -> refine(stds: [1, 1, 1, 1])
+    branches(boxes, x) -> refine(stds: [1, 1, 1, 1])
   }
 }
 """
@@ -676,9 +653,10 @@ def test_a_detector_taken_out_computes_the_same(name: str) -> None:
         for size in ((64, 96), (51, 77)):
             image = torch.randn(2, 3, *size)
             with torch.no_grad():
-                whole, alone = supernet(image), network(image)
-            torch.testing.assert_close(whole, alone, rtol=1e-5, atol=1e-5)
-        different.add((len(whole), sum(p.numel() for p in network.parameters()), len(network.steps)))
+                whole, whole_read = with_what_is_read(supernet, image)
+                alone, alone_read = with_what_is_read(network, image)
+            same(tensors_of(whole) + whole_read, tensors_of(alone) + alone_read)
+        different.add((size_of(whole), sum(p.numel() for p in network.parameters()), len(network.steps)))
     assert len(different) > 2
 
 
@@ -692,14 +670,16 @@ def test_predictions_of_detectors_are_what_torch_says(name: str) -> None:
             made = network(torch.randn(1, 3, 64, 96))
         counted = {"macs": counter.get_total_flops() // 2, "params": sum(p.numel() for p in network.parameters())}
         assert counted == cost_of(graph, values.indices)
-        assert made.shape == (output.items, output.channels)
+        assert size_of(made) == (output.items, output.channels)
 
 
 @pytest.mark.parametrize("name", ["two_stages", "guided", "one_stage"])
 def test_gradients_reach_what_they_should(name: str) -> None:
     """All weights but those whose boxes are cut off: of the proposal network, and of the deltas between two stages."""
-    network = Supernet(graph_of(name))
-    network(torch.randn(2, 3, 64, 96)).square().sum().backward()
+    graph = graph_of(name)
+    network = Supernet(graph)
+    made = network(torch.randn(2, 3, 64, 96), targets_for(graph) if name == "one_stage" else None)
+    torch.stack([tensor.square().sum() for tensor in tensors_of(made)]).sum().backward()
     without = {key for key, p in network.named_parameters() if p.grad is None or not p.grad.any()}
     cut = {
         "two_stages": ("layers.boxes", "layers.shared", "layers.deltas"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -21,7 +22,7 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet, key_of
 from nasdsl.compiler.values.expr import evaluate
 from nasdsl.compiler.values.plain import Symbol
-from tests.networks import check_extraction, check_predictions, unsettle
+from tests.networks import check_extraction, check_learning, check_predictions, unsettle
 
 
 @cache
@@ -197,10 +198,16 @@ def test_stages_of_a_cascade_are_ever_finer() -> None:
     check_extraction(space, *[Architecture.of(space, {path: stages}) for stages in (1, 3, 4)])
 
 
-def test_class_scores_of_a_cascade_are_the_mean_over_its_stages() -> None:
+def test_a_cascade_reads_all_its_stages() -> None:
+    """Regions, class scores and deltas of each; the class scores are the mean over the stages (`test_detection.py`)."""
     space = graph(DETECTOR.format(slots="proposals: rpn(7), head: cascade(stages: 3, classes: 3)"), SIZE)
-    (mean,) = of_op(space, "mean")
-    assert [edge.source for edge in mean.inputs] == [f"head.repeat[{i}].scores.linear" for i in range(3)]
+    (head,) = of_op(space, "detect_regions")
+    parts = ("boxes", "scores.linear", "deltas.linear")
+    assert [edge.source for edge in head.inputs] == [f"head.repeat[{i}].{part}" for part in parts for i in range(3)]
+    assert [head.attrs["stds"][4 * i] for i in range(3)] == [Fraction(1, 10), Fraction(1, 20), Fraction(1, 30)]
+    samples = [node for node in of_op(space, "sample_regions") if node.present is True]
+    assert [node.attrs["above"] for node in samples] == [Fraction(1, 2), Fraction(3, 5), Fraction(7, 10)]
+    assert tuple(head.attrs["above"])[:3] == (Fraction(1, 2), Fraction(3, 5), Fraction(7, 10))
 
 
 def test_regions_do_not_read_the_coarsest_level() -> None:
@@ -248,8 +255,12 @@ def test_the_towers_of_retinanet(level_norm: bool) -> None:
     assert cost_of(space, {}, "head")["params"] == towers + (2 * 2 * 5 * 16 if level_norm else 0)
     assert len({node.weight for node in of_op(space, "conv") if node.name.startswith("head")}) == 2 * 3
     assert len({node.weight for node in of_op(space, "norm")}) == (2 * 2 * 5 if level_norm else 0)
-    pixels = sum(-(-128 // 2**n) * -(-160 // 2**n) for n in range(2, 7))
-    assert space.nodes[space.outputs[0]].shape.items == 9 * pixels
+    (head,) = of_op(space, "detect_dense")
+    shapes = [space.nodes[edge.source].shape for edge in head.inputs]
+    levels = [(-(-128 // 2**n), -(-160 // 2**n)) for n in range(2, 7)]
+    assert [(x.height, x.width) for x in shapes] == levels * 2
+    assert [x.channels for x in shapes] == [9 * 3] * 5 + [9 * 4] * 5
+    assert space.nodes[space.outputs[0]].shape.items == 100
     check_predictions(space, Architecture.of(space, {}))
 
 
@@ -302,6 +313,27 @@ def test_defaults_may_depend_on_decisions() -> None:
         check_extraction(space, draw)
 
 
+@pytest.mark.parametrize(("head", "deltas"), [("retina(classes: 3, depth: 0, sizes: {})", 9), ("rpn(7, sizes: {})", 3)])
+def test_anchors_of_sizes_in_pixels(head: str, deltas: int) -> None:
+    """As many for each level; what hangs on the number of levels is worked out by the library."""
+    sizes = [16 * 2**n + part for n in range(5) for part in range(deltas // 3)]
+    call = head.format(sizes)
+    slots = f"head: {call}" if deltas == 9 else f"proposals: {call}, head: rcnn(classes: 3) {{ global_pool() }}"
+    space = graph(DETECTOR.format(slots=slots), SIZE)
+    (node,) = of_op(space, "detect_dense" if deltas == 9 else "propose")
+    assert tuple(node.attrs["sizes"]) == tuple(sizes)
+    check_predictions(space, Architecture.of(space, {}))
+
+
+def test_sizes_in_pixels_need_all_levels() -> None:
+    slots = "head: retina(classes: 3, sizes: [16, 32, 64, 128])"
+    text = "let first = oneof(2, 3)\n" + DETECTOR.format(slots=slots).replace("fpn(8)", "fpn(8, levels: first..5)")
+    with pytest.raises(CompileError, match="no choice may leave a level out"):
+        graph(text, SIZE)
+    with pytest.raises(CompileError, match="whole number"):
+        graph(DETECTOR.format(slots="head: retina(classes: 3, sizes: [16, 32])"), SIZE)
+
+
 def test_a_detector_with_searched_modules_taken_out_computes_the_same() -> None:
     slots = """
       proposals: oneof(none, rpn: rpn(7), guided: guided_anchor_rpn(5))
@@ -309,6 +341,7 @@ def test_a_detector_with_searched_modules_taken_out_computes_the_same() -> None:
     """
     text = DETECTOR.format(slots=slots) + "\n  require (head == retina) == (proposals == none)"
     space = graph(text, SIZE)
-    each = {draw["head"]: draw for draw in sample(space, 60, seed=3)}
-    assert len(each) == 3
+    each = {(draw["head"], draw["proposals"]): draw for draw in sample(space, 60, seed=3)}
+    assert len(each) == 5
     check_extraction(space, *each.values())
+    check_learning(space, *each.values())

@@ -28,7 +28,7 @@ from nasdsl.compiler.ops.operator import REQUIRED, Cost, Operator, ShapeProblem
 from nasdsl.compiler.plugins import PluginError
 from nasdsl.compiler.values.expr import Case, Expr, Kept, decisions_of, evaluate, terms
 from nasdsl.compiler.values.plain import Symbol
-from tests.networks import torch_macs
+from tests.networks import size_of, torch_macs
 
 Setting = tuple[str, tuple[Any, ...], dict[str, Any]]
 
@@ -38,6 +38,7 @@ TINY = Shape(8, 1, 2, Fraction(1, 8))
 VECTOR = Shape(12, None, None, Fraction(1, 32))
 BOXES = Shape(4, None, None, 1, items=6)
 REGIONS = Shape(12, 7, 7, 1, items=6)
+CLASSES = Shape(12, None, None, 1, items=6)
 S = Symbol
 
 
@@ -78,7 +79,7 @@ def check_against_torch(name: str, inputs: Sequence[Shape], given: Mapping[str, 
     cost = op.cost(inputs, predicted, attrs)
     module = build(op, inputs, attrs).eval()
     macs, output = torch_macs(module, *[random_input(x) for x in inputs])
-    assert tuple(output.shape) == (predicted.items, *sizes_of(predicted))
+    assert size_of(output) == (predicted.items, *sizes_of(predicted))
     assert cost.params == sum(p.numel() for p in module.parameters())
     assert cost.macs * predicted.items == macs
     assert all(type(n) is int for n in (*cost, *sizes_of(predicted), predicted.items))
@@ -173,12 +174,45 @@ SETTINGS: list[Setting] = [
     ("linear", (BOXES,), {"out": 5}),
     ("propose", (MAP.with_channels(15), SMALL.with_channels(15)), {"rois": 9}),
     ("propose", (MAP.with_channels(40),), {"scales": (2, Fraction(5, 2)), "ratios": (1, 2, 3, 4), "across": True}),
+    (
+        "propose",
+        (MAP.with_channels(15), SMALL.with_channels(15)),
+        {"sizes": (16, 32), "offset": 0, "rounded": True, "learn_rois": 5, "learn_per_level": 20, "count": 7, "beta": 0}
+        | {"above": Fraction(1, 2), "below": Fraction(1, 2)},
+    ),
     ("guided_propose", (MAP.with_channels(8), TINY), {"rois": 400}),
+    (
+        "guided_propose",
+        (MAP.with_channels(8),),
+        {"inner": Fraction(1, 4), "outer": Fraction(3, 4), "shape_weight": 1, "prior": Fraction(1, 2), "learn_rois": 9},
+    ),
     ("roi_align", (MAP, SMALL, BOXES), {"size": 3}),
     ("refine", (BOXES, BOXES), {}),
-    ("refine", (SMALL, MAP, BOXES, BOXES), {"stds": (1, 1, 1, 1)}),
-    ("dense_detections", (MAP, SMALL.with_channels(8)), {"each": 4}),
-    ("dense_detections", (REGIONS,), {"each": 3}),
+    ("refine", (BOXES, BOXES), {"stds": (1, 1, 1, 1)}),
+    ("sample_regions", (BOXES,), {}),
+    ("sample_regions", (BOXES,), {"count": 3, "share": Fraction(1, 2), "above": Fraction(2, 3)}),
+    ("detect_regions", (BOXES, CLASSES, BOXES), {"classes": 11, "least": 0}),
+    (
+        "detect_regions",
+        (BOXES, BOXES, CLASSES, CLASSES, CLASSES.with_channels(44), CLASSES.with_channels(48)),
+        {"classes": 11, "above": (Fraction(1, 2), Fraction(3, 5)), "weights": (1, Fraction(1, 2)), "most": 7}
+        | {"stds": (1, 1, 1, 1, 2, 2, 2, 2), "beta": 0, "least": Fraction(1, 100), "nms": Fraction(2, 5)},
+    ),
+    ("detect_dense", (MAP.with_channels(36),) * 2, {"classes": 4}),
+    (
+        "detect_dense",
+        (MAP, SMALL, MAP.with_channels(24), SMALL.with_channels(24)),
+        {
+            "classes": 2,
+            "ratios": (1, 2),
+            "sizes": (4, 5, 6, 8, 10, 12),
+            "offset": 0,
+            "rounded": True,
+            "stds": (1, 1, 2, 2),
+        }
+        | {"above": Fraction(2, 3), "below": Fraction(1, 3), "alpha": Fraction(1, 2), "gamma": 1, "box_loss": S("giou")}
+        | {"beta": 1, "box_weight": 2, "per_level": 50, "least": 0, "nms": 1, "most": 30, "prior": Fraction(1, 2)},
+    ),
     ("flatten", (REGIONS,), {}),
     ("detach", (VECTOR,), {}),
     ("deform_conv", (MAP, MAP.with_channels(18)), {"out": 5}),

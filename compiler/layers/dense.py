@@ -83,9 +83,9 @@ class DetectDense(nn.Module):
         self.most = most
         self.shift = math.log(prior / (1 - prior))
 
-    def anchors(self, places: torch.Tensor, width: int, level: int) -> torch.Tensor:
-        """The level's anchors (... 4) with such numbers, in float32."""
-        sides_K2 = torch.tensor(self.sides[level], device=places.device)
+    def anchors(self, places: torch.Tensor, width: int, level: int, dtype: torch.dtype) -> torch.Tensor:
+        """The level's anchors (... 4) with such numbers."""
+        sides_K2 = torch.tensor(self.sides[level], device=places.device, dtype=dtype)
         return anchors_at(places, width, self.strides[level], sides_K2, self.offset, self.rounded)
 
     def forward(self, *maps: torch.Tensor, scene: Scene | None = None) -> dict[str, torch.Tensor]:
@@ -101,7 +101,7 @@ class DetectDense(nn.Module):
             logits_Bn, best_Bn = highest(logits_BNC.flatten(1), self.per_level)
             row_Bn = best_Bn // self.classes
             deltas_Bn4 = precise(deltas_BN4).gather(1, row_Bn[..., None].expand(-1, -1, 4))
-            anchors_Bn4 = self.anchors(row_Bn, widths[level], level).to(deltas_Bn4.dtype)
+            anchors_Bn4 = self.anchors(row_Bn, widths[level], level, deltas_Bn4.dtype)
             boxes.append(decoded(anchors_Bn4, deltas_Bn4, self.stds))
             scores.append(logits_Bn.sigmoid())
             labels.append(best_Bn % self.classes)
@@ -113,7 +113,10 @@ class DetectDense(nn.Module):
         """Adds the losses."""
         places = [torch.arange(x.shape[1], device=x.device) for x in logits]
         anchors_N4 = torch.cat(
-            [self.anchors(p, w, level) for level, (p, w) in enumerate(zip(places, widths, strict=True))]
+            [
+                self.anchors(p, w, level, logits[0].dtype)
+                for level, (p, w) in enumerate(zip(places, widths, strict=True))
+            ]
         )
         logits_BNC, deltas_BN4 = torch.cat(logits, 1), torch.cat(deltas, 1)
         classes, boxes = [], []

@@ -96,7 +96,7 @@ def learn_proposals(
         boxes.append(objects + image * anchors_BN4.shape[1])
         wanted.append(encoded(anchors_N4[objects], truth.boxes_M4[match_N[objects]].to(anchors_N4), stds))
     row_R, box_P = torch.cat(rows), torch.cat(boxes)
-    logits_R = precise(logits_BN).flatten()[row_R]
+    logits_R = logits_BN.flatten()[row_R]
     object_R = torch.cat([torch.arange(len(r), device=row_R.device) < n for r, n in zip(rows, chosen, strict=True)])
     drawn_in_all = max(len(row_R), 1)
     entropy = F.binary_cross_entropy_with_logits(logits_R, object_R.to(logits_R), reduction="sum")
@@ -202,26 +202,26 @@ class Propose(Proposals):
         logits_BN = x_BCHW[:, :kinds].permute(0, 2, 3, 1).flatten(1)
         return logits_BN, x_BCHW[:, kinds:].permute(0, 2, 3, 1).reshape(len(x_BCHW), -1, 4)
 
-    def anchors(self, places: torch.Tensor, width: int, level: int) -> torch.Tensor:
-        """The level's anchors (... 4) with such numbers, in float32."""
-        sides_K2 = torch.tensor(self.sides[level], device=places.device)
+    def anchors(self, places: torch.Tensor, width: int, level: int, dtype: torch.dtype) -> torch.Tensor:
+        """The level's anchors (... 4) with such numbers."""
+        sides_K2 = torch.tensor(self.sides[level], device=places.device, dtype=dtype)
         return anchors_at(places, width, self.strides[level], sides_K2, self.offset, self.rounded)
 
     def best(self, x_BCHW: torch.Tensor, level: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         logits_BN, deltas_BN4 = self.read(x_BCHW, level)
         scores_Bn, best_Bn = highest(logits_BN, number)
         deltas_Bn4 = deltas_BN4.gather(1, best_Bn[..., None].expand(-1, -1, 4))
-        anchors_Bn4 = self.anchors(best_Bn, x_BCHW.shape[3], level).to(deltas_Bn4.dtype)
+        anchors_Bn4 = self.anchors(best_Bn, x_BCHW.shape[3], level, deltas_Bn4.dtype)
         return decoded(anchors_Bn4, deltas_Bn4, self.stds), scores_Bn
 
     def learn(self, maps: tuple[torch.Tensor, ...], scene: Scene) -> None:
         logits, deltas, anchors = [], [], []
         for level, x_BCHW in enumerate(maps):
-            logits_BN, deltas_BN4 = self.read(x_BCHW, level)
+            logits_BN, deltas_BN4 = self.read(precise(x_BCHW), level)
             logits.append(logits_BN)
             deltas.append(deltas_BN4)
             places_N = torch.arange(logits_BN.shape[1], device=x_BCHW.device)
-            anchors.append(self.anchors(places_N, x_BCHW.shape[3], level))
+            anchors.append(self.anchors(places_N, x_BCHW.shape[3], level, deltas_BN4.dtype))
         anchors_BN4 = torch.cat(anchors).expand(len(maps[0]), -1, -1)
         learn_proposals(
             scene, anchors_BN4, torch.cat(logits, 1), torch.cat(deltas, 1), self.above, self.below, self.count,

@@ -54,4 +54,5 @@ def find_task(name: str) -> type[Task]:
 
 def _is_task(value: Any) -> bool:
     members = [name for name in (*Task.__annotations__, *vars(Task)) if not name.startswith("_")]
-    return isinstance(value, type) and all(hasattr(value, member) for member in members)
+    fields = getattr(value, "__dataclass_fields__", {})  # some have no default, and so are no attributes of the class
+    return isinstance(value, type) and all(hasattr(value, member) or member in fields for member in members)
