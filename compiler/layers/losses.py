@@ -14,7 +14,8 @@ def focal(logits: torch.Tensor, targets: torch.Tensor, alpha: float, gamma: floa
     logits, ones = precise(logits), targets > 0
     right = F.logsigmoid(torch.where(ones, logits, -logits))
     wrong = F.logsigmoid(torch.where(ones, -logits, logits))  # logarithms, so that no power of zero has a gradient
-    return -(torch.where(ones, alpha, 1 - alpha) * (gamma * wrong).exp() * right).sum()
+    loss = -(gamma * wrong).exp() * right
+    return torch.where(ones, alpha * loss, (1 - alpha) * loss).sum()
 
 
 def smooth(values: torch.Tensor, targets: torch.Tensor, beta: float) -> torch.Tensor:
