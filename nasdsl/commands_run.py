@@ -155,6 +155,7 @@ def _facts(found: Found, out: Path, form: str) -> dict[str, Any]:
         "out": str(out),
         "run": str(found.run),
         "trials": len(result.trials),
+        **({} if result.skipped is None else {"skipped": len(result.skipped)}),
         "best": best.index,
         **dict(zip(names, best.objectives, strict=True)),
         **best.proposal.costs,

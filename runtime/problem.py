@@ -101,12 +101,14 @@ class Exploration:
         trials: complete ones, by index.
         front: those that nothing dominates, the best in the first objective first; with one objective the best alone.
         result_of: a trial's architecture with the weights that it was evaluated with; None where there are none.
+        skipped: by index, what could not have entered the front and was not evaluated; None where nothing was pruned.
     """
 
     trials: list[Trial]
     front: list[Trial]
     objectives: Objectives
     result_of: Callable[[Trial], Result | None] = field(default=lambda trial: None, repr=False)
+    skipped: list[Trial] | None = None
 
 
 @dataclass(frozen=True)

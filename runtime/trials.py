@@ -68,7 +68,7 @@ class Attributes(Stored):
         architecture, key, function, costs, seed, parents, notes: of the proposal.
         root, after: the numbers of the first attempt at the same trial, and of the one that it follows.
         metrics, seconds: of a complete trial.
-        error: why it cannot be evaluated.
+        error: why it cannot be evaluated, or need not be.
         withdrawn, superseded: why it does not count.
     """
 
@@ -198,7 +198,10 @@ class Database:
     def add(self, proposal: Proposal) -> None:
         self._write(proposal, None, None)
 
-    def _write(self, proposal: Proposal, root: int | None, of: int | None) -> None:
+    def skip(self, proposal: Proposal, why: str) -> None:
+        self._write(proposal, None, None, why)
+
+    def _write(self, proposal: Proposal, root: int | None, of: int | None, skipped: str = "") -> None:
         chosen = {path: word for path, word in proposal.architecture.items() if path in self._choices}
         attributes: dict[str, Any] = {
             "architecture": dict(proposal.architecture),
@@ -211,8 +214,10 @@ class Database:
         }
         if root is not None:
             attributes |= {"root": root, "after": of}
+        if skipped:
+            attributes["error"] = skipped
         template = create_trial(
-            state=TrialState.WAITING,
+            state=TrialState.PRUNED if skipped else TrialState.WAITING,
             params=chosen,
             distributions={path: self._choices[path] for path in chosen},
             user_attrs=attributes,
@@ -252,7 +257,7 @@ class Database:
         for rival in sorted(rivals):
             if rival in self._trials:
                 return self._end(attempt, "withdrawn", f"trial {rival} has the same architecture or function")
-        below = sum(i < index and trial.state != "failed" for i, trial in self._trials.items())
+        below = sum(i < index and trial.state not in ("failed", "skipped") for i, trial in self._trials.items())
         if below >= most:
             return self._end(attempt, "withdrawn", f"there are {most} trials already")
         return True
@@ -382,7 +387,7 @@ _STATES: Mapping[TrialState, State] = {
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
     TrialState.FAIL: "failed",
-    TrialState.PRUNED: "failed",
+    TrialState.PRUNED: "skipped",
 }
 
 

@@ -57,6 +57,11 @@ space odds {
 }
 """
 
+
+def text_of(architecture: Architecture) -> str:
+    return json.dumps(architecture.to_json(), sort_keys=True)
+
+
 # --- Of another package -----------------------------------------------------------------------------------------------
 
 
@@ -101,7 +106,7 @@ class Lookup(NamedEvaluator):
         return {"lookup": (base / settings.file).read_text()}
 
     def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
-        return {"looked_up": self.scale * self.found[str(architecture)]}
+        return {"looked_up": self.scale * self.found[text_of(architecture)]}
 
 
 @pytest.fixture
@@ -249,7 +254,7 @@ def train(folder: Path, space: Space) -> Any:
 
 
 def lookup(folder: Path, space: Space) -> Any:
-    (folder / "l.json").write_text(json.dumps({str(one): i for i, one in enumerate(some_of(space))}))
+    (folder / "l.json").write_text(json.dumps({text_of(one): i for i, one in enumerate(some_of(space))}))
     return {"file": "l.json", "scale": 2.0}
 
 
@@ -306,7 +311,7 @@ def test_an_evaluator_may_not_have_the_name_of_a_setting(monkeypatch: pytest.Mon
 
 def test_a_file_names_both(installed: None, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space = elaborate(read(folder / "odds.space"))
-    (folder / "l.json").write_text(json.dumps({str(one): i for i, one in enumerate(all_of(space))}))
+    (folder / "l.json").write_text(json.dumps({text_of(one): i for i, one in enumerate(all_of(space))}))
     section = '  search evolve { lookup: "l.json", method: { name: annealing, heat: 2 }, trials: 9 }\n}\n'
     (folder / "odds.space").write_text(SPACE.split("  search")[0] + section)
     command = ["search", "odds.space", "--out", "best.space", "--format", "json"]

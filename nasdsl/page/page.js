@@ -2,7 +2,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const total = data.number.length;
-const STATES = { c: "complete", f: "failed", r: "running", w: "waiting" };
+const STATES = { c: "complete", f: "failed", r: "running", w: "waiting", s: "skipped" };
 const TIMES = ["var(--t0)", "var(--t1)", "var(--t2)", "var(--t3)"];
 const onFront = new Set(data.front);
 const drawn = new Map(data.drawn.map((trial) => [trial, byId("drawing-" + trial)]).filter((pair) => pair[1]));
@@ -310,7 +310,7 @@ function detailOf(i) {
   const parents = data.parents[i].filter((number) => placeOf.has(number));
   if (parents.length)
     fact("made from", ...parents.flatMap((number, n) => [n ? ", " : "", element("button", { class: "link", onclick: () => open(placeOf.get(number), true) }, `trial ${number}`)]));
-  if (data.errors[i]) fact("why it failed", data.errors[i]);
+  if (data.errors[i]) fact(data.state[i] === "s" ? "why it was skipped" : "why it failed", data.errors[i]);
   cell.append(facts);
   const drawing = drawn.get(i);
   if (drawing) cell.append(element("div", { class: "wide" }, drawing.querySelector("svg").cloneNode(true)));

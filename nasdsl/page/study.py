@@ -38,7 +38,7 @@ class Record:
         seconds: that the evaluation took.
         parents: numbers of the trials that it was made from.
         metrics: what else was measured.
-        error: why it failed.
+        error: why it failed, or was skipped.
     """
 
     number: int

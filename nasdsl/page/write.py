@@ -33,7 +33,7 @@ from nasdsl.runtime.errors import RunError
 PICTURES = 6
 BINS = 48
 MOST_METRICS = 6
-LETTERS = {"complete": "c", "failed": "f", "running": "r", "waiting": "w"}
+LETTERS = {"complete": "c", "failed": "f", "running": "r", "waiting": "w", "skipped": "s"}
 UNCOUNTED = (TooWide, Infeasible, UnreadableBudget)
 
 

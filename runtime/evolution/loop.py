@@ -13,12 +13,15 @@ from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.evaluator import Evaluator
 from nasdsl.runtime.evolution.methods import History, Idea, Method
 from nasdsl.runtime.evolution.objectives import EvaluationError, Objectives, Untrainable
+from nasdsl.runtime.evolution.pruning import Pruning
 from nasdsl.runtime.evolution.trial import Ledger, Trial
 from nasdsl.runtime.watch import Silent, Watch
 
 WAIT_SECONDS = 0.2  # until one looks again whether others have finished
 FORGIVEN = 10
 """Architectures that cannot be trained, beside as many as have been evaluated, before a search stops."""
+SKIPPED = 10_000
+"""Candidates in a row that need not be evaluated, after which a search counts as exhausted."""
 
 
 class Search:
@@ -28,6 +31,7 @@ class Search:
         trials: how many evaluations the whole search has.
         failures: how many of them may fail before it stops; None allows none but of architectures that cannot be
             trained (`Untrainable`): of these as many as there are complete trials, and `FORGIVEN`.
+        pruning: says which candidates need not be evaluated.
     """
 
     def __init__(
@@ -41,11 +45,14 @@ class Search:
         seed: int = 0,
         failures: int | None = 0,
         watch: Watch | None = None,
+        pruning: Pruning | None = None,
     ):
         self.candidates, self.evaluator, self.objectives = candidates, evaluator, objectives
         self.method, self.ledger = method, ledger
         self.most, self.seed, self.failures = trials, seed, failures
         self.watch = watch or Silent()
+        self.pruning = pruning
+        self._skipped = 0  # in a row
         self._rows: dict[int, Any] = {}
         self._spent: set[int] = set()
         self._salt = int.from_bytes(np.random.SeedSequence().generate_state(2).tobytes(), "little")
@@ -67,7 +74,7 @@ class Search:
                 if trial is not None:
                     self._evaluate(trial)
                     continue
-                standing = [trial for trial in ledger.trials.values() if trial.state != "failed"]
+                standing = [one for one in ledger.trials.values() if one.state not in ("failed", "skipped")]
                 busy = any(trial.state != "complete" for trial in standing)
                 if len(standing) < self.most and self._propose():
                     continue
@@ -106,11 +113,21 @@ class Search:
         idea = self.method.propose(history, np.random.Generator(np.random.PCG64(sequence)))
         if idea is None:
             return False
-        self._write(idea, int(np.random.SeedSequence((self.seed, index)).generate_state(1)[0]))
+        if self._skipped >= SKIPPED:
+            self.watch.note(f"nothing is left: none of {SKIPPED:,} candidates in a row could have entered the front")
+            return False
+        self._write(idea, int(np.random.SeedSequence((self.seed, index)).generate_state(1)[0]), trials)
         return True
 
-    def _write(self, idea: Idea, seed: int) -> None:
-        self.ledger.add(self.candidates.proposal(idea.row, seed, idea.parents, idea.notes or {}))
+    def _write(self, idea: Idea, seed: int, trials: list[Trial]) -> None:
+        proposal = self.candidates.proposal(idea.row, seed, idea.parents, idea.notes or {})
+        why = None if self.pruning is None else self.pruning.reason(idea.row, proposal, trials)
+        if why is None:
+            self._skipped = 0
+            self.ledger.add(proposal)
+        else:
+            self._skipped += 1
+            self.ledger.skip(proposal, why)
 
     def _evaluate(self, trial: Trial) -> None:
         start = time.monotonic()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-State = Literal["waiting", "running", "complete", "failed"]
+State = Literal["waiting", "running", "complete", "failed", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Trial:
         objectives: in the order of the search's, as measured; empty until it is complete.
         metrics: all that its evaluation gave.
         seconds: that the evaluation took, by the clock.
-        error: why it failed.
+        error: why it failed, or why it was skipped: it could not have entered the front.
     """
 
     index: int
@@ -87,6 +87,10 @@ class Ledger(Protocol):
 
     def add(self, proposal: Proposal) -> None:
         """A trial that waits for someone to evaluate it."""
+        ...
+
+    def skip(self, proposal: Proposal, why: str) -> None:
+        """A trial that nobody is to evaluate."""
         ...
 
     def claim(self, most: int) -> Trial | None:
@@ -140,6 +144,10 @@ class Memory:
         index = len(self._trials)
         self._trials[index] = Trial(index, index, proposal)
         self._waiting.append(index)
+
+    def skip(self, proposal: Proposal, why: str) -> None:
+        index = len(self._trials)
+        self._trials[index] = Trial(index, index, proposal, "skipped", error=why)
 
     def claim(self, most: int) -> Trial | None:
         if not self._waiting:

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, create_model, field_validator, model_validator
 
@@ -28,6 +28,7 @@ from nasdsl.runtime.evolution.evaluator import Evaluator, NamedEvaluator
 from nasdsl.runtime.evolution.loop import Search
 from nasdsl.runtime.evolution.methods import POPULATION, Method
 from nasdsl.runtime.evolution.objectives import Objectives, front
+from nasdsl.runtime.evolution.pruning import Prune, Pruning
 from nasdsl.runtime.evolution.registry import find_methods
 from nasdsl.runtime.evolution.trial import Ledger, Memory, Trial
 from nasdsl.runtime.files import folder_of
@@ -38,6 +39,9 @@ from nasdsl.runtime.watch import Silent, Watch
 
 FREE = frozenset({"trials", "failures", "storage", "study", "heartbeat"})
 """Settings that may change while a search goes on."""
+
+COSTS: tuple[str, ...] = get_args(Cost)
+"""What is known of an architecture without an evaluation."""
 
 SHARED = ("population", "tournament", "offspring", "mutation", "crossover")
 """Settings of methods that stand beside `method`, since several methods have them."""
@@ -76,6 +80,8 @@ class Evolve(Settings):
         mutation: the share of an architecture's decisions that a mutation changes on average, at least one; by default
             exactly one.
         crossover: share of the children that have two parents; by default 0, in `nsga2` 0.9.
+        prune: leaves out what cannot enter the front, as far as more is no worse (`Prune`; partial order pruning, Li et
+            al. 2019). One metric is maximised then, and costs are minimised.
         distinct: whether architectures that compute the same `function` count as one, or only equal `architecture`s.
         failures: how many evaluations may fail before the search stops. Left out, none may but those of architectures
             that cannot be trained, because they diverge or do not fit in memory: of these as many as are complete, and
@@ -97,6 +103,7 @@ class Evolve(Settings):
     offspring: int | None = Field(default=None, gt=0)
     mutation: float | None = Field(default=None, gt=0, le=1)
     crossover: float | None = Field(default=None, ge=0, le=1)
+    prune: Prune | None = None
     distinct: Literal["function", "architecture"] = "function"
     failures: int | None = Field(default=None, ge=0)
     storage: str = "file"
@@ -151,6 +158,8 @@ class Evolve(Settings):
         names = (*self.maximise, *self.minimise)
         if len(set(names)) < len(names):
             raise ValueError("has an objective twice")
+        if self.prune is not None and not self._may_prune:
+            raise ValueError(f"has `prune`, which needs one metric to maximise and {_listed(COSTS, 'or')} to minimise")
         if self.tournament is not None and self.tournament > self.population:
             raise ValueError("has tournaments larger than its population")
         try:
@@ -158,6 +167,15 @@ class Evolve(Settings):
         except ValidationError as problem:
             raise ValueError(f"has a method `{self._method[0]}` that it cannot have: {fault(problem)}") from None
         return self
+
+    @property
+    def _may_prune(self) -> bool:
+        known = set(COSTS)
+        return (
+            len(self.maximise) == 1
+            and not known & set(self.maximise)
+            and 0 < len(self.minimise) == len(known & set(self.minimise))
+        )
 
     @property
     def evaluators(self) -> dict[str, Any]:
@@ -210,10 +228,10 @@ class Evolve(Settings):
         return out
 
 
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[str], word: str = "and") -> str:
     """`a`, `b` and `c`"""
     *most, last = [f"`{name}`" for name in names]
-    return f"{', '.join(most)} and {last}" if most else last
+    return f"{', '.join(most)} {word} {last}" if most else last
 
 
 def evolve_settings() -> type[Evolve]:
@@ -261,7 +279,8 @@ class EvolveSearch:
             CompileError: none is named.
         """
         kind, own = _evaluator(settings)
-        return Needs(kind.needs_data, kind.open_input, FREE, kind.contents(own, folder_of(space)))
+        free = FREE if settings.prune is not None else FREE | {"prune"}
+        return Needs(kind.needs_data, kind.open_input, free, kind.contents(own, folder_of(space)))
 
     def search(self, problem: Problem, settings: Evolve) -> Exploration:
         """Runs, or goes on with, the search. Several processes may run it at once; they share the work.
@@ -290,12 +309,11 @@ def _evaluator(settings: Evolve) -> tuple[type[NamedEvaluator], Any]:
     """The evaluator that settings name, and its own settings."""
     kinds = find_evaluators()
     if not settings.evaluators:
-        *names, last = (f"`{name}`" for name in kinds)
         raise error(
             "no-evaluator",
             "nothing says how architectures are evaluated",
             None,
-            help=f"set {', '.join(names)} or {last} in `search evolve`, or give `--table` or the like",
+            help=f"set {_listed(kinds, 'or')} in `search evolve`, or give `--table` or the like",
         )
     ((name, own),) = settings.evaluators.items()
     return kinds[name], own
@@ -343,6 +361,12 @@ def explore(
     distinct = settings.distinct == "function"
     asked = [measures.base(one)[1] for one in objectives.names if _is_measure(space, one)]
     candidates = Candidates(space.graph, settings.window, distinct, pool, settings.draws, asked)
+    watch = watch or Silent()
+    pruning = None if settings.prune is None else Pruning(space.graph, candidates, objectives, settings.prune)
+    if pruning is not None and pruning.order.unproven:
+        some, more = pruning.order.unproven[0], len(pruning.order.unproven) - 1
+        others = f" and {more:,} others" if more else ""
+        watch.note(f"prune: `{some}`{others} must be equal, since more may cost less; `order` says otherwise")
     opened = ledger(objectives)
     try:
         search = Search(
@@ -354,9 +378,11 @@ def explore(
             settings.trials,
             seed,
             settings.failures,
-            watch or Silent(),
+            watch,
+            pruning,
         )
         trials = search.run()
+        skipped = [trial for _, trial in sorted(opened.trials.items()) if trial.state == "skipped"]
     finally:
         opened.close()
     if not trials:
@@ -369,4 +395,5 @@ def explore(
         return named.result(architecture, {name: float(cost) for name, cost in trial.proposal.costs.items()})
 
     losses = objectives.losses([trial.objectives for trial in trials])
-    return Exploration(trials, [trials[at] for at in front(losses)], objectives, result_of)
+    best = [trials[at] for at in front(losses)]
+    return Exploration(trials, best, objectives, result_of, None if pruning is None else skipped)
