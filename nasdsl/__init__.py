@@ -334,7 +334,7 @@ def search(
         budget: such as `"macs <= 600M"`, or several of these.
         trials: evaluations at most; fewer where there are not so many architectures.
         seed: of all that is random. The same one gives the same trials.
-        settings: others of `search evolve`, such as `draws`, `distinct`, `failures` or `population`.
+        settings: others of `search evolve`, such as `draws`, `distinct`, `failures`, `population` or `prune`.
 
     Raises:
         CompileError: a setting that does not exist or does not fit.
