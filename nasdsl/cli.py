@@ -50,6 +50,7 @@ COMMANDS = (
     Command("trials", "list what a search has evaluated", "nasdsl.commands_trials"),
     Command("train", "train an architecture", "nasdsl.commands_run"),
     Command("eval", "measure an architecture", "nasdsl.commands_run"),
+    Command("predict", "apply a trained architecture to images", "nasdsl.commands_predict"),
     Command("export", "take an architecture out, as plain torch", "nasdsl.commands_run"),
     Command("report", "a search as one page of HTML", "nasdsl.commands_report"),
     Command("profile", "measure a space's operators on this device", "nasdsl.commands_run"),

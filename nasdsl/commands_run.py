@@ -240,22 +240,22 @@ def export_options(parser: argparse.ArgumentParser) -> None:
 
 
 def export(args: argparse.Namespace) -> int:
-    import torch
+    from nasdsl.runtime.export import batch_to_compare, export_python, verify_python
+    from nasdsl.runtime.search import load_trained
 
-    from nasdsl.runtime.export import export_python, verify_python
-    from nasdsl.runtime.search import load_network
-
-    space = space_of(args)
-    if space.source.path is None:
+    source = source_of(args.file)
+    if source.path is None:
         raise UsageError("export reads a file, and not standard input")
-    network, about = load_network(space, Path(args.weights) if args.weights is not None else None)
-    out = Path(args.out) if args.out is not None else space.source.path.with_suffix(".py")
-    shape = space.graph.input.shape
-    known = about.task is not None and about.mean is not None and about.std is not None
-    task = {"name": about.task, "mean": about.mean, "std": about.std} if known else None
+    weights = Path(args.weights) if args.weights is not None else None
+    space, network, about = load_trained(source, args.space, defines(args.defines), weights)
+    out = Path(args.out) if args.out is not None else source.path.with_suffix(".py")
+    task: dict[str, Any] = {"name": about.task} if about.task is not None else {}
+    if about.mean is not None and about.std is not None:
+        task |= {"mean": about.mean, "std": about.std}
+    if about.classes is not None and about.joints is None:
+        task["classes"] = about.classes
     files = export_python(network, out, task=task, space=space)
-    torch.manual_seed(0)
-    difference = verify_python(files[0], network, torch.randn(2, shape.channels, shape.height, shape.width))
+    difference = verify_python(files[0], network, batch_to_compare(space.graph))
     if not difference < 1e-5:
         raise error(
             "export-differs",

@@ -8,11 +8,12 @@ from pickle import UnpicklingError
 from typing import Annotated, Any
 
 import torch
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, Json, field_validator
 
 from nasdsl.compiler.diagnostics import cause, error
 from nasdsl.compiler.files import write_whole
 from nasdsl.compiler.stored import Stored
+from nasdsl.runtime.data.layouts import KeypointLayout
 from nasdsl.runtime.errors import RunError
 
 
@@ -62,6 +63,10 @@ class AboutWeights(Stored):
         space, digest: of the space that the weights were trained in.
         task: that they were trained for.
         mean, std: that images are normalised by, one number a channel.
+        outputs: how many the task wants: classes, joints.
+        classes: their names, in order of label; for keypoints, of the instances.
+        category_ids: what the annotation file of a detector's data calls its classes, in order of label.
+        joints: of instances, for keypoints.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -71,6 +76,24 @@ class AboutWeights(Stored):
     task: str | None = None
     mean: Numbers | None = None
     std: Numbers | None = None
+    outputs: Json[int] | None = None
+    classes: Json[tuple[str, ...]] | None = None
+    category_ids: Json[tuple[int | float | str, ...]] | None = None
+    joints: Json[KeypointLayout] | None = None
+
+    @field_validator("joints")
+    @classmethod
+    def _indices(cls, joints: KeypointLayout | None) -> KeypointLayout | None:
+        if joints is not None:
+            count = len(joints.names)
+            links = [end for link in joints.skeleton for end in link]
+            if (
+                len(joints.flip) != count
+                or len(joints.sigmas) != count
+                or not {*joints.flip, *links} <= {*range(count)}
+            ):
+                raise ValueError("speaks of joints that have no name")
+        return joints
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.runtime.data import DataSplits, Loader
+from nasdsl.runtime.data import DataError, DataSplits, Loader
+from nasdsl.runtime.data.errors import some
 from nasdsl.runtime.inherit import load_supernet
 from nasdsl.runtime.loop import run_epochs
 from nasdsl.runtime.pretrained import begin, check_start
@@ -111,7 +112,7 @@ def train(
         alone = Architecture.of(space, {})
         result = Result(alone, best.extract(alone), metrics, {k: float(v) for k, v in cost_of(space.graph, {}).items()})
     if trainer.fabric.is_global_zero:
-        save_result(out, space, result, task)
+        save_result(out, space, result, task, data)
     return result
 
 
@@ -136,5 +137,21 @@ def evaluate_file(
         CompileError, DataError, TaskError: in the user's words.
     """
     space, data, task = fit_to_data(source, name, defines, options)
-    network, _ = load_network(space, weights)
+    network, about = load_network(space, weights)
+    _same_order(about.classes or (), data.classes)
     return evaluate(network, task, data, batch, fabric_for(options, "32-true").device)
+
+
+def _same_order(trained: Sequence[str], found: Sequence[str]) -> None:
+    """
+    Raises:
+        DataError: a class has one number in the data that a network was trained with, and another here. Names that only
+            one of them has say nothing.
+    """
+    numbers = {name: number for number, name in enumerate(trained)}
+    for number, name in enumerate(found):
+        if numbers.get(name, number) != number:
+            raise DataError(
+                f"the network learnt `{name}` as class {numbers[name]}, and in this data it is class {number}",
+                help=f"bring the classes into the order {some(trained, 12)}",
+            )

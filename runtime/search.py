@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
 import sys
@@ -252,7 +254,7 @@ def search(
     seen = watch if watch is not None and first else Silent()
     problem = Problem(space, open_run, learning, options.seed, options.workers, options.latency, seen)
     result = strategy().search(problem, settings)
-    files = write_found(out, space, result, None if learning is None else learning.task) if first else []
+    files = write_found(out, space, result, learning) if first else []
     return Found(result, space, files, problem.run.path)
 
 
@@ -365,16 +367,17 @@ def weights_path(path: Path) -> Path:
     return path.with_suffix(".safetensors")
 
 
-def write_found(out: Path, space: Space, found: Result | Exploration, task: Task | None) -> list[Path]:
+def write_found(out: Path, space: Space, found: Result | Exploration, learning: Learning | None) -> list[Path]:
     """The result file and, of a front of several objectives, a file for each trial of it, in order.
 
     Args:
-        task: that the networks were trained for, if they were.
+        learning: what the networks were trained with, if they were.
     """
     if isinstance(found, Result):
-        assert task is not None
-        note = f"{costs_of(found.costs)}, {task.headline} {found.metrics[task.headline]:.4f}"
-        save_result(weights_path(out), space, found, task)
+        assert learning is not None
+        headline = learning.task.headline
+        note = f"{costs_of(found.costs)}, {headline} {found.metrics[headline]:.4f}"
+        save_result(weights_path(out), space, found, learning.task, learning.data)
         write_pinned(out, space, found.architecture, name_of(out), note)
         return [out]
     files = []
@@ -383,20 +386,22 @@ def write_found(out: Path, space: Space, found: Result | Exploration, task: Task
         width = max(2, len(str(len(found.front))))
         for number, trial in enumerate(found.front, 1):
             files.append(folder / f"{number:0{width}}.space")
-            _write_trial(files[-1], space, found, trial, f"{name_of(out)}_{number:0{width}}", task)
+            _write_trial(files[-1], space, found, trial, f"{name_of(out)}_{number:0{width}}", learning)
         for old in folder.iterdir():  # of a search that was shorter
             if re.fullmatch(r"\d+\.space", old.name) and old not in files:
                 old.unlink(missing_ok=True)
                 weights_path(old).unlink(missing_ok=True)
-    _write_trial(out, space, found, found.front[0], name_of(out), task)
+    _write_trial(out, space, found, found.front[0], name_of(out), learning)
     return [out, *files]
 
 
-def _write_trial(file: Path, space: Space, found: Exploration, trial: Trial, name: str, task: Task | None) -> None:
+def _write_trial(
+    file: Path, space: Space, found: Exploration, trial: Trial, name: str, learning: Learning | None
+) -> None:
     """A trial's file, and its weights if there are any: these first, so that a result file always has them."""
     result = found.result_of(trial)
-    if result is not None and task is not None:
-        save_result(weights_path(file), space, result, task)
+    if result is not None and learning is not None:
+        save_result(weights_path(file), space, result, learning.task, learning.data)
     values = dict(zip(found.objectives.names, trial.objectives, strict=True))
     facts = [costs_of(trial.proposal.costs)]
     known = {*trial.proposal.costs, *(one.name for one in measures.BUILT_IN.values() if one.of is not None)}
@@ -421,14 +426,18 @@ def costs_of(costs: Mapping[str, float]) -> str:
     return ", ".join(told)
 
 
-def save_result(file: Path, space: Space, result: Result, task: Task) -> None:
-    """The weights of a result, with what is needed to use them: task, normalisation, costs, metrics."""
+def save_result(file: Path, space: Space, result: Result, task: Task, data: DataSplits) -> None:
+    """The weights of a result, with what is needed to use them: task, normalisation, names, costs, metrics."""
     metadata = {
         "space": space.name,
         "digest": space.digest(),
         "task": task.name,
         "mean": ",".join(map(str, task.normalise.mean)),
         "std": ",".join(map(str, task.normalise.std)),
+        "outputs": f"{task.outputs}",
+        "classes": json.dumps(data.classes),
+        **({"category_ids": json.dumps(data.details["category_ids"])} if "category_ids" in data.details else {}),
+        **({"joints": json.dumps(dataclasses.asdict(data.layout))} if data.layout is not None else {}),
         **{key: f"{value}" for key, value in {**result.metrics, **result.costs}.items()},
     }
     save_weights(file, result.network.state_dict(), metadata)
@@ -451,6 +460,42 @@ def architecture(space: Space) -> Space:
     return space
 
 
+def load_trained(
+    source: Source, name: str | None, defines: Mapping[str, str], weights: Path | None = None
+) -> tuple[Space, Supernet, AboutWeights]:
+    """An architecture with its network and weights, as `load_network`. A parameter `classes` of the space is set to the
+    number of outputs that the weights are for, where the user has not set it, as `fit_to_data` does.
+
+    Raises:
+        CompileError: as `load_network`, and what is wrong with the file.
+    """
+    space = elaborate(source, name, defines)
+    if "classes" in space.params and "classes" not in defines:
+        about = load_weights(_weights_of(space, weights))[1]
+        outputs = checked(AboutWeights, about, "the weights", "a file of weights that can be used").outputs
+        if outputs is not None and find_task(task_of(space)).outputs_of(head_of(space)) != outputs:
+            space = elaborate(source, name, {**defines, "classes": str(outputs)})
+    return space, *load_network(space, weights)
+
+
+def _weights_of(space: Space, weights: Path | None) -> Path:
+    """
+    Raises:
+        CompileError: there is no such file.
+    """
+    if weights is None and space.source.path is None:
+        raise error("no-weights", "standard input has no weights beside it", None, help="name a file with `--weights`")
+    file = weights or weights_path(space.source.path)  # type: ignore[arg-type]
+    if not file.exists():
+        raise error(
+            "no-weights",
+            f"the weights {file} are missing",
+            None,
+            help="train it with `nasdsl train`, or name a file with `--weights`",
+        )
+    return file
+
+
 def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, AboutWeights]:
     """An architecture's network with its weights, and what the weights' file says of itself.
 
@@ -461,15 +506,7 @@ def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, A
         CompileError: the file is no architecture, or its weights are missing or belong to another.
     """
     network = Supernet(architecture(space).graph)
-    assert weights is not None or space.source.path is not None
-    file = weights or weights_path(space.source.path)  # type: ignore[arg-type]
-    if not file.exists():
-        raise error(
-            "no-weights",
-            f"the weights {file} are missing",
-            None,
-            help="train it with `nasdsl train`, or name a file with `--weights`",
-        )
+    file = _weights_of(space, weights)
     tensors, metadata = load_weights(file)
     about = checked(AboutWeights, metadata, str(file), "a file of weights that can be used")
     wanted = network.state_dict()

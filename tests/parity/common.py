@@ -1,5 +1,5 @@
-"""What the fixture's maker and the test that reads it have in common: weights, images and objects that follow from their
-names alone, and which of our tensors is which of torchvision's."""
+"""What the fixture's maker and the test that reads it have in common: weights that follow from their names alone, images
+with objects, and which of our tensors is which of torchvision's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.pretrained import resnet_names
 
 SIZES = ((128, 256), (128, 200))
-"""Height and width of the two images; the second is padded. The batch has whole strides of the coarsest level, since\ntorchvision takes the quotient of sizes for a stride."""
+"""Height and width of the two images; the second is padded. The batch has whole strides of the coarsest level, since
+torchvision takes the quotient of sizes for a stride."""
 PREFIXES = {"neck": ("backbone.fpn.",), "proposals": ("rpn.",), "head": ("roi_heads.", "head.")}
 BACKGROUND_FIRST = ("roi_heads.box_predictor.cls_score.", "roi_heads.box_predictor.bbox_pred.")
 PREDICTED = {"rpn.head.cls": 0.1, "rpn.head.bbox": 0.1, "head.cls": 0.2, "head.bbox": 0.1, "box_predictor": 0.5}
@@ -41,8 +42,8 @@ def drawn(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def batch(name: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Two images, the second with padding, and what is on them, with classes from 0 to 89. Those of RetinaNet are from 1
-    on, since it has an output for torchvision's number 0, too."""
+    """Two images, the second with padding, and what is on them, with classes from 0 on; those of RetinaNet from 1 on,
+    since it has an output for torchvision's number 0, too."""
     rng = np.random.default_rng(5)
     images = torch.zeros(2, 3, 128, 256)
     for image, (height, width) in zip(images, SIZES, strict=True):
@@ -82,12 +83,11 @@ def taken_over(network: Supernet, theirs: Mapping[str, torch.Tensor], anchors: i
         mine = [key for key in own if key.startswith(f"layers.{part}/") and "num_batches" not in key]
         other = [key for key in theirs if key.startswith(prefixes) and "num_batches" not in key]
         for key, name in zip(mine, other, strict=True):
-            tensor = theirs[name]
+            given = theirs[name]
             if name.startswith(BACKGROUND_FIRST):
-                each = len(tensor) // 91
-                tensor = torch.cat([tensor[each:], tensor[:each]])
+                each = len(given) // 91
+                given = torch.cat([given[each:], given[:each]])
             elif name.startswith("head.") and any(word in name for word in ANCHORS):
-                kinds = tensor.unflatten(0, (3, anchors, -1))
-                tensor = kinds.transpose(0, 1).flatten(0, 2)
-            found[key] = tensor
+                given = given.unflatten(0, (3, anchors, -1)).transpose(0, 1).flatten(0, 2)
+            found[key] = given
     return found
