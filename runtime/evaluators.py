@@ -26,7 +26,7 @@ from nasdsl.runtime.functions import FUNCTIONS, find_function
 from nasdsl.runtime.inherit import SUPERNET, Inherited, load
 from nasdsl.runtime.known import Table
 from nasdsl.runtime.memory import lack_of_memory, release_memory
-from nasdsl.runtime.pretrained import begin
+from nasdsl.runtime.pretrained import begin, files_of
 from nasdsl.runtime.problem import InputSize, Problem, Result
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.tasks import Task
@@ -88,6 +88,7 @@ class ScratchEvaluator(NamedEvaluator):
     """Trains each architecture from scratch, and measures it on the validation split.
 
     The metrics are the task's, with its `loss`. The seed of a trial sets its first weights and the order of its images.
+    Files of first weights are for the largest architecture, of which the others have parts.
 
     Args:
         data, task, fabric: as a problem has them.
@@ -145,8 +146,13 @@ class ScratchEvaluator(NamedEvaluator):
         size = (shape.channels, shape.height, shape.width)
         data, task = self.at(size) if self.at is not None else (self.data, self.task)
         torch.manual_seed(seed)
-        network = Supernet(graph)
-        begin(network, self.train.init, self.space)
+        if files_of(self.train.init):
+            network = Supernet(self.space.graph)
+            begin(network, self.train.init, self.space)
+            network = network.extract(architecture)
+        else:
+            network = Supernet(graph)
+            begin(network, self.train.init, self.space)
         trainer = Trainer(network, task, data, self.train, self.fabric, seed, self.workers)
         trainer.fit(on_step=_finite)
         metrics = trainer.evaluate()
@@ -156,6 +162,18 @@ class ScratchEvaluator(NamedEvaluator):
             with trainer.autocast():
                 metrics[LATENCY] = milliseconds(network, size, self.fabric.device)
         return metrics
+
+    def told(self) -> list[str]:
+        """What is to be told of files of first weights.
+
+        Raises:
+            CompileError: one does not fit.
+        """
+        from nasdsl.compiler.supernet import Supernet
+        from nasdsl.runtime.pretrained import begin, files_of
+
+        files = files_of(self.settings.init)
+        return begin(Supernet(self.space.graph), self.settings.init, self.space) if files else []
 
 
 def _finite(trainer: Trainer, loss: float) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
+from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
@@ -17,7 +18,7 @@ from nasdsl.runtime.data import DataError, DataSplits, Loader
 from nasdsl.runtime.data.errors import some
 from nasdsl.runtime.inherit import load_supernet
 from nasdsl.runtime.loop import run_epochs
-from nasdsl.runtime.pretrained import begin, check_start
+from nasdsl.runtime.pretrained import begin, check_start, files_of
 from nasdsl.runtime.problem import Result, Silent, Watch
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.runs import About
@@ -79,6 +80,9 @@ def train(
     space, data, task = fit_to_data(source, name, defines, options)
     architecture(space)
     settings = settle(train_settings(space, options.overrides or {}), len(data.train))
+    if inherit is not None and files_of(settings.init):
+        help = "leave one out"
+        raise error("two-starts", "`--inherit` and a file under `init` both give the first weights", None, help=help)
     task = find_task(task.name).from_data(data, **settings.task)
     torch.manual_seed(options.seed)
     network = Supernet(space.graph)

@@ -19,7 +19,6 @@ from nasdsl.runtime.data import DataError, Files, KeypointLayout, Size, to_image
 from nasdsl.runtime.data.crops import ENLARGED, with_aspect
 from nasdsl.runtime.data.files import IMAGE_ENDINGS, is_image, open_files
 from nasdsl.runtime.data.images import (
-    MEAN_COLOUR,
     Bytes,
     centre_cut,
     coloured,
@@ -214,7 +213,7 @@ class PredictBoxes(Predictor):
 
     def prepared(self, image: Image) -> Bytes:
         shown = resized_to(coloured(image, self.channels), inner_size((image.height, image.width), self.size))
-        fill = MEAN_COLOUR if self.channels == 3 else (sum(MEAN_COLOUR) // 3,)
+        fill = mean_colour(self.channels)
         canvas: Bytes = np.empty((self.channels, *self.size), dtype=np.uint8)
         canvas[:] = np.array(fill, dtype=np.uint8)[:, None, None]
         canvas[:, : shown.height, : shown.width] = planes(shown)

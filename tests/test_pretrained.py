@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.parse import read
@@ -23,6 +24,7 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.evaluators import ScratchEvaluator
 from nasdsl.runtime.fit import train, train_settings
 from nasdsl.runtime.penalty import Penalty
 from nasdsl.runtime.pretrained import COUNTER, begin, fill, weights_in
@@ -387,6 +389,40 @@ def test_a_run_goes_on_with_the_same_file_alone(tmp_path: Path, monkeypatch: pyt
     save_file({n: t + 1 for n, t in network.state_dict().items()}, tmp_path / "first.safetensors")
     with pytest.raises(RunError, match=r"another init\.first\.safetensors"):
         train(space, out, Options(accelerator="cpu"), None, {})
+
+
+def test_one_file_for_all_that_an_evolution_trains(tmp_path: Path) -> None:
+    """An architecture that is trained from scratch starts with its part of the largest one's file."""
+    text = SPACE.format(entries='init: { backbone: "first.pth" }').replace("conv(8, kernel: 3)", "conv(oneof(4, 8))", 1)
+    (tmp_path / "test.space").write_text(text)
+    space = elaborate(read(tmp_path / "test.space"))
+    largest = Supernet(space.graph)
+    torch.save(largest.state_dict(), tmp_path / "first.pth")
+    data = test_trainer.data()
+    settings = train_settings(space, {"freeze": ["backbone"], "recalibrate": 0})
+    task, fabric = Classification.from_data(data), Fabric(accelerator="cpu")
+    evaluator = ScratchEvaluator(space, data, task, fabric, settings)
+    assert "`backbone`: 18 of 18 tensors" in evaluator.told()[0]
+    kept: list[Supernet] = []
+
+    class Spied(Trainer):
+        def __init__(self, network: Supernet, *args: Any) -> None:
+            kept.append(network)
+            super().__init__(network, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nasdsl.runtime.trainer.Trainer", Spied)
+        evaluator.evaluate(Architecture.of(space.graph, {"backbone.conv.out": 4}), seed=3)
+    mine = kept[0].state_dict()["layers.backbone/conv.conv.weight"]
+    assert torch.equal(mine, largest.state_dict()["layers.backbone/conv.conv.weight"][:4])
+
+
+def test_two_ways_to_start_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = written(tmp_path, 'init: { backbone: "first.pth" }')
+    (tmp_path / "first.pth").write_bytes(b"")
+    monkeypatch.setattr("nasdsl.runtime.search.open_data", lambda *args, **options: test_trainer.data())
+    with pytest.raises(CompileError, match="`--inherit` and a file under `init`"):
+        train(space.source, tmp_path / "out.safetensors", Options(), None, {}, inherit=tmp_path / "first.pth")
 
 
 # --- parts that are not trained ---------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ OPERATORS: Mapping[str, str] = {
     "conv1x1": "write `conv(out)`: the kernel is 1 by default",
     "conv3x3": "write `conv(out, kernel: 3)`",
     "BatchNorm2d": "write `norm()`; `conv` has one of its own",
+    "GroupNorm": "write `norm(group)`; `conv` has one of its own with `norm: group`",
+    "FrozenBatchNorm2d": "write `norm(frozen)`; `conv` has one of its own with `norm: frozen`",
     "BatchNorm": "write `norm()`; `conv` has one of its own",
     "batch_norm": "write `norm()`; `conv` has one of its own",
     "bn": "write `norm()`; `conv` has one of its own",

@@ -35,15 +35,21 @@ class RoiAlign(nn.Module):
     divided into size x size bins, and a bin is the mean of sampling x sampling points, evenly spread, each read between
     the middles of the four pixels around it. Up to one pixel beyond the border the border's value is read, farther out
     zero. Boxes get no gradient. Mask R-CNN paper (RoIAlign) and FPN paper (levels).
+
+    Not `aligned`, everything is read half a pixel of the map farther down and right, and no box is smaller than such a
+    pixel, as in the first implementations.
     """
 
-    def __init__(self, strides: tuple[float, ...], size: int = 7, sampling: int = 2, finest: float = 56.0) -> None:
+    def __init__(
+        self, strides: tuple[float, ...], size: int = 7, sampling: int = 2, finest: float = 56.0, aligned: bool = True
+    ) -> None:
         """`strides` are the maps' pixels in pixels of the input."""
         super().__init__()
         self.strides = tuple(strides)
         self.size = size
         self.sampling = sampling
         self.finest = finest
+        self.aligned = aligned
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         maps, boxes_N4 = inputs[:-1], exact(inputs[-1])
@@ -82,7 +88,8 @@ class RoiAlign(nn.Module):
         """What bins read along one axis: pixels and their shares, both N size 2*sampling, from sides in map pixels."""
         points = self.size * self.sampling
         steps_Sp = (torch.arange(points, device=start_N.device) + 0.5).to(start_N).view(self.size, -1) / points
-        at_NSp = start_N[:, None, None] + (end_N - start_N)[:, None, None] * steps_Sp - 0.5
+        length_N = end_N - start_N if self.aligned else (end_N - start_N).clamp(min=1)
+        at_NSp = start_N[:, None, None] + length_N[:, None, None] * steps_Sp - (0.5 if self.aligned else 0.0)
         last_N11 = (pixels_N - 1)[:, None, None]
         inside_NSp = (at_NSp >= -1) & (at_NSp <= last_N11 + 1)
         at_NSp = torch.minimum(torch.where(inside_NSp, at_NSp, 0.0).clamp(min=0), last_N11.to(at_NSp))

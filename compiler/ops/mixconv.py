@@ -158,7 +158,8 @@ MIXCONV = Operator(
     units=_units,
     alive=_alive,
     identities=Identities(keeps_zero=lambda attrs, shift: False if shift else rests_at_zero(attrs)),
-    doc="1x1 expansion, depthwise convolutions of several kernel sizes, 1x1 projection; no activation at the end",
+    doc="1x1 expansion, depthwise convolutions of several kernel sizes, 1x1 projection; no activation at the end; "
+    "its norms are of the batch: their scales are what units are worth",
 )
 
 OPERATORS = (MIXCONV,)

@@ -66,6 +66,10 @@ class NamedEvaluator(ABC):
     def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
         """As `Evaluator` has it."""
 
+    def told(self) -> list[str]:
+        """What the user is to be told before the first evaluation, a line each."""
+        return []
+
     def pool(self, encoding: Encoding) -> Rows | None:
         """[n, width] the only architectures that can be evaluated; None for all of the space."""
         return None

@@ -297,6 +297,8 @@ class EvolveSearch:
             )
         kind, own = _evaluator(settings)
         evaluator = kind.make(problem, own, (*settings.maximise, *settings.minimise))
+        for line in evaluator.told():
+            problem.watch.note(line)
 
         def ledger(objectives: Objectives) -> Ledger:
             return _ledger(problem, settings, objectives)
