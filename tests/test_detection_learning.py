@@ -192,9 +192,7 @@ def check_losses(found: Losses, expected: Losses, inputs: Sequence[Tensor]) -> N
     """Losses and, of each by itself, the gradients of all inputs."""
     assert list(found) == list(expected)
     for name, loss in found.items():
-        torch.testing.assert_close(
-            loss, expected[name].to(loss), rtol=1e-9, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        torch.testing.assert_close(loss, expected[name].to(loss), rtol=1e-9, atol=1e-10)
         pairs = zip(
             torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True, materialize_grads=True),
             torch.autograd.grad(expected[name], inputs, retain_graph=True, allow_unused=True, materialize_grads=True),
@@ -270,10 +268,10 @@ def test_matches_are_those_of_the_loops(
     boxes: list[Box], truth: list[Box], crowds: list[Box], bounds: tuple[float, float], rescue: bool, pairs: int
 ) -> None:
     """No objects, boxes without area, ties; all at once or, where there are too many, a few at a time."""
-    tensors = [torch.tensor(x, dtype=torch.float64).reshape(-1, 4) for x in (boxes, truth, crowds)]
+    one, two, three = (torch.tensor(x, dtype=torch.float64).reshape(-1, 4) for x in (boxes, truth, crowds))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(boxes_module, "PAIRS", pairs)
-        found = matched(*tensors, *bounds, rescue=rescue)
+        found = matched(one, two, three, *bounds, rescue=rescue)
     assert found.tolist() == slow_match(boxes, truth, crowds, *bounds, rescue)
 
 
@@ -474,7 +472,12 @@ def test_what_a_proposal_network_learns(sizes: tuple[float, ...], offset: float)
 
 
 def slow_location(
-    scene: Scene, logits: list[list[Tensor]], pixels: list[tuple[int, Box]], scale: float, inner: float, outer: float
+    scene: Scene,
+    logits: list[list[Tensor]],
+    pixels: Sequence[tuple[int, Box]],
+    scale: float,
+    inner: float,
+    outer: float,
 ) -> Tensor:
     total, ones = torch.zeros(()).double(), 0
     for image in range(3):
@@ -606,7 +609,7 @@ def test_detections_without_regions_are_those_of_the_loops(least: float, most: i
     layer = DetectDense(
         STRIDES, 3, scales, ratios, stds=stds, per_level=per_level, least=least, nms=0.4, most=most, prior=prior
     )
-    logits, deltas = random_maps(12), random_maps(16)
+    logits, deltas = ([x.detach() for x in random_maps(channels)] for channels in (12, 16))
     sizes = scene_of().sizes_B2
     found = layer(*logits, *deltas, scene=Scene(sizes))
     rows, shift = list(slow_anchors(anchor_sides(STRIDES, scales, ratios))), math.log(prior / (1 - prior))
