@@ -125,10 +125,10 @@ class DetectDense(nn.Module):
             match_N = matched(anchors_N4, truth.boxes_M4, truth.crowds_K4, self.above, self.below, rescue=True)
             objects_P, counts_K = (match_N >= 0).nonzero()[:, 0], (match_N != NEITHER).nonzero()[:, 0]
             match_P = match_N[objects_P]
-            right_NC = torch.zeros_like(logits_NC)
-            right_NC[objects_P, truth.labels_M[match_P]] = 1.0
+            ones_NC = torch.zeros_like(logits_NC, dtype=torch.bool)
+            ones_NC[objects_P, truth.labels_M[match_P]] = True
             number = max(len(objects_P), 1)
-            classes.append(focal(logits_NC[counts_K], right_NC[counts_K], self.alpha, self.gamma) / number)
+            classes.append(focal(logits_NC[counts_K], ones_NC[counts_K], self.alpha, self.gamma) / number)
             anchors_P4, wanted_P4 = anchors_N4[objects_P], truth.boxes_M4[match_P].to(anchors_N4)
             if self.box_loss == "giou":
                 off = generalised(decoded(anchors_P4, precise(deltas_N4[objects_P]), self.stds), wanted_P4)

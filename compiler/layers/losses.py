@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
 from nasdsl.compiler.layers.boxes import TINY, areas, precise
 
 
-def focal(logits: torch.Tensor, targets: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
-    """Cross-entropy of logits with 0 and 1, each entry times (1 - probability of what is right)^gamma, and times alpha
-    for a 1, 1 - alpha for a 0. Focal Loss paper."""
-    logits, ones = precise(logits), targets > 0
-    right = F.logsigmoid(torch.where(ones, logits, -logits))
-    wrong = F.logsigmoid(torch.where(ones, -logits, logits))  # logarithms, so that no power of zero has a gradient
-    loss = -(gamma * wrong).exp() * right
-    return torch.where(ones, alpha * loss, (1 - alpha) * loss).sum()
+class _Focal(torch.autograd.Function):
+    """The sum of the losses. Its gradient is made with it: one tensor is kept for it, where autograd would keep several,
+    each as large as all logits of a dense head."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, ones: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
+        signed = torch.where(ones, logits, -logits)
+        right = F.logsigmoid(signed)
+        wrong = F.logsigmoid(-signed)  # logarithms, so that no power of zero has a gradient
+        missed = (gamma * wrong).exp_()
+        missed *= torch.where(ones, missed.new_tensor(alpha), missed.new_tensor(1 - alpha))
+        slope = missed * (gamma * right.exp() * right - wrong.exp_())
+        ctx.save_for_backward(torch.where(ones, slope, -slope))
+        return -(missed * right).sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        return gradient * ctx.saved_tensors[0], None, None, None
+
+
+def focal(logits: torch.Tensor, ones: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
+    """Cross-entropy of logits with 1 where `ones` is true, else with 0, each entry times (1 - probability of what is
+    right)^gamma, and times alpha for a 1, 1 - alpha for a 0. Focal Loss paper."""
+    loss: torch.Tensor = _Focal.apply(precise(logits), ones, alpha, gamma)  # type: ignore[no-untyped-call]
+    return loss
 
 
 def smooth(values: torch.Tensor, targets: torch.Tensor, beta: float) -> torch.Tensor:
