@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 
 import nasdsl
-from nasdsl import cli
+from nasdsl import cli, spaces
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.source import Source
+from nasdsl.compiler.values import expr
 from nasdsl.drawing.dot import to_dot
+from nasdsl.drawing.fold import fold
 from nasdsl.drawing.place import place, staged
 from nasdsl.drawing.render import FORMATS, RenderError, render
-from nasdsl.drawing.scene import Bar, make_scene
+from nasdsl.drawing.scene import LEVELS, Bar, make_scene
+from tests import shipped
 
 GOLDEN = Path(__file__).parent / "drawings"
 
@@ -94,7 +97,7 @@ def test_levels_that_are_read_at_the_end_have_lanes():
     }"""
     scene = scene_of(text)
     placed = place(scene, {item.key: (10.0, 10.0) for item in scene.items})
-    assert [lane.scale for lane in placed.lanes] == [Fraction(1, 2), Fraction(1, 4), Fraction(1, 8)]
+    assert [lane.name for lane in placed.lanes] == ["1/2", "1/4", "1/8"]
 
 
 def test_blocks_are_uses_of_the_files_operators():
@@ -172,7 +175,7 @@ def test_links_point_forward(text, level):
 
 
 def placed(scene):
-    return place(scene, {item.key: (50.0, 20.0) for item in scene.items})
+    return place(scene, {item.key: (40.0, 20.0) for item in scene.items})
 
 
 def test_lanes_by_scale_the_finest_on_top():
@@ -221,12 +224,13 @@ def test_stages_stand_side_by_side():
 def test_a_long_chain_is_broken_into_rows():
     scene = scene_of(CHAIN.replace("[8, 16]", "[8, 16, 24, 32, 40, 48]"))
     found = placed(scene)
-    assert found.width < 6 * found.height
+    assert found.rows > 1
+    assert found.width < 10 * found.height
     first = {name: found.boxes[f"{name}.block"] for name in staged(scene)}
     assert len({box.y for box in first.values()}) > 1
     for link in scene.links:
         source, target = found.boxes[link.source], found.boxes[link.target]
-        assert source.y < target.y - 40 or source.right < target.left
+        assert source.y < target.y - 30 or source.right < target.left
 
 
 def test_copies_that_an_architecture_does_without_are_gone():
@@ -238,6 +242,322 @@ def test_copies_that_an_architecture_does_without_are_gone():
     assert items["stage[0].repeat[1].residual"].state == "gone"
 
 
+# --- Modules ----------------------------------------------------------------------------------------------------------
+
+DETECTOR = """
+space detector_of_choices {
+  input 3 x 64 x 64
+  let trunk = oneof(small, large)
+  operator block(out, stride = 1) = residual { conv(out, kernel: 3, stride) -> conv(out, kernel: 3) }
+  operator maps() = match trunk {
+    small: { a: block(8, stride: 4), b: a -> block(16, stride: 2), branches(a, b) }
+    large: { a: { block(8, stride: 4) -> repeat 5 { block(8) } }, b: a -> block(16, stride: 2), branches(a, b) }
+  }
+  detector {
+    backbone: maps()
+    neck: parallel { conv(8) }
+    head: retina(classes: 3, depth: 1)
+  }
+}
+"""
+
+PERMUTED = """
+space permuted {
+  input 3 x 64 x 64
+  fusion resample {
+    same: conv(width), down: conv(width, kernel: 3, stride: 2) -> max_pool(3, to: scale)
+    up: conv(width) -> upsample(to: scale), merge: sum(), then: relu()
+  }
+  operator plain(c) { conv(c, kernel: 3) -> relu() }
+  operator deep(c) { conv(c, kernel: 3) -> conv(c, kernel: 3) -> relu() }
+  operator node(level, from) {
+    let kind = oneof(plain, deep)
+    fuse(resample, to: { 1/2^level: 8 }, from)
+    match kind { plain: plain(8), deep: deep(8) }
+  }
+  let order = permute([2, 3, 4, 5])
+  detector {
+    backbone: {
+      s0: conv(8, kernel: 3, stride: 2)
+      s1: conv(8, kernel: 3, stride: 2)
+      for level in order { b: node(level, from: manyof(2, earlier)) }
+      branches(b[2], b[3])
+    }
+    neck: parallel { conv(8) }
+    head: retina(classes: 3, depth: 1)
+  }
+}
+
+space one = permuted with {
+  order: [2, 4, 3, 5]
+  b: { kind: [plain, deep, plain, deep], from: [[s1, b[0]], [b[0], b[1]], [s0, b[2]]] }
+}
+"""
+
+
+def folded(text, *opened):
+    return fold(make_scene(nasdsl.loads(text), "module", opened))
+
+
+def stands_for_each_node_once(scene, graph):
+    names = [name for item in scene.items for name in item.nodes]
+    assert len(names) == len(set(names))
+    assert set(names) == set(graph.nodes)
+
+
+def corners(dot):
+    """The size of a picture in points, from what is written in it."""
+    found = re.findall(r'pos="(-?[\d.]+),(-?[\d.]+)!", width=([\d.]+), height=([\d.]+)', dot)
+    boxes = [tuple(map(float, box)) for box in found]
+    lines = [pair.split(",") for points in re.findall(r'pos="e,([^"]*)"', dot) for pair in points.split()]
+    xs = [x + side * 36 * w for x, _, w, _ in boxes for side in (-1, 1)] + [float(x) for x, _ in lines]
+    ys = [y + side * 36 * h for _, y, _, h in boxes for side in (-1, 1)] + [float(y) for _, y in lines]
+    return max(xs) - min(xs), max(ys) - min(ys)
+
+
+PAD = 2 * 0.12 * 72
+A4 = (210 / 25.4 * 72, 297 / 25.4 * 72)
+
+
+def smallest_letters(dot):
+    """How large the smallest letters are on a page of A4, lying or standing."""
+    width, height = (side + PAD for side in corners(dot))
+    scale = max(min(across / width, down / height) for across, down in (A4, A4[::-1]))
+    return min(float(size) for size in re.findall(r'POINT-SIZE="([\d.]+)"', dot)) * min(scale, 1.0)
+
+
+@pytest.mark.parametrize("name", sorted(spaces.names()))
+def test_a_page_holds_every_space_that_ships(name):
+    space = shipped.space(name)
+    dot = to_dot(space)
+    assert smallest_letters(dot) >= 5.8
+
+
+def test_a_picture_is_the_same_each_time():
+    space = shipped.space("nasbench201")
+    assert to_dot(space) == to_dot(space)
+
+
+@pytest.mark.parametrize("name", ["hrnas", "nasbench_mr", "smnas_structure", "spinenet", "trionet"])
+def test_each_node_is_in_one_box(name):
+    space = shipped.space(name)
+    stands_for_each_node_once(fold(make_scene(space, "module")), space.graph)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("smnas_modules", "e0"),
+        ("spinenet", "spinenet49"),
+        ("hitdetector", "found"),
+        ("trionet", "resnet50"),
+    ],
+)
+def test_a_page_holds_architectures(file, name):
+    space = shipped.space(file, name)
+    assert smallest_letters(to_dot(space)) >= 5.8
+    scene = fold(make_scene(space, "module"))
+    assert not any(item.state == "open" for item in scene.items)
+    names = [name for item in scene.items for name in item.nodes]
+    assert len(names) == len(set(names))
+    assert set(names) in (set(space.graph.nodes), set(space.whole.nodes if space.whole else ()))
+
+
+@pytest.mark.parametrize("name", ["nasbench201", "hrnas", "smnas_modules", "spinenet", "trionet"])
+def test_no_box_lies_on_another_in_a_large_picture(name):
+    scene = fold(make_scene(shipped.space(name), "module"))
+    boxes = place(scene, {item.key: (60.0, 30.0) for item in scene.items}).boxes
+    assert set(boxes) == {item.key for item in scene.items}
+    found = list(boxes.values())
+    for i, a in enumerate(found):
+        for b in found[:i]:
+            assert a.right <= b.left or b.right <= a.left or a.bottom <= b.top or b.bottom <= a.top
+
+
+def test_a_choice_between_modules_is_one_box_that_names_its_options():
+    scene = folded(DETECTOR)
+    assert [item.key for item in scene.items][:2] == ["input", "backbone"]
+    (box,) = (item for item in scene.items if item.kind == "choice")
+    assert [text for text, _ in box.rows[0].options] == ["small", "large"]
+    assert scene.closed == (("backbone", "trunk"),)
+    assert [link.target for link in scene.links if link.source == "backbone"] == [
+        "neck[1/4].conv",
+        "neck[1/8].conv",
+    ]
+    stands_for_each_node_once(scene, nasdsl.loads(DETECTOR).graph)
+
+
+@pytest.mark.parametrize("word", ["backbone", "backbone", "trunk"])
+def test_an_opened_choice_shows_its_options_each_in_its_own_lane(word):
+    scene = folded(DETECTOR, word)
+    assert not scene.closed
+    assert {item.option for item in scene.items} == {"", "small", "large"}
+    assert items_of(scene)["backbone.large.a.repeat[0].block"].count == "× 5"
+    stands_for_each_node_once(scene, nasdsl.loads(DETECTOR).graph)
+    boxes = placed(scene).boxes
+    lanes = {name: {boxes[i.key].y for i in scene.items if i.option == name} for name in ("small", "large")}
+    assert all(len(heights) == 1 for heights in lanes.values())
+    assert lanes["small"] != lanes["large"]
+    assert any(row.name == "trunk" for item in scene.items for row in item.rows), "what selects says by what"
+
+
+def test_the_parts_of_a_detector_are_drawn():
+    assert staged(folded(DETECTOR)) == ["backbone", "neck", "head"]
+    assert staged(fold(make_scene(shipped.space("spinenet"), "module"))) == ["backbone", "neck", "head"]
+
+
+def test_a_name_that_opens_nothing_is_told_with_what_does():
+    with pytest.raises(nasdsl.NasdslError, match="`bakcbone` opens nothing") as raised:
+        to_dot(nasdsl.loads(DETECTOR), opened=["bakcbone"])
+    assert raised.value.help == "did you mean `backbone`?"
+    with pytest.raises(nasdsl.NasdslError) as raised:
+        to_dot(nasdsl.loads(DETECTOR), opened=["trunk", "x"])
+    assert raised.value.help == "what can be opened: `backbone`, `trunk`"
+    with pytest.raises(nasdsl.NasdslError, match="at level `operator` has nothing closed"):
+        to_dot(nasdsl.loads(DETECTOR), "operator", ["trunk"])
+
+
+def test_what_is_decided_is_drawn_without_the_other_options():
+    text = DETECTOR + "space one = detector_of_choices with { trunk: small }"
+    space = elaborate(Source(text), "one")
+    scene = fold(make_scene(space, "module"))
+    drawn = [item.key for item in scene.items if item.state != "gone"]
+    assert "backbone.small.a" in drawn
+    assert not any("large" in key for key in drawn)
+
+
+# --- Copies
+
+
+def test_equal_copies_are_one_that_says_how_many():
+    scene = folded(CHAIN.replace("repeat oneof(1, 2)", "repeat 6"))
+    for stage in (0, 1):
+        item = items_of(scene)[f"stage[{stage}].repeat[0].block"]
+        assert item.count == "× 6"
+        copies = {re.sub(r"\..*", "", name.partition("repeat[")[2]) for name in item.nodes}
+        assert copies == {f"{i}]" for i in range(6)}
+
+
+@pytest.mark.parametrize(
+    ("depths", "count"), [("1..4", "× depth 1–4"), ("1, 4", "× depth 1|4"), ("0..2", "× depth 0–2"), ("4", "× 4")]
+)
+def test_copies_of_a_searchable_repeat_say_how_many_there_can_be(depths, count):
+    scene = folded(CHAIN.replace("oneof(1, 2)", f"oneof({depths})" if depths != "4" else depths))
+    item = items_of(scene)["stage[0].repeat[0].block"]
+    assert item.count == count
+    assert "stage[0].repeat.exit" not in items_of(scene) or count.startswith("× depth 0")
+
+
+def test_copies_of_an_architecture_are_those_that_it_has():
+    space = nasdsl.loads(CHAIN.replace("oneof(1, 2)", "oneof(2..6)"))
+    values: dict[str, Any] = dict.fromkeys(space.graph.decisions, (0,))
+    values |= {path: d.words[0] for path, d in space.graph.decisions.items() if d.kind == "choice"}
+    found = nasdsl.pin(space, {**values, "stage[0].repeat.depth": 3, "stage[1].repeat.depth": 5})
+    items = items_of(fold(make_scene(found, "module")))
+    assert (items["stage[0].repeat[0].block"].count, items["stage[1].repeat[0].block"].count) == ("× 3", "× 5")
+
+
+def test_what_differs_is_not_folded():
+    """Blocks that keep other units, have another width or kernel, or read something else."""
+    text = """space s {
+      input 3 x 8 x 8
+      operator block(out, kernel = 3) { mixconv(out, hidden: { 3: units(4) }) -> conv(out, kernel) }
+      network { REST, classify(2) }
+    }"""
+
+    def counts(rest):
+        return [item.count for item in folded(text.replace("REST", rest)).items if item.kind == "block"]
+
+    assert counts("block(8), block(8), block(8)") == ["", "× 2"]  # the first one reads 3 channels
+    assert counts("block(8), block(8), block(8, kernel: 5)") == ["", "", ""]
+    assert counts("block(8), block(9), block(8)") == ["", "", ""]
+    assert counts("a: block(8), b: block(8), c: block(8), a + c") == ["", "× 2"]
+    assert counts("a: block(8), b: block(8), c: block(8), b + c") == ["", "", ""]
+
+    space = nasdsl.loads(text.replace("REST", "block(8), block(8), block(8)"))
+    decisions = list(space.graph.decisions)
+    for kept, expected in (([0, 1], ["", "× 2"]), ([0, 2], ["", "", ""])):
+        found = nasdsl.pin(space, {path: kept if path == decisions[1] else [0, 1] for path in decisions})
+        scene = fold(make_scene(found, "module"))
+        assert [item.count for item in scene.items if item.kind == "block"] == expected
+
+
+def test_what_is_repeated_together_stands_in_a_frame():
+    scene = fold(make_scene(shipped.space("nasbench201"), "module"))
+    assert [frame.label for frame in scene.frames] == ["× 5"] * 3
+    assert all(len({key.partition(".")[0] for key in frame.keys}) == 1 for frame in scene.frames)
+    found = placed(scene)
+    for frame, band in zip(reversed(scene.frames), found.frames, strict=True):
+        for key, box in found.boxes.items():
+            inside = box.left > band.left and box.right < band.right and box.top > band.top and box.bottom < band.bottom
+            assert inside == (key in frame.keys)
+
+
+def test_a_long_list_of_options_is_told_once():
+    dot = to_dot(shipped.space("hitdetector"))
+    assert len(re.findall(r"dense\(k:\u00a05,\u00a0d:\u00a03\)", dot)) == 1
+    assert "backbone_op, neck_op, head_op: " in dot
+
+
+# --- Permuted blocks
+
+
+def test_permuted_blocks_stand_in_their_order_and_at_their_level():
+    space = elaborate(Source(PERMUTED), "one")
+    scene = fold(make_scene(space, "module"))
+    blocks = [item for item in scene.items if item.key in scene.permuted]
+    assert [(item.title, item.scale, item.kinds, item.ends) for item in blocks] == [
+        ("b[0]", Fraction(1, 4), ("plain",), False),
+        ("b[1]", Fraction(1, 16), ("deep",), False),
+        ("b[2]", Fraction(1, 8), ("plain",), True),
+        ("b[3]", Fraction(1, 32), ("deep",), True),
+    ]
+    title = {item.key: item.title for item in blocks} | {"backbone.s0": "s0", "backbone.s1": "s1"}
+    links = {(title[link.source], title[link.target]) for link in scene.links if link.target in scene.permuted}
+    parents = {"b[0]": "s0 s1", "b[1]": "s1 b[0]", "b[2]": "b[0] b[1]", "b[3]": "s0 b[2]"}
+    assert links == {(parent, block) for block, names in parents.items() for parent in names.split()}
+    boxes = [placed(scene).boxes[item.key] for item in blocks]
+    assert all(a.right < b.left for a, b in pairwise(boxes))
+    assert boxes[0].y < boxes[2].y < boxes[1].y < boxes[3].y
+
+
+def test_a_space_of_permuted_blocks_says_what_is_decided_in_few_lines():
+    space = nasdsl.loads(PERMUTED)
+    scene = fold(make_scene(space, "module"))
+    blocks = [item for item in scene.items if item.key in scene.permuted]
+    assert all(item.scales == tuple(Fraction(1, 2**level) for level in (2, 3, 4, 5)) for item in blocks)
+    rows = [{row.name: [text for text, _ in row.options] for row in item.rows} for item in blocks]
+    assert [row.get("from") for row in rows] == [None, ["2 of 3"], ["2 of 4"], ["2 of 5"]]
+    assert all(row["kind"] == ["plain", "deep"] for row in rows)
+    assert "order: 2, 3, 4, 5 in any order" in scene.notes
+    among = [link for link in scene.links if {link.source, link.target} <= set(scene.permuted)]
+    assert [(link.source, link.target) for link in among] == list(pairwise(scene.permuted))
+    boxes = placed(scene).boxes
+    assert len({(boxes[key].top, boxes[key].bottom) for key in scene.permuted}) == 1, "each spans its levels"
+
+
+def test_the_scales_of_a_permuted_block_are_those_that_it_can_have():
+    """Against all orders."""
+    space = nasdsl.loads(PERMUTED)
+    decision = space.graph.decisions["order"]
+    for item in make_scene(space, "module").items:
+        if item.kinds:
+            node = space.graph.nodes[[n for n in item.nodes if space.graph.nodes[n].kind == "select"][-1]]
+            found = {expr.evaluate(node.shape.scale, {"order": order}) for order in decision.values()}
+            assert set(item.scales) == found
+
+
+def test_spinenet_is_drawn_as_permuted_blocks():
+    space = shipped.space("spinenet", "spinenet49")
+    scene = fold(make_scene(space, "module"))
+    assert len(scene.permuted) == 15
+    levels = [item.scale.denominator.bit_length() - 1 for item in scene.items if item.key in scene.permuted]
+    assert levels == [2, 4, 3, 4, 6, 4, 5, 7, 5, 5, 4, 3, 5, 7, 6]  # figure 2 of the paper, from left to right
+    assert sum(item.ends for item in scene.items) == 5
+    among = [link for link in scene.links if link.target in scene.permuted]
+    assert all(sum(link.target == key for link in among) >= 2 for key in scene.permuted)
+
+
 # --- The text ---------------------------------------------------------------------------------------------------------
 
 
@@ -247,15 +567,16 @@ def test_the_text_is_as_expected(golden, level):
 
 
 def test_the_text_of_lanes_is_as_expected(golden):
-    golden(GOLDEN / "lanes_block.dot", to_dot(nasdsl.loads(LANES)))
+    golden(GOLDEN / "lanes_block.dot", to_dot(nasdsl.loads(LANES), "block"))
 
 
 def test_names_are_escaped():
     text = CHAIN.replace("wide:", "a_b:")
     dot = to_dot(nasdsl.loads(text))
+    assert "a_b" in dot
     assert "&lt;" not in dot or "<FONT" in dot
     assert dot.count("{") == dot.count("}")
-    with pytest.raises(ValueError, match="`block` or `operator`"):
+    with pytest.raises(ValueError, match="`module`, `block` or `operator`"):
         to_dot(nasdsl.loads(text), "layer")
 
 
@@ -275,13 +596,14 @@ def test_every_format(tmp_path, form):
 
 @needs_graphviz
 @pytest.mark.parametrize("name", ["tiny", "hrnas_small"])
-@pytest.mark.parametrize("level", ["block", "operator"])
+@pytest.mark.parametrize("level", LEVELS)
 def test_the_spaces_that_ship_can_be_drawn(tmp_path, name, level):
     space = nasdsl.load(name)
     out = tmp_path / "picture.svg"
     render(space, out, level)
     drawn = re.findall(r"<title>n(\d+)</title>", out.read_text(encoding="utf-8"))
-    assert len(drawn) == len(make_scene(space, "block" if level == "block" else "operator").items)
+    scene = make_scene(space, level)
+    assert len(drawn) == len((fold(scene) if level == "module" else scene).items)
 
 
 def test_without_graphviz_there_is_the_text(tmp_path, monkeypatch):
@@ -298,6 +620,15 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert cli.main(["draw", "chain.space", "-o", "chain.dot", "--level", "operator"]) == 0
     assert capsys.readouterr().out == "chain.dot\n"
     assert (tmp_path / "chain.dot").read_text(encoding="utf-8") == to_dot(nasdsl.load("chain.space"), "operator")
+    (tmp_path / "detector.space").write_text(DETECTOR, encoding="utf-8")
+    assert cli.main(["draw", "detector.space", "-o", "closed.dot"]) == 0
+    assert cli.main(["draw", "detector.space", "-o", "open.dot", "--open", "backbone"]) == 0
+    assert capsys.readouterr().out == "closed.dot\nopen.dot\n"
+    assert "backbone.large" not in (tmp_path / "closed.dot").read_text(encoding="utf-8")
+    assert "backbone.large" in (tmp_path / "open.dot").read_text(encoding="utf-8")
+    assert cli.main(["draw", "detector.space", "-o", "wrong.dot", "--open", "trnk"]) == 1
+    assert "help: did you mean `trunk`?" in capsys.readouterr().err
+    assert not (tmp_path / "wrong.dot").exists()
     assert cli.main(["draw", "chain.space", "-o", "chain.jpeg"]) == 1
     err = capsys.readouterr().err
     assert "error[cannot-draw]: a picture cannot be written as `chain.jpeg`" in err

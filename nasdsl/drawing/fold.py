@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -32,6 +33,7 @@ class _Folding:
         self.sources: dict[str, dict[str, State]] = {item.key: {} for item in scene.items}
         self.targets: dict[str, dict[str, State]] = {item.key: {} for item in scene.items}
         self.frames: list[Frame] = []
+        self.sizes = Counter(item.group for item in scene.items)
         for link in scene.links:
             self._link(link.source, link.target, link.state)
 
@@ -68,30 +70,28 @@ class _Folding:
             for place, index, rest in _places(key):
                 if place == prefix:
                     copies.setdefault(index, {})[rest] = key
+        exits = self._exits(prefix, copies)
         runs: list[list[int]] = []
         way: Way | None = None
         for index in sorted(copies):
             following = bool(runs) and index == runs[-1][-1] + 1
-            next_way = self._way(copies, index - 1, index) if following else None
+            next_way = self._way(copies, index - 1, index, exits) if following else None
             if next_way is not None and way in (None, next_way):
                 way = next_way
                 runs[-1].append(index)
             else:
                 way = None
                 runs.append([index])
-        exits = self._exits(copies)
         for run in runs:
             if len(run) > 1:
                 self._merge(copies, run, exits)
 
-    def _way(self, copies: Copies, a: int, b: int) -> Way | None:
+    def _way(self, copies: Copies, a: int, b: int, exits: Iterable[str]) -> Way | None:
         """How two copies that are equal stand to each other."""
         first, second = copies[a], copies[b]
         if first.keys() != second.keys() or any(self.items[first[r]].same != self.items[second[r]].same for r in first):
             return None
         if any(self.items[key].count != self.items[second[rest]].count for rest, key in first.items()):
-            return None
-        if any(key in self.scene.permuted for key in first.values()):
             return None
         back_a, back_b = ({key: rest for rest, key in copy.items()} for copy in (first, second))
         if self._inside(first, back_a) != self._inside(second, back_b):
@@ -106,14 +106,14 @@ class _Folding:
             before = [sorted(targets) for source, targets in reads_a.items() if source not in shared]
             if sorted(before) != sorted(sorted(targets) for targets in chained.values()):
                 return None
-            if not self._read_alike(first, second, back_b):
+            if not self._read_alike(first, second, exits):
                 return None
             return "chain"
         if any(source in family for source in (*reads_a, *reads_b)):
             return None
         if sorted(map(sorted, reads_a.values())) != sorted(map(sorted, reads_b.values())):
             return None
-        return "parallel" if self._read_alike(first, second, back_b, both=True) else None
+        return "parallel" if self._read_alike(first, second, exits, both=True) else None
 
     def _inside(self, copy: Mapping[str, str], back: Mapping[str, str]) -> set[tuple[str, str, State]]:
         return {
@@ -133,16 +133,17 @@ class _Folding:
         return found
 
     def _read_alike(
-        self, first: Mapping[str, str], second: Mapping[str, str], back: Mapping[str, str], both: bool = False
+        self, first: Mapping[str, str], second: Mapping[str, str], exits: Iterable[str], both: bool = False
     ) -> bool:
-        """Whether others that read a copy read the next one, too; what selects between copies need not."""
-        inside = set(first.values()) | set(second.values())
+        """Whether others that read a copy read the next one, too; what selects between copies need not.
+
+        Args:
+            both: whether what reads the next one has to read the first, too.
+        """
+        known = {*first.values(), *second.values(), *exits}
         for rest, key in first.items():
-            mine = {t for t in self.targets[key] if t not in inside}
-            theirs = {t for t in self.targets[second[rest]] if t not in inside}
-            if any(self.items[target].kind != "select" for target in mine - theirs):
-                return False
-            if both and mine != theirs:
+            mine, theirs = self.targets[key].keys() - known, self.targets[second[rest]].keys() - known
+            if not mine <= theirs or (both and mine != theirs):
                 return False
         return True
 
@@ -173,16 +174,14 @@ class _Folding:
 
     # --- How many
 
-    def _exits(self, copies: Copies) -> dict[str, frozenset[int]]:
-        """What selects between the copies, or between them and what stands before; and after how many it can."""
+    def _exits(self, prefix: str, copies: Copies) -> dict[str, frozenset[int]]:
+        """What selects between the copies of a `repeat`, and after how many of them it can."""
         depth = {key: index + 1 for index, copy in copies.items() for key in copy.values()}
-        targets = dict.fromkeys(target for key in depth for target in self.targets[key] if target not in depth)
         found = {}
-        for target in sorted(targets):
-            outside = [source for source in self.sources[target] if source not in depth]
-            if self.items[target].kind == "select" and len(outside) < 2:
-                states = self.sources[target].items()
-                found[target] = frozenset(depth.get(source, 0) for source, state in states if state != "gone")
+        for key, item in self.items.items():
+            if item.kind == "select" and (key == f"{prefix}.exit" or key.startswith(f"{prefix}.exit[")):
+                states = self.sources[key].items()
+                found[key] = frozenset(depth.get(source, 0) for source, state in states if state != "gone")
         return found
 
     def _count(
@@ -237,12 +236,8 @@ class _Folding:
             return None
         ((target, _),) = self.targets[key].items()
         a, b = self.items[key], self.items[target]
-        alike = a.same == b.same and (a.group, a.option, a.optional, a.count) == (
-            b.group,
-            b.option,
-            b.optional,
-            b.count,
-        )
+        alike = a.same == b.same and (a.option, a.optional, a.count) == (b.option, b.optional, b.count)
+        alike = alike and (a.group == b.group or self.sizes[a.group] == self.sizes[b.group] == 1)
         framed = [frame for frame in self.frames if (key in frame.keys) != (target in frame.keys)]
         return target if alike and len(self.sources[target]) == 1 and not framed else None
 

@@ -112,8 +112,6 @@ def opened(modules: Sequence[Module], words: Iterable[str]) -> tuple[list[Module
     for module in modules:
         if any(module.nodes <= other.nodes for other in closed):
             continue
-        if any(module.decision == other.decision and module.nodes <= other.nodes for other, _ in above):
-            continue  # a part of one that is opened
         named = {word for word in words if module.named(word)}
         over = {word for word in words if module.under(word)}
         over -= {word for other, word in above if module.nodes < other.nodes}

@@ -98,11 +98,15 @@ class Placed:
 def place(scene: Scene, sizes: Mapping[str, Point], compact: bool = False) -> Placed:
     """Positions for all items, and curves for all links.
 
-    A picture that is wider than a page goes on in the next row. Of a lying and a standing page the one is taken that it
-    has to be shrunk least for, and of equals the one with fewer rows.
+    A picture that is wider than a page goes on in the next row. Of the widths of a lying and of a standing page the first
+    is taken with which it fits, or else the one with which it has to be shrunk least.
     """
     strip = _Strip(scene, sizes, _columns(scene), COMPACT if compact else 1.0)
-    found = [strip.placed(width) for width in strip.widths()]
+    found = []
+    for width in strip.widths():
+        found.append(strip.placed(width))
+        if shrinkage(scene, found[-1]) <= 1:
+            return found[-1]
     least = min(shrinkage(scene, placed) for placed in found)
     return min((placed for placed in found if shrinkage(scene, placed) < least + 0.02), key=lambda placed: placed.rows)
 
@@ -434,6 +438,8 @@ def _level(scale: Fraction | int) -> str:
 
 def _nearest(scale: Fraction | int, scales: Sequence[Fraction | int]) -> int:
     """The lane of a scale, or for what stands before and behind the lanes the one that is nearest."""
+    if scale in scales:
+        return scales.index(scale)
     if not scales:
         return 0
     return min(range(len(scales)), key=lambda i: max(scale, scales[i]) / Fraction(min(scale, scales[i])))
@@ -560,7 +566,9 @@ class _Router:
             turn = min(right - left, 34.0)
             for a, b in ((right - turn, right), (left, left + turn)):  # along, across, along
                 if self._free(x0, a, y0, y0, own, row) and self._free(b, x1, y1, y1, own, row):
-                    return (*_straight(start, (a, y0)), *_curve((a, y0), (b, y1))[1:], *_straight((b, y1), end)[1:])
+                    before = _straight(start, (a, y0)) if a > x0 + 0.5 else (start,)
+                    after = _straight((b, y1), end)[1:] if b < x1 - 0.5 else ()
+                    return (*before, *_curve(before[-1], (b, y1) if after else end)[1:], *after)
         side = self._side(x0, x1, y0, y1, own, row)
         turn = min((x1 - x0) / 2, 16.0)
         up = _curve(start, (x0 + turn, side))

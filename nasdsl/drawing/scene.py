@@ -277,6 +277,8 @@ class _Maker:
             if path and not (self.level == "module" and large and path in self.pins):
                 single.append(Module(node.name, path, frozenset([node.name]).union(*regions)))
         single.reverse()  # inner ones stand before outer ones in the graph
+        same = {one.path for one in single for m in modules if m.decision == one.decision and one.nodes <= m.nodes}
+        single = [choice for choice in single if choice.path not in same]
         return sorted([*modules, *single], key=lambda choice: -len(choice.nodes))
 
     def _owned(self, module: Module) -> bool:
@@ -416,7 +418,8 @@ class _Maker:
         elif self.permuted:
             item = replace(item, scales=self._possible(last.shape.scale))
         if self.level == "module":
-            item = replace(item, option=self._option(key), same=self._same(item, nodes))
+            same = key if key in self.permuted else self._same(item, nodes)
+            item = replace(item, option=self._option(key), same=same)
         return item
 
     def _option(self, key: str) -> str:
@@ -487,12 +490,12 @@ class _Maker:
         for node in nodes:
             shape, there = node.shape, expr.decisions_of(node.reached)
             sides = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
-            settings = _alike((dict(node.attrs), sides), there)
+            settings = self._alike((dict(node.attrs), sides), item.key, there)
             inputs = []
             for edge in node.inputs:
                 before = self.whole.nodes[edge.source].shape
-                outside = (_alike(before.channels, there), _alike(before.scale, there))
-                inputs.append((place.get(edge.source, outside), _alike(edge.when, there)))
+                outside = (self._alike(before.channels, item.key, there), self._alike(before.scale, item.key, there))
+                inputs.append((place.get(edge.source, outside), self._alike(edge.when, item.key, there)))
             is_open = any(expr.decisions_of(value) for value in (dict(node.attrs), shape.channels, shape.scale))
             where = node.span if is_open else None
             shared = node.weight not in ("", node.name)
@@ -501,6 +504,34 @@ class _Maker:
         note = () if item.kind in ("input", "output") else item.note
         scale = item.scales or item.scale
         return (item.kind, item.title, note, item.state, item.bars, rows, scale, item.kinds, tuple(found))
+
+    def _alike(self, value: Any, key: str, there: frozenset[str]) -> Hashable:
+        """A value apart from indices: of an undecided one, which choices decide it.
+
+        Args:
+            key: of the item; its own choices are called by what stands behind this.
+            there: the choices that need not be the same.
+        """
+        if isinstance(value, Units):
+            return "units", value.n, self.pins.get(value.path, without_indices(value.path.removeprefix(key)))
+        if isinstance(value, expr.Expr):
+            return self._alike_undecided(value, key, there)
+        if isinstance(value, Mapping):
+            return tuple((name, self._alike(inner, key, there)) for name, inner in value.items())
+        if isinstance(value, tuple | list):
+            return tuple(self._alike(inner, key, there) for inner in value)
+        return repr(value)
+
+    def _alike_undecided(self, value: expr.Expr, key: str, there: frozenset[str]) -> Hashable:
+        decided = {path for path in value.decisions if path in self.pins}
+        if decided == value.decisions:
+            try:
+                return repr(expr.evaluate(value, self.pins))
+            except FAULTS:
+                return "without a value"
+        left = value.decisions - decided - there
+        names = frozenset(without_indices(path.removeprefix(key)) for path in left)
+        return "open", names, frozenset((path, self.pins[path]) for path in decided)
 
     def _alive(self, node: Node) -> bool:
         """Whether an architecture has the node; sums and selections of one tensor left are no nodes of its graph."""
@@ -674,19 +705,6 @@ def _samples(decision: Decision) -> list[Any]:
         places = range(decision.n)
         return [tuple((i + shift) % decision.n for i in places) for shift in places]
     return list(islice(decision.values(), MOST_SCALES))
-
-
-def _alike(value: Any, there: frozenset[str]) -> Hashable:
-    """A value apart from indices: of an undecided one, which choices decide it."""
-    if isinstance(value, Units):
-        return "units", value.n, without_indices(value.path)
-    if isinstance(value, expr.Expr):
-        return "open", frozenset(without_indices(path) for path in value.decisions - there)
-    if isinstance(value, Mapping):
-        return tuple((key, _alike(inner, there)) for key, inner in value.items())
-    if isinstance(value, tuple | list):
-        return tuple(_alike(inner, there) for inner in value)
-    return repr(value)
 
 
 def _nothing_to_open(word: str, found: Sequence[Module], level: Level) -> ArgumentError:
