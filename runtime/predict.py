@@ -26,6 +26,7 @@ from nasdsl.runtime.data.images import (
     decode,
     fit_inside,
     inner_size,
+    mean_colour,
     planes,
     resized_to,
 )

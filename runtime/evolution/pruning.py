@@ -16,8 +16,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nasdsl.compiler import measures as registry
 from nasdsl.compiler.arrays.encoding import ABSENT
-from nasdsl.compiler.cost import measure, total_cost
+from nasdsl.compiler.cost import totals
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import suggest
 from nasdsl.compiler.engine.direction import Directions
@@ -124,12 +125,12 @@ def _widths(graph: Graph) -> list[tuple[Value, Value]]:
 
 def _proven(graph: Graph, decisions: Mapping[str, Decision], measures: Sequence[str]) -> set[str]:
     """The numbers of which more never costs less, whatever else is chosen, and sometimes more."""
-    total, directions = total_cost(graph), Directions()
+    total, directions = totals(graph, measures), Directions()
     found = set()
     for path, decision in decisions.items():
         if decision.ordered and (_rises(decision) or _falls(decision)):
             turn = -1 if _falls(decision) else 1
-            signs = [directions.of(measure(total, name), path, decision.n) for name in measures]
+            signs = [directions.of(total[name], path, decision.n) for name in measures]
             if 1 in (turn * sign for sign in signs if sign is not None) and not {None, -turn} & set(signs):
                 found.add(path)
     return found
@@ -229,5 +230,5 @@ class Pruning:
             self._seen |= {trial.index for trial in fresh}
 
     def _costs_of(self, proposal: Proposal) -> list[float]:
-        known = {**proposal.costs, "flops": 2 * proposal.costs.get("macs", 0)}
-        return [float(known[self.objectives.names[number]]) for number in self._costs]
+        names = [registry.base(self.objectives.names[number]) for number in self._costs]
+        return [float(factor * proposal.costs[name]) for factor, name in names]
