@@ -11,8 +11,8 @@ from nasdsl.compiler.layers.boxes import TINY, areas, precise
 
 
 class _Focal(torch.autograd.Function):
-    """The sum of the losses. Its gradient is made with it: one tensor is kept for it, where autograd would keep several,
-    each as large as all logits of a dense head."""
+    """The sum of the losses. Its gradient is made with it: one tensor is kept for it, where autograd would keep
+    several, each as large as all logits of a dense head."""
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, ones: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:

@@ -98,8 +98,8 @@ class Placed:
 def place(scene: Scene, sizes: Mapping[str, Point], compact: bool = False) -> Placed:
     """Positions for all items, and curves for all links.
 
-    A picture that is wider than a page goes on in the next row. Of the widths of a lying and of a standing page the first
-    is taken with which it fits, or else the one with which it has to be shrunk least.
+    A picture that is wider than a page goes on in the next row. Of the widths of a lying and of a standing page the
+    first is taken with which it fits, or else the one with which it has to be shrunk least.
     """
     strip = _Strip(scene, sizes, _columns(scene), COMPACT if compact else 1.0)
     found = []
