@@ -252,7 +252,9 @@ def export(args: argparse.Namespace) -> int:
     task: dict[str, Any] = {"name": about.task} if about.task is not None else {}
     if about.mean is not None and about.std is not None:
         task |= {"mean": about.mean, "std": about.std}
-    if about.classes is not None and about.joints is None:
+    if about.joints is not None:
+        task["joints"] = about.joints.names
+    elif about.classes is not None:
         task["classes"] = about.classes
     files = export_python(network, out, task=task, space=space)
     difference = verify_python(files[0], network, batch_to_compare(space.graph))

@@ -78,7 +78,7 @@ class AboutWeights(Stored):
     std: Numbers | None = None
     outputs: Json[int] | None = None
     classes: Json[tuple[str, ...]] | None = None
-    category_ids: Json[tuple[int | float | str, ...]] | None = None
+    category_ids: Json[tuple[Any, ...]] | None = None
     joints: Json[KeypointLayout] | None = None
 
     @field_validator("joints")

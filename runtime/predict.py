@@ -30,6 +30,7 @@ from nasdsl.runtime.data.images import (
     planes,
     resized_to,
 )
+from nasdsl.runtime.data.pairs import IGNORE
 from nasdsl.runtime.found import Found, FoundBoxes, FoundClasses, FoundJoints, FoundMask, Names
 from nasdsl.runtime.problem import head_of, task_of
 from nasdsl.runtime.tasks import Classification, Detection, Keypoints, Normalise, Segmentation
@@ -258,8 +259,10 @@ def predictor_for(space: Space, about: AboutWeights) -> Predictor:
     if task == Keypoints.name and joints is None:
         joints = KeypointLayout.of(tuple(f"joint {i + 1}" for i in range(outputs)))
     named = len(joints.names) if joints is not None else len(classes)
-    if named != outputs:
+    if named != outputs or len(about.category_ids or classes) != len(classes):
         raise error("bad-weights", f"the weights name {named} outputs, and the network has {outputs}", None)
+    if task == Segmentation.name and outputs > IGNORE:
+        raise error("too-many-classes", f"a mask can have {IGNORE} classes, and the network has {outputs}", None)
     known_range = about.mean is not None and about.std is not None
     normalise = Normalise(about.mean, about.std) if known_range else Normalise.imagenet(shape.channels)  # type: ignore[arg-type]
     return PREDICTORS[task]((shape.height, shape.width), shape.channels, normalise, Names(classes, joints))

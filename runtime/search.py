@@ -428,6 +428,7 @@ def costs_of(costs: Mapping[str, float]) -> str:
 
 def save_result(file: Path, space: Space, result: Result, task: Task, data: DataSplits) -> None:
     """The weights of a result, with what is needed to use them: task, normalisation, names, costs, metrics."""
+    categories = data.details.get("category_ids")
     metadata = {
         "space": space.name,
         "digest": space.digest(),
@@ -436,7 +437,7 @@ def save_result(file: Path, space: Space, result: Result, task: Task, data: Data
         "std": ",".join(map(str, task.normalise.std)),
         "outputs": f"{task.outputs}",
         "classes": json.dumps(data.classes),
-        **({"category_ids": json.dumps(data.details["category_ids"])} if "category_ids" in data.details else {}),
+        **({"category_ids": json.dumps(categories, default=str)} if categories is not None else {}),
         **({"joints": json.dumps(dataclasses.asdict(data.layout))} if data.layout is not None else {}),
         **{key: f"{value}" for key, value in {**result.metrics, **result.costs}.items()},
     }

@@ -490,6 +490,7 @@ def test_a_space_is_no_network(tmp_path: Path) -> None:
         ({"mean": (0,), "std": (1,)}, "1 values, but the input has 3"),
         ({"mean": (0, 0, 0), "std": (1, 1, 0)}, "above 0"),
         ({"classes": ["a"]}, "1 classes, but the network gives 3"),
+        ({"joints": ["a"]}, "1 joints, but the network gives 3"),
         ({"labels": ["a"]}, "no `labels`"),
     ],
 )

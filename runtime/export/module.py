@@ -69,8 +69,20 @@ DTYPES = {
 }
 RECORD = "dict[str, torch.Tensor]"
 TARGETS = "Mapping[str, torch.Tensor]"
-RESERVED = ("Found", "load", "read_weights", "normalise", "Path", "DTYPES", "WEIGHTS", "MEAN", "STD", "CLASSES")
-TASK_KEYS = ("name", "mean", "std", "classes")
+RESERVED = (
+    "Found",
+    "load",
+    "read_weights",
+    "normalise",
+    "Path",
+    "DTYPES",
+    "WEIGHTS",
+    "MEAN",
+    "STD",
+    "CLASSES",
+    "JOINTS",
+)
+TASK_KEYS = ("name", "mean", "std", "classes", "joints")
 
 
 def dimensions(shape: Shape) -> str:
@@ -149,6 +161,11 @@ def checked_task(task: Mapping[str, Any], network: Network) -> dict[str, Any]:
         given = head.attrs["classes"] if network.detects else head.shape.channels
         if (network.detects or head.op in ("classify", "segment")) and len(classes) != given:
             raise ExportError(f"the task has {len(classes)} classes, but the network gives {given}")
+    if "joints" in task:
+        joints = constants["JOINTS"] = tuple(str(name) for name in task["joints"])
+        given = network.graph.nodes[network.final].shape.channels
+        if len(joints) != given:
+            raise ExportError(f"the task has {len(joints)} joints, but the network gives {given}")
     return constants
 
 

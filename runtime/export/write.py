@@ -26,7 +26,7 @@ def export_python(
     Args:
         network: of one architecture, as `extract` gives it.
         path: the `.py` file; in a folder it is named `found.py`.
-        task: constants of the task for the user of the file: name, mean, std, classes.
+        task: constants of the task for the user of the file: name, mean, std, classes, joints.
         space: the file's head names it.
 
     Raises:
