@@ -21,7 +21,7 @@ DESCRIPTION = """\
 Applies an architecture with its weights to images, whatever its task. OUT gets `images/` with what was found drawn on
 them, and
 
-  detection       predictions.json, a COCO file: boxes with class and score, in pixels of the images as they were given
+  detection       predictions.json, a COCO file: boxes with class and score, in pixels of the images
   keypoints       predictions.json, a COCO file; each image is taken as one instance, which fills it
   segmentation    masks/, a PNG for each image whose values are classes, and classes.txt with their names
   classification  predictions.csv, a row for each image

@@ -257,7 +257,7 @@ def export(args: argparse.Namespace) -> int:
     elif about.classes is not None:
         task["classes"] = about.classes
     files = export_python(network, out, task=task, space=space)
-    difference = verify_python(files[0], network, batch_to_compare(space.graph))
+    difference = verify_python(files[0], network, batch_to_compare(network))
     if not difference < 1e-5:
         raise error(
             "export-differs",

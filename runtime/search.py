@@ -515,6 +515,8 @@ def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, A
         n for n in tensors if n not in wanted
     ]
     if wrong:
-        raise error("bad-weights", f"{file} holds weights of another network: `{wrong[0]}` differs", None)
+        origin = f"they are of the space `{about.space}`, for {about.task}" if about.space and about.task else ""
+        message = f"{file} holds weights of another network: `{wrong[0]}` differs"
+        raise error("bad-weights", message, None, help=origin)
     network.load_state_dict(tensors)
     return network.eval(), about

@@ -335,7 +335,7 @@ def test_detections_and_losses_are_those_of_the_network(which: str, tmp_path: Pa
     network = detector(which)
     path = export_python(network, tmp_path)[0]
     model = load_module(path).load()
-    x, targets = batch_to_compare(network.graph)
+    x, targets = batch_to_compare(network)
     assert isinstance(targets, dict)
     with torch.inference_mode():
         for size in ((64, 64), (37, 83)):
@@ -380,7 +380,7 @@ def test_a_file_that_only_learns_otherwise_is_found(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     path = export_python(network, tmp_path)[0]
     path.write_text(path.read_text().replace("beta: float = 1.0,", "beta: float = 0.5,"))
-    x, targets = batch_to_compare(network.graph)
+    x, targets = batch_to_compare(network)
     with torch.inference_mode():
         same_records(load_module(path).load()(x), network(x))
     state = torch.get_rng_state()
@@ -388,6 +388,27 @@ def test_a_file_that_only_learns_otherwise_is_found(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert not network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_network_that_only_proposes(tmp_path: Path) -> None:
+    """It reads targets, too, but what it gives is no record."""
+    _, network = plain("conv(8, kernel: 3, stride: 8) -> conv(15) -> propose(20)")
+    path = export_python(network, tmp_path)[0]
+    model = load_module(path).load()
+    x, targets = batch_to_compare(network)
+    assert isinstance(targets, dict)
+    sizes = {"size": targets["size"]}
+    with torch.inference_mode():
+        assert network(x, sizes).shape == (2 * 20, 4)
+        assert torch.equal(model(x, sizes), network(x, sizes))
+        for trained in (network, model):
+            trained.train()
+        torch.manual_seed(0)
+        wanted = network(x, targets)
+        torch.manual_seed(0)
+        same_records(model(x, targets), wanted)
+        assert list(wanted) == ["objectness", "proposal_boxes"]
+    lint(path)
 
 
 def test_classes_that_a_detector_does_not_have(tmp_path: Path) -> None:

@@ -12,10 +12,8 @@ from typing import Any
 
 import torch
 
-from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.export.errors import ExportError
-from nasdsl.runtime.tasks.detection import Detection
 
 CHILD = """
 import importlib.util, json, sys
@@ -97,20 +95,21 @@ def verify_python(path: Path, network: Supernet, inputs: Inputs | Sequence[Input
     return max((difference(a, b) for a, b in zip(expected, outputs, strict=True)), default=0.0)
 
 
-def batch_to_compare(graph: Graph, seed: int = 0) -> Inputs:
-    """Two random images of the size of a network's input. Where it detects they come with boxes to learn from, and the
-    second of them is padded."""
+def batch_to_compare(network: Supernet, seed: int = 0) -> Inputs:
+    """Two random images of the size of a network's input. Where it reads targets they come with boxes to learn from,
+    and the second of them is padded."""
+    graph = network.graph
     shape = graph.input.shape
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(2, shape.channels, shape.height, shape.width, generator=generator)
-    head = graph.nodes[graph.outputs[0]].inputs[0].source
-    if graph.nodes[head].op not in Detection.heads:
+    if not network.reads_scene:
         return images
     size = torch.tensor([[shape.height, shape.width], [-(-shape.height * 3 // 4), shape.width]])
     images[1, :, int(size[1, 0]) :] = 0
     ends = torch.rand(2, 4, 2, 2, generator=generator).sort(dim=2).values * size.flip(-1)[:, None, None]
     boxes = torch.stack([ends[:, :, 0], ends[:, :, 1].maximum(ends[:, :, 0] + 1)], 2).flatten(2)
-    labels = torch.randint(int(graph.nodes[head].attrs["classes"]), (2, 4), generator=generator)
+    head = graph.nodes[graph.nodes[graph.outputs[0]].inputs[0].source]
+    labels = torch.randint(int(head.attrs.get("classes", 1)), (2, 4), generator=generator)
     labels[1, 3], boxes[1, 3] = -1, 0.0  # an image of fewer boxes
     crowd = torch.tensor([[False, False, False, True], [False] * 4])
     return images, {"boxes": boxes, "labels": labels, "crowd": crowd, "size": size}
