@@ -144,7 +144,8 @@ def test_no_public_function_that_takes_an_architecture_is_forgotten() -> None:
         for one in inspect.signature(function).parameters.values()
         if "Architecture" in str(one.annotation) or "Mapping[str, Any]" in str(one.annotation)
     }
-    assert loose == {"Architecture.at: indices"}, "the compiler's own form; all else takes `Values`"
+    given = {"search: evaluate"}  # a function that is given architectures, and takes none from the user
+    assert loose - given == {"Architecture.at: indices"}, "the compiler's own form; all else takes `Values`"
 
 
 # --- Damage -----------------------------------------------------------------------------------------------------------
