@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -28,6 +29,7 @@ BESIDE = 45.0  # for the lines beside the rows
 EDGE = 14.0  # from the boxes of a row to the lines beside it
 LABEL = 38.0  # for the names of lanes before permuted blocks
 NOTE = 16.0  # a line under the picture
+MANY = 400  # boxes that no page holds
 COMPACT = 0.6  # of the room between boxes, where a picture is too large
 PAGES = ((955.0, 585.0), (668.0, 875.0))
 """Width and height of what a page of A4 holds beside title and legend, lying and standing, where the smallest letters,
@@ -200,7 +202,9 @@ class _Strip:
         self.stops = {c: max(boxes[i.key].right for i in self.by_column[c]) for c in self.order}
 
     def widths(self) -> list[float]:
-        """The widths of rows that are tried."""
+        """The widths of rows that are tried: one where no page can hold so much."""
+        if len(self.scene.items) > MANY:
+            return [PAGES[0][0]]
         if self.chain:
             number = round((self.right / self.height / SHAPE) ** 0.5)
             if number > 1:
@@ -466,6 +470,10 @@ class _Router:
         for lane in lanes:
             if lane.end is None:  # its name stands above its first box
                 self.inside[row_at[lane.x, lane.y]].append(("", Box(lane.x, lane.y - 5.0, 22.0, 8.0)))
+        for found in self.inside.values():
+            found.sort(key=lambda pair: pair[1].left)
+        self.begins = {row: [box.left for _, box in found] for row, found in self.inside.items()}
+        self.widest = max(box.width for found in self.inside.values() for _, box in found)
         self.detours: dict[tuple[int, int], int] = {}
         self.entries: dict[tuple[str, int], Point] = {}  # where the lines of a source come into a row, and
         self.tracks: dict[tuple[str, int], float] = {}  # where they run beside the rows before it
@@ -473,9 +481,8 @@ class _Router:
     def routes(self) -> dict[Link, tuple[Point, ...]]:
         ends = self._ends()
         across = [link for link in self.links if self.rows[link.source] != self.rows[link.target]]
-        found = {
-            link: self._route(*ends[link], (link.source, link.target)) for link in self.links if link not in across
-        }
+        later = set(across)
+        found = {link: self._route(*ends[link], (link.source, link.target)) for link in self.links if link not in later}
         found |= self._routes_across(across, ends)
         return {link: found[link] for link in self.links}
 
@@ -580,9 +587,8 @@ class _Router:
     ) -> list[tuple[float, float]]:
         """Where a line can change between two heights without crossing a box, from left to right."""
         low, high = min(y0, y1) - 1, max(y0, y1) + 1
-        between = [b for key, b in self.inside[row] if key not in own and b.bottom > low and b.top < high]
         gaps, x = [], x0
-        for box in sorted((box for box in between if box.right > x0 and box.left < x1), key=lambda box: box.left):
+        for box in (box for box in self._between(x0, x1, own, row) if box.bottom > low and box.top < high):
             gaps.append((x, box.left - 2))
             x = max(x, box.right + 2)
         gaps.append((x, x1))
@@ -590,7 +596,7 @@ class _Router:
 
     def _side(self, x0: float, x1: float, y0: float, y1: float, own: tuple[str, str], row: int) -> float:
         """The height of a way over the boxes between two places, or under them where that is nearer."""
-        between = [b for key, b in self.inside[row] if key not in own and b.right > x0 and b.left < x1]
+        between = self._between(x0, x1, own, row)
         ways = []
         for room in (6.0, 2.2):  # beside boxes, or between two that stand close
             above, below = min(y0, y1), max(y0, y1)
@@ -609,10 +615,12 @@ class _Router:
     def _free(self, x0: float, x1: float, y0: float, y1: float, own: tuple[str, str], row: int) -> bool:
         """Whether no box stands in the rectangle that a curve stays in."""
         low, high = min(y0, y1) - 1, max(y0, y1) + 1
-        return not any(
-            key not in own and box.right > x0 + 1 and box.left < x1 - 1 and box.bottom > low and box.top < high
-            for key, box in self.inside[row]
-        )
+        return not any(box.bottom > low and box.top < high for box in self._between(x0 + 1, x1 - 1, own, row))
+
+    def _between(self, x0: float, x1: float, own: tuple[str, str], row: int) -> list[Box]:
+        """The boxes between two places, from left to right."""
+        first, end = bisect_left(self.begins[row], x0 - self.widest), bisect_left(self.begins[row], x1)
+        return [box for key, box in self.inside[row][first:end] if box.right > x0 and key not in own]
 
 
 def _rounded(corners: Sequence[Point], radius: float = 5.0) -> tuple[Point, ...]:

@@ -558,7 +558,9 @@ class _Maker:
     def _ends_at(self, node: Node) -> Any:
         """The scale at which what a node computes meets others: behind resizes that only it goes through."""
         users = self.users[node.name]
-        while self.level == "block" and len(users) == 1 and users[0].kind == "operator" and len(users[0].inputs) == 1:
+        while (
+            self.level != "operator" and len(users) == 1 and users[0].kind == "operator" and len(users[0].inputs) == 1
+        ):
             if users[0].name in self.owner:
                 break
             node = users[0]
