@@ -482,6 +482,12 @@ def test_what_differs_is_not_folded():
         assert [item.count for item in scene.items if item.kind == "block"] == expected
 
 
+def test_what_an_architecture_does_not_have_makes_no_difference():
+    scene = fold(make_scene(shipped.space("trionet", "resnet50"), "module"))
+    counts = [item.count for item in scene.items if item.title == "trio"]
+    assert counts == ["", "× 2", "", "× 3", "", "× 5", "", "× 2"]  # ResNet-50 has 3, 4, 6 and 3 blocks
+
+
 def test_what_is_repeated_together_stands_in_a_frame():
     scene = fold(make_scene(shipped.space("nasbench201"), "module"))
     assert [frame.label for frame in scene.frames] == ["× 5"] * 3

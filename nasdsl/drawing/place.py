@@ -229,7 +229,7 @@ class _Strip:
             going = {link.source for link in self.scene.links if row_of.get(link.source) == number}
             going &= {link.source for link in self.scene.links if link.target not in row_of}
             y = max(box.bottom for box in found.values()) + self.between + TRACK * len(going)
-        routes = _Router(boxes, self.scene.links, row_of, lanes).routes()
+        routes = _Router(boxes, self.scene.links, row_of, lanes if self.lane >= LANE else ()).routes()
         bands = self._bands(boxes, routes, row_of)
         frames = self._frames(boxes, row_of)
         points = [point for route in routes.values() for point in route]
@@ -468,7 +468,7 @@ class _Router:
             self.inside.setdefault(rows[key], []).append((key, box))
         row_at = {(box.x, box.top): rows[key] for key, box in boxes.items()}
         for lane in lanes:
-            if lane.end is None:  # its name stands above its first box
+            if lane.end is None:  # its name stands above its first box, and lines run beside it where there is room
                 self.inside[row_at[lane.x, lane.y]].append(("", Box(lane.x, lane.y - 5.0, 22.0, 8.0)))
         for found in self.inside.values():
             found.sort(key=lambda pair: pair[1].left)
@@ -577,10 +577,19 @@ class _Router:
                     after = _straight((b, y1), end)[1:] if b < x1 - 0.5 else ()
                     return (*before, *_curve(before[-1], (b, y1) if after else end)[1:], *after)
         side = self._side(x0, x1, y0, y1, own, row)
-        turn = min((x1 - x0) / 2, 16.0)
-        up = _curve(start, (x0 + turn, side))
-        along = _straight((x0 + turn, side), (x1 - turn, side))
-        return (*up, *along[1:], *_curve((x1 - turn, side), end)[1:])
+        half = min((x1 - x0) / 2, 16.0)
+        left = next((x for x, _ in self._gaps(x0, x1, y0, side, own, row)), x0)
+        right = next((x for _, x in reversed(self._gaps(x0, x1, y1, side, own, row))), x1)
+        if not (self._free(x0, left, y0, y0, own, row) and left + half <= x1 - half):
+            left = x0
+        if not (self._free(right, x1, y1, y1, own, row) and left + half <= right - half):
+            right = x1
+        before = _straight(start, (left, y0)) if left > x0 + 0.5 else (start,)
+        up = _curve(before[-1], (left + half, side))[1:]
+        along = _straight((left + half, side), (right - half, side))[1:]
+        down = _curve((right - half, side), (right, y1))[1:]
+        after = _straight((right, y1), end)[1:] if right < x1 - 0.5 else ()
+        return (*before, *up, *along, *down, *after)
 
     def _gaps(
         self, x0: float, x1: float, y0: float, y1: float, own: tuple[str, str], row: int

@@ -176,7 +176,8 @@ def _short(number: int) -> str:
 class _Maker:
     def __init__(self, whole: Graph, graph: Graph, pins: Mapping[str, Any], level: Level, words: Sequence[str]):
         self.whole, self.graph, self.pins, self.level, self.words = whole, graph, pins, level, words
-        self.values = {**largest_values(whole), **pins}
+        self.known = expr.Remembering(pins)  # the same, for expressions that share their parts
+        self.values = expr.Remembering({**largest_values(whole), **pins})
         self.users = whole.users()
         self.owner: dict[str, str] = {}  # node -> key of its item; passed-by nodes are missing
         self.closed: dict[str, str] = {}  # choice items, and the decision that each is about
@@ -523,15 +524,13 @@ class _Maker:
         return repr(value)
 
     def _alike_undecided(self, value: expr.Expr, key: str, there: frozenset[str]) -> Hashable:
-        decided = {path for path in value.decisions if path in self.pins}
-        if decided == value.decisions:
-            try:
-                return repr(expr.evaluate(value, self.pins))
-            except FAULTS:
-                return "without a value"
-        left = value.decisions - decided - there
-        names = frozenset(without_indices(path.removeprefix(key)) for path in left)
-        return "open", names, frozenset((path, self.pins[path]) for path in decided)
+        try:
+            return repr(expr.evaluate(value, self.known))
+        except FAULTS:  # some of it is open, or does not exist in this architecture
+            named = ((without_indices(path.removeprefix(key)), path) for path in value.decisions)
+            decided = sorted((name, self.pins[path]) for name, path in named if path in self.pins)
+            left = value.decisions - self.pins.keys() - there
+            return "open", frozenset(without_indices(path.removeprefix(key)) for path in left), tuple(decided)
 
     def _alive(self, node: Node) -> bool:
         """Whether an architecture has the node; sums and selections of one tensor left are no nodes of its graph."""
@@ -546,7 +545,7 @@ class _Maker:
         if not isinstance(condition, expr.Expr):
             return condition
         try:
-            return bool(expr.evaluate(condition, self.pins))
+            return bool(expr.evaluate(condition, self.known))
         except FAULTS:
             return None if self._depends(condition) else True
 
