@@ -172,8 +172,8 @@ class ScratchEvaluator(NamedEvaluator):
         from nasdsl.compiler.supernet import Supernet
         from nasdsl.runtime.pretrained import begin, files_of
 
-        files = files_of(self.settings.init)
-        return begin(Supernet(self.space.graph), self.settings.init, self.space) if files else []
+        files = files_of(self.train.init)
+        return begin(Supernet(self.space.graph), self.train.init, self.space) if files else []
 
 
 def _finite(trainer: Trainer, loss: float) -> None:

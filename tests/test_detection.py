@@ -717,4 +717,4 @@ def test_an_exported_detector_computes_the_same(tmp_path: Path) -> None:
     assert verify_python(path, network, torch.randn(2, 3, 51, 77)) == 0
     text = path.read_text()
     assert "gives 20 x 9;" in text.replace("\n", " ")
-    assert '"""B 3 H W -> B*N 9."""' in text
+    assert "-> B*N 9." in text

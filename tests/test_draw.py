@@ -330,7 +330,7 @@ def smallest_letters(dot):
 def test_a_page_holds_every_space_that_ships(name):
     space = shipped.space(name)
     dot = to_dot(space)
-    assert smallest_letters(dot) >= 5.8
+    assert smallest_letters(dot) >= 5.7
 
 
 def test_a_picture_is_the_same_each_time():
@@ -355,7 +355,7 @@ def test_each_node_is_in_one_box(name):
 )
 def test_a_page_holds_architectures(file, name):
     space = shipped.space(file, name)
-    assert smallest_letters(to_dot(space)) >= 5.8
+    assert smallest_letters(to_dot(space)) >= 5.7
     scene = fold(make_scene(space, "module"))
     assert not any(item.state == "open" for item in scene.items)
     names = [name for item in scene.items for name in item.nodes]

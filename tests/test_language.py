@@ -1019,7 +1019,7 @@ def test_labels_of_copies_carry_the_condition_of_the_copy():
 
 
 def test_library_operators_find_what_they_use_whichever_is_called_first():
-    head = "retina(classes: 3, depth: 1, anchors: 1, level_norm: true)"
+    head = "retina(classes: 3, depth: 1, scales: [4], ratios: [1], level_norm: true)"
     slots = f"backbone: conv(8, kernel: 3, stride: 8), neck: fpn(levels: 3..4, out: 8), proposals: none, head: {head}"
     graph = elaborate(Source(f"space test {{ input 3 x 32 x 32, detector {{ {slots} }} }}")).graph
     assert sum(node.op == "relu" for node in graph.nodes.values()) == 2 * 2  # of two towers on two levels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.unparse import unparse
+from tests.parity.common import batch, drawn, taken_over
 
 HERE = Path(__file__).parent
 FILE = HERE / "parity" / "torchvision_detectors.space"
@@ -36,12 +38,13 @@ def graph(name: str, **defines: str) -> Graph:
     return elaborate(read(FILE), name, defines).graph
 
 
-def shapes(name: str) -> dict[str, tuple[int, ...]]:
-    """The sizes of torchvision's parameters by name."""
+def shapes(name: str, buffers: bool = False) -> dict[str, tuple[int, ...]]:
+    """The sizes of torchvision's parameters by name, and of the statistics of its norms."""
     found = {}
     for line in (HERE / "names" / f"torchvision_{name}.txt").read_text().splitlines():
         key, *sizes = line.split()
-        if not key.endswith(("running_mean", "running_var", "num_batches_tracked")):
+        statistic = key.endswith(("running_mean", "running_var"))
+        if not key.endswith("num_batches_tracked") and (buffers or not statistic):
             found[key] = tuple(map(int, sizes))
     return found
 
@@ -60,6 +63,45 @@ def test_parameters_are_those_of_torchvision(name: str) -> None:
         starts = tuple(f"{prefix}." for prefix in prefixes.split("|"))
         assert ours == Counter(shape for key, shape in theirs.items() if key.startswith(starts)), part
     assert len(mine) == len(theirs)
+
+
+LOSSES = {
+    "loss_objectness": "objectness",
+    "loss_rpn_box_reg": "proposal_boxes",
+    "loss_classifier": "classes",
+    "loss_box_reg": "boxes",
+    "classification": "classes",
+    "bbox_regression": "boxes",
+}
+"""Ours by theirs."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_losses_and_detections_are_those_of_torchvision(name: str) -> None:
+    """With the same weights and the same samples; `parity/make.py` has asked torchvision."""
+    expected = json.loads((HERE / "parity" / "torchvision.json").read_text())[name]
+    network = Supernet(graph(name))
+    theirs = {key: drawn(key, sizes) for key, sizes in shapes(name, buffers=True).items()}
+    images, targets = batch(name)
+    network.load_state_dict(taken_over(network, theirs, 3), strict=False)
+    network.train()
+    torch.manual_seed(0)
+    losses = {key: float(loss.detach()) for key, loss in network(images, targets).items()}
+    for key, loss in expected["losses"].items():
+        assert losses[LOSSES[key]] == pytest.approx(loss, rel=1e-4), key
+    network.load_state_dict(taken_over(network, theirs, 3), strict=False)
+    network.eval()
+    with torch.no_grad():
+        found = network(images, {"size": targets["size"]})
+    shift = 0 if name.startswith("retinanet") else 1
+    for image, one in enumerate(expected["found"]):
+        number = len(one["scores"])
+        assert int((found["labels"][image] >= 0).sum()) == number > 50
+        torch.testing.assert_close(found["scores"][image, :number], torch.tensor(one["scores"]), rtol=0, atol=1e-4)
+        same = (found["boxes"][image, :number] - torch.tensor(one["boxes"])).abs().amax(1) < 1e-2
+        same &= found["labels"][image, :number] + shift == torch.tensor(one["labels"])
+        assert same.float().mean() > 0.98  # of equal scores either may come first
 
 
 @pytest.mark.parametrize(

@@ -411,7 +411,7 @@ def test_one_file_for_all_that_an_evolution_trains(tmp_path: Path) -> None:
             super().__init__(network, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nasdsl.runtime.trainer.Trainer", Spied)
+        patch.setattr("nasdsl.runtime.evaluators.Trainer", Spied)
         evaluator.evaluate(Architecture.of(space.graph, {"backbone.conv.out": 4}), seed=3)
     mine = kept[0].state_dict()["layers.backbone/conv.conv.weight"]
     assert torch.equal(mine, largest.state_dict()["layers.backbone/conv.conv.weight"][:4])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, ValidationError, create_model, field_validator, model_validator
 
@@ -39,9 +39,6 @@ from nasdsl.runtime.watch import Silent, Watch
 
 FREE = frozenset({"trials", "failures", "storage", "study", "heartbeat"})
 """Settings that may change while a search goes on."""
-
-COSTS: tuple[str, ...] = get_args(Cost)
-"""What is known of an architecture without an evaluation."""
 
 SHARED = ("population", "tournament", "offspring", "mutation", "crossover")
 """Settings of methods that stand beside `method`, since several methods have them."""
@@ -159,7 +156,9 @@ class Evolve(Settings):
         if len(set(names)) < len(names):
             raise ValueError("has an objective twice")
         if self.prune is not None and not self._may_prune:
-            raise ValueError(f"has `prune`, which needs one metric to maximise and {_listed(COSTS, 'or')} to minimise")
+            raise ValueError(
+                f"has `prune`, which needs one metric to maximise and {_listed(measures.known(), 'or')} to minimise"
+            )
         if self.tournament is not None and self.tournament > self.population:
             raise ValueError("has tournaments larger than its population")
         try:
@@ -170,7 +169,7 @@ class Evolve(Settings):
 
     @property
     def _may_prune(self) -> bool:
-        known = set(COSTS)
+        known = set(measures.known())
         return (
             len(self.maximise) == 1
             and not known & set(self.maximise)
