@@ -1,4 +1,4 @@
-"""The command `report`: a search as one page of HTML."""
+"""The command `report`: a search or a training as one page of HTML."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasdsl.commands import describe
+from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.files import write_text
+from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_defines, add_tables, space_of, tables_of, whole_number
 
 if TYPE_CHECKING:
@@ -19,9 +21,12 @@ def report_options(parser: ArgumentParser) -> None:
     describe(
         parser,
         "Writes one HTML file that shows a search: the front, the best so far, where its trials lie in the space,\n"
-        "drawings of the space and of architectures along the front, and all trials in a table whose rows open. The\n"
-        "file needs nothing else and no network. RUN is a folder of a search that tries architectures one by one.",
+        "drawings of the space and of architectures along the front, and all trials in a table whose rows open. Of a\n"
+        "run that trains one network it shows what was measured. Where there is a trained network, it shows what that\n"
+        "finds in some images of the validation split, beside what is true. The file needs nothing else, and no\n"
+        "connection. RUN is the folder of a search or of a training.",
         "report runs/found",
+        "report runs/found --network other.space --data camvid.zip",
         "report runs/found -o found.html --pictures 10",
         "report runs/found --storage postgresql://me@server/trials --study found",
         "report runs/found --file spaces/trionet.space -D classes=10",
@@ -37,25 +42,60 @@ def report_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--pictures", type=whole_number, default=6, metavar="N", help="architectures to draw (default: 6)"
     )
+    group = parser.add_argument_group("what a trained network finds in images")
+    group.add_argument("--network", metavar="FILE", help="an architecture; by default what came of the run")
+    group.add_argument("--weights", metavar="FILE", help="its weights; by default those of the run, or those beside it")
+    group.add_argument("--data", metavar="PATH", help="the images; by default what the network learnt from in the run")
+    group.add_argument("--reader", metavar="NAME", help="the layout of the data, where it is not found out by itself")
+    group.add_argument("--device", metavar="NAME", default="auto", help="cpu, cuda, mps or auto (default)")
 
 
 def report(args: Namespace) -> None:
     from nasdsl.compiler.measured import measured
-    from nasdsl.page.read import database_url, read_study
-    from nasdsl.page.write import page
+    from nasdsl.page.read import database_url, read_study, read_training
+    from nasdsl.page.write import page, training_page
     from nasdsl.runtime.errors import RunError
+    from nasdsl.runtime.storage import DATABASE
 
     run = Path(args.run)
     out = run / "report.html" if args.out is None else Path(args.out)
     if args.storage is None and not run.is_dir():
         raise RunError(f"there is no folder {run}")
+    if args.storage is None and args.study is None and not (run / DATABASE).is_file():
+        training = read_training(run)
+        if training is not None:
+            space = measured(_space(args, run), tables_of(args))
+            images, shown = _examples(args, run)
+            write_text(out, training_page(space, training, images))
+            sys.stdout.write(f"{out}: {shown}\n")
+            return
     url = database_url(run, args.storage)
     space = measured(_space(args, run), tables_of(args))
     study = read_study(url, args.study)
     if not study.records:
         raise RunError(f"the study `{study.name}` has no trials yet")
-    write_text(out, page(space, study, args.pictures))
-    sys.stdout.write(f"{out}: {len(study.records):,} trials, {len(study.front):,} on the front\n")
+    images, shown = _examples(args, run)
+    write_text(out, page(space, study, args.pictures, images))
+    sys.stdout.write(f"{out}: {len(study.records):,} trials, {len(study.front):,} on the front, {shown}\n")
+
+
+def _examples(args: Namespace, run: Path) -> tuple[str, str]:
+    """The part of the page with what a network finds in images, and how many there are, in words. Whatever keeps it
+    from being shown is told there, and on the terminal if it was asked for; the rest of the page does not depend on it.
+    """
+    from nasdsl.commands_predict import SCORE
+    from nasdsl.page.examples import Asked, examples_of, examples_section, why_none
+    from nasdsl.runtime.origin import RESULT
+
+    try:
+        source = None if args.network is None else source_of(args.network)
+        weights = None if args.weights is None else Path(args.weights)
+        found = examples_of(run, Asked(source, weights, args.data, args.reader, args.device, SCORE))
+    except NasdslError as problem:
+        if args.network or args.weights or args.data or (run / RESULT).is_file():
+            sys.stderr.write(f"note: {why_none(problem)}\n")
+        return examples_section(problem, SCORE), "no images"
+    return examples_section(found, SCORE), f"{len(found.shown)} images"
 
 
 def _space(args: Namespace, run: Path) -> Space:

@@ -18,6 +18,7 @@ from nasdsl.runtime.data import DataError, DataSplits, Loader
 from nasdsl.runtime.data.errors import some
 from nasdsl.runtime.inherit import load_supernet
 from nasdsl.runtime.loop import run_epochs
+from nasdsl.runtime.origin import write_result
 from nasdsl.runtime.pretrained import begin, check_start, files_of
 from nasdsl.runtime.problem import Result, Silent, Watch
 from nasdsl.runtime.recipes import with_recipe
@@ -117,6 +118,7 @@ def train(
         result = Result(alone, best.extract(alone), metrics, {k: float(v) for k, v in cost_of(space.graph, {}).items()})
     if trainer.fabric.is_global_zero:
         save_result(out, space, result, task, data)
+        write_result(run.path, None, out, options.data, options.reader)
     return result
 
 
@@ -142,11 +144,11 @@ def evaluate_file(
     """
     space, data, task = fit_to_data(source, name, defines, options)
     network, about = load_network(space, weights)
-    _same_order(about.classes or (), data.classes)
+    same_order(about.classes or (), data.classes)
     return evaluate(network, task, data, batch, fabric_for(options, "32-true").device)
 
 
-def _same_order(trained: Sequence[str], found: Sequence[str]) -> None:
+def same_order(trained: Sequence[str], found: Sequence[str]) -> None:
     """
     Raises:
         DataError: a class has one number in the data that a network was trained with, and another here. Names that only

@@ -1,4 +1,4 @@
-"""Which file a run searches, so that whoever looks at the run later finds its space again."""
+"""Which file a run searches, and which network it gave, so that whoever looks at the run later finds both."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from nasdsl.runtime.stored import read_stored
 
 ORIGIN = "space.json"
 """The file in a run's folder that says so."""
+RESULT = "result.json"
+"""The file in a run's folder that says which network came of it."""
 
 
 class Origin(Stored):
@@ -54,3 +56,41 @@ def read_origin(run: Path) -> Space:
     if space.digest() != told.digest:
         raise RunError(f"{told.file} has changed since the run in {run} began", help)
     return space
+
+
+class Written(Stored):
+    """The trained network of a run that has ended, and what it learnt from.
+
+    Attributes:
+        file: of the architecture; None where it is what the run's origin names.
+        weights: the file of its weights.
+        data: a path; None is the embedded data.
+        reader: of the data, where it was named.
+    """
+
+    file: str | None
+    weights: str
+    data: str | None
+    reader: str | None
+
+
+def write_result(run: Path, file: Path | None, weights: Path, data: str | None, reader: str | None) -> None:
+    """Notes the network of a run in its folder, in paths that hold from anywhere."""
+    told = Written(
+        file=None if file is None else str(file.resolve()),
+        weights=str(weights.resolve()),
+        data=None if data is None else str(Path(data).resolve()),
+        reader=reader,
+    )
+    write_text(run / RESULT, told.model_dump_json(indent=2) + "\n")
+
+
+def read_result(run: Path) -> Written | None:
+    """The network of a run; None where the folder names none.
+
+    Raises:
+        RunError: the file that says so cannot be read.
+    """
+    if not (run / RESULT).is_file():
+        return None
+    return read_stored(Written, run / RESULT, "what says which network a run gave")

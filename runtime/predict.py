@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -224,10 +224,17 @@ class PredictBoxes(Predictor):
     def found(self, network: Supernet, images: Tensor, originals: Sequence[Size]) -> list[Found]:
         size_B2 = torch.tensor([inner_size(original, self.size) for original in originals])
         answer = Detection(self.names.classes).infer(network, images, {"size": size_B2.to(images.device)})
+        return [*self.kept(answer, torch.tensor([tuple(original) for original in originals]) / size_B2)]
+
+    def kept(self, answer: Mapping[str, Tensor], per_pixel_B2: Tensor) -> list[FoundBoxes]:
+        """Of a detector's answer what is sure enough, and no padding.
+
+        Args:
+            per_pixel_B2: pixels of the images, down and across, for each of the network's input.
+        """
         boxes_BD4, scores_BD, labels_BD = (answer[name].detach().cpu() for name in ("boxes", "scores", "labels"))
-        per_pixel_B2 = torch.tensor([tuple(original) for original in originals]) / size_B2
         boxes_BD4 = boxes_BD4.double() * per_pixel_B2.flip(-1).repeat(1, 2)[:, None]
-        found: list[Found] = []
+        found: list[FoundBoxes] = []
         for boxes_D4, scores_D, labels_D in zip(boxes_BD4, scores_BD.double(), labels_BD, strict=True):
             there = (labels_D >= 0) & (scores_D >= self.score) & boxes_D4.isfinite().all(1)
             kept = there.nonzero()[:, 0][: self.most]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ABOUT = "run.json"
 """The file that makes a folder a run: what the run was started with."""
+HISTORY = "history.jsonl"
+"""What was measured while a network was trained, one JSON record a line."""
 
 
 class About(Stored):
@@ -168,7 +170,7 @@ class RunFolder:
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
         """All that was measured so far, one JSON record a line."""
-        write_text(self.path / "history.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(self.path / HISTORY, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 class Board:

@@ -33,7 +33,7 @@ from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.trial import Trial
 from nasdsl.runtime.files import content
 from nasdsl.runtime.functions import refuse_what_is_typed
-from nasdsl.runtime.origin import write_origin
+from nasdsl.runtime.origin import write_origin, write_result
 from nasdsl.runtime.pretrained import check_start, files_of, init_file
 from nasdsl.runtime.problem import (
     Exploration,
@@ -254,7 +254,9 @@ def search(
     seen = watch if watch is not None and first else Silent()
     problem = Problem(space, open_run, learning, options.seed, options.workers, options.latency, seen)
     result = strategy().search(problem, settings)
-    files = write_found(out, space, result, learning) if first else []
+    files, trained = write_found(out, space, result, learning) if first else ([], False)
+    if trained:
+        write_result(problem.run.path, out, weights_path(out), options.data, options.reader)
     return Found(result, space, files, problem.run.path)
 
 
@@ -367,8 +369,11 @@ def weights_path(path: Path) -> Path:
     return path.with_suffix(".safetensors")
 
 
-def write_found(out: Path, space: Space, found: Result | Exploration, learning: Learning | None) -> list[Path]:
-    """The result file and, of a front of several objectives, a file for each trial of it, in order.
+def write_found(
+    out: Path, space: Space, found: Result | Exploration, learning: Learning | None
+) -> tuple[list[Path], bool]:
+    """The result file and, of a front of several objectives, a file for each trial of it, in order; and whether the
+    result file has weights.
 
     Args:
         learning: what the networks were trained with, if they were.
@@ -379,7 +384,7 @@ def write_found(out: Path, space: Space, found: Result | Exploration, learning: 
         note = f"{costs_of(found.costs)}, {headline} {found.metrics[headline]:.4f}"
         save_result(weights_path(out), space, found, learning.task, learning.data)
         write_pinned(out, space, found.architecture, name_of(out), note)
-        return [out]
+        return [out], True
     files = []
     if len(found.objectives.names) > 1:
         folder = out.with_name(f"{out.stem}_front")
@@ -391,15 +396,17 @@ def write_found(out: Path, space: Space, found: Result | Exploration, learning: 
             if re.fullmatch(r"\d+\.space", old.name) and old not in files:
                 old.unlink(missing_ok=True)
                 weights_path(old).unlink(missing_ok=True)
-    _write_trial(out, space, found, found.front[0], name_of(out), learning)
-    return [out, *files]
+    trained = _write_trial(out, space, found, found.front[0], name_of(out), learning)
+    return [out, *files], trained
 
 
 def _write_trial(
     file: Path, space: Space, found: Exploration, trial: Trial, name: str, learning: Learning | None
-) -> None:
-    """A trial's file, and its weights if there are any: these first, so that a result file always has them."""
+) -> bool:
+    """A trial's file, and its weights if there are any, which it tells: these first, so that a result file always has
+    them."""
     result = found.result_of(trial)
+    trained = result is not None and learning is not None
     if result is not None and learning is not None:
         save_result(weights_path(file), space, result, learning.task, learning.data)
     values = dict(zip(found.objectives.names, trial.objectives, strict=True))
@@ -408,6 +415,7 @@ def _write_trial(
     facts += [f"{key} {value:.6g}" for key, value in values.items() if key not in known]
     architecture = Architecture.of(space.graph, trial.proposal.architecture)
     write_pinned(file, space, architecture, name, f"{', '.join(facts)} (trial {trial.index})")
+    return trained
 
 
 def name_of(out: Path) -> str:

@@ -1,16 +1,20 @@
-"""The trials of a search, from Optuna's storage."""
+"""The trials of a search, from Optuna's storage, and the measurements of a training, from its folder."""
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
 
-from nasdsl.page.study import Objective, Record, Study
+from nasdsl.compiler.diagnostics import cause
+from nasdsl.page.study import Objective, Record, Study, Training
 from nasdsl.runtime import storage as storages
 from nasdsl.runtime import trials as ledger
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.trial import State
+from nasdsl.runtime.runs import ABOUT, HISTORY, About
+from nasdsl.runtime.stored import OTHER, read_stored
 
 
 def database_url(run: Path, storage: str | None = None) -> str:
@@ -24,6 +28,27 @@ def database_url(run: Path, storage: str | None = None) -> str:
         help = "a search that tries architectures one by one leaves them there; `--storage URL` names another database"
         raise RunError(f"{run} has no trials ({file.name} is missing)", help)
     return storages.database_url(storage, run)
+
+
+def read_training(run: Path) -> Training | None:
+    """The training in a run's folder; None where the run is none that trains one network.
+
+    Raises:
+        RunError: what the folder has cannot be read.
+    """
+    file = run / HISTORY
+    if not file.is_file():
+        return None
+    about = read_stored(About, run / ABOUT, "what a run was started with")
+    try:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as problem:
+        raise RunError(f"{file} cannot be read: {cause(problem)}", OTHER) from None
+    last = rows[-1] if rows else {}
+    if not isinstance(last, dict):
+        raise RunError(f"{file} holds no measurements", OTHER)
+    numbers = {name: value for name, value in last.items() if type(value) in (int, float)}
+    return Training(about.search, numbers, {key: told(value) for key, value in about.told().items() if value})
 
 
 def read_study(url: str, name: str | None = None) -> Study:
@@ -52,8 +77,8 @@ def read_study(url: str, name: str | None = None) -> Study:
             storage.remove_session()
             storage.engine.dispose()
     objectives = tuple(Objective(name, up) for name, up in zip(names, ways, strict=True))
-    told = {str(key): _told(value) for key, value in about.items()} if isinstance(about, dict) else {}
-    return Study(chosen, objectives, _records(trials), told)
+    facts = {str(key): told(value) for key, value in about.items()} if isinstance(about, dict) else {}
+    return Study(chosen, objectives, _records(trials), facts)
 
 
 def _chosen(names: list[str], name: str | None) -> str:
@@ -65,10 +90,11 @@ def _chosen(names: list[str], name: str | None) -> str:
     return names[0] if name is None else name
 
 
-def _told(value: Any) -> str:
+def told(value: Any) -> str:
+    """A setting or a record of settings, for people."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_told(one)}" for key, one in value.items() if one not in (None, {}, []))
-    return ", ".join(map(_told, value)) if isinstance(value, list) else str(value)
+        return ", ".join(f"{key} {told(one)}" for key, one in value.items() if one not in (None, {}, []))
+    return ", ".join(map(told, value)) if isinstance(value, list) else str(value)
 
 
 def _records(trials: list[Any]) -> list[Record]:

@@ -1,4 +1,4 @@
-"""What a page tells of: the trials of a search, what it was after, and who of them is best."""
+"""What a page tells of: the trials of a search, what it was after, and who of them is best; or one training."""
 
 from __future__ import annotations
 
@@ -51,6 +51,21 @@ class Record:
     seed: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run that trains one network, of an architecture or of a space.
+
+    Attributes:
+        search: what trains: `shrink`, `sample`, or `train` where it is an architecture.
+        numbers: that were measured last, by name.
+        about: as of a study.
+    """
+
+    search: str
+    numbers: Mapping[str, float]
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

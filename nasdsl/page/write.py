@@ -27,17 +27,20 @@ from nasdsl.compiler.space import Space
 from nasdsl.drawing.costs import cost_histogram
 from nasdsl.drawing.histogram import Mark, as_svg, short
 from nasdsl.drawing.render import RenderError, svg
-from nasdsl.page.study import Record, Study
+from nasdsl.page.study import Record, Study, Training
 from nasdsl.runtime.errors import RunError
 
 PICTURES = 6
 BINS = 48
 MOST_METRICS = 6
+MOST_TILES = 7
+PROGRESS = ("step", "epoch", "lambda", "penalty")
+"""What the history of a training tells that is no result."""
 LETTERS = {"complete": "c", "failed": "f", "running": "r", "waiting": "w", "skipped": "s"}
 UNCOUNTED = (TooWide, Infeasible, UnreadableBudget)
 
 
-def page(space: Space, study: Study, pictures: int = PICTURES) -> str:
+def page(space: Space, study: Study, pictures: int = PICTURES, examples: str = "") -> str:
     """A report of a search as the text of an HTML file, which needs no other and asks no network.
 
     It has the figures of the whole, the trials in a chart of any two of their values with the front, the best so far
@@ -47,26 +50,76 @@ def page(space: Space, study: Study, pictures: int = PICTURES) -> str:
     Args:
         space: that was searched.
         pictures: of how many architectures there are drawings, where graphviz is installed.
+        examples: HTML with what the best network finds in images.
 
     Raises:
         RunError: a trial's architecture is not one of the space's.
     """
     drawn = {i: _architecture(space, study.records[i]) for i in study.pictured(pictures)}
     told = _data(space, study, list(drawn))
-    fields = {
-        "title": html.escape(f"{space.name}: {study.name}" if study.name != space.name else space.name),
-        "heading": html.escape(space.name),
-        "sub": _sub(space, study),
-        "tiles": _tiles(space, study),
+    body = {
         "costs": _costs(space, study),
         "drawings": _drawings(space, study, drawn),
-        "about": _about(space, study),
-        "style": _part("page.css"),
-        "script": _part("page.js"),
-        "data": _inert(told),
+        "examples": examples,
     }
-    # In one pass, so that what is filled in is not searched for fields itself.
-    return re.sub(r"\$\{(\w+)\}", lambda match: fields[match[1]], _part("page.html"))
+    return _filled(
+        "page.html",
+        {
+            "title": html.escape(f"{space.name}: {study.name}" if study.name != space.name else space.name),
+            "heading": html.escape(space.name),
+            "sub": _sub(space, study),
+            "tiles": _tiles(space, study),
+            "body": _filled("trials.html", body),
+            "about": _about(space, study),
+            "style": _part("page.css"),
+            "scripts": _scripts(told),
+        },
+    )
+
+
+def training_page(space: Space, training: Training, examples: str = "") -> str:
+    """A report of the training of one network, in the same form: what was measured last, what the network finds in
+    images, and a drawing of what was trained.
+
+    Args:
+        space: that was searched, or the architecture.
+        examples: HTML with what the network finds in images.
+    """
+    what = "training" if training.search == "train" else f"search {training.search}"
+    numbers = {name: value for name, value in training.numbers.items() if name not in PROGRESS}
+    tiles = [(_figure(value), _label(name)) for name, value in list(numbers.items())[:MOST_TILES]]
+    if "epoch" in training.numbers:
+        tiles.insert(0, (_figure(training.numbers["epoch"]), "epochs"))
+    try:
+        whole = f'<h2>{_whole(space)}</h2><figure class="wide">{_inline(svg(space))}</figure>'
+    except RenderError as problem:
+        whole = f'<p class="note">There are no drawings: {html.escape(problem.message)}.</p>'
+    return _filled(
+        "page.html",
+        {
+            "title": html.escape(f"{space.name}: {what}"),
+            "heading": html.escape(space.name),
+            "sub": html.escape(what),
+            "tiles": _boxed(tiles),
+            "body": f"{examples}{whole}",
+            "about": _facts(space, training.about),
+            "style": _part("page.css"),
+            "scripts": "",
+        },
+    )
+
+
+def _whole(space: Space) -> str:
+    return "The space" if space.graph.decisions else "The architecture"
+
+
+def _filled(name: str, fields: Mapping[str, str]) -> str:
+    """A part of the page with its fields, in one pass, so that what is filled in is not searched for fields itself."""
+    return re.sub(r"\$\{(\w+)\}", lambda match: fields[match[1]], _part(name))
+
+
+def _scripts(told: Any) -> str:
+    return f'<script type="application/json" id="data">{_inert(told)}</script>\n<script>\n{_part("page.js")}</script>\n'
 
 
 def _part(name: str) -> str:
@@ -107,6 +160,10 @@ def _tiles(space: Space, study: Study) -> str:
     if seconds:
         tiles.append((_duration(seconds), "of evaluations, added up"))
     tiles.append((_size(space), "architectures in the space"))
+    return _boxed(tiles)
+
+
+def _boxed(tiles: Sequence[tuple[str, str]]) -> str:
     return "".join(f'<div class="tile"><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>' for a, b in tiles)
 
 
@@ -132,15 +189,18 @@ def _duration(seconds: float) -> str:
 
 
 def _about(space: Space, study: Study) -> str:
+    reference = ", ".join(f"{_label(a.name)} {_figure(v)}" for a, v in zip(study.aims, study.reference, strict=True))
+    return _facts(space, study.about, {"hypervolume from": reference} if study.complete else {})
+
+
+def _facts(space: Space, about: Mapping[str, str], more: Mapping[str, str] | None = None) -> str:
+    """What there is to know of the space and of the run, as the entries of a list of definitions."""
     facts = {"space": f"{space.name} in {space.source.name}", "digest": space.digest()}
-    facts |= {name: value for name, value in study.about.items() if name not in facts}
+    facts |= {name: value for name, value in about.items() if name not in facts}
     if space.overrides:
         facts["parameters"] = ", ".join(f"{name} = {value}" for name, value in space.overrides.items())
-    reference = ", ".join(f"{_label(a.name)} {_figure(v)}" for a, v in zip(study.aims, study.reference, strict=True))
-    if study.complete:
-        facts["hypervolume from"] = reference
-    rows = (f"<dt>{html.escape(str(a))}</dt><dd>{html.escape(str(b))}</dd>" for a, b in facts.items())
-    return "".join(rows)
+    facts |= more or {}
+    return "".join(f"<dt>{html.escape(str(a))}</dt><dd>{html.escape(str(b))}</dd>" for a, b in facts.items())
 
 
 # --- Pictures ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,149 @@
+"""The part of a page that shows what the network of a run finds in images, beside what is true."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nasdsl.compiler.diagnostics import NasdslError
+from nasdsl.compiler.parse import read
+from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.origin import ORIGIN, Origin, read_result
+from nasdsl.runtime.stored import read_stored
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from nasdsl.compiler.source import Source
+    from nasdsl.runtime.examples import Example, Examples
+    from nasdsl.runtime.found import Names
+
+MOST_SHOWN = 6
+MOST_BYTES = 36_000
+"""Of the file of an image: all of them, as a page has them, are at most 300 kB."""
+LONGEST_SIDE = 960
+HOW = "`nasdsl report RUN --network FILE --data PATH` shows what a network finds, whose weights lie beside FILE"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user says of the network and of the images; what is None is what the run says.
+
+    Attributes:
+        network, weights: the files of an architecture and of its weights; these are by default beside it.
+        data: a path, and `reader`: of its layout.
+        score: what is less sure is not shown (detection, keypoints).
+    """
+
+    network: Source | None
+    weights: Path | None
+    data: str | None
+    reader: str | None
+    device: str
+    score: float
+
+
+def examples_of(run: Path, asked: Asked) -> Examples:
+    """What the network of a run finds in images of its data.
+
+    Raises:
+        NasdslError: why there is nothing to be shown, and what to do about it.
+    """
+    written = read_result(run) if run.is_dir() else None
+    weights, defines, name = asked.weights, dict[str, str](), None
+    if asked.network is not None:
+        source = asked.network
+    elif written is not None and written.file is not None:
+        source, weights = read(Path(written.file)), weights or Path(written.weights)
+    elif written is None and weights is None:
+        raise RunError("the run names no trained network", HOW)
+    else:  # of the training of an architecture
+        origin = read_stored(Origin, run / ORIGIN, "what says which architecture a run trains")
+        if origin.file is None:
+            raise RunError(f"the architecture of {run} was in no file", "name a file that has it with `--network`")
+        source, name, defines = read(Path(origin.file)), origin.space, origin.defines
+        weights = weights or (None if written is None else Path(written.weights))
+    if asked.data is None and written is None:
+        raise RunError("the run does not say what its network learnt from", "name the data with `--data`")
+    data, reader = asked.data, asked.reader
+    if data is None and written is not None:
+        data, reader = written.data, reader or written.reader
+        if data is not None and not Path(data).exists():
+            raise RunError(f"the data {data} is missing", "say with `--data` where it is now")
+
+    from dataclasses import replace
+
+    from nasdsl.runtime.device import device_named
+    from nasdsl.runtime.examples import examples
+    from nasdsl.runtime.fit import same_order
+    from nasdsl.runtime.memory import lack_of_memory
+    from nasdsl.runtime.predict import predictor_for
+    from nasdsl.runtime.search import Options, fit_to_data, load_network
+
+    device = device_named(asked.device)
+    space, splits, _ = fit_to_data(source, name, defines, Options(data=data, reader=reader))
+    network, about = load_network(space, weights)
+    same_order(about.classes or (), splits.classes)
+    predictor = replace(predictor_for(space, about), score=asked.score)
+    try:
+        return examples(space, network, predictor, splits, MOST_SHOWN, device)
+    except Exception as problem:
+        if not lack_of_memory(problem):
+            raise
+        raise RunError("the network and an image do not fit in memory", "try `--device cpu`") from None
+
+
+def why_none(problem: NasdslError) -> str:
+    """Why there are no images, and what to do about it, in a line."""
+    first = problem.diagnostics[0]
+    text = f"There are no images with what a network finds: {first.message}"
+    return f"{text} ({first.help})" if first.help else text
+
+
+def examples_section(found: Examples | NasdslError, score: float) -> str:
+    """The part as HTML: a few images, right ones and wrong ones, or the line that says why there are none."""
+    if isinstance(found, NasdslError):
+        return f'<p class="note">{html.escape(why_none(found))}</p>'
+    of = f"Of {found.seen:,} images, taken evenly from the validation split, {found.right:,} are right: {found.rule}."
+    figures = "".join(_figure(one, found, score) for one in found.shown)
+    text = f"{of} {found.data}."
+    return (
+        f'<h2>What the network finds</h2><p class="soft">{html.escape(text)}</p><div class="examples">{figures}</div>'
+    )
+
+
+def _figure(example: Example, found: Examples, score: float) -> str:
+    word = "right" if example.right else "wrong"
+    uri = data_uri(drawn(example, found.names, score))
+    caption = html.escape(f"image {example.index}: {found.measure} {example.value:.2f}")
+    told = f'<figcaption><b class="{word}">{word}</b> {caption}</figcaption>'
+    return f'<figure><img src="{uri}" alt="{caption}">{told}</figure>'
+
+
+def drawn(example: Example, names: Names, score: float) -> Image:
+    """The image with what is found and what is true."""
+    from nasdsl.drawing.predictions import draw
+
+    return draw(example.image, example.found, example.truth, names=names, score=score)
+
+
+def data_uri(picture: Image, most: int = MOST_BYTES) -> str:
+    """A picture as a part of a page, in at most so many bytes of a file: without loss where that is few enough, else
+    as JPEG, and smaller where need be."""
+    from PIL.Image import Resampling
+
+    factor = min(1.0, LONGEST_SIDE / max(picture.size))
+    while True:
+        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+        small = picture if size == picture.size else picture.resize(size, Resampling.LANCZOS)
+        for kind, options in (("PNG", {"optimize": True}), ("JPEG", {"quality": 88}), ("JPEG", {"quality": 70})):
+            file = io.BytesIO()
+            small.save(file, kind, **options)
+            if len(file.getvalue()) <= most or size == (1, 1):
+                text = base64.b64encode(file.getvalue()).decode("ascii")
+                return f"data:image/{kind.lower()};base64,{text}"
+        factor *= 0.8
