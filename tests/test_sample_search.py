@@ -34,7 +34,7 @@ from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.fit import evaluate_file, train
 from nasdsl.runtime.inherit import SUPERNET, load
 from nasdsl.runtime.optim import decayed
-from nasdsl.runtime.origin import read_origin
+from nasdsl.runtime.origin import read_origin, read_result
 from nasdsl.runtime.problem import Exploration, Result
 from nasdsl.runtime.sampling import Sampler
 from nasdsl.runtime.search import Options, load_network, search
@@ -360,6 +360,10 @@ def test_evolution_scores_with_the_weights_of_the_supernet(space: Path) -> None:
             torch.testing.assert_close(load_network(derived)[0](image), evaluator.trainer.network(image))
         assert load_weights(file.with_suffix(".safetensors"))[1]["top1"] == str(trial.objectives[0])
     assert read_origin(space.parent / "evolved").digest() == elaborate(read(space)).digest()
+    for name, out in (("found", "found.space"), ("evolved", "best.space")):
+        named = read_result(space.parent / name)
+        assert named is not None and named.file == str((space.parent / out).resolve())
+        assert named.weights == str((space.parent / out).with_suffix(".safetensors").resolve())
 
 
 def test_runs_without_a_supernet_are_refused(space: Path) -> None:

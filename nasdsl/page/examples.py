@@ -110,7 +110,7 @@ def examples_section(found: Examples | NasdslError, score: float) -> str:
         return f'<p class="note">{html.escape(why_none(found))}</p>'
     of = f"Of {found.seen:,} images, taken evenly from the validation split, {found.right:,} are right: {found.rule}."
     figures = "".join(_figure(one, found, score) for one in found.shown)
-    text = f"{of} {found.data}."
+    text = f"{of} The data: {found.data}."
     return (
         f'<h2>What the network finds</h2><p class="soft">{html.escape(text)}</p><div class="examples">{figures}</div>'
     )

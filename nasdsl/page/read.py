@@ -48,7 +48,8 @@ def read_training(run: Path) -> Training | None:
     if not isinstance(last, dict):
         raise RunError(f"{file} holds no measurements", OTHER)
     numbers = {name: value for name, value in last.items() if type(value) in (int, float)}
-    return Training(about.search, numbers, {key: told(value) for key, value in about.told().items() if value})
+    facts = {key: told(value) for key, value in about.told().items() if value not in (None, {})}
+    return Training(about.search, numbers, facts)
 
 
 def read_study(url: str, name: str | None = None) -> Study:

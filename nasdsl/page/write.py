@@ -34,7 +34,7 @@ PICTURES = 6
 BINS = 48
 MOST_METRICS = 6
 MOST_TILES = 7
-PROGRESS = ("step", "epoch", "lambda", "penalty")
+PROGRESS = ("step", "epoch", "lambda", "penalty", "removed", "units", "units_at_start")
 """What the history of a training tells that is no result."""
 LETTERS = {"complete": "c", "failed": "f", "running": "r", "waiting": "w", "skipped": "s"}
 UNCOUNTED = (TooWide, Infeasible, UnreadableBudget)
