@@ -14,19 +14,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import nasdsl
 from benchmarks.report import FLAGS
 from nasdsl import cli
 from nasdsl.compiler.space import Space
+from nasdsl.page.examples import examples_section
 from nasdsl.page.read import read_study
 from nasdsl.page.study import Objective, Record, Study
 from nasdsl.page.write import page
 from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.examples import Example, Examples
+from nasdsl.runtime.found import FoundClasses, Names
 from nasdsl.runtime.origin import ORIGIN, read_origin, write_origin
 
 CHROMIUM = shutil.which("chromium")
@@ -306,7 +311,9 @@ def test_attempts_of_dead_workers_are_one_trial(tmp_path: Path) -> None:
 
 def test_the_command_writes_a_page(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", str(run)]) == 0
-    assert len(data_of((run / "report.html").read_text(encoding="utf-8"))["number"]) == 20
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert len(data_of(text)["number"]) == 20
+    assert "the run names no trained network" in text and "<img" not in text
     assert "20 trials" in capsys.readouterr().out
 
 
@@ -447,6 +454,18 @@ def test_the_chart_takes_any_two_values_and_opens_trials(space: Space, opened: A
     assert f"trial {study.front[0]}:" in tab.locator(".tip").inner_text()
     tab.mouse.click(*place)
     assert tab.locator("#body tr.open").get_attribute("id") == f"trial-{study.front[0]}"
+
+
+def test_images_on_the_page_are_shown(space: Space, opened: Any) -> None:
+    names = Names((EVIL, "other"))
+    seen = FoundClasses(np.array([0, 1]), np.array([0.75, 0.25]))
+    shown = Example(3, Image.new("RGB", (40, 30), "red"), seen, FoundClasses(np.array([1]), np.ones(1)), 0.25, False)
+    section = examples_section(Examples(names, "chance", "it is likeliest", (shown,), 0, 1, EVIL), 0.3)
+    tab = opened(page(space, study_of(space, 20), examples=section))
+    assert tab.locator("img").count() == 1
+    assert tab.evaluate("document.querySelector('img').naturalWidth") == 480
+    assert "wrong image 3: chance 0.25" in tab.locator(".examples").inner_text()
+    assert EVIL in tab.locator("body").inner_text() and tab.title() != "run"
 
 
 def test_what_users_wrote_does_not_run(space: Space, opened: Any) -> None:

@@ -109,19 +109,21 @@ def examples_section(found: Examples | NasdslError, score: float) -> str:
     if isinstance(found, NasdslError):
         return f'<p class="note">{html.escape(why_none(found))}</p>'
     of = f"Of {found.seen:,} images, taken evenly from the validation split, {found.right:,} are right: {found.rule}."
-    figures = "".join(_figure(one, found, score) for one in found.shown)
     text = f"{of} The data: {found.data}."
+    pictures = [drawn(one, found.names, score) for one in found.shown]
+    figures = "".join(_figure(one, picture, found.measure) for one, picture in zip(found.shown, pictures, strict=True))
+    wide = any(one.width > 1.5 * one.height for one in pictures)  # such as masks beside what is true
     return (
-        f'<h2>What the network finds</h2><p class="soft">{html.escape(text)}</p><div class="examples">{figures}</div>'
+        f'<h2>What the network finds</h2><p class="soft">{html.escape(text)}</p>'
+        f'<div class="examples{" broad" if wide else ""}">{figures}</div>'
     )
 
 
-def _figure(example: Example, found: Examples, score: float) -> str:
+def _figure(example: Example, picture: Image, measure: str) -> str:
     word = "right" if example.right else "wrong"
-    uri = data_uri(drawn(example, found.names, score))
-    caption = html.escape(f"image {example.index}: {found.measure} {example.value:.2f}")
+    caption = html.escape(f"image {example.index}: {measure} {example.value:.2f}")
     told = f'<figcaption><b class="{word}">{word}</b> {caption}</figcaption>'
-    return f'<figure><img src="{uri}" alt="{caption}">{told}</figure>'
+    return f'<figure><img src="{data_uri(picture)}" alt="{caption}">{told}</figure>'
 
 
 def drawn(example: Example, names: Names, score: float) -> Image:
