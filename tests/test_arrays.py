@@ -537,7 +537,7 @@ def test_measures_that_are_not_the_compilers_own() -> None:
 # --- shipped spaces ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", spaces.names())
+@pytest.mark.parametrize("name", [name for name in spaces.names() if name != "spinenet_small"])  # is like `spinenet`
 def test_shipped_spaces_are_costed_and_checked_as_one_by_one(name: str) -> None:
     graph = shipped.graph(name)
     rng = random.Random(3)
