@@ -1025,6 +1025,32 @@ def test_library_operators_find_what_they_use_whichever_is_called_first():
     assert sum(node.op == "relu" for node in graph.nodes.values()) == 2 * 2  # of two towers on two levels
 
 
+@pytest.mark.parametrize(("levels", "count"), [("a", 1), ("branches(a, b)", 2), ("branches(a, b, c)", 3)])
+def test_how_many_branches_come_in(levels, count):
+    """`branches` without parentheses; one that a choice leaves out counts."""
+    text = f"""
+    space test {{
+      input 3 x 64 x 64
+      let late = oneof(false, true)
+      operator told() {{
+        let found = branches
+        parallel {{ conv(8) }}
+        concat(scale: 1/2)
+        conv(10 * found)
+      }}
+      network {{
+        a: conv(8, stride: 2)
+        b: conv(8)
+        c: conv(8) if late else none
+        {levels} -> told() -> classify(10)
+      }}
+    }}
+    """
+    graph = elaborate(Source(text)).graph
+    (head,) = [node for node in graph.nodes.values() if node.op == "classify"]
+    assert graph.nodes[head.inputs[0].source].shape.channels == 10 * count
+
+
 def test_what_is_gone_is_read_no_more():
     """A branch under one choice, read under another that excludes it: pinning the first takes its edges away, too."""
     text = """
