@@ -91,7 +91,7 @@ def examples_of(run: Path, asked: Asked) -> Examples:
     predictor = replace(predictor_for(space, about), score=asked.score)
     try:
         return examples(space, network, predictor, splits, MOST_SHOWN, device)
-    except Exception as problem:
+    except Exception as problem:  # torch tells a lack of memory by errors of several kinds
         if not lack_of_memory(problem):
             raise
         raise RunError("the network and an image do not fit in memory", "try `--device cpu`") from None
