@@ -83,6 +83,7 @@ class Supernet(nn.Module):
                 layers[key] = setting.module()
         layers[SUM] = layer_class("sum")()
         self.layers = nn.ModuleDict(layers)
+        self._told = {name for name, setting in self.settings.items() if reads_scene(setting.op)}
         self.steps: tuple[Step, ...] = ()
         self.forget()
         self._run(_first(graph))
@@ -169,7 +170,7 @@ class Supernet(nn.Module):
                 tuple(slots[source] for source in inputs),
                 slots[node.name],
                 tuple(frees.get(node.name, ())),
-                node.kind == "operator" and reads_scene(node.op),
+                node.name in self._told,
             )
             for node, inputs in order
         ]

@@ -99,9 +99,13 @@ def pinned(
             last = group
     body = "\n\n".join(parts) if groups else "\n".join(parts)
     header = "".join(f"# {line}".rstrip() + "\n" for line in note.splitlines())
-    used = f'use "{use_path}#{content_hash(*[source.text for source in space.sources])}"\n'
     block = f"{{\n{body}\n}}" if body else "{}"
-    return f"{header}{used}\nspace {free_name(space, name)} = {space.name} with {block}\n"
+    return f"{header}{used(space, use_path)}\nspace {free_name(space, name)} = {space.name} with {block}\n"
+
+
+def used(space: Space, use_path: str) -> str:
+    """The line that names a space's file, by its path from where the line will stand and by its content."""
+    return f'use "{use_path}#{content_hash(*[source.text for source in space.sources])}"\n'
 
 
 def free_name(space: Space, name: str) -> str:

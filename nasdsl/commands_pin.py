@@ -120,13 +120,12 @@ def _taken_over(space: Space, args: Namespace, beside: Path) -> str:
     from nasdsl.compiler.elaborate.program import elaborate
     from nasdsl.compiler.parse import parse
     from nasdsl.compiler.source import Source
-    from nasdsl.compiler.space import content_hash
     from nasdsl.compiler.unparse import unparse
-    from nasdsl.compiler.write import free_name, path_from
+    from nasdsl.compiler.write import free_name, path_from, used
 
     other = _named(args.other)
     given = dict(_split(text) for text in args.pins)
-    theirs, lines = _decided(other), []
+    theirs = _decided(other)
     taken, left = [], [name for name in theirs if name not in space.params]
     for name in space.params:
         values = theirs.get(name, {})
@@ -139,19 +138,19 @@ def _taken_over(space: Space, args: Namespace, beside: Path) -> str:
     shape, own = other.graph.input.shape, space.graph.input.shape
     sides = (shape.channels, shape.height, shape.width)
     if all(isinstance(side, int) for side in sides) and sides != (own.channels, own.height, own.width):
-        lines.append(f"input {' x '.join(map(str, sides))}")
-    if not taken and not lines:
+        taken.insert(0, f"input {' x '.join(map(str, sides))}")
+    if not taken:
         raise UsageError(f"{args.other} decides nothing that is a parameter of `{space.name}`")
-    lines += taken
-    lines += [f"{name}: {text}" for name, text in space.overrides.items() if name not in theirs and name not in given]
+    lines = taken + [
+        f"{name}: {text}" for name, text in space.overrides.items() if name not in theirs and name not in given
+    ]
     lines += [f"{place}: {value}" for place, value in given.items()]
-    sources = content_hash(*[source.text for source in space.sources])
-    use = f'use "{path_from(beside, space)}#{sources}"'
     name = free_name(space, args.name)
     body = "".join(f"  {line}\n" for line in lines)
-    text = f"# {space.name}, with what {other.name} decides.\n{use}\n\nspace {name} = {space.name} with {{\n{body}}}\n"
+    head = f"# {space.name}, with what {other.name} decides.\n{used(space, path_from(beside, space))}"
+    text = f"{head}\nspace {name} = {space.name} with {{\n{body}}}\n"
     elaborate(Source(text, "<command line>", beside / "<command line>"), name)
-    print(f"taken over: {', '.join([*lines[: len(lines) - len(taken)][:1], *taken])}", file=sys.stderr)
+    print(f"taken over: {', '.join(taken)}", file=sys.stderr)
     if left:
         print(f"without a parameter of that name: {', '.join(left)}", file=sys.stderr)
     return unparse(parse(Source(text)))

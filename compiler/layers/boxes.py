@@ -6,6 +6,7 @@ A box is x1, y1, x2, y2 in pixels of the network's input, counted continuously: 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -199,6 +200,42 @@ def anchors_at(
     half_K2 = sides_K2 / 2
     half = (half_K2.round() if rounded else half_K2)[places % kinds]
     return torch.cat([centre - half, centre + half], -1)
+
+
+class Anchors:
+    """The anchors of all levels; see `anchor_sides` and `anchors_at` for the arguments."""
+
+    def __init__(
+        self,
+        strides: tuple[float, ...],
+        scales: tuple[float, ...],
+        ratios: tuple[float, ...],
+        sizes: tuple[float, ...],
+        offset: float,
+        rounded: bool,
+    ) -> None:
+        self.strides = strides
+        self.sides = anchor_sides(strides, scales, ratios, sizes)
+        self.offset = offset
+        self.rounded = rounded
+
+    def at(self, places: torch.Tensor, width: int, level: int, dtype: torch.dtype) -> torch.Tensor:
+        """The level's anchors (... 4) with such numbers, on a map of that width."""
+        sides_K2 = torch.tensor(self.sides[level], device=places.device, dtype=dtype)
+        return anchors_at(places, width, self.strides[level], sides_K2, self.offset, self.rounded)
+
+    def all(self, maps: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+        """Those of all pixels of all levels: N 4."""
+        found = []
+        for level, x_BCHW in enumerate(maps):
+            number = x_BCHW[0, 0].numel() * len(self.sides[level])
+            found.append(self.at(torch.arange(number, device=x_BCHW.device), x_BCHW.shape[3], level, dtype))
+        return torch.cat(found)
+
+
+def as_list(x_BCHW: torch.Tensor, each: int) -> torch.Tensor:
+    """A map's predictions as a list: B H*W*A each, pixel by pixel, in a pixel anchor by anchor."""
+    return x_BCHW.permute(0, 2, 3, 1).reshape(len(x_BCHW), -1, each)
 
 
 # --- matching ---------------------------------------------------------------------------------------------------------

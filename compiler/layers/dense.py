@@ -9,8 +9,8 @@ from torch import nn
 
 from nasdsl.compiler.layers.boxes import (
     NEITHER,
-    anchor_sides,
-    anchors_at,
+    Anchors,
+    as_list,
     clipped,
     decoded,
     encoded,
@@ -66,9 +66,7 @@ class DetectDense(nn.Module):
         super().__init__()
         self.strides = tuple(strides)
         self.classes = classes
-        self.sides = anchor_sides(self.strides, scales, ratios, sizes)
-        self.offset = offset
-        self.rounded = rounded
+        self.anchors = Anchors(self.strides, scales, ratios, sizes, offset, rounded)
         self.stds = tuple(stds)
         self.above = above
         self.below = below
@@ -83,25 +81,21 @@ class DetectDense(nn.Module):
         self.most = most
         self.shift = math.log(prior / (1 - prior))
 
-    def anchors(self, places: torch.Tensor, width: int, level: int, dtype: torch.dtype) -> torch.Tensor:
-        """The level's anchors (... 4) with such numbers."""
-        sides_K2 = torch.tensor(self.sides[level], device=places.device, dtype=dtype)
-        return anchors_at(places, width, self.strides[level], sides_K2, self.offset, self.rounded)
-
     def forward(self, *maps: torch.Tensor, scene: Scene | None = None) -> dict[str, torch.Tensor]:
         levels = len(maps) // 2
-        logits = [precise(rows(x, self.classes)) + self.shift for x in maps[:levels]]
-        deltas = [rows(x, 4) for x in maps[levels:]]
-        widths = [x.shape[3] for x in maps[:levels]]
+        logits = [precise(as_list(x, self.classes)) + self.shift for x in maps[:levels]]
+        deltas = [as_list(x, 4) for x in maps[levels:]]
         if scene is not None and scene.learns:
-            self.learn(scene, logits, deltas, widths)
+            self.learn(
+                scene, torch.cat(logits, 1), torch.cat(deltas, 1), self.anchors.all(maps[:levels], logits[0].dtype)
+            )
             return {}
         boxes, scores, labels = [], [], []
         for level, (logits_BNC, deltas_BN4) in enumerate(zip(logits, deltas, strict=True)):
             logits_Bn, best_Bn = highest(logits_BNC.flatten(1), self.per_level)
             row_Bn = best_Bn // self.classes
             deltas_Bn4 = precise(deltas_BN4).gather(1, row_Bn[..., None].expand(-1, -1, 4))
-            anchors_Bn4 = self.anchors(row_Bn, widths[level], level, deltas_Bn4.dtype)
+            anchors_Bn4 = self.anchors.at(row_Bn, maps[level].shape[3], level, deltas_Bn4.dtype)
             boxes.append(decoded(anchors_Bn4, deltas_Bn4, self.stds))
             scores.append(logits_Bn.sigmoid())
             labels.append(best_Bn % self.classes)
@@ -109,16 +103,8 @@ class DetectDense(nn.Module):
         boxes_BN4 = clipped(torch.cat(boxes, 1), sizes)
         return strongest(boxes_BN4, torch.cat(scores, 1), torch.cat(labels, 1), self.least, self.nms, self.most)
 
-    def learn(self, scene: Scene, logits: list[torch.Tensor], deltas: list[torch.Tensor], widths: list[int]) -> None:
+    def learn(self, scene: Scene, logits_BNC: torch.Tensor, deltas_BN4: torch.Tensor, anchors_N4: torch.Tensor) -> None:
         """Adds the losses."""
-        places = [torch.arange(x.shape[1], device=x.device) for x in logits]
-        anchors_N4 = torch.cat(
-            [
-                self.anchors(p, w, level, logits[0].dtype)
-                for level, (p, w) in enumerate(zip(places, widths, strict=True))
-            ]
-        )
-        logits_BNC, deltas_BN4 = torch.cat(logits, 1), torch.cat(deltas, 1)
         classes, boxes = [], []
         for image, (logits_NC, deltas_N4) in enumerate(zip(logits_BNC, deltas_BN4, strict=True)):
             truth = scene.truths[image]
@@ -137,8 +123,3 @@ class DetectDense(nn.Module):
             boxes.append(self.box_weight * off / number)
         scene.lose("classes", torch.stack(classes).mean())
         scene.lose("boxes", torch.stack(boxes).mean())
-
-
-def rows(x_BCHW: torch.Tensor, each: int) -> torch.Tensor:
-    """A map's predictions as a list: B H*W*A each, pixel by pixel, in a pixel anchor by anchor."""
-    return x_BCHW.permute(0, 2, 3, 1).reshape(len(x_BCHW), -1, each)

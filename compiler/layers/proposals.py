@@ -13,9 +13,9 @@ from torch import nn
 
 from nasdsl.compiler.layers.boxes import (
     BACKGROUND,
-    anchor_sides,
-    anchors_at,
+    Anchors,
     areas,
+    as_list,
     cell_centres,
     clipped,
     decoded,
@@ -192,37 +192,23 @@ class Propose(Proposals):
         super().__init__(
             strides, rois, per_level, nms, across, learn_rois, learn_per_level, above, below, count, beta, stds
         )
-        self.sides = anchor_sides(self.strides, scales, ratios, sizes)
-        self.offset = offset
-        self.rounded = rounded
+        self.anchors = Anchors(self.strides, scales, ratios, sizes, offset, rounded)
 
     def read(self, x_BCHW: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits B N and deltas B N 4 of a level, pixel by pixel."""
-        kinds = len(self.sides[level])
-        logits_BN = x_BCHW[:, :kinds].permute(0, 2, 3, 1).flatten(1)
-        return logits_BN, x_BCHW[:, kinds:].permute(0, 2, 3, 1).reshape(len(x_BCHW), -1, 4)
-
-    def anchors(self, places: torch.Tensor, width: int, level: int, dtype: torch.dtype) -> torch.Tensor:
-        """The level's anchors (... 4) with such numbers."""
-        sides_K2 = torch.tensor(self.sides[level], device=places.device, dtype=dtype)
-        return anchors_at(places, width, self.strides[level], sides_K2, self.offset, self.rounded)
+        kinds = len(self.anchors.sides[level])
+        return as_list(x_BCHW[:, :kinds], 1).flatten(1), as_list(x_BCHW[:, kinds:], 4)
 
     def best(self, x_BCHW: torch.Tensor, level: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         logits_BN, deltas_BN4 = self.read(x_BCHW, level)
         scores_Bn, best_Bn = highest(logits_BN, number)
         deltas_Bn4 = deltas_BN4.gather(1, best_Bn[..., None].expand(-1, -1, 4))
-        anchors_Bn4 = self.anchors(best_Bn, x_BCHW.shape[3], level, deltas_Bn4.dtype)
+        anchors_Bn4 = self.anchors.at(best_Bn, x_BCHW.shape[3], level, deltas_Bn4.dtype)
         return decoded(anchors_Bn4, deltas_Bn4, self.stds), scores_Bn
 
     def learn(self, maps: tuple[torch.Tensor, ...], scene: Scene) -> None:
-        logits, deltas, anchors = [], [], []
-        for level, x_BCHW in enumerate(maps):
-            logits_BN, deltas_BN4 = self.read(precise(x_BCHW), level)
-            logits.append(logits_BN)
-            deltas.append(deltas_BN4)
-            places_N = torch.arange(logits_BN.shape[1], device=x_BCHW.device)
-            anchors.append(self.anchors(places_N, x_BCHW.shape[3], level, deltas_BN4.dtype))
-        anchors_BN4 = torch.cat(anchors).expand(len(maps[0]), -1, -1)
+        logits, deltas = zip(*[self.read(precise(x), level) for level, x in enumerate(maps)], strict=True)
+        anchors_BN4 = self.anchors.all(maps, deltas[0].dtype).expand(len(maps[0]), -1, -1)
         learn_proposals(
             scene, anchors_BN4, torch.cat(logits, 1), torch.cat(deltas, 1), self.above, self.below, self.count,
             self.stds, self.beta,
