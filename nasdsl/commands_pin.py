@@ -52,13 +52,14 @@ def pin(args: Namespace) -> None:
         raise UsageError("--from and --number cannot both say which architecture it is")
     if args.other is None and (args.number is None) == (not args.pins):
         raise UsageError("pin takes either PLACE=VALUE, once or more, or --number N, or --from FILE")
+    space, places = _with_parameters(space, dict(map(_split, args.pins)))
     if args.other is not None:
         values, note = {}, ""
     elif args.number is not None:
         values = _by_number(space, args.number)
         note = f"Architecture {args.number} of {space.name}."
     else:
-        values, narrowed = _by_place(space, args)
+        values, narrowed = _by_place(space, places)
         note = ""
     if not args.name.isidentifier():
         raise UsageError(f"a space's name is a word, and `{args.name}` is none")
@@ -66,7 +67,7 @@ def pin(args: Namespace) -> None:
         raise UsageError("a smaller space names the file that it comes from, and standard input has no name")
     beside = Path(args.out).resolve().parent if args.out else Path.cwd()
     if args.other is not None:
-        text = _taken_over(space, args, beside)
+        text = _taken_over(space, args, places, beside)
     else:
         text = pinned(space, {**space.pins, **values}, args.name, path_from(beside, space), note, narrowed)
     if args.out is None:
@@ -74,6 +75,16 @@ def pin(args: Namespace) -> None:
     else:
         write_text(Path(args.out), text)
         print(args.out)
+
+
+def _with_parameters(space: Space, given: dict[str, str]) -> tuple[Space, dict[str, str]]:
+    """The space with those of the given values that are of parameters, and the others, which are of decisions."""
+    from nasdsl.compiler.elaborate.program import elaborate
+
+    parameters = {name: text for name, text in given.items() if name in space.params}
+    if parameters:
+        space = elaborate(space.source, space.name, {**space.overrides, **parameters})
+    return space, {place: text for place, text in given.items() if place not in parameters}
 
 
 def _by_number(space: Space, text: str) -> dict[str, Any]:
@@ -89,12 +100,12 @@ def _by_number(space: Space, text: str) -> dict[str, Any]:
         raise UsageError(str(problem)) from None
 
 
-def _by_place(space: Space, args: Namespace) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+def _by_place(space: Space, places: dict[str, str]) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     """The values and the narrowed choices that a space made in the language has."""
     from nasdsl.compiler.elaborate.program import elaborate
     from nasdsl.compiler.source import Source
 
-    lines = [f"  {place}: {value}\n" for place, value in map(_split, args.pins)]
+    lines = [f"  {place}: {value}\n" for place, value in places.items()]
     path = space.source.path
     if path is None:
         raise UsageError("standard input has no name that a smaller space could use")
@@ -110,8 +121,9 @@ def _by_place(space: Space, args: Namespace) -> tuple[dict[str, Any], dict[str, 
     return {path: value for path, value in made.pins.items() if path in before}, narrowed
 
 
-def _taken_over(space: Space, args: Namespace, beside: Path) -> str:
-    """The text of the space with what another architecture has decided, by name, and with the given pins.
+def _taken_over(space: Space, args: Namespace, places: dict[str, str], beside: Path) -> str:
+    """The text of the space with what another architecture has decided, by name, and with the given pins. Parameters
+    that are given stay as they are.
 
     Raises:
         UsageError: the other has nothing that the space has, or has a name twice.
@@ -124,12 +136,11 @@ def _taken_over(space: Space, args: Namespace, beside: Path) -> str:
     from nasdsl.compiler.write import free_name, path_from, used
 
     other = _named(args.other)
-    given = dict(_split(text) for text in args.pins)
     theirs = _decided(other)
     taken, left = [], [name for name in theirs if name not in space.params]
     for name in space.params:
         values = theirs.get(name, {})
-        if name in given or not values:
+        if name in space.overrides or not values:
             continue
         if len(values) > 1:
             several = ", ".join(f"`{path}` is {value}" for value, path in values.items())
@@ -141,10 +152,7 @@ def _taken_over(space: Space, args: Namespace, beside: Path) -> str:
         taken.insert(0, f"input {' x '.join(map(str, sides))}")
     if not taken:
         raise UsageError(f"{args.other} decides nothing that is a parameter of `{space.name}`")
-    lines = taken + [
-        f"{name}: {text}" for name, text in space.overrides.items() if name not in theirs and name not in given
-    ]
-    lines += [f"{place}: {value}" for place, value in given.items()]
+    lines = [*taken, *(f"{name}: {text}" for name, text in {**space.overrides, **places}.items())]
     name = free_name(space, args.name)
     body = "".join(f"  {line}\n" for line in lines)
     head = f"# {space.name}, with what {other.name} decides.\n{used(space, path_from(beside, space))}"

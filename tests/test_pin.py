@@ -83,6 +83,92 @@ def test_values_and_fewer_alternatives(file: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.strip() == "4"
 
 
+def test_parameters_are_pinned_like_decisions(file: Path) -> None:
+    out = file.parent / "fewer.space"
+    assert main(["pin", str(file), "classes=3", "stage.depth=2", "-o", str(out)]) == 0
+    made = elaborate(read(out))
+    assert made.params["classes"] == 3 and "stage.depth" not in made.graph.decisions
+
+
+STAGES = """\
+space first {
+  input oneof(3 x 8 x 8, 3 x 16 x 16)
+  let kind = oneof(plain, wide)
+  network {
+    body: repeat oneof(1, 2) { conv(8 if kind == plain else 16) }
+    side: conv(oneof(4, 8))
+    classify(classes)
+  }
+  param classes = 5
+}
+
+space second {
+  input 3 x 32 x 32
+  network { repeat depth { conv(oneof(8, 16), kernel: 3) }, classify(classes) }
+  param kind in [wide, plain]
+  param depth = 3
+  param classes = 10
+  param rest = 7
+}
+
+space third { input 3 x 8 x 8, network { conv(oneof(4, 8)), classify(2) }, param other = 1 }
+
+space twice {
+  input 3 x 8 x 8
+  network { a: repeat oneof(1, 2) { conv(4) }, b: repeat oneof(1, 2) { conv(4) }, classify(2) }
+}
+
+space one = first with { input 3 x 16 x 16, kind: plain, body.depth: 2, side.out: 4 }
+space two = twice with { a.depth: 1, b.depth: 2 }
+"""
+
+
+def test_what_another_architecture_decides_is_taken_over_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its input, decisions by the last name of their paths, and parameters; what is given goes before."""
+    file, out = tmp_path / "stages.space", tmp_path / "next.space"
+    file.write_text(STAGES)
+    command = ["pin", str(file), "--space", "second", "--from", f"{file}:one", "-o", str(out)]
+    assert main(command) == 0
+    made = elaborate(read(out))
+    assert made.base == "second"
+    shape = made.graph.input.shape
+    assert (shape.channels, shape.height, shape.width) == (3, 16, 16)
+    assert {name: str(value) for name, value in made.params.items()} == {
+        "kind": "plain",
+        "depth": "2",
+        "classes": "5",
+        "rest": "7",
+    }
+    assert len(made.graph.decisions) == 2  # one for each of the two copies
+    told = capsys.readouterr().err
+    assert "taken over: input 3 x 16 x 16, kind: plain, depth: 2, classes: 5\n" in told
+    assert "without a parameter of that name: out\n" in told
+    given = [*command[:2], "depth=1", "conv.out=8", *command[2:], "-D", "classes=4"]
+    assert main(given) == 0
+    made = elaborate(read(out))
+    assert (made.params["depth"], made.params["classes"]) == (1, 4) and not made.graph.decisions
+    assert "depth" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("space", "other", "said"),
+    [
+        ("third", "one", "decides nothing that is a parameter of `third`"),
+        ("second", "two", "several values for `depth`: `a.depth` is 1, `b.depth` is 2; say depth=VALUE"),
+    ],
+)
+def test_what_cannot_be_taken_over(
+    space: str, other: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "stages.space"
+    file.write_text(STAGES.replace("3 x 32 x 32", "3 x 8 x 8").replace("3 x 16 x 16, kind", "3 x 8 x 8, kind"))
+    assert main(["pin", str(file), "--space", space, "--from", f"{file}:{other}"]) == 2
+    told = capsys.readouterr()
+    assert said in told.err and told.out == ""
+
+
 @pytest.mark.parametrize(
     ("pins", "code", "said"),
     [
