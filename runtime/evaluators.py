@@ -18,7 +18,7 @@ from nasdsl.compiler.pin import pin
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataSplits
-from nasdsl.runtime.data.plugins import with_entry_points
+from nasdsl.runtime.data.plugins import is_child_of, with_entry_points
 from nasdsl.runtime.evolution.evaluator import NamedEvaluator
 from nasdsl.runtime.evolution.objectives import EvaluationError, Untrainable
 from nasdsl.runtime.files import content, folder_of, known_file
@@ -227,6 +227,4 @@ def find_evaluators() -> dict[str, type[NamedEvaluator]]:
     Raises:
         PluginError: a name is taken twice, or an entry point is not a child of `NamedEvaluator`.
     """
-    return with_entry_points(
-        "nasdsl.evaluators", EVALUATORS, lambda value: isinstance(value, type) and issubclass(value, NamedEvaluator)
-    )
+    return with_entry_points("nasdsl.evaluators", EVALUATORS, is_child_of(NamedEvaluator))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, is_plain, word
 from nasdsl.compiler.ops.detector import (
-    OFFSET,
+    PLACED,
     PRIOR,
-    ROUNDED,
-    SIZES,
+    RATIOS,
+    SCALES,
+    STDS,
     Condition,
+    anchor_arguments,
     anchors_of,
+    beta,
     demand,
     floats,
     free,
@@ -67,12 +71,10 @@ DETECT_DENSE = Operator(
     name="detect_dense",
     params=(
         Param("classes", "positive", doc="without a background"),
-        Param("scales", "list", OCTAVE, doc="sides of the anchors, in pixels of the level"),
-        Param("ratios", "list", (Fraction(1, 2), 1, 2), doc="height over width of the anchors"),
-        SIZES,
-        OFFSET,
-        ROUNDED,
-        Param("stds", "list", (1, 1, 1, 1), doc="what dx, dy, dw, dh are multiplied by"),
+        replace(SCALES, default=OCTAVE),
+        RATIOS,
+        *PLACED,
+        STDS,
         overlap("above", Fraction(1, 2), "overlap with an object from which an anchor is for it"),
         share("below", Fraction(2, 5), "overlap with any object below which an anchor is background"),
         share("alpha", Fraction(1, 4), "weight of objects in the focal loss, less 1 that of background"),
@@ -84,7 +86,7 @@ DETECT_DENSE = Operator(
             choices=("smooth", "giou"),
             doc="distance of the deltas, or generalised intersection over union of the boxes",
         ),
-        Param("beta", "number", 0, doc="error of a delta below which the loss is quadratic", low=0, high=1 << 16),
+        beta(0),
         Param("box_weight", "number", 1, doc="of the loss of the boxes", low=0, high=1 << 16),
         Param("per_level", "positive", 1000, doc="how many scores of each level enter the suppression"),
         LEAST,
@@ -99,14 +101,12 @@ DETECT_DENSE = Operator(
     arguments=lambda inputs, output, attrs: {
         "strides": strides_of(inputs[: len(inputs) // 2]),
         "classes": attrs["classes"],
-        **{name: floats(attrs[name]) for name in ("scales", "ratios", "sizes", "stds")},
+        **anchor_arguments(attrs),
+        "stds": floats(attrs["stds"]),
         **{
             name: float(attrs[name])
-            for name in (
-                *("offset", "above", "below", "alpha", "gamma", "beta", "box_weight", "least", "nms", "prior"),
-            )
+            for name in ("above", "below", "alpha", "gamma", "beta", "box_weight", "least", "nms", "prior")
         },
-        "rounded": bool(attrs["rounded"]),
         "box_loss": word(attrs["box_loss"]),
         "per_level": attrs["per_level"],
         "most": attrs["most"],

@@ -95,17 +95,26 @@ def floats(values: Sequence[Any]) -> tuple[float, ...]:
 
 NEARLY = Fraction(99, 100)
 
-OFFSET = Param(
-    "offset", "number", Fraction(1, 2), doc="where in a pixel anchors stand: 1/2 in its middle", low=0, high=1
+STDS = Param("stds", "list", (1, 1, 1, 1), doc="what dx, dy, dw, dh are multiplied by")
+SCALES = Param("scales", "list", (8,), doc="sides of the anchors, in pixels of the level")
+RATIOS = Param("ratios", "list", (Fraction(1, 2), 1, 2), doc="height over width of the anchors")
+PLACED = (
+    Param("sizes", "list", (), doc="instead of scales, sides of the anchors in pixels of the input, level by level"),
+    Param("offset", "number", Fraction(1, 2), doc="where in a pixel anchors stand: 1/2 in its middle", low=0, high=1),
+    Param("rounded", "bool", False, doc="whether corners of an anchor around 0 are rounded to whole pixels"),
 )
-ROUNDED = Param("rounded", "bool", False, doc="whether corners of an anchor around 0 are rounded to whole pixels")
-SIZES = Param("sizes", "list", (), doc="instead of scales, sides of the anchors in pixels of the input, level by level")
+"""Besides scales and ratios, what says which anchors there are."""
 PRIOR = Param("prior", "number", Fraction(1, 100), doc="probability that a logit of 0 stands for", above=0, high=NEARLY)
 
 
 def share(name: str, default: Fraction, doc: str) -> Param:
     """A parameter from 0 to 1."""
     return Param(name, "number", default, doc=doc, low=0, high=1)
+
+
+def beta(default: Fraction | int) -> Param:
+    doc = "error of a delta below which the loss is quadratic"
+    return Param("beta", "number", default, doc=doc, low=0, high=1 << 16)
 
 
 def overlap(name: str, default: Fraction, doc: str) -> Param:
@@ -126,6 +135,12 @@ def anchors_of(attrs: Attrs, maps: Sequence[Shape]) -> Iterator[Condition]:
             yield less(0, x.height), ShapeProblem(message, "sizes", "scales are the same for all levels")
     else:
         yield from numbers(attrs, "scales")
+
+
+def anchor_arguments(attrs: Attrs) -> dict[str, Any]:
+    """Scales, ratios and `PLACED`, plain."""
+    lists = {name: floats(attrs[name]) for name in ("scales", "ratios", "sizes")}
+    return {**lists, "offset": float(attrs["offset"]), "rounded": bool(attrs["rounded"])}
 
 
 def kinds_of(attrs: Attrs, levels: int) -> int:

@@ -10,12 +10,15 @@ from typing import Any
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS
 from nasdsl.compiler.ops.detector import (
-    OFFSET,
+    PLACED,
     PRIOR,
-    ROUNDED,
-    SIZES,
+    RATIOS,
+    SCALES,
+    STDS,
     Condition,
+    anchor_arguments,
     anchors_of,
+    beta,
     demand,
     floats,
     free,
@@ -89,27 +92,19 @@ LEARNING = (
 )
 
 
-def _beta(default: Fraction | int) -> Param:
-    return Param(
-        "beta", "number", default, doc="error of a delta below which the loss is quadratic", low=0, high=1 << 16
-    )
-
-
 PROPOSE = Operator(
     name="propose",
     params=(
         replace(ROIS, default=1000),
-        Param("scales", "list", (8,), doc="sides of the anchors, in pixels of the level"),
-        Param("ratios", "list", (Fraction(1, 2), 1, 2), doc="height over width of the anchors"),
+        SCALES,
+        RATIOS,
         PER_LEVEL,
         NMS,
         ACROSS,
-        Param("stds", "list", (1, 1, 1, 1), doc="what dx, dy, dw, dh are multiplied by"),
-        SIZES,
-        OFFSET,
-        ROUNDED,
+        STDS,
+        *PLACED,
         *LEARNING,
-        _beta(Fraction(1, 9)),
+        beta(Fraction(1, 9)),
     ),
     shape=_propose_shape,
     must=_propose_conditions,
@@ -117,11 +112,7 @@ PROPOSE = Operator(
     module=f"{LAYERS}.proposals:Propose",
     arguments=lambda inputs, output, attrs: {
         **_common_arguments(inputs, attrs),
-        "scales": floats(attrs["scales"]),
-        "ratios": floats(attrs["ratios"]),
-        "sizes": floats(attrs["sizes"]),
-        "offset": float(attrs["offset"]),
-        "rounded": bool(attrs["rounded"]),
+        **anchor_arguments(attrs),
     },
     inputs=-1,
     doc="regions from a proposal network's maps: for each level the logits of all anchors, then four deltas for each",
@@ -166,14 +157,9 @@ GUIDED_PROPOSE = Operator(
         NMS,
         ACROSS,
         Param("shape_stds", "list", (Fraction(14, 100),) * 2, doc="what an anchor's dw, dh are multiplied by"),
-        Param(
-            "stds",
-            "list",
-            (Fraction(7, 100), Fraction(7, 100), Fraction(11, 100), Fraction(11, 100)),
-            doc="what dx, dy, dw, dh are multiplied by",
-        ),
+        replace(STDS, default=(*[Fraction(7, 100)] * 2, *[Fraction(11, 100)] * 2)),
         *LEARNING,
-        _beta(1),
+        beta(1),
         share("inner", Fraction(1, 5), "part of an object's sides that is its middle"),
         share("outer", Fraction(1, 2), "part of an object's sides beyond which its middle is not"),
         Param("shape_weight", "number", Fraction(1, 10), doc="of the loss of the shapes", low=0, high=1 << 16),

@@ -10,8 +10,10 @@ from itertools import pairwise
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, is_plain
 from nasdsl.compiler.ops.detector import (
+    STDS,
     Condition,
     are_boxes,
+    beta,
     demand,
     floats,
     free,
@@ -26,12 +28,7 @@ from nasdsl.compiler.ops.detector import (
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Operator, Param, ShapeProblem
 from nasdsl.compiler.values.expr import add, either, equal, less, multiply
 
-STDS = Param(
-    "stds",
-    "list",
-    (Fraction(1, 10), Fraction(1, 10), Fraction(1, 5), Fraction(1, 5)),
-    doc="what dx, dy, dw, dh are multiplied by",
-)
+FINE = replace(STDS, default=(*[Fraction(1, 10)] * 2, *[Fraction(1, 5)] * 2))
 
 
 def _roi_align_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]:
@@ -137,7 +134,7 @@ def _refine_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 REFINE = Operator(
     name="refine",
-    params=(STDS,),
+    params=(FINE,),
     shape=_refine_shape,
     must=_refine_conditions,
     cost=free,
@@ -199,8 +196,8 @@ DETECT_REGIONS = Operator(
         Param("classes", "positive", doc="without the background"),
         Param("above", "list", (Fraction(1, 2),), doc="overlap from which a region is for an object, of each stage"),
         Param("weights", "list", (1,), doc="of the losses of each stage"),
-        replace(STDS, doc="what the four deltas are multiplied by, of each stage"),
-        Param("beta", "number", 1, doc="error of a delta below which the loss is quadratic", low=0, high=1 << 16),
+        replace(FINE, doc="what the four deltas are multiplied by, of each stage"),
+        beta(1),
         LEAST,
         SUPPRESS,
         MOST,

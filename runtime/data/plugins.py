@@ -10,6 +10,11 @@ from nasdsl.compiler.plugins import PluginError, find_plugins
 Plugin = TypeVar("Plugin")
 
 
+def is_child_of(kind: type) -> Callable[[object], bool]:
+    """What `with_entry_points` accepts where plug-ins are classes of a kind."""
+    return lambda value: isinstance(value, type) and issubclass(value, kind)
+
+
 def with_entry_points(
     group: str, builtin: Mapping[str, Plugin], accepts: Callable[[object], bool]
 ) -> dict[str, Plugin]:

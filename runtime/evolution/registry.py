@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nasdsl.compiler.diagnostics import suggest
-from nasdsl.runtime.data.plugins import with_entry_points
+from nasdsl.runtime.data.plugins import is_child_of, with_entry_points
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.methods import Local, Method, Nsga2, Random, Regularised
 from nasdsl.runtime.evolution.samplers import OptunaNsga2, OptunaNsga3, Tpe
@@ -29,9 +29,7 @@ def find_methods() -> dict[str, type[Method]]:
     Raises:
         PluginError: a name is taken twice, or an entry point is not a child of `Method`.
     """
-    return with_entry_points(
-        "nasdsl.methods", METHODS, lambda value: isinstance(value, type) and issubclass(value, Method)
-    )
+    return with_entry_points("nasdsl.methods", METHODS, is_child_of(Method))
 
 
 def find_method(name: str) -> type[Method]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nasdsl.compiler.layers.boxes import overlaps
+from nasdsl.runtime.tasks.gather import gathered, silent
 
 Floats = NDArray[np.float64]
 Detections = dict[str, Tensor]
@@ -66,7 +67,7 @@ class BoxPrecision:
         All are means over classes; AR is recall of at most 100 detections of a class in an image. AP is 0 without
         objects. With `voc`, `VOC_AP50` is the last.
         """
-        images = _gathered(self._images)
+        images = gathered(self._images)
         numbers = evaluate(images, len(self._classes))[0]
         if self._voc:
             by_class = voc_precision(images, len(self._classes))
@@ -75,7 +76,7 @@ class BoxPrecision:
 
     def by_class(self) -> dict[str, float]:
         """AP of each class of which there are objects. Every process must call it."""
-        each = evaluate(_gathered(self._images), len(self._classes))[1]
+        each = evaluate(gathered(self._images), len(self._classes))[1]
         return {name: float(value) for name, value in zip(self._classes, each, strict=True) if value >= 0}
 
     def reset(self) -> None:
@@ -122,7 +123,7 @@ def evaluate(images: Sequence[_Image], classes: int) -> tuple[dict[str, float], 
         "categories": [{"id": label + 1, "name": str(label)} for label in range(classes)],
     }
     truth, found = COCO({**frame, "annotations": _truth(images)}), COCO({**frame, "annotations": _found(images)})
-    evaluator = COCOeval_faster(truth, found, "bbox", print_function=_silent)
+    evaluator = COCOeval_faster(truth, found, "bbox", print_function=silent)
     evaluator.run()
     precision = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]  # threshold, recall, class
     each = np.array([_mean(precision[:, :, k]) for k in range(classes)])
@@ -222,17 +223,3 @@ def _on_cpu(values: dict[str, Tensor], keys: Sequence[str]) -> dict[str, Tensor]
 def _mean(precision: Floats) -> float:
     defined = precision[precision > -1]
     return float(defined.mean()) if defined.size else -1.0
-
-
-def _gathered(images: dict[int, _Image]) -> list[_Image]:
-    """Images of all processes, each once, in an order that does not depend on the processes."""
-    parts: list[dict[int, _Image] | None] = [images]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        parts = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, images)
-    once = {number: image for part in parts for number, image in (part or {}).items()}
-    return [once[number] for number in sorted(once)]
-
-
-def _silent(*words: object) -> None:
-    """The evaluation's tables are not printed: its numbers are returned."""

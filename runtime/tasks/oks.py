@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nasdsl.runtime.data import to_image
+from nasdsl.runtime.tasks.gather import gathered, silent
 from nasdsl.runtime.tasks.heatmaps import decode
 
 Floats = NDArray[np.float64]
@@ -61,7 +62,7 @@ class SimilarityPrecision:
 
     def compute(self) -> dict[str, float]:
         """`AP`, `AP50`, `AP75`, `AR`, and `AP_M`, `AP_L` where they are defined; AP is 0 without instances."""
-        rows = _gathered(self._rows)
+        rows = gathered({row.ann_id: row for row in self._rows})
         if not rows:
             return {"AP": 0.0, "AP50": 0.0, "AP75": 0.0, "AR": 0.0}
         return evaluate(rows, self._sigmas)
@@ -77,7 +78,7 @@ def evaluate(rows: list[_Row], sigmas: tuple[float, ...]) -> dict[str, float]:
 
     truth = COCO(_truth(rows))
     found = truth.loadRes([_result(row) for row in _without_doubles(rows, np.asarray(sigmas))])
-    evaluator = COCOeval_faster(truth, found, "keypoints", kpt_oks_sigmas=list(sigmas), print_function=_silent)
+    evaluator = COCOeval_faster(truth, found, "keypoints", kpt_oks_sigmas=list(sigmas), print_function=silent)
     evaluator.run()
     ap, ap50, ap75, medium, large, recall = (float(value) for value in evaluator.stats[:6])
     numbers = {"AP": ap, "AP50": ap50, "AP75": ap75, "AR": recall, "AP_M": medium, "AP_L": large}
@@ -124,17 +125,3 @@ def _result(row: _Row) -> dict[str, Any]:
     joints = row.predicted.copy()
     joints[:, 2] = 1
     return {"image_id": row.image_id, "category_id": 1, "keypoints": joints.ravel().tolist(), "score": row.score}
-
-
-def _gathered(rows: list[_Row]) -> list[_Row]:
-    """Rows of all processes, each instance once, in an order that does not depend on the processes."""
-    parts: list[list[_Row] | None] = [rows]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        parts = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, rows)
-    once = {row.ann_id: row for part in parts for row in part or ()}
-    return [once[ann_id] for ann_id in sorted(once)]
-
-
-def _silent(*words: object) -> None:
-    """The evaluation's tables are not printed: its numbers are returned."""
