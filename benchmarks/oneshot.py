@@ -31,6 +31,7 @@ from scipy.stats import kendalltau
 
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
+from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.settings import read_values
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Graph
@@ -100,7 +101,7 @@ class Setup:
         )
 
     def fitted(self, variant: Variant = VARIANTS[0]) -> tuple[Space, DataSplits, Task]:
-        return fit_to_data(read(FILE), None, variant.defines, self.options())
+        return fit_to_data(elaborate(read(FILE), None, variant.defines), self.options())
 
     def supernet(self, variant: Variant, seed: int) -> Path:
         return self.work / f"supernet-{VARIANTS.index(variant)}-{seed}"

@@ -27,6 +27,7 @@ from typing import Any, Literal
 import torch
 
 from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.parse import read
@@ -116,7 +117,7 @@ def grid(case: Case) -> list[dict[str, Any]]:
 @lru_cache
 def opened(case: Case, data: str | None) -> tuple[Space, DataSplits, Task]:
     """A case's space, data and task."""
-    return fit_to_data(read(FILE), case.space, {}, Options(data=data, accelerator="cpu"))
+    return fit_to_data(elaborate(read(FILE), case.space), Options(data=data, accelerator="cpu"))
 
 
 def measure(case: Case, data: Path, train: Mapping[str, Any], seed: int) -> dict[str, Any]:

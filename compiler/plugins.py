@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nasdsl.compiler.diagnostics import NasdslError, cause
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+Kind = TypeVar("Kind")
 
 PACKAGES: dict[str, str] = {}
 """The packages whose code is in use, by their top-level modules."""
@@ -47,6 +49,20 @@ def find_plugins(group: str) -> list[Plugin]:
 
     entries = sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value))
     return [loaded(entry, group) for entry in entries]
+
+
+def listed(plugin: Plugin, kind: type[Kind]) -> list[Kind]:
+    """What an entry offers that is one of a kind, or a list of them.
+
+    Raises:
+        PluginError: it is neither.
+    """
+    values = list(plugin.value) if isinstance(plugin.value, list | tuple) else [plugin.value]
+    if not all(isinstance(value, kind) for value in values):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        message = f"{plugin.where} is neither {article} {kind.__name__} nor a list of them"
+        raise PluginError(f"package `{plugin.package}`: {message}")
+    return values
 
 
 def loaded(entry: EntryPoint, group: str) -> Plugin:

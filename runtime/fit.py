@@ -11,6 +11,7 @@ import torch
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
@@ -78,7 +79,7 @@ def train(
     Raises:
         CompileError, DataError, TaskError, RunError: in the user's words.
     """
-    space, data, task = fit_to_data(source, name, defines, options)
+    space, data, task = fit_to_data(elaborate(source, name, defines), options)
     architecture(space)
     settings = settle(train_settings(space, options.overrides or {}), len(data.train))
     if inherit is not None and files_of(settings.init):
@@ -142,7 +143,7 @@ def evaluate_file(
     Raises:
         CompileError, DataError, TaskError: in the user's words.
     """
-    space, data, task = fit_to_data(source, name, defines, options)
+    space, data, task = fit_to_data(elaborate(source, name, defines), options)
     network, about = load_network(space, weights)
     same_order(about.classes or (), data.classes)
     return evaluate(network, task, data, batch, fabric_for(options, "32-true").device)

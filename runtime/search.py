@@ -93,26 +93,24 @@ class Options:
         return {name: Path(file) for name, file in {**latency, **self.measured}.items()}
 
 
-def fit_to_data(
-    source: Source, name: str | None, defines: Mapping[str, str], options: Options, open_input: bool = False
-) -> tuple[Space, DataSplits, Task]:
-    """The space with the classes of the data and the measures that are read from files, the data in the size of the
+def fit_to_data(space: Space, options: Options, open_input: bool = False) -> tuple[Space, DataSplits, Task]:
+    """A space with the classes of the data and the measures that are read from files, the data in the size of the
     space's input, and the task between them.
 
     A parameter `classes` of the space is set to the data's number where the user has not set it.
 
     Args:
+        space: as its file has it.
         open_input: whether the size of the input may be open to choice; the data then has one of the sizes.
 
     Raises:
         CompileError, DataError, TaskError: in the user's words.
     """
-    space = elaborate(source, name, defines)
     data = data_at(space, options, input_size(space, open_input))
     task = find_task(data.task).from_data(data)
     wanted, has = task.outputs, task.outputs_of(head_of(space))
-    if wanted != has and "classes" in space.params and "classes" not in defines:
-        space = elaborate(source, name, {**defines, "classes": str(wanted)})
+    if wanted != has and "classes" in space.params and "classes" not in space.overrides:
+        space = elaborate(space.source, space.name, {**space.overrides, "classes": str(wanted)})
         has = task.outputs_of(head_of(space))
     if wanted != has:
         raise error(
@@ -231,14 +229,15 @@ def search(
     Raises:
         CompileError, DataError, TaskError, RunError: in the user's words.
     """
-    space = measured(elaborate(source, name, defines or {}), options.tables)
+    plain = elaborate(source, name, defines or {})
+    space = measured(plain, options.tables)
     if space.source.path is None:
         raise error("no-file", "a search starts from a file, because its result names that file", None)
     strategy, settings = chosen_search(space, options, runtime)
     needs = strategy.needs(settings, space) if hasattr(strategy, "needs") else Needs()
     learning: Learning | None = None
     if needs.data:
-        space, data, task = fit_to_data(source, name, defines or {}, options, needs.open_input)
+        space, data, task = fit_to_data(plain, options, needs.open_input)
         train = settle(getattr(settings, "train", None) or Train(), len(data.train))
         if getattr(settings, "train", None) is not None:
             settings = settings.model_copy(update={"train": train})

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from nasdsl.compiler.diagnostics import ArgumentError, suggest
 from nasdsl.compiler.measures import counted, tabled
 from nasdsl.compiler.measures.measure import Measure
-from nasdsl.compiler.plugins import PluginError, find_plugins
+from nasdsl.compiler.plugins import PluginError, find_plugins, listed
 
 GROUP = "nasdsl.measures"
 FAMILIES = (counted, tabled)
@@ -34,10 +34,8 @@ def plugins() -> Mapping[str, Measure]:
     """
     found: dict[str, Measure] = {}
     for plugin in find_plugins(GROUP):
-        package, loaded = plugin.package, plugin.value
-        for one in loaded if isinstance(loaded, list | tuple) else [loaded]:
-            if not isinstance(one, Measure):
-                raise PluginError(f"package `{package}`: {plugin.where} is neither a Measure nor a list of them")
+        package = plugin.package
+        for one in listed(plugin, Measure):
             if one.name in BUILT_IN or one.name in found:
                 raise PluginError(f"package `{package}` has a measure named `{one.name}`, which is taken")
             if sum(way is not None for way in (one.term, one.of, one.read)) != 1:

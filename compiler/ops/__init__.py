@@ -29,7 +29,7 @@ from nasdsl.compiler.ops import (
     transformer,
 )
 from nasdsl.compiler.ops.operator import REQUIRED, Operator
-from nasdsl.compiler.plugins import PluginError, find_plugins
+from nasdsl.compiler.plugins import PluginError, find_plugins, listed
 
 GROUP = "nasdsl.operators"
 FAMILIES = (
@@ -71,10 +71,8 @@ def plugins() -> Mapping[str, Operator]:
     """
     found: dict[str, Operator] = {}
     for plugin in find_plugins(GROUP):
-        package, loaded = plugin.package, plugin.value
-        for op in [loaded] if isinstance(loaded, Operator) else loaded if isinstance(loaded, list | tuple) else [None]:
-            if not isinstance(op, Operator):
-                raise PluginError(f"package `{package}`: {plugin.where} is neither an Operator nor a list of them")
+        package = plugin.package
+        for op in listed(plugin, Operator):
             if op.name in CATALOGUE or op.name in found:
                 other = found[op.name].where if op.name in found else "nasdsl"
                 raise PluginError(f"package `{package}` has an operator named `{op.name}`, but so has {other}")

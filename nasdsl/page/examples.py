@@ -77,6 +77,7 @@ def examples_of(run: Path, asked: Asked) -> Examples:
 
     from dataclasses import replace
 
+    from nasdsl.compiler.elaborate.program import elaborate
     from nasdsl.runtime.device import device_named
     from nasdsl.runtime.examples import examples
     from nasdsl.runtime.fit import same_order
@@ -85,7 +86,7 @@ def examples_of(run: Path, asked: Asked) -> Examples:
     from nasdsl.runtime.search import Options, fit_to_data, load_network
 
     device = device_named(asked.device)
-    space, splits, _ = fit_to_data(source, name, defines, Options(data=data, reader=reader))
+    space, splits, _ = fit_to_data(elaborate(source, name, defines), Options(data=data, reader=reader))
     network, about = load_network(space, weights)
     same_order(about.classes or (), splits.classes)
     predictor = replace(predictor_for(space, about), score=asked.score)
