@@ -630,7 +630,7 @@ class _Writer:
 
 
 # Parts of a node that are never broken.
-_ON_ONE_LINE = frozenset({"span", "operator_span", "key", "place", "head", "count"})
+_ON_ONE_LINE = frozenset({"span", "operator_span", "key", "place", "head", "count", "allowed"})
 
 # Operators before which a line may begin, and those before which a chain that is too long breaks.
 _BREAKABLE = frozenset({"->", "+", "*", "/", "and", "or", "implies", "if"})

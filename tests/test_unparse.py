@@ -139,7 +139,7 @@ def files():
     return st.lists(top, max_size=3).map(lambda found: node(syntax.File, tuple(found)))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None)
 @given(files())
 def test_a_tree_made_in_memory_survives_the_round_trip(file):
     text = unparse(file)
