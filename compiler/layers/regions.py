@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from nasdsl.compiler.layers.boxes import (
     BACKGROUND,
@@ -67,11 +68,10 @@ class RoiAlign(nn.Module):
         pixel_NSSqq = row_NSq[:, :, None, :, None] + column_NSq[:, None, :, None, :]
         share_NSSqq = down_NSq[:, :, None, :, None] * right_NSq[:, None, :, None, :]
         table_PC = torch.cat([x.permute(0, 2, 3, 1).flatten(0, 2) for x in maps])
-        bins_RC = F.embedding_bag(
-            pixel_NSSqq.flatten(3).flatten(0, 2),
+        bins_RC = _WeightedRows.apply(  # type: ignore[no-untyped-call]
             table_PC,
-            mode="sum",
-            per_sample_weights=share_NSSqq.flatten(3).flatten(0, 2).to(table_PC.dtype),
+            pixel_NSSqq.flatten(3).flatten(0, 2),
+            share_NSSqq.flatten(3).flatten(0, 2).to(table_PC.dtype),
         )
         return bins_RC.view(len(boxes_N4), self.size, self.size, -1).permute(0, 3, 1, 2)
 
@@ -98,6 +98,31 @@ class RoiAlign(nn.Module):
         share_NSq = torch.cat([1 - after, after], 2) * inside_NSp.repeat(1, 1, 2) / self.sampling
         before_NSp = before_NSp.long()
         return torch.cat([before_NSp, torch.minimum(before_NSp + 1, last_N11)], 2), share_NSq
+
+
+class _WeightedRows(torch.autograd.Function):
+    """Sums of rows of a table, P C: of those numbered R q, each times its share R q -> R C.
+
+    `embedding_bag` with a gradient that is such a sum as well: of each row of the table those that read it. PyTorch's
+    own first writes out R*q C, which for the regions of a detector is hundreds of megabytes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table_PC: torch.Tensor, number_Rq: torch.Tensor, share_Rq: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(number_Rq, share_Rq)
+        ctx.rows = len(table_PC)
+        return F.embedding_bag(number_Rq, table_PC, mode="sum", per_sample_weights=share_Rq)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[misc, unused-ignore]
+    def backward(ctx: Any, grad_RC: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        number_Rq, share_Rq = ctx.saved_tensors
+        number_E, by_row_E = number_Rq.flatten().int().sort(stable=True)  # short numbers are sorted much faster
+        starts_P = torch.searchsorted(number_E, torch.arange(ctx.rows, device=number_E.device, dtype=torch.int32))
+        reader_R1 = torch.arange(len(number_Rq), device=number_E.device)[:, None]
+        readers_E, share_E = (x.flatten()[by_row_E] for x in (reader_R1.expand_as(number_Rq), share_Rq))
+        grad_RC = grad_RC.contiguous()
+        return F.embedding_bag(readers_E, grad_RC, starts_P, mode="sum", per_sample_weights=share_E), None, None
 
 
 class SampleRegions(nn.Module):
