@@ -18,6 +18,10 @@ BENCHMARKS = {
     "spaces": ("time and memory of counting, costing, drawing and changing, for every space", "benchmarks.spaces"),
     "rivals": ("the same operations on one space in other tools; needs their environment", "benchmarks.rivals"),
     "tables": ("what searches by evaluations find in tables of known results; takes an hour", "benchmarks.tables"),
+    "detection": (
+        "what searches of detectors find, against chance, and what is pruned; takes hours",
+        "benchmarks.detection",
+    ),
     "attention": (
         "time and memory of training attention operators, against copies for each offset",
         "benchmarks.attention",

@@ -4,23 +4,21 @@
 
 It needs torchvision, beside a torch that it fits. Both have the same layers, images and objects; a step is a forward
 pass that gives the losses, a backward pass, and a step of SGD. The clock is that of the process, and both take turns in
-one process. Memory is the most that a process of its own has during steps, less what it has before them: after a first
-one, so that the optimiser's state is there.
+one process. Memory is the most that tensors have at once during a step beyond what they have between steps, as torch's
+allocator tells it: what a process has in all depends on how it fragments, and differs twofold from run to run.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import statistics
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 import nasdsl
 from benchmarks.measure import RESULTS, interleaved, ratio, report, table
@@ -29,25 +27,21 @@ FILE = Path(__file__).parent.parent / "tests" / "parity" / "torchvision_detector
 MODELS = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
 SIDES = ("nasdsl", "torchvision")
 BATCH, SIZE, OBJECTS = 2, 320, 6
-STEPS = 3
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.description = "Training steps of detectors against those of torchvision, which it needs."
     parser.add_argument("--repeats", type=int, default=7, help="rounds (default: 7)")
     parser.add_argument("--no-write", action="store_true", help="print the table only")
-    parser.add_argument("--memory-of", nargs=2, metavar=("MODEL", "SIDE"), help=argparse.SUPPRESS)
 
 
 def main(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    if args.memory_of:
-        print(memory(*args.memory_of))
-        return
     rows = []
     for name in MODELS:
-        times = interleaved({side: step(name, side) for side in SIDES}, args.repeats, cpu=True)
-        peaks = {side: _memory_of(name, side) for side in SIDES}
+        steps = {side: step(name, side) for side in SIDES}
+        times = interleaved(steps, args.repeats, cpu=True)
+        peaks = {side: memory(call) for side, call in steps.items()}
         rows.append(
             (
                 name,
@@ -64,27 +58,17 @@ def main(args: argparse.Namespace) -> None:
     report("detectors", "Detectors", [("Training steps", text)], None if args.no_write else RESULTS)
 
 
-def _memory_of(name: str, side: str) -> float:
-    command = [sys.executable, "-m", "benchmarks", "detectors", "--memory-of", name, side]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
-
-
-def memory(name: str, side: str) -> float:
-    """MiB that steps add to what a process with a detector has."""
-    call = step(name, side)
-    call()
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = _mebibytes("VmRSS")
-    for _ in range(STEPS):
+def memory(call: Callable[[], None]) -> float:
+    """MiB that tensors have during a step at most, beside what stays."""
+    call()  # the optimiser's state is there then
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         call()
-    return _mebibytes("VmHWM") - before
-
-
-def _mebibytes(what: str) -> float:
-    (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith(what))
-    return int(line.split()[1]) / 1024
+    events = [one for one in found.profiler.kineto_results.events() if one.name() == "[memory]"]
+    now = most = 0
+    for one in sorted(events, key=lambda one: one.start_ns()):
+        now += one.nbytes()
+        most = max(most, now)
+    return most / 2**20
 
 
 def step(name: str, side: str) -> Callable[[], None]:
@@ -101,10 +85,10 @@ def step(name: str, side: str) -> Callable[[], None]:
     given = (images, {"boxes": boxes, "labels": labels - 1}) if side == "nasdsl" else listed
 
     def call() -> None:
-        optimiser.zero_grad(set_to_none=True)
         losses: dict[str, torch.Tensor] = model(*given)
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
 
     return call
 

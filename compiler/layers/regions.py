@@ -28,6 +28,9 @@ from nasdsl.compiler.layers.boxes import (
 from nasdsl.compiler.layers.losses import smooth
 from nasdsl.compiler.layers.scene import Scene
 
+CHANNELS = 64
+"""Whose gradients are copied at a time."""
+
 
 class RoiAlign(nn.Module):
     """Features of regions: a pyramid of maps B C H W, finest first, and boxes B*N 4 -> B*N C size size.
@@ -65,14 +68,8 @@ class RoiAlign(nn.Module):
         row_NSq, down_NSq = self.read(boxes_N4[:, 1], boxes_N4[:, 3], height_N)
         column_NSq, right_NSq = self.read(boxes_N4[:, 0], boxes_N4[:, 2], width_N)
         row_NSq = (start_N + image_N * height_N * width_N)[:, None, None] + row_NSq * width_N[:, None, None]
-        pixel_NSSqq = row_NSq[:, :, None, :, None] + column_NSq[:, None, :, None, :]
-        share_NSSqq = down_NSq[:, :, None, :, None] * right_NSq[:, None, :, None, :]
         table_PC = torch.cat([x.permute(0, 2, 3, 1).flatten(0, 2) for x in maps])
-        bins_RC = _WeightedRows.apply(  # type: ignore[no-untyped-call]
-            table_PC,
-            pixel_NSSqq.flatten(3).flatten(0, 2),
-            share_NSSqq.flatten(3).flatten(0, 2).to(table_PC.dtype),
-        )
+        bins_RC = _Bins.apply(table_PC, row_NSq, down_NSq, column_NSq, right_NSq)  # type: ignore[no-untyped-call]
         return bins_RC.view(len(boxes_N4), self.size, self.size, -1).permute(0, 3, 1, 2)
 
     def levels(self, boxes_N4: torch.Tensor) -> torch.Tensor:
@@ -100,29 +97,64 @@ class RoiAlign(nn.Module):
         return torch.cat([before_NSp, torch.minimum(before_NSp + 1, last_N11)], 2), share_NSq
 
 
-class _WeightedRows(torch.autograd.Function):
-    """Sums of rows of a table, P C: of those numbered R q, each times its share R q -> R C.
+class _Bins(torch.autograd.Function):
+    """Sums over the pixels of bins, from a table of all pixels: P C -> R C, with R = N size size.
 
-    `embedding_bag` with a gradient that is such a sum as well: of each row of the table those that read it. PyTorch's
-    own first writes out R*q C, which for the regions of a detector is hundreds of megabytes.
+    A bin reads all pairs of q rows and q columns. A row is given by the number of its first pixel in the table, a
+    column by how far from there it is; their shares are multiplied: all N size q.
+
+    This is `embedding_bag` with a gradient that is such a sum as well: of each pixel the bins that read it. PyTorch's
+    own first writes out R*q*q C, which for the regions of a detector is hundreds of megabytes.
     """
 
     @staticmethod
-    def forward(ctx: Any, table_PC: torch.Tensor, number_Rq: torch.Tensor, share_Rq: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(number_Rq, share_Rq)
-        ctx.rows = len(table_PC)
-        return F.embedding_bag(number_Rq, table_PC, mode="sum", per_sample_weights=share_Rq)
+    def forward(
+        ctx: Any,
+        table_PC: torch.Tensor,
+        row_NSq: torch.Tensor,
+        down_NSq: torch.Tensor,
+        column_NSq: torch.Tensor,
+        right_NSq: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(row_NSq, down_NSq, column_NSq, right_NSq)
+        ctx.pixels = len(table_PC)
+        pixel_Rt, share_Rt = _reads(row_NSq, down_NSq, column_NSq, right_NSq, table_PC.dtype)
+        return F.embedding_bag(pixel_Rt, table_PC, mode="sum", per_sample_weights=share_Rt)
 
     @staticmethod
     @once_differentiable  # type: ignore[misc, unused-ignore]
-    def backward(ctx: Any, grad_RC: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        number_Rq, share_Rq = ctx.saved_tensors
-        number_E, by_row_E = number_Rq.flatten().int().sort(stable=True)  # short numbers are sorted much faster
-        starts_P = torch.searchsorted(number_E, torch.arange(ctx.rows, device=number_E.device, dtype=torch.int32))
-        reader_R1 = torch.arange(len(number_Rq), device=number_E.device)[:, None]
-        readers_E, share_E = (x.flatten()[by_row_E] for x in (reader_R1.expand_as(number_Rq), share_Rq))
-        grad_RC = grad_RC.contiguous()
-        return F.embedding_bag(readers_E, grad_RC, starts_P, mode="sum", per_sample_weights=share_E), None, None
+    def backward(ctx: Any, grad_RC: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
+        row_NSq, down_NSq, column_NSq, right_NSq = ctx.saved_tensors
+        reads = _reads(row_NSq, down_NSq, column_NSq, right_NSq, grad_RC.dtype)
+        starts_P, bin_E, share_E = _readers(*reads, ctx.pixels)
+        del reads
+        grad_PC = grad_RC.new_empty(ctx.pixels, grad_RC.shape[1])
+        for start in range(0, grad_RC.shape[1], CHANNELS):
+            some = slice(start, start + CHANNELS)
+            grad_PC[:, some] = F.embedding_bag(
+                bin_E, grad_RC[:, some].contiguous(), starts_P, mode="sum", per_sample_weights=share_E
+            )
+        return grad_PC, None, None, None, None
+
+
+def _reads(
+    row_NSq: torch.Tensor, down_NSq: torch.Tensor, column_NSq: torch.Tensor, right_NSq: torch.Tensor, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What each bin reads: numbers of pixels, and their shares, R q*q each."""
+    pixel_NSSqq = row_NSq[:, :, None, :, None] + column_NSq[:, None, :, None, :]
+    share_NSSqq = down_NSq[:, :, None, :, None] * right_NSq[:, None, :, None, :]
+    return pixel_NSSqq.flatten(3).flatten(0, 2), share_NSSqq.flatten(3).flatten(0, 2).to(dtype)
+
+
+def _readers(
+    pixel_Rt: torch.Tensor, share_Rt: torch.Tensor, pixels: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The other way round: a list of the bins that read each pixel, R*t, with their shares, and where in the list the
+    readers of each pixel begin. Short numbers are sorted much faster."""
+    pixel_E, read_E = pixel_Rt.flatten().int().sort(stable=True)
+    starts_P = torch.searchsorted(pixel_E, torch.arange(pixels, device=pixel_E.device, dtype=torch.int32))
+    bin_R1 = torch.arange(len(pixel_Rt), device=pixel_E.device, dtype=torch.int32)[:, None]
+    return starts_P.int(), bin_R1.expand_as(pixel_Rt).flatten()[read_E], share_Rt.flatten()[read_E]
 
 
 class SampleRegions(nn.Module):
