@@ -16,13 +16,14 @@ class _Focal(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, ones: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
-        signed = torch.where(ones, logits, -logits)
+        sign = ones.to(logits.dtype).mul_(2).sub_(1)
+        signed = logits * sign
         right = F.logsigmoid(signed)
-        wrong = F.logsigmoid(-signed)  # logarithms, so that no power of zero has a gradient
+        wrong = right - signed  # logarithms, so that no power of zero has a gradient
         missed = (gamma * wrong).exp_()
         missed *= torch.where(ones, missed.new_tensor(alpha), missed.new_tensor(1 - alpha))
         slope = missed * (gamma * right.exp() * right - wrong.exp_())
-        ctx.save_for_backward(torch.where(ones, slope, -slope))
+        ctx.save_for_backward(slope.mul_(sign))
         return -(missed * right).sum()
 
     @staticmethod
