@@ -139,7 +139,7 @@ class Supernet(nn.Module):
     def _program(self, values: Mapping[str, Any]) -> list[Step]:
         """The steps of an architecture: of the graph with all decisions pinned, without the work of pinning it where
         each layer was made before."""
-        whole = _Pinned(self.graph, values)
+        whole = Pinned(self.graph, values)
         slots: dict[str, int] = {}
         alias: dict[str, str] = {}
         last: dict[str, str] = {}
@@ -175,7 +175,7 @@ class Supernet(nn.Module):
             for node, inputs in order
         ]
 
-    def _layer(self, node: Node, whole: _Pinned) -> Callable[..., torch.Tensor]:
+    def _layer(self, node: Node, whole: Pinned) -> Callable[..., torch.Tensor]:
         if node.kind == "merge" and node.op == "sum":
             return self.layers[SUM]
         if node.name not in self._reads:
@@ -351,7 +351,7 @@ def _nested(module: nn.Module, full: Setting, part: Setting, own: Setting) -> bo
     return True
 
 
-class _Pinned:
+class Pinned:
     """A graph with the values of its decisions: conditions at once, the pinned graph only where it is asked for."""
 
     def __init__(self, graph: Graph, values: Mapping[str, Any]) -> None:

@@ -23,7 +23,13 @@ FOLDERS = {"nasdsl.spaces": "spaces", "nasdsl.compiler": "compiler", "nasdsl.run
 LAYERS = tuple(FOLDERS)
 
 # Where torch modules are made, so where `import torch` may stand at the top.
-MAKES_MODULES = ("nasdsl.compiler.supernet", "nasdsl.compiler.layers", "nasdsl.compiler.slices")
+MAKES_MODULES = (
+    "nasdsl.compiler.supernet",
+    "nasdsl.compiler.relaxed",
+    "nasdsl.compiler.gates",
+    "nasdsl.compiler.layers",
+    "nasdsl.compiler.slices",
+)
 
 
 @cache

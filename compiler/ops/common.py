@@ -69,9 +69,13 @@ def act_param(default: str) -> Param:
     return Param("act", "symbol", Symbol(default), (*ACTIVATIONS, "none"), doc="activation")
 
 
+NOT_AT_REST = ("sigmoid", "h_sigmoid")
+"""Activations of which zero is not zero."""
+
+
 def rests_at_zero(attrs: Attrs) -> Value:
     """Whether the activation of zero is zero."""
-    return negate(either(*[equal(attrs["act"], Symbol(name)) for name in ("sigmoid", "h_sigmoid")]))
+    return negate(either(*[equal(attrs["act"], Symbol(name)) for name in NOT_AT_REST]))
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +16,7 @@ from nasdsl.compiler.ops.common import (
     NONE,
     NORM,
     NORM_GROUPS,
+    NOT_AT_REST,
     OUT,
     SCALE_INIT,
     STRIDE,
@@ -180,6 +181,17 @@ def _conv_shares(
     return _conv_index(full, small, ins, (full["out"], small["out"]), (full["groups"], small["groups"]))
 
 
+def _conv_zeros(arguments: Mapping[str, Any]) -> frozenset[str]:
+    """Channels and kernels are zeros of the largest: batch norm makes a channel of zeros one of its shift, which is
+    zero too. Group norm and standardised filters look at several at once."""
+    each = arguments["groups"] == arguments["inputs"]
+    if arguments["norm"] not in ("none", "batch", "frozen") or arguments["standardise"]:
+        return frozenset()
+    if arguments["act"] in NOT_AT_REST or (arguments["groups"] != 1 and not each):
+        return frozenset()
+    return frozenset({"inputs", "outputs", "kernel", *(["groups"] if each else [])})
+
+
 CONV = Operator(
     name="conv",
     params=(
@@ -206,6 +218,7 @@ CONV = Operator(
     shares=_conv_shares,
     covers=_conv_covers,
     identities=Identities(keeps_zero=_keeps_zero),
+    zeros=_conv_zeros,
     doc="convolution, norm, activation",
 )
 
@@ -251,6 +264,7 @@ DEPTHWISE = Operator(
     shares=_depthwise_shares,
     covers=_with_norm_and_bias,
     identities=Identities(keeps_zero=_keeps_zero),
+    zeros=_conv_zeros,
     doc="one convolution for each channel by itself, norm, activation",
 )
 
@@ -385,6 +399,7 @@ SE = Operator(
     },
     shares=_se_shares,
     identities=KEEPS_ZERO,
+    zeros=lambda arguments: frozenset() if arguments["act"] in NOT_AT_REST else frozenset({"channels", "hidden"}),
     doc="squeeze-excite: scales every channel by a factor that sees the mean of all channels",
 )
 
@@ -421,6 +436,7 @@ NORM_ALONE = Operator(
         passes=lambda inputs, output, attrs: equal(attrs["norm"], NONE),
         keeps_zero=norm_keeps_zero,
     ),
+    zeros=lambda arguments: frozenset({"channels"} if arguments["norm"] in ("none", "batch", "frozen") else ()),
     doc="a norm by itself",
 )
 

@@ -109,6 +109,10 @@ def _nothing(inputs: Sequence[Shape], attrs: Attrs) -> tuple[tuple[Value, ShapeP
     return ()
 
 
+def _none(arguments: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset()
+
+
 def _never(*rule: Any) -> Value:
     return False
 
@@ -162,6 +166,8 @@ class Operator:
         needs: of any number of inputs, how many at the end have to be there: the boxes behind a pyramid's maps.
         groups: of any number of inputs, into how many groups of one size they fall: logits of all levels, then deltas.
         identities: what is known of the output without the weights.
+        zeros: (arguments of the module) -> the names of those of which a smaller value only means zeros in place of the
+            weights that it lacks, so that the smaller module computes what the larger one does with these zeros.
     """
 
     name: str
@@ -180,6 +186,7 @@ class Operator:
     needs: int = 0
     groups: int = 1
     identities: Identities = NONE_KNOWN
+    zeros: Callable[[Mapping[str, Any]], frozenset[str]] = _none
     doc: str = ""
     where: str = field(default="built-in")
 
