@@ -124,11 +124,11 @@ def _stages() -> Iterator[Case]:
             "smnas_small",
             {},
             {"pyramid.levels.start": 1, "pyramid.levels.end": 4, "pyramid.levels.fpn.out": 32},
-            {"proposals": ("none", "rpn")},
+            {"proposals": ("none", "rpn")} | ({} if data else {"trunk": ("resnet10", "resnet26", "mobilenet")}),
             _faster_rcnn,
             "decisions",
-            "Two input sizes, five backbones, with or without a pyramid (of the outputs 1 to 4, 32 wide), and five "
-            "heads. Unsearched: a pyramid with RetinaNet's or with Faster R-CNN's head, on each backbone and size.",
+            f"Two input sizes, {'five' if data else 'three'} backbones, with or without a pyramid (of the outputs 1 to "
+            "4, 32 wide), and five heads. Unsearched: a pyramid with one of the first two heads (RetinaNet, Faster R-CNN), on each.",
         )
     for data, where in ((BCCD, "blood cells"), (SCENES, "digits")):
         yield Case(
@@ -137,11 +137,12 @@ def _stages() -> Iterator[Case]:
             "smnas_small_modules",
             {"most": 5},
             {"wide": 32},
-            {"base": (8, 16)},
+            {"base": (8, 16) if data else (12,)},
             _even,
             "widths",
-            "Basic blocks under a pyramid and Faster R-CNN's head, group norm, from scratch: two base widths, and "
-            "where four or five blocks double their planes. Unsearched: each stage twice as wide as the one before.",
+            "Basic blocks under a pyramid and Faster R-CNN's head, group norm, from scratch: "
+            f"{'two base widths' if data else 'one base width'}, and where four or five blocks double their planes. "
+            "Unsearched: each stage twice as wide as the one before.",
         )
 
 
@@ -155,13 +156,13 @@ class Whole:
     name: str = "SpineNet, digits"
     data: str | None = SCENES
     space: str = "spinenet_small"
-    trials: int = 20
+    trials: int = 14
     seeds: int = 3
     again: int = 2
     """Seeds with which what is found is trained again."""
     params: Mapping[str, Any] = field(default_factory=dict)
     pins: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=lambda: {"maximise": "AP", "population": 6, "tournament": 3})
+    settings: Mapping[str, Any] = field(default_factory=lambda: {"maximise": "AP", "population": 5, "tournament": 3})
     methods: tuple[str, ...] = ("regularised", "random")
 
 

@@ -1,0 +1,392 @@
+"""Search by gradient: every choice is a mixture, its probabilities are trained, and the likeliest architecture stays.
+
+DARTS paper (first order): weights and choices learn in turn, from two parts of the training samples,
+
+    min over w       L_weights(w, a),
+    min over a       L_choices(w, a) + lambda * C(a),
+
+with a the logits of the choices and C the expected cost of the space under their probabilities: exactly, with all
+conditions and requirements (`compiler/odds.py`). At the end the likeliest architecture inside all requirements and
+budgets is taken, exactly too, which the likeliest option in each place by itself need not be. Other rules than DARTS's
+are in `runtime/choices.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel, Field, field_validator, model_validator
+from torch import Tensor, nn
+
+from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.cost import cost_of
+from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.diagnostics import CompileError, error
+from nasdsl.compiler.engine.limits import TooWide
+from nasdsl.compiler.odds import Odds
+from nasdsl.compiler.relaxable import is_relaxable, unrelaxable
+from nasdsl.compiler.relaxed import Relaxed
+from nasdsl.runtime.choices import Choices, Learning, Rule
+from nasdsl.runtime.data import Batch, Loader
+from nasdsl.runtime.data.held import held_back
+from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.inherit import Inherited
+from nasdsl.runtime.limits import Cost, Limits, bound_of, costs_told, is_share
+from nasdsl.runtime.loop import run_stages
+from nasdsl.runtime.pretrained import begin
+from nasdsl.runtime.problem import Problem, Result
+from nasdsl.runtime.settings import Settings, Train
+from nasdsl.runtime.trainer import Trainer
+
+
+class Price(Settings):
+    """`cost: { ... }`, or the names of measures: what the choices pay for what networks cost.
+
+    Attributes:
+        of: measures; the expected cost of each is taken as a share of what it is where all options are equally likely,
+            and several are averaged. Auto-FPN paper: `[macs, params, access]`; Hit-Detector paper: `macs`.
+        weight: of the cost against the task's loss (lambda).
+        target: the most that is expected, `macs <= 60M`: the weight then rises as long as more is expected, and falls
+            while less is.
+        rate: with a target, how much the weight changes in a step, times the share by which the target is missed.
+    """
+
+    word: ClassVar[str | None] = "of"
+
+    of: tuple[Cost, ...] = ()
+    weight: float = Field(default=0.01, ge=0)
+    target: Limits | None = None
+    rate: float = Field(default=0.01, gt=0)
+
+    @field_validator("of", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and all(factor == 1 for factor in value.values()):  # `macs` is a cost to the
+            return tuple(value)  # language, not a word
+        if isinstance(value, list | tuple):
+            return tuple(name for one in value for name in (cls._names(one) if isinstance(one, Mapping) else (one,)))
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Price:
+        if self.target is not None and (len(self.target) > 1 or (self.of and set(self.of) != set(self.target))):
+            raise ValueError("has a `target` on one measure, which is then what is paid for")
+        if self.target is None and not self.of:
+            raise ValueError("needs the measures that are paid for, `of: macs`, or a `target`")
+        return self
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return tuple(self.target) if self.target is not None else self.of
+
+
+class Gradient(Settings):
+    """Settings of `search gradient { ... }`.
+
+    Attributes:
+        rule: how options count in a step; a word, or a record with its `name`.
+        choices: how the logits of the choices are trained.
+        split: share of the training samples that the choices learn from; the weights learn from the others.
+        cost: what choices pay for expected costs.
+        budget: what the architecture that is taken at the end costs at most, beside the budgets of the space.
+        candidates: how many of the likeliest architectures are scored with the weights that they inherit, on the
+            samples of the choices; the best of them is the result.
+        every: epochs between measurements of the likeliest architecture; 0 leaves them out.
+        train: how the weights are trained. `epochs` counts the samples that the weights learn from.
+    """
+
+    rule: Rule = Rule()
+    choices: Learning = Learning()
+    split: float = Field(default=0.5, gt=0, lt=1)
+    cost: Price | None = None
+    budget: Limits | None = None
+    candidates: int = Field(default=1, gt=0)
+    every: float = Field(default=1, ge=0)
+    train: Train = Train()
+
+    @field_validator("rule", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("cost", mode="before")
+    @classmethod
+    def _of(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and not set(value) & set(Price.model_fields):
+            return {"of": value}
+        return {"of": value} if isinstance(value, list | tuple) else value
+
+
+class Paid:
+    """The cost in the loss of the choices, and its weight."""
+
+    def __init__(self, price: Price, odds: Odds, start: Mapping[str, Tensor]) -> None:
+        self.price, self.odds = price, odds
+        self.weight = 0.0 if price.target is not None else price.weight
+        self._at_first = odds.expected(start, price.measures).detach()
+        self._most: float | None = None
+        if price.target is not None:
+            ((name, limit),) = price.target.items()
+            greatest = odds.greatest(name) if is_share(name, limit) else 1.0
+            self._most = limit * greatest
+
+    def __call__(self, log_p: Mapping[str, Tensor]) -> Tensor:
+        """What is added to the loss; with a target the weight is then moved."""
+        found = self.odds.expected(log_p, self.price.measures)
+        if self._most is None:
+            return self.weight * (found / self._at_first.clamp(min=1e-12)).mean()
+        share = found[0] / self._most
+        self.weight = max(0.0, self.weight + self.price.rate * (float(share.detach()) - 1))
+        return self.weight * share
+
+
+class Search:
+    """The choices beside the training of the weights: hung into a trainer, they learn before each of its steps."""
+
+    def __init__(self, trainer: Trainer, network: Relaxed, settings: Gradient, choosing: Loader, odds: Odds) -> None:
+        self.trainer, self.network, self.settings, self.odds = trainer, network, settings, odds
+        self.choices = Choices(network.graph, trainer.fabric.device)
+        learning = settings.choices
+        o = learning.optimiser
+        assert o.lr is not None
+        groups, decay = self.choices.parameters(), learning.weight_decay
+        self.optimiser: torch.optim.Optimizer = (
+            torch.optim.Adam(groups, o.lr, betas=o.betas, eps=o.eps, weight_decay=decay)
+            if o.name == "adam"
+            else torch.optim.SGD(groups, o.lr, momentum=o.momentum, nesterov=o.nesterov, weight_decay=decay)
+        )
+        self.paid = None
+        if settings.cost is not None:
+            self.paid = Paid(settings.cost, odds, self._log_p(detached=True))
+        self.choosing = choosing
+        self.history: list[dict[str, Any]] = []
+        self._batches: Iterator[Batch] | None = None
+        self._at = -1
+        trainer.gradients = self.gradients
+        trainer.keeps = self
+
+    def _log_p(self, detached: bool = False) -> dict[str, Tensor]:
+        found = self.choices.log_probabilities()
+        return {path: one.detach() for path, one in found.items()} if detached else found
+
+    # --- A step -------------------------------------------------------------------------------------------------------
+
+    def gradients(self, images: Tensor, targets: Any) -> float:
+        """A step of the choices where one is due, then the gradients of the weights, and their loss."""
+        trainer, learning = self.trainer, self.settings.choices
+        step, share = trainer.step, trainer.step / trainer.steps
+        first = round(learning.after * trainer.steps_per_epoch)
+        if step >= first and (step - first) % learning.every == 0:
+            self._choose((step - first) // learning.every, share)
+        weights = self.choices.weights(
+            self.settings.rule, (trainer.seed, step, 0), share, for_choices=False, odds=self.odds
+        )
+        self.network.relax({path: one.detach() for path, one in weights.items()})
+        try:
+            return trainer.one_pass(images, targets)
+        finally:
+            self.network.relax(None)
+
+    def _choose(self, turn: int, share: float) -> None:
+        trainer = self.trainer
+        images, targets = self._batch(turn)
+        weights = self.choices.weights(
+            self.settings.rule, (trainer.seed, trainer.step, 1), share, for_choices=True, odds=self.odds
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        still = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        for parameter in still:
+            parameter.requires_grad_(False)
+        self.network.relax(weights)
+        try:
+            with trainer.autocast():
+                loss = trainer.task.loss(trainer.model(images, targets), targets)
+            if self.paid is not None:
+                loss = loss + self.paid(self._log_p())
+            if loss.requires_grad:
+                trainer.fabric.backward(loss)
+        finally:
+            self.network.relax(None)
+            for parameter in still:
+                parameter.requires_grad_(True)
+        self._agree()
+        self.optimiser.step()
+
+    def _agree(self) -> None:
+        """The mean over all processes of the gradients."""
+        if self.trainer.fabric.world_size > 1:
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.choices.parameters()]
+            mean: Tensor = self.trainer.fabric.all_reduce(torch.cat(grads), reduce_op="mean")  # type: ignore[assignment]
+            for p, part in zip(self.choices.parameters(), mean.split([len(g) for g in grads]), strict=True):
+                p.grad = part.clone()
+
+    def _batch(self, turn: int) -> Batch:
+        """The batch of a turn: the same, wherever the training began."""
+        epoch, place = divmod(turn, len(self.choosing))
+        if self._batches is None or turn != self._at + 1 or place == 0:
+            self._batches = self.choosing.epoch(epoch, place)
+        self._at = turn
+        return next(self._batches)
+
+    # --- What stays ---------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "logits": {path: one.detach() for path, one in self.choices.logits.items()},
+            "optimiser": self.optimiser.state_dict(),
+            "weight": 0.0 if self.paid is None else self.paid.weight,
+            "history": list(self.history),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.choices.load(state["logits"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.paid is not None:
+            self.paid.weight = state["weight"]
+        self.history = list(state["history"])
+
+    # --- What is seen -------------------------------------------------------------------------------------------------
+
+    def facts(self) -> dict[str, Any]:
+        """Where the choices stand: their entropy, and what is expected of costs."""
+        names = ("macs", "params", *(self.settings.cost.measures if self.settings.cost is not None else ()))
+        names = tuple(dict.fromkeys(names))
+        expected = self.odds.expected(self._log_p(detached=True), names)
+        found = {"entropy": self.choices.entropy()}
+        found |= {f"expected {name}": float(value) for name, value in zip(names, expected, strict=True)}
+        if self.paid is not None:
+            found["cost weight"] = self.paid.weight
+        return found
+
+    def probabilities(self) -> dict[str, list[float]]:
+        return {path: [round(p, 5) for p in one.exp().tolist()] for path, one in self._log_p(detached=True).items()}
+
+    def likeliest(self, k: int, budget: Mapping[str, float] | None) -> list[tuple[Architecture, float]]:
+        """The likeliest architectures inside all requirements and budgets."""
+        window: dict[str, tuple[float | None, float | None]] = {}
+        for name, limit in (budget or {}).items():
+            measure, most = bound_of(name, limit)
+            window[measure] = (None, limit * self.odds.greatest(measure) if is_share(name, limit) else most)
+        return self.odds.likeliest(self._log_p(detached=True), k, window)
+
+
+class GradientSearch:
+    """The runtime `gradient`."""
+
+    name: ClassVar[str] = "gradient"
+    settings: ClassVar[type[BaseModel]] = Gradient
+
+    @classmethod
+    def handles(cls, decision: Decision) -> bool:
+        """Choices, and subsets that are not too many."""
+        return is_relaxable(decision)
+
+    def search(self, problem: Problem, settings: Gradient) -> Result:
+        """Trains weights and choices, from the beginning or from the run's checkpoint, and takes the likeliest."""
+        graph = problem.space.graph
+        wrong = unrelaxable(graph)
+        if wrong:
+            raise CompileError(wrong)
+        measures = dict.fromkeys(
+            ["macs", "params", *(settings.cost.measures if settings.cost else ()), *(settings.budget or ())]
+        )
+        try:
+            odds = Odds(graph, tuple(measures))
+        except TooWide as problem_:
+            raise error(
+                "too-tangled",
+                f"the choices cannot be taken one by one: {problem_.message}",
+                None,
+                help="pin some of them with `with { ... }`",
+            ) from None
+        data = held_back(problem.data, settings.split)
+        torch.manual_seed(problem.seed)
+        network = Relaxed(graph)
+        for line in begin(network, settings.train.init, problem.space):
+            problem.watch.note(line)
+        trainer = Trainer(
+            network, problem.task, data, settings.train, problem.fabric, problem.seed, problem.workers, in_parts=True
+        )
+        search = Search(trainer, network, settings, trainer.beside(data.val), odds)
+        self._check(problem, search)
+        problem.run.restore(trainer)
+        self._train(problem, search)
+        return self._result(problem, search)
+
+    def _check(self, problem: Problem, search: Search) -> None:
+        """That the mixture can be run at all, before a run's folder is there."""
+        settings, trainer = search.settings, search.trainer
+        weights = search.choices.weights(settings.rule, (trainer.seed, 0, 1), 0.0, True, search.odds)
+        search.network.relax(weights)
+        search.network.relax(None)
+
+    def _train(self, problem: Problem, search: Search) -> None:
+        settings, trainer = search.settings, search.trainer
+        headline, main = problem.task.headline, problem.fabric.is_global_zero
+        inherited = Inherited(trainer, settings.train.recalibrate)
+        interval = max(1, round((settings.every or 1) * trainer.steps_per_epoch))
+
+        def measured() -> dict[str, Any]:
+            row: dict[str, Any] = {"step": trainer.step, "epoch": trainer.step / trainer.steps_per_epoch}
+            row |= search.facts()
+            if settings.every:
+                with trainer.averaged(0):
+                    (best, log_p), *_ = search.likeliest(1, settings.budget)
+                    row |= {f"{key} of the likeliest": value for key, value in inherited.evaluate(best).items()}
+                row["log-probability of the likeliest"] = log_p
+            search.history.append({"epoch": row["epoch"], "probabilities": search.probabilities()})
+            return row
+
+        shown = ["entropy", "expected macs"] + ([f"{headline} of the likeliest"] if settings.every else [])
+        run_stages(
+            trainer,
+            problem.run,
+            problem.watch,
+            "gradient",
+            interval,
+            measured,
+            shown,
+            lambda board, row: board.scalars(
+                {key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step
+            ),
+        )
+        del main
+
+    def _result(self, problem: Problem, search: Search) -> Result:
+        settings, trainer = search.settings, search.trainer
+        graph, task = problem.space.graph, problem.task
+        found = search.likeliest(settings.candidates, settings.budget)
+        for line in told(search, found[0][0]):
+            problem.watch.note(line)
+        with trainer.averaged(0):
+            inherited = Inherited(trainer, settings.train.recalibrate)
+            best = found[0][0]
+            if len(found) > 1:
+                sign = 1 if task.higher_is_better else -1
+                scores = [sign * inherited.evaluate(one)[task.headline] for one, _ in found]
+                best = found[max(range(len(found)), key=lambda i: -math.inf if math.isnan(scores[i]) else scores[i])][0]
+            trainer.network.activate(best)
+            if settings.train.recalibrate:
+                trainer.recalibrate(settings.train.recalibrate)
+            metrics = trainer.measure(problem.data.val)
+            network = trainer.network.extract(best)
+        asked = (*(settings.cost.measures if settings.cost else ()), *(settings.budget or ()))
+        return Result(best, network, metrics, costs_told(graph, best.indices, asked))
+
+
+def told(search: Search, best: Architecture) -> list[str]:
+    """How the likeliest architecture differs from the likeliest option in each place by itself."""
+    alone = search.choices.likeliest()
+    changed = [path for path in best.indices if path not in alone or alone[path] != best.indices[path]]
+    if not changed:
+        return ["the likeliest option in each place meets all requirements and budgets"]
+    rest = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    names = ", ".join(f"`{path}`" for path in changed[:3])
+    return [f"the likeliest option in each place breaks a requirement or a budget; another is taken in {names}{rest}"]
+
+
+__all__ = ["Gradient", "GradientSearch"]
+_unused = (RunError, cost_of, nn)
