@@ -17,14 +17,12 @@ import torch
 
 from nasdsl.compiler.architecture import is_present
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.diagnostics import Diagnostic
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.relaxable import is_relaxable
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Apply, Value
 
-MOST_VALUES = 4096
-"""Of one decision that has probabilities."""
 MOST_JOINT = 4096
 """Joint values of decisions that a condition is looked at for."""
 
@@ -32,31 +30,6 @@ MOST_JOINT = 4096
 def values_of(decision: Decision) -> list[Any]:
     """The values that a decision's probabilities are for, in their order: indices of a choice, tuples of a subset."""
     return list(decision.values())
-
-
-def has_probabilities(decision: Decision) -> bool:
-    """Whether there are few enough values for a probability each: of a choice, or a subset."""
-    return decision.kind in ("choice", "subset") and decision.cardinality() <= MOST_VALUES
-
-
-def without_probabilities(graph: Graph) -> list[Diagnostic]:
-    """A message for each decision in the text that cannot have probabilities."""
-    found: dict[str, Diagnostic] = {}
-    for decision in graph.decisions.values():
-        if not has_probabilities(decision) and decision.declaration not in found:
-            what = {
-                "order": "it is an order",
-                "units": "it is a set of search units, which `shrink` removes",
-                "subset": f"it has {decision.cardinality():,} values",
-                "choice": f"it has {decision.cardinality():,} values",
-            }[decision.kind]
-            found[decision.declaration] = Diagnostic(
-                "unrelaxable",
-                f"`{decision.path}` cannot be relaxed: {what}",
-                decision.span,
-                help="pin it with `with { ... }`, or use another search",
-            )
-    return list(found.values())
 
 
 @dataclass(frozen=True)
@@ -87,7 +60,7 @@ class Gates:
         self.values: dict[str, list[Any]] = {}
         start = 0
         for path, decision in graph.decisions.items():
-            if has_probabilities(decision):
+            if is_relaxable(decision):
                 self.values[path] = values_of(decision)
                 self.places[path] = slice(start, start + len(self.values[path]))
                 start += len(self.values[path])

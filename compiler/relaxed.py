@@ -23,12 +23,13 @@ from torch import nn
 from nasdsl.compiler import ops
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic
 from nasdsl.compiler.engine.limits import TooWide
-from nasdsl.compiler.gates import Gates, without_probabilities
+from nasdsl.compiler.gates import Gates
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.largest import largest_node
 from nasdsl.compiler.layers.mixture import mixed, passed
 from nasdsl.compiler.layers.scene import Scene
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.relaxable import unrelaxable
 from nasdsl.compiler.setting import Setting
 from nasdsl.compiler.slices import Slice
 from nasdsl.compiler.supernet import SUM, Pinned, Supernet, key_of
@@ -166,7 +167,7 @@ class Relaxed(Supernet):
     """
 
     def __init__(self, graph: Graph) -> None:
-        problems = without_probabilities(graph)
+        problems = unrelaxable(graph)
         if problems:
             raise CompileError(problems)
         self.gates = Gates(graph)

@@ -34,6 +34,7 @@ class State(Stored):
         kept: by path of a `units` decision, the units that are still there.
         network, optimiser: values by name; the optimiser's by name of the parameter.
         rows: of the history.
+        beside: what has learnt beside the network (`Trainer.beside`).
         time: of writing, in seconds since 1970.
     """
 
@@ -45,6 +46,7 @@ class State(Stored):
     optimiser: dict[str, dict[str, torch.Tensor | int | float | None]]
     average: Averages | None
     rows: list[dict[str, Any]]
+    beside: dict[str, Any] = Field(default_factory=dict)
     time: float
 
 

@@ -1,4 +1,4 @@
-"""Choices that are trained: a vector of logits for each decision, the rules by which they weigh options, what they cost.
+"""Choices that are trained: a vector of logits for each decision, and the rules by which they weigh options.
 
 The probability of a value is its share in the softmax of the logits; a subset's logit is the sum of those of its items.
 A rule turns probabilities into what options count for in a step:
@@ -25,6 +25,7 @@ from nasdsl.compiler.architecture import is_present
 from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.gates import values_of
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.odds import Odds
 from nasdsl.compiler.values import expr
 from nasdsl.runtime.settings import Optimiser, Settings, amount
 
@@ -146,7 +147,7 @@ class Choices:
 
     # --- Rules --------------------------------------------------------------------------------------------------------
 
-    def weights(self, rule: Rule, key: Sequence[int], share: float, for_choices: bool, odds: Any) -> dict[str, Tensor]:
+    def weights(self, rule: Rule, key: Sequence[int], share: float, for_choices: bool, odds: Odds) -> dict[str, Tensor]:
         """What every value counts for in a step.
 
         Args:
@@ -174,7 +175,7 @@ class Choices:
                 break
         else:
             noise = {path: torch.zeros_like(one) for path, one in log_p.items()}
-            places = self._places(odds.draw(1, {path: one.detach() for path, one in log_p.items()}, rng)[0])
+            places = self._places(drawn(odds, log_p, rng))
         found = {}
         for path, one in log_p.items():
             hard = torch.zeros_like(one)
@@ -185,11 +186,11 @@ class Choices:
             found[path] = hard
         return found
 
-    def _pairs(self, rng: np.random.Generator, odds: Any) -> dict[str, Tensor]:
+    def _pairs(self, rng: np.random.Generator, odds: Odds) -> dict[str, Tensor]:
         """The shares of two different values each, one of them those of an architecture that meets all requirements, so
         that what is run has an output."""
         log_p = self.log_probabilities()
-        first = self._places(odds.draw(1, {path: one.detach() for path, one in log_p.items()}, rng)[0])
+        first = self._places(drawn(odds, log_p, rng))
         found = {}
         for path, one in log_p.items():
             rest = one.detach().clone()
@@ -235,6 +236,12 @@ class Choices:
     def load(self, logits: Mapping[str, Tensor]) -> None:
         for path, own in self.logits.items():
             own.copy_(logits[path])
+
+
+def drawn(odds: Odds, log_p: Mapping[str, Tensor], rng: np.random.Generator) -> Mapping[str, Any]:
+    """The indices of an architecture that meets all requirements, by its probability."""
+    rows = odds.draw(1, {path: one.detach() for path, one in log_p.items()}, rng)
+    return odds.diagram.encoding.decode(rows)[0].indices
 
 
 def _gumbel(rng: np.random.Generator, like: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -41,6 +41,14 @@ from nasdsl.runtime.stored import OTHER
 from nasdsl.runtime.tasks import Task
 
 
+class Beside(Protocol):
+    """What learns beside a network. Its state is tensors, numbers, texts, and containers of these."""
+
+    def state(self) -> dict[str, Any]: ...
+
+    def load(self, state: Mapping[str, Any]) -> None: ...
+
+
 class Trainer:
     """Trains a network that may lose weights on the way.
 
@@ -52,6 +60,7 @@ class Trainer:
             loss. By default one pass of the network; whoever trains several parts of it in a step puts its own here.
         decay: adds weight decay to the gradients where it is part of the loss, given its weight.
         on_gradients: called after the backward pass, before the optimiser's step.
+        beside: what learns beside the network, whose state is part of the trainer's.
     """
 
     def __init__(
@@ -74,23 +83,13 @@ class Trainer:
         self.settings = settings = settle(settings, len(data.train))
         self.fabric, self.seed = fabric, seed
         size = data.size
-        augment = task.augment(
-            settings.augment, size if settings.augment not in ("none", "flip") else None, **settings.augment_options
-        )
         share: dict[str, Any] = {"rank": fabric.global_rank, "world": fabric.world_size, "device": fabric.device}
         self._share = share = {**share, "workers": workers}
         self.batch = max(1, settings.batch // fabric.world_size)
-        together = self.batch * fabric.world_size
-        self.loader = Loader(
-            data.train,
-            self.batch,
-            seed=seed,
-            shuffle=True,
-            drop_last=len(data.train) >= together,
-            augment=augment,
-            normalise=task.normalise,
-            **share,
+        self._augment = task.augment(
+            settings.augment, size if settings.augment not in ("none", "flip") else None, **settings.augment_options
         )
+        self.loader = self.loader_of(data.train)
         self.val_loader = self._measuring(data.val)
         self.steps_per_epoch = len(self.loader)
         self.steps = max(1, round(settings.epochs * self.steps_per_epoch))
@@ -99,6 +98,7 @@ class Trainer:
         self.gradients: Callable[[torch.Tensor, Any], float] = self.one_pass
         self.decay: Callable[[float], None] = self._decay_in_loss
         self.on_gradients: Callable[[Trainer], None] | None = None
+        self.beside: Beside | None = None
         self._in_parts = in_parts
         self._format = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.network.to(fabric.device)
@@ -107,6 +107,19 @@ class Trainer:
         self.optimiser = make_optimiser(network, settings)
         self.average = Average(network, settings.ema, settings.batch) if settings.ema is not None else None
         self._wrap()
+
+    def loader_of(self, samples: Samples) -> Loader:
+        """Batches to learn from: shuffled, augmented, without a rest where there is a whole batch."""
+        return Loader(
+            samples,
+            self.batch,
+            seed=self.seed,
+            shuffle=True,
+            drop_last=len(samples) >= self.batch * self.fabric.world_size,
+            augment=self._augment,
+            normalise=self.task.normalise,
+            **self._share,
+        )
 
     def _measuring(self, samples: Samples) -> Loader:
         return Loader(samples, self.batch, normalise=self.task.normalise, **self._share)
@@ -328,6 +341,7 @@ class Trainer:
             if self.average is None
             else {"values": dict(self.average.values), "steps": self.average.steps},
             "rows": list(self.rows),
+            "beside": {} if self.beside is None else self.beside.state(),
             "time": time.time(),
         }
 
@@ -363,6 +377,8 @@ class Trainer:
             self.average.steps = state.average.steps
         self.network.load_state_dict(state.network)
         load_optimiser_state(self.optimiser, self.network, state.optimiser)
+        if self.beside is not None:
+            self.beside.load(state.beside)
         self.step, self.rows = state.step, list(state.rows)
 
 

@@ -22,11 +22,12 @@ SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8")
 FOLDERS = {"nasdsl.spaces": "spaces", "nasdsl.compiler": "compiler", "nasdsl.runtime": "runtime", "nasdsl": "nasdsl"}
 LAYERS = tuple(FOLDERS)
 
-# Where torch modules are made, so where `import torch` may stand at the top.
+# Where torch modules are made, or gradients, so where `import torch` may stand at the top.
 MAKES_MODULES = (
     "nasdsl.compiler.supernet",
     "nasdsl.compiler.relaxed",
     "nasdsl.compiler.gates",
+    "nasdsl.compiler.odds",
     "nasdsl.compiler.layers",
     "nasdsl.compiler.slices",
 )

@@ -19,7 +19,6 @@ from nasdsl.compiler.engine.histogram import Tally, count_between, times
 from nasdsl.compiler.engine.lattice import Bounds, Groups, Lattice, Window, bounds, grouped, lattice_for, told_bound
 from nasdsl.compiler.engine.layers import Ints
 from nasdsl.compiler.engine.limits import Infeasible
-from nasdsl.compiler.engine.lookup import Lookup
 from nasdsl.compiler.engine.room import Room, member, scan
 from nasdsl.compiler.engine.squeeze import Squeeze, work
 from nasdsl.compiler.graph import Graph, Requirement
@@ -178,7 +177,7 @@ class Within:
         try:
             room = Room(lattice, wanted, ends)
         except Infeasible as problem:
-            raise Infeasible(f"{problem.message}; {_cheapest(diagram, wanted)}") from None
+            raise Infeasible(f"{problem.message}; {least_alone(diagram, wanted)}") from None
         self.exact, self._lattice, self._room, self._log_share = lattice.exact, lattice, room, room.log_share
         self._sampler = Squeeze(groups, ends, room) if single else _Scan(groups, room, ends)
 
@@ -232,20 +231,12 @@ class Within:
         paths = np.empty((n, self.diagram.size), np.int32, order="F")
         for rows in chunks(n):
             arcs = self._sampler.draw(rows.stop - rows.start, rng)
-            if not self._by_blocks:
-                paths[rows] = arcs
-                continue
-            for number, (part, lookup) in enumerate(zip(self.diagram.blocks_in, self._layer_arcs, strict=True)):
-                paths[rows, number] = lookup.find([arcs[:, block] for block in part])
+            paths[rows] = self.diagram.through(arcs) if self._by_blocks else arcs
         return paths
 
-    @cached_property
-    def _layer_arcs(self) -> list[Lookup]:
-        """Of each layer, what finds its arc by those of its blocks."""
-        return [Lookup(arcs.T) for arcs in self.diagram.block_arcs]
 
-
-def _cheapest(diagram: Diagram, wanted: Bounds) -> str:
+def least_alone(diagram: Diagram, wanted: Bounds) -> str:
+    """What the least of each bounded measure is, for people: `the least of each measure alone is macs 3, params 5`."""
     names = [diagram.measures[c] for c in wanted.columns]
     costs = [f"{name} {told_bound(diagram.least(name)[0], diagram.scales[name])}" for name in names]
     return "the least of each measure alone is " + ", ".join(costs)

@@ -62,6 +62,8 @@ class Diagram:
             decision as likely as the others. Else each architecture is as likely as any other, so that an alternative
             with more decisions inside it comes up more often.
         scales: of measures, how many whole numbers make one of the units that windows are told in; by default 1.
+        apart: whether each value of a subset has arcs of its own, so that nothing is open where there are only choices
+            and subsets.
 
     Attributes:
         total: how many architectures (or assignments) there are, exactly.
@@ -84,11 +86,12 @@ class Diagram:
         widest: int = WIDEST_LAYER,
         hierarchical: bool = False,
         scales: Mapping[str, int] | None = None,
+        apart: bool = False,
     ):
         costs = costs or {}
         self.scales = {name: (scales or {}).get(name, 1) for name in costs}
         wanted = [Constraint(r.condition) for r in graph.requirements if r.origin != "budget"]
-        self.network = Network(graph.decisions, wanted, exact=tuple(costs.values()))
+        self.network = Network(graph.decisions, wanted, exact=tuple(costs.values()), apart=apart)
         self.measures = tuple(costs)
         self.encoding = Encoding(graph.decisions)
         self.constants: Ints = np.array([whole(charge.constant) for charge in self.network.charges], np.int64)
@@ -157,6 +160,18 @@ class Diagram:
             blocks = self.blocks.layers[part.start : part.stop]
             found.append(join([replace(b, cells=np.arange(len(b), dtype=np.int32)[:, None]) for b in blocks]).cells)
         return found
+
+    def through(self, arcs: NDArray[np.int32]) -> Paths:
+        """The paths that go through these arcs [n, blocks] of the blocks."""
+        paths = np.empty((len(arcs), self.size), np.int32, order="F")
+        for number, (part, lookup) in enumerate(zip(self.blocks_in, self._layer_arcs, strict=True)):
+            paths[:, number] = lookup.find([arcs[:, block] for block in part])
+        return paths
+
+    @cached_property
+    def _layer_arcs(self) -> list[Lookup]:
+        """Of each layer, what finds its arc by those of its blocks."""
+        return [Lookup(arcs.T) for arcs in self.block_arcs]
 
     def _decision(self, number: int) -> Decision:
         decision = self.network.variables[number].decision

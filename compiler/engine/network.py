@@ -12,7 +12,7 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.cells import Cell, cells_of, ends_of_cells, structure
 from nasdsl.compiler.engine.direction import Directions
 from nasdsl.compiler.engine.limits import WIDEST, TooWide, spend
-from nasdsl.compiler.values.expr import Apply, Case, Expr, Value, multiply, value_at
+from nasdsl.compiler.values.expr import Apply, Case, Expr, Has, Value, multiply, value_at
 from nasdsl.compiler.values.function import FUNCTIONS
 from nasdsl.compiler.values.plain import ABSENT, FAULT, FAULTS
 
@@ -75,6 +75,7 @@ class Network:
         better: min or max, which of two costs is the better one.
         exact: costs of which every value is asked (see `charges`). Each option of a choice is then a cell of its own,
             numbered as the option is.
+        apart: whether each value of a subset is then a cell of its own, too.
 
     Raises:
         TooWide: a single factor has too large a table, however it is split.
@@ -87,6 +88,7 @@ class Network:
         cost: Value = 0,
         better: Callable[[Any, Any], Any] | None = None,
         exact: Sequence[Value] | None = None,
+        apart: bool = False,
     ):
         self.better = better
         self.index = {path: i for i, path in enumerate(decisions)}
@@ -113,7 +115,7 @@ class Network:
         self._asked = [len(atoms) for atoms in self._atoms]  # atoms after these are asked by the cost alone
         self._charging: list[list[Value]] = [[] for _ in decisions]
         shared = self._read_cost(cost)
-        read = [] if exact is None else self._read_exact(exact)
+        read = [] if exact is None else self._read_exact(exact, apart)
         self._make_cells()
         if not all(variable.size for variable in self.variables):  # a decision without any value
             self.possible = False
@@ -171,13 +173,16 @@ class Network:
                     self._charging[self.index[path]].append(part)
         return shared
 
-    def _read_exact(self, costs: Sequence[Value]) -> list[tuple[Any, list[Term]]]:
+    def _read_exact(self, costs: Sequence[Value], apart: bool) -> list[tuple[Any, list[Term]]]:
         """Of each cost its constant and its other terms, those over one decision as atoms, so that cells tell them
         apart."""
         for i, variable in enumerate(self.variables):
             decision = variable.decision
             if decision is not None and decision.kind == "choice":
                 self._atoms[i].setdefault(Case(variable.name, tuple(range(decision.n))), Term("", (), (i,), []))
+            elif decision is not None and decision.kind == "subset" and apart:
+                for item in range(decision.n):
+                    self._atoms[i].setdefault(Has(variable.name, item), Term("", (), (i,), []))
         found = []
         for cost in costs:
             parts = cost_terms(cost)

@@ -6,12 +6,13 @@ from nasdsl.compiler.diagnostics import error, suggest
 from nasdsl.runtime.data.plugins import with_entry_points
 from nasdsl.runtime.problem import Strategy
 from nasdsl.runtime.strategies.evolve import EvolveSearch
+from nasdsl.runtime.strategies.gradient import GradientSearch
 from nasdsl.runtime.strategies.sample import SampleSearch
 from nasdsl.runtime.strategies.shrink import ShrinkSearch
 from nasdsl.runtime.strategies.thin import ThinSearch
 
 STRATEGIES: Mapping[str, type[Strategy]] = {
-    strategy.name: strategy for strategy in (ShrinkSearch, ThinSearch, SampleSearch, EvolveSearch)
+    strategy.name: strategy for strategy in (ShrinkSearch, ThinSearch, SampleSearch, GradientSearch, EvolveSearch)
 }
 
 

@@ -19,20 +19,20 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel, Field, field_validator, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.engine.limits import TooWide
+from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.odds import Odds
+from nasdsl.compiler.population import extremes_of
 from nasdsl.compiler.relaxable import is_relaxable, unrelaxable
 from nasdsl.compiler.relaxed import Relaxed
 from nasdsl.runtime.choices import Choices, Learning, Rule
 from nasdsl.runtime.data import Batch, Loader
 from nasdsl.runtime.data.held import held_back
-from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.inherit import Inherited
 from nasdsl.runtime.limits import Cost, Limits, bound_of, costs_told, is_share
 from nasdsl.runtime.loop import run_stages
@@ -120,6 +120,11 @@ class Gradient(Settings):
         return {"of": value} if isinstance(value, list | tuple) else value
 
 
+def greatest(graph: Graph, name: str) -> float:
+    """The most that an architecture costs."""
+    return float(extremes_of(graph, (name,))[name][1].cost)
+
+
 class Paid:
     """The cost in the loss of the choices, and its weight."""
 
@@ -130,8 +135,7 @@ class Paid:
         self._most: float | None = None
         if price.target is not None:
             ((name, limit),) = price.target.items()
-            greatest = odds.greatest(name) if is_share(name, limit) else 1.0
-            self._most = limit * greatest
+            self._most = limit * (greatest(odds.graph, name) if is_share(name, limit) else 1.0)
 
     def __call__(self, log_p: Mapping[str, Tensor]) -> Tensor:
         """What is added to the loss; with a target the weight is then moved."""
@@ -166,7 +170,7 @@ class Search:
         self._batches: Iterator[Batch] | None = None
         self._at = -1
         trainer.gradients = self.gradients
-        trainer.keeps = self
+        trainer.beside = self
 
     def _log_p(self, detached: bool = False) -> dict[str, Tensor]:
         found = self.choices.log_probabilities()
@@ -220,7 +224,7 @@ class Search:
         if self.trainer.fabric.world_size > 1:
             grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.choices.parameters()]
             mean: Tensor = self.trainer.fabric.all_reduce(torch.cat(grads), reduce_op="mean")  # type: ignore[assignment]
-            for p, part in zip(self.choices.parameters(), mean.split([len(g) for g in grads]), strict=True):
+            for p, part in zip(self.choices.parameters(), torch.split(mean, [len(g) for g in grads]), strict=True):
                 p.grad = part.clone()
 
     def _batch(self, turn: int) -> Batch:
@@ -269,7 +273,7 @@ class Search:
         window: dict[str, tuple[float | None, float | None]] = {}
         for name, limit in (budget or {}).items():
             measure, most = bound_of(name, limit)
-            window[measure] = (None, limit * self.odds.greatest(measure) if is_share(name, limit) else most)
+            window[measure] = (None, limit * greatest(self.odds.graph, measure) if is_share(name, limit) else most)
         return self.odds.likeliest(self._log_p(detached=True), k, window)
 
 
@@ -310,7 +314,7 @@ class GradientSearch:
         trainer = Trainer(
             network, problem.task, data, settings.train, problem.fabric, problem.seed, problem.workers, in_parts=True
         )
-        search = Search(trainer, network, settings, trainer.beside(data.val), odds)
+        search = Search(trainer, network, settings, trainer.loader_of(data.val), odds)
         self._check(problem, search)
         problem.run.restore(trainer)
         self._train(problem, search)
@@ -325,7 +329,7 @@ class GradientSearch:
 
     def _train(self, problem: Problem, search: Search) -> None:
         settings, trainer = search.settings, search.trainer
-        headline, main = problem.task.headline, problem.fabric.is_global_zero
+        headline = problem.task.headline
         inherited = Inherited(trainer, settings.train.recalibrate)
         interval = max(1, round((settings.every or 1) * trainer.steps_per_epoch))
 
@@ -353,7 +357,6 @@ class GradientSearch:
                 {key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step
             ),
         )
-        del main
 
     def _result(self, problem: Problem, search: Search) -> Result:
         settings, trainer = search.settings, search.trainer
@@ -386,7 +389,3 @@ def told(search: Search, best: Architecture) -> list[str]:
     rest = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     names = ", ".join(f"`{path}`" for path in changed[:3])
     return [f"the likeliest option in each place breaks a requirement or a budget; another is taken in {names}{rest}"]
-
-
-__all__ = ["Gradient", "GradientSearch"]
-_unused = (RunError, cost_of, nn)
