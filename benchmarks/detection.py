@@ -128,7 +128,7 @@ def _stages() -> Iterator[Case]:
             _faster_rcnn,
             "decisions",
             f"Two input sizes, {'five' if data else 'three'} backbones, with or without a pyramid (of the outputs 1 to "
-            "4, 32 wide), and five heads. Unsearched: a pyramid with RetinaNet's or Faster R-CNN's head, on each backbone.",
+            "4, 32 wide), and five heads. Unsearched: a pyramid with RetinaNet's or Faster R-CNN's head on each.",
         )
     for data, where in ((BCCD, "blood cells"), (SCENES, "digits")):
         yield Case(
