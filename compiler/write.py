@@ -31,17 +31,25 @@ WIDTH = 120
 INDENT = 2
 
 
-def write_pinned(out: Path, space: Space, architecture: Architecture | None, name: str, note: str = "") -> None:
+def write_pinned(
+    out: Path,
+    space: Space,
+    architecture: Architecture | None,
+    name: str,
+    note: str = "",
+    narrowed: Mapping[str, tuple[int, ...]] | None = None,
+) -> None:
     """Writes a result file (`pinned`), which names the space's file as it is seen from where it lies.
 
     Args:
-        architecture: without one, the decisions of the space stay open.
+        architecture: without one, the decisions of the space stay open, as far as they are not narrowed.
+        narrowed: by path of a choice: the options that stay.
 
     Raises:
         ArgumentError: the space was not read from a file.
     """
     indices = {} if architecture is None else architecture.indices
-    write_text(out, pinned(space, indices, name, path_from(out.resolve().parent, space), note))
+    write_text(out, pinned(space, indices, name, path_from(out.resolve().parent, space), note, narrowed))
 
 
 def path_from(folder: Path, space: Space) -> str:
@@ -87,7 +95,12 @@ def pinned(
             written[path] = decision.describe(canonical(decision, values[path]))
         elif narrowed and path in narrowed:
             written[path] = "oneof(" + ", ".join(decision.describe(option) for option in narrowed[path]) + ")"
-    groups = ["\n".join(entry.lines(INDENT)) for entry in _entries(_tree(written))]
+    together = _alike(graph, written, narrowed or {})
+    groups = ["\n".join(_Entry(step, text).lines(INDENT)) for step, text in together.items()]
+    apart = {
+        path: text for path, text in written.items() if path not in (narrowed or {}) or last_step(path) not in together
+    }
+    groups += ["\n".join(entry.lines(INDENT)) for entry in _entries(_tree(apart))]
     parts = [" " * INDENT + f"{key}: {unparse_expr(expression(key, text))}" for key, text in space.overrides.items()]
     if groups:
         parts, last = (["\n".join(parts)] if parts else []), "\n"
@@ -101,6 +114,21 @@ def pinned(
     header = "".join(f"# {line}".rstrip() + "\n" for line in note.splitlines())
     block = f"{{\n{body}\n}}" if body else "{}"
     return f"{header}{used(space, use_path)}\nspace {free_name(space, name)} = {space.name} with {block}\n"
+
+
+def last_step(path: str) -> str:
+    """What a path ends in, without an index: `backbone.c1[0].op` ends in `op`."""
+    return _steps(path)[-1].partition("[")[0]
+
+
+def _alike(graph: Graph, written: Mapping[str, str], narrowed: Mapping[str, Any]) -> dict[str, str]:
+    """By the last step of their paths: what is written for all decisions that end so, where it is the same list of
+    options."""
+    found: dict[str, set[str | None]] = {}
+    for path in graph.decisions:
+        found.setdefault(last_step(path), set()).add(written.get(path) if path in narrowed else None)
+    steps = {last_step(path) for path in narrowed}
+    return {step: text for step in found if step in steps and len(found[step]) == 1 for text in found[step] if text}
 
 
 def used(space: Space, use_path: str) -> str:
@@ -195,8 +223,23 @@ class _Entry:
             yield f"{margin}{self.key}: ["
             yield from _filled(self.text[1:-1].split(", "), indent + INDENT)
             yield margin + "]"
+        elif self.text.startswith("oneof("):
+            yield f"{margin}{self.key}: oneof("
+            yield from (" " * (indent + INDENT) + option for option in _options(self.text))
+            yield margin + ")"
         else:
             yield line
+
+
+def _options(text: str) -> list[str]:
+    """Those of `oneof(...)`."""
+    found, depth, start = [], 0, len("oneof(")
+    for at, letter in enumerate(text):
+        depth += (letter in "([{") - (letter in ")]}")
+        if (letter == "," and depth == 1) or at == len(text) - 1:
+            found.append(text[start:at].strip())
+            start = at + 1
+    return found
 
 
 def _filled(items: list[str], indent: int) -> Iterator[str]:

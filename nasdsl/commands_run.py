@@ -144,9 +144,11 @@ def _with_table(typed: dict[str, Any], short: dict[str, Any]) -> dict[str, Any]:
 
 def _facts(found: Found, out: Path, form: str) -> dict[str, Any]:
     """What the command tells of what a search found."""
-    from nasdsl.runtime.problem import Result
+    from nasdsl.runtime.problem import Narrowing, Result
 
     result = found.result
+    if isinstance(result, Narrowing):
+        return {"out": str(out), "run": str(found.run), "note": result.note}
     if isinstance(result, Result):
         weights = str(out.with_suffix(".safetensors"))
         return {"out": str(out), "weights": weights, "run": str(found.run), **result.metrics, **result.costs}

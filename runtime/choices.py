@@ -98,6 +98,13 @@ class Learning(Settings):
             raise ValueError("should be `adam` or `sgd`, with an `lr`")
         return value
 
+    def made(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+        o, decay = self.optimiser, self.weight_decay
+        assert o.lr is not None
+        if o.name == "adam":
+            return torch.optim.Adam(parameters, o.lr, betas=o.betas, eps=o.eps, weight_decay=decay)
+        return torch.optim.SGD(parameters, o.lr, momentum=o.momentum, nesterov=o.nesterov, weight_decay=decay)
+
 
 class Choices:
     """The logits of a graph's decisions.
@@ -227,15 +234,8 @@ class Choices:
                 values[path] = self.values[path][places[path]]
         return values
 
-    # --- State --------------------------------------------------------------------------------------------------------
-
     def parameters(self) -> list[Tensor]:
         return list(self.logits.values())
-
-    @torch.no_grad()
-    def load(self, logits: Mapping[str, Tensor]) -> None:
-        for path, own in self.logits.items():
-            own.copy_(logits[path])
 
 
 def drawn(odds: Odds, log_p: Mapping[str, Tensor], rng: np.random.Generator) -> Mapping[str, Any]:

@@ -94,6 +94,19 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Narrowing:
+    """What a search that shortens lists of options leaves of a space.
+
+    Attributes:
+        narrowed: by path of a choice, the options that stay.
+        note: what is said of it above the result.
+    """
+
+    narrowed: Mapping[str, tuple[int, ...]]
+    note: str
+
+
+@dataclass(frozen=True)
 class Exploration:
     """What a search that evaluates many architectures found.
 
@@ -143,7 +156,7 @@ class Strategy(Protocol):
         """Whether the search can decide such a decision."""
         ...
 
-    def search(self, problem: Problem, settings: Any) -> Result | Exploration:
+    def search(self, problem: Problem, settings: Any) -> Result | Exploration | Narrowing:
         """Runs, or goes on with, the search."""
         ...
 

@@ -39,6 +39,7 @@ from nasdsl.runtime.problem import (
     Exploration,
     InputSize,
     Learning,
+    Narrowing,
     Needs,
     Problem,
     Result,
@@ -208,7 +209,7 @@ class Found:
         run: the folder of the run.
     """
 
-    result: Result | Exploration
+    result: Result | Exploration | Narrowing
     space: Space
     files: list[Path]
     run: Path
@@ -369,7 +370,7 @@ def weights_path(path: Path) -> Path:
 
 
 def write_found(
-    out: Path, space: Space, found: Result | Exploration, learning: Learning | None
+    out: Path, space: Space, found: Result | Exploration | Narrowing, learning: Learning | None
 ) -> tuple[list[Path], bool]:
     """The result file and, of a front of several objectives, a file for each trial of it, in order; and whether the
     result file has weights.
@@ -377,6 +378,9 @@ def write_found(
     Args:
         learning: what the networks were trained with, if they were.
     """
+    if isinstance(found, Narrowing):
+        write_pinned(out, space, None, name_of(out), found.note, found.narrowed)
+        return [out], False
     if isinstance(found, Result):
         assert learning is not None
         headline = learning.task.headline

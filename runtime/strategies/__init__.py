@@ -8,11 +8,13 @@ from nasdsl.runtime.problem import Strategy
 from nasdsl.runtime.strategies.evolve import EvolveSearch
 from nasdsl.runtime.strategies.gradient import GradientSearch
 from nasdsl.runtime.strategies.sample import SampleSearch
+from nasdsl.runtime.strategies.screen import ScreenSearch
 from nasdsl.runtime.strategies.shrink import ShrinkSearch
 from nasdsl.runtime.strategies.thin import ThinSearch
 
 STRATEGIES: Mapping[str, type[Strategy]] = {
-    strategy.name: strategy for strategy in (ShrinkSearch, ThinSearch, SampleSearch, GradientSearch, EvolveSearch)
+    strategy.name: strategy
+    for strategy in (ShrinkSearch, ThinSearch, SampleSearch, GradientSearch, ScreenSearch, EvolveSearch)
 }
 
 

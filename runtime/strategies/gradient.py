@@ -14,7 +14,7 @@ are in `runtime/choices.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -30,8 +30,9 @@ from nasdsl.compiler.odds import Odds
 from nasdsl.compiler.population import extremes_of
 from nasdsl.compiler.relaxable import is_relaxable, unrelaxable
 from nasdsl.compiler.relaxed import Relaxed
+from nasdsl.runtime.bilevel import Turns
 from nasdsl.runtime.choices import Choices, Learning, Rule
-from nasdsl.runtime.data import Batch, Loader
+from nasdsl.runtime.data import Loader
 from nasdsl.runtime.data.held import held_back
 from nasdsl.runtime.inherit import Inherited
 from nasdsl.runtime.limits import Cost, Limits, bound_of, costs_told, is_share
@@ -83,6 +84,28 @@ class Price(Settings):
         return tuple(self.target) if self.target is not None else self.of
 
 
+class Screen(Settings):
+    """`screen: { ... }`: what `search screen` does with the lists of options before this search. By default as in the
+    Hit-Detector paper.
+
+    Attributes:
+        keep: options that stay of each list.
+        weight: of the term that suppresses an option in all places at once (mu).
+        until: the share of the time in which scores learn, after which all that go are gone.
+        parts: paths under which lists are screened, such as `backbone`; by default everywhere.
+    """
+
+    keep: int = Field(default=8, gt=0)
+    weight: float = Field(default=0.1, ge=0)
+    until: float = Field(default=0.9, gt=0, le=1)
+    parts: tuple[str, ...] = ()
+
+    @field_validator("parts", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
 class Gradient(Settings):
     """Settings of `search gradient { ... }`.
 
@@ -95,6 +118,7 @@ class Gradient(Settings):
         candidates: how many of the likeliest architectures are scored with the weights that they inherit, on the
             samples of the choices; the best of them is the result.
         every: epochs between measurements of the likeliest architecture; 0 leaves them out.
+        screen: what `search screen` does, which goes before where lists are long.
         train: how the weights are trained. `epochs` counts the samples that the weights learn from.
     """
 
@@ -105,6 +129,7 @@ class Gradient(Settings):
     budget: Limits | None = None
     candidates: int = Field(default=1, gt=0)
     every: float = Field(default=1, ge=0)
+    screen: Screen = Screen()
     train: Train = Train()
 
     @field_validator("rule", mode="before")
@@ -147,110 +172,39 @@ class Paid:
         return self.weight * share
 
 
-class Search:
-    """The choices beside the training of the weights: hung into a trainer, they learn before each of its steps."""
+class Search(Turns):
+    """Logits of choices beside the training of the weights."""
 
     def __init__(self, trainer: Trainer, network: Relaxed, settings: Gradient, choosing: Loader, odds: Odds) -> None:
-        self.trainer, self.network, self.settings, self.odds = trainer, network, settings, odds
+        self.settings, self.odds = settings, odds
         self.choices = Choices(network.graph, trainer.fabric.device)
-        learning = settings.choices
-        o = learning.optimiser
-        assert o.lr is not None
-        groups, decay = self.choices.parameters(), learning.weight_decay
-        self.optimiser: torch.optim.Optimizer = (
-            torch.optim.Adam(groups, o.lr, betas=o.betas, eps=o.eps, weight_decay=decay)
-            if o.name == "adam"
-            else torch.optim.SGD(groups, o.lr, momentum=o.momentum, nesterov=o.nesterov, weight_decay=decay)
-        )
-        self.paid = None
-        if settings.cost is not None:
-            self.paid = Paid(settings.cost, odds, self._log_p(detached=True))
-        self.choosing = choosing
-        self.history: list[dict[str, Any]] = []
-        self._batches: Iterator[Batch] | None = None
-        self._at = -1
-        trainer.gradients = self.gradients
-        trainer.beside = self
+        super().__init__(trainer, network, settings.choices, choosing, self.choices.parameters())
+        self.price = None if settings.cost is None else Paid(settings.cost, odds, self.now())
 
-    def _log_p(self, detached: bool = False) -> dict[str, Tensor]:
-        found = self.choices.log_probabilities()
-        return {path: one.detach() for path, one in found.items()} if detached else found
+    def now(self) -> dict[str, Tensor]:
+        """The log-probabilities."""
+        return {path: one.detach() for path, one in self.choices.log_probabilities().items()}
 
-    # --- A step -------------------------------------------------------------------------------------------------------
+    def _weights(self, for_choices: bool) -> dict[str, Tensor]:
+        key = (self.trainer.seed, self.trainer.step, int(for_choices))
+        return self.choices.weights(self.settings.rule, key, self.share, for_choices, self.odds)
 
-    def gradients(self, images: Tensor, targets: Any) -> float:
-        """A step of the choices where one is due, then the gradients of the weights, and their loss."""
-        trainer, learning = self.trainer, self.settings.choices
-        step, share = trainer.step, trainer.step / trainer.steps
-        first = round(learning.after * trainer.steps_per_epoch)
-        if step >= first and (step - first) % learning.every == 0:
-            self._choose((step - first) // learning.every, share)
-        weights = self.choices.weights(
-            self.settings.rule, (trainer.seed, step, 0), share, for_choices=False, odds=self.odds
-        )
-        self.network.relax({path: one.detach() for path, one in weights.items()})
-        try:
-            return trainer.one_pass(images, targets)
-        finally:
-            self.network.relax(None)
+    def for_weights(self) -> dict[str, Tensor]:
+        return self._weights(False)
 
-    def _choose(self, turn: int, share: float) -> None:
-        trainer = self.trainer
-        images, targets = self._batch(turn)
-        weights = self.choices.weights(
-            self.settings.rule, (trainer.seed, trainer.step, 1), share, for_choices=True, odds=self.odds
-        )
-        self.optimiser.zero_grad(set_to_none=True)
-        still = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        for parameter in still:
-            parameter.requires_grad_(False)
-        self.network.relax(weights)
-        try:
-            with trainer.autocast():
-                loss = trainer.task.loss(trainer.model(images, targets), targets)
-            if self.paid is not None:
-                loss = loss + self.paid(self._log_p())
-            if loss.requires_grad:
-                trainer.fabric.backward(loss)
-        finally:
-            self.network.relax(None)
-            for parameter in still:
-                parameter.requires_grad_(True)
-        self._agree()
-        self.optimiser.step()
+    def for_choices(self) -> dict[str, Tensor]:
+        return self._weights(True)
 
-    def _agree(self) -> None:
-        """The mean over all processes of the gradients."""
-        if self.trainer.fabric.world_size > 1:
-            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.choices.parameters()]
-            mean: Tensor = self.trainer.fabric.all_reduce(torch.cat(grads), reduce_op="mean")  # type: ignore[assignment]
-            for p, part in zip(self.choices.parameters(), torch.split(mean, [len(g) for g in grads]), strict=True):
-                p.grad = part.clone()
-
-    def _batch(self, turn: int) -> Batch:
-        """The batch of a turn: the same, wherever the training began."""
-        epoch, place = divmod(turn, len(self.choosing))
-        if self._batches is None or turn != self._at + 1 or place == 0:
-            self._batches = self.choosing.epoch(epoch, place)
-        self._at = turn
-        return next(self._batches)
-
-    # --- What stays ---------------------------------------------------------------------------------------------------
+    def paid(self) -> Tensor | None:
+        return None if self.price is None else self.price(self.choices.log_probabilities())
 
     def state(self) -> dict[str, Any]:
-        return {
-            "logits": {path: one.detach() for path, one in self.choices.logits.items()},
-            "optimiser": self.optimiser.state_dict(),
-            "weight": 0.0 if self.paid is None else self.paid.weight,
-            "history": list(self.history),
-        }
+        return {**super().state(), "weight": None if self.price is None else self.price.weight}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self.choices.load(state["logits"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.paid is not None:
-            self.paid.weight = state["weight"]
-        self.history = list(state["history"])
+        super().load(state)
+        if self.price is not None:
+            self.price.weight = state["weight"]
 
     # --- What is seen -------------------------------------------------------------------------------------------------
 
@@ -258,15 +212,15 @@ class Search:
         """Where the choices stand: their entropy, and what is expected of costs."""
         names = ("macs", "params", *(self.settings.cost.measures if self.settings.cost is not None else ()))
         names = tuple(dict.fromkeys(names))
-        expected = self.odds.expected(self._log_p(detached=True), names)
+        expected = self.odds.expected(self.now(), names)
         found = {"entropy": self.choices.entropy()}
         found |= {f"expected {name}": float(value) for name, value in zip(names, expected, strict=True)}
-        if self.paid is not None:
-            found["cost weight"] = self.paid.weight
+        if self.price is not None:
+            found["cost weight"] = self.price.weight
         return found
 
     def probabilities(self) -> dict[str, list[float]]:
-        return {path: [round(p, 5) for p in one.exp().tolist()] for path, one in self._log_p(detached=True).items()}
+        return {path: [round(p, 5) for p in one.exp().tolist()] for path, one in self.now().items()}
 
     def likeliest(self, k: int, budget: Mapping[str, float] | None) -> list[tuple[Architecture, float]]:
         """The likeliest architectures inside all requirements and budgets."""
@@ -274,7 +228,7 @@ class Search:
         for name, limit in (budget or {}).items():
             measure, most = bound_of(name, limit)
             window[measure] = (None, limit * greatest(self.odds.graph, measure) if is_share(name, limit) else most)
-        return self.odds.likeliest(self._log_p(detached=True), k, window)
+        return self.odds.likeliest(self.now(), k, window)
 
 
 class GradientSearch:
@@ -315,17 +269,11 @@ class GradientSearch:
             network, problem.task, data, settings.train, problem.fabric, problem.seed, problem.workers, in_parts=True
         )
         search = Search(trainer, network, settings, trainer.loader_of(data.val), odds)
-        self._check(problem, search)
+        network.relax(search.for_choices())  # what cannot be a mixture is told before a run's folder is there
+        network.relax(None)
         problem.run.restore(trainer)
         self._train(problem, search)
         return self._result(problem, search)
-
-    def _check(self, problem: Problem, search: Search) -> None:
-        """That the mixture can be run at all, before a run's folder is there."""
-        settings, trainer = search.settings, search.trainer
-        weights = search.choices.weights(settings.rule, (trainer.seed, 0, 1), 0.0, True, search.odds)
-        search.network.relax(weights)
-        search.network.relax(None)
 
     def _train(self, problem: Problem, search: Search) -> None:
         settings, trainer = search.settings, search.trainer

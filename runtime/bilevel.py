@@ -1,0 +1,140 @@
+"""Weights and choices that learn in turn, from two parts of the training samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nasdsl.compiler.relaxed import Relaxed
+from nasdsl.runtime.choices import Learning
+from nasdsl.runtime.data import Batch, Loader
+from nasdsl.runtime.trainer import Trainer
+
+
+class Turns:
+    """Hangs the choices of a relaxed network into the trainer of its weights: they learn before its steps.
+
+    A child says what options count for while weights learn (`for_weights`) and while choices do (`for_choices`), and
+    what is added to the loss of the choices (`paid`).
+
+    Args:
+        choosing: batches that the choices learn from.
+        parameters: that they are.
+
+    Attributes:
+        history: of the choices, one record a measurement.
+    """
+
+    def __init__(
+        self, trainer: Trainer, network: Relaxed, learning: Learning, choosing: Loader, parameters: Sequence[Tensor]
+    ) -> None:
+        self.trainer, self.network, self.learning, self.choosing = trainer, network, learning, choosing
+        self.parameters = list(parameters)
+        self.optimiser = learning.made(self.parameters)
+        self.history: list[dict[str, Any]] = []
+        self._batches: Iterator[Batch] | None = None
+        self._at = -1
+        trainer.gradients = self.gradients
+        trainer.beside = self
+
+    def for_weights(self) -> Mapping[str, Tensor]:
+        raise NotImplementedError
+
+    def for_choices(self) -> Mapping[str, Tensor]:
+        raise NotImplementedError
+
+    def paid(self) -> Tensor | None:
+        """What is added to the loss of the choices."""
+        return None
+
+    def chosen(self) -> None:
+        """Called after each step of the choices."""
+
+    # --- A step -------------------------------------------------------------------------------------------------------
+
+    @property
+    def share(self) -> float:
+        """Of the training that is over."""
+        return self.trainer.step / self.trainer.steps
+
+    @property
+    def first(self) -> int:
+        """The step of the weights before which the choices learn for the first time."""
+        return round(self.learning.after * self.trainer.steps_per_epoch)
+
+    @property
+    def share_of_choices(self) -> float:
+        """Of the part of the training in which choices learn, what is over."""
+        trainer = self.trainer
+        return max(0.0, (trainer.step - self.first) / max(1, trainer.steps - self.first))
+
+    def gradients(self, images: Tensor, targets: Any) -> float:
+        """A step of the choices where one is due, then the gradients of the weights, and their loss."""
+        turn, between = divmod(self.trainer.step - self.first, self.learning.every)
+        if turn >= 0 and not between:
+            self._choose(turn)
+        self.network.relax({path: one.detach() for path, one in self.for_weights().items()})
+        try:
+            return self.trainer.one_pass(images, targets)
+        finally:
+            self.network.relax(None)
+
+    def _choose(self, turn: int) -> None:
+        trainer = self.trainer
+        images, targets = self._batch(turn)
+        self.optimiser.zero_grad(set_to_none=True)
+        still = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        for parameter in still:  # the gradients of the weights are not worked out
+            parameter.requires_grad_(False)
+        self.network.relax(self.for_choices())
+        try:
+            with trainer.autocast():
+                loss = trainer.task.loss(trainer.model(images, targets), targets)
+            paid = self.paid()
+            loss = loss if paid is None else loss + paid
+            if loss.requires_grad:
+                trainer.fabric.backward(loss)
+        finally:
+            self.network.relax(None)
+            for parameter in still:
+                parameter.requires_grad_(True)
+        self._agree()
+        self.optimiser.step()
+        self.chosen()
+
+    def _agree(self) -> None:
+        """The mean over all processes of the gradients."""
+        if self.trainer.fabric.world_size > 1:
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+            flat = torch.cat([grad.flatten() for grad in grads])
+            mean: Tensor = self.trainer.fabric.all_reduce(flat, reduce_op="mean")  # type: ignore[assignment]
+            parts = torch.split(mean, [grad.numel() for grad in grads])
+            for p, part in zip(self.parameters, parts, strict=True):
+                p.grad = part.view_as(p).clone()
+
+    def _batch(self, turn: int) -> Batch:
+        """The batch of a turn: the same, wherever the training began."""
+        epoch, place = divmod(turn, len(self.choosing))
+        if self._batches is None or turn != self._at + 1 or place == 0:
+            self._batches = self.choosing.epoch(epoch, place)
+        self._at = turn
+        return next(self._batches)
+
+    # --- What stays ---------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "choices": [parameter.detach() for parameter in self.parameters],
+            "optimiser": self.optimiser.state_dict(),
+            "history": list(self.history),
+        }
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Any]) -> None:
+        for own, found in zip(self.parameters, state["choices"], strict=True):
+            own.copy_(found)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.history = list(state["history"])
