@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nasdsl.compiler.files import write_text
 from nasdsl.compiler.relaxed import Relaxed
 from nasdsl.runtime.choices import Learning
 from nasdsl.runtime.data import Batch, Loader
+from nasdsl.runtime.runs import RunFolder
 from nasdsl.runtime.trainer import Trainer
+
+CHOICES = "choices.jsonl"
+"""The file of a run with what its choices were at each measurement."""
 
 
 class Turns:
@@ -122,6 +128,12 @@ class Turns:
             self._batches = self.choosing.epoch(epoch, place)
         self._at = turn
         return next(self._batches)
+
+    def tell(self, run: RunFolder, row: Mapping[str, Any]) -> None:
+        """Adds a record to the history, and writes it where reports look for it."""
+        self.history.append(dict(row))
+        if self.trainer.fabric.is_global_zero:
+            write_text(run.path / CHOICES, "".join(json.dumps(one) + "\n" for one in self.history))
 
     # --- What stays ---------------------------------------------------------------------------------------------------
 

@@ -13,18 +13,20 @@ are in `runtime/choices.py`.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel, Field, field_validator, model_validator
 from torch import Tensor
 
-from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.architecture import Architecture, value_to_json
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.engine.limits import TooWide
+from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.odds import Odds
 from nasdsl.compiler.population import extremes_of
@@ -289,7 +291,7 @@ class GradientSearch:
                     (best, log_p), *_ = search.likeliest(1, settings.budget)
                     row |= {f"{key} of the likeliest": value for key, value in inherited.evaluate(best).items()}
                 row["log-probability of the likeliest"] = log_p
-            search.history.append({"epoch": row["epoch"], "probabilities": search.probabilities()})
+            search.tell(problem.run, {"epoch": row["epoch"], "probabilities": search.probabilities()})
             return row
 
         shown = ["entropy", "expected macs"] + ([f"{headline} of the likeliest"] if settings.every else [])
@@ -310,8 +312,11 @@ class GradientSearch:
         settings, trainer = search.settings, search.trainer
         graph, task = problem.space.graph, problem.task
         found = search.likeliest(settings.candidates, settings.budget)
-        for line in told(search, found[0][0]):
+        alone = search.choices.likeliest()
+        for line in told(alone, found[0][0]):
             problem.watch.note(line)
+        if problem.fabric.is_global_zero:
+            write_text(problem.run.path / DECODED, json.dumps(decoded(graph, alone, found), indent=1) + "\n")
         with trainer.averaged(0):
             inherited = Inherited(trainer, settings.train.recalibrate)
             best = found[0][0]
@@ -328,9 +333,20 @@ class GradientSearch:
         return Result(best, network, metrics, costs_told(graph, best.indices, asked))
 
 
-def told(search: Search, best: Architecture) -> list[str]:
+DECODED = "decoded.json"
+"""The file of a run with what was taken in the end."""
+
+
+def decoded(graph: Graph, alone: Mapping[str, Any], found: Sequence[tuple[Architecture, float]]) -> dict[str, Any]:
+    """The likeliest options by themselves, and the likeliest architectures, as JSON has them."""
+    return {
+        "alone": {path: value_to_json(graph.decisions[path], index) for path, index in alone.items()},
+        "likeliest": [{"architecture": one.to_json(), "log_probability": log_p} for one, log_p in found],
+    }
+
+
+def told(alone: Mapping[str, Any], best: Architecture) -> list[str]:
     """How the likeliest architecture differs from the likeliest option in each place by itself."""
-    alone = search.choices.likeliest()
     changed = [path for path in best.indices if path not in alone or alone[path] != best.indices[path]]
     if not changed:
         return ["the likeliest option in each place meets all requirements and budgets"]

@@ -191,7 +191,7 @@ class ScreenSearch:
             sizes = screening.sizes()
             row: dict[str, Any] = {"step": trainer.step, "epoch": trainer.step / trainer.steps_per_epoch}
             row |= {f"options left of {name}": sum(size > 0 for size in one.values()) for name, one in sizes.items()}
-            screening.history.append({"epoch": row["epoch"], "scores": sizes})
+            screening.tell(problem.run, {"epoch": row["epoch"], "scores": sizes})
             return row
 
         shown = [f"options left of {group.name}" for group in screening.groups]
