@@ -25,7 +25,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -38,6 +38,7 @@ from benchmarks.measure import RESULTS
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.files import write_text
+from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.space import Space
 from nasdsl.runtime.data import DataSplits
@@ -80,7 +81,7 @@ class Case:
     Attributes:
         data: a file of the data's folder, or None.
         pins: decisions that do not stay open.
-        allowed: says which values of others are looked at, by path.
+        allowed: by path, the options that others have.
         usual: whether an architecture is one that would be built without a search.
         by: what there is more or less of, for pruning.
         at: evaluations after which a search is judged.
@@ -99,7 +100,8 @@ class Case:
 
     @property
     def pool(self) -> list[Architecture]:
-        return list(architectures(self))
+        population = Population(opened(self).graph)
+        return [population.unrank(number) for number in range(population.total)]
 
 
 def _faster_rcnn(one: Architecture) -> bool:
@@ -162,6 +164,7 @@ class Whole:
     """Seeds with which what is found is trained again."""
     params: Mapping[str, Any] = field(default_factory=dict)
     pins: Mapping[str, Any] = field(default_factory=dict)
+    allowed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=lambda: {"maximise": "AP", "population": 5, "tournament": 3})
     methods: tuple[str, ...] = ("regularised", "random")
 
@@ -170,24 +173,20 @@ SPINENET = Whole()
 FIXED = Whole(name="residual network with a pyramid, digits", space="resnet_fpn_small")
 
 
-def architectures(case: Case) -> Iterator[Architecture]:
-    """All that a case has, in the order of their numbers."""
-    space = opened(case.space, case.params, case.pins)
-    population = Population(space.graph)
-    for number in range(population.total):
-        one = population.unrank(number)
-        if all(one.get(path, values[0]) in values for path, values in case.allowed.items()):
-            yield one
-
-
 @cache
 def _opened(name: str, params: str, pins: str) -> Space:
-    file = "spinenet_small" if name == "resnet_fpn_small" or name.startswith("spinenet") else "smnas_small"
+    file = "smnas_small" if name.startswith("smnas") else "spinenet_small"
     return nasdsl.pin(nasdsl.load(file, name, **json.loads(params)), json.loads(pins))
 
 
-def opened(name: str, params: Mapping[str, Any], pins: Mapping[str, Any]) -> Space:
-    return _opened(name, json.dumps(dict(params)), json.dumps(dict(pins)))
+def opened(case: Case | Whole) -> Space:
+    """The space of a case: with its parameters and pins, and the options that are allowed."""
+    space = _opened(case.space, json.dumps(dict(case.params)), json.dumps(dict(case.pins)))
+    narrowed = {
+        path: tuple(space.graph.decisions[path].words.index(word) for word in words)
+        for path, words in case.allowed.items()
+    }
+    return replace(space, graph=pin(space.graph, {}, narrowed))
 
 
 # --- Evaluations ------------------------------------------------------------------------------------------------------
@@ -198,7 +197,7 @@ def evaluator(
 ) -> ScratchEvaluator:
     """Trains architectures of a space with the classes of the data."""
     options = Options(data=None if data is None else str(folder / data), accelerator="cpu")
-    space, splits, task = fit_to_data(opened(name, params, {}), options, open_input=True)
+    space, splits, task = fit_to_data(_opened(name, json.dumps(dict(params)), "{}"), options, open_input=True)
 
     def at(size: InputSize) -> tuple[DataSplits, Task]:
         found = data_at(space, options, size)
@@ -306,7 +305,7 @@ def _losses(rows: Sequence[Row]) -> Any:
 
 def looked_up(case: Case, log: Log) -> list[str]:
     """The section of a case."""
-    space = opened(case.space, case.params, case.pins)
+    space = opened(case)
     pool = case.pool
     rows = [log.get(case.name, one.to_json(), 0) for one in pool]
     known = {_name(one): row for one, row in zip(pool, rows, strict=True) if row is not None}
@@ -320,7 +319,7 @@ def looked_up(case: Case, log: Log) -> list[str]:
 
     whole, best = volume(everything), {_name(pool[i]) for i in front(_losses(everything))}
     usual = [known[_name(one)] for one in pool if case.usual(one)]
-    candidates = Candidates(space.graph, None, False, Population(space.graph).encode(pool))
+    candidates = Candidates(space.graph, functions=False)
     ends = (*case.at, len(pool))
     results: dict[str, list[dict[str, float]]] = {}
     for method, settings in METHODS.items():
@@ -419,7 +418,7 @@ class Remembering:
 
 def searched(whole: Whole, method: str, seed: int, file: Path, folder: Path) -> list[Row]:
     """A search of the whole space: its rows, in order."""
-    space, log = opened(whole.space, {}, {}), Log(file)
+    space, log = opened(whole), Log(file)
     settings = Evolve.model_validate({**whole.settings, "method": method, "trials": whole.trials})
     objectives = Objectives({"AP": True})
     evaluator = Remembering(whole, log, folder)
@@ -438,7 +437,7 @@ def spinenet(whole: Whole, log: Log, folder: Path, pool: ProcessPoolExecutor) ->
     }
     rows = {key: one.result() for key, one in runs.items()}
     log = Log(log.file)
-    space, rival = opened(whole.space, {}, {}), opened(FIXED.space, {}, {})
+    space, rival = opened(whole), opened(FIXED)
     best = {key: max(found, key=lambda row: row["AP"]) for key, found in rows.items()}
     (plain,) = nasdsl.sample(rival, 1)
     seeds = range(1, 1 + whole.again)

@@ -116,6 +116,11 @@ def pinned(
     return f"{header}{used(space, use_path)}\nspace {free_name(space, name)} = {space.name} with {block}\n"
 
 
+def entries(written: Mapping[str, str], indent: int = INDENT) -> list[str]:
+    """The lines of a `with` that give decisions values, by path."""
+    return [line for entry in _entries(_tree(written)) for line in entry.lines(indent)]
+
+
 def last_step(path: str) -> str:
     """What a path ends in, without an index: `backbone.c1[0].op` ends in `op`."""
     return _steps(path)[-1].partition("[")[0]

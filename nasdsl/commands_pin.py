@@ -26,8 +26,8 @@ def pin_options(parser: ArgumentParser) -> None:
         parser,
         "Writes a smaller space: decisions get values, or fewer alternatives. A place is a decision's path, or a part\n"
         "that several have in common; `nasdsl compile` lists them. With --number, the architecture of that rank. With\n"
-        "--from, what another architecture has decided: its input, and its values for the parameters of FILE by their\n"
-        "names; so one search goes on where another one ended.",
+        "--from, what another architecture has decided: its input, its values for the parameters of FILE by their\n"
+        "names, and those of decisions of the same path; so one search goes on where another one ended.",
         "pin spaces/tiny.space stage.depth=2 -o smaller.space",
         "pin spaces/trionet.space 'trio.op=oneof(conv, axial)' -o two.space",
         "pin tiny --number 100",
@@ -133,7 +133,7 @@ def _taken_over(space: Space, args: Namespace, places: dict[str, str], beside: P
     from nasdsl.compiler.parse import parse
     from nasdsl.compiler.source import Source
     from nasdsl.compiler.unparse import unparse
-    from nasdsl.compiler.write import free_name, path_from, used
+    from nasdsl.compiler.write import entries, free_name, last_step, path_from, used
 
     other = _named(args.other)
     theirs = _decided(other)
@@ -150,18 +150,40 @@ def _taken_over(space: Space, args: Namespace, places: dict[str, str], beside: P
     sides = (shape.channels, shape.height, shape.width)
     if all(isinstance(side, int) for side in sides) and sides != (own.channels, own.height, own.width):
         taken.insert(0, f"input {' x '.join(map(str, sides))}")
-    if not taken:
-        raise UsageError(f"{args.other} decides nothing that is a parameter of `{space.name}`")
+    alike = _same_decisions(space, other, places)
+    if not taken and not alike:
+        raise UsageError(f"{args.other} decides nothing that is a parameter or a decision of `{space.name}`")
     lines = [*taken, *(f"{name}: {text}" for name, text in {**space.overrides, **places}.items())]
     name = free_name(space, args.name)
-    body = "".join(f"  {line}\n" for line in lines)
+    body = "".join(f"  {line}\n" for line in lines) + "".join(f"{line}\n" for line in entries(alike))
     head = f"# {space.name}, with what {other.name} decides.\n{used(space, path_from(beside, space))}"
     text = f"{head}\nspace {name} = {space.name} with {{\n{body}}}\n"
     elaborate(Source(text, "<command line>", beside / "<command line>"), name)
+    if alike:
+        taken.append(f"{len(alike)} decisions of the same path")
+        left = [name for name in left if name not in {last_step(path) for path in alike}]
     print(f"taken over: {', '.join(taken)}", file=sys.stderr)
     if left:
         print(f"without a parameter of that name: {', '.join(left)}", file=sys.stderr)
     return unparse(parse(Source(text)))
+
+
+def _same_decisions(space: Space, other: Space, places: dict[str, str]) -> dict[str, str]:
+    """By path what another architecture has decided where the space has the same decision, and nothing is said of
+    it."""
+    from nasdsl.compiler.write import last_step
+
+    whole: Graph = other.graph if other.whole is None else other.whole
+    found = {}
+    for path, decision in space.graph.decisions.items():
+        theirs = whole.decisions.get(path)
+        if theirs is None or path not in other.pins or not _there(theirs, other.pins):
+            continue
+        text = theirs.describe(other.pins[path])
+        known = decision.kind != "choice" or text in [decision.describe(option) for option in range(decision.n)]
+        if known and path not in places and last_step(path) not in places and path not in space.params:
+            found[path] = text
+    return found
 
 
 def _decided(space: Space) -> dict[str, dict[str, str]]:

@@ -152,10 +152,45 @@ def test_what_another_architecture_decides_is_taken_over_by_name(
     assert "depth" not in capsys.readouterr().err
 
 
+PARTS = """
+space both {
+  input 3 x 16 x 16
+  network {
+    neck: repeat oneof(1..3) { op: oneof(conv(8), identity()) }
+    body: oneof(conv(8), conv(16))
+    global_pool()
+    classify(10)
+  }
+  param open = true
+}
+space neck_only = both with { body: conv(out: 8) }
+space found = neck_only with { neck.depth: 2, neck[0].op: identity, neck[1].op: conv }
+"""
+
+
+def test_decisions_of_the_same_path_are_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So a part that was searched by itself stays while another is searched."""
+    file, out = tmp_path / "parts.space", tmp_path / "next.space"
+    file.write_text(PARTS)
+    assert (
+        main(["pin", str(file), "body=conv(out: 16)", "--space", "both", "--from", f"{file}:found", "-o", str(out)])
+        == 0
+    )
+    made = elaborate(read(out))
+    assert not made.graph.decisions and made.pins["body"] == 1 and made.pins["neck.depth"] == 1
+    assert "3 decisions of the same path" in capsys.readouterr().err
+    command = ["pin", str(file), "--space", "both", "--from", f"{file}:found", "-o", str(out)]
+    file.write_text(
+        file.read_text().replace("space neck_only = both with { body: conv(out: 8) }", "space neck_only = both with {}")
+    )
+    assert main(command) == 0
+    assert list(elaborate(read(out)).graph.decisions) == ["body"]
+
+
 @pytest.mark.parametrize(
     ("space", "other", "said"),
     [
-        ("third", "one", "decides nothing that is a parameter of `third`"),
+        ("third", "one", "decides nothing that is a parameter or a decision of `third`"),
         ("second", "two", "several values for `depth`: `a.depth` is 1, `b.depth` is 2; say depth=VALUE"),
     ],
 )
