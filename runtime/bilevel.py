@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +15,28 @@ from nasdsl.compiler.files import write_text
 from nasdsl.compiler.relaxed import Relaxed
 from nasdsl.runtime.choices import Learning
 from nasdsl.runtime.data import Batch, Loader
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.runs import RunFolder
 from nasdsl.runtime.trainer import Trainer
+from nasdsl.runtime.watch import Watch
 
 CHOICES = "choices.jsonl"
 """The file of a run with what its choices were at each measurement."""
+
+
+def available(device: torch.device) -> float:
+    """Bytes that are free on a device; infinite where that cannot be told."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return math.inf
+
+
+def gibibytes(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
 class Turns:
@@ -134,6 +153,50 @@ class Turns:
         self.history.append(dict(row))
         if self.trainer.fabric.is_global_zero:
             write_text(run.path / CHOICES, "".join(json.dumps(one) + "\n" for one in self.history))
+
+    def check_memory(self, watch: Watch) -> None:
+        """Tells what a step keeps for its backward pass.
+
+        Raises:
+            RunError: that is more than there is.
+        """
+        need, there = self._kept() * self.trainer.batch, available(self.trainer.fabric.device)
+        batch = f"a batch of {self.trainer.batch:,}"
+        if need > there:
+            raise RunError(
+                f"the mixture keeps about {gibibytes(need)} for the backward pass of {batch}, "
+                f"and {gibibytes(there)} are free",
+                "take one path at a time (`rule: gumbel`), a smaller `train.batch`, or shorter lists (`search screen`)",
+            )
+        watch.note(f"the mixture keeps about {gibibytes(need)} for the backward pass of {batch}")
+
+    def _kept(self) -> float:
+        """Bytes of an image, from a pass of two. Nothing is changed by it."""
+        trainer = self.trainer
+        few = Loader(trainer.data.train, 2, normalise=trainer.task.normalise, device=trainer.fabric.device)
+        images, targets = next(iter(few.epoch(0)))
+        still = {parameter.untyped_storage().data_ptr() for parameter in self.network.parameters()}
+        sizes: dict[int, int] = {}
+
+        def seen(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in still:
+                sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        self.network.train()
+        self.network.relax(self.for_choices())
+        try:
+            hooks = torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor)
+            with torch.random.fork_rng(devices=[]), trainer.autocast(), hooks:
+                trainer.task.loss(self.network(images, targets), targets)
+        finally:
+            self.network.relax(None)
+            with torch.no_grad():
+                for name, buffer in self.network.named_buffers():
+                    buffer.copy_(buffers[name])
+        return sum(sizes.values()) / len(images)
 
     # --- What stays ---------------------------------------------------------------------------------------------------
 

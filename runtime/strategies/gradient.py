@@ -271,8 +271,7 @@ class GradientSearch:
             network, problem.task, data, settings.train, problem.fabric, problem.seed, problem.workers, in_parts=True
         )
         search = Search(trainer, network, settings, trainer.loader_of(data.val), odds)
-        network.relax(search.for_choices())  # what cannot be a mixture is told before a run's folder is there
-        network.relax(None)
+        search.check_memory(problem.watch)  # and that all can be mixtures, before a run's folder is there
         problem.run.restore(trainer)
         self._train(problem, search)
         return self._result(problem, search)

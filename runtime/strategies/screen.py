@@ -177,8 +177,7 @@ class ScreenSearch:
             network, problem.task, data, settings.train, problem.fabric, problem.seed, problem.workers, in_parts=True
         )
         screening = Screening(trainer, network, settings, trainer.loader_of(data.val), Odds(graph), groups)
-        network.relax(screening.for_weights())
-        network.relax(None)
+        screening.check_memory(problem.watch)  # and that all can be mixtures, before a run's folder is there
         problem.run.restore(trainer)
         self._train(problem, settings, screening)
         return Narrowing(self._narrowed(screening), self._note(screening))
