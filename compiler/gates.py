@@ -1,9 +1,10 @@
 """How likely conditions of a graph are, from the probabilities of its decisions: the gates of a relaxed network.
 
 Each decision has a categorical distribution over its values, independent of the others given that it is there. A gate
-is the probability that a condition holds where a node is reached: a sum over joint values of the few decisions that the
-condition speaks of. Of what the node is reached under only that part counts which hangs together with these, for the
-rest cancels. All gates are worked out together, as few sums of products of entries of one vector.
+is the probability that a condition holds where a node is reached. That is a sum over joint values of the few decisions
+that the condition speaks of, and of those on which their presence hangs. Of what the node is reached under only that
+part counts which hangs together with these: the rest cancels. Conditions on very many decisions are taken apart, and
+their parts counted as if they were independent, which is exact wherever all probabilities are 0 or 1.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from nasdsl.compiler.architecture import is_present
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.relaxable import is_relaxable
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Apply, Value
 
 MOST_JOINT = 4096
 """Joint values of decisions that a condition is looked at for."""
+
+Row = tuple[int, ...]
+"""Places in the vector of all probabilities, whose product is taken."""
 
 
 def values_of(decision: Decision) -> list[Any]:
@@ -33,41 +36,44 @@ def values_of(decision: Decision) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class _Sum:
-    """A sum of products: `rows` of places in the vector of all probabilities."""
+class Sum:
+    """A sum of products of probabilities."""
 
-    rows: tuple[tuple[int, ...], ...]
+    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
-class _Joined:
-    """A probability made of others as if they were independent: of `all`, or of `any`."""
+class Joined:
+    """The probability of all of several independent events, of any of them, or of the one not to happen."""
 
-    all: bool
-    parts: tuple[Any, ...]
-    flipped: bool = False
+    how: str
+    parts: tuple[Sum | Joined, ...]
+
+
+ONE = Sum(((),))
+Probability = Sum | Joined
+Ratio = tuple[Probability, Probability]
 
 
 class Gates:
-    """Gates of a graph, to which more are added, and their values.
+    """The gates of a graph: numbered ones, to which more are added, and tables that work some of them out.
 
-    The vector of all probabilities has those of each decision in its place, and a 1 at its end.
+    Attributes:
+        values: by path, the values of a decision that have probabilities.
+        places: by path, where they lie in the vector of all probabilities.
     """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.values = {path: values_of(decision) for path, decision in graph.decisions.items()}
         self.places: dict[str, slice] = {}
-        self.values: dict[str, list[Any]] = {}
         start = 0
-        for path, decision in graph.decisions.items():
-            if is_relaxable(decision):
-                self.values[path] = values_of(decision)
-                self.places[path] = slice(start, start + len(self.values[path]))
-                start += len(self.values[path])
-        self.size = start
-        self._number: dict[tuple[Any, Any], int] = {}
-        self._ratios: list[tuple[Any, Any]] = []
-        self._tables: dict[Any, tuple[torch.Tensor, ...]] | None = None
+        for path, values in self.values.items():
+            self.places[path] = slice(start, start + len(values))
+            start += len(values)
+        self._numbers: dict[Ratio, int] = {}
+        self._ratios: list[Ratio] = []
+        self._known: dict[str, frozenset[str]] = {}
 
     def __len__(self) -> int:
         return len(self._ratios)
@@ -76,181 +82,229 @@ class Gates:
 
     def add(self, when: Value, reached: Value) -> int:
         """The number of the gate of a condition where a node is reached; equal ones are one."""
-        near, _ = _apart(reached, expr.decisions_of(when))
+        near = self._near(reached, self._asked(when))
         return self._add(self._probability(expr.both(when, near)), self._probability(near))
 
-    def _add(self, above: Any, below: Any) -> int:
-        key = (above, below)
-        if key not in self._number:
-            self._number[key] = len(self._ratios)
-            self._ratios.append(key)
-            self._tables = None
-        return self._number[key]
+    def add_settings(self, rows: Iterable[Row], near: Value) -> int:
+        """The number of the gate of some of the joint values that `settings` gives."""
+        return self._add(Sum(tuple(rows)), self._probability(near))
+
+    def _add(self, above: Probability, below: Probability) -> int:
+        if isinstance(above, Sum) and isinstance(below, Sum):
+            above, below = _cancelled(above, below)
+        ratio = above, below
+        if ratio not in self._numbers:
+            self._numbers[ratio] = len(self._ratios)
+            self._ratios.append(ratio)
+        return self._numbers[ratio]
 
     def settings(
-        self, paths: Iterable[str], reached: Value, only: Mapping[str, Sequence[Any]] | None = None
-    ) -> tuple[Value, list[tuple[dict[str, Any], tuple[int, ...]]]]:
-        """The joint values of decisions under which a node is reached, with the places of their probabilities, and the
-        part of what it is reached under that was looked at.
+        self, paths: Iterable[str], reached: Value, only: Mapping[str, Sequence[Any]]
+    ) -> tuple[Value, list[tuple[dict[str, Any], Row]]]:
+        """The part of what a node is reached under that hangs together with some decisions, and the joint values of
+        these under which it holds, each with the places of their probabilities.
 
         Args:
-            only: by path, the values that count; by default all.
+            only: by path, the values that are looked at.
 
         Raises:
             TooWide: there are too many.
         """
-        wanted = frozenset(paths)
-        near, _ = _apart(reached, wanted)
-        whole = self._with_presence(wanted | expr.decisions_of(near))
-        size = math.prod(len((only or self.values).get(path, self.values[path])) for path in whole)
+        near = self._near(reached, self._with_presence(paths))
+        whole = self._with_presence({*paths, *expr.decisions_of(near)})
+        size = math.prod(len(only[path]) for path in whole)
         if size > MOST_JOINT:
-            raise TooWide("the settings of an operator", size, MOST_JOINT, whole)
-        found = self.joint(whole, only)
-        return near, [(values, row) for values, row in found if expr.holds(near, values)]
+            raise TooWide("the settings of an operator", size, MOST_JOINT, self._ordered(whole))
+        return near, [(values, row) for values, row in self._joint(whole, only) if expr.holds(near, values)]
 
-    def add_settings(self, rows: Iterable[tuple[int, ...]], near: Value) -> int:
-        """The number of the gate of some of the joint values that `settings` gives."""
-        return self._add(_Sum(tuple(rows)), self._probability(near))
+    # --- Probabilities ------------------------------------------------------------------------------------------------
 
-    def _probability(self, condition: Value) -> Any:
+    def _probability(self, condition: Value) -> Probability:
         if condition is True or condition is False:
-            return _Sum(((self.size,),) if condition else ())
-        paths = self._with_presence(expr.decisions_of(condition))
-        if math.prod(len(self.values[path]) + 1 for path in paths) <= MOST_JOINT:
-            return _Sum(tuple(self._rows(condition, paths)))
-        assert isinstance(condition, Apply)
+            return ONE if condition else Sum(())
+        asked = self._asked(condition)
+        if math.prod(len(self.values[path]) + 1 for path in asked) <= MOST_JOINT:
+            joint = self._joint(asked, self.values)
+            return Sum(tuple(row for values, row in joint if expr.holds(condition, values)))
+        if not isinstance(condition, Apply) or condition.function not in ("and", "or", "not"):
+            raise TooWide(
+                "a condition", math.prod(len(self.values[p]) for p in asked), MOST_JOINT, self._ordered(asked)
+            )
         if condition.function == "not":
-            inner = self._probability(condition.args[0])
-            return _Joined(True, (inner,), True)
-        groups = list(_components(condition.args))
+            return Joined("not", (self._probability(condition.args[0]),))
+        groups = self._components(condition.args)
         if len(groups) == 1:  # what hangs together is taken apart as if it did not
             groups = [[part] for part in condition.args]
         join = expr.both if condition.function == "and" else expr.either
-        return _Joined(condition.function == "and", tuple(self._probability(join(*group)) for group in groups))
+        return Joined(condition.function, tuple(self._probability(join(*group)) for group in groups))
 
-    def _with_presence(self, paths: Iterable[str]) -> list[str]:
-        """The decisions, with those that say whether they are there, in the order of the graph."""
-        found: set[str] = set()
-        stack = list(paths)
-        while stack:
-            path = stack.pop()
-            if path not in found:
-                found.add(path)
-                stack += expr.decisions_of(self.graph.decisions[path].present)
-        return [path for path in self.graph.decisions if path in found]
-
-    def _rows(self, condition: Value, paths: Sequence[str]) -> Iterator[tuple[int, ...]]:
-        for values, row in self.joint(paths):
-            if expr.holds(condition, values):
-                yield row
-
-    def joint(
-        self, paths: Sequence[str], only: Mapping[str, Sequence[Any]] | None = None
-    ) -> Iterator[tuple[dict[str, Any], tuple[int, ...]]]:
-        """All joint values of decisions, given with those that say whether they are there, and the places of their
-        probabilities."""
-        found: list[tuple[dict[str, Any], tuple[int, ...]]] = [({}, ())]
-        for path in paths:
-            decision, place = self.graph.decisions[path], self.places[path]
+    def _joint(self, paths: frozenset[str], only: Mapping[str, Sequence[Any]]) -> Iterator[tuple[dict[str, Any], Row]]:
+        """All joint values of decisions, given with those that say whether they are there."""
+        found: list[tuple[dict[str, Any], Row]] = [({}, ())]
+        for path in self._ordered(paths):
+            decision, start = self.graph.decisions[path], self.places[path].start
+            own = [(value, start + place) for place, value in enumerate(self.values[path]) if value in only[path]]
             found = [
-                more
+                one
                 for values, row in found
-                for more in (
-                    [
-                        ({**values, path: value}, (*row, place.start + number))
-                        for number, value in enumerate(self.values[path])
-                        if only is None or path not in only or value in only[path]
-                    ]
+                for one in (
+                    [({**values, path: value}, (*row, place)) for value, place in own]
                     if is_present(decision, values)
                     else [(values, row)]
                 )
             ]
-        yield from ((values, row or (self.size,)) for values, row in found)
+        yield from found
+
+    # --- What hangs together ------------------------------------------------------------------------------------------
+
+    def _asked(self, value: Value) -> frozenset[str]:
+        """The decisions that a value speaks of, and those that say whether they are there."""
+        return self._with_presence(expr.decisions_of(value))
+
+    def _with_presence(self, paths: Iterable[str]) -> frozenset[str]:
+        found: set[str] = set()
+        for path in paths:
+            if path not in self._known:
+                self._known[path] = self._asked(self.graph.decisions[path].present) | {path}
+            found |= self._known[path]
+        return frozenset(found)
+
+    def _ordered(self, paths: frozenset[str]) -> list[str]:
+        return [path for path in self.graph.decisions if path in paths]
+
+    def _near(self, reached: Value, asked: frozenset[str]) -> Value:
+        """The part of a conjunction that hangs together with some decisions."""
+        parts = reached.args if isinstance(reached, Apply) and reached.function == "and" else (reached,)
+        near: list[Value] = []
+        for group in self._components(parts):
+            if any(self._asked(part) & asked for part in group):
+                near += group
+        return expr.both(*near)
+
+    def _components(self, parts: Sequence[Value]) -> list[list[Value]]:
+        """Parts that hang together by what they speak of, each group in order."""
+        groups: list[tuple[frozenset[str], list[Value]]] = []
+        for part in parts:
+            known, group = self._asked(part), [part]
+            apart = []
+            for other_known, other in groups:
+                if other_known & known:
+                    known, group = known | other_known, other + group
+                else:
+                    apart.append((other_known, other))
+            groups = [*apart, (known, group)]
+        return [group for _, group in groups]
 
     # --- Values -------------------------------------------------------------------------------------------------------
 
     def vector(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """All probabilities as one vector. A decision's are [values]."""
-        parts = [weights[path] for path in self.places]
-        one = torch.ones(1, device=parts[0].device, dtype=parts[0].dtype) if parts else torch.ones(1)
-        return torch.cat([*parts, one])
+        return torch.cat([weights[path] for path in self.values]) if self.values else torch.zeros(0)
 
-    def of(self, vector: torch.Tensor) -> torch.Tensor:
-        """The gates [gates], 0 where the node is not reached at all."""
+    def table(self, numbers: Iterable[int]) -> Table:
+        """What works out some gates."""
+        return Table([self._ratios[number] for number in numbers])
+
+
+def _cancelled(above: Sum, below: Sum) -> Ratio:
+    """A ratio without the factors that all its products have: what hangs on presence alone is gone then, and so are
+    zeros over zeros."""
+    if not above.rows:
+        return above, ONE
+    common = frozenset(above.rows[0]).intersection(*above.rows, *below.rows)
+    left, right = (
+        Sum(tuple(tuple(place for place in row if place not in common) for row in side.rows)) for side in (above, below)
+    )
+    return (ONE, ONE) if left == right else (left, right)
+
+
+class Table:
+    """Works out ratios of probabilities, all together, from the vector of all probabilities."""
+
+    def __init__(self, ratios: Sequence[Ratio]) -> None:
+        self._sums: dict[Sum, int] = {}  # those of more than one factor, numbered
+        self._ratios = ratios
+        for ratio in ratios:
+            for side in ratio:
+                self._collect(side)
+        self._made: dict[torch.device, Any] = {}
+
+    def _collect(self, one: Probability) -> None:
+        if isinstance(one, Joined):
+            for part in one.parts:
+                self._collect(part)
+        elif _place(one) is None:
+            self._sums.setdefault(one, len(self._sums))
+
+    def __call__(self, vector: torch.Tensor) -> torch.Tensor:
+        """The gates [ratios], 0 where a node is not reached at all."""
         if not self._ratios:
             return vector.new_zeros(0)
-        above = self._sums(vector, 0)
-        below = self._sums(vector, 1)
-        reached = below > 0
-        return torch.where(reached, above / torch.where(reached, below, 1.0), 0.0)
-
-    def _sums(self, vector: torch.Tensor, side: int) -> torch.Tensor:
-        out = vector.new_zeros(len(self._ratios))
-        for gates_T, rows_Tm in self._plain(side, vector.device):
-            out = out.index_add(0, gates_T, vector[rows_Tm].prod(1))
-        joined = [(number, pair[side]) for number, pair in enumerate(self._ratios) if isinstance(pair[side], _Joined)]
+        device = vector.device
+        if device not in self._made:
+            self._made[device] = self._indices(len(vector), device)
+        products, above, below = self._made[device]
+        sums = vector.new_zeros(len(self._sums))
+        for owner_T, rows_Tm in products:
+            sums = sums.index_add(0, owner_T, vector[rows_Tm].prod(1))
+        known = torch.cat([vector, vector.new_ones(1), sums])
+        joined = [self._value(one, known, len(vector)) for pair in self._ratios for one in pair if _is_joined(one)]
         if joined:
-            numbers = torch.tensor([number for number, _ in joined], device=vector.device)
-            out = out.index_add(0, numbers, torch.stack([self._value(one, vector) for _, one in joined]))
-        return out
+            known = torch.cat([known, torch.stack(joined)])
+        found = known[above]
+        if below is None:
+            return found
+        whole = known[below]
+        reached = whole > 0
+        return torch.where(reached, found / torch.where(reached, whole, 1.0), 0.0)
 
-    def _plain(self, side: int, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """The products of sums, those of equally many factors together: whose gate each is, and its places."""
-        if self._tables is None:
-            self._tables = {}
-        key = (side, device)
-        if key not in self._tables:
-            by_length: dict[int, tuple[list[int], list[tuple[int, ...]]]] = {}
-            for number, pair in enumerate(self._ratios):
-                if isinstance(pair[side], _Sum):
-                    for row in pair[side].rows:
-                        numbers, rows = by_length.setdefault(len(row), ([], []))
-                        numbers.append(number)
-                        rows.append(row)
-            self._tables[key] = tuple(
-                tensor
-                for numbers, rows in by_length.values()
-                for tensor in (torch.tensor(numbers, device=device), torch.tensor(rows, device=device))
-            )
-        flat = self._tables[key]
-        return list(zip(flat[::2], flat[1::2], strict=True))
+    def _indices(self, size: int, device: torch.device) -> Any:
+        """Of the products of sums, those of equally many factors together, whose they are and their places; of both
+        sides of the ratios, where they lie behind the vector; None where all that is divided by is 1."""
+        by_length: dict[int, tuple[list[int], list[Row]]] = {}
+        for one, number in self._sums.items():
+            for row in one.rows:
+                owners, rows = by_length.setdefault(len(row), ([], []))
+                owners.append(number)
+                rows.append(row)
+        products = [
+            (torch.tensor(owners, device=device), torch.tensor(rows, device=device, dtype=torch.long).view(-1, length))
+            for length, (owners, rows) in by_length.items()
+        ]
+        after = size + 1 + len(self._sums)
+        sides: tuple[list[int], list[int]] = ([], [])
+        for pair in self._ratios:
+            for side, probability in zip(sides, pair, strict=True):
+                if isinstance(probability, Sum):
+                    side.append(self._at(probability, size))
+                else:
+                    side.append(after)
+                    after += 1
+        above, below = (torch.tensor(side, device=device) for side in sides)
+        return products, above, None if (below == size).all() else below
 
-    def _value(self, one: Any, vector: torch.Tensor) -> torch.Tensor:
-        if isinstance(one, _Sum):
-            if not one.rows:
-                return vector.new_zeros(())
-            return torch.stack([vector[list(row)].prod() for row in one.rows]).sum()
-        values = torch.stack([self._value(part, vector) for part in one.parts])
-        found = values.prod() if one.all else 1 - (1 - values).prod()
-        return 1 - found if one.flipped else found
+    def _at(self, one: Sum, size: int) -> int:
+        """Where a sum lies, in the vector [size], a one and the sums behind it."""
+        place = _place(one)
+        if place is None:
+            return size + 1 + self._sums[one]
+        return size if place < 0 else place
 
-
-def _apart(reached: Value, paths: frozenset[str]) -> tuple[Value, Value]:
-    """The part of a conjunction that hangs together with some decisions, and the rest."""
-    parts = reached.args if isinstance(reached, Apply) and reached.function == "and" else (reached,)
-    near: list[Value] = []
-    left = list(parts)
-    known = set(paths)
-    while True:
-        more = [part for part in left if expr.decisions_of(part) & known]
-        if not more:
-            return expr.both(*near), expr.both(*left)
-        near += more
-        left = [part for part in left if not any(part is one for one in more)]
-        known |= {path for part in more for path in expr.decisions_of(part)}
+    def _value(self, one: Probability, known: torch.Tensor, size: int) -> torch.Tensor:
+        if isinstance(one, Sum):
+            return known[self._at(one, size)]
+        values = torch.stack([self._value(part, known, size) for part in one.parts])
+        if one.how == "and":
+            return values.prod()
+        return (1 - values).prod() if one.how == "not" else 1 - (1 - values).prod()
 
 
-def _components(parts: Sequence[Value]) -> Iterator[list[Value]]:
-    """Parts that share decisions, together."""
-    left = list(parts)
-    while left:
-        group, known = [left.pop(0)], set[str]()
-        known |= expr.decisions_of(group[0])
-        grown = True
-        while grown:
-            more = [part for part in left if expr.decisions_of(part) & known]
-            left = [part for part in left if not any(part is one for one in more)]
-            group += more
-            known |= {path for part in more for path in expr.decisions_of(part)}
-            grown = bool(more)
-        yield group
+def _is_joined(one: Probability) -> bool:
+    return isinstance(one, Joined)
+
+
+def _place(one: Sum) -> int | None:
+    """Of a sum that is one probability, its place; -1 of the one that is 1; None of others."""
+    if len(one.rows) != 1 or len(one.rows[0]) > 1:
+        return None
+    return one.rows[0][0] if one.rows[0] else -1

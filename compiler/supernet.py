@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -32,22 +32,64 @@ def reads_scene(op: str) -> bool:
     return bool(getattr(layer_class(op), "reads_scene", False))
 
 
+Layer = Callable[..., Any]
+
+
 @dataclass(frozen=True)
 class Step:
     """One line of the flat program that `forward` runs: `slot[output] = layer(*slots[inputs])`; then `frees` are
     dropped. A layer that `reads` is told of the scene, too."""
 
-    layer: Callable[..., Any]
+    layer: Layer
     inputs: tuple[int, ...]
     output: int
     frees: tuple[int, ...]
     reads: bool = False
 
 
+@dataclass(frozen=True)
+class Program:
+    """What `forward` runs: steps over so many slots, the first of them the image, and the slot of the output."""
+
+    steps: tuple[Step, ...]
+    slots: int
+    output: int
+
+
+def laid_out(
+    sources: Mapping[str, Sequence[str]], image: str, output: str, layer: Callable[[str], Layer], told: Container[str]
+) -> Program:
+    """A program of tensors that are made one after the other.
+
+    Args:
+        sources: by name, in order, what each tensor is made of.
+        image: the name of the image.
+        output: the name of what is given.
+        layer: what makes it, by name.
+        told: of which the layer reads the scene.
+    """
+    slots = {name: slot for slot, name in enumerate((image, *sources))}
+    last = {source: name for name, own in sources.items() for source in own}
+    frees: dict[str, list[int]] = {}
+    for source, user in last.items():
+        if source != output:
+            frees.setdefault(user, []).append(slots[source])
+    steps = [
+        Step(layer(name), tuple(slots[one] for one in own), slots[name], tuple(frees.get(name, ())), name in told)
+        for name, own in sources.items()
+    ]
+    return Program(tuple(steps), len(slots), slots[output])
+
+
 MOST_SLICES = 4096
 """Layers of architectures that a supernet keeps ready."""
 SUM = "+"
 """The key of the layer behind all sums. No node has this name."""
+
+
+def adds_up(node: Node) -> bool:
+    """Whether a node gives the sum of what it reads, which of one tensor is that tensor."""
+    return node.kind == "select" or (node.kind == "merge" and node.op == "sum")
 
 
 def key_of(weight: str) -> str:
@@ -128,54 +170,40 @@ class Supernet(nn.Module):
             raise wrong("no-such-item", path, message, f"left are {runs(self.kept[path])[1:-1] or 'none'}")
 
     def _run(self, indices: Mapping[str, Any]) -> None:
-        steps = tuple(self._program(indices))
-        self._active, self.steps = dict(indices), steps
+        program = self._program(indices)
+        self._active = dict(indices)
+        self._set(program)
+
+    def _set(self, program: Program) -> None:
+        self.steps, self._slots, self._output = program.steps, program.slots, program.output
 
     def forget(self) -> None:
         """Drops the layers kept ready: they hold modules, and indices on the weights' device."""
-        self._slices: dict[tuple[Any, ...], Callable[..., torch.Tensor]] = {}
+        self._slices: dict[tuple[Any, ...], Layer] = {}
         self._reads: dict[str, tuple[str, ...]] = {}
 
-    def _program(self, values: Mapping[str, Any]) -> list[Step]:
-        """The steps of an architecture: of the graph with all decisions pinned, without the work of pinning it where
-        each layer was made before."""
+    def _program(self, values: Mapping[str, Any]) -> Program:
+        """That of an architecture: of the graph with all decisions pinned, without the work of pinning it where each
+        layer was made before."""
         whole = Pinned(self.graph, values)
-        slots: dict[str, int] = {}
-        alias: dict[str, str] = {}
-        last: dict[str, str] = {}
-        order: list[tuple[Node, tuple[str, ...]]] = []
-        final = ""
+        alias = {self.graph.input.name: self.graph.input.name}
+        made: dict[str, tuple[str, ...]] = {}
+        output = ""
         for node in self.graph.nodes.values():
-            if not whole.holds(node.present):
+            if node.kind == "input" or not whole.holds(node.present):
                 continue
-            sources = [alias.get(e.source, e.source) for e in node.inputs if whole.holds(e.when)]
-            inputs = tuple(source for source in sources if source in slots)
-            if len(inputs) == 1 and (node.kind == "select" or (node.kind == "merge" and node.op == "sum")):
+            inputs = tuple(alias[e.source] for e in node.inputs if e.source in alias and whole.holds(e.when))
+            if node.kind == "output":
+                output = inputs[0]
+            elif len(inputs) == 1 and adds_up(node):
                 alias[node.name] = inputs[0]
-            elif node.kind == "output":
-                final = inputs[0]
             else:
-                slots[node.name] = len(slots)
-                if node.kind != "input":
-                    order.append((node, inputs))
-                    last.update(dict.fromkeys(inputs, node.name))
-        frees: dict[str, list[int]] = {}
-        for source, user in last.items():
-            if source != final:
-                frees.setdefault(user, []).append(slots[source])
-        self._output, self._slots = slots[final], len(slots)
-        return [
-            Step(
-                self._layer(node, whole),
-                tuple(slots[source] for source in inputs),
-                slots[node.name],
-                tuple(frees.get(node.name, ())),
-                node.name in self._told,
-            )
-            for node, inputs in order
-        ]
+                alias[node.name] = node.name
+                made[node.name] = inputs
+        nodes = self.graph.nodes
+        return laid_out(made, self.graph.input.name, output, lambda name: self._layer(nodes[name], whole), self._told)
 
-    def _layer(self, node: Node, whole: Pinned) -> Callable[..., torch.Tensor]:
+    def _layer(self, node: Node, whole: Pinned) -> Layer:
         if node.kind == "merge" and node.op == "sum":
             return self.layers[SUM]
         if node.name not in self._reads:
@@ -188,7 +216,7 @@ class Supernet(nn.Module):
             layer = self._slices[key] = self._made(whole.graph, whole.graph.nodes[node.name])
         return layer
 
-    def _made(self, pinned: Graph, node: Node) -> Callable[..., torch.Tensor]:
+    def _made(self, pinned: Graph, node: Node) -> Layer:
         setting = setting_of(pinned, node)
         full = self.settings[node.name]
         module = self.layers[key_of(node.weight)]

@@ -3,41 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
+
+
+def _inner(a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The sum of products of entries, without writing the products out where that can be avoided."""
+    if a.dtype == b.dtype == dtype and a.is_contiguous() and b.is_contiguous():
+        return torch.dot(a.view(-1), b.view(-1))
+    return (a * b).sum(dtype=dtype)
 
 
 class _Mixture(torch.autograd.Function):
-    """Inputs and their weights (numbers), in turn. Nothing is kept but the inputs: the products would be as large."""
+    """n inputs and their n weights, numbers or None for 1. Nothing is kept but the inputs that have a weight: the
+    products would be as large."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(*inputs)
-        out = inputs[0] * inputs[1]
-        for x, weight in zip(inputs[2::2], inputs[3::2], strict=True):
-            out.addcmul_(x, weight.to(x.dtype))
+    def forward(ctx: Any, *given: torch.Tensor | None) -> torch.Tensor:
+        n = len(given) // 2
+        xs, weights = [x for x in given[:n] if x is not None], given[n:]
+        ctx.save_for_backward(*(x if w is not None else None for x, w in zip(xs, weights, strict=True)), *weights)
+        ctx.dtypes = [x.dtype for x in xs]
+        dtype = reduce(torch.promote_types, ctx.dtypes)
+        out: torch.Tensor | None = None
+        for x, weight in zip(xs, weights, strict=True):
+            x = x.to(dtype)
+            if out is None:
+                out = x.clone() if weight is None else x * weight.to(dtype)
+            elif weight is None:
+                out += x
+            else:
+                out.addcmul_(x, weight.to(dtype))
+        assert out is not None
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        inputs, needed = ctx.saved_tensors, ctx.needs_input_grad
-        found: list[torch.Tensor | None] = []
-        for i in range(0, len(inputs), 2):
-            x, weight = inputs[i], inputs[i + 1]
-            found.append(grad * weight.to(grad.dtype) if needed[i] else None)
-            found.append((grad * x).sum(dtype=weight.dtype) if needed[i + 1] else None)
-        return tuple(found)
+        saved, needed, n = ctx.saved_tensors, ctx.needs_input_grad, len(ctx.dtypes)
+        xs, weights = saved[:n], saved[n:]
+        of_inputs = [
+            None if not needs else (grad if weight is None else grad * weight.to(grad.dtype)).to(dtype)
+            for needs, weight, dtype in zip(needed, weights, ctx.dtypes, strict=False)
+        ]
+        of_weights = [
+            _inner(grad, x, weight.dtype) if needs else None
+            for needs, x, weight in zip(needed[n:], xs, weights, strict=True)
+        ]
+        return *of_inputs, *of_weights
 
 
-def mixed(inputs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The sum of tensors (B C ...), each times its weight (a tensor of one number). Where channels are missing at the
-    end, they are zeros."""
+def mixed(inputs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    """The sum of tensors (B C ...), each times its weight: a tensor of one number, or None for 1. Where channels are
+    missing at the end, they are zeros. The type is that which holds all inputs."""
     most = max(x.shape[1] for x in inputs)
     whole = [x if x.shape[1] == most else F.pad(x, (0, 0) * (x.dim() - 2) + (0, most - x.shape[1])) for x in inputs]
-    pairs = [tensor for pair in zip(whole, weights, strict=True) for tensor in pair]
-    return _Mixture.apply(*pairs)  # type: ignore[no-untyped-call]
+    return _Mixture.apply(*whole, *weights)  # type: ignore[no-untyped-call]
 
 
 class _Passed(torch.autograd.Function):
@@ -50,9 +75,10 @@ class _Passed(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         (x,) = ctx.saved_tensors
-        return grad, (grad * x).sum(dtype=ctx.dtype) if ctx.needs_input_grad[1] else None
+        return grad, _inner(grad, x, ctx.dtype) if ctx.needs_input_grad[1] else None
 
 
 def passed(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.ops.common import ACTIVATIONS, LAYERS, same
+from nasdsl.compiler.ops.common import ACTIVATIONS, LAYERS, NOT_AT_REST, same
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, NONE_KNOWN, Attrs, Cost, Operator
 
 FORMULAS = {
@@ -34,7 +34,8 @@ def _activation(name: str) -> Operator:
         cost=lambda inputs, output, attrs: Cost(),
         module=f"{LAYERS}.activation:Activation",
         arguments=partial(_arguments, name),
-        identities=NONE_KNOWN if name in ("sigmoid", "h_sigmoid") else KEEPS_ZERO,
+        identities=NONE_KNOWN if name in NOT_AT_REST else KEEPS_ZERO,
+        zeros=lambda larger, smaller: name not in NOT_AT_REST,
         doc=f"activation: {FORMULAS[name]}",
     )
 

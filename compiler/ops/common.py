@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from nasdsl.compiler.decision import Units, count_of, kept_of
@@ -76,6 +76,12 @@ NOT_AT_REST = ("sigmoid", "h_sigmoid")
 def rests_at_zero(attrs: Attrs) -> Value:
     """Whether the activation of zero is zero."""
     return negate(either(*[equal(attrs["act"], Symbol(name)) for name in NOT_AT_REST]))
+
+
+def alike_but(names: Collection[str], larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> bool:
+    """Whether arguments of modules differ in nothing else, and zero stays zero in their activation."""
+    same = all(value == smaller[name] for name, value in larger.items() if name not in names)
+    return same and larger.get("act") not in NOT_AT_REST
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

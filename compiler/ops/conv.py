@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from nasdsl.compiler.graph import Shape
@@ -16,12 +17,12 @@ from nasdsl.compiler.ops.common import (
     NONE,
     NORM,
     NORM_GROUPS,
-    NOT_AT_REST,
     OUT,
     SCALE_INIT,
     STRIDE,
     a_map,
     act_param,
+    alike_but,
     any_norm_arguments,
     centre,
     gcd,
@@ -181,15 +182,18 @@ def _conv_shares(
     return _conv_index(full, small, ins, (full["out"], small["out"]), (full["groups"], small["groups"]))
 
 
-def _conv_zeros(arguments: Mapping[str, Any]) -> frozenset[str]:
-    """Channels and kernels are zeros of the largest: batch norm makes a channel of zeros one of its shift, which is
-    zero too. Group norm and standardised filters look at several at once."""
-    each = arguments["groups"] == arguments["inputs"]
-    if arguments["norm"] not in ("none", "batch", "frozen") or arguments["standardise"]:
-        return frozenset()
-    if arguments["act"] in NOT_AT_REST or (arguments["groups"] != 1 and not each):
-        return frozenset()
-    return frozenset({"inputs", "outputs", "kernel", *(["groups"] if each else [])})
+def _conv_zeros(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> bool:
+    """A channel of zeros goes through batch norm without a shift, which is a weight that is zero, too. Group norm and
+    standardised filters look at several channels at once, and a norm in front makes something of channels that a
+    smaller input lacks."""
+    apart = all(one["groups"] == one["inputs"] == one["outputs"] for one in (larger, smaller))
+    after = larger["order"].index("conv") < larger["order"].index("norm") or larger["norm"] == "none"
+    return (
+        alike_but(("inputs", "outputs", "kernel", "groups"), larger, smaller)
+        and (apart or (larger["groups"] == smaller["groups"] == 1 and after))
+        and larger["norm"] in ("none", "batch", "frozen")
+        and not larger["standardise"]
+    )
 
 
 CONV = Operator(
@@ -333,6 +337,11 @@ def _skip_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dic
     }
 
 
+def _skip_zeros(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> bool:
+    """Of one without weights."""
+    return larger["groups"] == smaller["groups"] == 0 and larger["stride"] == smaller["stride"]
+
+
 SKIP = Operator(
     name="skip",
     params=(OUT, STRIDE),
@@ -344,6 +353,7 @@ SKIP = Operator(
     shares=_skip_shares,
     covers=_skip_covers,
     identities=KEEPS_ZERO._replace(passes=_unchanged),
+    zeros=_skip_zeros,
     doc="the input itself, or where stride or width change a grouped 1x1 convolution without norm",
 )
 
@@ -399,7 +409,7 @@ SE = Operator(
     },
     shares=_se_shares,
     identities=KEEPS_ZERO,
-    zeros=lambda arguments: frozenset() if arguments["act"] in NOT_AT_REST else frozenset({"channels", "hidden"}),
+    zeros=partial(alike_but, ("channels", "hidden")),
     doc="squeeze-excite: scales every channel by a factor that sees the mean of all channels",
 )
 
@@ -416,6 +426,10 @@ def _norm_alone_shares(
 def _norm_alone_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
     kinds = norm_kinds(attrs)
     return {"norm": Symbol(kinds[0])} if kinds else {}
+
+
+def _norm_zeros(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> bool:
+    return alike_but(("channels",), larger, smaller) and larger["norm"] in ("none", "batch", "frozen")
 
 
 NORM_ALONE = Operator(
@@ -436,7 +450,7 @@ NORM_ALONE = Operator(
         passes=lambda inputs, output, attrs: equal(attrs["norm"], NONE),
         keeps_zero=norm_keeps_zero,
     ),
-    zeros=lambda arguments: frozenset({"channels"} if arguments["norm"] in ("none", "batch", "frozen") else ()),
+    zeros=_norm_zeros,
     doc="a norm by itself",
 )
 

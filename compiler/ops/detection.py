@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, a_map, same
 from nasdsl.compiler.ops.detector import free, no_arguments
-from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Operator
+from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Operator, by_channel
 from nasdsl.compiler.values.expr import multiply
 
 
@@ -24,6 +24,7 @@ FLATTEN = Operator(
     module=f"{LAYERS}.detection:Flatten",
     arguments=no_arguments,
     identities=KEEPS_ZERO,
+    zeros=by_channel,
     doc="a map as a vector, channel by channel",
 )
 
@@ -35,6 +36,7 @@ DETACH = Operator(
     module=f"{LAYERS}.detection:Detach",
     arguments=no_arguments,
     identities=KEEPS_ZERO._replace(passes=lambda inputs, output, attrs: True),
+    zeros=by_channel,
     doc="the input itself, which gets no gradient through here",
 )
 

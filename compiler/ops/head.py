@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.ops.common import LAYERS, NOT_AT_REST, OUT, a_map, act_param, leading, rests_at_zero, trimmed, word
+from nasdsl.compiler.ops.common import LAYERS, OUT, a_map, act_param, alike_but, leading, rests_at_zero, trimmed, word
 from nasdsl.compiler.ops.operator import Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
 from nasdsl.compiler.values.expr import Value, add, both, choose, multiply, negate
 
@@ -58,7 +59,7 @@ LINEAR = Operator(
         "bias": bool(attrs["bias"]),
     },
     shares=_linear_shares,
-    zeros=lambda arguments: frozenset() if arguments["act"] in NOT_AT_REST else frozenset({"inputs", "outputs"}),
+    zeros=partial(alike_but, ("inputs", "outputs")),
     identities=Identities(keeps_zero=lambda attrs, shift: both(negate(attrs["bias"]), rests_at_zero(attrs))),
     doc="fully connected layer on a vector",
 )
@@ -99,6 +100,7 @@ CLASSIFY = Operator(
         "dropout": float(attrs["dropout"]),
     },
     shares=_classify_shares,
+    zeros=partial(alike_but, ("inputs",)),
     doc="head of classification: mean over all pixels, dropout, linear",
 )
 

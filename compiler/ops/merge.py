@@ -7,7 +7,7 @@ from typing import Any
 
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, is_plain
-from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Operator, Param, ShapeProblem, by_channel
 from nasdsl.compiler.ops.resample import MODES
 from nasdsl.compiler.values.expr import Expr, Value, add, apply, choose, either, equal
 from nasdsl.compiler.values.plain import Symbol
@@ -49,6 +49,7 @@ def _adding(name: str, doc: str) -> Operator:
         arguments=lambda inputs, output, attrs: {},
         inputs=-1,
         identities=KEEPS_ZERO._replace(commutes=True),
+        zeros=by_channel,
         doc=f"{doc}; later ones are resized to the first where they differ in size",
     )
 

@@ -109,8 +109,13 @@ def _nothing(inputs: Sequence[Shape], attrs: Attrs) -> tuple[tuple[Value, ShapeP
     return ()
 
 
-def _none(arguments: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset()
+def _differently(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> bool:
+    return False
+
+
+def by_channel(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> bool:
+    """The rule `zeros` of operators without weights that treat each channel by itself, and make zeros of zeros."""
+    return larger == smaller
 
 
 def _never(*rule: Any) -> Value:
@@ -166,8 +171,9 @@ class Operator:
         needs: of any number of inputs, how many at the end have to be there: the boxes behind a pyramid's maps.
         groups: of any number of inputs, into how many groups of one size they fall: logits of all levels, then deltas.
         identities: what is known of the output without the weights.
-        zeros: (arguments of the module) -> the names of those of which a smaller value only means zeros in place of the
-            weights that it lacks, so that the smaller module computes what the larger one does with these zeros.
+        zeros: (arguments of the module, those of a smaller one) -> whether the larger module, with zeros in place of
+            the weights and the channels of inputs that the smaller one lacks, computes what that one does, and zeros in
+            the channels that it lacks.
     """
 
     name: str
@@ -186,7 +192,7 @@ class Operator:
     needs: int = 0
     groups: int = 1
     identities: Identities = NONE_KNOWN
-    zeros: Callable[[Mapping[str, Any]], frozenset[str]] = _none
+    zeros: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = _differently
     doc: str = ""
     where: str = field(default="built-in")
 

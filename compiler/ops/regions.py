@@ -25,7 +25,7 @@ from nasdsl.compiler.ops.detector import (
     strides_of,
     whole_images,
 )
-from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Operator, Param, ShapeProblem, by_channel
 from nasdsl.compiler.values.expr import add, either, equal, less, multiply
 
 FINE = replace(STDS, default=(*[Fraction(1, 10)] * 2, *[Fraction(1, 5)] * 2))
@@ -78,6 +78,7 @@ ROI_ALIGN = Operator(
     },
     inputs=-1,
     identities=KEEPS_ZERO,
+    zeros=by_channel,
     needs=1,
     doc="features of regions, from the maps of a pyramid, fine to coarse, and boxes behind them",
 )

@@ -9,7 +9,17 @@ from typing import Any
 
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, STRIDE, a_map, is_plain, same, strided, word
-from nasdsl.compiler.ops.operator import KEEPS_ZERO, LINEAR, Attrs, Cost, Identities, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import (
+    KEEPS_ZERO,
+    LINEAR,
+    Attrs,
+    Cost,
+    Identities,
+    Operator,
+    Param,
+    ShapeProblem,
+    by_channel,
+)
 from nasdsl.compiler.values.expr import (
     Value,
     apply,
@@ -109,6 +119,7 @@ def _resizing(
         module=f"{LAYERS}.resample:Resize",
         arguments=_resize_arguments,
         identities=LINEAR._replace(passes=lambda inputs, output, attrs: equal(_factor(inputs[0], attrs), 1)),
+        zeros=by_channel,
         doc=doc,
     )
 
@@ -179,6 +190,7 @@ def _pool(kind: str, doc: str) -> Operator:
         module=f"{LAYERS}.resample:Pool",
         arguments=_pool_arguments(kind),
         identities=(LINEAR if kind == "avg" else KEEPS_ZERO)._replace(passes=_pool_passes),
+        zeros=by_channel,
         doc=doc,
     )
 
@@ -196,6 +208,7 @@ GLOBAL_POOL = Operator(
     module=f"{LAYERS}.resample:GlobalPool",
     arguments=_no_arguments,
     identities=LINEAR,
+    zeros=by_channel,
     doc="mean over all pixels; gives a vector",
 )
 
@@ -210,6 +223,7 @@ IDENTITY = Operator(
     module=f"{LAYERS}.activation:Activation",
     arguments=lambda inputs, output, attrs: {"name": "none"},
     identities=KEEPS_ZERO._replace(passes=lambda inputs, output, attrs: True),
+    zeros=by_channel,
     doc="the input itself",
 )
 
@@ -221,6 +235,7 @@ ZERO = Operator(
     module=f"{LAYERS}.resample:Zero",
     arguments=lambda inputs, output, attrs: {"stride": 1 if inputs[0].height is None else attrs["stride"]},
     identities=Identities(zero=True),
+    zeros=by_channel,
     doc="a tensor of zeros, which unlike `none` is there",
 )
 
@@ -233,6 +248,7 @@ DROPOUT = Operator(
     module=f"{LAYERS}.activation:Dropout",
     arguments=lambda inputs, output, attrs: {"p": float(attrs["p"])},
     identities=KEEPS_ZERO,
+    zeros=by_channel,
     doc="sets values to zero at random in training",
 )
 
