@@ -220,3 +220,13 @@ def test_mistakes_reach_other_processes(mistake: Exception) -> None:
     found = pickle.loads(pickle.dumps(mistake))
     assert type(found) is type(mistake) and str(found) == str(mistake)
     assert repr(vars(found)) == repr(vars(mistake))
+
+
+def test_a_choice_in_a_choice_in_a_choice_stands_behind_those_that_it_hangs_on() -> None:
+    space = nasdsl.loads(
+        "space s { input 1 x 8 x 8\n"
+        "network { oneof(a: conv(4), b: oneof(c: conv(4), d: oneof(e: conv(4), f: identity()))) -> classify(2) } }"
+    )
+    assert list(space.graph.decisions) == ["oneof", "oneof.b", "oneof.b.d"]
+    deep = Architecture.of(space.graph, {"oneof": "b", "oneof.b": "d", "oneof.b.d": "f"})
+    assert deep.to_json() == {"oneof": "b", "oneof.b": "d", "oneof.b.d": "f"}

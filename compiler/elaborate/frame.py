@@ -311,9 +311,10 @@ class Builder:
         self.made.append(Made(unique, False, frame.present))
         return decision
 
-    def only_when(self, made: Iterable[Made], condition: Value) -> None:
+    def only_when(self, made: Sequence[Made], condition: Value) -> None:
         """Decisions that were made inside an alternative are there only where it is taken."""
-        for one in made:
+        place = {path: i for i, path in enumerate(self.decisions)} if len(made) > 1 else {}
+        for one in sorted(made, key=lambda one: place.get(one.path, 0)):  # those inside a decision stay behind it
             one.present = expr.both(condition, one.present)
             decision = self.decisions.pop(one.path)  # behind the decision that governs it
             self.decisions[one.path] = replace(decision, present=expr.either(one.before, one.present))
