@@ -82,6 +82,11 @@ class Gates:
 
     def add(self, when: Value, reached: Value) -> int:
         """The number of the gate of a condition where a node is reached; equal ones are one."""
+        asked = expr.decisions_of(when)
+        if len(asked) == 1:
+            (path,) = asked
+            if path not in self._asked(reached) and expr.follows(self.graph.decisions[path].present, reached):
+                return self._add(self._alone(when, path), ONE)
         near = self._near(reached, self._asked(when))
         return self._add(self._probability(expr.both(when, near)), self._probability(near))
 
@@ -127,9 +132,13 @@ class Gates:
             joint = self._joint(asked, self.values)
             return Sum(tuple(row for values, row in joint if expr.holds(condition, values)))
         if not isinstance(condition, Apply) or condition.function not in ("and", "or", "not"):
-            raise TooWide(
-                "a condition", math.prod(len(self.values[p]) for p in asked), MOST_JOINT, self._ordered(asked)
-            )
+            alone = expr.decisions_of(condition)
+            if len(alone) > 1:
+                size = math.prod(len(self.values[path]) for path in asked)
+                raise TooWide("a condition", size, MOST_JOINT, self._ordered(asked))
+            (path,) = alone
+            there = self._probability(self.graph.decisions[path].present)
+            return Joined("and", (there, self._alone(condition, path)))
         if condition.function == "not":
             return Joined("not", (self._probability(condition.args[0]),))
         groups = self._components(condition.args)
@@ -137,6 +146,12 @@ class Gates:
             groups = [[part] for part in condition.args]
         join = expr.both if condition.function == "and" else expr.either
         return Joined(condition.function, tuple(self._probability(join(*group)) for group in groups))
+
+    def _alone(self, condition: Value, path: str) -> Sum:
+        """The probability of a condition on a decision that is there."""
+        start = self.places[path].start
+        held = [place for place, value in enumerate(self.values[path]) if expr.holds(condition, {path: value})]
+        return Sum(tuple((start + place,) for place in held))
 
     def _joint(self, paths: frozenset[str], only: Mapping[str, Sequence[Any]]) -> Iterator[tuple[dict[str, Any], Row]]:
         """All joint values of decisions, given with those that say whether they are there."""

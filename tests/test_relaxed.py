@@ -183,16 +183,16 @@ MADE = {
         network {
           conv(16)
           oneof(a: axial_attention(16, heads: 2), b: conv(16, kernel: 3))
-          local_attention(oneof(8, 16), kernel: oneof(3, 5), heads: 4)
+          local_attention(oneof(8, 16), window: oneof(3, 5), heads: 4)
           classify(2)
         }
     """,
     "pooling and maps of two sizes": """
         network {
           conv(8)
-          avg_pool(oneof(2, 3)) + conv(8, stride: 2)
+          avg_pool(oneof(2, 3)) + conv(8)
           max_pool(oneof(1, 3, 5))
-          { oneof(a: identity(), b: conv(8, kernel: 3)) } + { conv(8, stride: 2) -> oneof(c: conv(8), none) }
+          concat(oneof(a: identity(), b: conv(8, kernel: 3)), { conv(8, stride: 2) -> oneof(c: conv(8), d: identity()) })
           dropout(oneof(0, 1/2))
           classify(2, dropout: 1/4)
         }
@@ -201,16 +201,16 @@ MADE = {
         network {
           let a = oneof(4, 8)
           let b = oneof(4, 8)
+          require a == b
           conv(8)
           conv(a) + conv(b, kernel: 3)
           conv(8)
           classify(2)
         }
-        require a == b
     """,
     "skips between widths": """
         network {
-          conv(oneof(4, 12, 16)) -> skip(8) -> conv(oneof(8, 16)) -> skip(16) -> mean(identity(), conv(16))
+          conv(oneof(4, 12, 16)) -> skip(8) -> conv(oneof(8, 16)) -> skip(16) -> mean()
           flatten() -> linear(oneof(4, 8)) -> linear(2)
         }
     """,
