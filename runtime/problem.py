@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, TypeAlias
@@ -85,12 +85,17 @@ class Problem:
 
 @dataclass
 class Result:
-    """One architecture that a search found, its network with its weights, and how good it is."""
+    """One architecture that a search found, its network with its weights, and how good it is.
+
+    Attributes:
+        front: others that the search would have taken next, itself the first; none where it looked at one alone.
+    """
 
     architecture: Architecture
     network: Supernet
     metrics: Mapping[str, float]
     costs: Mapping[str, float]
+    front: Sequence[Result] = ()
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,8 @@ def search(
     watch: Watch | None = None,
 ) -> Found:
     """Runs, or goes on with, the search that the file names (or `runtime`) and writes what it finds to `out`, with the
-    weights beside it. A front of several objectives is written to a folder beside it, `NAME_front`.
+    weights beside it. A front, of several objectives or of the likeliest architectures, is written to a folder beside
+    it, `NAME_front`.
 
     Raises:
         CompileError, DataError, TaskError, RunError: in the user's words.
@@ -372,8 +373,8 @@ def weights_path(path: Path) -> Path:
 def write_found(
     out: Path, space: Space, found: Result | Exploration | Narrowing, learning: Learning | None
 ) -> tuple[list[Path], bool]:
-    """The result file and, of a front of several objectives, a file for each trial of it, in order; and whether the
-    result file has weights.
+    """The result file and, of a front, a file for each architecture of it, in order; and whether the result file has
+    weights.
 
     Args:
         learning: what the networks were trained with, if they were.
@@ -383,24 +384,35 @@ def write_found(
         return [out], False
     if isinstance(found, Result):
         assert learning is not None
-        headline = learning.task.headline
-        note = f"{costs_of(found.costs)}, {headline} {found.metrics[headline]:.4f}"
-        save_result(weights_path(out), space, found, learning.task, learning.data)
-        write_pinned(out, space, found.architecture, name_of(out), note)
-        return [out], True
-    files = []
-    if len(found.objectives.names) > 1:
-        folder = out.with_name(f"{out.stem}_front")
-        width = max(2, len(str(len(found.front))))
-        for number, trial in enumerate(found.front, 1):
-            files.append(folder / f"{number:0{width}}.space")
-            _write_trial(files[-1], space, found, trial, f"{name_of(out)}_{number:0{width}}", learning)
-        for old in folder.iterdir():  # of a search that was shorter
-            if re.fullmatch(r"\d+\.space", old.name) and old not in files:
-                old.unlink(missing_ok=True)
-                weights_path(old).unlink(missing_ok=True)
+        files = _front_files(out, len(found.front))
+        for file, one in zip(files, found.front, strict=True):
+            _write_result(file, space, one, f"{name_of(out)}_{file.stem}", learning)
+        _write_result(out, space, found, name_of(out), learning)
+        return [out, *files], True
+    files = _front_files(out, len(found.front) if len(found.objectives.names) > 1 else 0)
+    for file, trial in zip(files, found.front, strict=False):
+        _write_trial(file, space, found, trial, f"{name_of(out)}_{file.stem}", learning)
     trained = _write_trial(out, space, found, found.front[0], name_of(out), learning)
     return [out, *files], trained
+
+
+def _front_files(out: Path, n: int) -> list[Path]:
+    """The files of a front beside a result file; those of a longer one that was there before are removed."""
+    folder, width = out.with_name(f"{out.stem}_front"), max(2, len(str(n)))
+    files = [folder / f"{number:0{width}}.space" for number in range(1, n + 1)]
+    for old in folder.iterdir() if n and folder.is_dir() else ():
+        if re.fullmatch(r"\d+\.space", old.name) and old not in files:
+            old.unlink(missing_ok=True)
+            weights_path(old).unlink(missing_ok=True)
+    return files
+
+
+def _write_result(file: Path, space: Space, result: Result, name: str, learning: Learning) -> None:
+    """A result's weights, then its file."""
+    headline = learning.task.headline
+    note = f"{costs_of(result.costs)}, {headline} {result.metrics[headline]:.4f}"
+    save_result(weights_path(file), space, result, learning.task, learning.data)
+    write_pinned(file, space, result.architecture, name, note)
 
 
 def _write_trial(

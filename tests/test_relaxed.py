@@ -6,29 +6,18 @@ To relax more random programs, set NASDSL_EXAMPLES.
 from __future__ import annotations
 
 import os
-import random
-from collections.abc import Callable, Mapping, Sequence
-from random import Random
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 import nasdsl
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.diagnostics import ArgumentError, CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.layers.mixture import mixed, passed
 from nasdsl.compiler.relaxed import Relaxed
 from nasdsl.compiler.sample import sample
-from nasdsl.compiler.source import Source
-from nasdsl.compiler.supernet import Supernet
 from tests import shipped
-from tests.networks import image_for, targets_for, tensors_of, unsettle
-from tests.oracle.generate import program
+from tests.networks import image_for, tensors_of, unsettle
 
 PROGRAMS = int(os.environ.get("NASDSL_EXAMPLES", "40"))
 

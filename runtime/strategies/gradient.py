@@ -118,7 +118,7 @@ class Gradient(Settings):
         cost: what choices pay for expected costs.
         budget: what the architecture that is taken at the end costs at most, beside the budgets of the space.
         candidates: how many of the likeliest architectures are scored with the weights that they inherit, on the
-            samples of the choices; the best of them is the result.
+            samples of the choices. The best of them is the result; all are written beside it, the best first.
         every: epochs between measurements of the likeliest architecture; 0 leaves them out.
         screen: what `search screen` does, which goes before where lists are long.
         train: how the weights are trained. `epochs` counts the samples that the weights learn from.
@@ -316,20 +316,27 @@ class GradientSearch:
             problem.watch.note(line)
         if problem.fabric.is_global_zero:
             write_text(problem.run.path / DECODED, json.dumps(decoded(graph, alone, found), indent=1) + "\n")
+        asked = (*(settings.cost.measures if settings.cost else ()), *(settings.budget or ()))
+        inherited = Inherited(trainer, settings.train.recalibrate)
+        front: list[Result] = []
         with trainer.averaged(0):
-            inherited = Inherited(trainer, settings.train.recalibrate)
-            best = found[0][0]
-            if len(found) > 1:
-                sign = 1 if task.higher_is_better else -1
-                scores = [sign * inherited.evaluate(one)[task.headline] for one, _ in found]
-                best = found[max(range(len(found)), key=lambda i: -math.inf if math.isnan(scores[i]) else scores[i])][0]
+            for one, _ in found if len(found) > 1 else ():  # compared on the samples of the choices
+                metrics = inherited.evaluate(one)
+                costs = costs_told(graph, one.indices, asked)
+                front.append(Result(one, trainer.network.extract(one), metrics, costs))
+            sign = 1 if task.higher_is_better else -1
+            front.sort(key=lambda one: _worth(sign * one.metrics[task.headline]), reverse=True)
+            best = front[0].architecture if front else found[0][0]
             trainer.network.activate(best)
             if settings.train.recalibrate:
                 trainer.recalibrate(settings.train.recalibrate)
             metrics = trainer.measure(problem.data.val)
             network = trainer.network.extract(best)
-        asked = (*(settings.cost.measures if settings.cost else ()), *(settings.budget or ()))
-        return Result(best, network, metrics, costs_told(graph, best.indices, asked))
+        return Result(best, network, metrics, costs_told(graph, best.indices, asked), front)
+
+
+def _worth(score: float) -> float:
+    return -math.inf if math.isnan(score) else score
 
 
 DECODED = "decoded.json"
