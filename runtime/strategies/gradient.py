@@ -139,6 +139,15 @@ class Gradient(Settings):
     def _named(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _together(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        if not all(isinstance(one, Mapping) for one in value):
+            raise ValueError("limits costs, such as `macs <= 600M` or `[macs <= 600M, params <= 5M]`")
+        return {name: limit for one in value for name, limit in one.items()}
+
     @field_validator("cost", mode="before")
     @classmethod
     def _of(cls, value: Any) -> Any:
