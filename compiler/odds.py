@@ -325,7 +325,7 @@ class _Sums:
             state = np.bincount(layer.target, self.q[part], layer.after).astype(np.float64)
 
     def slopes(self, own: Floats) -> Floats:
-        """[arcs]: how the mean of the sum of `own` [arcs] over the arcs of a way grows with the logs of weights."""
+        """[arcs]: how the mean of the sum of `own` [arcs] over a way grows with each logarithm of a weight."""
         after = np.zeros(1)
         onward = np.empty(self.arcs.n)  # the mean of the sum over an arc and what follows it
         for layer, part in zip(reversed(self.arcs.layers), reversed(self.arcs.of), strict=True):

@@ -126,15 +126,18 @@ def frozen(values: Any) -> frozenset[tuple[str, Any]]:
 # --- random spaces ----------------------------------------------------------------------------------------------------
 
 
+KINDS = ("choice", "choice", "units", "subset", "order")
+
+
 @st.composite
-def decisions(draw: Any) -> list[Decision]:
+def decisions(draw: Any, kinds: tuple[str, ...] = KINDS) -> list[Decision]:
     made: list[Decision] = []
     total = 1
     for i in range(draw(st.integers(1, 5))):
         present: Value = True
         if made and draw(st.booleans()):
             present = draw(conditions(made, 1))
-        kind = draw(st.sampled_from(["choice", "choice", "units", "subset", "order"]))
+        kind = draw(st.sampled_from(kinds))
         if kind == "choice":
             n = draw(st.integers(1, 4))
             d = Decision(f"d{i}", "choice", tuple(range(n)), present=present)
@@ -201,16 +204,18 @@ def conditions(draw: Any, made: list[Decision], depth: int) -> Value:
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> Graph:
-    made = draw(decisions())
+def graphs(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS) -> Graph:
+    made = draw(decisions(kinds))
     assume(made)
     return space(made, *draw(st.lists(conditions(made, 2), max_size=3)))
 
 
 @st.composite
-def measured(draw: st.DrawFn, measures: tuple[str, ...] = ("macs", "params")) -> tuple[Graph, dict[str, Value]]:
+def measured(
+    draw: st.DrawFn, measures: tuple[str, ...] = ("macs", "params"), kinds: tuple[str, ...] = KINDS
+) -> tuple[Graph, dict[str, Value]]:
     """A space and costs, each a sum of terms that ask for nothing absent."""
-    graph = draw(graphs())
+    graph = draw(graphs(kinds))
     made = list(graph.decisions.values())
     costs: dict[str, Value] = {}
     for measure in measures:

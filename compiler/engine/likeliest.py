@@ -6,7 +6,8 @@ boundary each is continued by all arcs, and dropped
 - where no rest brings its costs into the window, as the least and the greatest cost behind its state tell;
 - where it cannot become one of the best, as a bound tells. For any multipliers m, the score s and the costs c of a rest
   that stays inside satisfy  s <= max over all rests of (s - m c) + max over the window of m c,  Lagrange's relaxation;
-  the multipliers that bound the whole best are found by the ellipsoid method (Shor 1977; Yudin and Nemirovski 1976);
+  the multipliers that bound the whole best are found by the ellipsoid method (Shor 1977; Yudin and Nemirovski 1976).
+  A bound below all scores says that nothing stays inside;
 - where as many labels as are wanted are no worse in score and in what is left of the window at the same state (Irnich
   and Desaulniers 2005, Shortest path problems with resource constraints).
 
@@ -19,11 +20,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.engine.layers import Floats, Ints, Layer, spread
 from nasdsl.compiler.engine.limits import TooWide
 
@@ -56,15 +58,33 @@ def likeliest_paths(
         Arcs [ways, layers] and scores [ways]. Of ways with equal scores some come first, always the same.
 
     Raises:
-        TooWide: so many ways are about as good that the best of those inside the window cannot be told.
+        TooWide: so many ways are about as good that the best of those inside the window cannot be told (Undecided).
     """
-    search = _Search(layers, scores, costs, np.array(low, np.float64), np.array(high, np.float64), k)
+    bottom, top = np.array(low, np.float64), np.array(high, np.float64)
+    search = _Search(layers, scores, costs, bottom, top, k)
     beam = max(BEAM, 2 * k)
     while not search.run(beam):
+        if not len(search.found):  # where all scores are alike, nothing leads into a narrow window; slightly changed do
+            other = _Search(layers, _changed(scores, search.reach), costs, bottom, top, k)
+            other.run(beam)
+            search.add(other.ways)
         beam *= 8
         if beam > max(WIDEST_BEAM, 2 * k):
-            raise TooWide("what is likeliest inside the window", beam, WIDEST_BEAM)
+            raise Undecided(WIDEST_BEAM)
     return search.ways, search.found
+
+
+class Undecided(TooWide):
+    """So many ways inside a window are about as good that the best cannot be told."""
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        NasdslError.__init__(
+            self,
+            f"inside the window so many architectures are about as likely that the likeliest cannot be told: more than "
+            f"{limit:,} ways to begin one",
+            "a wider window, or one on fewer measures, keeps it exact",
+        )
 
 
 @dataclass(frozen=True)
@@ -119,7 +139,10 @@ class _Search:
         self.greatest = self._behind([np.where(t, cost, -np.inf) for t, cost in zip(there, costs, strict=True)])
         finite = [np.abs(score[t[:, 0]]).max(initial=0.0) for score, t in zip(scores, there, strict=True)]
         self.same = SAME * max(1.0, float(sum(finite)))
-        self.multipliers = self._multipliers(sum(_span(score) for score in scores))
+        self.reach = sum(_span(score) for score in scores) or 1.0  # anything will do where all scores are the same
+        self.multipliers = self._multipliers()
+        worst = self._behind([np.where(t, -s[:, None], -np.inf) for t, s in zip(there, scores, strict=True)])
+        self.worst = [-least[:, 0] for least in worst]
         self.best = self._behind(
             [s[:, None] - cost @ self.multipliers.T for s, cost in zip(scores, costs, strict=True)]
         )
@@ -133,21 +156,17 @@ class _Search:
 
     # --- bounds
 
-    def _multipliers(self, reach: float) -> Floats:
-        """[multipliers, measures]: none, those that bound the best of all, and some near them.
-
-        Args:
-            reach: the span of the scores.
-        """
+    def _multipliers(self) -> Floats:
+        """[multipliers, measures]: none, those that bound the best of all, and some near them."""
         measures = len(self.low)
         none = np.zeros((1, measures))
         span = self.greatest[0][0] - self.least[0][0] if self.layers else np.zeros(measures)
         moving = np.flatnonzero((span > 0) & np.isfinite(span))
-        if not len(moving) or not reach:
+        if not len(moving):
             return none
         # In units of the spans, so that a ball is a fair beginning.
         center, shape = np.zeros(measures), np.zeros((measures, measures))
-        shape[moving, moving] = (STEEPEST * reach) ** 2
+        shape[moving, moving] = (STEEPEST * self.reach) ** 2
         n, best, found = len(moving), np.inf, center
         for _ in range(CUTS * n * n):
             bound, slope = self._relaxed(center / np.where(span > 0, span, 1.0))
@@ -155,7 +174,7 @@ class _Search:
                 best, found = bound, center
             slope = np.where(span > 0, slope / np.where(span > 0, span, 1.0), 0.0)
             width = math.sqrt(max(float(slope @ shape @ slope), 0.0))
-            if width <= NEAR * reach:
+            if width <= NEAR * self.reach:
                 break
             step = shape @ slope / width
             center = center - step / (n + 1)
@@ -190,8 +209,9 @@ class _Search:
         inside = fits.all(axis=1) & (labels.score > -np.inf)
         labels, low, high = labels[inside], low[inside], high[inside]
         edge = high @ np.maximum(self.multipliers, 0).T + low @ np.minimum(self.multipliers, 0).T
-        bound = labels.score + (self.best[boundary][labels.state] + edge).min(axis=1)
-        return _Labels(labels.state, labels.score, labels.spent, labels.arc, labels.parent, bound)
+        rest = (self.best[boundary][labels.state] + edge).min(axis=1)
+        bounded = replace(labels, bound=labels.score + rest)
+        return bounded[rest >= self.worst[boundary][labels.state] - self.same]
 
     # --- labels
 
@@ -220,22 +240,38 @@ class _Search:
             if len(self.low):
                 labels = labels[self._undominated(labels, number + 1)]
             if len(labels) > beam:
-                order = np.argsort(-labels.bound, kind="stable")
-                lost = max(lost, float(labels.bound[order[beam]]))
+                order = self._order(labels, number + 1)
+                lost = max(lost, float(labels.bound[order[beam:]].max()))
                 labels = labels[np.sort(order[:beam])]
             kept.append(labels)
         self._collect(labels, kept)
         return lost <= self.enough + self.same
 
+    def _order(self, labels: _Labels, boundary: int) -> Ints:
+        """The labels by their bounds, best first, and those with the same bound by how freely they can go on."""
+        free = np.minimum(
+            self.high - labels.spent - self.least[boundary][labels.state],
+            self.greatest[boundary][labels.state] - self.low + labels.spent,
+        )
+        span = self.greatest[0][0] - self.least[0][0]
+        room = (free / np.where(span > 0, span, 1.0)).min(axis=1, initial=np.inf)
+        return np.lexsort((-room, -_ranks(labels.bound, self.same)))
+
     def _collect(self, labels: _Labels, kept: Sequence[_Labels]) -> None:
-        """Adds the ways that labels of the last boundary stand for to the best."""
+        """The ways that labels of the last boundary stand for."""
         arcs = np.empty((len(labels), len(self.layers)), np.int32)
         at = np.arange(len(labels))
         for number in range(len(self.layers) - 1, -1, -1):
             arcs[:, number] = kept[number].arc[at]
             at = kept[number].parent[at]
-        ways = np.concatenate((self.ways, arcs))
-        score = np.concatenate((self.found, labels.score))
+        self.add(arcs)
+
+    def add(self, ways: NDArray[np.int32]) -> None:
+        """Counts ways [ways, layers] inside the window among the best, if they are."""
+        ways = np.concatenate((self.ways, ways))
+        score = np.zeros(len(ways))
+        for own, arcs in zip(self.scores, ways.T, strict=True):
+            score += own[arcs]
         ways, first = np.unique(ways, axis=0, return_index=True) if len(self.layers) else (ways[:1], np.arange(1))
         score = score[first]
         order = np.argsort(-score, kind="stable")[: self.k]
@@ -252,15 +288,27 @@ class _Search:
         above = np.minimum(self.high - labels.spent, self.greatest[boundary][labels.state])
         below = np.maximum(self.low - labels.spent, self.least[boundary][labels.state])
         sides = [side for side in (*above.T, *-below.T) if len(np.unique(side - side[:1])) > 1]
-        order = np.argsort(labels.score, kind="stable")
-        rank = np.empty(len(labels), np.int64)
-        rank[order] = np.cumsum(np.diff(labels.score[order], prepend=labels.score[order[0]]) > self.same)
+        rank = _ranks(labels.score, self.same)
         for free in range(max(1, len(sides))):
             keys = [side[chosen] for number, side in enumerate(sides) if number != free]
             keys.append(labels.state[chosen].astype(np.float64))
             room = sides[free][chosen] if sides else np.zeros(len(chosen))
             chosen = chosen[_fronts(keys, room, rank[chosen], self.k)]
         return chosen
+
+
+def _changed(scores: Sequence[Floats], reach: float) -> list[Floats]:
+    """Scores with a little added at random."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    return [score + 1e-2 * reach / len(scores) * rng.random(len(score)) for score in scores]
+
+
+def _ranks(values: Floats, same: float) -> Ints:
+    """Their places among all in ascending order; those that hardly differ share one."""
+    order = np.argsort(values, kind="stable")
+    rank = np.empty(len(values), np.int64)
+    rank[order] = np.cumsum(np.diff(values[order], prepend=values[order[:1]]) > same)
+    return rank
 
 
 def _span(score: Floats) -> float:

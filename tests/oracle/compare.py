@@ -22,12 +22,15 @@ from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.resolve import walk
 from nasdsl.compiler.engine.budget import UnreadableBudget
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.odds import Odds
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Population
+from nasdsl.compiler.relaxable import unrelaxable
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.values.plain import Symbol
+from tests.odds import ByHand
 from tests.oracle.interpret import Meaning, Member, TooMany, meaning
 from tests.oracle.layers import PARAMETERS, Units, Word
 
@@ -209,6 +212,8 @@ class _Comparison:
             self.pinned()
         if self.rng.random() < 0.4:
             self.budgeted()
+        if self.rng.random() < 0.4 and not unrelaxable(self.graph):
+            self.odds()
         if network:
             self.built()
 
@@ -306,6 +311,21 @@ class _Comparison:
         if (costs["macs"], costs["params"]) != (member.macs, member.params):
             raise Differs("costs", f"{architecture}, pinned: {costs}, and it is {member.macs}, {member.params}")
         self.done["layers"] += len(member.layers)
+
+    def odds(self) -> None:
+        """Under probabilities: what costs come to on average, which architectures are the likeliest, draws."""
+        members = [self.by_key[self.key(architecture)] for architecture in self.architectures]
+        by_hand = ByHand(
+            self.graph,
+            [architecture.indices for architecture in self.architectures],
+            {"macs": [m.macs for m in members], "params": [m.params for m in members]},
+            [member.inside for member in members],
+        )
+        try:
+            by_hand.check(Odds(self.graph), self.rng.randrange(1 << 30))
+        except AssertionError as problem:
+            raise Differs("odds", f"{problem}") from None
+        self.done["odds"] += 1
 
     def pinned(self) -> None:
         """A space with some decisions set, as their paths are printed, has those architectures that agree."""
