@@ -16,7 +16,9 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.odds import Odds
 from tests.enumeration import generator
 
-CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+
+def close(one: torch.Tensor, other: torch.Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 class ByHand:
@@ -110,7 +112,7 @@ class ByHand:
         wanted = [p @ self.costs, torch.logsumexp(scores, 0)[None], *self.marginals(p).values()]
         found = [odds.expected(log_p, self.names), odds.log_partition(log_p)[None], *odds.marginals(log_p).values()]
         for one, other in zip(found, wanted, strict=True):
-            torch.testing.assert_close(one, other, **CLOSE)
+            close(one, other)
         if not self.values:
             return
         factors = [torch.from_numpy(rng.normal(size=one.shape)) for one in wanted]
@@ -126,7 +128,7 @@ class ByHand:
         scale = 1 + float(self.costs.abs().max()) * sum(float(f.abs().max()) for f in factors)
         for one, other in zip(*slopes, strict=True):
             assert one.isfinite().all()
-            torch.testing.assert_close(one / scale, other / scale, **CLOSE)
+            close(one / scale, other / scale)
 
     def check_likeliest(self, odds: Odds, log_p: Mapping[str, torch.Tensor], rng: np.random.Generator) -> None:
         scores = self.scores(log_p).detach()

@@ -29,8 +29,9 @@ from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.engine.layers import Floats, Ints, Layer, spread
 from nasdsl.compiler.engine.limits import TooWide
 
-SAME = 1e-12
-"""Scores that differ by no more, in proportion to the largest of them, count as equal: floating point adds them up."""
+SAME = 1e-11
+"""Scores that differ by no more, in proportion to the largest there are, count as equal: they are sums of floats."""
+EPSILON = float(np.finfo(np.float64).eps)
 BEAM = 1 << 8
 WIDEST_BEAM = 1 << 17
 CUTS = 50  # steps of the ellipsoid method for one measure; several need more, as volumes shrink slower
@@ -134,22 +135,26 @@ class _Search:
         self.ways, self.found = np.empty((0, len(layers)), np.int32), np.empty(0)
         self.enough = -np.inf
         there = [score[:, None] > -np.inf for score in scores]
-        self.least = self._behind([np.where(t, -cost, -np.inf) for t, cost in zip(there, costs, strict=True)])
-        self.least = [-best for best in self.least]
-        self.greatest = self._behind([np.where(t, cost, -np.inf) for t, cost in zip(there, costs, strict=True)])
+        saved = [np.where(t, -cost, -np.inf) for t, cost in zip(there, costs, strict=True)]
+        spent = [np.where(t, cost, -np.inf) for t, cost in zip(there, costs, strict=True)]
+        self.least = [-best for best in self._behind(saved, len(low))]
+        self.greatest = self._behind(spent, len(low))
         finite = [np.abs(score[t[:, 0]]).max(initial=0.0) for score, t in zip(scores, there, strict=True)]
-        self.same = SAME * max(1.0, float(sum(finite)))
+        largest = max(1.0, float(sum(finite)))
+        self.same = SAME * largest
         self.reach = sum(_span(score) for score in scores) or 1.0  # anything will do where all scores are the same
         self.multipliers = self._multipliers()
-        worst = self._behind([np.where(t, -s[:, None], -np.inf) for t, s in zip(there, scores, strict=True)])
-        self.worst = [-least[:, 0] for least in worst]
-        self.best = self._behind(
-            [s[:, None] - cost @ self.multipliers.T for s, cost in zip(scores, costs, strict=True)]
-        )
+        lost = [np.where(t, -score[:, None], -np.inf) for t, score in zip(there, scores, strict=True)]
+        self.worst = [-least[:, 0] for least in self._behind(lost, 1)]
+        # Bounds may be off by what rounding makes of sums of these sizes.
+        sizes = sum((np.abs(cost).max(axis=0, initial=0.0) for cost in costs), np.maximum(np.abs(low), np.abs(high)))
+        off = EPSILON * (len(layers) + 8) * (largest + np.abs(self.multipliers) @ sizes)
+        relaxed = [s[:, None] - cost @ self.multipliers.T for s, cost in zip(scores, costs, strict=True)]
+        self.best = [best + off for best in self._behind(relaxed, len(self.multipliers))]
 
-    def _behind(self, values: Sequence[Floats]) -> list[Floats]:
+    def _behind(self, values: Sequence[Floats], columns: int) -> list[Floats]:
         """Of each boundary [states, columns]: the greatest sum of values [arcs, columns] of what can follow."""
-        out: list[Floats] = [np.zeros((1, values[0].shape[1] if values else 0))]
+        out: list[Floats] = [np.zeros((1, columns))]
         for layer, own in zip(reversed(self.layers), reversed(values), strict=True):
             out.append(np.maximum.reduceat(own + out[-1][layer.target], layer.start[:-1]))
         return out[::-1]
@@ -324,7 +329,7 @@ def _fronts(keys: Sequence[Floats], room: Floats, rank: Ints, k: int) -> Ints:
     new = np.zeros(len(order), np.bool_)
     for key in keys:
         new[1:] |= key[order][1:] != key[order][:-1]
-    level = np.cumsum(new) * (len(order) + 1) + rank[order]
+    level = np.cumsum(new) * (int(rank.max(initial=0)) + 1) + rank[order]
     taken: list[Ints] = []
     for _ in range(k):
         if not len(order):
