@@ -115,8 +115,8 @@ class Gates:
         Raises:
             TooWide: there are too many.
         """
-        near = self._near(reached, self._with_presence(paths))
-        whole = self._with_presence({*paths, *expr.decisions_of(near)})
+        near = self._near(reached, self.hangs_on(paths))
+        whole = self.hangs_on({*paths, *expr.decisions_of(near)})
         size = math.prod(len(only[path]) for path in whole)
         if size > MOST_JOINT:
             raise TooWide("the settings of an operator", size, MOST_JOINT, self._ordered(whole))
@@ -174,9 +174,10 @@ class Gates:
 
     def _asked(self, value: Value) -> frozenset[str]:
         """The decisions that a value speaks of, and those that say whether they are there."""
-        return self._with_presence(expr.decisions_of(value))
+        return self.hangs_on(expr.decisions_of(value))
 
-    def _with_presence(self, paths: Iterable[str]) -> frozenset[str]:
+    def hangs_on(self, paths: Iterable[str]) -> frozenset[str]:
+        """Decisions, and those that say whether they are there."""
         found: set[str] = set()
         for path in paths:
             if path not in self._known:

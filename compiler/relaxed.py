@@ -23,8 +23,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from nasdsl.compiler import ops
+from nasdsl.compiler.architecture import is_present
 from nasdsl.compiler.diagnostics import ArgumentError, CompileError, Diagnostic
 from nasdsl.compiler.engine.limits import TooWide
+from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.gates import Gates, Row, Table
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.largest import largest_node
@@ -36,6 +38,7 @@ from nasdsl.compiler.setting import Setting
 from nasdsl.compiler.slices import Slice
 from nasdsl.compiler.supernet import SUM, Layer, Pinned, Program, Supernet, adds_up, key_of, laid_out
 from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.plain import FAULTS
 
 MOST_PROGRAMS = 256
 """Programs that are kept ready, each for some values that count."""
@@ -176,6 +179,9 @@ class Relaxed(Supernet):
             for place, edge in enumerate(node.inputs)
             if edge.when is not True
         }
+        self.required = [
+            (one.condition, self.gates.hangs_on(expr.decisions_of(one.condition))) for one in structural(graph)
+        ]
         self.edge_table = self.gates.table(self.edges.values())
         self.now = Now()
         self._relaxation: tuple[Compiled, torch.Tensor] | None = None
@@ -206,6 +212,9 @@ class Relaxed(Supernet):
                 raise ArgumentError(f"`{path}` has {len(values)} values, and not {list(weights[path].shape)} weights")
         vector = self.gates.vector(weights)
         support = tuple((vector.detach() != 0).tolist())
+        if sum(support) == len(self.gates.values) and not vector.requires_grad:
+            self._set(self._program(_Compiler(self, support).sure))
+            return
         compiled = self._programs.get(support)
         if compiled is None:
             compiled = _Compiler(self, support).compiled()
@@ -228,7 +237,7 @@ class Relaxed(Supernet):
         if self._relaxation is None:
             return super().forward(x, targets)
         compiled, vector = self._relaxation
-        if not compiled.whole or (vector.requires_grad and torch.is_grad_enabled()):
+        if not compiled.whole or torch.is_grad_enabled():
             self.now.gates = dict(zip(compiled.numbers, compiled.table(vector).unbind(), strict=True))
         try:
             return super().forward(x, targets)
@@ -256,14 +265,16 @@ class _Compiler:
             if not values:
                 raise ArgumentError(f"no value of `{path}` counts")
         self.decided = {path: values[0] for path, values in self.counting.items() if len(values) == 1}
-        self.whole = Pinned(self.graph, self._present()) if len(self.decided) == len(self.counting) else None
+        self.sure = self._sure()
+        self.whole = Pinned(self.graph, self.sure) if len(self.decided) == len(self.counting) else None
         self.numbers: dict[int, None] = {}  # of the gates that the program reads
+        self.never: set[str] = set()  # nodes that requirements rule out
 
-    def _present(self) -> dict[str, Any]:
-        """The architecture, where all is decided."""
+    def _sure(self) -> dict[str, Any]:
+        """The values of decisions of which both these and their presence are decided."""
         found: dict[str, Any] = {}
         for path, decision in self.graph.decisions.items():
-            if decision.present is True or expr.holds(decision.present, found):
+            if self.gates.hangs_on([path]) <= set(self.decided) and is_present(decision, found):
                 found[path] = self.decided[path]
         return found
 
@@ -283,30 +294,28 @@ class _Compiler:
         Raises:
             ArgumentError, CompileError: as `Relaxed.relax`.
         """
-        image, nodes = self.graph.input.name, self.graph.nodes
-        sources, output = self._sources(image)
-        needed, stack = set[str](), [output]
-        while stack:
-            name = stack.pop()
-            if name in sources and name not in needed:
-                needed.add(name)
-                stack += [source for source, _ in sources[name]]
-        made = {name: [source for source, _ in own] for name, own in sources.items() if name in needed}
-        program = laid_out(
-            made,
-            image,
-            output,
-            lambda name: self._layer(nodes[name], [gate for _, gate in sources[name]]),
-            self.network._told,
-        )
+        image = self.graph.input.name
+        while True:
+            self.numbers.clear()
+            sources, output = self._sources(image)
+            layers = {}
+            for name, (_, gates) in sources.items():
+                layer = self._layer(self.graph.nodes[name], gates)
+                if layer is not None:
+                    layers[name] = layer
+            if len(layers) == len(sources):
+                break
+            self.never |= sources.keys() - layers.keys()
+        made = {name: own for name, (own, _) in sources.items()}
+        program = laid_out(made, image, output, layers.__getitem__, self.network._told)
         numbers = tuple(self.numbers)
         return Compiled(program, self.gates.table(numbers), numbers, self.whole is not None)
 
-    def _sources(self, image: str) -> tuple[dict[str, list[tuple[str, int | None]]], str]:
-        """What each tensor is made of, with the numbers of the gates, and which of them is given."""
-        used = self._used()
+    def _sources(self, image: str) -> tuple[dict[str, tuple[list[str], list[int | None]]], str]:
+        """Of each tensor that is needed what it is made of, and with the numbers of which gates; and which is given."""
+        used = self._used
         alias = {image: image}
-        sources: dict[str, list[tuple[str, int | None]]] = {}
+        found: dict[str, tuple[list[str], list[int | None]]] = {}
         output = None
         for node in self.graph.nodes.values():
             own = [
@@ -322,11 +331,16 @@ class _Compiler:
                 alias[node.name] = own[0][0]
             else:
                 alias[node.name] = node.name
-                sources[node.name] = own
+                found[node.name] = [source for source, _ in own], [gate for _, gate in own]
         if output is None:
             raise ArgumentError("nothing leads from the input to the output with the values that count")
-        return sources, output
+        needed = {output}
+        for name in reversed(found):
+            if name in needed:
+                needed.update(found[name][0])
+        return {name: own for name, own in found.items() if name in needed}, output
 
+    @cached_property
     def _used(self) -> Callable[[Node, int], bool]:
         """Whether an input of a node can be used."""
         if self.whole is not None:
@@ -345,7 +359,7 @@ class _Compiler:
         """Whether a node can be there."""
         if self.whole is not None:
             return self.whole.holds(node.present)
-        return adds_up(node) or node.name in self.narrowed.nodes
+        return adds_up(node) or (node.name in self.narrowed.nodes and node.name not in self.never)
 
     # --- Layers -------------------------------------------------------------------------------------------------------
 
@@ -354,8 +368,8 @@ class _Compiler:
         self.numbers[number] = None
         return number
 
-    def _layer(self, node: Node, gates: Sequence[int | None]) -> Layer:
-        """What a node does, given the gates of its inputs."""
+    def _layer(self, node: Node, gates: Sequence[int | None]) -> Layer | None:
+        """What a node does, given the gates of its inputs; None where requirements rule out that it is there."""
         network = self.network
         numbers = [None if gate is None else self._gate(gate) for gate in gates]
         if self.whole is None:
@@ -375,8 +389,8 @@ class _Compiler:
         near, rows = self._settings(node, own)
         return self._gate(self.gates.add_settings([row for _, row in rows], near))
 
-    def _of_settings(self, node: Node) -> Layer:
-        """An operator in the settings that count."""
+    def _of_settings(self, node: Node) -> Layer | None:
+        """An operator in the settings that count; None where there are none."""
         network = self.network
         operator = ops.find(node.op)
         assert operator is not None
@@ -387,6 +401,8 @@ class _Compiler:
         groups = self._grouped(node, full, follows if module.state_dict() else own)
         if not all(operator.zeros(one.arguments(), one.arguments()) for one, _ in groups):
             groups = self._grouped(node, full, reads)  # what inputs lack makes a difference
+        if not groups:
+            return None
         settings = [setting for setting, _ in groups]
         if len(groups) == 1:
             return Run(_part(module, full, settings[0]), settings[0])
@@ -414,27 +430,38 @@ class _Compiler:
         return [(setting, self.gates.add_settings(rows, near)) for setting, rows in groups.values()]
 
     def _settings(self, node: Node, paths: frozenset[str]) -> tuple[Any, list[tuple[dict[str, Any], Row]]]:
-        """As `Gates.settings`, of the values that count.
+        """As `Gates.settings`, of the values that count and break no requirement.
 
         Raises:
             CompileError: there are too many.
         """
         try:
-            return self.gates.settings(paths, node.reached, self.counting)
+            near, joint = self.gates.settings(paths, node.reached, self.counting)
         except TooWide as problem:
             path = next(path for path in problem.paths if path not in self.decided)
             what = f"with {len(problem.paths) - 1} others how `{node.name}` is run"
             raise CompileError([self._stuck(path, what)]) from None
+        known = self.gates.hangs_on((*paths, *expr.decisions_of(near))).union(self.sure)
+        asked = [condition for condition, hangs_on in self.network.required if hangs_on <= known]
+        return near, [
+            (values, row)
+            for values, row in joint
+            if all(expr.holds(condition, {**self.sure, **values}) for condition in asked)
+        ]
 
     def _setting(self, node: Node, values: Mapping[str, Any]) -> Setting | None:
-        """A node's largest setting with some decisions made; None where it is not there then."""
+        """A node's largest setting with some decisions made; None where it is not there then, or no architecture has
+        these values and its arguments mean nothing."""
         nodes = {edge.source: replace(self.graph.nodes[edge.source], inputs=()) for edge in node.inputs}
         nodes[node.name] = node
         asked = expr.decisions_of([(one.attrs, one.shape, one.present, one.reached) for one in nodes.values()])
         decisions = {path: decision for path, decision in self.graph.decisions.items() if path in asked}
-        pinned = pin(Graph(nodes, decisions, (), (node.name,)), {**self.decided, **values})
-        there = pinned.nodes.get(node.name)
-        return None if there is None else Setting(node.op, *largest_node(pinned, there))
+        try:
+            pinned = pin(Graph(nodes, decisions, (), (node.name,)), {**self.decided, **values})
+            there = pinned.nodes.get(node.name)
+            return None if there is None else Setting(node.op, *largest_node(pinned, there))
+        except FAULTS:
+            return None
 
     # --- What cannot be a mixture -------------------------------------------------------------------------------------
 

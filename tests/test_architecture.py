@@ -15,6 +15,7 @@ import pytest
 from nasdsl.compiler.architecture import Architecture, ArchitectureError, wrong
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.source import Source, Span
@@ -223,9 +224,11 @@ def test_mistakes_reach_other_processes(mistake: Exception) -> None:
 
 
 def test_a_choice_in_a_choice_in_a_choice_stands_behind_those_that_it_hangs_on() -> None:
-    space = nasdsl.loads(
-        "space s { input 1 x 8 x 8\n"
-        "network { oneof(a: conv(4), b: oneof(c: conv(4), d: oneof(e: conv(4), f: identity()))) -> classify(2) } }"
+    space = elaborate(
+        Source(
+            "space s { input 1 x 8 x 8\n"
+            "network { oneof(a: conv(4), b: oneof(c: conv(4), d: oneof(e: conv(4), f: identity()))) -> classify(2) } }"
+        )
     )
     assert list(space.graph.decisions) == ["oneof", "oneof.b", "oneof.b.d"]
     deep = Architecture.of(space.graph, {"oneof": "b", "oneof.b": "d", "oneof.b.d": "f"})
