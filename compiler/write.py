@@ -123,7 +123,12 @@ def entries(written: Mapping[str, str], indent: int = INDENT) -> list[str]:
 
 def last_step(path: str) -> str:
     """What a path ends in, without an index: `backbone.c1[0].op` ends in `op`."""
-    return _steps(path)[-1].partition("[")[0]
+    return plain_steps(path)[-1]
+
+
+def plain_steps(path: str) -> list[str]:
+    """The steps of a path without indices: `backbone.c1[0].op` has `backbone`, `c1` and `op`."""
+    return [step.partition("[")[0] for step in _steps(path)]
 
 
 def _alike(graph: Graph, written: Mapping[str, str], narrowed: Mapping[str, Any]) -> dict[str, str]:

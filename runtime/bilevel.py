@@ -14,14 +14,12 @@ from torch import Tensor
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.relaxed import Relaxed
 from nasdsl.runtime.choices import Learning
+from nasdsl.runtime.chosen import CHOICES
 from nasdsl.runtime.data import Batch, Loader
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.runs import RunFolder
 from nasdsl.runtime.trainer import Trainer
 from nasdsl.runtime.watch import Watch
-
-CHOICES = "choices.jsonl"
-"""The file of a run with what its choices were at each measurement."""
 
 
 def available(device: torch.device) -> float:

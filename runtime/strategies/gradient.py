@@ -13,7 +13,6 @@ are in `runtime/choices.py`.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from nasdsl.compiler.architecture import Architecture, value_to_json
 from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.declarations import declarations_of
 from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.files import write_text
@@ -34,6 +34,7 @@ from nasdsl.compiler.relaxable import is_relaxable, unrelaxable
 from nasdsl.compiler.relaxed import Relaxed
 from nasdsl.runtime.bilevel import Turns
 from nasdsl.runtime.choices import Choices, Learning, Rule
+from nasdsl.runtime.chosen import DECODED, Decoded, Likely, probabilities_told
 from nasdsl.runtime.data import Loader
 from nasdsl.runtime.data.held import held_back
 from nasdsl.runtime.inherit import Inherited
@@ -41,6 +42,7 @@ from nasdsl.runtime.limits import Cost, Limits, bound_of, costs_told, is_share
 from nasdsl.runtime.loop import run_stages
 from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem, Result
+from nasdsl.runtime.runs import Board
 from nasdsl.runtime.settings import Settings, Train
 from nasdsl.runtime.trainer import Trainer
 
@@ -291,6 +293,8 @@ class GradientSearch:
         inherited = Inherited(trainer, settings.train.recalibrate)
         interval = max(1, round((settings.every or 1) * trainer.steps_per_epoch))
 
+        declarations = declarations_of(trainer.network.graph)
+
         def measured() -> dict[str, Any]:
             row: dict[str, Any] = {"step": trainer.step, "epoch": trainer.step / trainer.steps_per_epoch}
             row |= search.facts()
@@ -302,6 +306,10 @@ class GradientSearch:
             search.tell(problem.run, {"epoch": row["epoch"], "probabilities": search.probabilities()})
             return row
 
+        def log(board: Board, row: dict[str, Any]) -> None:
+            board.scalars({key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step)
+            board.scalars(probabilities_told(declarations, search.probabilities()), trainer.step)
+
         shown = ["entropy", "expected macs"] + ([f"{headline} of the likeliest"] if settings.every else [])
         run_stages(
             trainer,
@@ -311,9 +319,7 @@ class GradientSearch:
             interval,
             measured,
             shown,
-            lambda board, row: board.scalars(
-                {key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step
-            ),
+            log,
         )
 
     def _result(self, problem: Problem, search: Search) -> Result:
@@ -323,41 +329,59 @@ class GradientSearch:
         alone = search.choices.likeliest()
         for line in told(alone, found[0][0]):
             problem.watch.note(line)
-        if problem.fabric.is_global_zero:
-            write_text(problem.run.path / DECODED, json.dumps(decoded(graph, alone, found), indent=1) + "\n")
         asked = (*(settings.cost.measures if settings.cost else ()), *(settings.budget or ()))
         inherited = Inherited(trainer, settings.train.recalibrate)
-        front: list[Result] = []
+        scored: list[Result] = []
         with trainer.averaged(0):
             for one, _ in found if len(found) > 1 else ():  # compared on the samples of the choices
                 metrics = inherited.evaluate(one)
                 costs = costs_told(graph, one.indices, asked)
-                front.append(Result(one, trainer.network.extract(one), metrics, costs))
+                scored.append(Result(one, trainer.network.extract(one), metrics, costs))
             sign = 1 if task.higher_is_better else -1
-            front.sort(key=lambda one: _worth(sign * one.metrics[task.headline]), reverse=True)
-            best = front[0].architecture if front else found[0][0]
+            scores = [one.metrics[task.headline] for one in scored] or [math.nan]
+            order = sorted(range(len(scores)), key=lambda i: -math.inf if math.isnan(scores[i]) else sign * scores[i])
+            taken = order[-1] if scored else 0
+            if problem.fabric.is_global_zero:
+                told_ = decoded(graph, alone, found, scores, taken)
+                write_text(problem.run.path / DECODED, told_.model_dump_json(indent=1) + "\n")
+            best = found[taken][0]
             trainer.network.activate(best)
             if settings.train.recalibrate:
                 trainer.recalibrate(settings.train.recalibrate)
             metrics = trainer.measure(problem.data.val)
             network = trainer.network.extract(best)
-        return Result(best, network, metrics, costs_told(graph, best.indices, asked), front)
+        return Result(
+            best,
+            network,
+            metrics,
+            costs_told(graph, best.indices, asked),
+            [scored[i] for i in order[::-1]] if scored else (),
+        )
 
 
-def _worth(score: float) -> float:
-    return -math.inf if math.isnan(score) else score
+def decoded(
+    graph: Graph,
+    alone: Mapping[str, Any],
+    found: Sequence[tuple[Architecture, float]],
+    scores: Sequence[float],
+    taken: int,
+) -> Decoded:
+    """What is kept of how the choices ended.
 
-
-DECODED = "decoded.json"
-"""The file of a run with what was taken in the end."""
-
-
-def decoded(graph: Graph, alone: Mapping[str, Any], found: Sequence[tuple[Architecture, float]]) -> dict[str, Any]:
-    """The likeliest options by themselves, and the likeliest architectures, as JSON has them."""
-    return {
-        "alone": {path: value_to_json(graph.decisions[path], index) for path, index in alone.items()},
-        "likeliest": [{"architecture": one.to_json(), "log_probability": log_p} for one, log_p in found],
-    }
+    Args:
+        alone: of each decision that is there the likeliest value by itself.
+        found: the likeliest architectures, with the logarithms of their probabilities.
+        scores: of these; NaN where there is none.
+        taken: which of them.
+    """
+    return Decoded(
+        alone={path: value_to_json(graph.decisions[path], index) for path, index in alone.items()},
+        likeliest=[
+            Likely(architecture=one.to_json(), log_probability=log_p, score=None if not math.isfinite(score) else score)
+            for (one, log_p), score in zip(found, scores, strict=True)
+        ],
+        taken=taken,
+    )
 
 
 def told(alone: Mapping[str, Any], best: Architecture) -> list[str]:

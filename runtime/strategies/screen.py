@@ -13,7 +13,7 @@ has is the space with shorter lists.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,34 +23,27 @@ from torch import Tensor
 
 from nasdsl.compiler.cost import lies_under
 from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.declarations import Declaration, declarations_of
 from nasdsl.compiler.diagnostics import CompileError, error, suggest
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.odds import Odds
 from nasdsl.compiler.relaxable import is_relaxable, unrelaxable
 from nasdsl.compiler.relaxed import Relaxed
-from nasdsl.compiler.write import last_step
 from nasdsl.runtime.bilevel import Turns
 from nasdsl.runtime.choices import Choices, Rule
+from nasdsl.runtime.chosen import scores_told
 from nasdsl.runtime.data import Loader
 from nasdsl.runtime.data.held import held_back
 from nasdsl.runtime.loop import run_stages
 from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Narrowing, Problem
+from nasdsl.runtime.runs import Board
 from nasdsl.runtime.strategies.gradient import Gradient
 from nasdsl.runtime.trainer import Trainer
 
 
-@dataclass(frozen=True)
-class Group:
-    """The decisions of one `oneof` in the text, and what their paths end in."""
-
-    name: str
-    paths: tuple[str, ...]
-    labels: tuple[str, ...]
-
-
-def groups_of(graph: Graph, parts: Sequence[str], keep: int) -> list[Group]:
-    """The declarations that have more than `keep` options.
+def groups_of(graph: Graph, parts: Sequence[str], keep: int) -> list[Declaration]:
+    """The declarations of choices that have more than `keep` options, with those of their decisions that lie inside.
 
     Args:
         parts: paths under which they lie; none means everywhere.
@@ -62,15 +55,15 @@ def groups_of(graph: Graph, parts: Sequence[str], keep: int) -> list[Group]:
         if not any(lies_under(path, part) for path in graph.decisions):
             steps = sorted({path.partition(".")[0].partition("[")[0] for path in graph.decisions})
             raise error("unknown-part", f"no decision lies under `{part}`", None, help=suggest(part, steps))
-    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for path, decision in graph.decisions.items():
-        inside = not parts or any(lies_under(path, part) for part in parts)
-        if inside and decision.kind == "choice" and decision.n > keep:
-            found.setdefault((decision.declaration, decision.labels), []).append(path)
+    found = []
+    for one in declarations_of(graph):
+        inside = tuple(path for path in one.paths if not parts or any(lies_under(path, part) for part in parts))
+        if inside and one.kind == "choice" and len(one.labels) > keep:
+            found.append(replace(one, paths=inside))
     if not found:
         where = f" under {', '.join(f'`{part}`' for part in parts)}" if parts else ""
         raise error("nothing-to-screen", f"no choice{where} has more than {keep} options", None)
-    return [Group(last_step(paths[0]), tuple(paths), labels) for (_, labels), paths in found.items()]
+    return found
 
 
 class Screening(Turns):
@@ -83,7 +76,7 @@ class Screening(Turns):
         settings: Gradient,
         choosing: Loader,
         odds: Odds,
-        groups: Sequence[Group],
+        groups: Sequence[Declaration],
     ) -> None:
         self.screen, self.groups, self.odds = settings.screen, groups, odds
         device = trainer.fabric.device
@@ -138,7 +131,7 @@ class Screening(Turns):
         found = {}
         for group, scores, left in zip(self.groups, self.scores, self.left, strict=True):
             sizes = torch.where(left, torch.linalg.vector_norm(scores.detach(), dim=0), 0.0)
-            found[group.name] = dict(zip(group.labels, [round(float(size), 5) for size in sizes], strict=True))
+            found[group.name] = dict(zip(group.labels, [float(f"{size:.5g}") for size in sizes], strict=True))
         return found
 
     def state(self) -> dict[str, Any]:
@@ -193,6 +186,10 @@ class ScreenSearch:
             screening.tell(problem.run, {"epoch": row["epoch"], "scores": sizes})
             return row
 
+        def log(board: Board, row: dict[str, Any]) -> None:
+            board.scalars({key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step)
+            board.scalars(scores_told(screening.sizes()), trainer.step)
+
         shown = [f"options left of {group.name}" for group in screening.groups]
         run_stages(
             trainer,
@@ -202,9 +199,7 @@ class ScreenSearch:
             max(1, round(every * trainer.steps_per_epoch)),
             measured,
             shown,
-            lambda board, row: board.scalars(
-                {key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step
-            ),
+            log,
         )
 
     @staticmethod
