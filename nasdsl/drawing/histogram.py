@@ -111,7 +111,7 @@ def as_svg(
         f'<text x="{LEFT}" y="22" font-size="15" font-weight="bold">{escape(histogram.title)}</text>',
         f'<text x="{LEFT}" y="{HIGH - 8}" fill="{LINE}">{escape(histogram.note)}</text>',
     ]
-    for share in _ticks(0, peak, 4):
+    for share in ticks(0, peak, 4):
         height = y(share)
         out.append(f'<line x1="{LEFT}" x2="{WIDE - RIGHT}" y1="{height:.1f}" y2="{height:.1f}" stroke="#e3e6ea"/>')
         label = f"{share * 100:.3g}%"
@@ -128,7 +128,7 @@ def as_svg(
         out += _outline([x(edge) for edge in histogram.edges], beside, whose)
     floor = HIGH - BOTTOM
     out.append(f'<line x1="{LEFT}" x2="{WIDE - RIGHT}" y1="{floor}" y2="{floor}" stroke="{LINE}"/>')
-    for value in _ticks(low, high, 6):
+    for value in ticks(low, high, 6):
         out.append(f'<line x1="{x(value):.1f}" x2="{x(value):.1f}" y1="{floor}" y2="{floor + 5}" stroke="{LINE}"/>')
         out.append(f'<text x="{x(value):.1f}" y="{floor + 18}" text-anchor="middle">{short(value)}</text>')
     middle = (LEFT + WIDE - RIGHT) / 2
@@ -180,7 +180,7 @@ def _range(histogram: Histogram, marks: Sequence[Mark]) -> tuple[float, float]:
     return max(low - margin, 0.0), high + margin
 
 
-def _ticks(low: float, high: float, about: int) -> list[float]:
+def ticks(low: float, high: float, about: int) -> list[float]:
     """Round numbers between two, about so many."""
     rough = (high - low) / about
     power = 10.0 ** (len(f"{rough:.0f}") - 1) if rough >= 1 else 1.0

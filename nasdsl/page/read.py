@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nasdsl.compiler.diagnostics import cause
-from nasdsl.page.study import Objective, Record, Study, Training
+from nasdsl.page.study import Gradient, Objective, Record, Screening, Study, Training
 from nasdsl.runtime import storage as storages
 from nasdsl.runtime import trials as ledger
+from nasdsl.runtime.chosen import Probabilities, Scores, read_choices, read_decoded
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.trial import State
 from nasdsl.runtime.runs import ABOUT, HISTORY, About
@@ -44,12 +45,29 @@ def read_training(run: Path) -> Training | None:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as problem:
         raise RunError(f"{file} cannot be read: {cause(problem)}", OTHER) from None
-    last = rows[-1] if rows else {}
-    if not isinstance(last, dict):
+    if not all(isinstance(row, dict) for row in rows):
         raise RunError(f"{file} holds no measurements", OTHER)
-    numbers = {name: value for name, value in last.items() if type(value) in (int, float)}
+    numbers = [{name: value for name, value in row.items() if type(value) in (int, float)} for row in rows]
     facts = {key: told(value) for key, value in about.told().items() if value not in (None, {})}
-    return Training(about.search, numbers, facts)
+    return Training(about.search, numbers, facts, _choices(run, about, numbers))
+
+
+def _choices(run: Path, about: About, rows: list[dict[str, float]]) -> Gradient | Screening | None:
+    if about.search == "gradient":
+        return Gradient(read_choices(run, Probabilities), read_decoded(run))
+    if about.search == "screen":
+        return Screening(read_choices(run, Scores), _ended(about, rows))
+    return None
+
+
+def _ended(about: About, rows: list[dict[str, float]]) -> bool:
+    """Whether the last measurement is that after the last step."""
+    train = about.settings.get("train")
+    epochs = train.get("epochs") if isinstance(train, dict) else None
+    last = rows[-1] if rows else {}
+    if not isinstance(epochs, int | float) or not last.get("epoch") or not last.get("step"):
+        return False
+    return last["step"] >= round(epochs * last["step"] / last["epoch"])
 
 
 def read_study(url: str, name: str | None = None) -> Study:

@@ -12,10 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler.measures import base, lookup, with_default
+from nasdsl.runtime.chosen import Decoded, Probabilities, Scores
 from nasdsl.runtime.evolution.objectives import front
 from nasdsl.runtime.evolution.trial import State
 
 CHECKPOINTS = 250
+
+
+def label_of(name: str) -> str:
+    """A measure as people call it, `MACs`, and what is expected of one; else the name."""
+    first, _, rest = name.partition(" ")
+    before, bare = ("expected ", rest) if first == "expected" else ("", name)
+    measure = lookup(bare)
+    return name if measure is None else f"{before}{measure.label}"
 
 
 @dataclass(frozen=True)
@@ -59,13 +68,36 @@ class Training:
 
     Attributes:
         search: what trains: `shrink`, `sample`, or `train` where it is an architecture.
-        numbers: that were measured last, by name.
+        rows: the numbers of each measurement, by name.
         about: as of a study.
+        choices: what a search by gradient or a screening tells of its choices.
     """
 
     search: str
-    numbers: Mapping[str, float]
+    rows: Sequence[Mapping[str, float]]
     about: Mapping[str, str] = field(default_factory=dict)
+    choices: Gradient | Screening | None = None
+
+    @property
+    def numbers(self) -> Mapping[str, float]:
+        """What was measured last."""
+        return self.rows[-1] if self.rows else {}
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The choices of a search by gradient, at each measurement, and how they ended; None while they have not."""
+
+    measured: Sequence[Probabilities]
+    decoded: Decoded | None
+
+
+@dataclass(frozen=True)
+class Screening:
+    """The scores of a screening, at each measurement, and whether it has ended."""
+
+    measured: Sequence[Scores]
+    ended: bool
 
 
 @dataclass(frozen=True)

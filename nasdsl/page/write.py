@@ -20,14 +20,14 @@ from nasdsl.compiler.count import brief
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.budget import UnreadableBudget
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
-from nasdsl.compiler.measures import lookup
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.space import Space
 from nasdsl.drawing.costs import cost_histogram
 from nasdsl.drawing.histogram import Mark, as_svg, short
 from nasdsl.drawing.render import RenderError, svg
-from nasdsl.page.study import Record, Study, Training
+from nasdsl.page.choices import choices_section
+from nasdsl.page.study import Record, Study, Training, label_of
 from nasdsl.runtime.errors import RunError
 
 PICTURES = 6
@@ -78,16 +78,20 @@ def page(space: Space, study: Study, pictures: int = PICTURES, examples: str = "
 
 
 def training_page(space: Space, training: Training, examples: str = "") -> str:
-    """A report of the training of one network, in the same form: what was measured last, what the network finds in
-    images, and a drawing of what was trained.
+    """A report of the training of one network, in the same form: what was measured last, how choices went where there
+    are any, what the network finds in images, and a drawing of what was trained.
 
     Args:
         space: that was searched, or the architecture.
         examples: HTML with what the network finds in images.
+
+    Raises:
+        RunError: the choices are those of another space.
     """
+    told = "" if training.choices is None else choices_section(space, training, training.choices)
     what = "training" if training.search == "train" else f"search {training.search}"
     numbers = {name: value for name, value in training.numbers.items() if name not in PROGRESS}
-    tiles = [(_figure(value), _label(name)) for name, value in list(numbers.items())[:MOST_TILES]]
+    tiles = [(_figure(value), label_of(name)) for name, value in list(numbers.items())[:MOST_TILES]]
     if "epoch" in training.numbers:
         tiles.insert(0, (_figure(training.numbers["epoch"]), "epochs"))
     try:
@@ -101,7 +105,7 @@ def training_page(space: Space, training: Training, examples: str = "") -> str:
             "heading": html.escape(space.name),
             "sub": html.escape(what),
             "tiles": _boxed(tiles),
-            "body": f"{examples}{whole}",
+            "body": f"{told}{examples}{whole}",
             "about": _facts(space, training.about),
             "style": _part("page.css"),
             "scripts": "",
@@ -136,13 +140,8 @@ def _inert(value: Any) -> str:
 
 
 def _sub(space: Space, study: Study) -> str:
-    aims = " and ".join(f"{'high' if one.maximise else 'low'} {_label(one.name)}" for one in study.objectives)
+    aims = " and ".join(f"{'high' if one.maximise else 'low'} {label_of(one.name)}" for one in study.objectives)
     return html.escape(f"study {study.name}, for {aims}")
-
-
-def _label(name: str) -> str:
-    measure = lookup(name)
-    return name if measure is None else measure.label
 
 
 def _tiles(space: Space, study: Study) -> str:
@@ -153,7 +152,7 @@ def _tiles(space: Space, study: Study) -> str:
         if study.complete:
             column = study.losses[:, k]
             best = study.records[study.complete[int(column.argmin())]]
-            label = f"{'highest' if objective.maximise else 'lowest'} {_label(objective.name)}, trial {best.number}"
+            label = f"{'highest' if objective.maximise else 'lowest'} {label_of(objective.name)}, trial {best.number}"
             tiles.append((_figure(best.objectives[k]), label))
     tiles.append((f"{len(study.front):,}", "on the front"))
     seconds = sum(record.seconds or 0.0 for record in study.records)
@@ -189,7 +188,7 @@ def _duration(seconds: float) -> str:
 
 
 def _about(space: Space, study: Study) -> str:
-    reference = ", ".join(f"{_label(a.name)} {_figure(v)}" for a, v in zip(study.aims, study.reference, strict=True))
+    reference = ", ".join(f"{label_of(a.name)} {_figure(v)}" for a, v in zip(study.aims, study.reference, strict=True))
     return _facts(space, study.about, {"hypervolume from": reference} if study.complete else {})
 
 
@@ -245,9 +244,9 @@ def _drawings(space: Space, study: Study, drawn: Mapping[int, Architecture]) -> 
 
 def _drawing(space: Space, study: Study, place: int, values: Architecture, first: bool) -> str:
     record = study.records[place]
-    figures = [f"{_label(one.name)} {_figure(v)}" for one, v in zip(study.objectives, record.objectives, strict=True)]
+    figures = [f"{label_of(one.name)} {_figure(v)}" for one, v in zip(study.objectives, record.objectives, strict=True)]
     named = {one.name for one in study.objectives}
-    figures += [f"{short(cost)} {_label(name)}" for name, cost in record.costs.items() if name not in named]
+    figures += [f"{short(cost)} {label_of(name)}" for name, cost in record.costs.items() if name not in named]
     graph = pin(space.graph, values.indices)
     chosen = replace(space, name=f"trial {record.number}", graph=graph, whole=space.graph, pins=dict(values.indices))
     return (
@@ -292,7 +291,7 @@ def _data(space: Space, study: Study, drawn: Sequence[int]) -> dict[str, Any]:
         "drawn": list(drawn),
         "volume": study.hypervolume(),
         "volumeNote": "The share that the trials so far dominate of the box from the worst to the best "
-        + " and ".join(_label(aim.name) for aim in study.aims),
+        + " and ".join(label_of(aim.name) for aim in study.aims),
         "paths": list(words),
         "words": list(words.values()),
         "choices": choices,
@@ -309,7 +308,7 @@ def _columns(study: Study) -> list[dict[str, Any]]:
 
     def add(name: str, up: bool | None, values: Sequence[float | None], objective: bool = False) -> None:
         finite = [None if v is None or not math.isfinite(v) else v for v in values]
-        columns.append({"name": name, "label": _label(name), "up": up, "objective": objective, "values": finite})
+        columns.append({"name": name, "label": label_of(name), "up": up, "objective": objective, "values": finite})
 
     for k, one in enumerate(study.objectives):
         told = [(records[i].objectives[k], records[i].costs.get(one.name)) for i in complete]
