@@ -14,6 +14,9 @@ from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, add_tables, defines, space_of, tables_of, whole_number
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nasdsl.compiler.space import Space
     from nasdsl.runtime.search import Found, Options
 
 SEARCH_EXAMPLES = """\
@@ -28,6 +31,9 @@ examples:
       by the times that `nasdsl profile` measured
   nasdsl search spaces/trionet_small.space --data cifar10.zip --set rule=hierarchical --out found.space
       trains a supernet that all architectures share, and gives the best of some that are drawn
+  nasdsl search spaces/hitdetector_small.space --runtime screen --out screened.space
+  nasdsl search screened.space --out found.space
+      shortens the lists of options by their scores; then the file's `search gradient` searches what stays
 
 A run that was interrupted goes on when the same command is given again. Its folder has the checkpoint, history.jsonl
 with all measurements, and TensorBoard events. Under `torchrun` the processes share the work.
@@ -76,7 +82,11 @@ def search_options(parser: argparse.ArgumentParser) -> None:
     add_space(parser)
     _add_run(parser)
     _add_training(parser, "the result file, such as found.space; the weights go beside it")
-    parser.add_argument("--runtime", metavar="NAME", help="the search to run, not the file's: shrink, sample, evolve")
+    parser.add_argument(
+        "--runtime",
+        metavar="NAME",
+        help="the search to run, not the file's: shrink, thin, sample, gradient, screen, evolve",
+    )
     parser.add_argument(
         "--target",
         metavar="LIMIT",
@@ -148,7 +158,7 @@ def _facts(found: Found, out: Path, form: str) -> dict[str, Any]:
 
     result = found.result
     if isinstance(result, Narrowing):
-        return {"out": str(out), "run": str(found.run), "note": result.note}
+        return {"out": str(out), "run": str(found.run), **_screened(found.space, result.narrowed, form)}
     if isinstance(result, Result):
         weights = str(out.with_suffix(".safetensors"))
         return {"out": str(out), "weights": weights, "run": str(found.run), **result.metrics, **result.costs}
@@ -166,6 +176,22 @@ def _facts(found: Found, out: Path, form: str) -> dict[str, Any]:
         folder, files = out.with_name(f"{out.stem}_front"), found.files[1:]
         facts["front"] = str(folder) if form == "text" else [str(file) for file in files]
     return facts
+
+
+def _screened(space: Space, narrowed: Mapping[str, tuple[int, ...]], form: str) -> dict[str, Any]:
+    """What stays of the lists of options: by declaration as sentences, or as a record."""
+    from nasdsl.compiler.declarations import declarations_of
+
+    told: dict[str, Any] = {}
+    records = {}
+    for one in declarations_of(space.graph):
+        places = [path for path in one.paths if path in narrowed]
+        if places:
+            stay = [one.labels[i] for i in narrowed[places[0]]]
+            where = f"in {len(places):,} places" if len(places) > 1 else "in 1 place"
+            told[one.name] = f"{len(stay)} of {len(one.labels)} options stay, {where}: {', '.join(stay)}"
+            records[one.name] = {"places": len(places), "options": len(one.labels), "stay": stay}
+    return told if form == "text" else {"screened": records}
 
 
 TRAIN_EXAMPLES = """\

@@ -31,13 +31,14 @@ WIDE, HIGH = 400, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38
 
 
-def curves(title: str, drawn: Sequence[Curve], along: str, floor: float | None = None) -> str:
+def curves(title: str, drawn: Sequence[Curve], along: str, floor: float | None = None, wide: int = WIDE) -> str:
     """Curves over a common axis.
 
     Args:
         title: for those who do not see the picture.
         along: what the axis shows.
         floor: the least value of the other axis; by default what fits.
+        wide: the width of the picture, which is then drawn to fit.
     """
     xs = [x for one in drawn for x in one.xs if math.isfinite(x)]
     ys = [y for one in drawn for y in one.ys if math.isfinite(y)]
@@ -48,17 +49,17 @@ def curves(title: str, drawn: Sequence[Curve], along: str, floor: float | None =
     low, high = low - margin if floor is None else floor, high + margin
 
     def x(value: float) -> float:
-        return LEFT + (value - left) / (right - left) * (WIDE - LEFT - RIGHT)
+        return LEFT + (value - left) / (right - left) * (wide - LEFT - RIGHT)
 
     def y(value: float) -> float:
         return HIGH - BOTTOM - (value - low) / (high - low) * (HIGH - TOP - BOTTOM)
 
-    base, end = HIGH - BOTTOM, WIDE - RIGHT
-    out = [f'<svg viewBox="0 0 {WIDE} {HIGH}" role="img" aria-label="{escape(title)}">']
+    base, end = HIGH - BOTTOM, wide - RIGHT
+    out = [f'<svg viewBox="0 0 {wide} {HIGH}" role="img" aria-label="{escape(title)}">']
     for value in ticks(low, high, 4):
         out.append(f'<line class="grid" x1="{LEFT}" x2="{end}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
         out.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{short(value)}</text>')
-    for value in ticks(left, right, 5):
+    for value in ticks(left, right, wide // 80):
         out.append(f'<line class="grid" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="{TOP}" y2="{base}"/>')
         out.append(f'<text x="{x(value):.1f}" y="{base + 15}" text-anchor="middle">{short(value)}</text>')
     out.append(f'<line class="axis" x1="{LEFT}" x2="{end}" y1="{base}" y2="{base}"/>')
@@ -83,6 +84,7 @@ class Place:
         shares: of each option.
         taken: the option that was taken; None where none was.
         other: whether another is likelier by itself.
+        gone: whether the place is not there in what was taken.
     """
 
     name: str
@@ -90,12 +92,15 @@ class Place:
     shares: Sequence[float]
     taken: int | None = None
     other: bool = False
+    gone: bool = False
 
 
 FEW = 10
 """Options of which a map has room for figures."""
 LONGEST = 34
-"""Characters of a name beside a map."""
+"""Characters of a name above a map."""
+LONGEST_PLACE = 44
+"""Of one beside it."""
 ROW = 20
 
 
@@ -104,7 +109,7 @@ def heat(title: str, options: Sequence[str], places: Sequence[Place]) -> str:
     likelier by itself."""
     few = len(options) <= FEW
     cell = 44 if few else 24
-    names, heads = [cut(one.name) for one in places], [cut(one) for one in options]
+    names, heads = [cut(one.name, LONGEST_PLACE) for one in places], [cut(one) for one in options]
     left = max(len(name) for name in names) * CHARACTER + 12
     top = max(len(head) for head in heads) * CHARACTER * 0.72 + 16
     over = max(0.0, max(len(head) * CHARACTER * 0.72 - (len(heads) - 1 - i) * cell for i, head in enumerate(heads)))
@@ -121,7 +126,7 @@ def heat(title: str, options: Sequence[str], places: Sequence[Place]) -> str:
     frames = []
     for row, (place, name) in enumerate(zip(places, names, strict=True)):
         y = top + row * ROW
-        gone = "" if place.taken is not None else ' class="gone"'
+        gone = ' class="gone"' if place.gone else ""
         out.append(f'<text{gone} x="{left - 7:.1f}" y="{y + 14:.1f}" text-anchor="end">{escape(name)}')
         out.append(f"<title>{escape(place.full)}</title></text>")
         for i, share in enumerate(place.shares):

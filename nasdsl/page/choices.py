@@ -11,11 +11,13 @@ from nasdsl.compiler.architecture import ArchitectureError, index_of
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.declarations import Declaration, declarations_of
 from nasdsl.compiler.space import Space
-from nasdsl.page.charts import COLOURS, GREY, Curve, Place, curves, cut, heat
+from nasdsl.page.charts import COLOURS, GREY, WIDE, Curve, Place, curves, cut, heat
 from nasdsl.page.study import Gradient, Screening, Training, label_of
 from nasdsl.runtime.chosen import CHOICES, DECODED, Decoded, means
 from nasdsl.runtime.errors import RunError
 
+NARROW = 300
+"""Width of a picture of which four stand in a row."""
 MOST_CURVES = 8
 """Options of a declaration that have a curve of their own."""
 MOST_COLUMNS = 40
@@ -110,7 +112,7 @@ class _Gradient:
                 label = label_of(name)
                 one = Curve(label, [row["epoch"] for row in rows], [row[name] for row in rows])
                 note = "1 where all options are equally likely, 0 where all is decided" if name == "entropy" else ""
-                yield _chart(label, [one], [], note)
+                yield _chart(label, [one], [], note, wide=NARROW)
 
     def _options(self, declaration: Declaration) -> str:
         epochs = [row.epoch for row in self.choices.measured]
@@ -119,10 +121,8 @@ class _Gradient:
         drawn = [Curve(declaration.values[i], epochs, columns[i], COLOURS[n]) for n, i in enumerate(shown)]
         legend = [(one.colour, one.name, f"{one.ys[-1]:.2f}") for one in drawn]
         rest = [i for i in range(len(columns)) if i not in shown]
-        if rest:
-            sums = [sum(columns[i][t] for i in rest) for t in range(len(epochs))]
-            drawn.append(Curve(f"{len(rest)} others together", epochs, sums, GREY))
-            legend.append((GREY, f"{len(rest)} others together", f"{sums[-1]:.2f}"))
+        drawn += [Curve(declaration.values[i], epochs, columns[i], GREY, faint=True) for i in rest]
+        legend += [(GREY, f"{len(rest)} others, together", f"{sum(columns[i][-1] for i in rest):.2f}")] if rest else []
         return _chart(_headed(declaration), drawn, legend, floor=0)
 
     def _maps(self) -> Iterator[str]:
@@ -141,8 +141,8 @@ class _Gradient:
     def _map(self, declaration: Declaration) -> str:
         shown = list(range(len(declaration.values)))
         if len(shown) > MOST_COLUMNS:
-            taken = {self.taken[path] for path in declaration.paths if path in self.taken}
-            most = [math.inf if i in taken else p for i, p in enumerate(means(declaration, self.last))]
+            kept = {self.taken[path] for path in declaration.paths if path in self.taken}
+            most = [math.inf if i in kept else p for i, p in enumerate(means(declaration, self.last))]
             shown = _foremost(most, MOST_COLUMNS)
         columns = {i: n for n, i in enumerate(shown)}
         options = [declaration.values[i] for i in shown]
@@ -152,11 +152,10 @@ class _Gradient:
         for path in declaration.paths:
             shares = [self.last[path][i] for i in shown]
             shares += [sum(self.last[path]) - sum(shares)] if rest else []
-            taken_ = columns.get(self.taken[path], len(shown)) if path in self.taken else None
-            name = _short_path(path, declaration.name)
-            places.append(Place(name, path, shares, taken_ if self.taken else 0, self._is_other(path)))
-        if not self.taken:
-            places = [Place(one.name, one.full, one.shares) for one in places]
+            taken = columns.get(self.taken[path], len(shown)) if path in self.taken else None
+            name = path.removesuffix(f".{declaration.name}")  # which all have
+            gone = bool(self.taken) and path not in self.taken
+            places.append(Place(name, path, shares, taken, self._is_other(path), gone))
         return (
             f"<figure><h3>{_headed(declaration)}</h3>"
             f'<div class="chart heat">{heat(f"options of {declaration.name}", options, places)}</div></figure>'
@@ -283,7 +282,7 @@ def _screening(space: Space, choices: Screening) -> str:
     )
     parts.append(f'<div class="row thirds">{"".join(_scored(known[name], choices) for name in names)}</div>')
     parts.append(f"<h2>Which options {'stayed' if choices.ended else 'are left'}</h2>")
-    parts.append(f'<div class="row thirds">{"".join(_removals(known[name], choices) for name in names)}</div>')
+    parts.append(f'<div class="maps">{"".join(_removals(known[name], choices) for name in names)}</div>')
     return "".join(parts)
 
 
@@ -294,11 +293,16 @@ def _course(declaration: Declaration, choices: Screening, label: str) -> list[fl
     return [*scores[: there + 1], *[math.nan] * (len(scores) - there - 1)]
 
 
+def _standing(course: Sequence[float]) -> tuple[int, float]:
+    """How many measurements an option lasted, and its score at the last of them."""
+    there = [score for score in course if not math.isnan(score)]
+    return len(there), there[-1] if there else 0.0
+
+
 def _scored(declaration: Declaration, choices: Screening) -> str:
     epochs = [row.epoch for row in choices.measured]
     courses = [_course(declaration, choices, label) for label in declaration.labels]
-    ends = [-1.0 if math.isnan(course[-1]) else course[-1] for course in courses]
-    shown = _foremost(ends, MOST_CURVES)
+    shown = _foremost([_standing(course) for course in courses], MOST_CURVES)
     drawn = [Curve(declaration.labels[i], epochs, courses[i], COLOURS[n]) for n, i in enumerate(shown)]
     legend = [(one.colour, one.name, _score(one.ys[-1])) for one in drawn]
     rest = [i for i in range(len(courses)) if i not in shown]
@@ -313,12 +317,8 @@ def _score(value: float) -> str:
 
 def _removals(declaration: Declaration, choices: Screening) -> str:
     """A table of the options: those that stayed by their scores, then the others, the last removed first."""
-    found = []
-    for label in declaration.labels:
-        course = _course(declaration, choices, label)
-        lasted = [score for score in course if not math.isnan(score)]
-        found.append((len(lasted), lasted[-1] if lasted else 0.0, label))
-    found.sort(key=lambda one: (-one[0], -one[1]))
+    found = [(*_standing(_course(declaration, choices, label)), label) for label in declaration.labels]
+    found.sort(key=lambda one: one[:2], reverse=True)
     rows, stay = [], 0
     for lasted, score, label in found:
         if lasted == len(choices.measured):
@@ -349,12 +349,12 @@ def _headed(declaration: Declaration, what: str = "") -> str:
     return f'{escape(declaration.name)} <span class="soft">{escape(what) + ", " if what else ""}{where}</span>'
 
 
-def _foremost(values: Sequence[float], most: int) -> list[int]:
+def _foremost(values: Sequence[Any], most: int) -> list[int]:
     """The places of the greatest values, in order; one less than `most` where others are left over, which then stand
     for it."""
     if len(values) <= most:
         return list(range(len(values)))
-    return sorted(sorted(range(len(values)), key=lambda i: -values[i])[: most - 1])
+    return sorted(sorted(range(len(values)), key=values.__getitem__, reverse=True)[: most - 1])
 
 
 def _chart(
@@ -363,6 +363,7 @@ def _chart(
     legend: Sequence[tuple[str, str, str]],
     note: str = "",
     floor: float | None = None,
+    wide: int = WIDE,
 ) -> str:
     """A figure of curves.
 
@@ -378,10 +379,5 @@ def _chart(
     told = f'<div class="legend">{keys}</div>' if keys else ""
     told += f"<figcaption>{escape(note)}</figcaption>" if note else ""
     heading = title.partition("<")[0].strip()
-    picture = curves(f"{heading} by epochs", drawn, "epochs", floor)
+    picture = curves(f"{heading} by epochs", drawn, "epochs", floor, wide)
     return f'<figure><h3>{title}</h3><div class="chart">{picture}</div>{told}</figure>'
-
-
-def _short_path(path: str, name: str) -> str:
-    """A path without the end that all have."""
-    return path.removesuffix(f".{name}")
