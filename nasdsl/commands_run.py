@@ -32,8 +32,8 @@ examples:
   nasdsl search spaces/trionet_small.space --data cifar10.zip --set rule=hierarchical --out found.space
       trains a supernet that all architectures share, and gives the best of some that are drawn
   nasdsl search spaces/hitdetector_small.space --runtime screen --out screened.space
-  nasdsl search screened.space --out found.space
-      shortens the lists of options by their scores; then the file's `search gradient` searches what stays
+  nasdsl search screened.space --runtime gradient --out found.space
+      shortens the lists of options by their scores, and then trains probabilities for those that stay
 
 A run that was interrupted goes on when the same command is given again. Its folder has the checkpoint, history.jsonl
 with all measurements, and TensorBoard events. Under `torchrun` the processes share the work.

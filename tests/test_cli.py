@@ -16,6 +16,7 @@ from nasdsl import cli
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label
 from nasdsl.compiler.source import Source, Span
 from nasdsl.report import Paint, memory, show_diagnostics, table, written
+from nasdsl.runtime.strategies import STRATEGIES
 
 GOOD = """\
 space good {
@@ -67,6 +68,12 @@ def test_help_lists_the_commands(capsys):
     for command in cli.COMMANDS:
         assert f"  {command.name} " in out
         assert command.summary in out.replace("\n", " ").replace("  ", "") or command.summary.split()[0] in out
+
+
+def test_the_help_of_search_lists_all_searches(capsys):
+    _, out, _ = run(capsys, "search", "--help")
+    told = " ".join(out.split()).partition("not the file's: ")[2].partition(" --target")[0]
+    assert told.split(", ") == list(STRATEGIES)
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS, ids=lambda c: c.name)

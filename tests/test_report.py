@@ -13,26 +13,34 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import optuna
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 import nasdsl
 from benchmarks.report import FLAGS
-from nasdsl import cli
+from nasdsl import cli, commands_run
+from nasdsl.compiler.declarations import declarations_of
 from nasdsl.compiler.space import Space
+from nasdsl.page.charts import HIGH, WIDE, Curve, Place, curves, heat
 from nasdsl.page.examples import examples_section
 from nasdsl.page.read import read_study
 from nasdsl.page.study import Objective, Record, Study
 from nasdsl.page.write import page
+from nasdsl.runtime.chosen import CHOICES, DECODED, probabilities_told, scores_told
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.examples import Example, Examples
 from nasdsl.runtime.found import FoundClasses, Names
 from nasdsl.runtime.origin import ORIGIN, read_origin, write_origin
+from nasdsl.runtime.problem import Narrowing
+from nasdsl.runtime.runs import ABOUT, HISTORY, About
+from nasdsl.runtime.search import Found
 
 CHROMIUM = shutil.which("chromium")
 EVIL = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">&amp;"
@@ -369,6 +377,233 @@ def test_several_studies_and_those_of_others(run: Path) -> None:
     assert "`found`, `another`" in caught.value.help
     with pytest.raises(RunError, match="trial 0 of the database is not a trial of nasdsl: it lacks `architecture`"):
         read_study(url, "another")
+
+
+# --- Choices ----------------------------------------------------------------------------------------------------------
+
+
+CHOOSING = """
+space choosing {
+  input 3 x 16 x 16
+  operator op() = oneof(none: zero(), conv(in, kernel: 3), conv(in, kernel: 5))
+  network {
+    conv(8, kernel: 3)
+    body: repeat oneof(1..2) { conv(8) + op() }
+    conv(oneof(8, 16))
+    classify(classes: 4)
+  }
+}
+"""
+LAST = {
+    "body.depth": [0.4, 0.6],
+    "body[0].op": [0.2, 0.5, 0.3],
+    "body[1].op": [0.6, 0.3, 0.1],
+    "conv[1].out": [0.9, 0.1],
+}
+FIRST = {path: [1 / len(one)] * len(one) for path, one in LAST.items()}
+ALONE = {"body.depth": 2, "body[0].op": "conv(kernel: 3)", "body[1].op": "none", "conv[1].out": 8}
+TAKEN = ALONE | {"body[1].op": "conv(kernel: 5)"}
+SCORES = [[0.5, 0.4, 0.3], [0.4, 0.0, 0.6], [0.2, 0.0, 0.7]]
+DECODED_ = {"alone": ALONE, "likeliest": [{"architecture": TAKEN, "log_probability": -3.2}], "taken": 0}
+
+
+def lines_of(records: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def run_of(folder: Path, search: str, choices: list[dict[str, Any]], epochs: int = 3) -> Path:
+    """A run's folder as a search leaves it that has measured after each epoch."""
+    folder.mkdir()
+    file = folder.parent / "choosing.space"
+    file.write_text(CHOOSING, encoding="utf-8")
+    space = nasdsl.load(file)
+    write_origin(folder, space)
+    about = About(space=space.digest(), search=search, seed=0, settings={"train": {"epochs": float(epochs)}})
+    (folder / ABOUT).write_text(json.dumps(about.told()), encoding="utf-8")
+    rows = [
+        {"step": 10 * n, "epoch": float(n), "entropy": 1 / n, "expected macs": 1e6 / n, "top1 of the likeliest": 0.5}
+        for n in range(1, len(choices) + 1)
+    ]
+    (folder / HISTORY).write_text(lines_of(rows), encoding="utf-8")
+    (folder / CHOICES).write_text(lines_of(choices), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def searched(tmp_path: Path) -> Path:
+    """The folder of a search by gradient that has ended."""
+    choices = [{"epoch": n, "probabilities": one} for n, one in ((1.0, FIRST), (2.0, LAST), (3.0, LAST))]
+    run = run_of(tmp_path / "searched", "gradient", choices)
+    (run / DECODED).write_text(json.dumps(DECODED_), encoding="utf-8")
+    return run
+
+
+@pytest.fixture
+def screened(tmp_path: Path) -> Path:
+    """The folder of a screening that has ended."""
+    labels = ("none", "conv(kernel: 3)", "conv(kernel: 5)")
+    scores = [{"op": dict(zip(labels, one, strict=True))} for one in SCORES]
+    choices = [{"epoch": n, "scores": one} for n, one in enumerate(scores, 1)]
+    return run_of(tmp_path / "screened", "screen", choices)
+
+
+def reported(run: Path) -> str:
+    assert cli.main(["report", str(run)]) == 0
+    return (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_choices_over_time_are_shown(searched: Path) -> None:
+    text = reported(searched)
+    for label in ("entropy", "expected MACs", "top1 of the likeliest"):
+        assert f"<h3>{label}</h3>" in text
+    assert '<h3>op <span class="soft">2 places</span></h3>' in text
+    for option, mean in (("none", "0.40"), ("conv(kernel: 3)", "0.40"), ("conv(kernel: 5)", "0.20")):
+        assert f"</i>{option} <b>{mean}</b>" in text
+    assert "body[1].op: conv(kernel: 5) 0.1" in text  # a field of the map
+    pictures = re.findall(r"<svg viewBox.*?</svg>", text, re.DOTALL)
+    assert len(pictures) == 3 + 3 + 3
+    assert all(ElementTree.fromstring(one) is not None for one in pictures)
+
+
+@pytest.mark.parametrize(
+    ("taken", "why"),
+    [
+        (TAKEN, "all those together do not meet the requirements and budgets"),
+        ({"body.depth": 1, "body[0].op": "conv(kernel: 3)", "conv[1].out": 8}, "with what they bring along, are less"),
+    ],
+)
+def test_what_is_not_the_likeliest_is_marked(searched: Path, taken: dict[str, Any], why: str) -> None:
+    """Without a second cell there is one factor less, 0.4 instead of 0.6 x 0.6: no requirement is needed for that."""
+    told = {**DECODED_, "likeliest": [{"architecture": taken, "log_probability": -1.0}]}
+    (searched / DECODED).write_text(json.dumps(told), encoding="utf-8")
+    text = reported(searched)
+    assert f"In 1 of {len(taken)} places (marked) another option was taken" in text and why in text
+    assert text.count('class="other"') == 1
+    assert text.count('style="stroke:var(--red)"') == 1 and text.count('style="stroke:var(--ink)"') == len(taken) - 1
+    assert text.count('class="gone"') == (1 if len(taken) < 4 else 0)
+
+
+def test_the_best_of_the_likeliest_is_told(searched: Path) -> None:
+    both = [
+        {"architecture": ALONE, "log_probability": -1.0, "score": 0.5},
+        {"architecture": TAKEN, "log_probability": -2.0, "score": 0.75},
+    ]
+    (searched / DECODED).write_text(json.dumps({"alone": ALONE, "likeliest": both, "taken": 1}), encoding="utf-8")
+    text = reported(searched)
+    assert "Of the 2 likeliest architectures number 2 was taken" in text and "requirements and budgets:" not in text
+    cells = "<td>2</td><td>-2.000</td><td>0.7500</td>"
+    assert f'<tr class="front">{cells}<td class="left">body[1].op conv(kernel: 5)</td></tr>' in text
+
+
+def test_a_search_that_has_not_ended_has_a_report(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (searched / DECODED).unlink()
+    text = reported(searched)
+    assert "has not ended: this is how it stood after epoch 3" in text
+    assert "What was taken" not in text and 'var(--ink)"' not in text
+    (searched / HISTORY).unlink()
+    assert cli.main(["report", str(searched)]) == 1
+    assert "nothing has been measured yet" in capsys.readouterr().err
+
+
+def test_a_screening_tells_what_went_and_when(screened: Path) -> None:
+    text = reported(screened)
+    assert 'op <span class="soft">2 of 3 options, 2 places</span>' in text
+    rows = re.findall(r'<td class="left">([^<]*)</td><td>([^<]*)</td><td class="left">([^<]*)</td>', text)
+    assert rows == [
+        ("conv(kernel: 5)", "0.7", "stayed"),
+        ("none", "0.2", "stayed"),
+        ("conv(kernel: 3)", "0.4", "removed by epoch 2"),
+    ]
+    about = json.loads((screened / ABOUT).read_text(encoding="utf-8"))
+    about["settings"]["train"]["epochs"] = 5.0
+    (screened / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    text = reported(screened)
+    assert "has not ended" in text and "Which options are left" in text and "stayed" not in text
+
+
+CUT = lines_of([{"epoch": 1.0, "probabilities": FIRST}])[:-20]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        (CHOICES, CUT, f"line 1 of {{run}}/{CHOICES} is not what the choices of a run were"),
+        (CHOICES, '{"epoch": 1, "weights": {}}', "it lacks `probabilities`"),
+        (CHOICES, '{"epoch": 1, "probabilities": {}, "more": 1}', "`more`, which is not known"),
+        (CHOICES, lines_of([{"epoch": 1, "probabilities": {}}]), "it lacks the decision `body.depth`"),
+        (CHOICES, lines_of([{"epoch": 1, "probabilities": FIRST | {"x": []}}]), "the space has no decision `x`"),
+        (CHOICES, lines_of([{"epoch": 1, "probabilities": FIRST | {"body.depth": [1]}}]), "has 2 options and not 1"),
+        (CHOICES, None, "cannot be read: No such file"),
+        (DECODED, json.dumps(DECODED_)[:40], "is not what a search by gradient took in the end"),
+        (DECODED, json.dumps({**DECODED_, "taken": 1}), "`taken` is 1, and there are 1 architectures"),
+        (DECODED, json.dumps({**DECODED_, "alone": {"body.depth": 7}}), "is not of choosing"),
+        (HISTORY, '{"step": 1}\n{"step', "cannot be read"),
+        (HISTORY, "[]", "holds no measurements"),
+    ],
+)
+def test_files_of_choices_that_are_damaged(
+    searched: Path, file: str, text: str | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is None:
+        (searched / file).unlink()
+    else:
+        (searched / file).write_text(text, encoding="utf-8")
+    assert cli.main(["report", str(searched)]) == 1
+    assert message.format(run=searched) in capsys.readouterr().err
+    assert not (searched / "report.html").exists()
+
+
+@pytest.mark.parametrize("scores", [{"op": {"none": 1.0}}, {"other": {"none": 1.0}}])
+def test_scores_of_another_space_are_refused(
+    screened: Path, scores: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (screened / CHOICES).write_text(lines_of([{"epoch": 1.0, "scores": scores}]), encoding="utf-8")
+    assert cli.main(["report", str(screened)]) == 1
+    assert "is not of choosing" in capsys.readouterr().err
+
+
+def test_pictures_hold_what_users_wrote_as_text() -> None:
+    for picture in (
+        curves(EVIL, [Curve(EVIL, [1.0], [2.0]), Curve("x", [], [])], "epochs"),
+        heat(EVIL, [EVIL, "b"], [Place(EVIL, EVIL, [0.5, 0.5], 0)]),
+    ):
+        tree = ElementTree.fromstring(picture)
+        assert tree.get("aria-label") == EVIL
+        assert EVIL in [one.text for one in tree.iter("title")]
+        assert not {one.tag for one in tree.iter()} & {"script", "img"}
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=20))
+def test_a_curve_lies_where_its_values_do(ys: list[float]) -> None:
+    """Heights are linear in the values, and all lie in the picture."""
+    tree = ElementTree.fromstring(curves("t", [Curve("x", [float(i) for i in range(len(ys))], ys)], "epochs"))
+    path = next(one for one in tree.iter("path"))
+    points = np.array([[float(n) for n in one.split()] for one in (path.get("d") or "")[1:].split("L")])
+    assert np.all(np.diff(points[:, 0]) > 0)
+    assert np.all((points >= 0) & (points <= [WIDE, HIGH]))
+    if max(ys) - min(ys) > 1e-3:
+        slope = (points[np.argmax(ys), 1] - points[np.argmin(ys), 1]) / (max(ys) - min(ys))
+        assert np.allclose(points[:, 1], points[np.argmin(ys), 1] + slope * (np.array(ys) - min(ys)), atol=0.11)
+
+
+def test_curves_for_tensorboard_are_means_over_copies(searched: Path) -> None:
+    told = probabilities_told(declarations_of(nasdsl.load(searched.parent / "choosing.space").graph), LAST)
+    assert told["choices/op/none"] == pytest.approx(0.4) and told["choices/depth/2"] == 0.6
+    copies = [torch.distributions.Categorical(torch.tensor(LAST[f"body[{i}].op"])).entropy().item() for i in range(2)]
+    assert told["entropy/op"] == pytest.approx(sum(copies) / 2 / math.log(3), rel=1e-5)
+    assert scores_told({"op": {"a": 0.5, "b": 0.0}}) == {"scores/op/a": 0.5, "scores/op/b": 0.0}
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_end_of_a_screening_is_told_by_declaration(searched: Path, form: str) -> None:
+    space = nasdsl.load(searched.parent / "choosing.space")
+    narrowing = Narrowing({"body[0].op": (0, 2), "body[1].op": (0, 2)}, "")
+    facts = commands_run._facts(Found(narrowing, space, [], Path("r")), Path("o.space"), form)
+    assert (facts.pop("out"), facts.pop("run")) == ("o.space", "r")
+    if form == "text":
+        assert facts == {"op": "2 of 3 options stay, in 2 places: none, conv(kernel: 5)"}
+    else:
+        assert facts == {"screened": {"op": {"places": 2, "options": 3, "stay": ["none", "conv(kernel: 5)"]}}}
 
 
 # --- In a browser -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,9 @@ from nasdsl.runtime.evolution.trial import State
 from nasdsl.runtime.runs import ABOUT, HISTORY, About
 from nasdsl.runtime.stored import OTHER, read_stored
 
+GRADIENT, SCREEN = "gradient", "screen"
+"""The searches that tell of their choices."""
+
 
 def database_url(run: Path, storage: str | None = None) -> str:
     """Where the trials of a run lie: in its folder, unless a URL says otherwise.
@@ -38,9 +41,13 @@ def read_training(run: Path) -> Training | None:
         RunError: what the folder has cannot be read.
     """
     file = run / HISTORY
-    if not file.is_file():
+    if not file.is_file() and not (run / ABOUT).is_file():
         return None
     about = read_stored(About, run / ABOUT, "what a run was started with")
+    if not file.is_file():
+        if about.search in (GRADIENT, SCREEN):
+            raise RunError(f"nothing has been measured yet in {run}", "try again when the search is further")
+        return None
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as problem:
@@ -53,9 +60,9 @@ def read_training(run: Path) -> Training | None:
 
 
 def _choices(run: Path, about: About, rows: list[dict[str, float]]) -> Gradient | Screening | None:
-    if about.search == "gradient":
+    if about.search == GRADIENT:
         return Gradient(read_choices(run, Probabilities), read_decoded(run))
-    if about.search == "screen":
+    if about.search == SCREEN:
         return Screening(read_choices(run, Scores), _ended(about, rows))
     return None
 
