@@ -492,7 +492,7 @@ def test_the_best_of_the_likeliest_is_told(searched: Path) -> None:
     text = reported(searched)
     assert "Of the 2 likeliest architectures number 2 was taken" in text and "requirements and budgets:" not in text
     cells = "<td>2</td><td>-2.000</td><td>0.7500</td>"
-    assert f'<tr class="front">{cells}<td class="left">body[1].op conv(kernel: 5)</td></tr>' in text
+    assert f'<tr class="front">{cells}<td class="left wrap">body[1].op conv(kernel: 5)</td></tr>' in text
 
 
 def test_a_search_that_has_not_ended_has_a_report(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -233,7 +233,7 @@ class _Gradient:
             mark = ' class="front"' if n == decoded.taken else ""
             body = "".join(f"<td>{text}</td>" for text in told)
             rows.append(
-                f'<tr{mark}>{body}<td class="left">{escape(_differences(self.likeliest[0], indices, values))}</td></tr>'
+                f'<tr{mark}>{body}<td class="left wrap">{escape(_differences(self.likeliest[0], indices, values))}</td></tr>'
             )
         more = len(decoded.likeliest) - len(rows)
         note = f'<p class="note">{more:,} more are in {DECODED}.</p>' if more else ""
