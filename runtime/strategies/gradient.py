@@ -339,8 +339,9 @@ class GradientSearch:
                 scored.append(Result(one, trainer.network.extract(one), metrics, costs))
             sign = 1 if task.higher_is_better else -1
             scores = [one.metrics[task.headline] for one in scored] or [math.nan]
-            order = sorted(range(len(scores)), key=lambda i: -math.inf if math.isnan(scores[i]) else sign * scores[i])
-            taken = order[-1] if scored else 0
+            worth = [-math.inf if math.isnan(score) else sign * score for score in scores]
+            order = sorted(range(len(scores)), key=worth.__getitem__, reverse=True)  # of equal ones the likelier first
+            taken = order[0]
             if problem.fabric.is_global_zero:
                 told_ = decoded(graph, alone, found, scores, taken)
                 write_text(problem.run.path / DECODED, told_.model_dump_json(indent=1) + "\n")
@@ -355,7 +356,7 @@ class GradientSearch:
             network,
             metrics,
             costs_told(graph, best.indices, asked),
-            [scored[i] for i in order[::-1]] if scored else (),
+            [scored[i] for i in order] if scored else (),
         )
 
 
