@@ -232,9 +232,8 @@ class _Gradient:
             told = [str(n + 1), f"{one.log_probability:.3f}", *([score] if scored else [])]
             mark = ' class="front"' if n == decoded.taken else ""
             body = "".join(f"<td>{text}</td>" for text in told)
-            rows.append(
-                f'<tr{mark}>{body}<td class="left wrap">{escape(_differences(self.likeliest[0], indices, values))}</td></tr>'
-            )
+            unlike = escape(_differences(self.likeliest[0], indices, values))
+            rows.append(f'<tr{mark}>{body}<td class="left wrap">{unlike}</td></tr>')
         more = len(decoded.likeliest) - len(rows)
         note = f'<p class="note">{more:,} more are in {DECODED}.</p>' if more else ""
         return (
