@@ -235,6 +235,11 @@ class Search(Turns):
     def probabilities(self) -> dict[str, list[float]]:
         return {path: [round(p, 5) for p in one.exp().tolist()] for path, one in self.now().items()}
 
+    def log_probability(self, indices: Mapping[str, Any]) -> float:
+        """Of the values of an architecture together, up to a constant."""
+        now, values = self.now(), self.choices.values
+        return sum(float(now[path][values[path].index(index)]) for path, index in indices.items())
+
     def likeliest(self, k: int, budget: Mapping[str, float] | None) -> list[tuple[Architecture, float]]:
         """The likeliest architectures inside all requirements and budgets."""
         window: dict[str, tuple[float | None, float | None]] = {}
@@ -327,7 +332,8 @@ class GradientSearch:
         graph, task = problem.space.graph, problem.task
         found = search.likeliest(settings.candidates, settings.budget)
         alone = search.choices.likeliest()
-        for line in told(alone, found[0][0]):
+        breaks = search.log_probability(alone) > search.log_probability(found[0][0].indices) + 1e-6
+        for line in told(alone, found[0][0], breaks):
             problem.watch.note(line)
         asked = (*(settings.cost.measures if settings.cost else ()), *(settings.budget or ()))
         inherited = Inherited(trainer, settings.train.recalibrate)
@@ -385,11 +391,17 @@ def decoded(
     )
 
 
-def told(alone: Mapping[str, Any], best: Architecture) -> list[str]:
-    """How the likeliest architecture differs from the likeliest option in each place by itself."""
+def told(alone: Mapping[str, Any], best: Architecture, breaks: bool) -> list[str]:
+    """How the likeliest architecture differs from the likeliest option in each place by itself.
+
+    Args:
+        breaks: whether these options together break a requirement or a budget. They need not: with what an option
+            brings along it may be less likely than another that brings nothing.
+    """
     changed = [path for path in best.indices if path not in alone or alone[path] != best.indices[path]]
     if not changed:
         return ["the likeliest option in each place meets all requirements and budgets"]
     rest = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     names = ", ".join(f"`{path}`" for path in changed[:3])
-    return [f"the likeliest option in each place breaks a requirement or a budget; another is taken in {names}{rest}"]
+    why = "breaks a requirement or a budget" if breaks else "is less likely with all that it brings along"
+    return [f"the likeliest option in each place {why}; another is taken in {names}{rest}"]
