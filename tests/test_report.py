@@ -562,6 +562,24 @@ def test_scores_of_another_space_are_refused(
     assert "is not of choosing" in capsys.readouterr().err
 
 
+def test_a_space_whose_decisions_have_no_probabilities_is_refused(
+    searched: Path, space: Space, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["report", str(searched), "--file", str(space.source.path)]) == 1
+    assert "is not of small: `body[0].look.b.hidden[3]` cannot have probabilities" in capsys.readouterr().err
+
+
+def test_lists_of_thousands_stay_small(searched: Path) -> None:
+    file = searched.parent / "long.space"
+    items = ", ".join(str(8 * n) for n in range(1, 401))
+    file.write_text(CHOOSING.replace("oneof(8, 16)", f"oneof({items})"), encoding="utf-8")
+    last = LAST | {"conv[1].out": [1 / 400] * 400}
+    (searched / CHOICES).write_text(lines_of([{"epoch": 1.0, "probabilities": last}] * 2), encoding="utf-8")
+    assert cli.main(["report", str(searched), "--file", str(file)]) == 0
+    text = (searched / "report.html").read_text(encoding="utf-8")
+    assert "393 others (100 drawn), together <b>0.98</b>" in text and "conv[1].out: 361 others together 0.902" in text
+
+
 def test_pictures_hold_what_users_wrote_as_text() -> None:
     for picture in (
         curves(EVIL, [Curve(EVIL, [1.0], [2.0]), Curve("x", [], [])], "epochs"),

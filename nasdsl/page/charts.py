@@ -28,7 +28,7 @@ class Curve:
 
 
 WIDE, HIGH = 400, 210
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 38
 
 
 def curves(title: str, drawn: Sequence[Curve], along: str, floor: float | None = None, wide: int = WIDE) -> str:
@@ -44,7 +44,7 @@ def curves(title: str, drawn: Sequence[Curve], along: str, floor: float | None =
     ys = [y for one in drawn for y in one.ys if math.isfinite(y)]
     left, right = (min(xs), max(xs)) if xs else (0.0, 1.0)
     low, high = (min(ys), max(ys)) if ys else (0.0, 1.0)
-    left, right = (left, right) if right > left else (left - 1, left + 1)
+    left, right = (left, right) if right > left else (0.0, 2 * left) if left > 0 else (left - 1, left + 1)
     margin = (high - low) * 0.06 or abs(high) * 0.06 or 1.0
     low, high = low - margin if floor is None else floor, high + margin
 
@@ -68,9 +68,9 @@ def curves(title: str, drawn: Sequence[Curve], along: str, floor: float | None =
         points = [(x(a), y(b)) for a, b in zip(one.xs, one.ys, strict=True) if math.isfinite(b)]
         path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points) if points else ""
         path += "h0" if len(points) == 1 else ""
-        dot = ' stroke-linecap="round"' + (' stroke-width="6"' if len(points) == 1 else "")
+        dot = "; stroke-width: 6; stroke-linecap: round" if len(points) == 1 else ""
         name = "faint" if one.faint else "curve"
-        out.append(f'<path class="{name}" d="{path}" style="stroke:{one.colour}"{dot}>')
+        out.append(f'<path class="{name}" d="{path}" style="stroke: {one.colour}{dot}">')
         out.append(f"<title>{escape(one.name)}</title></path>")
     return "".join([*out, "</svg>"])
 

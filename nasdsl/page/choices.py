@@ -10,6 +10,7 @@ from typing import Any
 from nasdsl.compiler.architecture import ArchitectureError, index_of
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.declarations import Declaration, declarations_of
+from nasdsl.compiler.relaxable import is_relaxable
 from nasdsl.compiler.space import Space
 from nasdsl.page.charts import COLOURS, GREY, WIDE, Curve, Place, curves, cut, heat
 from nasdsl.page.study import Gradient, Screening, Training, label_of
@@ -20,6 +21,8 @@ NARROW = 300
 """Width of a picture of which four stand in a row."""
 MOST_CURVES = 8
 """Options of a declaration that have a curve of their own."""
+MOST_FAINT = 100
+"""Others that are drawn, in grey."""
 MOST_COLUMNS = 40
 """Options of a declaration that have a column of their own in the map."""
 LONGEST = 46
@@ -53,7 +56,7 @@ class _Gradient:
     def __init__(self, space: Space, training: Training, choices: Gradient) -> None:
         self.space, self.training, self.choices = space, training, choices
         self.decisions = space.graph.decisions
-        self.declarations = [one for one in declarations_of(space.graph) if one.kind in ("choice", "subset")]
+        self.declarations = declarations_of(space.graph)
         self._check()
         self.last: Mapping[str, Sequence[float]] = choices.measured[-1].probabilities if choices.measured else {}
         decoded = choices.decoded
@@ -62,7 +65,10 @@ class _Gradient:
         self.taken = {} if decoded is None else self.likeliest[decoded.taken]
 
     def _check(self) -> None:
-        sizes = {path: len(one.values) for one in self.declarations for path in one.paths}
+        for path, decision in self.decisions.items():
+            if not is_relaxable(decision):
+                raise _other_space(self.space, CHOICES, f"`{path}` cannot have probabilities")
+        sizes = {path: decision.cardinality() for path, decision in self.decisions.items()}
         for row in self.choices.measured:
             for path in (*row.probabilities, *sizes):
                 if path not in sizes:
@@ -120,9 +126,12 @@ class _Gradient:
         shown = _foremost([column[-1] for column in columns], MOST_CURVES)
         drawn = [Curve(declaration.values[i], epochs, columns[i], COLOURS[n]) for n, i in enumerate(shown)]
         legend = [(one.colour, one.name, f"{one.ys[-1]:.2f}") for one in drawn]
-        rest = [i for i in range(len(columns)) if i not in shown]
-        drawn += [Curve(declaration.values[i], epochs, columns[i], GREY, faint=True) for i in rest]
-        legend += [(GREY, f"{len(rest)} others, together", f"{sum(columns[i][-1] for i in rest):.2f}")] if rest else []
+        rest = sorted(set(range(len(columns))) - set(shown), key=lambda i: -columns[i][-1])
+        drawn += [Curve(declaration.values[i], epochs, columns[i], GREY, faint=True) for i in rest[:MOST_FAINT]]
+        if rest:
+            some = f" ({MOST_FAINT} drawn)" if len(rest) > MOST_FAINT else ""
+            sum_ = sum(columns[i][-1] for i in rest)
+            legend.append((GREY, f"{len(rest):,} others{some}, together", f"{sum_:.2f}"))
         return _chart(_headed(declaration), drawn, legend, floor=0)
 
     def _maps(self) -> Iterator[str]:
