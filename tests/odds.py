@@ -16,6 +16,9 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.odds import Odds
 from tests.enumeration import generator
 
+FEW = 40
+"""Architectures that are all put in order."""
+
 
 def close(one: torch.Tensor, other: torch.Tensor) -> None:
     torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
@@ -133,7 +136,7 @@ class ByHand:
     def check_likeliest(self, odds: Odds, log_p: Mapping[str, torch.Tensor], rng: np.random.Generator) -> None:
         scores = self.scores(log_p).detach()
         log_of = dict(zip(self.rows, (scores - torch.logsumexp(scores, 0)).tolist(), strict=True))
-        for window in (None, *(self.window(rng) for _ in range(4))):
+        for window in (None, self.window(rng), self.window(rng)):
             inside = self.inside & self.within(window or {})
             best = sorted((log_of[self.rows[i]] for i in np.flatnonzero(inside)), reverse=True)
             best = [score for score in best if score > -np.inf]
@@ -142,7 +145,7 @@ class ByHand:
                 with pytest.raises(Infeasible):
                     odds.likeliest(log_p, 1, window)
                 continue
-            for k in (1, 2, 5, len(best) + 1):
+            for k in (1, 3, len(best) + 1) if len(best) <= FEW else (1, 3):
                 found = odds.likeliest(log_p, k, window)
                 rows = [frozenset(architecture.indices.items()) for architecture, _ in found]
                 assert len(set(rows)) == len(rows) == min(k, len(best)), f"{len(rows)} of {k} in {window}"
@@ -150,7 +153,7 @@ class ByHand:
                 told = [score for _, score in found]
                 np.testing.assert_allclose(told, best[:k], rtol=1e-9, atol=1e-9, err_msg=f"{k} in {window}")
                 np.testing.assert_allclose(told, [log_of[row] for row in rows], rtol=1e-9, atol=1e-9)
-                assert odds.likeliest(log_p, k, window) == found
+            assert odds.likeliest(log_p, 3, window) == odds.likeliest(log_p, 3, window)
 
     def window(self, rng: np.random.Generator) -> Window:
         """Bounds near the costs of some architecture, on some measures."""

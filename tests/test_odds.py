@@ -32,7 +32,7 @@ from tests.enumeration import enumerate_all, generator, measured, space
 from tests.odds import ByHand
 
 thorough = settings(
-    max_examples=int(os.environ.get("NASDSL_EXAMPLES", "40")), deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=int(os.environ.get("NASDSL_EXAMPLES", "15")), deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 PROGRAMS = {
@@ -112,8 +112,7 @@ def some_log_p(odds: Odds, seed: int = 0, spread: float = 1.0) -> dict[str, torc
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_small_programs_agree_with_enumeration(name: str) -> None:
     graph = small(name)
-    for seed in range(2):
-        by_hand(name, graph).check(Odds(graph, ("macs", "params")), seed)
+    by_hand(name, graph).check(Odds(graph, ("macs", "params")), 0)
 
 
 @thorough
@@ -169,18 +168,19 @@ SHIPPED = [
     ("trionet", ""),
     ("trionet_small", ""),
 ]
-DRAWS = int(os.environ.get("NASDSL_DRAWS", "2000"))
+DRAWS = int(os.environ.get("NASDSL_DRAWS", "0"))
 
 
-@pytest.mark.parametrize(("file", "name"), SHIPPED)
+@pytest.mark.parametrize(("file", "name"), SHIPPED if DRAWS else SHIPPED[:: len(SHIPPED) // 4])
 def test_means_are_those_of_draws(file: str, name: str) -> None:
     """Within three standard errors, the costs of the draws told by the evaluator."""
     graph = shipped.graph(file, name)
     odds = Odds(graph)
     log_p = some_log_p(odds, 3)
-    rows = odds.draw(DRAWS, log_p, generator(5))
+    n = DRAWS or 5000
+    rows = odds.draw(n, log_p, generator(5))
     costs = Evaluator(graph).costs(rows, ("macs", "params")).astype(np.float64)
-    errors = costs.std(axis=0, ddof=1) / np.sqrt(DRAWS)
+    errors = costs.std(axis=0, ddof=1) / np.sqrt(n)
     assert (np.abs(costs.mean(axis=0) - odds.expected(log_p).numpy()) <= 3 * errors).all()
 
 

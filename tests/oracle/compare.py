@@ -212,7 +212,7 @@ class _Comparison:
             self.pinned()
         if self.rng.random() < 0.4:
             self.budgeted()
-        if self.rng.random() < 0.4 and not unrelaxable(self.graph):
+        if self.rng.random() < 0.15 and not unrelaxable(self.graph):
             self.odds()
         if network:
             self.built()
