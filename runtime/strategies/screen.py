@@ -108,7 +108,7 @@ class Screening(Turns):
         return self.screen.weight * torch.stack(sizes).sum()
 
     def chosen(self) -> None:
-        self._remove()
+        self.remove(self.share_of_choices / self.screen.until)
 
     @staticmethod
     def _size(scores: Tensor, left: Tensor) -> Tensor:
@@ -116,12 +116,12 @@ class Screening(Turns):
         return torch.linalg.vector_norm(torch.where(left, scores, 0.0)[:, left], dim=0)
 
     @torch.no_grad()
-    def _remove(self) -> None:
-        """Removes the options with the least scores that by now should be gone."""
-        screen, share = self.screen, self.share_of_choices
+    def remove(self, share: float) -> None:
+        """Removes the options with the least scores, a share of all those that go; all of them from 1 on."""
+        screen = self.screen
         for number, (scores, left) in enumerate(zip(self.scores, self.left, strict=True)):
             n = len(left)
-            wanted = screen.keep + round((n - screen.keep) * max(0.0, 1 - share / screen.until))
+            wanted = screen.keep + round((n - screen.keep) * max(0.0, 1 - share))
             sizes = torch.linalg.vector_norm(scores, dim=0).masked_fill(~left, -1.0)
             stay = sizes.argsort(descending=True, stable=True)[: min(wanted, int(left.sum()))]
             self.left[number] = torch.zeros_like(left).index_fill_(0, stay, True)
@@ -173,6 +173,7 @@ class ScreenSearch:
         screening.check_memory(problem.watch)  # and that all can be mixtures, before a run's folder is there
         problem.run.restore(trainer)
         self._train(problem, settings, screening)
+        screening.remove(1.0)  # few steps may end before
         return Narrowing(self._narrowed(screening), self._note(screening))
 
     def _train(self, problem: Problem, settings: Gradient, screening: Screening) -> None:
