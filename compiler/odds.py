@@ -177,8 +177,10 @@ class Odds:
         Raises:
             Infeasible: there is none inside, or none that has a probability above 0.
             TooWide: so many architectures are about as likely that the best of those inside cannot be told.
-            ArgumentError: as `expected`.
+            ArgumentError: as `expected`; `k` is less than 1.
         """
+        if k < 1:
+            raise ArgumentError(f"the likeliest {k} architectures are none")
         inside = joined(self.window, _in_bases(window or {}))
         wanted = bounds(self.diagram, inside)
         sums, arcs = self._summed(log_p), self._arcs
@@ -187,7 +189,7 @@ class Odds:
         low, high = ((np.array(end, np.int64) - spent).tolist() for end in (wanted.low, wanted.high))
         scores, prices = [sums.weight[part] for part in arcs.of], [costs[part] for part in arcs.of]
         paths, score = likeliest_paths(arcs.layers, scores, prices, low, high, k)
-        if k > 0 and not len(paths):
+        if not len(paths):
             raise self._nothing(wanted)
         rows = self.diagram.matrix(self.diagram.through(paths))
         found = [Architecture.at(self.graph, row.indices) for row in self.diagram.encoding.decode(rows)]

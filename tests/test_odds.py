@@ -273,6 +273,8 @@ def test_probabilities_are_checked() -> None:
         odds.marginals({path: log_p[path]})
     with pytest.raises(ArgumentError, match="no measure"):
         odds.expected(log_p, ("memory",))
+    with pytest.raises(ArgumentError, match="the likeliest 0"):
+        odds.likeliest(log_p, 0)
     with pytest.raises(Infeasible, match="the cheapest has"):
         odds.likeliest(log_p, 1, {"macs": (None, 1)})
 
