@@ -37,6 +37,7 @@ from nasdsl.runtime.choices import Choices, Learning, Rule
 from nasdsl.runtime.chosen import DECODED, Decoded, Likely, probabilities_told
 from nasdsl.runtime.data import Loader
 from nasdsl.runtime.data.held import held_back
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.inherit import Inherited
 from nasdsl.runtime.limits import Cost, Limits, bound_of, costs_told, is_share
 from nasdsl.runtime.loop import run_stages
@@ -246,7 +247,13 @@ class Search(Turns):
         for name, limit in (budget or {}).items():
             measure, most = bound_of(name, limit)
             window[measure] = (None, limit * greatest(self.odds.graph, measure) if is_share(name, limit) else most)
-        return self.odds.likeliest(self.now(), k, window)
+        try:
+            return self.odds.likeliest(self.now(), k, window)
+        except TooWide as problem:  # nearly all are equally likely, and few lie inside
+            raise RunError(
+                f"the likeliest architecture inside the budgets cannot be told: {problem.message}",
+                "bound costs from above alone, or train the choices longer",
+            ) from None
 
 
 class GradientSearch:
@@ -304,8 +311,8 @@ class GradientSearch:
             row: dict[str, Any] = {"step": trainer.step, "epoch": trainer.step / trainer.steps_per_epoch}
             row |= search.facts()
             if settings.every:
+                (best, log_p), *_ = search.likeliest(1, settings.budget)
                 with trainer.averaged(0):
-                    (best, log_p), *_ = search.likeliest(1, settings.budget)
                     row |= {f"{key} of the likeliest": value for key, value in inherited.evaluate(best).items()}
                 row["log-probability of the likeliest"] = log_p
             search.tell(problem.run, {"epoch": row["epoch"], "probabilities": search.probabilities()})
