@@ -158,7 +158,7 @@ class Whole:
     name: str = "SpineNet, digits"
     data: str | None = SCENES
     space: str = "spinenet_small"
-    trials: int = 14
+    trials: int = 12
     seeds: int = 3
     again: int = 2
     """Seeds with which what is found is trained again."""
@@ -166,7 +166,7 @@ class Whole:
     pins: Mapping[str, Any] = field(default_factory=dict)
     allowed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=lambda: {"maximise": "AP", "population": 5, "tournament": 3})
-    methods: tuple[str, ...] = ("regularised", "random")
+    methods: tuple[str, ...] = ("random", "regularised")
 
 
 SPINENET = Whole()
@@ -416,26 +416,23 @@ class Remembering:
         return {"AP": row["AP"]}
 
 
-def searched(whole: Whole, method: str, seed: int, file: Path, folder: Path) -> list[Row]:
-    """A search of the whole space: its rows, in order."""
+def searched(whole: Whole, seed: int, file: Path, folder: Path) -> dict[str, list[Row]]:
+    """The searches of a seed by each method, which begin with the same architectures: their rows, in order."""
     space, log = opened(whole), Log(file)
-    settings = Evolve.model_validate({**whole.settings, "method": method, "trials": whole.trials})
-    objectives = Objectives({"AP": True})
-    evaluator = Remembering(whole, log, folder)
-    search = Search(Candidates(space.graph), evaluator, objectives, settings.proposer(), Memory(), whole.trials, seed)
-    trials = search.run()
-    rows = [log.get(whole.name, dict(trial.proposal.architecture), 0) for trial in trials]
-    return [row for row in rows if row is not None]
+    evaluator, found = Remembering(whole, log, folder), {}
+    for method in whole.methods:
+        settings = Evolve.model_validate({**whole.settings, "method": method, "trials": whole.trials})
+        candidates, proposer = Candidates(space.graph), settings.proposer()
+        trials = Search(candidates, evaluator, Objectives({"AP": True}), proposer, Memory(), whole.trials, seed).run()
+        rows = [log.get(whole.name, dict(trial.proposal.architecture), 0) for trial in trials]
+        found[method] = [row for row in rows if row is not None]
+    return found
 
 
 def spinenet(whole: Whole, log: Log, folder: Path, pool: ProcessPoolExecutor) -> list[str]:
     """The section of SpineNet."""
-    runs = {
-        (method, seed): pool.submit(searched, whole, method, seed, log.file, folder)
-        for seed in range(whole.seeds)
-        for method in whole.methods
-    }
-    rows = {key: one.result() for key, one in runs.items()}
+    runs = [pool.submit(searched, whole, seed, log.file, folder) for seed in range(whole.seeds)]
+    rows = {(method, seed): found for seed, one in enumerate(runs) for method, found in one.result().items()}
     log = Log(log.file)
     space, rival = opened(whole), opened(FIXED)
     best = {key: max(found, key=lambda row: row["AP"]) for key, found in rows.items()}
