@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 BENCHMARKS = {
     "speed": ("training steps against hand-written and stand-alone networks", "benchmarks.speed"),
     "steps": ("training steps of sampled subnets against the same networks alone", "benchmarks.steps"),
+    "gradient": ("steps of searches by gradient against networks alone and DARTS by hand", "benchmarks.gradient"),
     "detectors": ("training steps of detectors against torchvision's, which it needs", "benchmarks.detectors"),
     "check": ("time to check and compile a file, and where it goes", "benchmarks.startup"),
     "spaces": ("time and memory of counting, costing, drawing and changing, for every space", "benchmarks.spaces"),
