@@ -323,6 +323,8 @@ class _Compiler:
                 for place, edge in enumerate(node.inputs)
                 if edge.source in alias and used(node, place)
             ]
+            if self.whole is None and node.kind == "select":  # zeros add nothing to a mixture
+                own = [one for one in own if not self._is_zero(one[0])] or own
             if not own or not self._runs(node):
                 continue
             if node.kind == "output":
@@ -354,6 +356,10 @@ class _Compiler:
         shares = self.network.edge_table(self.gates.vector(even)).tolist()
         possible = {edge: share > 0 for edge, share in zip(self.network.edges, shares, strict=True)}
         return lambda node, place: possible.get((node.name, place), True)
+
+    def _is_zero(self, name: str) -> bool:
+        operator = ops.find(self.graph.nodes[name].op)
+        return operator is not None and operator.identities.zero
 
     def _runs(self, node: Node) -> bool:
         """Whether a node can be there."""
