@@ -13,7 +13,7 @@ from torch import nn
 
 import nasdsl
 from benchmarks import __main__ as benchmarks
-from benchmarks import attention, measure, recipe, rivals, spaces, speed
+from benchmarks import attention, gradient, measure, recipe, rivals, spaces, speed
 from benchmarks import rival_tools as tools
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.largest import largest_values
@@ -262,3 +262,12 @@ def test_both_forms_of_mixconv_agree(stride: int, squeeze: int) -> None:
         torch.autograd.grad(together, weights, grad, allow_unused=True),
         torch.autograd.grad(apart, weights, grad, allow_unused=True),
     )
+
+
+def test_gradient_runs_and_its_rival_computes_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = gradient.pair(4)
+    x, weights = torch.randn(2, 3, 32, 32), torch.rand(6, 5)
+    ours.relax(dict(zip(ours.gates.values, weights, strict=True)))
+    torch.testing.assert_close(ours(x), theirs(x, weights))
+    benchmarks.main(["gradient", "--quick", "--repeats", "1", "--subnets", "1", "--no-write"])
+    assert capsys.readouterr().out.count("nasbench201") == 1
