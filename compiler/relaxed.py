@@ -203,7 +203,7 @@ class Relaxed(Supernet):
             CompileError: `unrelaxable`: several values of a decision count, and it cannot be a mixture.
         """
         if weights is None:
-            self._run(self._active)
+            self._set(self._activated)
             return
         for path, values in self.gates.values.items():
             if path not in weights:
@@ -223,6 +223,10 @@ class Relaxed(Supernet):
             self._programs[support] = compiled
         self._set(compiled.program)
         self._relaxation = compiled, vector
+
+    def _run(self, indices: Mapping[str, Any]) -> None:
+        super()._run(indices)
+        self._activated = Program(self.steps, self._slots, self._output)
 
     def _set(self, program: Program) -> None:
         super()._set(program)
@@ -274,7 +278,7 @@ class _Compiler:
         """The values of decisions of which both these and their presence are decided."""
         found: dict[str, Any] = {}
         for path, decision in self.graph.decisions.items():
-            if self.gates.hangs_on([path]) <= set(self.decided) and is_present(decision, found):
+            if self.gates.hangs_on([path]) <= self.decided.keys() and is_present(decision, found):
                 found[path] = self.decided[path]
         return found
 
