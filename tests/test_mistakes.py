@@ -29,6 +29,7 @@ from nasdsl.cli import main
 from nasdsl.compiler import ops
 from nasdsl.compiler.architecture import ArchitectureError
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, NasdslError
+from nasdsl.compiler.engine.likeliest import Undecided
 from nasdsl.compiler.engine.limits import TooCostly, TooWide
 from nasdsl.compiler.latency_table import Entry, LatencyTable, Point, read_table
 from nasdsl.compiler.ops.operator import ShapeProblem
@@ -65,6 +66,7 @@ OWN_SHAPE: dict[type[NasdslError], Callable[[str, str], NasdslError]] = {
     CompileError: lambda message, help: CompileError([Diagnostic("code", message, PLACE, "here", help=help)]),
     TooWide: lambda message, help: TooWide(message, 100, 10, ["a"]),
     TooCostly: lambda message, help: TooCostly(1 << 60),
+    Undecided: lambda message, help: Undecided(1000),
     ShapeProblem: lambda message, help: ShapeProblem(message, "width", help),
     ArchitectureError: lambda message, help: ArchitectureError("op", [Diagnostic("code", message, PLACE, help=help)]),
 }
