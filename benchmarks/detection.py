@@ -398,25 +398,31 @@ def _key_of(trial: Trial) -> str:
 # --- SpineNet ---------------------------------------------------------------------------------------------------------
 
 
+class Missing(Exception):
+    """A result that the log does not have."""
+
+
 class Remembering:
-    """Trains what the log does not have."""
+    """Trains what the log does not have, or without a folder of data tells that it is missing."""
 
     headline = "AP"
 
-    def __init__(self, whole: Whole, log: Log, folder: Path):
+    def __init__(self, whole: Whole, log: Log, folder: Path | None):
         self.whole, self.log, self.folder = whole, log, folder
 
     def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
         whole, one = self.whole, architecture.to_json()
         row = self.log.get(whole.name, one, 0)
         if row is None:
+            if self.folder is None:
+                raise Missing
             row = trained(job(whole, architecture), self.folder)
             self.log.add(row)
             print(f"{row['case']}: AP {row['AP']:.3f}, {row['seconds']:.0f} s", flush=True)
         return {"AP": row["AP"]}
 
 
-def searched(whole: Whole, seed: int, file: Path, folder: Path) -> dict[str, list[Row]]:
+def searched(whole: Whole, seed: int, file: Path, folder: Path | None) -> dict[str, list[Row]]:
     """The searches of a seed by each method, which begin with the same architectures: their rows, in order."""
     space, log = opened(whole), Log(file)
     evaluator, found = Remembering(whole, log, folder), {}
@@ -429,22 +435,38 @@ def searched(whole: Whole, seed: int, file: Path, folder: Path) -> dict[str, lis
     return found
 
 
-def spinenet(whole: Whole, log: Log, folder: Path, pool: ProcessPoolExecutor) -> list[str]:
-    """The section of SpineNet."""
-    runs = [pool.submit(searched, whole, seed, log.file, folder) for seed in range(whole.seeds)]
-    rows = {(method, seed): found for seed, one in enumerate(runs) for method, found in one.result().items()}
-    log = Log(log.file)
-    space, rival = opened(whole), opened(FIXED)
-    best = {key: max(found, key=lambda row: row["AP"]) for key, found in rows.items()}
-    (plain,) = nasdsl.sample(rival, 1)
-    seeds = range(1, 1 + whole.again)
+def found_by(whole: Whole, log: Log) -> dict[tuple[str, int], list[Row]]:
+    """The rows of all searches, by method and seed, from the log alone."""
+    found = {}
+    for seed in range(whole.seeds):
+        for method, rows in searched(whole, seed, log.file, None).items():
+            found[method, seed] = rows
+    return found
+
+
+def again_of(whole: Whole, rows: Mapping[tuple[str, int], list[Row]]) -> list[Row]:
+    """The trainings with other seeds: of what each search found, and of the residual network."""
+    best = [max(found, key=lambda row: row["AP"])["architecture"] for found in rows.values()]
+    chosen = [Architecture.of(opened(whole).graph, one) for one in best]
+    (plain,) = nasdsl.sample(opened(FIXED), 1)
     jobs = [job(FIXED, plain, seed) for seed in range(1 + whole.again)]
-    chosen = [Architecture.of(space.graph, row["architecture"]) for row in best.values()]
-    jobs += [job(whole, one, seed) for one in chosen for seed in seeds]
-    do(jobs, log, folder, pool)
+    return jobs + [job(whole, one, seed) for one in chosen for seed in range(1, 1 + whole.again)]
+
+
+def spinenet(whole: Whole, log: Log) -> list[str]:
+    """The section of SpineNet; nothing where a result is missing."""
+    try:
+        rows = found_by(whole, log)
+    except Missing:
+        return []
+    jobs = again_of(whole, rows)
+    results = [log.get(one["case"], one["architecture"], one["seed"]) for one in jobs]
+    if None in results:
+        return []
+    best = {key: max(found, key=lambda row: row["AP"]) for key, found in rows.items()}
 
     def again(row: Row) -> list[float]:
-        found = [log.get(whole.name, row["architecture"], seed) for seed in seeds]
+        found = [log.get(whole.name, row["architecture"], seed) for seed in range(1, 1 + whole.again)]
         return [one["AP"] for one in found if one is not None]
 
     def shown(values: Sequence[float]) -> str:
@@ -470,9 +492,9 @@ def spinenet(whole: Whole, log: Log, folder: Path, pool: ProcessPoolExecutor) ->
         cells += [shown([ap for key in mine for ap in again(best[key])])]
         cells += [f"{statistics.mean(best[key]['macs'] for key in mine) / 1e6:.1f}"]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    first = [log.get(FIXED.name, plain.to_json(), seed) for seed in range(1 + whole.again)]
-    values = [row["AP"] for row in first if row is not None]
-    cost = first[0]["macs"] / 1e6 if first[0] is not None else 0.0
+    fixed = [row for row in results if row is not None and row["case"] == FIXED.name]
+    values = [row["AP"] for row in fixed]
+    cost = fixed[0]["macs"] / 1e6
     lines.append(f"| `{FIXED.space}` | {shown(values)} | {max(values):.3f} | {shown(values[1:])} | {cost:.1f} |")
     return [*lines, ""]
 
@@ -484,7 +506,13 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.description = "Searches of detectors against chance; takes hours where nothing is done yet."
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the folder with the data sets")
     parser.add_argument("--workers", type=int, default=1, help="processes that train (default: 1)")
-    parser.add_argument("--only", action="append", default=[], metavar="WORD", help="cases with this in their name")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="train cases with this in their name; the report has all that is done",
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -498,11 +526,12 @@ def main(args: argparse.Namespace) -> None:
                 print(f"left out, as {folder / case.data} is missing: {case.name}")
                 continue
             do([job(case, one) for one in case.pool], log, folder, pool)
-        last: list[str] = []
         if not args.only or any(word in SPINENET.name for word in args.only):
-            last = spinenet(SPINENET, log, folder, pool)
-    if args.only:
-        return
+            runs = [pool.submit(searched, SPINENET, seed, log.file, folder) for seed in range(SPINENET.seeds)]
+            for one in runs:
+                one.result()
+            log = Log(LOG)
+            do(again_of(SPINENET, found_by(SPINENET, log)), log, folder, pool)
     lines = [
         "# Searches of detectors",
         "",
@@ -519,6 +548,6 @@ def main(args: argparse.Namespace) -> None:
     ]
     for case in CASES:
         lines += looked_up(case, log)
-    text = "\n".join([*lines, *last])
+    text = "\n".join([*lines, *spinenet(SPINENET, log)])
     write_text(LOG.with_suffix(".md"), text)
     print(text)
