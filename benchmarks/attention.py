@@ -16,9 +16,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.measure import RESULTS, interleaved, ratio, report, table
+from benchmarks.measure import RESULTS, interleaved, peak, ratio, report, table
 from nasdsl.compiler.layers.attention import AxialAttention, AxisAttention, LocalAttention, RelativeAttention
 
 STAGES = ((56, 64), (28, 128), (14, 256), (7, 512))  # pixels of a side, channels
@@ -86,25 +85,6 @@ def step(module: nn.Module, x_BCHW: torch.Tensor) -> Callable[[], None]:
             torch.cuda.synchronize()
 
     return run
-
-
-def peak(run: Callable[[], None], device: torch.device) -> int:
-    """The most bytes that a call has allocated at once, beside what was there before."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        run()
-        return torch.cuda.max_memory_allocated(device) - before
-    run()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run()
-    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = most = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most
 
 
 # --- With copies ------------------------------------------------------------------------------------------------------

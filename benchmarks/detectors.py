@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 import nasdsl
-from benchmarks.measure import RESULTS, interleaved, ratio, report, table
+from benchmarks.measure import RESULTS, interleaved, peak, ratio, report, table
 
 FILE = Path(__file__).parent.parent / "tests" / "parity" / "torchvision_detectors.space"
 MODELS = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
@@ -41,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     for name in MODELS:
         steps = {side: step(name, side) for side in SIDES}
         times = interleaved(steps, args.repeats, cpu=True)
-        peaks = {side: memory(call) for side, call in steps.items()}
+        peaks = {side: peak(call) / 2**20 for side, call in steps.items()}
         rows.append(
             (
                 name,
@@ -56,19 +55,6 @@ def main(args: argparse.Namespace) -> None:
     )
     text += f"\n\nA batch is {BATCH} images of {SIZE} x {SIZE} with {OBJECTS} objects each. Goal: ratios of at most 1."
     report("detectors", "Detectors", [("Training steps", text)], None if args.no_write else RESULTS)
-
-
-def memory(call: Callable[[], None]) -> float:
-    """MiB that tensors have during a step at most, beside what stays."""
-    call()  # the optimiser's state is there then
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        call()
-    events = [one for one in found.profiler.kineto_results.events() if one.name() == "[memory]"]
-    now = most = 0
-    for one in sorted(events, key=lambda one: one.start_ns()):
-        now += one.nbytes()
-        most = max(most, now)
-    return most / 2**20
 
 
 def step(name: str, side: str) -> Callable[[], None]:

@@ -20,8 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import nasdsl
-from benchmarks.attention import peak
-from benchmarks.measure import RESULTS, interleaved, ratio, report, table
+from benchmarks.measure import RESULTS, interleaved, peak, ratio, report, table
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.relaxed import Relaxed
 
@@ -239,7 +238,7 @@ def all_options(cases: Sequence[tuple[int, int]], repeats: int) -> str:
     for width, images in cases:
         steps = mixture_steps(width, images)
         times = interleaved(steps, repeats, cpu=True)
-        peaks = {name: peak(call, torch.device("cpu")) / 2**20 for name, call in steps.items()}
+        peaks = {name: peak(call) / 2**20 for name, call in steps.items()}
         rows.append(
             (
                 f"{images} x 32 x 32, {width} channels",

@@ -11,6 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -41,6 +45,32 @@ def interleaved(
 def ratio(times: Mapping[str, Sequence[float]], name: str, rival: str) -> float:
     """The median over rounds of one's time by the other's."""
     return statistics.median(a / b for a, b in zip(times[name], times[rival], strict=True))
+
+
+def peak(run: Callable[[], None], device: torch.device | None = None) -> int:
+    """The most bytes that a call has allocated at once, beside what was there before.
+
+    Args:
+        device: by default the CPU.
+    """
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    if device is not None and device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
+    run()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = most = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

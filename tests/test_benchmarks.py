@@ -90,7 +90,7 @@ def test_memory_is_the_most_at_once() -> None:
             x = torch.ones(2**20) + 1  # two of 4 MiB at once
             del x
 
-    assert 2 * 2**22 <= attention.peak(run, torch.device("cpu")) < 2 * 2**22 + 2**16
+    assert 2 * 2**22 <= measure.peak(run, torch.device("cpu")) < 2 * 2**22 + 2**16
 
 
 def test_results_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
