@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.files import write_text
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.odds import Odds
 from nasdsl.compiler.relaxed import Relaxed
 from nasdsl.runtime.choices import Learning
 from nasdsl.runtime.chosen import CHOICES
 from nasdsl.runtime.data import Batch, Loader
+from nasdsl.runtime.data.held import held_back
 from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.pretrained import begin
+from nasdsl.runtime.problem import Problem
 from nasdsl.runtime.runs import RunFolder
+from nasdsl.runtime.settings import Train
 from nasdsl.runtime.trainer import Trainer
 from nasdsl.runtime.watch import Watch
 
@@ -35,6 +43,38 @@ def available(device: torch.device) -> float:
 
 def gibibytes(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def odds_of(graph: Graph, measures: Iterable[str] = ()) -> Odds:
+    """The space with probabilities, which knows MACs, parameters and other measures.
+
+    Raises:
+        CompileError: too many of its decisions hang together.
+    """
+    try:
+        return Odds(graph, tuple(dict.fromkeys(["macs", "params", *measures])))
+    except TooWide as problem:
+        raise error(
+            "too-tangled",
+            f"the choices cannot be taken one by one: {problem.message}",
+            None,
+            help="pin some of them with `with { ... }`",
+        ) from None
+
+
+def relaxed(problem: Problem, train: Train, split: float) -> tuple[Relaxed, Trainer, Loader]:
+    """The relaxed network of a space, its trainer, and the batches that the choices learn from.
+
+    Args:
+        split: the share of the training samples that is theirs.
+    """
+    data = held_back(problem.data, split)
+    torch.manual_seed(problem.seed)
+    network = Relaxed(problem.space.graph)
+    for line in begin(network, train.init, problem.space):
+        problem.watch.note(line)
+    trainer = Trainer(network, problem.task, data, train, problem.fabric, problem.seed, problem.workers, in_parts=True)
+    return network, trainer, trainer.loader_of(data.val)
 
 
 class Turns:

@@ -12,7 +12,6 @@ A rule turns probabilities into what options count for in a step:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -27,6 +26,7 @@ from nasdsl.compiler.gates import values_of
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.odds import Odds
 from nasdsl.compiler.values import expr
+from nasdsl.runtime.chosen import entropy
 from nasdsl.runtime.settings import Optimiser, Settings, amount
 
 TRIES = 32
@@ -65,11 +65,6 @@ class Rule(Settings):
         """At a share of the training."""
         first, last = self.temperature
         return first + (last - first) * share
-
-    @property
-    def one_path(self) -> bool:
-        """Whether weights learn one architecture at a time."""
-        return self.name != "softmax"
 
 
 class Learning(Settings):
@@ -145,12 +140,8 @@ class Choices:
 
     def entropy(self) -> float:
         """The mean over decisions of the entropy, as a share of the greatest that there can be."""
-        shares = [
-            float(-(log_p.exp() * log_p).sum()) / math.log(len(log_p))
-            for log_p in (one.detach() for one in self.log_probabilities().values())
-            if len(log_p) > 1
-        ]
-        return sum(shares) / len(shares) if shares else 0.0
+        several = [log_p for log_p in self.log_probabilities().values() if len(log_p) > 1]
+        return sum(entropy(log_p.exp().tolist()) for log_p in several) / len(several) if several else 0.0
 
     # --- Rules --------------------------------------------------------------------------------------------------------
 
@@ -208,31 +199,28 @@ class Choices:
             found[path] = torch.where(both, one, -torch.inf).softmax(0)
         return found
 
-    def _meets(self, places: Mapping[str, int]) -> bool:
-        values: dict[str, Any] = {}
-        for path, decision in self.graph.decisions.items():
-            if is_present(decision, values):
-                values[path] = self.values[path][places[path]]
-        return all(expr.holds(condition, values) for condition in self._requirements)
-
-    def _places(self, indices: Mapping[str, Any]) -> dict[str, int]:
-        """The places of an architecture's values; of what is absent, the likeliest."""
-        found = {}
-        for path in self.logits:
-            if path in indices:
-                found[path] = self.values[path].index(indices[path])
-            else:
-                found[path] = int(self.scores(path).detach().argmax())
-        return found
-
-    def likeliest(self) -> dict[str, Any]:
-        """Of each decision that is there the likeliest value by itself, whatever requirements and budgets say."""
-        places = {path: int(self.scores(path).detach().argmax()) for path in self.logits}
+    def _indices(self, places: Mapping[str, int]) -> dict[str, Any]:
+        """The values at some places, of the decisions that are there."""
         values: dict[str, Any] = {}
         for path, decision in self.graph.decisions.items():
             if is_present(decision, values):
                 values[path] = self.values[path][places[path]]
         return values
+
+    def _meets(self, places: Mapping[str, int]) -> bool:
+        values = self._indices(places)
+        return all(expr.holds(condition, values) for condition in self._requirements)
+
+    def _places(self, indices: Mapping[str, Any]) -> dict[str, int]:
+        """The places of an architecture's values; of what is absent, the likeliest."""
+        return {
+            path: values.index(indices[path]) if path in indices else int(self.scores(path).detach().argmax())
+            for path, values in self.values.items()
+        }
+
+    def likeliest(self) -> dict[str, Any]:
+        """Of each decision that is there the likeliest value by itself, whatever requirements and budgets say."""
+        return self._indices(self._places({}))
 
     def parameters(self) -> list[Tensor]:
         return list(self.logits.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator
@@ -11,7 +11,7 @@ from nasdsl.compiler import measures
 from nasdsl.compiler.cost import cost_of, is_known
 from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.population import Population, joined
+from nasdsl.compiler.population import joined
 from nasdsl.compiler.values import expr
 
 
@@ -37,15 +37,21 @@ a unit that has fractions, such as a latency in milliseconds, which is always ta
 
 
 def window_of(
-    population: Population, at_most: Mapping[Cost, float] | None = None, at_least: Mapping[Cost, float] | None = None
+    greatest: Callable[[str], float],
+    at_most: Mapping[Cost, float] | None = None,
+    at_least: Mapping[Cost, float] | None = None,
 ) -> Window:
-    """The window that limits mean for the architectures of a space."""
+    """The window that limits mean for the architectures of a space.
+
+    Args:
+        greatest: the most that one costs, by a measure.
+    """
     window: dict[str, tuple[float | None, float | None]] = {}
     for side, limits in ((1, at_most), (0, at_least)):
         for name, limit in (limits or {}).items():
             measure, bound = bound_of(name, limit)
             if is_share(name, limit):
-                bound = limit * population.extreme(measure, greatest=True).cost
+                bound = limit * greatest(measure)
             window = joined(window, {measure: (None, bound) if side else (bound, None)})
     return window
 

@@ -21,7 +21,7 @@ def run_epochs(trainer: Trainer, run: RunFolder, watch: Watch, title: str) -> No
         return {"step": trainer.step, "epoch": trainer.step / trainer.steps_per_epoch, **trainer.evaluate()}
 
     def log(board: Board, row: dict[str, Any]) -> None:
-        board.scalars({key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step)
+        board.measured(row, trainer.step)
 
     run_stages(trainer, run, watch, title, trainer.steps_per_epoch, measured, (trainer.task.headline,), log)
 

@@ -186,6 +186,10 @@ class Board:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 self.writer.add_scalar(name, value, step)
 
+    def measured(self, row: dict[str, Any], step: int) -> None:
+        """A row of the history; when it was measured is the step."""
+        self.scalars({key: value for key, value in row.items() if key not in ("step", "epoch")}, step)
+
     def histogram(self, name: str, values: Any, step: int) -> None:
         self.writer.add_histogram(name, values, step)
 

@@ -138,7 +138,8 @@ class Inside:
                 except TooWide:  # the diagram of all architectures copes with more
                     pass
             self._population = Population(graph)
-            self._window = joined(self._population.window, window_of(self._population, at_most, at_least))
+            window = window_of(lambda name: self._population.extreme(name, greatest=True).cost, at_most, at_least)
+            self._window = joined(self._population.window, window)
             self._diagram = self._population.hierarchical if hierarchical else self._population.diagram
             exact = self._window and self._population.exact
             self._within = Within(self._diagram, self._window) if exact else None

@@ -15,33 +15,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
-import torch
 from pydantic import BaseModel, Field, field_validator, model_validator
 from torch import Tensor
 
 from nasdsl.compiler.architecture import Architecture, value_to_json
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.declarations import declarations_of
-from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.odds import Odds
 from nasdsl.compiler.population import extremes_of
-from nasdsl.compiler.relaxable import is_relaxable, unrelaxable
+from nasdsl.compiler.relaxable import is_relaxable
 from nasdsl.compiler.relaxed import Relaxed
-from nasdsl.runtime.bilevel import Turns
+from nasdsl.runtime.bilevel import Turns, odds_of, relaxed
 from nasdsl.runtime.choices import Choices, Learning, Rule
 from nasdsl.runtime.chosen import DECODED, Decoded, Likely, probabilities_told
 from nasdsl.runtime.data import Loader
-from nasdsl.runtime.data.held import held_back
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.inherit import Inherited
-from nasdsl.runtime.limits import Cost, Limits, bound_of, costs_told, is_share
+from nasdsl.runtime.limits import Cost, Limits, costs_told, is_share, window_of
 from nasdsl.runtime.loop import run_stages
-from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem, Result
 from nasdsl.runtime.runs import Board
 from nasdsl.runtime.settings import Settings, Train
@@ -137,11 +134,6 @@ class Gradient(Settings):
     screen: Screen = Screen()
     train: Train = Train()
 
-    @field_validator("rule", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
     @field_validator("budget", mode="before")
     @classmethod
     def _together(cls, value: Any) -> Any:
@@ -157,6 +149,11 @@ class Gradient(Settings):
         if isinstance(value, Mapping) and not set(value) & set(Price.model_fields):
             return {"of": value}
         return {"of": value} if isinstance(value, list | tuple) else value
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The measures that are paid for or bounded."""
+        return (*(self.cost.measures if self.cost is not None else ()), *(self.budget or ()))
 
 
 def greatest(graph: Graph, name: str) -> float:
@@ -194,6 +191,7 @@ class Search(Turns):
         self.choices = Choices(network.graph, trainer.fabric.device)
         super().__init__(trainer, network, settings.choices, choosing, self.choices.parameters())
         self.price = None if settings.cost is None else Paid(settings.cost, odds, self.now())
+        self.window = window_of(partial(greatest, network.graph), settings.budget)
 
     def now(self) -> dict[str, Tensor]:
         """The log-probabilities."""
@@ -224,8 +222,8 @@ class Search(Turns):
 
     def facts(self) -> dict[str, Any]:
         """Where the choices stand: their entropy, and what is expected of costs."""
-        names = ("macs", "params", *(self.settings.cost.measures if self.settings.cost is not None else ()))
-        names = tuple(dict.fromkeys(names))
+        paid = () if self.settings.cost is None else self.settings.cost.measures
+        names = tuple(dict.fromkeys(["macs", "params", *paid]))
         expected = self.odds.expected(self.now(), names)
         found = {"entropy": self.choices.entropy()}
         found |= {f"expected {name}": float(value) for name, value in zip(names, expected, strict=True)}
@@ -241,14 +239,10 @@ class Search(Turns):
         now, values = self.now(), self.choices.values
         return sum(float(now[path][values[path].index(index)]) for path, index in indices.items())
 
-    def likeliest(self, k: int, budget: Mapping[str, float] | None) -> list[tuple[Architecture, float]]:
+    def likeliest(self, k: int = 1) -> list[tuple[Architecture, float]]:
         """The likeliest architectures inside all requirements and budgets."""
-        window: dict[str, tuple[float | None, float | None]] = {}
-        for name, limit in (budget or {}).items():
-            measure, most = bound_of(name, limit)
-            window[measure] = (None, limit * greatest(self.odds.graph, measure) if is_share(name, limit) else most)
         try:
-            return self.odds.likeliest(self.now(), k, window)
+            return self.odds.likeliest(self.now(), k, self.window)
         except TooWide as problem:  # nearly all are equally likely, and few lie inside
             raise RunError(
                 f"the likeliest architecture inside the budgets cannot be told: {problem.message}",
@@ -269,31 +263,9 @@ class GradientSearch:
 
     def search(self, problem: Problem, settings: Gradient) -> Result:
         """Trains weights and choices, from the beginning or from the run's checkpoint, and takes the likeliest."""
-        graph = problem.space.graph
-        wrong = unrelaxable(graph)
-        if wrong:
-            raise CompileError(wrong)
-        measures = dict.fromkeys(
-            ["macs", "params", *(settings.cost.measures if settings.cost else ()), *(settings.budget or ())]
-        )
-        try:
-            odds = Odds(graph, tuple(measures))
-        except TooWide as problem_:
-            raise error(
-                "too-tangled",
-                f"the choices cannot be taken one by one: {problem_.message}",
-                None,
-                help="pin some of them with `with { ... }`",
-            ) from None
-        data = held_back(problem.data, settings.split)
-        torch.manual_seed(problem.seed)
-        network = Relaxed(graph)
-        for line in begin(network, settings.train.init, problem.space):
-            problem.watch.note(line)
-        trainer = Trainer(
-            network, problem.task, data, settings.train, problem.fabric, problem.seed, problem.workers, in_parts=True
-        )
-        search = Search(trainer, network, settings, trainer.loader_of(data.val), odds)
+        odds = odds_of(problem.space.graph, settings.asked)
+        network, trainer, choosing = relaxed(problem, settings.train, settings.split)
+        search = Search(trainer, network, settings, choosing, odds)
         search.check_memory(problem.watch)  # and that all can be mixtures, before a run's folder is there
         problem.run.restore(trainer)
         self._train(problem, search)
@@ -304,14 +276,13 @@ class GradientSearch:
         headline = problem.task.headline
         inherited = Inherited(trainer, settings.train.recalibrate)
         interval = max(1, round((settings.every or 1) * trainer.steps_per_epoch))
-
         declarations = declarations_of(trainer.network.graph)
 
         def measured() -> dict[str, Any]:
             row: dict[str, Any] = {"step": trainer.step, "epoch": trainer.step / trainer.steps_per_epoch}
             row |= search.facts()
             if settings.every:
-                (best, log_p), *_ = search.likeliest(1, settings.budget)
+                (best, log_p), *_ = search.likeliest()
                 with trainer.averaged(0):
                     row |= {f"{key} of the likeliest": value for key, value in inherited.evaluate(best).items()}
                 row["log-probability of the likeliest"] = log_p
@@ -319,7 +290,7 @@ class GradientSearch:
             return row
 
         def log(board: Board, row: dict[str, Any]) -> None:
-            board.scalars({key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step)
+            board.measured(row, trainer.step)
             board.scalars(probabilities_told(declarations, search.probabilities()), trainer.step)
 
         shown = ["entropy", "expected macs"] + ([f"{headline} of the likeliest"] if settings.every else [])
@@ -337,18 +308,17 @@ class GradientSearch:
     def _result(self, problem: Problem, search: Search) -> Result:
         settings, trainer = search.settings, search.trainer
         graph, task = problem.space.graph, problem.task
-        found = search.likeliest(settings.candidates, settings.budget)
+        found = search.likeliest(settings.candidates)
         alone = search.choices.likeliest()
         breaks = search.log_probability(alone) > search.log_probability(found[0][0].indices) + 1e-6
         for line in told(alone, found[0][0], breaks):
             problem.watch.note(line)
-        asked = (*(settings.cost.measures if settings.cost else ()), *(settings.budget or ()))
         inherited = Inherited(trainer, settings.train.recalibrate)
         scored: list[Result] = []
         with trainer.averaged(0):
             for one, _ in found if len(found) > 1 else ():  # compared on the samples of the choices
                 metrics = inherited.evaluate(one)
-                costs = costs_told(graph, one.indices, asked)
+                costs = costs_told(graph, one.indices, settings.asked)
                 scored.append(Result(one, trainer.network.extract(one), metrics, costs))
             sign = 1 if task.higher_is_better else -1
             scores = [one.metrics[task.headline] for one in scored] or [math.nan]
@@ -368,7 +338,7 @@ class GradientSearch:
             best,
             network,
             metrics,
-            costs_told(graph, best.indices, asked),
+            costs_told(graph, best.indices, settings.asked),
             [scored[i] for i in order] if scored else (),
         )
 

@@ -299,9 +299,7 @@ class SampleSearch:
             max(1, round(settings.every * trainer.steps_per_epoch)),
             measured,
             [f"{headline} of {name}" for name in shown],
-            lambda board, row: board.scalars(
-                {key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step
-            ),
+            lambda board, row: board.measured(row, trainer.step),
         )
 
     def _best(self, problem: Problem, settings: Sample, inherited: Inherited, pool: list[Architecture]) -> Architecture:

@@ -24,18 +24,16 @@ from torch import Tensor
 from nasdsl.compiler.cost import lies_under
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.declarations import Declaration, declarations_of
-from nasdsl.compiler.diagnostics import CompileError, error, suggest
+from nasdsl.compiler.diagnostics import error, suggest
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.odds import Odds
-from nasdsl.compiler.relaxable import is_relaxable, unrelaxable
+from nasdsl.compiler.relaxable import is_relaxable
 from nasdsl.compiler.relaxed import Relaxed
-from nasdsl.runtime.bilevel import Turns
+from nasdsl.runtime.bilevel import Turns, odds_of, relaxed
 from nasdsl.runtime.choices import Choices, Rule
 from nasdsl.runtime.chosen import scores_told
 from nasdsl.runtime.data import Loader
-from nasdsl.runtime.data.held import held_back
 from nasdsl.runtime.loop import run_stages
-from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Narrowing, Problem
 from nasdsl.runtime.runs import Board
 from nasdsl.runtime.strategies.gradient import Gradient
@@ -157,19 +155,10 @@ class ScreenSearch:
     def search(self, problem: Problem, settings: Gradient) -> Narrowing:
         """Trains weights and scores, from the beginning or from the run's checkpoint, and shortens the lists."""
         graph = problem.space.graph
-        wrong = unrelaxable(graph)
-        if wrong:
-            raise CompileError(wrong)
         groups = groups_of(graph, settings.screen.parts, settings.screen.keep)
-        data = held_back(problem.data, settings.split)
-        torch.manual_seed(problem.seed)
-        network = Relaxed(graph)
-        for line in begin(network, settings.train.init, problem.space):
-            problem.watch.note(line)
-        trainer = Trainer(
-            network, problem.task, data, settings.train, problem.fabric, problem.seed, problem.workers, in_parts=True
-        )
-        screening = Screening(trainer, network, settings, trainer.loader_of(data.val), Odds(graph), groups)
+        odds = odds_of(graph)
+        network, trainer, choosing = relaxed(problem, settings.train, settings.split)
+        screening = Screening(trainer, network, settings, choosing, odds, groups)
         screening.check_memory(problem.watch)  # and that all can be mixtures, before a run's folder is there
         problem.run.restore(trainer)
         self._train(problem, settings, screening)
@@ -188,7 +177,7 @@ class ScreenSearch:
             return row
 
         def log(board: Board, row: dict[str, Any]) -> None:
-            board.scalars({key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step)
+            board.measured(row, trainer.step)
             board.scalars(scores_told(screening.sizes()), trainer.step)
 
         shown = [f"options left of {group.name}" for group in screening.groups]

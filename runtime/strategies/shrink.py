@@ -437,7 +437,7 @@ class ShrinkSearch:
         }
 
     def _log(self, board: Board, trainer: Trainer, shrinker: Shrinker, row: dict[str, Any]) -> None:
-        board.scalars({key: value for key, value in row.items() if key not in ("step", "epoch")}, trainer.step)
+        board.measured(row, trainer.step)
         importance = shrinker.penalty.importance(dict(trainer.network.named_parameters()))
         for kind in ("channel", "token"):
             scales = [v for g, v in zip(shrinker.penalty.groups, importance, strict=True) if g.kind == kind]
