@@ -50,6 +50,15 @@ def _one_torch_thread() -> None:
         torch.set_num_threads(1)
 
 
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches read bars in noise, whatever data they are given."""
+    from nasdsl.runtime import search
+    from tests.test_search import small_data
+
+    monkeypatch.setattr(search, "open_data", small_data)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of larger data sets beside the checkout; tests that want it skip where it is absent."""

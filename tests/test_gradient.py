@@ -24,12 +24,13 @@ from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.runtime import loop
-from nasdsl.runtime import search as searching
 from nasdsl.runtime.choices import Choices, Rule
 from nasdsl.runtime.fit import evaluate_file
 from nasdsl.runtime.search import Options
 from nasdsl.runtime.strategies.gradient import Gradient, GradientSearch, Paid
 from tests.test_search import Stop, assert_same_results, run, small_data
+
+pytestmark = pytest.mark.usefixtures("bars")
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -53,11 +54,6 @@ space small {
   }
 }
 """
-
-
-@pytest.fixture(autouse=True)
-def _bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "open_data", small_data)
 
 
 @pytest.fixture

@@ -297,17 +297,7 @@ def plain_mixture(network: Relaxed, p: Mapping[str, torch.Tensor], x: torch.Tens
 
 
 MIXTURES = {
-    "choices of choices": """
-        network {
-          conv(4)
-          oneof(
-            a: conv(4)
-            b: { conv(8) -> oneof(c: conv(4, kernel: 3), d: skip(4), e: oneof(f: conv(4), g: conv(4, kernel: 5))) }
-            none
-          ) + identity()
-          classify(2)
-        }
-    """,
+    "choices of choices": MADE["choices of choices"],
     "edges that may be absent, one cell used twice": """
         fusion edges { same: oneof(c: conv(8, order: [act, conv, norm]), avg: avg_pool(3), none), merge: sum() }
         operator nodes() {

@@ -26,7 +26,6 @@ from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.runtime import search as searching
 from nasdsl.runtime.checkpoint import load_weights
 from nasdsl.runtime.data import DataError
 from nasdsl.runtime.data.held import held_back
@@ -42,6 +41,8 @@ from nasdsl.runtime.strategies.sample import OneShot, Sample, distillation
 from nasdsl.runtime.tasks import Classification
 from nasdsl.runtime.trainer import Trainer
 from tests.test_search import KILLER, Stop, assert_same_results, run, small_data
+
+pytestmark = pytest.mark.usefixtures("bars")
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -232,11 +233,6 @@ def test_samples_held_back_are_not_trained_on(amount: float) -> None:
 
 
 # --- Whole searches ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def _bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "open_data", small_data)
 
 
 @pytest.fixture

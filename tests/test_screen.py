@@ -18,11 +18,12 @@ from nasdsl.compiler.parse import read
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.write import pinned
 from nasdsl.runtime import loop
-from nasdsl.runtime import search as searching
 from nasdsl.runtime.problem import Narrowing
 from nasdsl.runtime.search import Options, search
 from nasdsl.runtime.strategies.screen import Screening, groups_of
-from tests.test_search import Stop, small_data
+from tests.test_search import Stop
+
+pytestmark = pytest.mark.usefixtures("bars")
 
 SPACE = """
 space long {
@@ -43,11 +44,6 @@ space long {
   }
 }
 """
-
-
-@pytest.fixture(autouse=True)
-def _bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "open_data", small_data)
 
 
 @pytest.fixture

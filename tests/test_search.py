@@ -34,6 +34,8 @@ from nasdsl.runtime.settle import settle
 from nasdsl.runtime.tasks import TaskError
 from nasdsl.runtime.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("bars")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 SPACE = """
@@ -70,11 +72,6 @@ def small_data(*args: Any, **options: Any) -> DataSplits:
 
     classes = ("none", "standing", "lying")
     return DataSplits(split(44, 0), split(21, 1), "classification", classes, 1, (12, 12), "bars")
-
-
-@pytest.fixture(autouse=True)
-def _bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "open_data", small_data)
 
 
 @pytest.fixture
