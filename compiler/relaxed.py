@@ -19,7 +19,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from nasdsl.compiler import ops
@@ -30,7 +29,7 @@ from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.gates import Gates, Row, Table
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.largest import largest_node
-from nasdsl.compiler.layers.mixture import mixed, passed
+from nasdsl.compiler.layers.mixture import fitted, mixed, passed
 from nasdsl.compiler.layers.resample import resized
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.relaxable import unrelaxable
@@ -135,14 +134,6 @@ class Masked:
             share = sum(gate * mask for gate, mask in zip(own, masks, strict=True))
             masked[name] = getattr(self.module.get_submodule(path), last) * share
         return torch.func.functional_call(self.module, masked, inputs)
-
-
-def fitted(x: torch.Tensor, width: int) -> torch.Tensor:
-    """So many channels of B C ...: those that are missing at the end are zeros, and those that no choice here asks for
-    are left out."""
-    if x.shape[1] == width:
-        return x
-    return x[:, :width] if x.shape[1] > width else F.pad(x, (0, 0) * (x.dim() - 2) + (0, width - x.shape[1]))
 
 
 # --- The network ------------------------------------------------------------------------------------------------------

@@ -18,12 +18,12 @@ from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.measures import DEFAULT, find
-from nasdsl.compiler.measures.measure import Place
+from nasdsl.compiler.measures.measure import Place, sized
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.values import expr
 from nasdsl.drawing.paths import STEP, stage_of
-from nasdsl.report import memory, table, thousands
+from nasdsl.report import table, thousands
 
 if TYPE_CHECKING:
     from nasdsl.compiler.population import Extreme
@@ -296,9 +296,9 @@ def supernet_line(graph: Graph) -> str:
     found = supernet_memory(graph)
     weights = found["weights"]
     rows = [
-        ("weights", memory(weights + found["buffers"]), f"{weights // 4:,} parameters in float32"),
-        ("training", memory(4 * weights + found["buffers"]), "with gradients and the two averages of Adam"),
-        ("outputs", memory(found["outputs"]), "of all layers for one input, at their widest"),
+        ("weights", sized(weights + found["buffers"]), f"{weights // 4:,} parameters in float32"),
+        ("training", sized(4 * weights + found["buffers"]), "with gradients and the two averages of Adam"),
+        ("outputs", sized(found["outputs"]), "of all layers for one input, at their widest"),
     ]
     return "\nsupernet\n" + table(rows, right="1")
 

@@ -225,15 +225,6 @@ def table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), right: str = 
     return "\n".join(out)
 
 
-def memory(size: float) -> str:
-    """`56.4 MiB`"""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
-
-
 def thousands(number: float) -> str:
     """`448,167,936`; what has a fraction with four digits, `3.142`."""
     return f"{number:,}" if isinstance(number, int) else f"{number:,.4g}" if abs(number) < 1e4 else f"{number:,.0f}"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.measures.measure import sized
 from nasdsl.compiler.odds import Odds
 from nasdsl.compiler.relaxed import Relaxed
 from nasdsl.runtime.choices import Learning
@@ -22,27 +21,13 @@ from nasdsl.runtime.chosen import CHOICES
 from nasdsl.runtime.data import Batch, Loader
 from nasdsl.runtime.data.held import held_back
 from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.memory import available
 from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem
 from nasdsl.runtime.runs import RunFolder
 from nasdsl.runtime.settings import Train
-from nasdsl.runtime.trainer import Trainer
+from nasdsl.runtime.trainer import Trainer, average_gradients
 from nasdsl.runtime.watch import Watch
-
-
-def available(device: torch.device) -> float:
-    """Bytes that are free on a device; infinite where that cannot be told."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return math.inf
-
-
-def gibibytes(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
 def odds_of(graph: Graph, measures: Iterable[str] = ()) -> Odds:
@@ -164,19 +149,9 @@ class Turns:
             self.network.relax(None)
             for parameter in still:
                 parameter.requires_grad_(True)
-        self._agree()
+        average_gradients(trainer.fabric, self.parameters)
         self.optimiser.step()
         self.chosen()
-
-    def _agree(self) -> None:
-        """The mean over all processes of the gradients."""
-        if self.trainer.fabric.world_size > 1:
-            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-            flat = torch.cat([grad.flatten() for grad in grads])
-            mean: Tensor = self.trainer.fabric.all_reduce(flat, reduce_op="mean")  # type: ignore[assignment]
-            parts = torch.split(mean, [grad.numel() for grad in grads])
-            for p, part in zip(self.parameters, parts, strict=True):
-                p.grad = part.view_as(p).clone()
 
     def _batch(self, turn: int) -> Batch:
         """The batch of a turn: the same, wherever the training began."""
@@ -202,11 +177,10 @@ class Turns:
         batch = f"a batch of {self.trainer.batch:,}"
         if need > there:
             raise RunError(
-                f"the mixture keeps about {gibibytes(need)} for the backward pass of {batch}, "
-                f"and {gibibytes(there)} are free",
+                f"the mixture keeps about {sized(need)} for the backward pass of {batch}, and {sized(there)} are free",
                 "take one path at a time (`rule: gumbel`), a smaller `train.batch`, or shorter lists (`search screen`)",
             )
-        watch.note(f"the mixture keeps about {gibibytes(need)} for the backward pass of {batch}")
+        watch.note(f"the mixture keeps about {sized(need)} for the backward pass of {batch}")
 
     def _kept(self) -> float:
         """Bytes of an image, from a pass of two. Nothing is changed by it."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import math
+from pathlib import Path
 
 import torch
 
@@ -26,3 +28,14 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def available(device: torch.device) -> float:
+    """Bytes that are free on a device; infinite where that cannot be told."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return math.inf

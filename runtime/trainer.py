@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -205,16 +205,9 @@ class Trainer:
         self.fabric.backward(loss)
         return float(loss.detach())
 
-    @torch.no_grad()
     def _average_gradients(self) -> None:
         """The mean over all processes of the gradients that there are."""
-        if self.fabric.world_size == 1:
-            return
-        grads = [p.grad for p in self.network.parameters() if p.grad is not None]
-        flat = torch.cat([grad.flatten() for grad in grads])
-        mean: torch.Tensor = self.fabric.all_reduce(flat, reduce_op="mean")  # type: ignore[assignment]
-        for grad, part in zip(grads, torch.split(mean, [grad.numel() for grad in grads]), strict=True):
-            grad.copy_(part.view_as(grad))
+        average_gradients(self.fabric, self.network.parameters())
 
     def autocast(self) -> Any:
         return self.fabric.autocast()
@@ -380,6 +373,18 @@ class Trainer:
         if self.beside is not None:
             self.beside.load(state.beside)
         self.step, self.rows = state.step, list(state.rows)
+
+
+@torch.no_grad()
+def average_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:
+    """The mean over all processes of the gradients that there are, which are those of the same parameters in each."""
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if fabric.world_size == 1 or not grads:
+        return
+    flat = torch.cat([grad.flatten() for grad in grads])
+    mean: Tensor = fabric.all_reduce(flat, reduce_op="mean")  # type: ignore[assignment]
+    for grad, part in zip(grads, torch.split(mean, [grad.numel() for grad in grads]), strict=True):
+        grad.copy_(part.view_as(grad))
 
 
 def in_single(outputs: Any) -> Any:

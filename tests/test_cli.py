@@ -14,8 +14,9 @@ import pytest
 import nasdsl
 from nasdsl import cli
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label
+from nasdsl.compiler.measures.measure import sized
 from nasdsl.compiler.source import Source, Span
-from nasdsl.report import Paint, memory, show_diagnostics, table, written
+from nasdsl.report import Paint, show_diagnostics, table, written
 from nasdsl.runtime.strategies import STRATEGIES
 
 GOOD = """\
@@ -410,7 +411,7 @@ def test_many_diagnostics_are_counted():
 def test_tables_and_sizes():
     assert table([("a", "1"), ("bbb", "22")], ("x", "n"), right="1", indent=0) == "x     n\n---  --\na     1\nbbb  22"
     assert table([]) == ""
-    assert [memory(n) for n in (5, 2048, 5 * 2**20, 3 * 2**30)] == ["5 B", "2.0 KiB", "5.0 MiB", "3.0 GiB"]
+    assert [sized(n) for n in (5, 2048, 5 * 2**20, 3 * 2**30)] == ["5 B", "2.0 KiB", "5.0 MiB", "3.0 GiB"]
 
 
 # --- The same in Python -----------------------------------------------------------------------------------------------

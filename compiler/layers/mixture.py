@@ -57,12 +57,19 @@ class _Mixture(torch.autograd.Function):
         return *of_inputs, *of_weights
 
 
+def fitted(x: torch.Tensor, width: int) -> torch.Tensor:
+    """So many channels of B C ...: those that are missing at the end are zeros, and those that no choice here asks for
+    are left out."""
+    if x.shape[1] == width:
+        return x
+    return x[:, :width] if x.shape[1] > width else F.pad(x, (0, 0) * (x.dim() - 2) + (0, width - x.shape[1]))
+
+
 def mixed(inputs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor | None]) -> torch.Tensor:
     """The sum of tensors (B C ...), each times its weight: a tensor of one number, or None for 1. Where channels are
     missing at the end, they are zeros. The type is that which holds all inputs."""
     most = max(x.shape[1] for x in inputs)
-    whole = [x if x.shape[1] == most else F.pad(x, (0, 0) * (x.dim() - 2) + (0, most - x.shape[1])) for x in inputs]
-    return _Mixture.apply(*whole, *weights)  # type: ignore[no-untyped-call]
+    return _Mixture.apply(*[fitted(x, most) for x in inputs], *weights)  # type: ignore[no-untyped-call]
 
 
 class _Passed(torch.autograd.Function):

@@ -109,3 +109,12 @@ class Measure:
     def amount(self, whole: int) -> int | float:
         """A whole number of the engine in the measure's unit."""
         return whole if self.scale == 1 else float(whole / self.scale)
+
+
+def sized(size: float) -> str:
+    """A number of bytes in words: `56.4 MiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
