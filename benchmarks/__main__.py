@@ -23,6 +23,7 @@ BENCHMARKS = {
         "what searches of detectors find, against chance, and what is pruned; takes hours",
         "benchmarks.detection",
     ),
+    "cells": ("cells of NAS-Bench-201 found by gradient, in its table; takes hours", "benchmarks.cells"),
     "attention": (
         "time and memory of training attention operators, against copies for each offset",
         "benchmarks.attention",

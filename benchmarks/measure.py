@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import datetime
+import json
+import multiprocessing
 import os
 import platform
 import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from nasdsl.compiler.files import write_text
 
 if TYPE_CHECKING:
     import torch
 
 RESULTS = Path(__file__).resolve().parent / "results"
+
+Job: TypeAlias = tuple[str, Callable[..., dict[str, Any]], tuple[Any, ...]]
+"""A name, and a function of a module that gives a JSON value, with its arguments."""
+
+
+def done(work: Path, jobs: Iterable[Job], workers: int) -> dict[str, dict[str, Any]]:
+    """The results of jobs by name. Each writes one file into a folder, and is not done again where that is there."""
+    wanted = {name: (function, arguments) for name, function, arguments in jobs}
+    files = {name: work / f"{name}.json" for name in wanted}
+    missing = [name for name, file in files.items() if not file.exists()]
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
+        running = {pool.submit(wanted[name][0], *wanted[name][1]): name for name in missing}
+        for future in as_completed(running):
+            name = running[future]
+            if future.exception() is not None:
+                pool.shutdown(cancel_futures=True)
+            write_text(files[name], json.dumps(future.result()) + "\n")
+            print(f"{name}: {files[name].read_text().strip()[-120:]}", flush=True)
+    return {name: json.loads(file.read_text()) for name, file in files.items()}
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def interleaved(

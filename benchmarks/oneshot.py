@@ -17,18 +17,16 @@ import argparse
 import hashlib
 import itertools
 import json
-import multiprocessing
 import statistics
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import kendalltau
 
+from benchmarks.measure import Job, done
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.elaborate.program import elaborate
@@ -190,30 +188,10 @@ def alone(setup: Setup, architecture: Mapping[str, Any], epochs: int, seed: int)
     return {METRIC: metrics[METRIC], "loss": metrics["loss"], "macs": cost_of(space.graph, given.indices)["macs"]}
 
 
-Job = tuple[str, Callable[..., dict[str, Any]], tuple[Any, ...]]
-
-
-def done(setup: Setup, jobs: Iterable[Job], workers: int) -> dict[str, dict[str, Any]]:
-    """The results of jobs by name, each from its file where there is one."""
-    wanted = {name: (function, arguments) for name, function, arguments in jobs}
-    files = {name: setup.work / f"{name}.json" for name in wanted}
-    missing = [name for name, file in files.items() if not file.exists()]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
-        running = {pool.submit(wanted[name][0], setup, *wanted[name][1]): name for name in missing}
-        for future in as_completed(running):
-            name = running[future]
-            if future.exception() is not None:
-                pool.shutdown(cancel_futures=True)
-            write_text(files[name], json.dumps(future.result()) + "\n")
-            print(f"{name}: {files[name].read_text().strip()[-120:]}", flush=True)
-    return {name: json.loads(file.read_text()) for name, file in files.items()}
-
-
-def from_scratch(architectures: Mapping[str, Mapping[str, Any]], epochs: int, seeds: int) -> list[Job]:
+def from_scratch(setup: Setup, architectures: Mapping[str, Mapping[str, Any]], epochs: int, seeds: int) -> list[Job]:
     """Jobs that train architectures; one that has several names is trained once."""
     return [
-        (f"alone-{epochs}-{fingerprint(one)}-{seed}", alone, (one, epochs, seed))
+        (f"alone-{epochs}-{fingerprint(one)}-{seed}", alone, (setup, one, epochs, seed))
         for one in architectures.values()
         for seed in range(seeds)
     ]
@@ -318,29 +296,33 @@ def main(args: argparse.Namespace) -> None:
     ranked = {f"ranked-{i}": one.to_json() for i, one in enumerate(of_all_sizes(graph, RANKED, 1))}
 
     jobs: list[Job] = [
-        (f"supernet-{number}-{seed}", train_supernet, (variant, seed))
+        (f"supernet-{number}-{seed}", train_supernet, (setup, variant, seed))
         for seed in seeds
         for number, variant in enumerate(VARIANTS)
     ]
-    results = done(setup, jobs, args.workers)
+    results = done(setup.work, jobs, args.workers)
 
-    jobs = [(f"found-{args.trials}-{budget}-{seed}", evolve, (budget, seed)) for budget in BUDGETS for seed in searched]
+    jobs = [
+        (f"found-{args.trials}-{budget}-{seed}", evolve, (setup, budget, seed))
+        for budget in BUDGETS
+        for seed in searched
+    ]
     jobs += [
-        (f"best-{budget}-{word}-{seed}", best_of_one, (budget, word, seed))
+        (f"best-{budget}-{word}-{seed}", best_of_one, (setup, budget, word, seed))
         for budget in BUDGETS
         for word in OPERATORS
         for seed in searched
     ]
     jobs += [
-        (f"ranked-{number}-{seed}", score, (variant, seed, list(ranked.values())))
+        (f"ranked-{number}-{seed}", score, (setup, variant, seed, list(ranked.values())))
         for number, variant in enumerate(VARIANTS)
         for seed in seeds
     ]
-    jobs += from_scratch(drawn, args.scratch, args.once) + from_scratch(ranked, args.brief, args.once)
-    results |= done(setup, jobs, args.workers)
+    jobs += from_scratch(setup, drawn, args.scratch, args.once) + from_scratch(setup, ranked, args.brief, args.once)
+    results |= done(setup.work, jobs, args.workers)
 
     chosen = {name: results[name]["architecture"] for name in results if name.startswith(("found-", "best-"))}
-    results |= done(setup, from_scratch(chosen, args.scratch, args.again), args.workers)
+    results |= done(setup.work, from_scratch(setup, chosen, args.scratch, args.again), args.workers)
 
     def own(one: Mapping[str, Any], epochs: int, times: int) -> list[dict[str, Any]]:
         return [results[f"alone-{epochs}-{fingerprint(one)}-{seed}"] for seed in range(times)]
@@ -354,8 +336,8 @@ def main(args: argparse.Namespace) -> None:
         first = {column: trained(name, args.again) for column, name in names.items()}
         rival = max(OPERATORS, key=lambda word: statistics.mean(row[METRIC] for row in first[word]))
         close = {f"{names[column]}-{seed}" for column in ("found", rival) for seed in searched}
-        again = from_scratch({name: chosen[name] for name in close}, args.scratch, args.again + args.more)
-        results |= done(setup, again, args.workers)
+        again = from_scratch(setup, {name: chosen[name] for name in close}, args.scratch, args.again + args.more)
+        results |= done(setup.work, again, args.workers)
         groups[budget] = first | {column: trained(names[column], args.again + args.more) for column in ("found", rival)}
         random = [drawn[f"random-{budget}-{i}"] for i in range(RANDOM)]
         groups[budget]["random"] = [row for one in random for row in own(one, args.scratch, args.once)]

@@ -35,7 +35,7 @@ def describe(facts: Mapping[str, Any]) -> str:
         elif name == "units":
             parts.append(f"{value} units")
         elif isinstance(value, float):
-            parts.append(f"{name} {value:.4f}")
+            parts.append(f"{name} {amount(value) if value >= 1000 else f'{value:.4f}'}")
     return "  ".join(parts)
 
 

@@ -84,4 +84,5 @@ def _pace(trainer: Trainer) -> str:
     """`20 epochs of 64 batches of 8, adamw at 0.018`."""
     settings = trainer.settings
     batches = f"{trainer.steps_per_epoch:,} batches of {settings.batch:,}"
-    return f"{settings.epochs:g} epochs of {batches}, {settings.optimiser.name} at {peak_rate(settings):.2g}"
+    epochs = f"{settings.epochs:g} epoch{'' if settings.epochs == 1 else 's'}"
+    return f"{epochs} of {batches}, {settings.optimiser.name} at {peak_rate(settings):.2g}"

@@ -23,7 +23,7 @@ from nasdsl.runtime.checkpoint import load_checkpoint, load_weights
 from nasdsl.runtime.files import known_file
 from nasdsl.runtime.optim import initialise
 from nasdsl.runtime.parts import WHOLE, check_path, layers_under
-from nasdsl.runtime.settings import REST, WAYS, Init, Train
+from nasdsl.runtime.settings import MATCHING, REST, WAYS, Init, Train
 
 COUNTER = "num_batches_tracked"
 """A number of batch norms that no forward pass in evaluation reads, and that old files lack."""
@@ -46,7 +46,9 @@ def begin(network: Supernet, init: Init, space: Space) -> list[str]:
     notes = []
     for part, name in files_of(init).items():
         file = init_file(name, space)
-        if layers_under(network, part):
+        if part == MATCHING:
+            notes.append(fill_matching(network, weights_in(file), file.name))
+        elif layers_under(network, part):
             notes.append(fill(network, part, weights_in(file), file.name))
         else:  # other choices have it
             notes.append(f"`{part}` is not in this network, so {file.name} is not read")
@@ -59,10 +61,10 @@ def rest_of(init: Init) -> str:
 
 
 def files_of(init: Init) -> dict[str, str]:
-    """The file of each part; the whole network is the part without a name."""
+    """The file of each part, the one for what matches first; the whole network is the part without a name."""
     if isinstance(init, str):
         return {} if init in WAYS else {WHOLE: init}
-    return {part: name for part, name in init.items() if part != REST}
+    return {part: init[part] for part in sorted(init, key=lambda part: part != MATCHING) if part != REST}
 
 
 def init_file(name: str, space: Space) -> Path:
@@ -81,7 +83,8 @@ def check_start(space: Space, train: Train, spans: Mapping[str, Span], inside: s
     whole = space.graph if space.whole is None else space.whole
     for part, name in files_of(train.init).items():
         span = spans.get(f"{inside}init")
-        check_path(whole, part, "init", span)
+        if part != MATCHING:
+            check_path(whole, part, "init", span)
         file = init_file(name, space)
         if not file.is_file():
             raise error("no-weights", f"the weights {file} are missing", span, help="`init` names them")
@@ -224,12 +227,7 @@ def fill(network: Supernet, part: str, tensors: Mapping[str, Tensor], file: str)
     Raises:
         CompileError: a tensor of the part is not in the file, or has another shape there.
     """
-    wanted = {
-        (node, name): tensor
-        for node, module in layers_under(network, part).items()
-        if network.graph.nodes[node].reached is not False
-        for name, tensor in module.state_dict(keep_vars=True).items()
-    }
+    wanted = tensors_under(network, part)
     best: dict[Key, str] = {}
     tried, most = wanted, -1
     for nodes in kinds_of({node for node, _ in wanted}):
@@ -239,6 +237,46 @@ def fill(network: Supernet, part: str, tensors: Mapping[str, Tensor], file: str)
         if fit > most:
             best, tried, most = sources, mine, fit
     return _filled(network, part, tried, best, tensors, file)
+
+
+def fill_matching(network: Supernet, tensors: Mapping[str, Tensor], file: str) -> str:
+    """Copies those of a file's tensors whose names and shapes a network has, too; what there is to tell of it.
+
+    Raises:
+        CompileError: there is none.
+    """
+    wanted = tensors_under(network, WHOLE)
+    found = matched(network, WHOLE, wanted, tensors)
+    sources = {key: source for key, source in found.items() if wanted[key].shape == tensors[source].shape}
+    if not sources:
+        why = "names" if not found else "shapes"
+        help = "`nasdsl inspect` shows what a network's parts are called" if not found else ""
+        raise error("bad-weights", f"{file} has nothing of the network: all {why} differ", None, help=help)
+    with torch.no_grad():
+        for key, source in sources.items():
+            wanted[key].copy_(tensors[source])
+    text = f"the network: {_count(len(sources), len(wanted))} are from {file}"
+    wrong = [
+        f"`{node}` ({name}) has {_shape(wanted[node, name])}, and `{source}` {_shape(tensors[source])}"
+        for (node, name), source in found.items()
+        if (node, name) not in sources
+    ]
+    if wrong:
+        text += f"; not taken {_some(wrong)}"
+    left = [name for name in tensors if name not in found.values() and not is_counter(name)]
+    if left:
+        text += f"; {_count(len(left), len(tensors))} of it have no place here: {_some(left)}"
+    return text
+
+
+def tensors_under(network: Supernet, part: str) -> dict[Key, Tensor]:
+    """Weights and statistics of a part that some architecture reads."""
+    return {
+        (node, name): tensor
+        for node, module in layers_under(network, part).items()
+        if network.graph.nodes[node].reached is not False
+        for name, tensor in module.state_dict(keep_vars=True).items()
+    }
 
 
 def kinds_of(nodes: set[str]) -> list[set[str]]:
@@ -265,7 +303,8 @@ def _filled(
         shown = _some([f"`{node}` ({name}, {_shape(wanted[node, name])})" for node, name in missing])
         known = "files have names for `resnet`, `resnext` and `mobilenet_v2` of the library"
         message = f"{file} lacks {_count(len(missing), len(wanted))} of {where}: {shown}"
-        help = f'name the part that it is of, as in `init: {{ backbone: "{file}" }}`; {known}'
+        parts = f'`init: {{ backbone: "{file}" }}`, or take what there is, `init: {{ matching: "{file}" }}`'
+        help = f"name the part that it is of, as in {parts}; {known}"
         raise error("bad-weights", message, None, help=help)
     wrong = [
         f"`{node}` ({name}) has {_shape(wanted[node, name])}, and `{source}` {_shape(tensors[source])}"

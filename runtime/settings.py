@@ -128,6 +128,8 @@ FILES = (".safetensors", ".pth")
 """Endings of files that weights are read from."""
 REST = "rest"
 """The entry of `init` for what no file is for."""
+MATCHING = "matching"
+"""The entry of `init` for a file that gives what it has: each tensor that the network has, too."""
 
 
 class Train(Settings):
@@ -140,7 +142,9 @@ class Train(Settings):
         augment: name of one of the task's presets.
         task: options of the task, such as label smoothing.
         init: the first weights. "torch" (torch's own), "mnas" (normal, fan out), a file of weights for the whole
-            network, or a record of parts by path and their files, in which `rest` says how all else starts.
+            network, or a record of parts by path and their files, in which `rest` says how all else starts. A file
+            at `matching` gives each tensor whose name and shape the network has, too, such as a network that another
+            search found; files of parts go before it.
         freeze: paths of parts that are not trained: their weights and norm statistics stay what they are at first.
     """
 

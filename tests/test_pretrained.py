@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nasdsl.compiler.architecture import Architecture
@@ -261,6 +261,28 @@ def test_what_nasdsl_wrote(tmp_path: Path) -> None:
     fill(another, "b.for[0]", tensors, "file")
     mine = {k: t for k, t in another.state_dict().items() if k.startswith("layers.b/for[0]")}
     assert mine and all(torch.equal(tensor, tensors[name]) for name, tensor in mine.items())
+
+
+def test_a_file_gives_what_the_network_has_too(tmp_path: Path) -> None:
+    """By name and shape; a file of a part goes before it, and what is left is drawn."""
+    other = space_of("network { a: conv(8), b: conv(6), gone: conv(6), classify(classes: 3) }")
+    save_file(Supernet(other.graph).state_dict(), tmp_path / "other.safetensors")
+    part = Supernet(space_of("network { a: conv(8), classify(classes: 3) }").graph)
+    save_file(part.state_dict(), tmp_path / "part.safetensors")
+    space = space_of("network { a: conv(8), b: conv(7), new: conv(6), classify(classes: 3) }")
+    network = Supernet(space.graph)
+    files = {name: str(tmp_path / f"{name}.safetensors") for name in ("other", "part")}
+    notes = begin(network, Train.model_validate({"init": {"a": files["part"], "matching": files["other"]}}).init, space)
+    assert notes[0].startswith("the network: 9 of 20 tensors are from other.safetensors; not taken `b` (conv.weight)")
+    assert "no place here: layers.gone.conv.weight" in notes[0]
+    assert notes[1].startswith("`a`: 6 of 6 tensors are from part.safetensors")
+    own, theirs = network.state_dict(), load_file(tmp_path / "other.safetensors")
+    same = {name for name, t in theirs.items() if name in own and equal(own[name], t)}
+    assert {name for name in same if name.endswith("weight")} == {"layers.a.norm.weight", "layers.classify.linear.weight"}
+    of_a = [name for name in part.state_dict() if name.startswith("layers.a.")]
+    assert len(of_a) == 6 and all(equal(own[name], part.state_dict()[name]) for name in of_a)
+    with pytest.raises(CompileError, match="has nothing of the network: all names differ"):
+        begin(Supernet(space_of("network { z: conv(8) -> flatten() }").graph), {"matching": files["part"]}, space)
 
 
 def test_what_torch_saved(tmp_path: Path) -> None:

@@ -75,6 +75,19 @@ def test_a_mistake_in_an_option_is_shown_in_what_was_typed() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["neck.safetensors", "runs/neck-2.pth", "../a.b/c_d.safetensors", "C:\\a\\b.pth"])
+def test_the_name_of_a_file_needs_no_quotes_when_it_is_typed(name: str) -> None:
+    assert read_values({"train.init": name}) == {"train": {"init": name}}
+    assert read_values({"train.init.matching": name}) == {"train": {"init": {"matching": name}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0.5", 0.5), ("1.5M", 1_500_000), ("1e-3", 1e-3), ('"a.b"', "a.b"), ("[0.5, 1]", [0.5, 1])]
+)
+def test_a_value_that_is_typed_is_no_name_of_a_file(text: str, value: object) -> None:
+    assert read_values({"key": text}) == {"key": value}
+
+
 def test_what_a_run_was_started_with() -> None:
     digest = "3d50b9bc4c2695f5"
     before = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -135,14 +136,14 @@ def _costs(value: Value, span: Span) -> dict[str, Any]:
 
 
 def read_values(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Settings given as text from outside a file, `{"train.epochs": "10"}`, as nested records.
+    """Settings given as text from outside a file, `{"train.epochs": "10"}`, as nested records. The name of a file needs
+    no quotes there.
 
     Raises:
         CompileError: a text is no value.
     """
     out: dict[str, Any] = {}
     for key, text in texts.items():
-        node = expression(key, text)
         frame = Frame(Builder(), Scope(), functions={}, settings=True)
         record = out
         *parents, last = key.split(".")
@@ -152,8 +153,17 @@ def read_values(texts: Mapping[str, str]) -> dict[str, Any]:
                 whole = ".".join(parents[:depth])
                 message = f"`{whole}` has a value already and no `{key.removeprefix(whole + '.')}`"
                 raise error("bad-setting", message, None, help=f"give `{whole}` as one record: `{whole}={{ ... }}`")
-        record[last] = plain(evaluate(node, frame, key), node.span)
+        if _FILE.fullmatch(text):
+            record[last] = text
+        else:
+            node = expression(key, text)
+            record[last] = plain(evaluate(node, frame, key), node.span)
     return out
+
+
+_FILE = re.compile(r"[^\s\"'()\[\]{},*+=<>]+\.[A-Za-z][\w-]*")
+"""A name with an ending, `runs/neck.safetensors`. A point in a number has a digit behind it."""
+
 
 
 def expression(name: str, text: str) -> syntax.Expr:
