@@ -24,6 +24,7 @@ BENCHMARKS = {
         "benchmarks.detection",
     ),
     "cells": ("cells of NAS-Bench-201 found by gradient, in its table; takes hours", "benchmarks.cells"),
+    "chains": ("detectors found by gradient against others; takes hours", "benchmarks.chains"),
     "attention": (
         "time and memory of training attention operators, against copies for each offset",
         "benchmarks.attention",

@@ -30,20 +30,20 @@ from typing import Any
 
 from safetensors import safe_open
 
-from benchmarks.measure import RESULTS, Job, done, report, table
-from nasdsl.compiler.files import write_text
+from benchmarks.measure import Job, done, report, table
 
 DATA: Mapping[str, str | None] = {"blood cells": "bccd_coco_320x240.zip", "digits": None}
 TRAIN = {
     "blood cells": {"epochs": "20", "batch": "8", "augment": "flip"},
-    "digits": {"epochs": "6", "batch": "8", "augment": "flip"},
+    "digits": {"epochs": "8", "batch": "8", "augment": "flip"},
 }
-TRIAL = {"blood cells": "5", "digits": "1.5"}
+TRIAL = {"blood cells": "5", "digits": "2"}
 """Epochs of an evaluation of evolution."""
+IN_EPOCHS = {"blood cells": 1.0, "digits": 3 / 8}
+"""An epoch of digits has 8/3 as many images: searches take as many steps."""
 RANDOM, SEEDS = 5, 3
 WIDTH = 0.1
 """Random architectures cost so much more or less than what was found, at most."""
-USUAL = ("pin", "autofpn_small", "search_neck=false", "search_head=false", "-o", "usual.space")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Chain:
     """A system's commands, the last of which writes `found.space`.
 
     Attributes:
-        chosen: in them, what reads no data and so is quick.
+        space: what is searched.
     """
 
     name: str
@@ -59,25 +59,58 @@ class Chain:
     commands: tuple[tuple[str, ...], ...]
 
 
+def searched(epochs: float, after: float, *words: str) -> tuple[str, ...]:
+    """A search with its epochs, of blood cells, and how many of them train weights alone."""
+    return ("search", *words, f"train.epochs={epochs}", f"choices.after={after}")
+
+
+USUAL = ("pin", "autofpn_small", "search_neck=false", "search_head=false", "-o", "usual.space")
+FROZEN = ("--set", "train.freeze=backbone")
 CHAINS = (
     Chain(
         "Auto-FPN",
         "autofpn_small",
         (
-            ("search", "autofpn_small", "-D", "search_head=false", "--out", "neck.space"),
+            ("train", "usual.space", "--out", "usual.safetensors"),
+            searched(
+                80,
+                10,
+                "autofpn_small",
+                "-D",
+                "search_head=false",
+                *FROZEN,
+                "--set",
+                "train.init.matching=usual.safetensors",
+                "--out",
+                "neck.space",
+            ),
             ("pin", "autofpn_small", "search_head=true", "--from", "neck.space", "-o", "behind.space"),
-            ("search", "behind.space", "--set", "train.init.matching=neck.safetensors", "--out", "found.space"),
+            searched(
+                80,
+                10,
+                "behind.space",
+                *FROZEN,
+                "--set",
+                "train.init.matching=neck.safetensors",
+                "--out",
+                "found.space",
+            ),
         ),
     ),
     Chain(
         "Hit-Detector",
         "hitdetector_small",
         (
-            ("search", "hitdetector_small", "--runtime", "screen", "--out", "screened.space"),
-            ("search", "screened.space", "--out", "found.space"),
+            searched(6, 2, "hitdetector_small", "--runtime", "screen", "--out", "screened.space"),
+            searched(16, 4, "screened.space", "--out", "found.space"),
         ),
     ),
 )
+
+
+def options_of(settings: Mapping[str, str]) -> list[str]:
+    """`--set` for each."""
+    return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
 
 
 @dataclass(frozen=True)
@@ -87,6 +120,19 @@ class Place:
     folder: Path
     data: Path | None
     word: str
+
+    def settled(self, words: Sequence[str]) -> list[str]:
+        """A command of a chain with the settings for this data."""
+        if words[0] == "train":
+            return [*words, *options_of(TRAIN[self.word])]
+        out = []
+        for word in words:
+            name, _, value = word.partition("=")
+            if name in ("train.epochs", "choices.after"):
+                out += ["--set", f"{name}={float(value) * IN_EPOCHS[self.word]:g}"]
+            else:
+                out.append(word)
+        return out
 
     def run(self, *words: str, seed: int | None = None) -> tuple[str, float]:
         """What a command prints, and the seconds of CPU that it took. Commands that learn get the data.
@@ -115,7 +161,8 @@ class Place:
 def chained(chain: Chain, place: Place) -> dict[str, Any]:
     """The seconds of each command of a chain, and what it finds costs."""
     shutil.rmtree(place.folder, ignore_errors=True)
-    seconds = [place.run(*words)[1] for words in chain.commands]
+    place.run(*USUAL)
+    seconds = [place.run(*place.settled(words))[1] for words in chain.commands]
     found = json.loads(place.run("cost", "found.space", "--format", "json")[0])
     return {"seconds": seconds, "costs": {name: found[name]["greatest"] for name in ("macs", "params")}}
 
@@ -123,7 +170,7 @@ def chained(chain: Chain, place: Place) -> dict[str, Any]:
 def trained(place: Place, file: str, seed: int, epochs: str | None = None) -> dict[str, Any]:
     """What an architecture reaches from scratch."""
     settings = TRAIN[place.word] | ({} if epochs is None else {"epochs": epochs})
-    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    words = options_of(settings)
     out = f"{Path(file).stem}-{seed}.safetensors"
     text, seconds = place.run("train", file, *words, "--format", "json", "--out", out, seed=seed)
     told = json.loads(text)
@@ -148,7 +195,7 @@ def evolved(chain: Chain, place: Place, macs: float, seconds: float, each: float
     settings |= {"train.epochs": TRIAL[place.word], "maximise": "AP", "method": "regularised"}
     trials = max(2, round(seconds / each))
     settings |= {"population": str(max(2, trials // 3)), "tournament": "3" if trials >= 9 else "2"}
-    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    words = options_of(settings)
     budget = ("--budget", f"macs <= {macs:.0f}", "--trials", str(trials), "--out", "evolved.space")
     _, spent = place.run("search", chain.space, "--runtime", "evolve", *words, *budget)
     return {"trials": trials, "seconds": spent}
@@ -183,7 +230,14 @@ def row_of(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
     parts = [mean([row["parts"].get(part, 0) / 1e3 for row in rows]) for part in ("backbone", "neck", "head")]
     whole = [mean([row["params"] / 1e3 for row in rows]), mean([row["macs"] / 1e6 for row in rows], 1)]
-    return [name, *parts, *whole, shown([row["AP"] for row in rows]), shown([row["AP50"] for row in rows]), f"{len(rows)}"]
+    return [
+        name,
+        *parts,
+        *whole,
+        shown([row["AP"] for row in rows]),
+        shown([row["AP50"] for row in rows]),
+        f"{len(rows)}",
+    ]
 
 
 HEAD = ["", "backbone", "neck", "head", "all, thousands", "MACs, M", "AP", "AP50", "n"]
@@ -204,7 +258,6 @@ def case(chain: Chain, word: str, args: argparse.Namespace) -> tuple[str, str]:
     stem = name.replace(", ", "-").replace(" ", "-").lower()
     place = Place((args.work / stem).resolve(), None if file is None else folder / file, word)
     first = done(args.work, [(f"{stem}-chain", chained, (chain, place))], args.workers)[f"{stem}-chain"]
-    place.run(*USUAL)
     again: list[Job] = [(f"{stem}-found-{seed}", trained, (place, "found.space", seed)) for seed in range(SEEDS)]
     again += [(f"{stem}-usual-{seed}", trained, (place, "usual.space", seed)) for seed in range(SEEDS)]
     again += [(f"{stem}-drawn", drawn, (chain, place, first["costs"]))]

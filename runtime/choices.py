@@ -67,8 +67,13 @@ class Rule(Settings):
         return first + (last - first) * share
 
 
+DARTS: Mapping[str, Any] = {"name": "adam", "lr": 3e-4, "betas": (0.5, 0.999)}
+"""The optimiser of the choices in the DARTS paper."""
+
+
 class Learning(Settings):
-    """`choices: { ... }`: how logits are trained. By default as in the DARTS paper.
+    """`choices: { ... }`: how logits are trained. By default as in the DARTS paper, whose betas Adam keeps where others
+    are not given.
 
     Attributes:
         after: epochs in which weights alone are trained, all options counting alike.
@@ -76,7 +81,7 @@ class Learning(Settings):
         weight_decay: L2 on the logits.
     """
 
-    optimiser: Optimiser = Optimiser(name="adam", lr=3e-4, betas=(0.5, 0.999))
+    optimiser: Optimiser = Optimiser(**DARTS)
     weight_decay: float = Field(default=1e-3, ge=0)
     after: float = Field(default=0.0, ge=0)
     every: int = Field(default=1, gt=0)
@@ -85,6 +90,14 @@ class Learning(Settings):
     @classmethod
     def _in_epochs(cls, value: Any) -> Any:
         return amount(value, "epochs")
+
+    @field_validator("optimiser", mode="before")
+    @classmethod
+    def _like_darts(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
+        same = isinstance(value, Mapping) and value.get("name", DARTS["name"]) == DARTS["name"]
+        return {**DARTS, **value} if same else value
 
     @field_validator("optimiser")
     @classmethod

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from nasdsl.compiler import measures
 from nasdsl.compiler.cost import cost_of, is_known
+from nasdsl.compiler.elaborate.settings import Weights
 from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.population import joined
@@ -25,13 +26,21 @@ Cost: TypeAlias = Annotated[str, AfterValidator(_measure)]
 """A measure of the registry, by its name."""
 
 
+def _together(value: Any) -> dict[str, Any]:
+    several = value if isinstance(value, list | tuple) else [value]
+    if not several or not all(isinstance(one, Mapping) and not isinstance(one, Weights) for one in several):
+        raise ValueError(LIMITS)
+    return {name: limit for one in several for name, limit in one.items()}
+
+
 def _positive(value: dict[Cost, float]) -> dict[Cost, float]:
     if not value or min(value.values()) <= 0:
-        raise ValueError("limits costs, such as `macs <= 0.3G` or `macs <= 0.3`")
+        raise ValueError(LIMITS)
     return value
 
 
-Limits = Annotated[dict[Cost, float], AfterValidator(_positive)]
+LIMITS = "limits costs, such as `macs <= 0.3G`, `macs <= 0.3` or `[macs <= 0.3G, params <= 5M]`"
+Limits = Annotated[dict[Cost, float], AfterValidator(_positive), BeforeValidator(_together)]
 """A number of any measure, in its unit; up to 1 it is a share of the greatest cost in the space, but for a measure with
 a unit that has fractions, such as a latency in milliseconds, which is always taken as it is."""
 

@@ -87,7 +87,7 @@ def check_start(space: Space, train: Train, spans: Mapping[str, Span], inside: s
             check_path(whole, part, "init", span)
         file = init_file(name, space)
         if not file.is_file():
-            raise error("no-weights", f"the weights {file} are missing", span, help="`init` names them")
+            raise error("no-weights", f"the weights {file} are missing", span, help=f"`init` names {name}")
     for path in train.freeze:
         check_path(whole, path, "freeze", spans.get(f"{inside}freeze"))
 

@@ -245,6 +245,8 @@ def _diagnostic(error: Any, model: type[BaseModel], spans: Mapping[str, Span], w
     if error["type"] == "missing":
         return Diagnostic("missing-setting", f"{where} needs `{key}`", span)
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if error["type"] in ("dict_type", "model_type"):
+        message = "should be a record, `{ name: value }`"
     return Diagnostic("bad-setting", f"`{key}` {message}" if key else f"{where} {message}", span)
 
 

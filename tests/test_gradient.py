@@ -24,7 +24,7 @@ from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.runtime import loop
-from nasdsl.runtime.choices import Choices, Rule
+from nasdsl.runtime.choices import Choices, Learning, Rule
 from nasdsl.runtime.fit import evaluate_file
 from nasdsl.runtime.search import Options
 from nasdsl.runtime.strategies.gradient import Gradient, GradientSearch, Paid
@@ -272,6 +272,12 @@ def test_two_processes_make_the_same_choices(space: Path) -> None:
         ("cost", "{ target: { macs: 0.5, params: 0.5 } }", "on one measure"),
         ("cost.of", "[watts]", "names no measure"),
         ("budget", "macs <= 0", "limits costs"),
+        ("budget", "macs", "limits costs"),
+        ("budget", "[macs <= 1K, params]", "limits costs"),
+        ("budget", "3", "limits costs"),
+        ("cost.target", "macs", "limits costs"),
+        ("cost", "3", "should be a record, `{ name: value }`"),
+        ("choices.optimiser", "adamw", "should be `adam` or `sgd`"),
         ("candidates", "0", "`candidates` should be greater than 0"),
     ],
 )
@@ -295,12 +301,32 @@ def test_mistakes_in_settings_are_told_where_they_stand(space: Path, setting: st
     assert not (space.parent / "found.space").exists() and not (space.parent / "found").exists()
 
 
+def test_a_budget_that_nothing_meets_is_told_before_the_training(space: Path) -> None:
+    for budget in ("macs <= 10", "[macs <= 10, params <= 1M]"):
+        with pytest.raises(NasdslError, match="no architecture has macs of at most 10: the cheapest has"):
+            run(space, settings={"budget": budget})
+    assert not (space.parent / "found").exists()
+
+
 def test_spaces_that_cannot_be_relaxed_are_told(space: Path) -> None:
     space.write_text(SPACE.replace("kernel: 3, stride: 2)", "kernel: 3, stride: oneof(1, 2))"))
     with pytest.raises(CompileError, match=r"`stem\.stride` cannot be a mixture"):
         run(space)
     assert not (space.parent / "found").exists(), "before anything is written"
     run(space, settings={"rule": "gumbel", "train__epochs": "0.5"})
+
+
+def test_choices_keep_the_papers_optimiser_where_nothing_else_is_said() -> None:
+    """Betas are Adam's alone, and each entry that is given goes before."""
+    given: list[Any] = [{}, "adam", {"lr": 0.1}, {"name": "adam", "betas": [0.8, 0.9]}]
+    found = [Learning.model_validate({"optimiser": one} if one else {}).optimiser for one in given]
+    assert [(one.name, one.lr, one.betas) for one in found] == [
+        ("adam", 3e-4, (0.5, 0.999)),
+        ("adam", 3e-4, (0.5, 0.999)),
+        ("adam", 0.1, (0.5, 0.999)),
+        ("adam", 3e-4, (0.8, 0.9)),
+    ]
+    assert Learning.model_validate({"optimiser": {"name": "sgd", "lr": 0.1}}).optimiser.betas == (0.9, 0.999)
 
 
 def test_without_weights_of_its_own_a_rule_is_what_it_is_called() -> None:

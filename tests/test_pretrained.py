@@ -278,7 +278,8 @@ def test_a_file_gives_what_the_network_has_too(tmp_path: Path) -> None:
     assert notes[1].startswith("`a`: 6 of 6 tensors are from part.safetensors")
     own, theirs = network.state_dict(), load_file(tmp_path / "other.safetensors")
     same = {name for name, t in theirs.items() if name in own and equal(own[name], t)}
-    assert {name for name in same if name.endswith("weight")} == {"layers.a.norm.weight", "layers.classify.linear.weight"}
+    weights = {name for name in same if name.endswith("weight")}
+    assert weights == {"layers.a.norm.weight", "layers.classify.linear.weight"}
     of_a = [name for name in part.state_dict() if name.startswith("layers.a.")]
     assert len(of_a) == 6 and all(equal(own[name], part.state_dict()[name]) for name in of_a)
     with pytest.raises(CompileError, match="has nothing of the network: all names differ"):

@@ -103,6 +103,10 @@ def plain(value: Any, span: Span) -> Any:
     )
 
 
+class Weights(dict[str, Any]):
+    """Costs with weights, `1.6e-4 * macs`, or one alone. A limit on costs is a plain record."""
+
+
 def _costs(value: Value, span: Span) -> dict[str, Any]:
     """`1.6e-4 * macs + 1e-6 * params` as weights by cost; `macs <= 0.3G` as a limit by cost."""
     if (
@@ -117,7 +121,7 @@ def _costs(value: Value, span: Span) -> dict[str, Any]:
                 measure, factor = derived.name, 1
         limit = value.args[1] / Fraction(factor)
         return {measure: int(limit) if limit.denominator == 1 else float(limit)}
-    out: dict[str, Any] = {}
+    out = Weights()
     for term in terms(value):
         if isinstance(term, Total):
             out[term.measure] = 1
@@ -163,7 +167,6 @@ def read_values(texts: Mapping[str, str]) -> dict[str, Any]:
 
 _FILE = re.compile(r"[^\s\"'()\[\]{},*+=<>]+\.[A-Za-z][\w-]*")
 """A name with an ending, `runs/neck.safetensors`. A point in a number has a digit behind it."""
-
 
 
 def expression(name: str, text: str) -> syntax.Expr:

@@ -102,6 +102,8 @@ def told_bound(bound: Any, scale: int) -> str:
     """A bound in whole numbers, for people."""
     if bound is None:
         return ""
+    if scale == 1 and bound == int(bound):  # a number of a setting may be a float
+        bound = int(bound)
     return f"{bound:,}" if scale == 1 else f"{float(bound) / scale:,.6g}"
 
 

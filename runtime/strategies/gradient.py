@@ -13,6 +13,7 @@ are in `runtime/choices.py`.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -41,7 +42,7 @@ from nasdsl.runtime.limits import Cost, Limits, costs_told, is_share, window_of
 from nasdsl.runtime.loop import run_stages
 from nasdsl.runtime.problem import Problem, Result
 from nasdsl.runtime.runs import Board
-from nasdsl.runtime.settings import Settings, Train
+from nasdsl.runtime.settings import Settings, Train, amount
 from nasdsl.runtime.trainer import Trainer
 
 
@@ -134,14 +135,10 @@ class Gradient(Settings):
     screen: Screen = Screen()
     train: Train = Train()
 
-    @field_validator("budget", mode="before")
+    @field_validator("every", mode="before")
     @classmethod
-    def _together(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
-            return value
-        if not all(isinstance(one, Mapping) for one in value):
-            raise ValueError("limits costs, such as `macs <= 600M` or `[macs <= 600M, params <= 5M]`")
-        return {name: limit for one in value for name, limit in one.items()}
+    def _in_epochs(cls, value: Any) -> Any:
+        return amount(value, "epochs")
 
     @field_validator("cost", mode="before")
     @classmethod
@@ -192,6 +189,8 @@ class Search(Turns):
         super().__init__(trainer, network, settings.choices, choosing, self.choices.parameters())
         self.price = None if settings.cost is None else Paid(settings.cost, odds, self.now())
         self.window = window_of(partial(greatest, network.graph), settings.budget)
+        with contextlib.suppress(TooWide):  # there may be none inside, which should be known before the training
+            odds.likeliest(self.now(), 1, self.window)
 
     def now(self) -> dict[str, Tensor]:
         """The log-probabilities."""
