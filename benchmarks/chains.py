@@ -30,7 +30,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from benchmarks.measure import Job, done, report, table
+from benchmarks.measure import RESULTS, Job, done, report, table
 
 DATA: Mapping[str, str | None] = {"blood cells": "bccd_coco_320x240.zip", "digits": None}
 TRAIN = {
@@ -164,7 +164,7 @@ def chained(chain: Chain, place: Place) -> dict[str, Any]:
     place.run(*USUAL)
     seconds = [place.run(*place.settled(words))[1] for words in chain.commands]
     found = json.loads(place.run("cost", "found.space", "--format", "json")[0])
-    return {"seconds": seconds, "costs": {name: found[name]["greatest"] for name in ("macs", "params")}}
+    return {"seconds": seconds, "costs": {name: int(found[name]) for name in ("macs", "params")}}
 
 
 def trained(place: Place, file: str, seed: int, epochs: str | None = None) -> dict[str, Any]:
@@ -248,6 +248,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the folder with the data sets")
     parser.add_argument("--work", type=Path, default=Path("runs/chains"), help="the folders of the runs")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--no-write", action="store_true", help="print the tables only")
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="cases with this in their name")
 
 
@@ -310,4 +311,4 @@ def main(args: argparse.Namespace) -> None:
         f"found one with {SEEDS} seeds, random ones (MACs and parameters within {WIDTH:.0%}) once each. An evaluation "
         f"of evolution takes {TRIAL['blood cells']} or {TRIAL['digits']} epochs."
     )
-    report("chains", "Detectors found by gradient", [("How", note), *sections])
+    report("chains", "Detectors found by gradient", [("How", note), *sections], None if args.no_write else RESULTS)
