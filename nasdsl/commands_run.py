@@ -94,7 +94,13 @@ def search_options(parser: argparse.ArgumentParser) -> None:
     )
     add_tables(parser)
     group = parser.add_argument_group("searches that evaluate one architecture after the other (evolve)")
-    group.add_argument("--table", metavar="FILE", help="known results: short for the setting `table`")
+    group.add_argument(
+        "--table",
+        metavar="FILE",
+        help="known results, .csv or .json: short for the setting `table`. Columns are called as the decisions, or "
+        "--set table.column=NAME --set 'table.pattern=\"{PATH}-{PATH}\"' say which architecture a row is; more in "
+        "docs/tables.md",
+    )
     group.add_argument("--supernet", metavar="RUN", help="a trained supernet: short for the setting `supernet`")
     group.add_argument("--function", metavar="MODULE:NAME", help="a Python function, or the name of an installed one")
     group.add_argument("--trials", metavar="N", help="evaluations in all: short for --set trials=N")
@@ -146,9 +152,18 @@ def _evolve_overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _with_table(typed: dict[str, Any], short: dict[str, Any]) -> dict[str, Any]:
-    """`--set` with the options that are short for settings: `--table FILE --set table.rows=...` are one record."""
-    if "table" in short and isinstance(typed.get("table"), dict):
-        short["table"] = {**typed["table"], "file": short["table"]}
+    """`--set` with the options that are short for settings: `--table FILE --set table.rows=...` are one record.
+
+    Raises:
+        UsageError: both say the same setting.
+    """
+    table = typed.get("table")
+    if "table" in short and isinstance(table, dict) and "file" not in table:
+        short = {**short, "table": {**table, "file": short["table"]}}
+        typed = {name: value for name, value in typed.items() if name != "table"}
+    for name in short:
+        if name in typed:
+            raise UsageError(f"both `--{name}` and `--set` say what `{name}` is")
     return {**typed, **short}
 
 

@@ -376,6 +376,7 @@ def sample_options(parser: ArgumentParser) -> None:
         "sample spaces/trionet.space -n 5",
         'sample trionet -n 10_000 --budget "macs <= 1.2G" --format csv -o drawn.csv',
         'sample trionet -n 3 --budget "macs in 1.0G..1.2G" --files drawn/',
+        "sample trionet -n 1 --out one.space",
     )
     add_space(parser)
     parser.add_argument(
@@ -388,14 +389,27 @@ def sample_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=("text", "json", "csv"),
-        default="text",
-        help="text: a table of costs; csv: a row for each architecture, a column for each decision; json: both",
+        help="text: a table of costs; csv: a row for each architecture, a column for each decision; json: both; by "
+        "default as the ending of OUT says, or text",
     )
-    parser.add_argument("-o", "--out", metavar="OUT", help="the file to write; by default standard output")
+    parser.add_argument(
+        "-o",
+        "--out",
+        metavar="OUT",
+        help="the file to write; by default standard output. With -n 1 a .space file: the architecture itself",
+    )
     parser.add_argument("--files", metavar="FOLDER", help="write each architecture as a .space file into this folder")
 
 
 def sample(args: Namespace) -> None:
+    out = None if args.out is None else Path(args.out)
+    whole = out is not None and out.suffix == ".space"
+    if args.files is not None and out is not None:
+        raise UsageError("`--files` writes a file for each architecture, and `--out` one for all")
+    if args.format is not None and (args.files is not None or whole):
+        raise UsageError(f"`--format {args.format}` is of a table, and not of .space files")
+    if whole and args.n != 1:
+        raise UsageError(f"{out} holds one architecture: `-n 1`, or `--files FOLDER` for several")
     space = space_of(args)
     population = population_of(space, names_of(space, args))
     if args.seed < 0:
@@ -408,20 +422,23 @@ def sample(args: Namespace) -> None:
         index.sort()
         matrix = matrix[index]
     costs = population.costs_by_name(matrix)
-    if args.files is not None:
-        folder = Path(args.files)
+    if args.files is not None or whole:
+        folder = None if args.files is None else Path(args.files)
         for number, values in enumerate(population.diagram.encoding.decode(matrix)):
             note = f"Random architecture {number} of {space.name}, seed {args.seed}: " + ", ".join(
                 f"{thousands(cost)} {label_of(name)}" for name, cost in costs[number].items()
             )
-            write_result(space, values, folder / f"{space.name}_{number:04}.space", note + ".", f"drawn{number}")
-        print(f"{len(matrix):,} files in {folder}")
+            file = out if folder is None else folder / f"{space.name}_{number:04}.space"
+            assert file is not None
+            write_result(space, values, file, note + ".", file.stem if folder is None else f"drawn{number}")
+        print(out if folder is None else f"{len(matrix):,} files in {folder}")
         return
-    text = _written(space, population, matrix, costs, args.format)
-    if args.out is None:
+    by_ending = {".csv": "csv", ".json": "json"}.get("" if out is None else out.suffix, "text")
+    text = _written(space, population, matrix, costs, args.format or by_ending)
+    if out is None:
         sys.stdout.write(text)
     else:
-        write_text(Path(args.out), text)
+        write_text(out, text)
 
 
 def _written(space: Space, population: Population, matrix: Any, costs: Sequence[dict[str, Any]], form: str) -> str:

@@ -37,7 +37,7 @@ from nasdsl.runtime.evolution.loop import Search
 from nasdsl.runtime.evolution.objectives import Objectives, crowding, front, hypervolume, order, ranks
 from nasdsl.runtime.evolution.trial import Memory, Trial
 from nasdsl.runtime.functions import FUNCTIONS
-from nasdsl.runtime.known import Pattern, Table, TableSettings
+from nasdsl.runtime.known import Pattern, Table, TableSettings, Words
 from nasdsl.runtime.problem import Exploration
 from nasdsl.runtime.search import Found, Options, search
 from nasdsl.runtime.strategies.evolve import Evolve
@@ -352,7 +352,7 @@ def test_a_pattern_says_how_a_table_writes_architectures(tmp_path: Path) -> None
     )
     first, second = space.graph.decisions
     (tmp_path / "t.csv").write_text("arch,worth\n<4|c3>,1\n<8|c1>,2\n")
-    given = {"file": "t.csv", "column": "arch"}
+    given: dict[str, Any] = {"file": "t.csv", "column": "arch"}
     table = Table(space, tmp_path / "t.csv", TableSettings(pattern=f"<{{{first}}}|{{{second}}}>", **given))
     found = [one.to_json() for one in table.architectures]
     assert found == [{first: 4, second: "c3"}, {first: 8, second: "c1"}]
@@ -369,7 +369,7 @@ def test_a_pattern_says_how_a_table_writes_architectures(tmp_path: Path) -> None
         ("", {}, "has no rows"),
         ("x\n1\n", {"column": "x", "pattern": "{nothing}"}, "is no decision"),
         ("x\n1\n", {"column": "x", "pattern": "y"}, "names no decision"),
-        ("x\n1\n", {"column": "x"}, "go together"),
+        ("x\n1\n", {"column": "x"}, "needs the `pattern`"),
         ("x\n1\n", {"rows": "json:nothing"}, "has no function `nothing`"),
         ("x\n1\n", {"rows": "json:"}, "names no function"),
         ("x\n1\n", {"rows": "json"}, "no function that is installed in `nasdsl.rows`"),
@@ -625,7 +625,7 @@ def test_a_pattern_reads_as_the_regular_expression_that_it_stands_for(between: l
     paths = [f"d{i}" for i in range(len(between) - 1)]
     decisions = {path: Decision(path, "choice", tuple("abc")) for path in paths}
     written = between[0] + "".join(f"{{{path}}}{part}" for path, part in zip(paths, between[1:], strict=True))
-    pattern = Pattern(Graph({}, decisions, (), ()), "arch", written)
+    pattern = Pattern(Words(Graph({}, decisions, (), ()), {}), "arch", written)
     expected = re.fullmatch("(.*?)".join(map(re.escape, between)), text, re.DOTALL)
     assert pattern._read(text) == (None if expected is None else list(expected.groups()))
 
@@ -633,5 +633,5 @@ def test_a_pattern_reads_as_the_regular_expression_that_it_stands_for(between: l
 def test_a_pattern_of_many_paths_takes_no_time_where_it_does_not_fit() -> None:
     paths = [f"d{i}" for i in range(40)]
     decisions = {path: Decision(path, "choice", tuple("abc")) for path in paths}
-    pattern = Pattern(Graph({}, decisions, (), ()), "arch", "|".join(f"{{{path}}}" for path in paths) + "!")
+    pattern = Pattern(Words(Graph({}, decisions, (), ()), {}), "arch", "|".join(f"{{{path}}}" for path in paths) + "!")
     assert pattern._read("|" * 100_000) is None

@@ -143,6 +143,41 @@ def test_budgets_count_and_draw(file: Path, how: str, capsys: pytest.CaptureFixt
     assert nasdsl.sample(nasdsl.load(file, "limited"), 5, seed=1)[0] in inside
 
 
+def test_one_draw_is_written_as_an_architecture(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the file to write ends in `.space`; the same draw as in a folder of them."""
+    monkeypatch.chdir(file.parent)
+    run(capsys, "sample", file, "-n", 1, "--seed", 3, "--out", "one.space")
+    run(capsys, "sample", file, "-n", 1, "--seed", 3, "--files", "drawn")
+    (other,) = (file.parent / "drawn").iterdir()
+    one, same = (nasdsl.load(path) for path in (file.parent / "one.space", other))
+    assert nasdsl.sample(one, 1) == nasdsl.sample(same, 1)
+    run(capsys, "sample", file, "-n", 2, "--out", "two.csv")
+    assert (file.parent / "two.csv").read_text().startswith("macs,params,")
+    run(capsys, "sample", file, "-n", 2, "--out", "two.json")
+    assert len(json.loads((file.parent / "two.json").read_text())["architectures"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-n", "2", "--out", "one.space"], "one.space holds one architecture"),
+        (["-n", "1", "--out", "one.space", "--format", "csv"], "`--format csv` is of a table"),
+        (["--files", "drawn", "--format", "json"], "`--format json` is of a table"),
+        (["--files", "drawn", "--out", "a.csv"], "`--files` writes a file for each architecture"),
+    ],
+)
+def test_what_draws_cannot_be_written_as(
+    file: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(file.parent)
+    assert main(["sample", str(file), *words]) == 2
+    told = capsys.readouterr()
+    assert message in told.err + told.out
+    assert not {"one.space", "drawn", "a.csv"} & {path.name for path in file.parent.iterdir()}
+
+
 def test_tables_and_files_of_draws(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = run(capsys, "sample", file, "-n", 20, "--seed", 3, "--format", "csv")
     assert text == run(capsys, "sample", file, "-n", 20, "--seed", 3, "--format", "csv")
