@@ -26,6 +26,7 @@ BENCHMARKS = {
     "cells": ("cells of NAS-Bench-201 found by gradient, in its table; takes hours", "benchmarks.cells"),
     "chains": ("detectors found by gradient against others; takes hours", "benchmarks.chains"),
     "screening": ("ranks of options that are screened, over seeds; takes an hour", "benchmarks.screening"),
+    "growth": ("what a search does for a trial among few and among many", "benchmarks.growth"),
     "attention": (
         "time and memory of training attention operators, against copies for each offset",
         "benchmarks.attention",

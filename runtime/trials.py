@@ -43,7 +43,7 @@ from nasdsl.compiler.architecture import value_to_json
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.stored import Stored
 from nasdsl.runtime.errors import RunError
-from nasdsl.runtime.evolution.trial import Proposal, State, Trial
+from nasdsl.runtime.evolution.trial import Proposal, State, Tally, Trial
 from nasdsl.runtime.pulse import Pulse, born, machine
 from nasdsl.runtime.runs import started_with
 from nasdsl.runtime.storage import open_storage, told_of_trials
@@ -140,7 +140,7 @@ class Database:
         self._of_index: dict[int, list[int]] = {}  # the numbers of all attempts at each trial, rising
         self._orphans: set[int] = set()  # indices of trials all of whose attempts have died
         self._open: set[int] = set()
-        self._trials: dict[int, Trial] = {}
+        self.tally = Tally()
         self._first: dict[str, list[int]] = {}  # indices by key and by function
         self._mine: int | None = None
         self._looked = -math.inf  # so the first that asks for work looks for the dead
@@ -151,7 +151,7 @@ class Database:
 
     @property
     def trials(self) -> Mapping[int, Trial]:
-        return self._trials
+        return self.tally.trials
 
     @property
     def proposed(self) -> int:
@@ -182,9 +182,9 @@ class Database:
             trial = self._standing(index)
             self._orphans.discard(index)
             if trial is None:
-                self._trials.pop(index, None)
+                self.tally.pop(index)
                 continue
-            self._trials[index] = trial
+            self.tally.put(trial)
             if trial.state == "waiting" and self._attempts[trial.number].state == TrialState.FAIL:
                 self._orphans.add(index)
 
@@ -231,7 +231,7 @@ class Database:
                 self.refresh()
                 if self._stands(number, most):
                     self._mine = number
-                    return self._trials[self._index[root_of(self._attempts[number])]]
+                    return self.trials[self._index[root_of(self._attempts[number])]]
         return None
 
     def _take(self, number: int) -> bool:
@@ -255,9 +255,11 @@ class Database:
             return self._end(attempt, "superseded", "another attempt was first")
         rivals = {i for name in ("key", "function") for i in self._first[attempt.user_attrs[name]] if i < index}
         for rival in sorted(rivals):
-            if rival in self._trials:
+            if rival in self.trials:
                 return self._end(attempt, "withdrawn", f"trial {rival} has the same architecture or function")
-        below = sum(i < index and trial.state not in ("failed", "skipped") for i, trial in self._trials.items())
+        below = self.tally.standing  # at most: only where that is too many it matters which lie below
+        if below >= most:
+            below = sum(i < index and trial.state not in ("failed", "skipped") for i, trial in self.trials.items())
         if below >= most:
             return self._end(attempt, "withdrawn", f"there are {most} trials already")
         return True
@@ -332,7 +334,7 @@ class Database:
         if time.monotonic() - self._looked > self._heartbeat:
             self._revive()
         for index in sorted(self._orphans):
-            trial = self._trials[index]
+            trial = self.trials[index]
             self._write(trial.proposal, self._of_index[index][0], trial.number)
         if self._orphans:
             self.refresh()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.evaluator import Evaluator
 from nasdsl.runtime.evolution.methods import History, Idea, Method
-from nasdsl.runtime.evolution.objectives import EvaluationError, Objectives, Untrainable
+from nasdsl.runtime.evolution.objectives import EvaluationError, Objectives, Untrainable, Values
 from nasdsl.runtime.evolution.pruning import Pruning
 from nasdsl.runtime.evolution.trial import Ledger, Trial
 from nasdsl.runtime.watch import Silent, Watch
@@ -55,6 +56,7 @@ class Search:
         self._skipped = 0  # in a row
         self._rows: dict[int, Any] = {}
         self._spent: set[int] = set()
+        self._losses = objectives.losses([])
         self._salt = int.from_bytes(np.random.SeedSequence().generate_state(2).tobytes(), "little")
 
     def run(self) -> list[Trial]:
@@ -64,44 +66,46 @@ class Search:
             RunError: an evaluation failed, and one too many did.
         """
         ledger = self.ledger
-        self.watch.start("search", self.most, len(self._complete()))
+        tally = ledger.tally
+        self.watch.start("search", self.most, len(tally.complete))
         try:
             while True:
                 ledger.refresh()
-                if len(self._complete()) >= self.most:
+                if len(tally.complete) >= self.most:
                     break
                 trial = ledger.claim(self.most)
                 if trial is not None:
                     self._evaluate(trial)
                     continue
-                standing = [one for one in ledger.trials.values() if one.state not in ("failed", "skipped")]
-                busy = any(trial.state != "complete" for trial in standing)
-                if len(standing) < self.most and self._propose():
+                busy = tally.standing > len(tally.complete)
+                if tally.standing < self.most and self._propose():
                     continue
                 if not busy:
                     break
                 time.sleep(WAIT_SECONDS)
         finally:
             self.watch.stop()
-        return self._complete()
+        return list(tally.complete)
 
-    def _complete(self) -> list[Trial]:
-        trials = self.ledger.trials
-        return [trials[index] for index in sorted(trials) if trials[index].state == "complete"]
-
-    def _pending(self) -> list[Trial]:
-        trials = self.ledger.trials
-        return [trials[index] for index in sorted(trials) if trials[index].state in ("waiting", "running")]
+    def _known(self) -> Values:
+        """[n, objectives] the losses of all complete trials."""
+        complete = self.ledger.tally.complete
+        since = min(self.ledger.tally.since(), len(self._losses))
+        if since < len(complete) or len(self._losses) != len(complete):
+            fresh = self.objectives.losses([complete[at].objectives for at in range(since, len(complete))])
+            self._losses = np.concatenate([self._losses[:since], fresh])
+        return self._losses
 
     def _propose(self) -> bool:
         """Writes down a proposal; False where nothing is left to propose."""
-        trials, index = self._complete(), self.ledger.proposed
+        tally, index = self.ledger.tally, self.ledger.proposed
+        trials = list(tally.complete)
         history = History(
             trials,
-            self.objectives.losses([trial.objectives for trial in trials]),
+            self._known(),
             self.objectives,
-            self._pending(),
-            {trial.proposal.function for trial in self.ledger.trials.values()},
+            tally.pending,
+            set(tally.functions),
             index,
             self._rows,
             self._spent,
@@ -119,7 +123,7 @@ class Search:
         self._write(idea, int(np.random.SeedSequence((self.seed, index)).generate_state(1)[0]), trials)
         return True
 
-    def _write(self, idea: Idea, seed: int, trials: list[Trial]) -> None:
+    def _write(self, idea: Idea, seed: int, trials: Sequence[Trial]) -> None:
         proposal = self.candidates.proposal(idea.row, seed, idea.parents, idea.notes or {})
         why = None if self.pruning is None else self.pruning.reason(idea.row, proposal, trials)
         if why is None:
@@ -146,10 +150,10 @@ class Search:
 
     def _fail(self, trial: Trial, problem: EvaluationError) -> None:
         self.ledger.fail(trial, problem.message)
-        failed = sum(one.state == "failed" for one in self.ledger.trials.values())
+        failed = self.ledger.tally.counts["failed"]
         allowed, why = self.failures, f"`failures: {self.failures}` allows no more"
         if allowed is None:
-            complete = len(self._complete())
+            complete = len(self.ledger.tally.complete)
             allowed = FORGIVEN + complete if isinstance(problem, Untrainable) else 0
             why = f"{complete} are complete; `failures` allows more"
         if failed > allowed:
@@ -160,10 +164,9 @@ class Search:
         self.watch.note(f"trial {trial.index} failed: {problem.message}")
 
     def _show(self) -> None:
-        trials = self._complete()
-        values = np.asarray([trial.objectives for trial in trials])
+        losses = self._known()
         best = [
-            float(column.max() if up else column.min())
-            for column, up in zip(values.T, self.objectives.maximised, strict=True)
+            float(-least if up else least)
+            for least, up in zip(losses.min(axis=0), self.objectives.maximised, strict=True)
         ]
-        self.watch.step(len(trials), dict(zip(self.objectives.names, best, strict=True)))
+        self.watch.step(len(losses), dict(zip(self.objectives.names, best, strict=True)))

@@ -8,12 +8,14 @@ alone, with any number of workers.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import Field, model_validator
+from numpy.typing import NDArray
+from pydantic import Field, PrivateAttr, model_validator
 
 from nasdsl.runtime.evolution.candidates import Candidates, Row
 from nasdsl.runtime.evolution.objectives import Objectives, Values, front, order
@@ -152,14 +154,19 @@ class Nsga2(Breeding):
 
     offspring: int | None = Field(default=None, gt=0)
     crossover: float = Field(default=CROSSOVER, ge=0, le=1)
+    _kept: tuple[dict[int, Row], int, NDArray[np.int64]] | None = PrivateAttr(None)
+    """The parents of the generation, and of which search and of how many trials they are the best."""
 
     def propose(self, history: History, rng: np.random.Generator) -> Idea | None:
         offspring = self.offspring or self.population
         begun = self.population + max(0, history.index - self.population) // offspring * offspring
-        before = np.asarray([i for i, trial in enumerate(history.trials) if trial.index < begun], np.int64)
-        if history.index < self.population or not len(before):
+        before = bisect_left(history.trials, begun, key=lambda trial: trial.index)
+        if history.index < self.population or not before:
             return draw(history, rng)
-        parents = before[order(history.losses[before])[: self.population]]  # best first
+        if self._kept is None or self._kept[0] is not history.rows or self._kept[1] != before:
+            parents = order(history.losses[:before])[: self.population]  # best first
+            self._kept = history.rows, before, parents
+        parents = self._kept[2]
         size = self.tournament or min(2, self.population)
         first, second = (int(parents[rng.integers(len(parents), size=size).min()]) for _ in range(2))
         return self._child(first, second, history, rng)

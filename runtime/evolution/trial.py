@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -61,15 +62,93 @@ class Trial:
         return self.proposal.architecture
 
 
+class Tally:
+    """The trials of a search by index, and what is asked of them before each proposal, kept up as they change: with
+    twenty thousand trials a look at all of them takes longer than what a proposal needs.
+
+    Attributes:
+        trials: all, by index.
+        functions: of all, how often each stands.
+        counts: of each state, how many trials have it.
+    """
+
+    def __init__(self) -> None:
+        self.trials: dict[int, Trial] = {}
+        self.functions: Counter[str] = Counter()
+        self.counts: Counter[State] = Counter()
+        self._lists: dict[State, list[Trial]] = {state: [] for state in ("waiting", "running", "complete")}
+        self._changed = 0
+
+    @property
+    def complete(self) -> Sequence[Trial]:
+        """By rising index; the list goes on changing."""
+        return self._lists["complete"]
+
+    @property
+    def pending(self) -> list[Trial]:
+        """Those that wait or that someone evaluates, by rising index."""
+        return sorted([*self._lists["waiting"], *self._lists["running"]], key=_index)
+
+    @property
+    def standing(self) -> int:
+        """How many are complete or may still be."""
+        return sum(map(len, self._lists.values()))
+
+    def put(self, trial: Trial) -> None:
+        """A new trial, or another state of one."""
+        self.pop(trial.index)
+        self.trials[trial.index] = trial
+        self.functions[trial.proposal.function] += 1
+        self.counts[trial.state] += 1
+        if trial.state in self._lists:
+            mine = self._lists[trial.state]
+            at = bisect_left(mine, trial.index, key=_index)
+            mine.insert(at, trial)
+            self._change(trial.state, at)
+
+    def pop(self, index: int) -> None:
+        """A trial that does not count, if it did."""
+        trial = self.trials.pop(index, None)
+        if trial is None:
+            return
+        self.counts[trial.state] -= 1
+        self.functions[trial.proposal.function] -= 1
+        if not self.functions[trial.proposal.function]:
+            del self.functions[trial.proposal.function]
+        if trial.state in self._lists:
+            mine = self._lists[trial.state]
+            at = bisect_left(mine, index, key=_index)
+            del mine[at]
+            self._change(trial.state, at)
+
+    def _change(self, state: State, at: int) -> None:
+        if state == "complete":
+            self._changed = min(self._changed, at)
+
+    def since(self) -> int:
+        """The first place of `complete` that may have changed since this was last asked."""
+        at, self._changed = self._changed, len(self.complete)
+        return at
+
+
+def _index(trial: Trial) -> int:
+    return trial.index
+
+
 class Ledger(Protocol):
     """The trials of one search. Several workers may share one.
 
-    `trials` has those that count, by index: neither what was withdrawn because another worker was first, nor attempts
-    of a worker that died. They are as `refresh` found them.
+    `tally` has those that count: neither what was withdrawn because another worker was first, nor attempts of a worker
+    that died. They are as `refresh` found them.
     """
 
     @property
-    def trials(self) -> Mapping[int, Trial]: ...
+    def tally(self) -> Tally: ...
+
+    @property
+    def trials(self) -> Mapping[int, Trial]:
+        """Those of the tally, by index."""
+        ...
 
     @property
     def proposed(self) -> int:
@@ -122,16 +201,16 @@ class Memory:
     """A ledger that lasts as long as the process. For tables, whose evaluations cost nothing."""
 
     def __init__(self) -> None:
-        self._trials: dict[int, Trial] = {}
+        self.tally = Tally()
         self._waiting: deque[int] = deque()
 
     @property
     def trials(self) -> Mapping[int, Trial]:
-        return self._trials
+        return self.tally.trials
 
     @property
     def proposed(self) -> int:
-        return len(self._trials)
+        return len(self.trials)
 
     @property
     def alone(self) -> bool:
@@ -141,13 +220,13 @@ class Memory:
         pass
 
     def add(self, proposal: Proposal) -> None:
-        index = len(self._trials)
-        self._trials[index] = Trial(index, index, proposal)
+        index = len(self.trials)
+        self.tally.put(Trial(index, index, proposal))
         self._waiting.append(index)
 
     def skip(self, proposal: Proposal, why: str) -> None:
-        index = len(self._trials)
-        self._trials[index] = Trial(index, index, proposal, "skipped", error=why)
+        index = len(self.trials)
+        self.tally.put(Trial(index, index, proposal, "skipped", error=why))
 
     def claim(self, most: int) -> Trial | None:
         if not self._waiting:
@@ -155,7 +234,8 @@ class Memory:
         return self._set(self._waiting.popleft(), state="running")
 
     def _set(self, index: int, **changes: Any) -> Trial:
-        trial = self._trials[index] = replace(self._trials[index], **changes)
+        trial = replace(self.trials[index], **changes)
+        self.tally.put(trial)
         return trial
 
     def finish(self, trial: Trial, objectives: tuple[float, ...], metrics: Mapping[str, float], seconds: float) -> None:
