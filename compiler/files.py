@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 PART = ".part"
 """The ending of what a killed writer may leave behind. Nothing reads such a file."""
@@ -48,6 +50,20 @@ def read_whole(path: Path, most: int) -> bytes:
         if size > most:
             raise OSError(errno.EFBIG, f"it has {size:,} bytes, and at most {most:,} are read", str(path))
         return data
+
+
+def to_json(value: Any, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:
+    """JSON that every reader takes: what is no finite number is `null` (RFC 8259 has no word for it), and what is no
+    ASCII is escaped."""
+    return json.dumps(_finite(value), indent=indent, separators=separators, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {_finite(key) if isinstance(key, float) else key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def write_text(path: Path, text: str) -> None:

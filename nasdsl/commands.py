@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import re
 import sys
 from argparse import ArgumentParser, Namespace
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler.diagnostics import Diagnostic, NasdslError, error
-from nasdsl.compiler.files import write_text
+from nasdsl.compiler.files import to_json, write_text
 from nasdsl.files import source_of
 from nasdsl.options import add_defines, add_file, add_format, add_measures, add_space, defines, space_of
 from nasdsl.report import Paint, show_diagnostics, wants_colour
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def as_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))
+    """Prints one JSON value."""
+    print(to_json(value, indent=2))
 
 
 def describe(parser: ArgumentParser, description: str, *examples: str) -> None:
@@ -149,7 +149,7 @@ def compile(args: Namespace) -> None:
     if space.warnings:
         show_diagnostics(space.warnings)
     if args.graph is not None:
-        text = json.dumps(overview.graph_to_json(space), indent=1)
+        text = to_json(overview.graph_to_json(space), indent=1)
         write_text(Path(args.graph), text + "\n")
     if args.stage == "graph":
         if args.format == "json":

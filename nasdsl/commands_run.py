@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasdsl.commands import as_json
 from nasdsl.compiler.diagnostics import error
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, add_tables, defines, space_of, tables_of, whole_number
@@ -392,9 +393,7 @@ def _run_folder(args: argparse.Namespace) -> Path:
 
 def _report(args: argparse.Namespace, facts: dict[str, Any]) -> None:
     if args.format == "json":
-        import json
-
-        print(json.dumps(facts, indent=2))
+        as_json(facts)
         return
     from nasdsl.compiler.measures import lookup
     from nasdsl.progress import amount

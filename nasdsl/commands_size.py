@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.commands import as_json, describe
 from nasdsl.compiler.diagnostics import error
-from nasdsl.compiler.files import write_text
+from nasdsl.compiler.files import to_json, write_text
 from nasdsl.compiler.values.plain import is_number
 from nasdsl.options import (
     UsageError,
@@ -443,7 +443,6 @@ def sample(args: Namespace) -> None:
 
 def _written(space: Space, population: Population, matrix: Any, costs: Sequence[dict[str, Any]], form: str) -> str:
     import io
-    import json
 
     encoding = population.diagram.encoding
     if form == "json":
@@ -451,7 +450,7 @@ def _written(space: Space, population: Population, matrix: Any, costs: Sequence[
             {"costs": row, "architecture": values.to_json()}
             for row, values in zip(costs, encoding.decode(matrix), strict=True)
         ]
-        return json.dumps({"space": space.name, "architectures": rows}, indent=1) + "\n"
+        return to_json({"space": space.name, "architectures": rows}, indent=1) + "\n"
     if form == "csv":
         import csv
 

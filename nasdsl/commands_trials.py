@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.commands import describe
+from nasdsl.commands import as_json, describe
 from nasdsl.report import printable
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def trials(args: Namespace) -> None:
     finally:
         ledger.close()
     if args.format == "json":
-        print(json.dumps(records, indent=2))
+        as_json(records)
     elif args.format == "csv":
         _csv(records)
     else:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from nasdsl.compiler.files import write_text, write_whole
+from nasdsl.compiler.files import to_json, write_text, write_whole
 from nasdsl.drawing.predictions import draw, palette
 from nasdsl.runtime.data import DataError
 from nasdsl.runtime.found import Found, FoundBoxes, FoundClasses, FoundJoints, FoundMask, Names
@@ -170,10 +169,10 @@ def records(document: Mapping[str, Any]) -> str:
     parts = []
     for name, value in document.items():
         if isinstance(value, list) and value:
-            lines = ",\n".join("  " + json.dumps(one) for one in value)
-            parts.append(f" {json.dumps(name)}: [\n{lines}\n ]")
+            lines = ",\n".join("  " + to_json(one) for one in value)
+            parts.append(f" {to_json(name)}: [\n{lines}\n ]")
         else:
-            parts.append(f" {json.dumps(name)}: {json.dumps(value)}")
+            parts.append(f" {to_json(name)}: {to_json(value)}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 

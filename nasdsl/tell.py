@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 
 from nasdsl.compiler.diagnostics import Diagnostic, NasdslError, cause
+from nasdsl.compiler.files import to_json
 from nasdsl.options import UsageError
 from nasdsl.report import show_diagnostics
 
@@ -24,7 +24,7 @@ def tell(problem: Exception, command: str, form: str = "text") -> int:
     """
     found = diagnostics_of(problem)
     if form == "json":
-        print(json.dumps([one.to_json() for one in found], indent=2))
+        print(to_json([one.to_json() for one in found], indent=2))
     elif isinstance(problem, UsageError):
         advice = f"\n  help: {problem.help}" if problem.help else ""
         sys.stderr.write(f"nasdsl {command}: {problem}{advice}\n")

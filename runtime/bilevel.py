@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.engine.limits import TooWide
-from nasdsl.compiler.files import write_text
+from nasdsl.compiler.files import to_json, write_text
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.measures.measure import sized
 from nasdsl.compiler.odds import Odds
@@ -20,7 +19,7 @@ from nasdsl.runtime.choices import Learning
 from nasdsl.runtime.chosen import CHOICES
 from nasdsl.runtime.data import Batch, Loader
 from nasdsl.runtime.data.held import held_back
-from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.errors import Diverged, RunError
 from nasdsl.runtime.memory import available
 from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem
@@ -143,6 +142,7 @@ class Turns:
                 loss = trainer.task.loss(trainer.model(images, targets), targets)
             paid = self.paid()
             loss = loss if paid is None else loss + paid
+            trainer.check_loss(float(loss.detach()), "the loss of its choices")
             if loss.requires_grad:
                 trainer.fabric.backward(loss)
         finally:
@@ -151,6 +151,8 @@ class Turns:
                 parameter.requires_grad_(True)
         average_gradients(trainer.fabric, self.parameters)
         self.optimiser.step()
+        if not all(bool(parameter.isfinite().all()) for parameter in self.parameters):
+            raise Diverged(f"its choices are no finite numbers after step {trainer.step + 1:,} of {trainer.steps:,}")
         self.chosen()
 
     def _batch(self, turn: int) -> Batch:
@@ -165,7 +167,7 @@ class Turns:
         """Adds a record to the history, and writes it where reports look for it."""
         self.history.append(dict(row))
         if self.trainer.fabric.is_global_zero:
-            write_text(run.path / CHOICES, "".join(json.dumps(one) + "\n" for one in self.history))
+            write_text(run.path / CHOICES, "".join(to_json(one) + "\n" for one in self.history))
 
     def check_memory(self, watch: Watch) -> None:
         """Tells what a step keeps for its backward pass.

@@ -3,7 +3,6 @@ weights, or training from scratch. All of them by name."""
 
 from __future__ import annotations
 
-import math
 import reprlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.data.plugins import is_child_of, with_entry_points
+from nasdsl.runtime.errors import Diverged
 from nasdsl.runtime.evolution.evaluator import NamedEvaluator
 from nasdsl.runtime.evolution.objectives import EvaluationError, Untrainable
 from nasdsl.runtime.files import content, folder_of, known_file
@@ -31,7 +31,7 @@ from nasdsl.runtime.problem import InputSize, Problem, Result
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.tasks import Task
 from nasdsl.runtime.timing import milliseconds
-from nasdsl.runtime.trainer import Trainer
+from nasdsl.runtime.trainer import Trainer, finite
 
 VALUE = "value"
 """The metric of a function that gives one number."""
@@ -154,10 +154,11 @@ class ScratchEvaluator(NamedEvaluator):
             network = Supernet(graph)
             begin(network, self.train.init, self.space)
         trainer = Trainer(network, task, data, self.train, self.fabric, seed, self.workers)
-        trainer.fit(on_step=_finite)
-        metrics = trainer.evaluate()
-        if not math.isfinite(metrics.get("loss", 0.0)):  # not every task has one in evaluation
-            raise Untrainable(f"it has diverged: its loss on the validation split is {metrics['loss']}")
+        try:
+            trainer.fit()
+            metrics = trainer.evaluate()
+        except Diverged as problem:
+            raise Untrainable(f"it has diverged: {problem.why}") from None
         if self.latency:
             with trainer.autocast():
                 metrics[LATENCY] = milliseconds(network, size, self.fabric.device)
@@ -174,11 +175,6 @@ class ScratchEvaluator(NamedEvaluator):
 
         files = files_of(self.train.init)
         return begin(Supernet(self.space.graph), self.train.init, self.space) if files else []
-
-
-def _finite(trainer: Trainer, loss: float) -> None:
-    if not math.isfinite(loss):
-        raise Untrainable(f"it has diverged: its loss is {loss} at step {trainer.step:,} of {trainer.steps:,}")
 
 
 class SupernetEvaluator(NamedEvaluator):
@@ -205,7 +201,14 @@ class SupernetEvaluator(NamedEvaluator):
         return {"supernet": content(known_file(settings, base) / SUPERNET)}
 
     def evaluate(self, architecture: Architecture, seed: int) -> Mapping[str, float]:
-        return self.inherited.evaluate(architecture)  # nothing is drawn
+        """
+        Raises:
+            Untrainable: with the weights that it inherits its loss is no finite number.
+        """
+        try:
+            return finite(self.inherited.evaluate(architecture))  # nothing is drawn
+        except Diverged as problem:
+            raise Untrainable(f"with the weights that it inherits {problem.why}") from None
 
     def result(self, architecture: Architecture, costs: Mapping[str, float]) -> Result:
         """The architecture's own network, with inherited weights and norm statistics estimated for it."""

@@ -37,7 +37,7 @@ from nasdsl.runtime.search import (
 from nasdsl.runtime.settings import Train, merged, read_settings
 from nasdsl.runtime.settle import settle
 from nasdsl.runtime.tasks import Task, find_task
-from nasdsl.runtime.trainer import Trainer
+from nasdsl.runtime.trainer import Trainer, finite
 
 
 def train_settings(space: Space, overrides: Mapping[str, Any]) -> Train:
@@ -114,7 +114,7 @@ def train(
     run.restore(trainer)
     run_epochs(trainer, run, watch or Silent(), "train")
     with trainer.averaged(settings.recalibrate) as best:
-        metrics = trainer.measure()
+        metrics = finite(trainer.measure())
         alone = Architecture.of(space, {})
         result = Result(alone, best.extract(alone), metrics, {k: float(v) for k, v in cost_of(space.graph, {}).items()})
     if trainer.fabric.is_global_zero:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
 
-from nasdsl.compiler.files import PART, write_text
+from nasdsl.compiler.files import PART, to_json, write_text
 from nasdsl.compiler.stored import Stored
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.stored import OTHER, read_stored
@@ -131,7 +131,7 @@ class RunFolder:
         else:
             if path.exists() and any(file.is_file() and not is_part(file) for file in path.rglob("*")):
                 raise RunError(f"the folder {path} is not empty and holds no run", "name another folder with `--run`")
-            write_text(file, json.dumps(about.told(), indent=2) + "\n")
+            write_text(file, to_json(about.told(), indent=2) + "\n")
 
     def _compare(self, file: Path) -> None:
         help = "name another folder with `--run`, or `--fresh` to start over"
@@ -170,7 +170,7 @@ class RunFolder:
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
         """All that was measured so far, one JSON record a line."""
-        write_text(self.path / HISTORY, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(self.path / HISTORY, "".join(to_json(row) + "\n" for row in rows))
 
 
 class Board:

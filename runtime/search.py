@@ -29,7 +29,7 @@ from nasdsl.compiler.write import write_pinned
 from nasdsl.runtime.checkpoint import AboutWeights, load_weights, save_weights
 from nasdsl.runtime.data import DataSplits, open_data
 from nasdsl.runtime.device import device_named
-from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.errors import Diverged, RunError
 from nasdsl.runtime.evolution.trial import Trial
 from nasdsl.runtime.files import content
 from nasdsl.runtime.functions import refuse_what_is_typed
@@ -450,7 +450,14 @@ def costs_of(costs: Mapping[str, float]) -> str:
 
 
 def save_result(file: Path, space: Space, result: Result, task: Task, data: DataSplits) -> None:
-    """The weights of a result, with what is needed to use them: task, normalisation, names, costs, metrics."""
+    """The weights of a result, with what is needed to use them: task, normalisation, names, costs, metrics.
+
+    Raises:
+        Diverged: a weight or a statistic is no finite number; nothing is written.
+    """
+    for key, tensor in result.network.state_dict().items():
+        if not bool(tensor.isfinite().all()):
+            raise Diverged(f"`{key}` of its network holds what is no finite number, and no weights are written")
     categories = data.details.get("category_ids")
     metadata = {
         "space": space.name,

@@ -6,6 +6,7 @@ Every random number of a step follows from (seed, step), so that a killed and re
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from nasdsl.compiler.stored import fault
 from nasdsl.compiler.supernet import Supernet, Surgery
 from nasdsl.runtime.checkpoint import State
 from nasdsl.runtime.data import DataSplits, Loader, Samples
-from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.errors import Diverged, RunError
 from nasdsl.runtime.optim import (
     STATISTICS,
     Average,
@@ -175,7 +176,11 @@ class Trainer:
                     return
 
     def train_step(self, images: torch.Tensor, targets: Any) -> float:
-        """One step on one batch (B C H W); the loss of the task."""
+        """One step on one batch (B C H W); the loss of the task.
+
+        Raises:
+            Diverged: the loss is no finite number. The weights are then as they were before the step.
+        """
         settings = self.settings
         torch.manual_seed((self.seed << 32) + (self.step << 8) + self.fabric.global_rank)
         self._training()
@@ -184,6 +189,7 @@ class Trainer:
         set_rate(self.optimiser, peak_rate(settings) * factor, momentum)
         self.optimiser.zero_grad(set_to_none=True)
         loss = self.gradients(images.contiguous(memory_format=self._format), targets)
+        self.check_loss(loss)
         if self._in_parts:
             self._average_gradients()
         if settings.weight_decay and settings.weight_decay_form == "loss":
@@ -204,6 +210,29 @@ class Trainer:
             loss = self.task.loss(self.model(images, targets), targets)
         self.fabric.backward(loss)
         return float(loss.detach())
+
+    def check_loss(self, loss: float, whose: str = "its loss") -> None:
+        """All processes learn of a loss that is no number in one of them, so that all end for the same reason.
+
+        Raises:
+            Diverged: it is none.
+        """
+        if self.fabric.world_size > 1:
+            values = self.fabric.all_gather(torch.tensor(loss, dtype=torch.float64))
+            loss = next((one for one in values.tolist() if not math.isfinite(one)), loss)  # type: ignore[union-attr]
+        if not math.isfinite(loss):
+            raise Diverged(f"{whose} is {loss} at step {self.step + 1:,} of {self.steps:,}")
+
+    def check_weights(self) -> None:
+        """A step may break weights that only a later loss would show, or none that is ever worked out.
+
+        Raises:
+            Diverged: a weight, a norm's statistic or an average is no finite number.
+        """
+        averages = {} if self.average is None else self.average.values
+        for name, tensor in (*self.network.state_dict().items(), *averages.items()):
+            if not bool(tensor.isfinite().all()):
+                raise Diverged(f"`{name}` holds what is no finite number after step {self.step:,} of {self.steps:,}")
 
     def _average_gradients(self) -> None:
         """The mean over all processes of the gradients that there are."""
@@ -317,9 +346,13 @@ class Trainer:
         return {**metric.compute(), "loss": total / count} if count else metric.compute()
 
     def evaluate(self) -> dict[str, float]:
-        """The metric with averaged weights and recalibrated statistics."""
+        """The metric with averaged weights and recalibrated statistics.
+
+        Raises:
+            Diverged: the loss on the validation split is no finite number.
+        """
         with self.averaged(self.settings.recalibrate):
-            return self.measure()
+            return finite(self.measure())
 
     # --- State --------------------------------------------------------------------------------------------------------
 
@@ -373,6 +406,17 @@ class Trainer:
         if self.beside is not None:
             self.beside.load(state.beside)
         self.step, self.rows = state.step, list(state.rows)
+
+
+def finite(metrics: dict[str, float]) -> dict[str, float]:
+    """What was measured on the validation split. Not every task has a loss in evaluation.
+
+    Raises:
+        Diverged: the loss is no finite number.
+    """
+    if not math.isfinite(metrics.get("loss", 0.0)):
+        raise Diverged(f"its loss on the validation split is {metrics['loss']}")
+    return metrics
 
 
 @torch.no_grad()

@@ -67,7 +67,7 @@ class Attributes(Stored):
     Attributes:
         architecture, key, function, costs, seed, parents, notes: of the proposal.
         root, after: the numbers of the first attempt at the same trial, and of the one that it follows.
-        metrics, seconds: of a complete trial.
+        metrics, seconds: of a complete trial; None for what is no finite number.
         error: why it cannot be evaluated, or need not be.
         withdrawn, superseded: why it does not count.
     """
@@ -84,7 +84,7 @@ class Attributes(Stored):
     root: int | None = None
     after: int | None = None
     worker: Worker | None = None
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: dict[str, float | None] = Field(default_factory=dict)
     seconds: float | None = None
     error: str = ""
     withdrawn: str | None = None
@@ -276,7 +276,8 @@ class Database:
 
     def finish(self, trial: Trial, objectives: tuple[float, ...], metrics: Mapping[str, float], seconds: float) -> None:
         identity = self._attempts[trial.number]._trial_id
-        attributes = {"metrics": dict(metrics), "seconds": seconds}
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        attributes = {"metrics": finite, "seconds": seconds}
         self._settle(identity, attributes, TrialState.COMPLETE, objectives)
 
     def fail(self, trial: Trial, error: str) -> None:
@@ -378,7 +379,7 @@ def _read(index: int, attempt: FrozenTrial, state: State) -> Trial:
         proposal,
         state,
         tuple(attempt.values or ()) if attempt.state == TrialState.COMPLETE else (),
-        known.metrics,
+        {name: math.nan if value is None else value for name, value in known.metrics.items()},
         known.seconds,
         known.error,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,14 @@ def read_training(run: Path) -> Training | None:
         raise RunError(f"{file} cannot be read: {cause(problem)}", OTHER) from None
     if not all(isinstance(row, dict) for row in rows):
         raise RunError(f"{file} holds no measurements", OTHER)
-    numbers = [{name: value for name, value in row.items() if type(value) in (int, float)} for row in rows]
+    numbers = [{name: value for name, value in row.items() if _is_number(value)} for row in rows]
     facts = {key: told(value) for key, value in about.told().items() if value not in (None, {})}
     return Training(about.search, numbers, facts, _choices(run, about, numbers))
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a chart can show it."""
+    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 def _choices(run: Path, about: About, rows: list[dict[str, float]]) -> Gradient | Screening | None:
@@ -149,6 +155,6 @@ def _record(index: int, trial: Any, state: State) -> Record:
         seconds=known.seconds,
         parents=tuple(known.parents),
         seed=known.seed,
-        metrics=known.metrics,
+        metrics={name: value for name, value in known.metrics.items() if value is not None and math.isfinite(value)},
         error=known.error,
     )

@@ -43,7 +43,7 @@ from nasdsl.runtime.loop import run_stages
 from nasdsl.runtime.problem import Problem, Result
 from nasdsl.runtime.runs import Board
 from nasdsl.runtime.settings import Settings, Train, amount
-from nasdsl.runtime.trainer import Trainer
+from nasdsl.runtime.trainer import Trainer, finite
 
 
 class Price(Settings):
@@ -320,7 +320,10 @@ class GradientSearch:
                 costs = costs_told(graph, one.indices, settings.asked)
                 scored.append(Result(one, trainer.network.extract(one), metrics, costs))
             sign = 1 if task.higher_is_better else -1
-            scores = [one.metrics[task.headline] for one in scored] or [math.nan]
+            whole = [all(math.isfinite(one.metrics.get(key, 0.0)) for key in (task.headline, "loss")) for one in scored]
+            scores = [
+                one.metrics[task.headline] if ok else math.nan for one, ok in zip(scored, whole, strict=True)
+            ] or [math.nan]
             worth = [-math.inf if math.isnan(score) else sign * score for score in scores]
             order = sorted(range(len(scores)), key=worth.__getitem__, reverse=True)  # of equal ones the likelier first
             taken = order[0]
@@ -331,14 +334,14 @@ class GradientSearch:
             trainer.network.activate(best)
             if settings.train.recalibrate:
                 trainer.recalibrate(settings.train.recalibrate)
-            metrics = trainer.measure(problem.data.val)
+            metrics = finite(trainer.measure(problem.data.val))
             network = trainer.network.extract(best)
         return Result(
             best,
             network,
             metrics,
             costs_told(graph, best.indices, settings.asked),
-            [scored[i] for i in order] if scored else (),
+            [scored[i] for i in order if whole[i]] if scored else (),
         )
 
 

@@ -7,7 +7,6 @@ the best of them is the result; the supernet stays in the run's folder for other
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -22,7 +21,7 @@ from torch import nn
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, error
-from nasdsl.compiler.files import write_text
+from nasdsl.compiler.files import to_json, write_text
 from nasdsl.compiler.slices import take
 from nasdsl.compiler.stored import Stored
 from nasdsl.compiler.supernet import Supernet
@@ -39,7 +38,7 @@ from nasdsl.runtime.problem import Problem, Result
 from nasdsl.runtime.sampling import Inside, Rule, Sampler, by_decision, generator
 from nasdsl.runtime.settings import Settings, Train, amount
 from nasdsl.runtime.stored import parsed
-from nasdsl.runtime.trainer import Trainer
+from nasdsl.runtime.trainer import Trainer, finite
 
 MOST_SHOWN = 8
 """Operators whose largest networks are followed through the training, at most."""
@@ -276,7 +275,7 @@ class SampleSearch:
             averaged.activate(best)
             if settings.train.recalibrate:
                 trainer.recalibrate(settings.train.recalibrate)
-            metrics = trainer.measure(problem.data.val)
+            metrics = finite(trainer.measure(problem.data.val))
             found = averaged.extract(best)
         return Result(best, found, metrics, costs(problem, settings, best))
 
@@ -315,21 +314,26 @@ class SampleSearch:
                     {"architecture": architecture.to_json(), **scores, **costs(problem, settings, architecture)}
                 )
                 if main:
-                    write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
+                    write_text(file, "".join(to_json(line) + "\n" for line in lines))
                 problem.watch.step(len(lines), {task.headline: scores[task.headline]})
         finally:
             problem.watch.stop()
         sign = 1 if task.higher_is_better else -1
-        values = [-math.inf if math.isnan(line[task.headline]) else sign * line[task.headline] for line in lines]
+        values = [sign * line[task.headline] if is_scored(line, task.headline) else -math.inf for line in lines]
         return pool[max(range(len(pool)), key=values.__getitem__)]
+
+
+def is_scored(line: Mapping[str, Any], headline: str) -> bool:
+    """Whether a candidate has a score, and no loss that is no number."""
+    return all(value is not None and math.isfinite(value) for value in (line[headline], line.get("loss", 0.0)))
 
 
 class Candidate(Stored):
     """A line of candidates.jsonl: an architecture, as `Architecture.to_json` writes it, and its metrics and costs by
-    name, which are no numbers where the training has failed."""
+    name, None where the training has failed."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=True)
-    __pydantic_extra__: dict[str, float]
+    __pydantic_extra__: dict[str, float | None]
 
     architecture: dict[str, Any]
 

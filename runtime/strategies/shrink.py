@@ -33,7 +33,7 @@ from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem, Result
 from nasdsl.runtime.runs import Board
 from nasdsl.runtime.settings import Settings, Train, amount
-from nasdsl.runtime.trainer import Trainer
+from nasdsl.runtime.trainer import Trainer, finite
 
 CLOSE = 0.95
 """The share of a budget that removals should leave in use."""
@@ -380,7 +380,7 @@ class ShrinkSearch:
             shrinker.penalty.refresh(network)
         self._loop(problem, trainer, shrinker)
         with trainer.averaged(settings.train.recalibrate) as best:
-            metrics = trainer.measure()
+            metrics = finite(trainer.measure())
             left = Architecture.at(graph, {**largest_values(graph), **network.kept})
             found = best.extract(left)
         return Result(left, found, metrics, shrinker.now())

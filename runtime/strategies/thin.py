@@ -22,7 +22,7 @@ from nasdsl.runtime.loop import run_epochs
 from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem, Result
 from nasdsl.runtime.strategies.shrink import Shrink
-from nasdsl.runtime.trainer import Trainer
+from nasdsl.runtime.trainer import Trainer, finite
 
 
 def thin_evenly(graph: Graph, cost: Value, target: float) -> dict[str, Any]:
@@ -91,6 +91,6 @@ class ThinSearch:
         run_epochs(trainer, problem.run, problem.watch, "thin")
         costs = costs_told(graph, values, (name,))
         with trainer.averaged(settings.train.recalibrate) as best:
-            metrics = trainer.measure()
+            metrics = finite(trainer.measure())
             found = Architecture.at(graph, values)
             return Result(found, best.extract(found), metrics, costs)
