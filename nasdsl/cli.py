@@ -12,7 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from nasdsl.compiler.diagnostics import NasdslError
-from nasdsl.tell import USAGE, tell
+from nasdsl.streams import prepare_streams, silence
+from nasdsl.tell import MISTAKES, USAGE, tell
 
 OK, INTERRUPTED, BROKEN_PIPE = 0, 130, 141
 
@@ -71,15 +72,20 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; the exit code."""
+    prepare_streams()
     try:
         code = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
+        sys.stderr.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has seen enough. What is still buffered must go nowhere when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read the output has seen enough
+        silence()
         return BROKEN_PIPE
+    except OSError as problem:  # the disk that standard output leads to is full
+        silence()
+        sys.stderr.write(f"nasdsl: standard output cannot be written: {problem.strerror or problem}\n")
+        return MISTAKES
     if "torch.distributed" in sys.modules and "WORLD_SIZE" in os.environ:  # one of torchrun's processes
         from nasdsl.runtime.search import leave
 

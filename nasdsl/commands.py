@@ -16,6 +16,7 @@ from nasdsl.compiler.files import to_json, write_text
 from nasdsl.files import source_of
 from nasdsl.options import add_defines, add_file, add_format, add_measures, add_space, defines, space_of
 from nasdsl.report import Paint, show_diagnostics, wants_colour
+from nasdsl.streams import write_program
 
 if TYPE_CHECKING:
     from nasdsl.compiler.source import Source
@@ -239,7 +240,7 @@ def expand(args: Namespace) -> None:
         )
     text = expanded(space)
     if args.out is None:
-        sys.stdout.write(text)
+        write_program(text)
     else:
         write_text(Path(args.out), text)
 
@@ -272,7 +273,7 @@ def fmt(args: Namespace) -> int:
             found += problem.diagnostics
             continue
         if args.stdout or (file == "-" and not args.check):
-            sys.stdout.write(text)
+            write_program(text)
         elif text != _raw(source):
             changed += 1
             print(f"would change {file}" if args.check else f"changed {file}")

@@ -12,6 +12,7 @@ from nasdsl.compiler.files import write_text
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, space_of
 from nasdsl.report import table, thousands
+from nasdsl.streams import write_program
 
 if TYPE_CHECKING:
     from nasdsl.compiler.decision import Decision
@@ -71,7 +72,7 @@ def pin(args: Namespace) -> None:
     else:
         text = pinned(space, {**space.pins, **values}, args.name, path_from(beside, space), note, narrowed)
     if args.out is None:
-        sys.stdout.write(text)
+        write_program(text)
     else:
         write_text(Path(args.out), text)
         print(args.out)

@@ -13,6 +13,7 @@ from nasdsl.commands import as_json
 from nasdsl.compiler.diagnostics import error
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, add_tables, defines, space_of, tables_of, whole_number
+from nasdsl.report import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -406,4 +407,4 @@ def _report(args: argparse.Namespace, facts: dict[str, Any]) -> None:
             if isinstance(value, float)
             else str(value)
         )
-        sys.stdout.write(f"{name:>10}  {shown}\n")
+        sys.stdout.write(printable(f"{name:>10}  {shown}") + "\n")

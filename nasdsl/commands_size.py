@@ -26,6 +26,7 @@ from nasdsl.options import (
     whole_number,
 )
 from nasdsl.report import Paint, table, thousands, wants_colour, width_of
+from nasdsl.streams import write_program
 
 if TYPE_CHECKING:
     from nasdsl.compiler.architecture import Architecture
@@ -436,7 +437,7 @@ def sample(args: Namespace) -> None:
     by_ending = {".csv": "csv", ".json": "json"}.get("" if out is None else out.suffix, "text")
     text = _written(space, population, matrix, costs, args.format or by_ending)
     if out is None:
-        sys.stdout.write(text)
+        write_program(text)
     else:
         write_text(out, text)
 

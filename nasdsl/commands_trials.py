@@ -81,7 +81,7 @@ def _record(trial: Trial, names: list[str]) -> dict[str, Any]:
 
 def _csv(records: list[dict[str, Any]]) -> None:
     flat = []
-    for record in records:
+    for record in map(_on_one_line, records):
         row = {key: value for key, value in record.items() if not isinstance(value, dict)}
         row["parents"] = " ".join(map(str, record["parents"]))
         row |= record["costs"] | record["metrics"] | record["objectives"]
@@ -93,6 +93,11 @@ def _csv(records: list[dict[str, Any]]) -> None:
 
 def _cell(value: Any) -> Any:
     return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _on_one_line(record: dict[str, Any]) -> dict[str, Any]:
+    """Without what an error's text might tell a terminal."""
+    return {**record, "error": printable(record["error"])}
 
 
 def _text(records: list[dict[str, Any]], names: list[str]) -> None:

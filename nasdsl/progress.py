@@ -36,7 +36,7 @@ def describe(facts: Mapping[str, Any]) -> str:
             parts.append(f"{value} units")
         elif isinstance(value, float):
             parts.append(f"{name} {amount(value) if value >= 1000 else f'{value:.4f}'}")
-    return "  ".join(parts)
+    return printable("  ".join(parts))
 
 
 class Bars:
@@ -82,7 +82,10 @@ class Bars:
 
     def note(self, line: str) -> None:
         # Whatever a user's function or data says is text, and nothing that rich is to interpret.
-        self.console.print(printable(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
+        if self.live:
+            self.console.print(printable(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
+        else:  # rich would end the process where nobody reads
+            sys.stderr.write(printable(line) + "\n")
 
     def stop(self) -> None:
         if self.bar is not None:

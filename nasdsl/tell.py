@@ -8,7 +8,7 @@ import traceback
 from nasdsl.compiler.diagnostics import Diagnostic, NasdslError, cause
 from nasdsl.compiler.files import to_json
 from nasdsl.options import UsageError
-from nasdsl.report import show_diagnostics
+from nasdsl.report import printable, show_diagnostics
 
 MISTAKES, USAGE = 1, 2
 
@@ -27,7 +27,7 @@ def tell(problem: Exception, command: str, form: str = "text") -> int:
         print(to_json([one.to_json() for one in found], indent=2))
     elif isinstance(problem, UsageError):
         advice = f"\n  help: {problem.help}" if problem.help else ""
-        sys.stderr.write(f"nasdsl {command}: {problem}{advice}\n")
+        sys.stderr.write(f"nasdsl {command}: {printable(str(problem))}{advice}\n")
     else:
         show_diagnostics(found)
     return USAGE if isinstance(problem, UsageError) else MISTAKES
