@@ -14,10 +14,12 @@ from nasdsl.compiler.diagnostics import error
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, add_tables, defines, space_of, tables_of, whole_number
 from nasdsl.report import printable
+from nasdsl.streams import is_first_process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nasdsl.compiler.source import Source
     from nasdsl.compiler.space import Space
     from nasdsl.runtime.search import Found, Options
 
@@ -61,8 +63,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads for torch")
 
 
-def _add_training(parser: argparse.ArgumentParser, out: str) -> None:
-    parser.add_argument("--out", metavar="FILE", required=True, help=out)
+def _add_training(parser: argparse.ArgumentParser, out: str, required: bool = True) -> None:
+    parser.add_argument("--out", metavar="FILE", required=required, help=out)
     parser.add_argument("--run", metavar="FOLDER", help="folder of the run (default: runs/NAME-OF-OUT)")
     parser.add_argument("--fresh", action="store_true", help="start over where the run's folder holds a run")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (default 0)")
@@ -213,7 +215,7 @@ def _screened(space: Space, narrowed: Mapping[str, tuple[int, ...]], form: str) 
 
 TRAIN_EXAMPLES = """\
 examples:
-  nasdsl train found.space --data cifar10.zip --out trained.safetensors              from scratch
+  nasdsl train found.space --data cifar10.zip                                        from scratch
   nasdsl train found.space --inherit found.safetensors --out tuned.safetensors --epochs 5
   nasdsl train other.space --inherit runs/found --out other.safetensors --epochs 5
       an architecture of the same space, with its part of the supernet that `search sample` left there
@@ -225,7 +227,12 @@ def train_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = TRAIN_EXAMPLES
     add_space(parser)
     _add_run(parser)
-    _add_training(parser, "the file for the weights, such as trained.safetensors")
+    _add_training(
+        parser,
+        "the file for the weights, such as trained.safetensors; by default NAME.safetensors beside FILE or, where that "
+        "has other weights, NAME_trained.safetensors",
+        required=False,
+    )
     parser.add_argument(
         "--inherit",
         metavar="PATH",
@@ -238,14 +245,40 @@ def train(args: argparse.Namespace) -> int:
     from nasdsl.progress import Bars
     from nasdsl.runtime.fit import train as run
 
+    source, bars = source_of(args.file), Bars()
+    if args.out is None:
+        args.out = str(_weights_beside(source, args))
+        if is_first_process():
+            bars.note(f"the weights go to {args.out}")
     out = Path(args.out)
     if out.suffix != ".safetensors":
         raise UsageError(f"--out names a .safetensors file, and not `{out}`")
     inherit = Path(args.inherit) if args.inherit is not None else None
     options = _options(args, _overrides(args, ""))
-    result = run(source_of(args.file), out, options, args.space, defines(args.defines), inherit, Bars())
+    result = run(source, out, options, args.space, defines(args.defines), inherit, bars)
     _report(args, {"out": str(out), "run": str(_run_folder(args)), **result.metrics, **result.costs})
     return 0
+
+
+def _weights_beside(source: Source, args: argparse.Namespace) -> Path:
+    """Where the weights of a training go by default: beside the file, in place of no others.
+
+    Raises:
+        UsageError: there is no such place.
+    """
+    from nasdsl import spaces
+    from nasdsl.runtime.origin import read_result
+
+    if source.path is None:
+        raise UsageError("standard input has no name that the weights could have", help="name a file with `--out`")
+    ships = source.path.parent.resolve() == spaces.FOLDER
+    beside = Path(source.path.name if ships else source.path).with_suffix(".safetensors")
+    tried = [beside, beside.with_name(f"{beside.stem}_trained.safetensors")]
+    for out in tried:
+        made = None if not out.exists() else read_result(_run_folder(argparse.Namespace(**{**vars(args), "out": out})))
+        if not out.exists() or (made is not None and made.file is None and made.weights == str(out.resolve())):
+            return out
+    raise UsageError(f"{tried[0]} and {tried[1]} hold other weights", help="name a file with `--out`")
 
 
 def eval_options(parser: argparse.ArgumentParser) -> None:
@@ -372,6 +405,8 @@ def _options(args: argparse.Namespace, overrides: dict[str, str], seed: int | No
     from nasdsl.compiler.elaborate.settings import read_values
     from nasdsl.runtime.search import Options
 
+    if args.reader is not None and args.data is None:
+        raise UsageError("--reader says how --data is read, and there is none")
     if args.threads:
         torch.set_num_threads(args.threads)
     return Options(
@@ -393,6 +428,8 @@ def _run_folder(args: argparse.Namespace) -> Path:
 
 
 def _report(args: argparse.Namespace, facts: dict[str, Any]) -> None:
+    if not is_first_process():
+        return
     if args.format == "json":
         as_json(facts)
         return

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import traceback
 
-from nasdsl.compiler.diagnostics import Diagnostic, NasdslError, cause
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, NasdslError, cause
 from nasdsl.compiler.files import to_json
 from nasdsl.options import UsageError
 from nasdsl.report import printable, show_diagnostics
+from nasdsl.streams import is_first_process
 
 MISTAKES, USAGE = 1, 2
 
@@ -23,6 +24,11 @@ def tell(problem: Exception, command: str, form: str = "text") -> int:
         the exit code.
     """
     found = diagnostics_of(problem)
+    code = USAGE if isinstance(problem, UsageError) else MISTAKES
+    if not is_first_process():
+        if isinstance(problem, UsageError | CompileError):  # which all of them find
+            return code
+        form = "text"  # standard output is the first one's
     if form == "json":
         print(to_json([one.to_json() for one in found], indent=2))
     elif isinstance(problem, UsageError):
@@ -30,7 +36,7 @@ def tell(problem: Exception, command: str, form: str = "text") -> int:
         sys.stderr.write(f"nasdsl {command}: {printable(str(problem))}{advice}\n")
     else:
         show_diagnostics(found)
-    return USAGE if isinstance(problem, UsageError) else MISTAKES
+    return code
 
 
 def diagnostics_of(problem: Exception) -> tuple[Diagnostic, ...]:

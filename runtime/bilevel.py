@@ -187,7 +187,9 @@ class Turns:
     def _kept(self) -> float:
         """Bytes of an image, from a pass of two. Nothing is changed by it."""
         trainer = self.trainer
-        few = Loader(trainer.data.train, 2, normalise=trainer.task.normalise, device=trainer.fabric.device)
+        few = Loader(
+            trainer.data.train, min(2, trainer.batch), normalise=trainer.task.normalise, device=trainer.fabric.device
+        )
         images, targets = next(iter(few.epoch(0)))
         still = {parameter.untyped_storage().data_ptr() for parameter in self.network.parameters()}
         sizes: dict[int, int] = {}
@@ -205,6 +207,8 @@ class Turns:
             hooks = torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor)
             with torch.random.fork_rng(devices=[]), trainer.autocast(), hooks:
                 trainer.task.loss(self.network(images, targets), targets)
+        except ValueError as problem:
+            raise trainer.of_one_value(problem) from None
         finally:
             self.network.relax(None)
             with torch.no_grad():

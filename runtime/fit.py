@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
@@ -18,6 +19,7 @@ from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataError, DataSplits, Loader
 from nasdsl.runtime.data.errors import some
 from nasdsl.runtime.inherit import load_supernet
+from nasdsl.runtime.lock import let_go
 from nasdsl.runtime.loop import run_epochs
 from nasdsl.runtime.origin import write_result
 from nasdsl.runtime.pretrained import begin, check_start, files_of
@@ -32,6 +34,7 @@ from nasdsl.runtime.search import (
     fit_to_data,
     load_network,
     run_folder,
+    run_path,
     save_result,
 )
 from nasdsl.runtime.settings import Train, merged, read_settings
@@ -106,6 +109,26 @@ def train(
         settings=identity,
         **contents(options, space, settings),
     )
+    try:
+        return _trained(network, space, options, out, about, settings, fabric, (task, data), notes, watch)
+    finally:
+        let_go(run_path(options, out))
+
+
+def _trained(
+    network: Supernet,
+    space: Space,
+    options: Options,
+    out: Path,
+    about: About,
+    settings: Train,
+    fabric: Fabric,
+    learnt: tuple[Task, DataSplits],
+    notes: Sequence[str],
+    watch: Watch | None,
+) -> Result:
+    """The training itself, in its folder, and what is written of it."""
+    task, data = learnt
     run = run_folder(options, out, space, about, fabric)
     if watch is not None and fabric.is_global_zero:
         for line in notes:

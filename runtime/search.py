@@ -33,6 +33,7 @@ from nasdsl.runtime.errors import Diverged, RunError
 from nasdsl.runtime.evolution.trial import Trial
 from nasdsl.runtime.files import content
 from nasdsl.runtime.functions import refuse_what_is_typed
+from nasdsl.runtime.lock import hold, let_go
 from nasdsl.runtime.origin import write_origin, write_result
 from nasdsl.runtime.pretrained import check_start, files_of, init_file
 from nasdsl.runtime.problem import (
@@ -57,6 +58,7 @@ from nasdsl.runtime.settle import settle
 from nasdsl.runtime.stored import checked
 from nasdsl.runtime.strategies import find_strategy
 from nasdsl.runtime.tasks import Task, find_task
+from nasdsl.runtime.unused import refuse_unused
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,8 @@ def fabric_for(options: Options, precision: str) -> Fabric:
 
 
 def leave(code: int) -> None:
-    """Ends this process at once if it is one of several that train together; they leave together where all is well.
+    """Ends this process at once if it is one of several that train together; they leave together where all is well,
+    and close their group.
 
     Threads of their group outlive it, and the ordinary end of the interpreter may abort on them after all is done.
     """
@@ -185,6 +188,7 @@ def leave(code: int) -> None:
         return
     if code == 0:
         torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -238,6 +242,7 @@ def search(
     strategy, settings = chosen_search(space, options, runtime)
     needs = strategy.needs(settings, space) if hasattr(strategy, "needs") else Needs()
     learning: Learning | None = None
+    refuse_unused(options, strategy.name, settings, space, needs.data)
     if needs.data:
         space, data, task = fit_to_data(plain, options, needs.open_input)
         train = settle(getattr(settings, "train", None) or Train(), len(data.train))
@@ -250,14 +255,18 @@ def search(
     first = learning is None or learning.fabric.is_global_zero
 
     def open_run() -> RunFolder:
-        return run_folder(options, out, space, about, None if learning is None else learning.fabric)
+        fabric = None if learning is None else learning.fabric
+        return run_folder(options, out, space, about, fabric, getattr(strategy, "shared", False))
 
     seen = watch if watch is not None and first else Silent()
     problem = Problem(space, open_run, learning, options.seed, options.workers, options.latency, seen)
-    result = strategy().search(problem, settings)
-    files, trained = write_found(out, space, result, learning) if first else ([], False)
-    if trained:
-        write_result(problem.run.path, out, weights_path(out), options.data, options.reader)
+    try:
+        result = strategy().search(problem, settings)
+        files, trained = write_found(out, space, result, learning) if first else ([], False)
+        if trained:
+            write_result(problem.run.path, out, weights_path(out), options.data, options.reader)
+    finally:
+        let_go(run_path(options, out))
     return Found(result, space, files, problem.run.path)
 
 
@@ -325,17 +334,29 @@ def _about(
     return About.model_validate(known)
 
 
-def run_folder(options: Options, out: Path, space: Space, about: About, fabric: Fabric | None = None) -> RunFolder:
-    """The folder of this run, the same in all processes; the first of them prepares it. Workers of one search that
-    start together may make it together.
+def run_path(options: Options, out: Path) -> Path:
+    """Where the folder of a run is."""
+    return options.run or Path("runs") / out.stem
+
+
+def run_folder(
+    options: Options, out: Path, space: Space, about: About, fabric: Fabric | None = None, shared: bool = False
+) -> RunFolder:
+    """The folder of this run, the same in all processes; the first of them prepares it, and holds it (`lock.py`).
+
+    Args:
+        shared: whether several runs of one search may be at work in it at once. Such that start together may make it
+            together.
 
     Raises:
-        RunError: it holds another run, or something else.
+        RunError: it holds another run, or something else, or another process is at work there.
     """
-    path = options.run or Path("runs") / out.stem
+    path = run_path(options, out)
     problem: NasdslError | None = None
     if fabric is None or fabric.is_global_zero:
         try:
+            if path.is_dir():
+                hold(path, shared, replaces=options.fresh)
             if options.fresh and path.is_dir():
                 clear(path)
             try:
@@ -344,6 +365,7 @@ def run_folder(options: Options, out: Path, space: Space, about: About, fabric: 
                 if not (path / ABOUT).exists():
                     raise
                 RunFolder(path, about)  # another worker has just made it a run
+            hold(path, shared)
             write_origin(path, space)
         except NasdslError as refused:
             problem = refused

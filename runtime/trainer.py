@@ -108,6 +108,48 @@ class Trainer:
         self.optimiser = make_optimiser(network, settings)
         self.average = Average(network, settings.ema, settings.batch) if settings.ema is not None else None
         self._wrap()
+        self._check_smallest_batch()
+
+    def _check_smallest_batch(self) -> None:
+        """A norm over a batch has nothing to go by where a channel has one value in it: one image, and a vector or a
+        map of 1 x 1. A pass of one image tells, before anything is trained; nothing is changed by it.
+
+        Raises:
+            RunError: there are fewer images than processes, or a process has batches of one image that a norm of the
+                network cannot take.
+        """
+        images, world = len(self.data.train), self.fabric.world_size
+        smallest = self.batch if self.loader.drop_last else images // world
+        if smallest == 0:
+            raise RunError(
+                f"{images:,} training images are not enough for {world:,} processes", "start fewer processes"
+            )
+        if smallest > 1:
+            return
+        buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        one = Loader(self.data.train, 1, normalise=self.task.normalise, device=self.fabric.device)
+        (x_1CHW, targets), *_ = one.epoch(0)
+        self._training()
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), self.autocast():
+                self.network(x_1CHW, targets)
+        except ValueError as problem:
+            raise self.of_one_value(problem) from None
+        finally:
+            with torch.no_grad():
+                for name, buffer in self.network.named_buffers():
+                    buffer.copy_(buffers[name])
+
+    def of_one_value(self, problem: ValueError) -> Exception:
+        """In the user's words, where torch has refused to normalise one value."""
+        if "more than 1 value per channel" not in str(problem):
+            return problem
+        images = len(self.data.train)
+        why = "the batch is one image" if images > 1 else "one image is left to train on"
+        return RunError(
+            f"a norm over the batch gets one value of each channel, of which there is no variance: {why}",
+            "take a `batch` of 2 or more, or `norm: group`" if images > 1 else "take more images, or `norm: group`",
+        )
 
     def loader_of(self, samples: Samples) -> Loader:
         """Batches to learn from: shuffled, augmented, without a rest where there is a whole batch."""
@@ -188,7 +230,10 @@ class Trainer:
         momentum = cycled_momentum(settings.schedule, self.step, self.steps)
         set_rate(self.optimiser, peak_rate(settings) * factor, momentum)
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self.gradients(images.contiguous(memory_format=self._format), targets)
+        try:
+            loss = self.gradients(images.contiguous(memory_format=self._format), targets)
+        except ValueError as problem:
+            raise self.of_one_value(problem) from None
         self.check_loss(loss)
         if self._in_parts:
             self._average_gradients()

@@ -227,9 +227,14 @@ def test_samples_held_back_are_not_trained_on(amount: float) -> None:
     assert sorted(train + val) == sorted(whole)
     assert held_back(data, amount).val[3][1] == part.val[3][1]
     assert held_back(data, 0) is data
-    for wrong in (44, 0.001):
-        with pytest.raises(DataError, match="cannot be held back"):
-            held_back(data, wrong)
+    with pytest.raises(DataError, match="cannot be held back"):
+        held_back(data, 44)
+
+
+@pytest.mark.parametrize(("amount", "held"), [(0.001, 1), (0.999, 43)])
+def test_a_share_of_few_samples_leaves_some_on_both_sides(amount: float, held: int) -> None:
+    part = held_back(small_data(), amount)
+    assert (len(part.train), len(part.val)) == (44 - held, held)
 
 
 # --- Whole searches ---------------------------------------------------------------------------------------------------

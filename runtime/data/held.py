@@ -49,9 +49,12 @@ def held_back(data: DataSplits, amount: float) -> DataSplits:
     if not amount:
         return data
     total = len(data.train)
-    held = round(amount * total) if amount < 1 else round(amount)
+    held = min(max(1, round(amount * total)), total - 1) if amount < 1 else round(amount)  # of few at least one
     if not 0 < held < total:
-        raise DataError(f"{held:,} of {total:,} training samples cannot be held back")
+        raise DataError(
+            f"{max(held, 1):,} of {total:,} training samples cannot be held back",
+            help="hold back fewer, or 0 for the validation split" if total > 1 else "there have to be more",
+        )
     rows = np.random.Generator(np.random.PCG64(0)).permutation(total)
     description = f"{data.description}, {held} training samples held back"
     return dataclasses.replace(

@@ -263,6 +263,7 @@ class EvolveSearch:
     """The runtime `evolve`."""
 
     name: ClassVar[str] = "evolve"
+    shared: ClassVar[bool] = True
     settings: ClassVar[type[BaseModel]] = _Settings()  # type: ignore[assignment]
 
     @classmethod

@@ -387,21 +387,12 @@ class ShrinkSearch:
 
     def _latency(self, problem: Problem, settings: Shrink, network: Supernet) -> Latency | None:
         wanted = "latency" in settings.penalty
-        used = wanted or "latency" in (settings.target or {}) or "latency" in names_told(problem.space.graph)
         if wanted and problem.latency is None:
             raise error(
                 "no-latency-table",
                 "the penalty is on latency, and there is no latency table",
                 None,
                 help="make one with `nasdsl profile` and name it with `--latency`",
-            )
-        if not used and problem.latency is not None:
-            (other,) = settings.penalty
-            raise error(
-                "unused-latency-table",
-                f"a latency table is given, and the penalty is on {measures.find(other).label}",
-                None,
-                help="write `penalty: 1.6e-4 * latency` in the search section",
             )
         return Latency.read(Path(problem.latency), network) if wanted and problem.latency is not None else None
 

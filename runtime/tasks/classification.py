@@ -37,7 +37,7 @@ class Classification(OneTensor):
     @classmethod
     def from_data(cls, data: DataSplits, **options: Any) -> Self:
         """The task for a data set; see `Task.from_data`."""
-        fits(data, cls.name)
+        fits(data, cls.name, least=2)
         return cls(**{"classes": len(data.classes), "normalise": Normalise.imagenet(data.channels), **options})
 
     @property
@@ -103,11 +103,16 @@ def quietly(metric: Metric | MetricCollection) -> Any:
         return metric.compute()
 
 
-def fits(data: DataSplits, task: str) -> None:
-    """Refuses data of another task.
+def fits(data: DataSplits, task: str, least: int = 1) -> None:
+    """Refuses data of another task, and data with fewer classes than there have to be.
 
     Raises:
-        TaskError: it is.
+        TaskError: it is that.
     """
     if data.task != task:
         raise TaskError(f"this is data for {data.task}, not for {task}: {data.description}")
+    if len(data.classes) < least:
+        found = ", ".join(f"`{name}`" for name in data.classes) or "none"
+        raise TaskError(
+            f"{task} needs at least {least} classes to tell apart, and the data has {found}: {data.description}"
+        )
