@@ -46,7 +46,7 @@ def diagnostics_of(problem: Exception) -> tuple[Diagnostic, ...]:
     if isinstance(problem, OSError):
         where = f"`{problem.filename}`: " if problem.filename is not None else ""
         return (Diagnostic("file", f"{where}{problem.strerror or cause(problem)}"),)
-    if isinstance(problem, MemoryError) or "not enough memory" in str(problem) or _on_a_device(problem):
+    if _lacks_memory(problem):
         help = "smaller batches or a smaller space need less"
         return (Diagnostic("memory", f"there is not enough memory: {cause(problem)}", help=help),)
     package = _package(problem)
@@ -58,9 +58,12 @@ def diagnostics_of(problem: Exception) -> tuple[Diagnostic, ...]:
     return (Diagnostic("internal", cause(problem), help=help + "NASDSL_TRACEBACK=1 shows"),)
 
 
-def _on_a_device(problem: Exception) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(problem, torch.OutOfMemoryError)
+def _lacks_memory(problem: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(problem, MemoryError)
+    from nasdsl.runtime.memory import lack_of_memory
+
+    return lack_of_memory(problem) is not None
 
 
 def _package(problem: Exception) -> tuple[str, str, int] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-PHRASES = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+PHRASES = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "bad_alloc", "bad allocation")
 """What messages of torch's say, in lower case, where its exception says nothing by its kind."""
 
 

@@ -133,6 +133,17 @@ def code_cost(graph: Graph, group: Group, alive: int, side: int = 224) -> float:
     return float(fixed + 2 * width * (alive**2 - max(alive - 1, 0) ** 2))
 
 
+def macs_of(graph: Graph, group: Group, form: str) -> float:
+    """MACs that one unit of a group adds while all of it lives.
+
+    Args:
+        form: "exact" (at the space's own input), "paper" or "code".
+    """
+    if form == "paper":
+        return paper_cost(graph, group, len(group.kept))
+    return code_cost(graph, group, len(group.kept)) if form == "code" else group.cost
+
+
 def code_mean(graph: Graph, group: Group) -> float:
     """What the HR-NAS code takes a unit to cost when it normalises: a token's share of the whole transformer."""
     units = len(group.kept)

@@ -48,6 +48,7 @@ def open_storage(url: str, heartbeat: int) -> RDBStorage:
         RunError: there is no such database, or no driver for it.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    begun = time.monotonic()
     for attempt in range(TRIES):
         try:
             return _opened(url, heartbeat)
@@ -57,7 +58,8 @@ def open_storage(url: str, heartbeat: int) -> RDBStorage:
             ) from None
         except (SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as problem:
             # Several workers that create the tables of an empty database at once get in each other's way.
-            if attempt == TRIES - 1 or isinstance(problem, ValueError | RuntimeError) or _hopeless(problem):
+            late = attempt == TRIES - 1 or time.monotonic() - begun > PATIENCE_SECONDS  # locked: it has waited already
+            if late or isinstance(problem, ValueError | RuntimeError) or _hopeless(problem):
                 raise RunError(f"the database {_hidden(url)} cannot be opened: {_first_line(problem)}") from None
             time.sleep(0.05 * 2 ** min(attempt, 4))
     raise AssertionError

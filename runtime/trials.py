@@ -420,6 +420,12 @@ def _study(
     study = optuna.create_study(storage=storage, study_name=name, directions=ways, load_if_exists=True)
     wanted = json.loads(json.dumps(dict(about)))
     if "about" not in study.user_attrs:
+        directions = [StudyDirection.MAXIMIZE if way == "maximize" else StudyDirection.MINIMIZE for way in ways]
+        if study.directions != directions or study.user_attrs or study.get_trials(deepcopy=False):
+            raise RunError(
+                f"the study `{name}` is there already, and was not started by nasdsl",
+                "name another study with `--set study=NAME`, or another database with `--storage`",
+            )
         study.set_user_attr("about", wanted)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

@@ -81,6 +81,7 @@ class Search:
                 if tally.standing < self.most and self._propose():
                     continue
                 if not busy:
+                    self._tell_of_end()
                     break
                 time.sleep(WAIT_SECONDS)
         finally:
@@ -95,6 +96,17 @@ class Search:
             fresh = self.objectives.losses([complete[at].objectives for at in range(since, len(complete))])
             self._losses = np.concatenate([self._losses[:since], fresh])
         return self._losses
+
+    def _tell_of_end(self) -> None:
+        """A search that ends before it has as many trials as were asked for says why."""
+        tally = self.ledger.tally
+        if tally.standing < self.most and self._skipped < SKIPPED:
+            failed = tally.counts["failed"]
+            also = f", and {failed:,} cannot be evaluated" if failed else ""
+            self.watch.note(
+                f"the search is complete: nothing is left to evaluate after {len(tally.complete):,} of {self.most:,} "
+                f"trials{also}"
+            )
 
     def _propose(self) -> bool:
         """Writes down a proposal; False where nothing is left to propose."""

@@ -28,7 +28,7 @@ from nasdsl.compiler.values import expr
 from nasdsl.runtime.latency import Latency
 from nasdsl.runtime.limits import Cost, is_share, names_told, told
 from nasdsl.runtime.loop import run_stages
-from nasdsl.runtime.penalty import Group, Penalty, units_left
+from nasdsl.runtime.penalty import Group, Penalty, macs_of, units_left
 from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem, Result
 from nasdsl.runtime.runs import Board
@@ -55,6 +55,8 @@ class Shrink(Settings):
         every: epochs between removals.
         free, warmup: epochs without penalty, and epochs over which lambda then rises to its full value.
         least: MACs that must be prunable for a removal to be worth it.
+        least_form: how these MACs are counted: "exact" (at the space's own input), "paper", or "code" (at 224 x 224
+            whatever the input is, as the HR-NAS code compares them).
         target: the cost to end at, of any measure, written `macs <= 0.3G`, or as a share of the supernet
             `macs <= 0.3`; a latency always in milliseconds.
         until: with a target, the share of the run by which it is met; the rest trains what is left.
@@ -69,6 +71,7 @@ class Shrink(Settings):
     free: float = Field(default=0, ge=0)
     warmup: float = Field(default=25, ge=0)
     least: float = Field(default=0, ge=0)
+    least_form: Literal["exact", "paper", "code"] = "exact"
     target: dict[Cost, float] | None = None
     until: float = Field(default=0.6, gt=0, le=1)
     rank: Literal["scale", "scale_per_cost"] = "scale_per_cost"
@@ -211,7 +214,8 @@ class Shrinker:
         keep = [
             (s > threshold) if last else (s > threshold) | (r > threshold) for r, s in zip(raw, smooth, strict=True)
         ]
-        saved = sum(float((~k).sum()) * g.cost for k, g in zip(keep, groups, strict=True))
+        form = self.settings.least_form
+        saved = sum(float((~k).sum()) * macs_of(self.graph, g, form) for k, g in zip(keep, groups, strict=True))
         if saved < self.settings.least and not last:
             keep = [torch.ones_like(k) for k in keep]
         self._keep_alive(groups, smooth, keep)
