@@ -44,7 +44,7 @@ TEXTS = {"shrink": UNITS, "thin": UNITS, "sample": CHOICES, "gradient": CHOICES,
 def start(tmp_path: Path, how: str, **overrides: Any) -> None:
     file = tmp_path / "a.space"
     file.write_text(TEXTS[how])
-    options = {"accelerator": "cpu", "run": tmp_path / "run"}
+    options: dict[str, Any] = {"accelerator": "cpu", "run": tmp_path / "run"}
     settings: dict[str, Any] = {"epochs": 3, "batch": 256, "recalibrate": 1, **overrides}
     if how == "train":
         train(read(file), tmp_path / "out.safetensors", Options(overrides=settings, **options), None, {})

@@ -492,6 +492,20 @@ def test_too_little_to_save_is_left() -> None:
     assert one.remove() is not None
 
 
+@pytest.mark.parametrize(("form", "macs"), [("exact", 595), ("paper", 9 * 7 * 5), ("code", 17 * 112 * 112)])
+def test_the_least_step_is_counted_as_the_setting_says(form: str, macs: int) -> None:
+    """One dead channel of kernel 3 between 4 channels and 4, at half of 14 x 10, and for the code at half of 224 x 224:
+    k^2 h w, and c H W + (k^2 + c') H' W'. At the space's own input 4 + 4 + 9 at each of 35 pixels."""
+    assert form != "exact" or macs == (4 + 4 + 9) * 7 * 5
+    for least_macs, removed in ((macs, True), (macs + 1, False)):
+        one = shrinker(supernet(), threshold=0.3, least=least_macs, least_form=form)
+        group = one.penalty.groups[0]
+        with torch.no_grad():
+            for values in (dict(one.trainer.network.named_parameters()), one.trainer.average.values):  # type: ignore[union-attr]
+                values[group.parameter][group.start] = 0.0
+        assert (one.remove() is not None) is removed
+
+
 # --- What a cut does to optimiser and averages ------------------------------------------------------------------------
 
 OPTIMISERS = {
