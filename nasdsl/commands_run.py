@@ -55,7 +55,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a folder, zip, COCO .json, YOLO .yaml or IDX .gz; left out, the embedded handwritten digits",
     )
-    parser.add_argument("--reader", metavar="NAME", help="the layout of the data, where it is not found out by itself")
+    parser.add_argument(
+        "--reader", metavar="NAME", help="the layout of the data, which the first lines of a run name with the others"
+    )
     parser.add_argument("--device", metavar="NAME", default="auto", help="cpu, cuda, mps or auto (default)")
     parser.add_argument(
         "--workers", type=workers, metavar="N", default=0, help="threads that prepare batches ahead (default 0)"
@@ -292,11 +294,13 @@ def eval_options(parser: argparse.ArgumentParser) -> None:
 
 
 def eval(args: argparse.Namespace) -> int:
+    from nasdsl.progress import Bars
     from nasdsl.runtime.fit import evaluate_file
 
     weights = Path(args.weights) if args.weights is not None else None
     options = _options(args, {}, seed=0)
-    metrics = evaluate_file(source_of(args.file), options, args.space, defines(args.defines), weights, args.batch)
+    given = defines(args.defines)
+    metrics = evaluate_file(source_of(args.file), options, args.space, given, weights, args.batch, Bars())
     _report(args, metrics)
     return 0
 

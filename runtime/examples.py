@@ -19,7 +19,7 @@ from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataSplits, Loader, to_image
 from nasdsl.runtime.data.images import spread
-from nasdsl.runtime.data.pairs import IGNORE
+from nasdsl.runtime.data.labels import IGNORE
 from nasdsl.runtime.found import Found, FoundBoxes, FoundClasses, FoundJoints, FoundMask, Names
 from nasdsl.runtime.predict import PredictBoxes, Predictor
 from nasdsl.runtime.tasks import Classification, Detection, Keypoints, Segmentation

@@ -82,7 +82,7 @@ def train(
     Raises:
         CompileError, DataError, TaskError, RunError: in the user's words.
     """
-    space, data, task = fit_to_data(elaborate(source, name, defines), options)
+    space, data, task = fit_to_data(elaborate(source, name, defines), options, watch=watch)
     architecture(space)
     settings = settle(train_settings(space, options.overrides or {}), len(data.train))
     if inherit is not None and files_of(settings.init):
@@ -159,14 +159,20 @@ def evaluate(
 
 
 def evaluate_file(
-    source: Source, options: Options, name: str | None, defines: Mapping[str, str], weights: Path | None, batch: int
+    source: Source,
+    options: Options,
+    name: str | None,
+    defines: Mapping[str, str],
+    weights: Path | None,
+    batch: int,
+    watch: Watch | None = None,
 ) -> dict[str, float]:
-    """The metric of an architecture with its weights.
+    """The metric of an architecture with its weights. `watch` is told what was read.
 
     Raises:
         CompileError, DataError, TaskError: in the user's words.
     """
-    space, data, task = fit_to_data(elaborate(source, name, defines), options)
+    space, data, task = fit_to_data(elaborate(source, name, defines), options, watch=watch)
     network, about = load_network(space, weights)
     same_order(about.classes or (), data.classes)
     return evaluate(network, task, data, batch, fabric_for(options, "32-true").device)

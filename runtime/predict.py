@@ -29,8 +29,9 @@ from nasdsl.runtime.data.images import (
     mean_colour,
     planes,
     resized_to,
+    upright,
 )
-from nasdsl.runtime.data.pairs import IGNORE
+from nasdsl.runtime.data.labels import IGNORE
 from nasdsl.runtime.found import Found, FoundBoxes, FoundClasses, FoundJoints, FoundMask, Names
 from nasdsl.runtime.problem import head_of, task_of
 from nasdsl.runtime.tasks import Classification, Detection, Keypoints, Normalise, Segmentation
@@ -67,13 +68,7 @@ class Photo:
         Raises:
             DataError: it cannot be read.
         """
-        from PIL import ImageOps
-
-        image = decode(self.files.read(self.member), self.where)
-        try:
-            return ImageOps.exif_transpose(image)
-        except Exception:  # Pillow raises nearly anything on damaged notes; the image itself is all right
-            return image
+        return upright(decode(self.files.read(self.member), self.where))
 
 
 def photos_in(paths: Sequence[Path], out: Path | None = None) -> list[Photo]:
@@ -89,7 +84,7 @@ def photos_in(paths: Sequence[Path], out: Path | None = None) -> list[Photo]:
     for path in paths:
         single = path.is_file() and path.suffix.lower() != ".zip"
         files = Files(path.parent, chosen=path, flat=True) if single else open_files(path)
-        members = [path.name] if single else [name for name in files.names if is_image(name)]
+        members = [files.chosen or path.name] if single else [name for name in files.names if is_image(name)]
         if out is not None and path.resolve() in out.resolve().parents:
             inside = out.resolve()
             members = [name for name in members if inside not in Path(files.at(name)).resolve().parents]

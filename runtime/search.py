@@ -27,7 +27,7 @@ from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.write import write_pinned
 from nasdsl.runtime.checkpoint import AboutWeights, load_weights, save_weights
-from nasdsl.runtime.data import DataSplits, open_data
+from nasdsl.runtime.data import DataSplits, open_data, told
 from nasdsl.runtime.device import device_named
 from nasdsl.runtime.errors import Diverged, RunError
 from nasdsl.runtime.evolution.trial import Trial
@@ -96,7 +96,9 @@ class Options:
         return {name: Path(file) for name, file in {**latency, **self.measured}.items()}
 
 
-def fit_to_data(space: Space, options: Options, open_input: bool = False) -> tuple[Space, DataSplits, Task]:
+def fit_to_data(
+    space: Space, options: Options, open_input: bool = False, watch: Watch | None = None
+) -> tuple[Space, DataSplits, Task]:
     """A space with the classes of the data and the measures that are read from files, the data in the size of the
     space's input, and the task between them.
 
@@ -105,11 +107,15 @@ def fit_to_data(space: Space, options: Options, open_input: bool = False) -> tup
     Args:
         space: as its file has it.
         open_input: whether the size of the input may be open to choice; the data then has one of the sizes.
+        watch: is told what was read, in the first of the processes.
 
     Raises:
         CompileError, DataError, TaskError: in the user's words.
     """
     data = data_at(space, options, input_size(space, open_input))
+    if watch is not None and os.environ.get("RANK", "0") == "0":
+        for line in told(data):
+            watch.note(line)
     task = find_task(data.task).from_data(data)
     wanted, has = task.outputs, task.outputs_of(head_of(space))
     if wanted != has and "classes" in space.params and "classes" not in space.overrides:
@@ -244,7 +250,7 @@ def search(
     learning: Learning | None = None
     refuse_unused(options, strategy.name, settings, space, needs.data)
     if needs.data:
-        space, data, task = fit_to_data(plain, options, needs.open_input)
+        space, data, task = fit_to_data(plain, options, needs.open_input, watch)
         train = settle(getattr(settings, "train", None) or Train(), len(data.train))
         if getattr(settings, "train", None) is not None:
             settings = settings.model_copy(update={"train": train})

@@ -237,8 +237,8 @@ def test_very_small_and_very_large_images(tmp_path, sides):
     assert image[0, : shown[0], : shown[1]].min() > 0.7
 
 
-def test_images_are_shown_as_they_are_stored(tmp_path):
-    """An EXIF orientation changes nothing, as for every other task; an annotation for the turned image is refused."""
+def test_images_are_turned_as_their_annotations_are(tmp_path):
+    """An annotation of the size of the stored pixels was made before turning, one of the other size after it."""
     stream = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -248,17 +248,23 @@ def test_images_are_shown_as_they_are_stored(tmp_path):
     document["annotations"] = [{"image_id": i, "category_id": 7, "bbox": [0, 0, 3, 2]} for i in range(2)]
     members = {f"images/{i}.png": stream.getvalue() for i in range(2)}
 
-    def opened(name: str) -> DataSplits:
+    def opened(name: str, size: tuple[int, int] = (4, 6)) -> DataSplits:
         (tmp_path / name).mkdir()
         content = {"annotations/all.json": json.dumps(document).encode()}
-        return open_data(store(tmp_path / name, members | content, True), "detection", size=(4, 6), channels=1)
+        return open_data(store(tmp_path / name, members | content, True), "detection", size=size, channels=1)
 
     image, target = opened("right").train[0]
-    assert torch.equal((image[0] * 255).round().byte(), torch.arange(24, dtype=torch.uint8).view(4, 6))
+    stored = torch.arange(24, dtype=torch.uint8).view(4, 6)
+    assert torch.equal((image[0] * 255).round().byte(), stored)
     assert target["boxes"][0].tolist() == [0, 0, 3, 2]
     document["images"] = [{**one, "height": 6, "width": 4} for one in document["images"]]
-    with pytest.raises(DataError, match=r"\.png is 6x4, but its annotations are for 4x6\nhelp: .*orientation"):
-        opened("turned").train[0]
+    image, target = opened("turned", (6, 4)).train[0]
+    # A camera that notes 6 was held on its side: what it stores has to be turned clockwise.
+    assert torch.equal((image[0] * 255).round().byte(), stored.rot90(-1))
+    assert target["boxes"][0].tolist() == [0, 0, 3, 2]
+    document["images"] = [{**one, "height": 6, "width": 5} for one in document["images"]]
+    with pytest.raises(DataError, match=r"\.png is 4x6, but its annotations are for 5x6"):
+        opened("other").train[0]
 
 
 # Boxes that are not as they should be -------------------------------------------------------------------------------
@@ -486,7 +492,7 @@ def test_other_annotations_beside_those_of_boxes_are_left_alone(tmp_path):
 def test_one_file_by_itself(tmp_path):
     spec = store(tmp_path, {name: content for name, content in coco().items() if "val" not in name}, False)
     data = open_data(f"{spec}/{TRAIN}", "detection")
-    assert (len(data.train), len(data.val)) == (1, 2)
+    assert (len(data.train), len(data.val)) == (2, 1)
     (tmp_path / "b").mkdir()
     spec = store(tmp_path / "b", yolo(), False)
     assert open_data(f"{spec}/data.yaml", "detection").classes == CLASSES

@@ -123,11 +123,13 @@ def test_idx_pairs(tmp_path, packed):
 
 
 @pytest.mark.parametrize("which", ["images-idx3", "labels-idx1"])
-def test_one_idx_file_finds_its_partner_and_splits_in_order(tmp_path, which):
-    folder = store(tmp_path, idx_members("t10k", 10) | {"notes.txt": b""}, False)
+def test_one_idx_file_finds_its_partner_and_splits_by_label(tmp_path, which):
+    folder = store(tmp_path, idx_members("t10k", 30) | {"notes.txt": b""}, False)
     data = open_data(f"{folder}/t10k-{which}-ubyte.gz", "classification")
-    assert (len(data.train), len(data.val)) == (8, 2) and "80 %" in data.description
-    assert round(float(data.val[0][0].max()) * 255) == 8
+    assert (len(data.train), len(data.val)) == (24, 6) and "20 %" in data.description
+    assert [data.val.labels.tolist().count(label) for label in range(3)] == [2, 2, 2]
+    for image, label in (data.val[i] for i in range(6)):
+        assert round(float(image.max()) * 255) % 3 == label
 
 
 # Segmentation -------------------------------------------------------------------------------------------------------
@@ -198,8 +200,10 @@ def test_ade20k_shifts_labels_down(tmp_path, packed):
     members: dict[str, bytes] = {}
     for split in ("training", "validation"):
         members |= {f"images/{split}/1.jpg": flat(3, 1, 3), f"annotations/{split}/1.png": png(np.array([[0, 1, 150]]))}
+    members["objectInfo150.txt"] = b"Idx\tName\n" + b"".join(b"%d\tthing %d, kind\n" % (i, i) for i in range(1, 151))
     data = open_data(store(tmp_path, members, packed), "segmentation")
     assert len(data.classes) == 150 and data.train[0][1].tolist() == [[255, 0, 149]]
+    assert data.classes[149] == "thing 150"
 
 
 # Keypoints ----------------------------------------------------------------------------------------------------------
@@ -322,9 +326,11 @@ ERRORS = [
     ("segmentation", pair_lists, broken(**{"train.txt": b"train/a.png trainannot/b.png"}), "line 1.*trainannot/b.png"),
     ("segmentation", pair_lists, broken(**{"train.txt": b"train/a.png ../../etc/passwd"}), "no file ../../etc/passwd"),
     ("segmentation", pair_lists, broken(**{"train.txt": b"train/a.png trainannot/a.png\nx"}), "line 2.* found 1 words"),
-    ("segmentation", pair_lists, broken(**{"trainannot__a.png": flat(1, 3, 4)}), "colour picture"),
+    ("segmentation", pair_lists, broken(**{"trainannot__a.png": png(np.arange(36).reshape(3, 4, 3))}),
+     "are colours, the first in .*a.png"),
     ("segmentation", pair_lists, broken(**{"trainannot__a.png": png(MASK[:2])}), "4x2 but its image is 4x3"),
-    ("segmentation", lambda: {"images/train/a.png": flat(1), "masks/train/b.png": flat(1)}, broken(), "no mask"),
+    ("segmentation", lambda: {"images/train/a.png": flat(1), "masks/train/b.png": flat(1)}, broken(),
+     "no image with a mask of its name in images/train/ and masks/train/"),
     ("keypoints", lambda: coco_members(JOINTS), broken(**{"images__train2017__a.png": None, "images__val2017__a.png":
      None, "images__b.png": flat(0)}), "no image a.png"),
     ("keypoints", lambda: coco_members(JOINTS[:6]), broken(), "annotation 70: 3 joints need 9 numbers, found 6"),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from nasdsl.runtime.data.images import coloured
-from nasdsl.runtime.data.pairs import IGNORE
+from nasdsl.runtime.data.labels import IGNORE
 from nasdsl.runtime.found import Found, FoundBoxes, FoundClasses, FoundJoints, FoundMask, Names
 
 Colour = tuple[int, int, int]

@@ -9,7 +9,9 @@ from nasdsl.runtime.data.layouts import KeypointLayout
 from nasdsl.runtime.data.loader import Batch, Loader
 from nasdsl.runtime.data.open import find_readers, open_data
 from nasdsl.runtime.data.readers import Reader
+from nasdsl.runtime.data.reading import Reading
 from nasdsl.runtime.data.splits import DataSplits, Request, Samples
+from nasdsl.runtime.data.tell import told
 
 __all__ = [
     "Batch",
@@ -23,6 +25,7 @@ __all__ = [
     "KeypointSet",
     "Loader",
     "Reader",
+    "Reading",
     "Request",
     "Samples",
     "SegmentationSet",
@@ -31,4 +34,5 @@ __all__ = [
     "open_data",
     "to_crop",
     "to_image",
+    "told",
 ]

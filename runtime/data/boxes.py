@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nasdsl.runtime.data.errors import DataError
+from nasdsl.runtime.data.errors import DataError, some
 from nasdsl.runtime.data.files import Files
 from nasdsl.runtime.data.images import (
     Bytes,
@@ -24,9 +24,14 @@ from nasdsl.runtime.data.images import (
     mean_colour,
     planes,
     resized_to,
+    upright,
 )
 from nasdsl.runtime.data.readers import by_cross, hold_out
+from nasdsl.runtime.data.reading import Reading
 from nasdsl.runtime.data.splits import DataSplits, Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 FARTHEST = 1e6
 """Coordinates beyond this are mistakes, not pixels."""
@@ -273,11 +278,16 @@ def read_boxes(
     category_ids: tuple[Any, ...],
     request: Request,
     layout: str,
+    sources: tuple[str, str],
     note: str = "",
+    others: Sequence[str] = (),
 ) -> DataSplits:
     """The splits of a detection data set; without a validation list, a fixed 20 % of the training images is held out.
 
     Images keep their aspect: they are resized to fit the size, and padded.
+
+    Args:
+        sources: where both splits are from, and `others`: the members that say so.
 
     Raises:
         DataError: a split has no image or no box.
@@ -309,7 +319,22 @@ def read_boxes(
         size=size,
         description="; ".join([description, *counts]),
         details={"category_ids": list(category_ids), **tallies},
-    )
+        reading=Reading(
+            files, *sources, tuple(one.member for one in pictures + held), tuple(others),
+            (f"boxes: {tally.boxes + (val[1].boxes if val else 0):,}", *counts, *_missing(classes, pictures, held)),
+        ),
+    )  # fmt: skip
+
+
+def _missing(classes: Sequence[str], train: Pictures, val: Pictures) -> list[str]:
+    """The classes of which a split has no box."""
+    told = []
+    for what, pictures in (("trains", train), ("validates", val)):
+        there = {int(label) for one in pictures for label in np.unique(one.labels)}
+        missing = [name for i, name in enumerate(classes) if i not in there]
+        if missing:
+            told.append(f"warning: no box of {some(missing)} {what}")
+    return told
 
 
 def _told(train: Tally, val: Tally | None) -> list[tuple[str, list[str]]]:
@@ -330,31 +355,34 @@ def _has_boxes(files: Files, pictures: Pictures, tally: Tally, what: str) -> Non
 
 
 def _hold_out_images(files: Files, pictures: Pictures, seed: int) -> tuple[Pictures, Pictures]:
-    """The same share of the images with boxes and of those without."""
-    kinds = [[i for i, one in enumerate(pictures) if bool(len(one.labels)) is there] for there in (True, False)]
-    if len(kinds[0]) < 2:
+    """By the classes that images have, and those without boxes as one of these."""
+    if sum(bool(len(one.labels)) for one in pictures) < 2:
         raise DataError(
             f"{files.title} has one image with boxes, which can be for training or for validation",
             help="give more images, or a train and a validation split",
         )
-    held = {i for kind in kinds if kind for i in hold_out(kind, seed)[1]}
-    train = [one for i, one in enumerate(pictures) if i not in held]
-    return train, [pictures[i] for i in sorted(held)]
+    return hold_out(pictures, seed, [np.unique(one.labels).tolist() for one in pictures])
 
 
 def _samples(files: Files, pictures: Pictures, size: Size | None, request: Request) -> DetectionSet:
     members, sizes = [one.member for one in pictures], [one.size for one in pictures]
 
     def load(index: int, shown: Size) -> Bytes:
-        image = decode(files.read(members[index]), files.at(members[index]))
-        found = (image.height, image.width)
-        if found != sizes[index]:
-            wanted = by_cross(sizes[index])
-            raise DataError(
-                f"{files.at(members[index])} is {by_cross(found)}, but its annotations are for {wanted}",
-                help="save the image in the orientation of its annotations" if found == sizes[index][::-1] else "",
-            )
-        return planes(resized_to(coloured(image, request.channels), shown))
+        image = upright_as_annotated(files, members[index], sizes[index])
+        return planes(resized_to(coloured(image, request.channels, files.at(members[index])), shown))
 
     shown = shown_at(sizes, size, request.sides)
     return DetectionSet(pictures, shown, load, size, request.channels, request.cache_bytes)
+
+
+def upright_as_annotated(files: Files, member: str, size: Size | None) -> Image:
+    """An image, turned upright unless its annotations, made for `size`, were made before turning.
+
+    Raises:
+        DataError: it cannot be read, or has another size than its annotations.
+    """
+    image = upright(decode(files.read(member), files.at(member)), size)
+    found = (image.height, image.width)
+    if size is not None and found != size:
+        raise DataError(f"{files.at(member)} is {by_cross(found)}, but its annotations are for {by_cross(size)}")
+    return image

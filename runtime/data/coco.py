@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nasdsl.runtime.data.coco_files import Json, annotation_files, image_members, read_document
+from nasdsl.runtime.data.boxes import declared_size, upright_as_annotated
+from nasdsl.runtime.data.coco_files import (
+    Json,
+    annotation_files,
+    chosen_files,
+    image_members,
+    read_document,
+    split_name,
+)
 from nasdsl.runtime.data.crops import USUAL_SIZE, Instance, crops
 from nasdsl.runtime.data.datasets import enlarged
 from nasdsl.runtime.data.errors import DataError
 from nasdsl.runtime.data.files import Files
-from nasdsl.runtime.data.images import Bytes, Size, coloured, crop_box, decode, planes
+from nasdsl.runtime.data.images import Bytes, Size, coloured, crop_box, planes
 from nasdsl.runtime.data.layouts import KeypointLayout
-from nasdsl.runtime.data.readers import Reader, by_cross, hold_out, pick_splits
+from nasdsl.runtime.data.readers import Reader, by_cross, hold_out
+from nasdsl.runtime.data.reading import Reading, held_from
 from nasdsl.runtime.data.splits import DataSplits, Request
 
 FARTHEST = 1e6
 """Coordinates beyond this are mistakes, not pixels."""
 
 EXPECTED = 'COCO keypoints: "images" with id and file_name, "categories", and "annotations" with image_id and keypoints'
-Named = tuple[Instance, str]
-"""An instance with the member that holds its image."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """An instance with the member that holds its image, and the size of that as the annotations have it, if they do."""
+
+    instance: Instance
+    member: str
+    size: Size | None
 
 
 def accepts(files: Files) -> bool:
@@ -35,17 +52,16 @@ def read(files: Files, request: Request) -> DataSplits:
     Raises:
         DataError: an annotation file is damaged or contradicts itself, an image is missing, or no instance has joints.
     """
-    by_split = _annotation_files(files)
-    train_name, val_name = (
-        pick_splits(list(by_split), files.title) if len(by_split) > 1 else (next(iter(by_split)), None)
-    )
-    layout, train = read_document(files, by_split[train_name], _parsed, EXPECTED)
+    train_name, val_name = chosen_files(files, _annotation_files(files))
+    layout, train = read_document(files, train_name, _parsed, EXPECTED)
+    sources = held_from(train_name)
     if val_name is None:
         train, val = _hold_out_images(train, request.seed)
-        note = f"; {by_split[train_name]} is the only split, so a fixed 20 % of its images validates"
+        note = f"; {train_name} is the only split, so a fixed 20 % of its images validates"
     else:
-        val_layout, val = read_document(files, by_split[val_name], _parsed, EXPECTED)
-        note = f"; validation is {val_name}"
+        val_layout, val = read_document(files, val_name, _parsed, EXPECTED)
+        note = f"; validation is {split_name(val_name)}"
+        sources = (train_name, val_name)
         if val_layout.names != layout.names:
             raise DataError(
                 f"{files.title}: the splits name their joints differently: {layout.names}, {val_layout.names}"
@@ -62,10 +78,14 @@ def read(files: Files, request: Request) -> DataSplits:
         description=f"{files.title}: COCO keypoints, {len(train)} train and {len(val)} validation instances at "
         f"{by_cross(size)}, {len(layout.names)} joints{note}",
         layout=layout,
-    )
+        reading=Reading(
+            files, *sources, tuple(dict.fromkeys(one.member for one in train + val)),
+            tuple(one for one in (train_name, val_name) if one),
+        ),
+    )  # fmt: skip
 
 
-def _annotation_files(files: Files) -> dict[str, str]:
+def _annotation_files(files: Files) -> dict[str, list[str]]:
     return annotation_files(files, ("keypoints", "images"), "keypoint")
 
 
@@ -85,12 +105,16 @@ def _parsed(files: Files, document: Json, name: str) -> tuple[KeypointLayout, li
             help="give all categories one set of joints",
         )
     images = {int(one["id"]): (i, str(one["file_name"])) for i, one in enumerate(document["images"])}
+    sizes = {
+        int(one["id"]): declared_size(one.get("height"), one.get("width"), f"{where}, image {one['id']!r}")
+        for one in document["images"]
+    }
     members = image_members(files, [file_name for _, file_name in images.values()], name)
     found: list[Named] = []
     for one in annotations:
         instance = _instance(one, images, layout, where)
         if instance is not None:
-            found.append((instance, members[images[instance.image_id][1]]))
+            found.append(Named(instance, members[images[instance.image_id][1]], sizes[instance.image_id]))
     if not found:
         raise DataError(f"{where} has no instance with a labelled joint: the split is empty")
     return layout, found
@@ -127,20 +151,21 @@ def _instance(one: Json, images: dict[int, tuple[int, str]], layout: KeypointLay
 
 def _hold_out_images(found: list[Named], seed: int) -> tuple[list[Named], list[Named]]:
     """By image, so that no image is in two splits."""
-    _, kept = hold_out(sorted({instance.image_id for instance, _ in found}), seed)
+    _, kept = hold_out(sorted({one.instance.image_id for one in found}), seed)
     held = set(kept)
-    train = [one for one in found if one[0].image_id not in held]
-    return train, [one for one in found if one[0].image_id in held]
+    train = [one for one in found if one.instance.image_id not in held]
+    return train, [one for one in found if one.instance.image_id in held]
 
 
 def _samples(files: Files, found: list[Named], size: Size, more: float, request: Request) -> Any:
-    members = {instance.image: member for instance, member in found}
+    named = {one.instance.image: one for one in found}
 
     def crop(image: int, box: tuple[float, float, float, float], size: Size) -> Bytes:
-        name = members[image]
-        return planes(crop_box(coloured(decode(files.read(name), files.at(name)), request.channels), box, size))
+        one = named[image]
+        pixels = upright_as_annotated(files, one.member, one.size)
+        return planes(crop_box(coloured(pixels, request.channels, files.at(one.member)), box, size))
 
-    return crops([one for one, _ in found], crop, size, more, request.channels, request.cache_bytes)
+    return crops([one.instance for one in found], crop, size, more, request.channels, request.cache_bytes)
 
 
 COCO_KEYPOINTS = Reader(

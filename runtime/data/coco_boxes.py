@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 
 from nasdsl.runtime.data.boxes import Pictures, Rows, Tally, declared_size, read_boxes
-from nasdsl.runtime.data.coco_files import Json, annotation_files, image_members, read_document
+from nasdsl.runtime.data.coco_files import (
+    Json,
+    annotation_files,
+    chosen_files,
+    image_members,
+    read_document,
+    split_name,
+)
 from nasdsl.runtime.data.errors import DataError, did_you_mean, some
 from nasdsl.runtime.data.files import Files
-from nasdsl.runtime.data.readers import Reader, pick_splits, size_of
+from nasdsl.runtime.data.readers import Reader, size_of
+from nasdsl.runtime.data.reading import held_from
 from nasdsl.runtime.data.splits import DataSplits, Request
 
 EXPECTED = (
@@ -43,24 +51,22 @@ def read(files: Files, request: Request) -> DataSplits:
     Raises:
         DataError: an annotation file is damaged or contradicts itself, an image is missing, or a split has no boxes.
     """
-    by_split = _annotation_files(files)
-    train_name, val_name = (
-        pick_splits(list(by_split), files.title) if len(by_split) > 1 else (next(iter(by_split)), None)
-    )
-    train = _read_split(files, by_split[train_name])
+    train_name, val_name = chosen_files(files, _annotation_files(files))
+    train = _read_split(files, train_name)
     if val_name is None:
-        note = f"; {by_split[train_name]} is the only split, so a fixed 20 % of its images validates"
-        held = None
+        note = f"; {train_name} is the only split, so a fixed 20 % of its images validates"
+        held, sources = None, held_from(train_name)
     else:
-        note = f"; validation is {val_name}"
-        val = _read_split(files, by_split[val_name])
-        held = (_relabelled(val, train, files.at(by_split[val_name])), val.tally)
+        note = f"; validation is {split_name(val_name)}"
+        val = _read_split(files, val_name)
+        held, sources = (_relabelled(val, train, files.at(val_name)), val.tally), (train_name, val_name)
+    others = [one for one in (train_name, val_name) if one]
     return read_boxes(
-        files, (train.pictures, train.tally), held, train.names, train.ids, request, "COCO boxes", note
+        files, (train.pictures, train.tally), held, train.names, train.ids, request, "COCO boxes", sources, note, others
     )  # fmt: skip
 
 
-def _annotation_files(files: Files) -> dict[str, str]:
+def _annotation_files(files: Files) -> dict[str, list[str]]:
     keys = ("images", "annotations", "categories")
     return annotation_files(files, keys, "instances", ("keypoint", "panoptic", "stuff", "caption"), trusted=True)
 

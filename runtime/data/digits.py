@@ -21,8 +21,8 @@ from nasdsl.runtime.data.datasets import ClassificationSet, KeypointSet, Segment
 from nasdsl.runtime.data.errors import DataError
 from nasdsl.runtime.data.idx import resized
 from nasdsl.runtime.data.images import Bytes, Cached, Size, crop_box, fit_inside, planes, resized_to
+from nasdsl.runtime.data.labels import IGNORE
 from nasdsl.runtime.data.layouts import KeypointLayout
-from nasdsl.runtime.data.pairs import IGNORE
 from nasdsl.runtime.data.readers import by_cross
 from nasdsl.runtime.data.scenes import JOINTS, Scenes, compose
 from nasdsl.runtime.data.splits import DataSplits, Request

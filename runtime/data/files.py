@@ -5,23 +5,25 @@ from __future__ import annotations
 import lzma
 import os
 import struct
+import unicodedata
 import zipfile
 import zlib
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from nasdsl.compiler.files import read_whole
 from nasdsl.runtime.data.errors import DataError, did_you_mean
+from nasdsl.runtime.data.split_names import is_split
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+IMAGE_ENDINGS = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
 MOST_FILES = 5_000_000
 LARGEST_MEMBER = 1 << 30
 START = 1 << 16
 """So many bytes of an image nearly always tell its size."""
 # Folders that mean something to a reader; a single folder of another name at the top is only wrapping.
-MEANINGFUL = frozenset({
-    "train", "training", "trainannot", "val", "valid", "validation", "test", "testing", "images", "annotations",
-    "masks", "labels", "leftimg8bit", "gtfine",
-})  # fmt: skip
+MEANINGFUL = frozenset({"trainannot", "images", "annotations", "masks", "labels", "leftimg8bit", "gtfine"})
 
 
 _UNREADABLE = (
@@ -44,9 +46,10 @@ def is_image(name: str) -> bool:
 
 
 class Files:
-    """The files below one folder, or in one zip: `names` (sorted, with `/`) and `read`.
+    """The files below one folder, or in one zip: `names` (sorted, with `/`, in Unicode's form NFC) and `read`.
 
-    Hidden files are left out, and one wrapping folder at the top (`my_data/train/...`) is looked through.
+    Names are the same however they are spelt: `\\` is `/`, `./` is nothing. Hidden files are left out, and one wrapping
+    folder at the top (`my_data/train/...`) is looked through. `left_out` has names that are no members, and why.
     `chosen` is the member that the user named, when the path is of a single file; `names` then are its neighbours
     (with `flat`, only those in the same folder).
     Safe to use from several threads, and can be pickled.
@@ -58,21 +61,56 @@ class Files:
         self._is_zip = path.is_file()
         self._zip: zipfile.ZipFile | None = None
         self._zip_owner = 0
-        names = sorted(self._zip_names() if self._is_zip else self._folder_names(flat))
-        self.chosen = chosen.relative_to(path).as_posix() if chosen else None
+        self.left_out: list[tuple[str, str]] = []
+        found = self._plain(self._zip_names() if self._is_zip else self._folder_names(flat))
+        names = sorted(found)
+        self.chosen = plain_name(chosen.relative_to(path).as_posix()) if chosen else None
         self._prefix = "" if chosen else _wrapping(names)
         self.names: tuple[str, ...] = tuple(name[len(self._prefix) :] for name in names)
-        self._known = frozenset(self.names)
+        self._real = {name[len(self._prefix) :]: found[name] for name in names}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._known
+        return name in self._real
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_zip": None}
 
+    def find(self, name: str) -> str | None:
+        """The member that a list or an annotation means by `name`, which may be spelt otherwise: with `\\`, `./` or a
+        `/` before it, in another form of Unicode, or in another case where no two members differ by that alone."""
+        plain = plain_name(name).lstrip("/")
+        if plain in self._real:
+            return plain
+        alike = self._by_case.get(plain.casefold(), ())
+        return alike[0] if len(alike) == 1 else None
+
+    @cached_property
+    def _by_case(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.names:
+            found.setdefault(name.casefold(), []).append(name)
+        return found
+
+    def _plain(self, real: list[str]) -> dict[str, str]:
+        """Plain names, with the ones that their files really have."""
+        found: dict[str, str] = {}
+        for name in sorted(real):
+            plain = plain_name(name)
+            if _hidden(plain):
+                if is_image(plain) and not PurePosixPath(plain).name.startswith("._"):
+                    self.left_out.append((plain, "hidden"))
+            elif plain.startswith("/") or ".." in plain.split("/"):
+                self.left_out.append((plain, "outside of the data"))
+            elif plain in found:
+                self.left_out.append((plain, "another file of the same name"))
+            else:
+                found[plain] = name
+        return found
+
     def at(self, name: str) -> str:
         """How a message names a member: `data.zip: train/cat/1.png`."""
-        return f"{self.title}: {name}" if self._is_zip else str(self.path / (self._prefix + name))
+        real = self._real.get(name, self._prefix + name)
+        return f"{self.title}: {name}" if self._is_zip else str(self.path / real)
 
     def below(self, folder: str) -> tuple[str, ...]:
         """Members below `folder`, as names from the top."""
@@ -87,12 +125,12 @@ class Files:
         self._check(name)
         try:
             if not self._is_zip:
-                return read_whole(self.path / (self._prefix + name), LARGEST_MEMBER)
+                return read_whole(self.path / self._real[name], LARGEST_MEMBER)
             archive = self._open()
-            size = archive.getinfo(self._prefix + name).file_size
+            size = archive.getinfo(self._real[name]).file_size
             if size > LARGEST_MEMBER:
                 raise DataError(f"{self.at(name)} has {size:,} bytes, and at most {LARGEST_MEMBER:,} are read")
-            return archive.read(self._prefix + name)
+            return archive.read(self._real[name])
         except _UNREADABLE as error:
             raise self._unreadable(name, error) from error
 
@@ -103,20 +141,20 @@ class Files:
             DataError: as `read`.
         """
         self._check(name)
-        path = self.path / (self._prefix + name)
+        path = self.path / self._real[name]
         try:
             if not self._is_zip:
                 if not path.is_file():  # opening a pipe might wait for ever
                     return read_whole(path, START)
                 with path.open("rb") as file:
                     return file.read(START)
-            with self._open().open(self._prefix + name) as member:
+            with self._open().open(self._real[name]) as member:
                 return member.read(START)
         except _UNREADABLE as error:
             raise self._unreadable(name, error) from error
 
     def _check(self, name: str) -> None:
-        if name not in self._known:
+        if name not in self._real:
             near = did_you_mean(name, self.names if len(self.names) < 5000 else ())
             raise DataError(f"{self.title} has no file {name}", help=near)
 
@@ -142,20 +180,24 @@ class Files:
             names = self._open().namelist()
         except _UNREADABLE as error:
             raise DataError(f"{self.path} cannot be read as a zip: {error}") from error
-        return [name for name in names if not name.endswith("/") and not _hidden(name)]
+        return [name for name in names if not name.endswith(("/", "\\"))]
 
     def _folder_names(self, flat: bool) -> list[str]:
         names: list[str] = []
         seen: set[str] = set()
-        for folder, folders, files in os.walk(self.path, followlinks=True):
+
+        def refuse(problem: OSError) -> None:
+            raise DataError(f"{problem.filename} cannot be read: {problem.strerror or problem}") from problem
+
+        for folder, folders, files in os.walk(self.path, followlinks=True, onerror=refuse):
             real = os.path.realpath(folder)
             if real in seen:  # a link that leads back up
                 folders.clear()
                 continue
             seen.add(real)
-            folders[:] = [] if flat else sorted(one for one in folders if not one.startswith((".", "__")))
+            folders[:] = [] if flat else sorted(one for one in folders if not one.startswith((".", "__MACOSX")))
             below = os.path.relpath(folder, self.path).replace(os.sep, "/")
-            names += [one if below == "." else f"{below}/{one}" for one in files if not one.startswith(".")]
+            names += [one if below == "." else f"{below}/{one}" for one in files]
             if len(names) > MOST_FILES:
                 raise DataError(
                     f"{self.path} holds more than {MOST_FILES:,} files", help="name the folder of one data set"
@@ -184,10 +226,10 @@ def open_files(spec: str | Path) -> Files:
     if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
         return Files(path)
     if path.suffix.lower() == ".json":
-        return Files(path.parent.parent if path.parent.name == "annotations" else path.parent, chosen=path)
+        return Files(path.parent.parent if path.parent.name.lower() == "annotations" else path.parent, chosen=path)
     if path.suffix.lower() in (".yaml", ".yml"):
         return Files(path.parent, chosen=path)
-    if path.suffix.lower() == ".gz" or "ubyte" in path.name:
+    if path.suffix.lower() == ".gz" or "ubyte" in path.name.lower():
         return Files(path.parent, chosen=path, flat=True)
     raise DataError(
         f"{path.name} is not a kind of file that can be read as data",
@@ -195,9 +237,15 @@ def open_files(spec: str | Path) -> Files:
     )
 
 
+def plain_name(name: str) -> str:
+    """A name with `/` between its parts and nothing that leads nowhere, in Unicode's form NFC."""
+    parts = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
+    kept = [part for i, part in enumerate(parts) if part != "." and (part or i == 0)]
+    return "/".join(kept)
+
+
 def _hidden(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return any(part.startswith((".", "__MACOSX")) for part in parts) or name.startswith("/")
+    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in name.split("/"))
 
 
 def _wrapping(names: list[str]) -> str:
@@ -205,7 +253,8 @@ def _wrapping(names: list[str]) -> str:
     prefix = ""
     while names:
         top, slash, _ = names[0][len(prefix) :].partition("/")
-        if not slash or top.lower() in MEANINGFUL:
+        inside = {name[len(prefix) + len(top) + 1 :].partition("/")[0] for name in names}
+        if not slash or is_split(top) or (top.lower() in MEANINGFUL and not all(map(is_split, inside))):
             break
         if not all(name.startswith(f"{prefix}{top}/") for name in names):
             break

@@ -9,22 +9,25 @@ import torch
 from nasdsl.runtime.data.datasets import ClassificationSet
 from nasdsl.runtime.data.errors import DataError, did_you_mean, some
 from nasdsl.runtime.data.files import Files, is_image
-from nasdsl.runtime.data.images import Bytes, Cached, Size, centre_cut, coloured, decode, planes
-from nasdsl.runtime.data.readers import Reader, by_cross, hold_out, pick_splits, probe_size, split_of
+from nasdsl.runtime.data.images import Bytes, Cached, Size, centre_cut, coloured, decode, planes, upright
+from nasdsl.runtime.data.readers import Reader, by_cross, hold_out, probe_size
+from nasdsl.runtime.data.reading import Reading, held_from
+from nasdsl.runtime.data.split_names import is_split, pick_splits, split_of
 from nasdsl.runtime.data.splits import DataSplits, Request
 
 USUAL_SIZE: Size = (224, 224)
 
-NO_CLASSES = frozenset({"images", "masks", "labels", "annotations"})
-"""Names of folders that speak of other tasks."""
+MASKS = frozenset({"masks", "mask", "labels", "annotations", "annots", "trainannot", "segmentation", "gt"})
+"""Names of folders that speak of other tasks where one of `IMAGES` lies beside them."""
+IMAGES = frozenset({"images", "image", "imgs", "jpegimages"})
 
 Listing = list[tuple[str, str]]
 """Member names with the class of each."""
 
 
 def accepts(files: Files) -> bool:
-    """Whether images lie in `<split>/<class>/`, or all in `<class>/` with no split anywhere."""
-    return bool(_by_split(files)) or bool(_unsplit(files))
+    """Whether images lie below `<split>/<class>/`, or all below `<class>/` with no split anywhere."""
+    return files.chosen is None and bool(_by_split(files) or _unsplit(files))
 
 
 def read(files: Files, request: Request) -> DataSplits:
@@ -33,7 +36,7 @@ def read(files: Files, request: Request) -> DataSplits:
     Raises:
         DataError: a split or class is missing, or an image is damaged (when it is first used).
     """
-    train, val, note = _listings(files, request)
+    train, val, sources, note = _listings(files, request)
     classes = tuple(sorted({label for _, label in train}))
     unknown = sorted({label for _, label in val} - set(classes))
     if unknown:
@@ -52,35 +55,57 @@ def read(files: Files, request: Request) -> DataSplits:
         size=size,
         description=f"{files.title}: image folders, {len(train)} train and {len(val)} validation images at "
         f"{by_cross(size)}, {len(classes)} classes{note}",
+        reading=Reading(files, *sources, images=tuple(name for name, _ in train + val), notes=_missing(classes, val)),
     )
+
+
+def _missing(classes: tuple[str, ...], val: Listing) -> tuple[str, ...]:
+    """The classes that do not validate."""
+    missing = sorted(set(classes) - {label for _, label in val})
+    return (f"warning: no image of {some(missing)} validates",) if missing else ()
 
 
 def _by_split(files: Files) -> dict[str, Listing]:
     found: dict[str, Listing] = defaultdict(list)
     for name in files.names:
         parts = name.split("/")
-        if len(parts) == 3 and split_of(parts[0]) and is_image(name) and parts[1].lower() not in NO_CLASSES:
+        if len(parts) > 2 and split_of(parts[0]) and is_image(name):
             found[parts[0]].append((name, parts[1]))
-    return dict(found)
+    if not found or not (any(split_of(split) == "train" for split in found) or all(map(is_split, found))):
+        return {}
+    return {} if _of_another_task({label for listing in found.values() for _, label in listing}) else dict(found)
 
 
 def _unsplit(files: Files) -> Listing:
-    found = [(name, name.split("/")[0]) for name in files.names if name.count("/") == 1 and is_image(name)]
+    """The classes are the folders at the top; one of them may be called as a split is, or as masks are."""
+    found = [(name, name.split("/")[0]) for name in files.names if "/" in name and is_image(name)]
     folders = {label for _, label in found}
-    plain = len(folders) > 1 and not any(split_of(label) or label.lower().endswith("annot") for label in folders)
-    return found if plain and not folders & NO_CLASSES else []
+    splits = {split_of(label) for label in folders if is_split(label)}
+    named = {f"{label}annot" for label in folders} & folders
+    plain = len(folders) > 1 and len(splits) < 2 and not named and not _of_another_task(folders)
+    deep = any(name.count("/") > 1 and split_of(name.split("/")[1]) for name, _ in found)
+    return found if plain and not deep else []
 
 
-def _listings(files: Files, request: Request) -> tuple[Listing, Listing, str]:
+def _of_another_task(folders: set[str]) -> bool:
+    lower = {folder.lower() for folder in folders}
+    return lower <= IMAGES or bool(lower & IMAGES and lower & MASKS) or bool(lower & {"jpegimages", "leftimg8bit"})
+
+
+def _listings(files: Files, request: Request) -> tuple[Listing, Listing, tuple[str, str], str]:
+    """What trains and what validates, where each is from, and how that is told."""
     splits = _by_split(files)
     if not splits:
-        train, val = hold_out(_unsplit(files), request.seed)
-        return train, val, "; no split was given, so a fixed 20 % validates"
-    train_name, val_name = pick_splits(list(splits), files.title)
-    if val_name is None:
-        train, val = hold_out(splits[train_name], request.seed)
-        return train, val, f"; {train_name} is the only split, so a fixed 20 % of it validates"
-    return splits[train_name], splits[val_name], f"; validation is {val_name}"
+        whole, origin, note = _unsplit(files), "the data", "; no split was given, so a fixed 20 % validates"
+    else:
+        train_name, val_name = pick_splits(list(splits), files.title)
+        if val_name is not None:
+            sources = (f"{train_name}/", f"{val_name}/")
+            return splits[train_name], splits[val_name], sources, f"; validation is {val_name}"
+        whole, origin = splits[train_name], f"{train_name}/"
+        note = f"; {train_name} is the only split, so a fixed 20 % of it validates"
+    train, val = hold_out(whole, request.seed, [(label,) for _, label in whole])
+    return train, val, held_from(origin), note
 
 
 def _samples(
@@ -90,7 +115,7 @@ def _samples(
 
     def load(index: int) -> Bytes:
         name = listing[index][0]
-        image = coloured(decode(files.read(name), files.at(name)), request.channels)
+        image = coloured(upright(decode(files.read(name), files.at(name))), request.channels, files.at(name))
         return planes(centre_cut(image, size, fraction))
 
     pixels = Cached(len(listing), (request.channels, *size), load, request.cache_bytes)

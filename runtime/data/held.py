@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from nasdsl.runtime.data.errors import DataError
+from nasdsl.runtime.data.readers import stratified
 from nasdsl.runtime.data.splits import DataSplits, Samples
 
 
@@ -38,7 +39,8 @@ class Part:
 def held_back(data: DataSplits, amount: float) -> DataSplits:
     """The same data with some training samples in place of the validation split, and the others to train on.
 
-    Which ones does not depend on any seed, so that whoever scores networks of a run finds the same.
+    Which ones does not depend on any seed, so that whoever scores networks of a run finds the same. Where samples have
+    one label each, the part has its share of each.
 
     Args:
         amount: a share of the training samples below 1, or their number; 0 leaves the splits as they are.
@@ -55,7 +57,13 @@ def held_back(data: DataSplits, amount: float) -> DataSplits:
             f"{max(held, 1):,} of {total:,} training samples cannot be held back",
             help="hold back fewer, or 0 for the validation split" if total > 1 else "there have to be more",
         )
-    rows = np.random.Generator(np.random.PCG64(0)).permutation(total)
+    labels = getattr(data.train, "labels", None)
+    if labels is not None:
+        chosen = set(stratified([(label,) for label in labels.tolist()], 0, held / total))
+        rest = [i for i in np.random.Generator(np.random.PCG64(0)).permutation(total).tolist() if i not in chosen]
+        rows = np.array([*sorted(chosen), *rest])  # few samples of many labels may not give all of the share
+    else:
+        rows = np.random.Generator(np.random.PCG64(0)).permutation(total)
     description = f"{data.description}, {held} training samples held back"
     return dataclasses.replace(
         data,

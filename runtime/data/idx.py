@@ -16,14 +16,16 @@ from torch import Tensor
 
 from nasdsl.compiler.diagnostics import cause
 from nasdsl.runtime.data.datasets import ClassificationSet
-from nasdsl.runtime.data.errors import DataError
+from nasdsl.runtime.data.errors import DataError, some
 from nasdsl.runtime.data.files import Files
 from nasdsl.runtime.data.images import Bytes, Cached, Size
-from nasdsl.runtime.data.readers import Reader, by_cross
+from nasdsl.runtime.data.readers import Reader, by_cross, hold_out
+from nasdsl.runtime.data.reading import Reading, held_from
+from nasdsl.runtime.data.split_names import split_of
 from nasdsl.runtime.data.splits import DataSplits, Request
 
 LARGEST = 4 << 30
-IMAGES = re.compile(r"^(?P<split>.*?)[-_.]?images[-.]idx3[-.]ubyte(\.gz)?$")
+IMAGES = re.compile(r"^(?P<split>.*?)[-_.]?images[-.]idx3[-.]ubyte(\.gz)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,21 +41,22 @@ def accepts(files: Files) -> bool:
 
 
 def read(files: Files, request: Request) -> DataSplits:
-    """`train…` trains and `t10k…`/`test…` validates; of one split alone, the first 80 % train.
+    """`train…` trains and `t10k…`/`test…` validates; of one split alone, a fixed 20 % of each label validates.
 
     Raises:
         DataError: a partner is missing, a file is cut short or is not IDX, or the numbers of images and labels differ.
     """
     pairs = [_pair(files, name) for name in _image_files(files)]
-    train = next((pair for pair in pairs if pair.split.startswith("train")), pairs[0])
-    test = next((pair for pair in pairs if pair is not train), None)
+    train, test = _train_and_test(files, pairs)
     pixels, labels = _load(files, train)
+    sources = held_from(train.images)
     if test is None:
-        cut = len(labels) * 4 // 5
-        parts = (pixels[:cut], labels[:cut], pixels[cut:], labels[cut:])
-        note = "; one split only, so the first 80 % train and the rest validate"
+        kept, held = hold_out(range(len(labels)), request.seed, [(label,) for label in labels.tolist()])
+        parts = (pixels[kept], labels[kept], pixels[held], labels[held])
+        note = "; one split only, so a fixed 20 % of it validates"
     else:
         parts, note = (pixels, labels, *_load(files, test)), f"; validation is {test.split}"
+        sources = (train.images, test.images)
     size = request.size or (int(pixels.shape[-2]), int(pixels.shape[-1]))
     count = int(max(parts[1].max(initial=0), parts[3].max(initial=0))) + 1
     return DataSplits(
@@ -65,7 +68,45 @@ def read(files: Files, request: Request) -> DataSplits:
         size=size,
         description=f"{files.title}: IDX, {len(parts[1])} train and {len(parts[3])} validation images at "
         f"{by_cross(size)}, {count} classes{note}",
+        reading=Reading(
+            files,
+            *sources,
+            (),
+            tuple(name for pair in pairs for name in (pair.images, pair.labels)),
+            _told(parts, count),
+        ),
     )
+
+
+def _told(parts: tuple[Bytes, ...], count: int) -> tuple[str, ...]:
+    """What pixels are like, and the labels that a split has not."""
+    low, high = min(int(parts[i].min(initial=255)) for i in (0, 2)), max(int(parts[i].max(initial=0)) for i in (0, 2))
+    height, width = parts[0].shape[-2:]
+    told = [f"pixels: IDX 8-bit grey; {width}x{height}; values from {low} to {high}"]
+    for what, labels in (("trains", parts[1]), ("validates", parts[3])):
+        missing = sorted(set(range(count)) - set(labels.tolist()))
+        if missing:
+            told.append(f"warning: no image of the label {some(map(str, missing))} {what}")
+    return tuple(told)
+
+
+def _train_and_test(files: Files, pairs: list[_Pair]) -> tuple[_Pair, _Pair | None]:
+    """
+    Raises:
+        DataError: which of several pairs is which, their names do not say.
+    """
+    if len(pairs) == 1:
+        return pairs[0], None
+    kinds = {pair.split: "test" if pair.split == "t10k" else split_of(pair.split) for pair in pairs}
+    of = {kind: [pair for pair in pairs if kinds[pair.split] == kind] for kind in ("train", "val", "test")}
+    held = of["val"] or of["test"]
+    if len(of["train"]) != 1 or len(held) != 1:
+        raise DataError(
+            f"{files.title} has {len(pairs)} pairs of IDX files, where one trains and one validates: "
+            f"{some([pair.images for pair in pairs])}",
+            help="name one of them, or call them train-images-idx3-ubyte and t10k-images-idx3-ubyte",
+        )
+    return of["train"][0], held[0]
 
 
 def _image_files(files: Files) -> list[str]:

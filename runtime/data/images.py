@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -50,9 +50,46 @@ def decode(data: bytes, where: str) -> Image:
 
 
 def image_size(data: bytes, where: str) -> Size:
-    """Height and width from the header alone."""
+    """Height and width, of the image turned upright, from the header alone."""
     with _opened(data, where) as image:
-        return image.height, image.width
+        sides = image.height, image.width
+        return sides[::-1] if orientation(image) in TURNED else sides
+
+
+ORIENTATION = 0x0112
+TURNED = (5, 6, 7, 8)
+"""Orientations that exchange height and width."""
+
+
+def orientation(image: Image) -> int:
+    """How a camera noted that it was held (EXIF), from 1 to 8; 1 is upright, and what is damaged."""
+    if image.format == "PNG" and not image.info.keys() & {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}:
+        return 1  # Pillow would decode the image to look behind it
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow raises nearly anything on damaged notes; the image itself is all right
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def upright(image: Image, size: Size | None = None) -> Image:
+    """The image as its camera noted that it was held, as viewers show it.
+
+    Args:
+        size: of what an annotation of it was made for; where that is the size of the stored pixels and not that of the
+            upright ones, it was made before turning, and the image stays as it is stored.
+    """
+    from PIL import Image as pillow
+
+    how = orientation(image)
+    move = pillow.Transpose
+    moves = {
+        2: move.FLIP_LEFT_RIGHT, 3: move.ROTATE_180, 4: move.FLIP_TOP_BOTTOM, 5: move.TRANSPOSE,
+        6: move.ROTATE_270, 7: move.TRANSVERSE, 8: move.ROTATE_90,
+    }  # fmt: skip
+    stored = (image.height, image.width)
+    before = how in TURNED and size == stored and size != stored[::-1]
+    return image if how == 1 or before else image.transpose(moves[how])
 
 
 def _opened(data: bytes, where: str) -> Image:
@@ -74,14 +111,55 @@ def _opened(data: bytes, where: str) -> Image:
     return image
 
 
-def coloured(image: Image, channels: int) -> Image:
-    """`image` as 8-bit grey (1 channel) or RGB (3 channels)."""
+BLACK_TO_WHITE = {"16-bit": (0.0, 65535.0), "32-bit": (0.0, 65535.0), "float": (0.0, 1.0)}
+"""What counts as black and as white in pixels that are not of 8 bits."""
+FLOAT_ROUNDING = 0.01
+"""So far beyond black and white floats may be, as resampling leaves them."""
+
+
+def depth(image: Image) -> str:
+    """What numbers the pixels of an image are: `8-bit`, `16-bit`, `32-bit` or `float`."""
+    if image.mode.startswith("I;16"):
+        return "16-bit"
+    return {"I": "32-bit", "F": "float"}.get(image.mode, "8-bit")
+
+
+def coloured(image: Image, channels: int, where: str = "the image") -> Image:
+    """`image` as 8-bit grey (1 channel) or RGB (3 channels).
+
+    Numbers of 16 and of 32 bits are those of 0 to 65,535, floats those of 0 to 1. Palettes, CMYK and other colours
+    become RGB; what is transparent is laid over white.
+
+    Raises:
+        DataError: there are numbers beyond these.
+    """
     from PIL import Image as pillow
 
-    if image.mode.startswith("I;16"):
-        image = pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    kind = depth(image)
+    if kind != "8-bit":
+        image = pillow.fromarray(_scaled(np.asarray(image), kind, where))
+    elif image.has_transparency_data:
+        seen = image.convert("RGBA")
+        image = pillow.alpha_composite(pillow.new("RGBA", seen.size, "white"), seen)
     mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)
+
+
+def _scaled(values: NDArray[Any], kind: str, where: str) -> Bytes:
+    """
+    Raises:
+        DataError: there are values beyond black and white.
+    """
+    black, white = BLACK_TO_WHITE[kind]
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    slack = FLOAT_ROUNDING * white if kind == "float" else 0
+    if not (black - slack <= low and high <= white + slack):
+        raise DataError(
+            f"{where} has {kind} pixels from {low:g} to {high:g}, and they are read as {black:g} to {white:,g}",
+            help="save them as 8-bit or 16-bit images",
+        )
+    found: Bytes = (values.clip(black, white) * (255 / white) + 0.5).astype(np.uint8)
+    return found
 
 
 def planes(image: Image) -> Bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from nasdsl.runtime.data.coco import COCO_KEYPOINTS
@@ -12,15 +13,17 @@ from nasdsl.runtime.data.files import Files, open_files
 from nasdsl.runtime.data.folders import IMAGE_FOLDERS
 from nasdsl.runtime.data.idx import IDX
 from nasdsl.runtime.data.images import Size
-from nasdsl.runtime.data.masks import ADE20K, CITY, MASK_FOLDER_PAIRS, PAIR_LISTS
+from nasdsl.runtime.data.masks import ADE20K, CITY, FOLDERS, PAIR_LISTS, VOC_MASKS
 from nasdsl.runtime.data.plugins import with_entry_points
 from nasdsl.runtime.data.readers import Reader
 from nasdsl.runtime.data.splits import GIB, DataSplits, Request
 from nasdsl.runtime.data.voc import VOC
 from nasdsl.runtime.data.yolo import YOLO
 
-# The first that accepts the files reads them, so the particular come before the general.
-READERS = (IDX, IMAGE_FOLDERS, CITY, ADE20K, PAIR_LISTS, MASK_FOLDER_PAIRS, COCO_KEYPOINTS, COCO_BOXES, VOC, YOLO)
+# Each accepts what is laid out as it expects and nothing else; where two accept, the user chooses.
+READERS = (
+    IDX, IMAGE_FOLDERS, CITY, ADE20K, VOC_MASKS, PAIR_LISTS, FOLDERS, COCO_KEYPOINTS, COCO_BOXES, VOC, YOLO
+)  # fmt: skip
 
 
 def find_readers() -> dict[str, Reader]:
@@ -74,16 +77,40 @@ def open_data(
     if reader is not None:
         if reader not in readers:
             raise DataError(f'there is no reader "{reader}"', help=did_you_mean(reader, readers) or ", ".join(readers))
-        return readers[reader].read(files, request)
+        if readers[reader].task != task:
+            names = [one.name for one in readers.values() if one.task == task]
+            raise DataError(
+                f'the reader "{reader}" is for {readers[reader].task}, but the task is {task}', help=", ".join(names)
+            )
+        if not (readers[reader].could or readers[reader].accepts)(files):
+            raise DataError(
+                f'{files.title} cannot be read as "{reader}"', help=f"that expects {readers[reader].expects}"
+            )
+        return _noted(readers[reader].read(files, request), spec, readers[reader], readers)
     known = {one.task for one in readers.values()}
     if task not in known:
         raise DataError(
             f'no reader is for the task "{task}"', help=did_you_mean(task, known) or ", ".join(sorted(known))
         )
-    for one in readers.values():
-        if one.task == task and one.accepts(files):
-            return one.read(files, request)
-    raise _refusal(files, task, readers)
+    fitting = [one for one in readers.values() if one.task == task and one.accepts(files)]
+    if not fitting:
+        raise _refusal(files, task, readers)
+    if len(fitting) > 1:
+        raise DataError(
+            f"{files.title} can be read in {len(fitting)} ways: "
+            + " or ".join(f'as "{one.name}" ({one.expects})' for one in fitting),
+            help=" or ".join(f'--reader "{one.name}"' for one in fitting),
+        )
+    return _noted(fitting[0].read(files, request), spec, fitting[0], readers)
+
+
+def _noted(data: DataSplits, spec: str, reader: Reader, readers: Mapping[str, Reader]) -> DataSplits:
+    """The data with how it was read."""
+    if data.reading is None:
+        return data
+    layouts = tuple(one.name for one in readers.values() if one.task == reader.task)
+    reading = dataclasses.replace(data.reading, spec=spec, reader=reader.name, layouts=layouts)
+    return dataclasses.replace(data, reading=reading)
 
 
 def _refusal(files: Files, task: str, readers: Mapping[str, Reader]) -> DataError:

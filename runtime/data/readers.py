@@ -1,9 +1,8 @@
-"""What a reader is, and the split names that they share."""
+"""What a reader is, and the splits that they make where none is given."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,17 +15,14 @@ from nasdsl.runtime.data.splits import DataSplits, Request
 
 Item = TypeVar("Item")
 
-TRAIN = ("train", "training")
-VAL = ("val", "valid", "validation", "test", "testing")
-"""Names of the split to validate on, most wanted first."""
-
 
 @dataclass(frozen=True)
 class Reader:
     """One layout of files for one task.
 
-    `expects` says the layout in a user's words; `accepts` looks at names (and where it must, into a file) and answers
-    at once; `read` raises DataError for what is wrong inside.
+    `expects` says the layout in a user's words; `accepts` looks at names (and where it must, into files) and answers
+    at once; `read` raises DataError for what is wrong inside. `could` says whether files can be read so where the user
+    asks for it; by default those that are accepted.
     """
 
     name: str
@@ -34,32 +30,74 @@ class Reader:
     expects: str
     accepts: Callable[[Files], bool]
     read: Callable[[Files, Request], DataSplits]
+    could: Callable[[Files], bool] | None = None
 
 
-def split_of(word: str) -> str | None:
-    """The split that a folder or file name speaks of: `train2017` is "train", `valannot` is "val", `cat` is None."""
-    match = re.match(r"(training|train|validation|valid|val|testing|test)(?![a-z])", word.lower())
-    return match.group(1) if match else None
+def hold_out(
+    items: Sequence[Item], seed: int, kinds: Sequence[Collection[Hashable]] | None = None, fraction: float = 0.2
+) -> tuple[list[Item], list[Item]]:
+    """A fixed random part of `items` for validation, the rest for training; both in their order.
 
-
-def pick_splits(found: Sequence[str], where: str) -> tuple[str, str | None]:
-    """The train name and the best validation name among `found` (None when there is none).
+    Args:
+        kinds: what is in each item, such as its class; as far as that can be, each kind gets its fraction and is in
+            both parts.
 
     Raises:
-        DataError: there is no train split.
+        DataError: there are not two items.
     """
-    by_split = {split: name for name in sorted(found, reverse=True) if (split := split_of(name))}
-    train = next((by_split[name] for name in TRAIN if name in by_split), None)
-    if train is None:
-        raise DataError(f'{where} has no split named "train"; it has {", ".join(sorted(found)) or "none"}')
-    return train, next((by_split[name] for name in VAL if name in by_split), None)
-
-
-def hold_out(items: Sequence[Item], seed: int, fraction: float = 0.2) -> tuple[list[Item], list[Item]]:
-    """A fixed random part of `items` for validation, the rest for training; both in their order."""
-    count = max(1, round(len(items) * fraction))
-    chosen = set(np.random.default_rng([seed, 20]).permutation(len(items))[:count].tolist())
+    if len(items) < 2:
+        raise DataError(
+            f"there {'is one image' if items else 'are no images'}, and no part of that can be held out to validate",
+            help="give more images, or a train and a validation split",
+        )
+    plain = [(0,)] * len(items)
+    chosen = set(stratified(plain if kinds is None else kinds, seed, fraction))
+    if not chosen and kinds is not None and all(len(one) == 1 for one in kinds):
+        raise DataError(
+            "each class has one image, which can be for training or for validation",
+            help="give more images of a class, or a train and a validation split",
+        )
+    chosen = chosen or set(stratified(plain, seed, fraction))
     return [x for i, x in enumerate(items) if i not in chosen], [x for i, x in enumerate(items) if i in chosen]
+
+
+def stratified(kinds: Sequence[Collection[Hashable]], seed: int, fraction: float) -> list[int]:
+    """Which of some items to hold out, so that each kind is in both parts, in proportion: the rarest kinds are dealt
+    first (iterative stratification, Sechidis et al. 2011). The last item of a kind stays.
+    """
+    order = np.random.default_rng([seed, 20]).permutation(len(kinds)).tolist()
+    having: dict[Hashable, list[int]] = {}
+    of = [tuple(dict.fromkeys(one)) or (None,) for one in kinds]
+    for i in order:
+        for kind in of[i]:
+            having.setdefault(kind, []).append(i)
+    stays = {kind: len(items) for kind, items in having.items()}
+    # Of equal rarity, the first to appear goes first, which the seed decides and the spelling of kinds does not.
+    rarest = sorted(having, key=lambda kind: stays[kind])
+    wanted = _quotas([stays[kind] for kind in rarest], len(kinds), fraction)
+    held: set[int] = set()
+    dealt: set[int] = set()
+    for kind, quota in zip(rarest, wanted, strict=True):
+        missing = quota - (len(having[kind]) - stays[kind])
+        for i in having[kind]:
+            if missing > 0 and i not in dealt and all(stays[one] > 1 for one in of[i]):
+                held.add(i)
+                missing -= 1
+                for one in of[i]:
+                    stays[one] -= 1
+            dealt.add(i)
+    return sorted(held)
+
+
+def _quotas(counts: Sequence[int], total: int, fraction: float) -> list[int]:
+    """How many of each kind to hold out: at least one and not all where there are two, in proportion otherwise."""
+    shares = [fraction * count for count in counts]
+    quotas = [min(max(int(share), 1), count - 1) for share, count in zip(shares, counts, strict=True)]
+    if sum(counts) == total:  # each item is of one kind, so that the whole can be met, too
+        missing = max(1, round(fraction * total)) - sum(quotas)
+        for place in sorted(range(len(counts)), key=lambda i: quotas[i] - shares[i])[: max(0, missing)]:
+            quotas[place] = min(quotas[place] + 1, max(counts[place] - 1, 0))
+    return quotas
 
 
 def probe_size(files: Files, names: Sequence[str], otherwise: Size) -> Size:

@@ -10,6 +10,7 @@ from torch import Tensor
 from nasdsl.runtime.data.errors import DataError
 from nasdsl.runtime.data.images import Size
 from nasdsl.runtime.data.layouts import KeypointLayout
+from nasdsl.runtime.data.reading import Reading
 
 GIB = 1 << 30
 
@@ -79,8 +80,8 @@ class DataSplits:
 
     `ignore_index` is the label of pixels that count for nothing (segmentation only); `layout` names the joints
     (keypoints only); `size` is the (height, width) of validation samples, or what holds all of them where they differ;
-    `description` is for people. `details` of detection: `category_ids`, the annotation file's id of each class, and
-    what was counted in the boxes of `train` and `val`.
+    `description` is for people, and so is what `reading` has: where it all comes from. `details` of detection:
+    `category_ids`, the annotation file's id of each class, and what was counted in the boxes of `train` and `val`.
     """
 
     train: Samples
@@ -93,6 +94,7 @@ class DataSplits:
     ignore_index: int | None = None
     layout: KeypointLayout | None = None
     details: dict[str, Any] = field(default_factory=dict, compare=False)
+    reading: Reading | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for name, split in (("train", self.train), ("validation", self.val)):

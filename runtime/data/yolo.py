@@ -10,9 +10,10 @@ import yaml
 
 from nasdsl.runtime.data.boxes import Pictures, Rows, Tally, read_boxes
 from nasdsl.runtime.data.errors import DataError, did_you_mean, some
-from nasdsl.runtime.data.files import Files, is_image
+from nasdsl.runtime.data.files import Files, is_image, plain_name
 from nasdsl.runtime.data.images import Size
 from nasdsl.runtime.data.readers import Reader, size_of
+from nasdsl.runtime.data.reading import held_from
 from nasdsl.runtime.data.splits import DataSplits, Request
 
 BEYOND = 2.0
@@ -43,7 +44,10 @@ def read(files: Files, request: Request) -> DataSplits:
     else:
         held, note = _pictures(files, _images(files, name, document, val), names), f"; validation is {val}"
     numbers = tuple(range(len(names)))
-    return read_boxes(files, train, held, names, numbers, request, "YOLO text", note)
+    sources = held_from(f"`train` of {name}") if val is None else (f"`train` of {name}", f"`{val}` of {name}")
+    pictures = [*train[0], *(held[0] if held else [])]
+    others = [name, *(labels for one in pictures if (labels := files.find(_labels_of(one.member))))]
+    return read_boxes(files, train, held, names, numbers, request, "YOLO text", sources, note, others)
 
 
 def _description(files: Files) -> str | None:
@@ -108,7 +112,8 @@ def _places(description: str, root: Any, entry: str) -> list[str]:
     """Where an entry may lie, as names from the top: its path is often that of the machine it was written on."""
     folder = str(PurePosixPath(description).parent)
     bases = [f"{folder}/{root}", folder] if isinstance(root, str) else [folder]
-    parts = [part for part in PurePosixPath(entry).parts if part not in ("/", ".", "..")]
+    entry = entry.replace("\\", "/")
+    parts = [part for part in PurePosixPath(plain_name(entry)).parts if part not in ("/", ".", "..")]
     places = [normpath(f"{base}/{entry}") for base in bases]
     places += [normpath(f"{folder}/{'/'.join(parts[i:])}") for i in range(len(parts))]
     return [place for place in dict.fromkeys(places) if not place.startswith(("..", "/"))]
@@ -116,8 +121,9 @@ def _places(description: str, root: Any, entry: str) -> list[str]:
 
 def _below(files: Files, places: list[str]) -> list[str] | None:
     for place in places:
-        if place in files and place.endswith(".txt"):
-            return _listed(files, place)
+        listing = files.find(place)
+        if listing is not None and place.lower().endswith(".txt"):
+            return _listed(files, listing)
         images = [name for name in (files.below(place) if place != "." else files.names) if is_image(name)]
         if images:
             return images
@@ -129,7 +135,8 @@ def _listed(files: Files, name: str) -> list[str]:
     found = []
     for line in files.text(name).splitlines():
         if line.strip():
-            member = next((place for place in _places(name, None, line.strip()) if place in files), None)
+            places = (files.find(place) for place in _places(name, None, line.strip()))
+            member = next((place for place in places if place is not None), None)
             if member is None or not is_image(member):
                 raise DataError(f"{files.at(name)} names {line.strip()}, and there is no such image")
             found.append(member)
@@ -141,8 +148,8 @@ def _pictures(files: Files, members: list[str], names: tuple[str, ...]) -> tuple
     pictures: Pictures = []
     for member in members:
         size = size_of(files, member)
-        labels = _labels_of(member)
-        rows = _rows(files, labels, size, names) if labels in files else Rows()
+        labels = files.find(_labels_of(member))
+        rows = _rows(files, labels, size, names) if labels is not None else Rows()
         pictures.append(rows.picture(member, member, size, tally))
     return pictures, tally
 
@@ -150,7 +157,7 @@ def _pictures(files: Files, members: list[str], names: tuple[str, ...]) -> tuple
 def _labels_of(member: str) -> str:
     """`train/images/a.jpg` has its labels in `train/labels/a.txt`; without a folder `images` they lie beside it."""
     parts = list(PurePosixPath(member).with_suffix(".txt").parts)
-    places = [i for i, part in enumerate(parts[:-1]) if part == "images"]
+    places = [i for i, part in enumerate(parts[:-1]) if part.lower() == "images"]
     if places:
         parts[places[-1]] = "labels"
     return "/".join(parts)
