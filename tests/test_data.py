@@ -127,7 +127,8 @@ def test_one_idx_file_finds_its_partner_and_splits_by_label(tmp_path, which):
     folder = store(tmp_path, idx_members("t10k", 30) | {"notes.txt": b""}, False)
     data = open_data(f"{folder}/t10k-{which}-ubyte.gz", "classification")
     assert (len(data.train), len(data.val)) == (24, 6) and "20 %" in data.description
-    assert [data.val.labels.tolist().count(label) for label in range(3)] == [2, 2, 2]  # type: ignore[attr-defined]
+    assert isinstance(data.val, ClassificationSet)
+    assert [data.val.labels.tolist().count(label) for label in range(3)] == [2, 2, 2]
     for image, label in (data.val[i] for i in range(6)):
         assert round(float(image.max()) * 255) % 3 == label
 

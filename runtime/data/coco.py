@@ -53,13 +53,14 @@ def read(files: Files, request: Request) -> DataSplits:
         DataError: an annotation file is damaged or contradicts itself, an image is missing, or no instance has joints.
     """
     train_name, val_name = chosen_files(files, _annotation_files(files))
-    layout, train = read_document(files, train_name, _parsed, EXPECTED)
-    sources = held_from(train_name)
+    layout, train, note_of_train = read_document(files, train_name, _parsed, EXPECTED)
+    sources, notes = held_from(train_name), [note_of_train]
     if val_name is None:
         train, val = _hold_out_images(train, request.seed)
         note = f"; {train_name} is the only split, so a fixed 20 % of its images validates"
     else:
-        val_layout, val = read_document(files, val_name, _parsed, EXPECTED)
+        val_layout, val, note_of_val = read_document(files, val_name, _parsed, EXPECTED)
+        notes.append(note_of_val)
         note = f"; validation is {split_name(val_name)}"
         sources = (train_name, val_name)
         if val_layout.names != layout.names:
@@ -80,7 +81,7 @@ def read(files: Files, request: Request) -> DataSplits:
         layout=layout,
         reading=Reading(
             files, *sources, tuple(dict.fromkeys(one.member for one in train + val)),
-            tuple(one for one in (train_name, val_name) if one),
+            tuple(one for one in (train_name, val_name) if one), tuple(one for one in notes if one),
         ),
     )  # fmt: skip
 
@@ -89,7 +90,8 @@ def _annotation_files(files: Files) -> dict[str, list[str]]:
     return annotation_files(files, ("keypoints", "images"), "keypoint")
 
 
-def _parsed(files: Files, document: Json, name: str) -> tuple[KeypointLayout, list[Named]]:
+def _parsed(files: Files, document: Json, name: str) -> tuple[KeypointLayout, list[Named], str]:
+    """The joints, the instances with a labelled one, and how many others there are."""
     where = files.at(name)
     categories = {one["id"]: one for one in document["categories"] if one.get("keypoints")}
     annotations = [one for one in document["annotations"] if "keypoints" in one and not one.get("iscrowd")]
@@ -117,7 +119,9 @@ def _parsed(files: Files, document: Json, name: str) -> tuple[KeypointLayout, li
             found.append(Named(instance, members[images[instance.image_id][1]], sizes[instance.image_id]))
     if not found:
         raise DataError(f"{where} has no instance with a labelled joint: the split is empty")
-    return layout, found
+    others = len(document["annotations"]) - len(found)
+    note = f"left out: {others:,} annotations of {name} without a labelled joint, or of crowds" if others else ""
+    return layout, found, note
 
 
 def _instance(one: Json, images: dict[int, tuple[int, str]], layout: KeypointLayout, where: str) -> Instance | None:

@@ -61,7 +61,12 @@ def _accepts_lists(files: Files) -> bool:
     if files.chosen is not None:
         return False
     first = [files.text(name).strip().partition("\n")[0] for name in _lists(files).values()]
-    return bool(first) and all(_pair(files, line) is not None or len(line.split()) == 2 for line in first)
+    return bool(first) and all(_pair(files, line) is not None or _names_two(line) for line in first)
+
+
+def _names_two(line: str) -> bool:
+    """Whether a line is meant as an image and a mask, though there may be none."""
+    return len(line.split()) == 2 and any(is_image(word) for word in line.split())
 
 
 def _read_lists(files: Files, request: Request) -> DataSplits:

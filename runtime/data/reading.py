@@ -34,4 +34,4 @@ class Reading:
 
 def held_from(origin: str) -> tuple[str, str]:
     """Where the splits are from, if one is held out of the other."""
-    return origin, f"a fixed 20 % of {origin}"
+    return f"the rest of {origin}", f"a fixed 20 % of {origin}"

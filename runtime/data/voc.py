@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from xml.etree import ElementTree
@@ -149,7 +149,10 @@ def _read_loose(files: Files, request: Request) -> DataSplits:
     splits = lists or dict(found)
     if set(splits) == {ALL}:
         train_name, val_name = ALL, None
-        sources, note = held_from("the annotations"), "; no split is named, so a fixed 20 % of its images validates"
+        sources, note = (
+            held_from("the annotated images"),
+            "; no split is named, so a fixed 20 % of its images validates",
+        )
     else:
         train_name, val_name = pick_splits([one for one in splits if one != ALL], files.title)
         sources, note = (train_name, val_name or ""), f"; training is {train_name}, validation {val_name}"
@@ -176,7 +179,7 @@ def _lists_of_names(files: Files, found: list[_Annotation]) -> dict[str, list[_A
     for name in files.names:
         path = PurePosixPath(name)
         if path.suffix.lower() == ".txt" and is_split(path.stem):
-            words = [line.split()[0] for line in files.text(name).splitlines() if line.strip()]
+            words = _named(files, name, by_stem)
             stems = [PurePosixPath(word.replace("\\", "/")).name for word in words]
             stems = [stem if stem in by_stem else PurePosixPath(stem).stem for stem in stems]
             unknown = [stem for stem in stems if stem not in by_stem]
@@ -210,8 +213,14 @@ def _year(files: Files, root: str, prefix: str) -> _Year:
     for split in ("train", "val", "trainval", "test"):
         name = files.find(f"{root}/ImageSets/Main/{split}.txt")
         if name is not None:
-            lists[split] = [line.split()[0] for line in files.text(name).splitlines() if line.strip()]
+            lists[split] = _named(files, name, annotations)
     return _Year(lists or {ALL: sorted(annotations)}, annotations, images, f"{prefix}/" if prefix else "")
+
+
+def _named(files: Files, listing: str, known: Container[str]) -> list[str]:
+    """The names of a list, one a line; what may stand behind one is a mark, as in the lists of single classes."""
+    lines = [line.strip() for line in files.text(listing).splitlines() if line.strip()]
+    return [line if line in known else line.split()[0] for line in lines]
 
 
 def _annotations(files: Files, year: _Year, split: str) -> list[_Annotation]:
