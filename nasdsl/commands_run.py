@@ -247,6 +247,8 @@ def train(args: argparse.Namespace) -> int:
     from nasdsl.progress import Bars
     from nasdsl.runtime.fit import train as run
 
+    if args.out is None and args.file == "-":  # before it is waited for
+        raise UsageError("standard input has no name that the weights could have", help="name a file with `--out`")
     source, bars = source_of(args.file), Bars()
     if args.out is None:
         args.out = str(_weights_beside(source, args))
@@ -271,8 +273,7 @@ def _weights_beside(source: Source, args: argparse.Namespace) -> Path:
     from nasdsl import spaces
     from nasdsl.runtime.origin import read_result
 
-    if source.path is None:
-        raise UsageError("standard input has no name that the weights could have", help="name a file with `--out`")
+    assert source.path is not None
     ships = source.path.parent.resolve() == spaces.FOLDER
     beside = Path(source.path.name if ships else source.path).with_suffix(".safetensors")
     tried = [beside, beside.with_name(f"{beside.stem}_trained.safetensors")]
