@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+
+from nasdsl.compiler.layers.recording import recorded
 
 # How many scores a part of the work has at most, unless one head of one image has more: what the cache of a processor
 # likes; on another device so many that the number of calls does not count.
@@ -137,7 +140,7 @@ class Shifts(Pattern):
         return self.back(out[..., margin : margin + height, margin : margin + width], heads)
 
     def locate(self, near: torch.Tensor, r_hKD: torch.Tensor) -> torch.Tensor:
-        scores = r_hKD @ torch.unflatten(near.flatten(2), 0, (-1, len(r_hKD)))
+        scores = r_hKD @ torch.unflatten(near.flatten(2), 0, (-1, r_hKD.shape[0]))
         return torch.unflatten(scores.flatten(0, 1), 2, self.size)
 
     def located(self, scores: torch.Tensor, near: torch.Tensor, r_hKD: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -200,14 +203,14 @@ class Blocks(Pattern):
         block, rows and columns of the window."""
         (rows, columns), reach, window = self.block, self.reach[1], self.window
         strides = (scores.stride(0), columns * self.reached + reach, self.reached + 1, reach, 1)
-        return scores.as_strided((len(scores), rows, columns, window, window), strides)
+        return scores.as_strided((scores.shape[0], rows, columns, window, window), strides)
 
     def product(self, near: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
-        return self.windows(torch.bmm(near, far.mT)).reshape(len(near), self.pixels, -1)
+        return self.windows(torch.bmm(near, far.mT)).reshape(-1, self.pixels, self.window**2)
 
     def matrices(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores with zeros for the pairs that are not in a window."""
-        out = scores.new_zeros(len(scores), self.pixels, self.reached)
+        out = scores.new_zeros(scores.shape[0], self.pixels, self.reached)
         windows = self.windows(out)
         windows.copy_(scores.view(windows.shape))
         return out
@@ -228,8 +231,8 @@ class Blocks(Pattern):
         return torch.unflatten(out, 0, (-1, heads)).permute(0, 1, 4, 2, 3)
 
     def locate(self, near: torch.Tensor, r_hKD: torch.Tensor) -> torch.Tensor:
-        scores = near.view(-1, len(r_hKD), self.number * self.pixels, near.shape[2]) @ r_hKD.mT
-        return scores.view(len(near), self.pixels, -1)
+        scores = near.view(-1, r_hKD.shape[0], self.number * self.pixels, near.shape[2]) @ r_hKD.mT
+        return scores.view(-1, self.pixels, self.window**2)
 
     def located(self, scores: torch.Tensor, near: torch.Tensor, r_hKD: torch.Tensor) -> tuple[torch.Tensor, ...]:
         by_head, near_bhPD = (x.view(-1, len(r_hKD), self.number * self.pixels, x.shape[2]) for x in (scores, near))
@@ -279,7 +282,7 @@ class Whole(Together):
         return x.view(-1, heads, *self.size, x.shape[2]).permute(0, 1, 4, 2, 3)
 
     def locate(self, near: torch.Tensor, r_hKD: torch.Tensor) -> torch.Tensor:
-        by_offset = torch.unflatten(near, 0, (-1, len(r_hKD))) @ r_hKD.mT
+        by_offset = torch.unflatten(near, 0, (-1, r_hKD.shape[0])) @ r_hKD.mT
         found_PP = self.offset_PP.clamp(max=self.offsets - 1)  # what is beyond a window is masked
         return by_offset.gather(3, found_PP.expand(*by_offset.shape[:2], *found_PP.shape)).flatten(0, 1)
 
@@ -324,7 +327,7 @@ class Lines(Together):
 
     def locate(self, near: torch.Tensor, r_hKD: torch.Tensor) -> torch.Tensor:
         vectors = r_hKD[:, self.offset_LL].flatten(0, 1)
-        return self.by_line(torch.bmm(self.by_place(near, len(r_hKD)), vectors.mT), len(r_hKD))
+        return self.by_line(torch.bmm(self.by_place(near, r_hKD.shape[0]), vectors.mT), r_hKD.shape[0])
 
     def located(self, scores: torch.Tensor, near: torch.Tensor, r_hKD: torch.Tensor) -> tuple[torch.Tensor, ...]:
         heads = len(r_hKD)
@@ -372,11 +375,22 @@ def attended(
     """What each pixel takes of the values: B n E H W, in memory as the values are."""
     y_BnEHW = torch.empty_like(v_BnEHW)
     for part in parts(q_BnDHW, pattern):
-        near = pattern.near(q_BnDHW[part])
-        weights = pattern.weights(near, pattern.far(k_BnDHW[part]), None if r_nKD is None else r_nKD[part[1]])
-        y = pattern.collect(weights.to(near.dtype), pattern.far(v_BnEHW[part]))
-        y_BnEHW[part] = pattern.back(y, q_BnDHW[part].shape[1])
+        r_hKD = None if r_nKD is None else r_nKD[part[1]]
+        y_BnEHW[part] = at_once(q_BnDHW[part], k_BnDHW[part], v_BnEHW[part], r_hKD, pattern)
     return y_BnEHW
+
+
+def at_once(
+    q_BhDHW: torch.Tensor,
+    k_BhDHW: torch.Tensor,
+    v_BhEHW: torch.Tensor,
+    r_hKD: torch.Tensor | None,
+    pattern: Pattern,
+) -> torch.Tensor:
+    """`attended` for all images and heads together: B h E H W."""
+    near = pattern.near(q_BhDHW)
+    weights = pattern.weights(near, pattern.far(k_BhDHW), r_hKD)
+    return pattern.back(pattern.collect(weights.to(near.dtype), pattern.far(v_BhEHW)), q_BhDHW.shape[1])
 
 
 class Attend(torch.autograd.Function):
@@ -424,10 +438,14 @@ def attend(
 
     Returns:
         B n E H W, in the memory layout of the values. In half precision the weights are made in float32 and rounded.
+        A recording has all images and heads at once, as how many images there are is left open.
     """
-    with torch.autocast(q_BnDHW.device.type, enabled=False):
+    exactly = nullcontext() if q_BnDHW.is_meta else torch.autocast(q_BnDHW.device.type, enabled=False)
+    with exactly:
         r = None if r_nKD is None else r_nKD.to(q_BnDHW.dtype)
         given = (q_BnDHW, k_BnDHW, v_BnEHW, r, pattern)
+        if recorded(q_BnDHW):
+            return at_once(*given)
         if torch.is_grad_enabled() and any(x.requires_grad for x in given[:4] if isinstance(x, torch.Tensor)):
             result: torch.Tensor = Attend.apply(*given)  # type: ignore[no-untyped-call]
             return result

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import torch
 
+from nasdsl.compiler.layers.recording import operation, recorded
+
 BACKGROUND = -1
 """The match of a box that no object belongs to."""
 NEITHER = -2
@@ -115,6 +117,20 @@ def survivors(
         groups_BN: boxes suppress those of their own group, such as a class.
         most: boxes behind those of an image's first so many that stay may be left out.
     """
+    if recorded(boxes_BN4):
+        return SURVIVORS(boxes_BN4.detach(), there_BN, threshold, block, groups_BN, most)
+    return suppressed(boxes_BN4, there_BN, threshold, block, groups_BN, most)
+
+
+def suppressed(
+    boxes_BN4: torch.Tensor,
+    there_BN: torch.Tensor,
+    threshold: float,
+    block: int,
+    groups_BN: torch.Tensor | None,
+    most: int | None,
+) -> torch.Tensor:
+    """`survivors`, in steps that hang on the boxes."""
     keep_BN = torch.zeros_like(there_BN)
     for start in range(0, there_BN.shape[1], block):
         part = slice(start, start + block)
@@ -136,6 +152,20 @@ def survivors(
             before, keep_Bn = keep_Bn, free_Bn & ~(hit & keep_Bn[:, :, None]).any(1)
         keep_BN[:, part] = keep_Bn
     return keep_BN
+
+
+def like_there(boxes_BN4: torch.Tensor, there_BN: torch.Tensor, *rest: object) -> torch.Tensor:
+    """A tensor of the size of what `suppressed` gives."""
+    return torch.empty_like(there_BN)
+
+
+SURVIVORS = operation(
+    "nasdsl::survivors",
+    "(Tensor boxes, Tensor there, float threshold, int block, Tensor? groups, int? most) -> Tensor",
+    suppressed,
+    like_there,
+)
+"""`suppressed` as an operation."""
 
 
 def highest(scores_BN: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -235,7 +265,7 @@ class Anchors:
 
 def as_list(x_BCHW: torch.Tensor, each: int) -> torch.Tensor:
     """A map's predictions as a list: B H*W*A each, pixel by pixel, in a pixel anchor by anchor."""
-    return x_BCHW.permute(0, 2, 3, 1).reshape(len(x_BCHW), -1, each)
+    return x_BCHW.permute(0, 2, 3, 1).reshape(x_BCHW.shape[0], -1, each)
 
 
 # --- matching ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from torch import nn
 
 from nasdsl.compiler.layers.activation import activation
 from nasdsl.compiler.layers.norm import normalisation
+from nasdsl.compiler.layers.recording import recorded
 
 
 class StandardisedConv2d(nn.Conv2d):
@@ -130,7 +131,7 @@ class Depthwise(nn.Conv2d):
         kernel = self.kernel_size[0]
         if not (kernel in (3, 5, 7) and self.weight.requires_grad and torch.is_grad_enabled()):
             return False
-        if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
+        if recorded(x_BCHW):
             return False
         if x_BCHW.device.type != "cpu" or x_BCHW.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return False

@@ -37,11 +37,12 @@ class DeformConv(nn.Module):
         self.act = activation(act, inplace=True)
 
     def forward(self, x_BCHW: torch.Tensor, offsets_BOPQ: torch.Tensor) -> torch.Tensor:
-        conv, (height, width), size = self.conv, x_BCHW.shape[2:], offsets_BOPQ.shape[2:]
+        conv, size = self.conv, offsets_BOPQ.shape[2:]
+        batch, _, height, width = x_BCHW.shape
         precise = torch.promote_types(x_BCHW.dtype, torch.float32)
         kernel = conv.kernel_size[0]
         groups = self.offset_groups
-        offsets_BGkk2PQ = offsets_BOPQ.to(precise).reshape(len(x_BCHW), groups, kernel, kernel, 2, *size)
+        offsets_BGkk2PQ = offsets_BOPQ.to(precise).reshape(batch, groups, kernel, kernel, 2, *size)
         steps_k = torch.arange(kernel, device=x_BCHW.device, dtype=precise) * conv.dilation[0] - int(conv.padding[0])
         starts_P, starts_Q = (
             torch.arange(n, device=x_BCHW.device, dtype=precise) * stride
@@ -51,11 +52,11 @@ class DeformConv(nn.Module):
         right = offsets_BGkk2PQ[:, :, :, :, 1] + (steps_k[:, None, None] + starts_Q)
         grid = torch.stack([(2 * right + 1) / width - 1, (2 * down + 1) / height - 1], -1)
         grid_NRQ2 = grid.flatten(0, 1).flatten(1, 3)
-        x_NcHW = x_BCHW.to(precise).reshape(len(x_BCHW) * groups, -1, height, width)
+        x_NcHW = x_BCHW.to(precise).reshape(batch * groups, -1, height, width)
         read_NcRQ = F.grid_sample(x_NcHW, grid_NRQ2, align_corners=False).to(x_BCHW.dtype)
-        columns_BgIR = read_NcRQ.reshape(len(x_BCHW), conv.groups, -1, size[0] * size[1])
+        columns_BgIR = read_NcRQ.reshape(batch, conv.groups, -1, size[0] * size[1])
         weight_goI = conv.weight.reshape(conv.groups, -1, columns_BgIR.shape[2])
-        y_BCPQ = (weight_goI @ columns_BgIR).reshape(len(x_BCHW), -1, *size)
+        y_BCPQ = (weight_goI @ columns_BgIR).reshape(batch, -1, *size)
         if conv.bias is not None:
             y_BCPQ = y_BCPQ + conv.bias[:, None, None]
         return self.act(y_BCPQ)

@@ -8,6 +8,7 @@ from torch import nn
 
 from nasdsl.compiler.layers.activation import activation
 from nasdsl.compiler.layers.conv import Depthwise, SqueezeExcite
+from nasdsl.compiler.layers.recording import recorded
 
 
 def norm_momentum(norm: nn.BatchNorm2d) -> float:
@@ -67,7 +68,7 @@ class MixConv(nn.Module):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """B C H W -> B C' H' W' with H' = ceil(H / stride)."""
-        if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
+        if recorded(x_BCHW):
             return self.together(x_BCHW)
         pixels = x_BCHW.shape[0] * x_BCHW.shape[2] * x_BCHW.shape[3]
         return self.together(x_BCHW) if pixels * self.parts[-1].stop < 2**18 else self.apart(x_BCHW)

@@ -26,6 +26,7 @@ from nasdsl.compiler.layers.boxes import (
     survivors,
 )
 from nasdsl.compiler.layers.losses import smooth
+from nasdsl.compiler.layers.recording import recorded
 from nasdsl.compiler.layers.scene import Scene
 
 CHANNELS = 64
@@ -58,19 +59,22 @@ class RoiAlign(nn.Module):
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         maps, boxes_N4 = inputs[:-1], exact(inputs[-1])
         level_N = self.levels(boxes_N4)
-        image_N = torch.arange(len(boxes_N4), device=boxes_N4.device) // max(len(boxes_N4) // len(maps[0]), 1)
-        starts = [0]  # of each level in the table of all pixels
+        images = maps[0].shape[0]
+        image_N = torch.zeros_like(level_N)
+        image_N.view(images, -1).add_(torch.arange(images, device=image_N.device)[:, None])
+        starts = [0]  # of each level in the table of all pixels, for one image
         for x_BCHW in maps[:-1]:
-            starts.append(starts[-1] + x_BCHW[:, 0].numel())
+            starts.append(starts[-1] + x_BCHW.shape[2] * x_BCHW.shape[3])
         heights, widths = [x.shape[2] for x in maps], [x.shape[3] for x in maps]
         start_N, height_N, width_N = torch.tensor([starts, heights, widths], device=level_N.device)[:, level_N]
+        start_N = start_N * images
         boxes_N4 = boxes_N4 / boxes_N4.new_tensor(self.strides)[level_N, None]
         row_NSq, down_NSq = self.read(boxes_N4[:, 1], boxes_N4[:, 3], height_N)
         column_NSq, right_NSq = self.read(boxes_N4[:, 0], boxes_N4[:, 2], width_N)
         row_NSq = (start_N + image_N * height_N * width_N)[:, None, None] + row_NSq * width_N[:, None, None]
         table_PC = torch.cat([x.permute(0, 2, 3, 1).flatten(0, 2) for x in maps])
-        bins_RC = _Bins.apply(table_PC, row_NSq, down_NSq, column_NSq, right_NSq)  # type: ignore[no-untyped-call]
-        return bins_RC.view(len(boxes_N4), self.size, self.size, -1).permute(0, 3, 1, 2)
+        bins_RC = bins(table_PC, row_NSq, down_NSq, column_NSq, right_NSq)
+        return bins_RC.view(-1, self.size, self.size, table_PC.shape[1]).permute(0, 3, 1, 2)
 
     def levels(self, boxes_N4: torch.Tensor) -> torch.Tensor:
         """The number of the map that each box reads: N."""
@@ -97,14 +101,29 @@ class RoiAlign(nn.Module):
         return torch.cat([before_NSp, torch.minimum(before_NSp + 1, last_N11)], 2), share_NSq
 
 
-class _Bins(torch.autograd.Function):
+def bins(
+    table_PC: torch.Tensor,
+    row_NSq: torch.Tensor,
+    down_NSq: torch.Tensor,
+    column_NSq: torch.Tensor,
+    right_NSq: torch.Tensor,
+) -> torch.Tensor:
     """Sums over the pixels of bins, from a table of all pixels: P C -> R C, with R = N size size.
 
     A bin reads all pairs of q rows and q columns. A row is given by the number of its first pixel in the table, a
     column by how far from there it is; their shares are multiplied: all N size q.
+    """
+    if recorded(table_PC):
+        pixel_Rt, share_Rt = _reads(row_NSq, down_NSq, column_NSq, right_NSq, table_PC.dtype)
+        return F.embedding_bag(pixel_Rt, table_PC, mode="sum", per_sample_weights=share_Rt)
+    reads = (row_NSq, down_NSq, column_NSq, right_NSq)
+    bins_RC: torch.Tensor = _Bins.apply(table_PC, *reads)  # type: ignore[no-untyped-call]
+    return bins_RC
 
-    This is `embedding_bag` with a gradient that is such a sum as well: of each pixel the bins that read it. PyTorch's
-    own first writes out R*q*q C, which for the regions of a detector is hundreds of megabytes.
+
+class _Bins(torch.autograd.Function):
+    """`bins`: `embedding_bag` with a gradient that is such a sum as well, of each pixel the bins that read it.
+    PyTorch's own first writes out R*q*q C, which for the regions of a detector is hundreds of megabytes.
     """
 
     @staticmethod
@@ -206,7 +225,7 @@ class Refine(nn.Module):
         refined_N4 = decoded(boxes_N4, exact(deltas_N4), self.stds)
         if scene is None:
             return refined_N4
-        images = len(scene.sizes_B2)
+        images = scene.sizes_B2.shape[0]
         refined_Bn4 = clipped(refined_N4.view(images, -1, 4), scene.sizes_B2[:, None])
         if scene.learns:
             for image, boxes_n4 in enumerate(boxes_N4.view(images, -1, 4)):
@@ -232,7 +251,9 @@ def strongest(
     """
     there_BN = (scores_BN > least) & (boxes_BN4[..., 2:] > boxes_BN4[..., :2]).all(-1)
     scores_BN = scores_BN.masked_fill(~there_BN, 0.0)
-    candidates = int(there_BN.sum(1).max()) if there_BN.shape[1] else 0
+    candidates = there_BN.shape[1]
+    if candidates and not recorded(boxes_BN4):
+        candidates = int(there_BN.sum(1).max())
     scores_BN, order_BN = scores_BN.sort(dim=1, descending=True, stable=True)
     scores_Bn, order_Bn = scores_BN[:, :candidates], order_BN[:, :candidates]
     boxes_Bn4 = boxes_BN4.gather(1, order_Bn[..., None].expand(-1, -1, 4))
@@ -307,12 +328,12 @@ class DetectRegions(nn.Module):
         boxes_NC4 = self.boxes(exact(regions[-1]), precise(deltas[-1]), stages - 1)
         there_N = (regions[-1][:, 2:] > regions[-1][:, :2]).all(1)
         chance_NC = chance_NC * there_N[:, None]
-        images = 1 if scene is None else len(scene.sizes_B2)
+        images = 1 if scene is None else scene.sizes_B2.shape[0]
         boxes_BN4 = boxes_NC4.expand(-1, self.classes, -1).reshape(images, -1, 4)
         if scene is not None:
             boxes_BN4 = clipped(boxes_BN4, scene.sizes_B2[:, None])
         labels_C = torch.arange(self.classes, device=chance_NC.device)
-        labels_BN = labels_C.expand(len(chance_NC), -1).reshape(images, -1)
+        labels_BN = labels_C.expand(chance_NC.shape[0], -1).reshape(images, -1)
         return strongest(boxes_BN4, chance_NC.reshape(images, -1), labels_BN, self.least, self.nms, self.most)
 
     def of_stage(self, values: list[tuple[float, ...]] | tuple[float, ...], stage: int) -> Any:
@@ -322,7 +343,7 @@ class DetectRegions(nn.Module):
     def boxes(self, regions_N4: torch.Tensor, deltas_ND: torch.Tensor, stage: int) -> torch.Tensor:
         """N C 4, or N 1 4 where all classes have one box."""
         each = deltas_ND.shape[1] // 4
-        deltas_NC4 = deltas_ND.view(len(deltas_ND), each, 4)[:, : max(1, min(each, self.classes))]
+        deltas_NC4 = deltas_ND.view(-1, each, 4)[:, : max(1, min(each, self.classes))]
         return decoded(regions_N4[:, None].expand_as(deltas_NC4), deltas_NC4, self.of_stage(self.stds, stage))
 
     def learn(

@@ -40,7 +40,7 @@ class Scene:
             sizes_B2 = targets["size"].to(device, torch.float32)
         else:
             height, width = images_BCHW.shape[2:]
-            sizes_B2 = torch.tensor([[height, width]], device=device).float().expand(len(images_BCHW), 2)
+            sizes_B2 = torch.tensor([[height, width]], device=device).float().expand(images_BCHW.shape[0], 2)
         if not training or "boxes" not in targets:
             return Scene(sizes_B2)
         return Scene(

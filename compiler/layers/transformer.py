@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nasdsl.compiler.layers.recording import recorded
 from nasdsl.compiler.layers.resample import resized
 
 
@@ -122,7 +123,7 @@ class LightTransformer(nn.Module):
         if grid_2HW.shape[1:] != size:
             if other_2HW is None or other_2HW.shape[1:] != size or other_2HW.device != x_BCHW.device:
                 other_2HW = position_map(size[0], size[1], self.position).to(x_BCHW.device)
-                if not torch.compiler.is_compiling():
+                if not recorded(x_BCHW):
                     self.other_grid = other_2HW
             grid_2HW = other_2HW
         return torch.cat([x_BCHW, grid_2HW.to(x_BCHW.dtype).expand(x_BCHW.shape[0], -1, -1, -1)], 1)
