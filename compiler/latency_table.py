@@ -1,8 +1,10 @@
 """Tables of measured times, as `nasdsl profile` writes them, and the latency of networks by them.
 
-A table holds, for every distinct operator of a supernet, the median time at several widths. Between these the time is
-taken to be linear in the operator's MACs; below and above them as on the nearest piece, and never below 0. An operator
-that was measured once takes a time in proportion to its MACs, or always the same where it has none. The latency of a
+A table holds the median time of every setting in which the architectures of a space run an operator: each kernel, each
+stride, each width that is chosen. Where widths are search units, or an operator's choices have more than 64 options
+together, it is measured at several widths, and between these the time is taken to be linear in the operator's MACs;
+below and above them as on the nearest piece, and never below 0. An operator that was measured once takes a time in
+proportion to its MACs, or always the same where it has none. The latency of a
 network is the sum over its operators, as if they ran one after the other: for as many images as the table was measured
 with at a time. Sums and concatenations are taken to be free.
 """
@@ -10,17 +12,19 @@ with at a time. Sums and concatenations are taken to be free.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from nasdsl.compiler.asked import Asked, asked, by_choice
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.measures.measure import Place
-from nasdsl.compiler.setting import Setting, largest_settings
+from nasdsl.compiler.setting import Setting
 from nasdsl.compiler.stored import Stored, fault
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
@@ -46,7 +50,7 @@ class Point(Stored):
 
 
 class Entry(Stored):
-    """A measured operator: the node that it was measured for, and its times."""
+    """A measured operator: the node that it was first measured for, and its times at its widths."""
 
     node: str
     points: tuple[Point, ...] = Field(min_length=1)
@@ -82,33 +86,41 @@ def setting_key(setting: Setting) -> str:
     return json.dumps([setting.op, setting.arguments(), sizes], sort_keys=True, default=str)
 
 
-def points_of(
-    path: Path, settings: Mapping[str, Setting], nodes: Iterable[Node]
-) -> dict[str, list[tuple[float, float]]]:
-    """Of each node its points (MACs, milliseconds), by MACs.
+@dataclass(frozen=True)
+class Measured:
+    """What a table says of an operator with everything decided but some widths: its points (MACs, milliseconds)."""
 
-    Args:
-        path: of the table.
-        settings: the largest of each node; what has none never runs.
+    asked: Asked
+    points: tuple[tuple[float, float], ...]
+
+
+def points_of(path: Path, graph: Graph, nodes: Iterable[Node]) -> dict[str, list[Measured]]:
+    """Of each node what the table says of it, by its choices. One that never has an output is left out.
 
     Raises:
-        CompileError: the table cannot be read, or lacks an operator.
+        CompileError: the table cannot be read, or lacks an operator in one of its settings.
     """
     measured = read_table(path).operators
-    points: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[Measured]] = {}
     for node in nodes:
-        if node.name not in settings:
-            continue
-        entry = measured.get(setting_key(settings[node.name]))
-        if entry is None:
-            raise error(
-                "bad-latency-table",
-                f"{path} has no time for `{node.name}`",
-                node.span,
-                help="the table was made for another space: run `nasdsl profile` again",
-            )
-        points[node.name] = sorted((point.macs, point.ms) for point in entry.points)
-    return points
+        for one in asked(graph, node):
+            entry = measured.get(setting_key(one.settings[0]))
+            if entry is None:
+                raise error(
+                    "bad-latency-table",
+                    f"{path} has no time for `{node.name}`{as_chosen(graph, one)}",
+                    node.span,
+                    help="the table was made for another space: run `nasdsl profile` again, which goes on with it",
+                )
+            points = tuple(sorted((point.macs, point.ms) for point in entry.points))
+            found.setdefault(node.name, []).append(Measured(one, points))
+    return found
+
+
+def as_chosen(graph: Graph, one: Asked) -> str:
+    """The choices that are decided, as ` with kernel = 3`; nothing where there are none."""
+    chosen = [f"{path} = {graph.decisions[path].words[option]}" for path, option in one.values.items()]
+    return f" with {', '.join(chosen)}" if chosen else ""
 
 
 def terms(path: Path, graph: Graph) -> dict[str, Value]:
@@ -117,8 +129,18 @@ def terms(path: Path, graph: Graph) -> dict[str, Value]:
     Raises:
         CompileError: as `points_of`.
     """
-    found = points_of(path, largest_settings(graph), graph.operators())
-    return {name: _time(points, Place(graph, graph.nodes[name]).cost.macs) for name, points in found.items()}
+    found = points_of(path, graph, graph.operators())
+    return {name: _term(graph, graph.nodes[name], ways) for name, ways in found.items()}
+
+
+def _term(graph: Graph, node: Node, found: Sequence[Measured]) -> Value:
+    """The time of one operator: where its widths are left open, by the MACs that it has."""
+    macs = Place(graph, node).cost.macs
+    times = [
+        (one.asked, _time(one.points, macs if len(one.asked.settings) > 1 else one.asked.settings[0].macs()))
+        for one in found
+    ]
+    return by_choice(times, graph)
 
 
 def _time(points: Sequence[tuple[float, float]], macs: Value) -> Value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,9 +99,14 @@ def count_options(parser: ArgumentParser) -> None:
 def count(args: Namespace) -> None:
     from nasdsl.compiler.count import count as count_exactly
     from nasdsl.compiler.count import decimal
+    from nasdsl.compiler.engine.budget import unread
     from nasdsl.overview import factor_rows
 
     space = space_of(args)
+    missing = unread(space.graph)
+    if missing:  # the number of all is known without a table
+        kept = tuple(r for r in space.graph.requirements if all(r is not left for left, _ in missing))
+        space = replace(space, graph=replace(space.graph, requirements=kept))
     size = count_exactly(space.graph)
     part = population_of(space).part({}) if size.budgets_left_out else None
     functions = _functions(space, size.total) if args.functions else None
@@ -117,12 +123,16 @@ def count(args: Namespace) -> None:
             for f in size.factors
         ]
         told: dict[str, Any] = {"space": space.name, "total": digits, "factors": factors, "budgets": budgets}
+        if missing:
+            told["left out"] = [problem.message for _, problem in missing]
         if part is not None:
             told["inside"] = {"count": decimal(part.count), "share": part.share, "exact": part.exact}
         as_json(told if functions is None else {**told, "functions": functions})
         return
     if args.digits:
         print(digits if part is None else decimal(part.count))
+        for _, problem in missing:
+            print(f"note: {problem.message}, so it is left out", file=sys.stderr)
         return
     plural = "" if size.total == 1 else "s"
     exact = f"{size.total:,}" if len(digits) <= 30 else f"{size} ({len(digits):,} digits, which --digits prints)"
@@ -131,6 +141,8 @@ def count(args: Namespace) -> None:
         print(f"  {_inside(part)} meet {', '.join(f'`{budget}`' for budget in budgets)}")
     if functions is not None:
         print(f"  {functions:,} different functions")
+    for _, problem in missing:
+        print(f"  {problem.message}, so it is left out: {problem.help}")
     rows = factor_rows(size)
     if rows:
         print()

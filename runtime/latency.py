@@ -1,7 +1,8 @@
 """Measured time of a space's operators on this device, and its use as a cost.
 
-The table holds, for every distinct operator of the supernet, the median time at several widths. Between these the time
-is taken to be linear in the operator's MACs, so that a search unit costs its MACs times the slope there.
+The table holds the median time of every setting of an operator that the space can ask for, and of operators with search
+units at several widths. Between these the time is taken to be linear in the operator's MACs, so that a search unit
+costs its MACs times the slope there.
 """
 
 from __future__ import annotations
@@ -10,35 +11,30 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from nasdsl.compiler import ops
+from nasdsl.compiler.asked import asked
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import Units
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Node
-from nasdsl.compiler.latency_table import Entry, LatencyTable, Point, points_of, read_table, setting_key
+from nasdsl.compiler.largest import largest_values
+from nasdsl.compiler.latency_table import (
+    Entry,
+    LatencyTable,
+    Point,
+    as_chosen,
+    points_of,
+    read_table,
+    setting_key,
+)
 from nasdsl.compiler.setting import Setting
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
-
-SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
-"""The shares of its units at which an operator is measured; without units once."""
-
-
-def at_share(network: Supernet, node: Node, share: float) -> dict[str, tuple[int, ...]]:
-    """The node's units thinned evenly."""
-    operator = ops.find(node.op)
-    assert operator is not None
-    out = {}
-    for group in operator.units(node.attrs):
-        if isinstance(group.units, Units):
-            out[group.units.path] = tuple(range(max(1, round(share * group.units.n))))
-    return out
 
 
 @dataclass
@@ -53,8 +49,15 @@ class Latency:
         Raises:
             CompileError: the table cannot be read, or lacks an operator of the space.
         """
-        nodes = [node for node in network.graph.operators() if node.name in network.settings]
-        return cls(points_of(path, network.settings, [node for node in nodes if at_share(network, node, 1.0)]))
+        graph = network.graph
+        nodes = [node for node in graph.operators() if node.name in network.settings and _has_units(node)]
+        found = points_of(path, graph, nodes)
+        largest = largest_values(graph)
+        points = {}
+        for name, all_ in found.items():
+            chosen = (one for one in all_ if all(largest.get(path) == at for path, at in one.asked.values.items()))
+            points[name] = list(next(chosen, all_[0]).points)
+        return cls(points)
 
     def slope(self, name: str, network: Supernet) -> float:
         """Milliseconds per MAC of a node at its present width.
@@ -72,6 +75,12 @@ class Latency:
         return max((y1 - y0) / (x1 - x0) if x1 > x0 else mean, mean / 1000)
 
 
+def _has_units(node: Node) -> bool:
+    operator = ops.find(node.op)
+    assert operator is not None
+    return any(isinstance(group.units, Units) for group in operator.units(node.attrs))
+
+
 def profile(
     network: Supernet,
     path: Path,
@@ -80,7 +89,8 @@ def profile(
     device: str = "cpu",
     note: Callable[[str], None] = print,
 ) -> LatencyTable:
-    """Measures every distinct operator of a supernet and writes the table after each. It goes on after a stop.
+    """Measures every operator of a supernet in each setting that its architectures ask for (`asked`), each once, and
+    writes the table after each. It goes on after a stop, and adds to a table of another space on the same device.
 
     Args:
         repeats: timed runs of each point, after three that warm up.
@@ -93,35 +103,26 @@ def profile(
     for node in network.graph.operators():
         if node.name not in network.settings:
             continue
-        key = setting_key(network.settings[node.name])
-        if key in table.operators:
-            continue
-        points = []
-        for share in SHARES if at_share(network, node, 1.0) else (1.0,):
-            units = at_share(network, node, share)
-            setting = _thinned(network, node, units)
-            macs = float(setting.macs())
-            times = time_setting(setting, batch, repeats, device)
-            points.append(Point(macs=macs, ms=statistics.median(times), spread=_spread(times), runs=len(times)))
-        entry = Entry(node=node.name, points=tuple(points))
-        table = table.model_copy(update={"operators": {**table.operators, key: entry}})
-        write_text(path, table.model_dump_json(indent=1) + "\n")
-        note(f"{points[-1].ms:8.3f} ms +- {points[-1].spread:.3f}  {node.name}")
+        for one in asked(network.graph, node):
+            key = setting_key(one.settings[0])
+            entry = table.operators.get(key)
+            points = {} if entry is None else {point.macs: point for point in entry.points}
+            before_it = len(points)
+            for setting in one.settings:  # the widest first: of those with equal MACs, such as none, it stands for all
+                macs = float(setting.macs())
+                if macs not in points:
+                    times = time_setting(setting, batch, repeats, device)
+                    points[macs] = Point(macs=macs, ms=statistics.median(times), spread=_spread(times), runs=len(times))
+            if len(points) == before_it:
+                continue
+            by_macs = tuple(points[macs] for macs in sorted(points))
+            entry = Entry(node=node.name if entry is None else entry.node, points=by_macs)
+            table = table.model_copy(update={"operators": {**table.operators, key: entry}})
+            write_text(path, table.model_dump_json(indent=1) + "\n")
+            widths = f" ({len(by_macs)} widths)" if len(by_macs) > 1 else ""
+            what = f"{node.name}{as_chosen(network.graph, one)}{widths}"
+            note(f"{by_macs[-1].ms:8.3f} ms +- {by_macs[-1].spread:.3f}  {what}")
     return table
-
-
-def _thinned(network: Supernet, node: Node, units: Mapping[str, tuple[int, ...]]) -> Setting:
-    """A node's largest setting with some of its units alone."""
-    full = network.settings[node.name]
-
-    def put(value: Any, largest: Any) -> Any:
-        if isinstance(value, Units):
-            return value.fix(units[value.path]) if value.path in units else largest
-        if isinstance(value, dict):
-            return {key: put(item, largest[key]) for key, item in value.items()}
-        return largest
-
-    return replace(full, attrs={name: put(node.attrs.get(name), value) for name, value in full.attrs.items()})
 
 
 def time_setting(setting: Setting, batch: int, repeats: int, device: str) -> list[float]:
@@ -129,7 +130,8 @@ def time_setting(setting: Setting, batch: int, repeats: int, device: str) -> lis
     module = setting.module().eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     inputs = []
     for shape in setting.inputs:
-        size = (batch, shape.channels) if shape.height is None else (batch, shape.channels, shape.height, shape.width)
+        number = batch * shape.items
+        size = (number, shape.channels) if shape.height is None else (number, shape.channels, shape.height, shape.width)
         x = torch.randn(size, device=device)
         inputs.append(x if x.dim() == 2 else x.contiguous(memory_format=torch.channels_last))
     times = []

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 import torch
 from lightning_fabric import Fabric
 
+from nasdsl.cli import main
+from nasdsl.compiler.asked import MOST, SHARES, asked
 from nasdsl.compiler.cost import MissingTable, cost_of, node_cost
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
@@ -19,12 +22,15 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.latency_table import read_table, setting_key
 from nasdsl.compiler.measured import measured
+from nasdsl.compiler.pin import pin
+from nasdsl.compiler.sample import Numbering
+from nasdsl.compiler.setting import Setting, setting_of
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
 from nasdsl.runtime import latency as measuring
 from nasdsl.runtime.data import open_data
-from nasdsl.runtime.latency import SHARES, Latency, profile, time_setting
+from nasdsl.runtime.latency import Latency, profile, time_setting
 from nasdsl.runtime.limits import costs_told
 from nasdsl.runtime.penalty import Penalty, groups_of
 from nasdsl.runtime.problem import Learning, Problem
@@ -80,7 +86,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_every_distinct_operator_is_measured_once(network: Supernet, tmp_path: Path, timed: list[str]) -> None:
     table = profile(network, tmp_path / "table.json", repeats=5, note=quiet)
     assert timed.count("mixconv") == len(SHARES)  # the two blocks are alike
-    assert timed.count("transformer") == len(SHARES)
+    assert timed.count("transformer") == 4  # of four tokens two of the shares are one
     assert timed.count("conv") == timed.count("classify") == 1
     assert read_table(tmp_path / "table.json") == table
     node = next(n for n in network.graph.operators() if n.op == "mixconv")
@@ -264,16 +270,194 @@ space nested {
     points = {entry.node: entry.points for entry in table.operators.values()}
     assert [p.ms for p in points["op.large"]] == [pytest.approx(3.001 + n) for n in (1, 2, 4, 6, 8)]
     assert [p.macs for p in points["op.large"]] == [64 * n * (4 + 9 + 4) for n in (1, 2, 4, 6, 8)]
-    assert [p.macs for p in points["op.deep"]] == [64 * 9 * 4 * 6]
+    deep = {p.macs: p.ms for entry in table.operators.values() if entry.node == "op.deep" for p in entry.points}
+    assert set(deep) == {64 * kernel**2 * 4 * out for kernel in (1, 3) for out in (4, 6)} - {64 * 4 * 4}  # the stem's
     known = measured(space, {"latency": path}).graph
-    once = 3.001  # what an operator without units takes at its greatest; with fewer MACs in proportion
+    once = 3.001  # what an operator without units takes
 
     def latency(**values: Any) -> float:
         named = {path.replace("__", "."): value for path, value in values.items()}
         return float(cost_of(known, named, names=["latency"])["latency"])
 
-    assert latency(op=2, op__deep__out=1, op__deep__kernel=1) == pytest.approx(3 * once)
-    assert latency(op=2, op__deep__out=0, op__deep__kernel=1) == pytest.approx(once + 2 * once * 4 / 6, abs=1e-6)
-    assert latency(op=2, op__deep__out=1, op__deep__kernel=0) == pytest.approx(2 * once + once / 9, abs=1e-6)
+    for out in (0, 1):
+        for kernel in (0, 1):
+            assert latency(op=2, op__deep__out=out, op__deep__kernel=kernel) == pytest.approx(3 * once)
     hidden = {"op.large.hidden[3]": (0, 5, 6)}
-    assert latency(op=1, **hidden) == pytest.approx(once + once * 4 / 6 + once + 3, abs=1e-6)
+    assert latency(op=1, **hidden) == pytest.approx(once + once + 3 + once, abs=1e-6)
+
+
+# --- All that a space can ask for -------------------------------------------------------------------------------------
+
+KERNELS = """
+space kernels {
+  input 3 x 16 x 16
+  network {
+    stem: conv(8, kernel: 3, stride: 2)
+    body: repeat oneof(1..2) { mbconv(8, kernel: oneof(3, 5), expand: oneof(2, 4)) }
+    head: classify(classes: 2)
+  }
+}
+"""
+STRIDES = """
+space strides {
+  input 2 x 12 x 12
+  network {
+    let first = oneof(4, 8, 12)
+    let side = oneof(1, 3)
+    require side == 1 or first <= 8
+    stem: conv(first, kernel: side, stride: oneof(1, 2))
+    op: oneof(wide: conv(8, groups: oneof(1, 2)), bare: max_pool(), se: conv(6) -> se(ratio: oneof(1/4, 1/2)))
+    classify(classes: 2)
+  }
+}
+"""
+LANES = """
+space lanes {
+  input 2 x 16 x 16
+  network {
+    a: conv(oneof(4, 6), act: oneof(relu, swish))
+    b: (depthwise(kernel: oneof(3, 5), stride: 2) -> upsample(to: 1)) + identity()
+    c: oneof(local_attention(8, heads: 2, window: oneof(3, 5)), axial_attention(8, heads: oneof(2, 4)), conv(8))
+    classify(classes: 2)
+  }
+}
+"""
+
+
+def made_up(setting: Setting) -> float:
+    """A time for a setting that no other has, whatever their MACs: whole microseconds."""
+    return (crc32(setting_key(setting).encode()) % 100_000 + 1) / 1000
+
+
+@pytest.fixture
+def own_times(monkeypatch: pytest.MonkeyPatch) -> list[Setting]:
+    """Each setting takes a time of its own; those that are measured are noted."""
+    seen: list[Setting] = []
+
+    def times(setting: Setting, batch: int, repeats: int, device: str) -> list[float]:
+        seen.append(setting)
+        return [made_up(setting)] * repeats
+
+    monkeypatch.setattr(measuring, "time_setting", times)
+    return seen
+
+
+@pytest.mark.parametrize("text", [KERNELS, STRIDES, LANES], ids=["kernels", "strides", "lanes"])
+def test_a_latency_is_what_was_measured_of_its_very_settings(
+    text: str, tmp_path: Path, own_times: list[Setting]
+) -> None:
+    """Of every architecture of a space: the sum of the times of what its network is built from."""
+    space, path = elaborate(Source(text)), tmp_path / "table.json"
+    profile(Supernet(space.graph), path, repeats=1, note=quiet)
+    keys = [setting_key(setting) for setting in own_times]
+    assert len(set(keys)) == len(keys)  # each once
+    known = measured(space, {"latency": path}).graph
+    numbering, asked_for = Numbering(space.graph), set()
+    for number in range(numbering.total):
+        values = numbering.unrank(number).indices
+        pinned = pin(space.graph, values)
+        settings = [setting_of(pinned, node) for node in pinned.operators()]
+        asked_for |= {setting_key(setting) for setting in settings}
+        wanted = sum(map(made_up, settings))
+        assert cost_of(known, values, names=["latency"])["latency"] == pytest.approx(wanted, abs=1e-9)
+    assert asked_for == set(keys)  # and nothing that nobody asks for
+
+
+MANY = """
+space many {
+  input 3 x 8 x 8
+  network {
+    a: conv(4 * oneof(1..20))
+    b: conv(4 * oneof(1..20), kernel: oneof(1, 3))
+    classify(classes: 2)
+  }
+}
+"""
+
+
+def test_of_many_widths_some_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kernel, and of 400 widths five; between these a time that grows with the MACs is told exactly."""
+    seen: list[Setting] = []
+
+    def times(setting: Setting, batch: int, repeats: int, device: str) -> list[float]:
+        seen.append(setting)
+        return [1.0 + setting.macs() / 1e5] * repeats
+
+    monkeypatch.setattr(measuring, "time_setting", times)
+    space, path = elaborate(Source(MANY)), tmp_path / "table.json"
+    profile(Supernet(space.graph), path, repeats=1, note=quiet)
+    of_b = [(s.attrs["kernel"], s.attrs["out"]) for s in seen if s.op == "conv" and s.inputs[0].channels != 3]
+    assert sorted(of_b) == [(kernel, out) for kernel in (1, 3) for out in (12, 20, 40, 60, 80)]
+    assert len(asked(space.graph, space.graph.nodes["a"])) == 20 < MOST
+    known = measured(space, {"latency": path}).graph
+    for values in ({"a.out": 6, "b.out": 3, "b.kernel": 0}, {"a.out": 19, "b.out": 0, "b.kernel": 1}):
+        pinned = pin(space.graph, values)
+        wanted = sum(1.0 + setting_of(pinned, node).macs() / 1e5 for node in pinned.operators())
+        assert cost_of(known, values, names=["latency"])["latency"] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_table_of_another_space_is_added_to(tmp_path: Path, own_times: list[Setting]) -> None:
+    path = tmp_path / "table.json"
+    profile(Supernet(graph(KERNELS.replace("oneof(3, 5)", "3"))), path, repeats=2, note=quiet)
+    before, space = len(own_times), elaborate(Source(KERNELS))
+    with pytest.raises(CompileError, match=r"has no time for `.*depthwise` with .*kernel = 5, .*expand = 2"):
+        measured(space, {"latency": path})
+    profile(Supernet(space.graph), path, repeats=2, note=quiet)
+    assert [setting.attrs["kernel"] for setting in own_times[before:]] == [5, 5]
+    assert measured(space, {"latency": path}).graph.given["latency"]
+
+
+# --- Limits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(tmp_path: Path, own_times: list[Setting]) -> tuple[Path, Path, list[float]]:
+    """A file with a limit on its latency that half of its architectures meet, the table, and all latencies."""
+    space, table, file = elaborate(Source(KERNELS)), tmp_path / "table.json", tmp_path / "kernels.space"
+    profile(Supernet(space.graph), table, repeats=1, note=quiet)
+    known, numbering = measured(space, {"latency": table}).graph, Numbering(space.graph)
+    all_ = [cost_of(known, numbering.unrank(i).indices, names=["latency"])["latency"] for i in range(numbering.total)]
+    file.write_text(KERNELS.replace("  network", f"  require latency <= {sorted(all_)[len(all_) // 2]}\n  network"))
+    return file, table, [float(one) for one in all_]
+
+
+def test_a_limit_on_the_latency_is_checked_counted_and_drawn_from(
+    limited: tuple[Path, Path, list[float]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, table, all_ = limited
+    most = sorted(all_)[len(all_) // 2]
+    with_table = ["--latency", str(table)]
+    assert main(["check", str(file), *with_table]) == 0
+    assert "warning" not in "".join(capsys.readouterr())
+    assert main(["count", str(file), "--digits", *with_table]) == 0
+    assert int(capsys.readouterr().out) == sum(one <= most for one in all_)
+    assert main(["sample", str(file), "-n", "30", "--format", "json", *with_table]) == 0
+    drawn = json.loads(capsys.readouterr().out)["architectures"]
+    assert len(drawn) == 30 and all(one["costs"]["latency"] <= most for one in drawn)
+    file.write_text(file.read_text().replace(f"latency <= {most}", f"latency <= {min(all_) / 2}"))
+    assert main(["check", str(file), *with_table]) == 1
+    assert "no architecture meets `latency <=" in capsys.readouterr().err
+
+
+def test_a_limit_on_the_latency_without_a_table_is_told(
+    limited: tuple[Path, Path, list[float]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a check; a count leaves it out and says so; draws are refused."""
+    file, _, all_ = limited
+    lacks = "needs a latency table, and none is given"
+    assert main(["check", str(file)]) == 0
+    said = capsys.readouterr().err
+    assert "warning[unreadable-budget]" in said and lacks in said and "--latency" in said
+    assert main(["count", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert f"{len(all_)} architectures" in said and lacks in said
+    assert main(["count", str(file), "--digits"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{len(all_)}\n" and lacks in captured.err
+    assert main(["count", str(file), "--format", "json"]) == 0
+    assert lacks in json.loads(capsys.readouterr().out)["left out"][0]
+    for command in ("sample", "cost"):
+        assert main([command, str(file)]) == 1
+        assert lacks in capsys.readouterr().err
+    assert main(["check", str(file), "--latency", str(file.with_name("none.json"))]) == 1
+    assert "cannot be read" in capsys.readouterr().err

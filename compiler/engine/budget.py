@@ -22,7 +22,7 @@ from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.engine.room import Room, member, scan
 from nasdsl.compiler.engine.squeeze import Squeeze, work
 from nasdsl.compiler.graph import Graph, Requirement
-from nasdsl.compiler.values.expr import Apply, Expr, Total, Value, decisions_of
+from nasdsl.compiler.values.expr import Apply, Expr, Total, Value, decisions_of, measures_of
 from nasdsl.compiler.values.plain import is_number
 
 MOST_KEPT = 1 << 23  # entries of all tables of what fits
@@ -69,6 +69,16 @@ def _conditions(condition: Value, wanted: bool) -> list[tuple[Value, bool]]:
     if isinstance(condition, Apply) and condition.function == ("and" if wanted else "or"):
         return [part for arg in condition.args for part in _conditions(arg, wanted)]
     return [(condition, wanted)]
+
+
+def unread(graph: Graph) -> list[tuple[Requirement, UnreadableBudget]]:
+    """Budgets on a measure that is read from a file, where there is none, and what each of them lacks."""
+    found = []
+    for requirement in graph.requirements:
+        missing = sorted(name for name in measures_of(requirement.condition) if not is_known(graph, name))
+        if requirement.origin == "budget" and missing:
+            found.append((requirement, _untold(requirement, missing[0])))
+    return found
 
 
 def _untold(requirement: Requirement, measure: str) -> UnreadableBudget:
