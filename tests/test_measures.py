@@ -24,10 +24,11 @@ from nasdsl.compiler.diagnostics import ArgumentError, CompileError
 from nasdsl.compiler.engine.budget import UnreadableBudget, budget_windows
 from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.latency_table import read_table, setting_key
+from nasdsl.compiler.pin import pin
 from nasdsl.compiler.plugins import PluginError
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.sample import Numbering
-from nasdsl.compiler.setting import largest_settings
+from nasdsl.compiler.setting import largest_settings, setting_of
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
@@ -35,7 +36,7 @@ from nasdsl.runtime import latency as measuring
 from nasdsl.runtime.evolution.objectives import Objectives
 from nasdsl.runtime.latency import profile
 from nasdsl.runtime.limits import is_share, window_of
-from nasdsl.runtime.penalty import Penalty
+from nasdsl.runtime.penalty import Penalty, code_cost, groups_of
 from nasdsl.runtime.strategies.thin import thin_evenly
 from tests.networks import image_for, torch_traffic
 
@@ -92,16 +93,17 @@ def timed(table: Path) -> Space:
 
 
 def latency_of(graph: Any, table: Path, values: Architecture) -> float:
-    """The latency once more: each operator that is there by itself, along the line between its two nearest points."""
+    """The latency once more: each operator that is there by itself, as it was measured; one with units along the line
+    between its two nearest points."""
     found = read_table(table).operators
     settings = largest_settings(graph)
+    pinned = pin(graph, values.indices)
     total = 0.0
-    for node in graph.operators():
-        if not expr.holds(node.present, values.indices):
-            continue
-        macs = expr.evaluate(node_cost(graph, node).macs, values.indices)
+    for node in pinned.operators():
+        setting = setting_of(pinned, node)
+        macs = setting.macs()
         points: dict[float, float] = {}
-        for point in found[setting_key(settings[node.name])].points:
+        for point in found[setting_key(settings[node.name] if node.op == "mixconv" else setting)].points:
             points[point.macs] = min(point.ms, points.get(point.macs, point.ms))
         xs = sorted(points)
         if len(xs) == 1:
@@ -296,6 +298,43 @@ def test_limits_of_settings(timed: Space, costs: dict[str, list[float]]) -> None
         "latency": (0.2, None),
     }
     assert is_share("memory", 0.5) and not is_share("latency", 0.5)
+
+
+# --- What a published profiler tells --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("position", ["centred", "none"])
+@pytest.mark.parametrize("decoder", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_profiler_of_hrnas_misses_what_its_hooks_miss(position: str, decoder: bool, stride: int) -> None:
+    """Of a transformer it tells n E (c + 2) + n E c' + 4 n E^2 + 2 n^2 E + 4 n: the decoder's
+    attention goes unseen, and a linear layer on n tokens is n MACs."""
+    more = f"stride: {stride}, position: {position}, decoder: {str(decoder).lower()}"
+    steps = f"transformer(10, tokens: units(6), size: 3, {more})"
+    space = nasdsl.loads(f"space net {{\n input 5 x 8 x 8\n network {{ t: {steps}\n classify(classes: 3) }}\n}}")
+    (path,) = [path for path, decision in space.graph.decisions.items() if decision.kind == "units"]
+    for kept in ((0,), (1, 4), tuple(range(6))):
+        n, e, c, out = len(kept), 9, 5 + (2 if position == "centred" else 0), 10
+        rest = 3 * 10  # the head
+        told = nasdsl.cost(space, {path: list(kept)}, ["macs", "profiler_macs"])
+        layers = 2 if decoder else 1
+        assert told["profiler_macs"] == rest + n * e * c + n * e * out + 4 * n * e**2 + 2 * n**2 * e + 2 * layers * n
+        assert told["macs"] == rest + n * e * c + n * e * out + layers * (6 * n * e**2 + 2 * n**2 * e)
+
+
+def test_a_token_costs_in_the_penalty_what_the_profiler_tells() -> None:
+    """The penalty of the published code goes by the profiler, at its 224 x 224 pixels."""
+    steps = "c: conv(6, stride: 4)\n t: transformer(10, tokens: units(6), size: 3)\n classify(classes: 3)"
+    space = nasdsl.loads(f"space net {{\n input 3 x 224 x 224\n network {{ {steps} }}\n}}")
+    (path,) = space.graph.decisions
+    one, two = (nasdsl.cost(space, {path: list(range(n))}, ["profiler_macs"])["profiler_macs"] for n in (4, 5))
+    (group,) = groups_of(Supernet(space.graph))
+    assert code_cost(space.graph, group, 5) == two - one
+
+
+def test_without_transformers_the_profiler_agrees(costs: dict[str, list[float]]) -> None:
+    for architecture, macs in list(zip(everything(), costs["macs"], strict=True))[::97]:
+        assert nasdsl.cost(small(), architecture, ["profiler_macs"]) == {"profiler_macs": macs}
 
 
 # --- Latency by a table -----------------------------------------------------------------------------------------------

@@ -60,6 +60,26 @@ def _cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
     return Cost(macs, add(multiply(n, each), choose(_alive(attrs), fixed, 0)))
 
 
+def profiled_macs(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Value:
+    """What the profiler of the published HR-NAS code tells: n E (c + 2) + n E c' + 4 n E^2 + 2 n^2 E + 4 n, of n tokens
+    with E features and c and c' channels.
+
+    It does not see the decoder's attention, which is called by names of arguments alone, and a linear layer on n tokens
+    is n MACs to it.
+    """
+    n = count_of(attrs["tokens"])
+    width = multiply(attrs["size"], attrs["size"])
+    located = add(inputs[0].channels, _position_channels(attrs))
+    projected = choose(equal(attrs["project"], Symbol("before")), inputs[0].pixels, width)
+    return add(
+        multiply(n, located, projected),
+        multiply(n, width, output.channels),
+        multiply(4, n, width, width),
+        multiply(2, n, n, width),
+        multiply(n, choose(attrs["decoder"], 4, 2)),
+    )
+
+
 def _arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
     return {
         "inputs": inputs[0].channels,
