@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from nasdsl.compiler import notebook, syntax
 from nasdsl.compiler.diagnostics import Diagnostic
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.meaning import meaning
+from nasdsl.compiler.parse import parse
 from nasdsl.compiler.source import Source, Span
 
 
-def content_hash(*texts: str) -> str:
-    """16 hexadecimal digits that stand for the content of a file and of those that it uses, in the order in which they
-    are read; as in `use "hrnas.space#1f0a..."`."""
-    whole = hashlib.sha256()
-    for text in texts:
-        whole.update(text.encode("utf-8", "surrogatepass") + b"\0")
-    return whole.hexdigest()[:16]
+@lru_cache(maxsize=64)
+def _tree(source: Source) -> syntax.File:
+    return parse(source)
 
 
 @dataclass(frozen=True)
@@ -78,12 +77,14 @@ class Space:
     def source(self) -> Source:
         return self.sources[0]
 
+    @property
+    def meaning(self) -> str:
+        """Hash of what all files say, however they are laid out."""
+        return meaning(*map(_tree, self.sources))
+
     def digest(self) -> str:
-        """Hash of the content of all files, of the space's name and of the parameters and decisions set from
-        outside."""
-        text = hashlib.sha256()
-        for source in self.sources:
-            text.update(source.text.encode("utf-8", "surrogatepass") + b"\0")
+        """Hash of what all files say, of the space's name and of the parameters and decisions set from outside."""
+        text = hashlib.sha256(self.meaning.encode())
         decided = (sorted(self.decided.items()),) if self.decided else ()
         text.update(repr((self.name, sorted(self.overrides.items()), *decided)).encode())
         return text.hexdigest()[:16]

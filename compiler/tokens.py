@@ -107,6 +107,11 @@ def tokenize(source: Source) -> Tokens:
     return Tokens(tokens, comments, mistakes)
 
 
+def is_name(text: str) -> bool:
+    """Whether a file can give something this name: letters a to z, digits and `_`, and no word of the language."""
+    return re.fullmatch(tables().patterns["NAME"], text) is not None and text not in tables().words
+
+
 def _too_large(text: str, span: Span) -> Diagnostic | None:
     exponent = re.search(r"[eE][+-]?0*([0-9]*)", text)
     digits = exponent.group(1) if exponent else ""

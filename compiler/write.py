@@ -16,12 +16,12 @@ from nasdsl.compiler.decision import Decision, FixedUnits
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.elaborate.settings import expression
 from nasdsl.compiler.elaborate.values import show
-from nasdsl.compiler.files import write_text
+from nasdsl.compiler.files import quoted, write_text
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.ops.operator import REQUIRED, Operator
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.source import Source
-from nasdsl.compiler.space import Space, content_hash
+from nasdsl.compiler.space import Space
 from nasdsl.compiler.tables import tables
 from nasdsl.compiler.unparse import unparse, unparse_expr
 from nasdsl.compiler.values.expr import evaluate
@@ -48,12 +48,25 @@ def write_pinned(
     Raises:
         ArgumentError: the space was not read from a file.
     """
+    write_text(out, pinned_text(out, space, architecture, name, note, narrowed))
+
+
+def pinned_text(
+    out: Path,
+    space: Space,
+    architecture: Architecture | None,
+    name: str,
+    note: str = "",
+    narrowed: Mapping[str, tuple[int, ...]] | None = None,
+) -> str:
+    """What `write_pinned` writes."""
     indices = {} if architecture is None else architecture.indices
-    write_text(out, pinned(space, indices, name, path_from(out.resolve().parent, space), note, narrowed))
+    return pinned(space, indices, name, path_from(out.parent.resolve(), space), note, narrowed)
 
 
 def path_from(folder: Path, space: Space) -> str:
-    """The path of a space's file as a file in the folder names it.
+    """The path of a space's file as a file in the folder names it: a link by its own name, since what it uses may lie
+    beside it.
 
     Raises:
         ArgumentError: the space was not read from a file.
@@ -61,7 +74,7 @@ def path_from(folder: Path, space: Space) -> str:
     path = space.source.path
     if path is None:
         raise ArgumentError("a result file names the file of its space, and this space was made from a text")
-    return os.path.relpath(path.resolve(), folder).replace(os.sep, "/")
+    return os.path.relpath(path.parent.resolve() / path.name, folder).replace(os.sep, "/")
 
 
 def pinned(
@@ -143,7 +156,7 @@ def _alike(graph: Graph, written: Mapping[str, str], narrowed: Mapping[str, Any]
 
 def used(space: Space, use_path: str) -> str:
     """The line that names a space's file, by its path from where the line will stand and by its content."""
-    return f'use "{use_path}#{content_hash(*[source.text for source in space.sources])}"\n'
+    return f'use "{quoted(use_path)}#{space.meaning}"\n'
 
 
 def free_name(space: Space, name: str) -> str:

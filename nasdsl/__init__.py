@@ -168,9 +168,10 @@ def save(space: Space, values: Values | None, path: str | _Path, name: str = "fo
     from nasdsl.compiler.architecture import Architecture as _Architecture
     from nasdsl.compiler.decide import decide as _decide
     from nasdsl.compiler.diagnostics import ArgumentError as _ArgumentError
+    from nasdsl.compiler.tokens import is_name as _is_name
     from nasdsl.compiler.write import write_pinned as _write_pinned
 
-    if not name.isidentifier():
+    if not _is_name(name):
         raise _ArgumentError(f"a space's name is a word, and `{name}` is none")
     architecture = None if values is None else _Architecture.of(space, values)
     if architecture is not None:

@@ -45,6 +45,7 @@ def pin_options(parser: ArgumentParser) -> None:
 
 
 def pin(args: Namespace) -> None:
+    from nasdsl.compiler.tokens import is_name
     from nasdsl.compiler.write import path_from, pinned
 
     space = space_of(args)
@@ -62,8 +63,8 @@ def pin(args: Namespace) -> None:
     else:
         values, narrowed = _by_place(space, places)
         note = ""
-    if not args.name.isidentifier():
-        raise UsageError(f"a space's name is a word, and `{args.name}` is none")
+    if not is_name(args.name):
+        raise UsageError(f"a space's name is a word that the language does not use itself, and not `{args.name}`")
     if space.source.path is None:
         raise UsageError("a smaller space names the file that it comes from, and standard input has no name")
     beside = Path(args.out).resolve().parent if args.out else Path.cwd()
@@ -105,13 +106,14 @@ def _by_place(space: Space, places: dict[str, str]) -> tuple[dict[str, Any], dic
     """The values and the narrowed choices that a space made in the language has."""
     from nasdsl.compiler.elaborate.program import elaborate
     from nasdsl.compiler.source import Source
+    from nasdsl.compiler.write import free_name, used
 
     lines = [f"  {place}: {value}\n" for place, value in places.items()]
     path = space.source.path
     if path is None:
         raise UsageError("standard input has no name that a smaller space could use")
-    name = "pinned_here"
-    text = f'use "{path.name}"\nspace {name} = {space.name} with {{\n{"".join(lines)}}}\n'
+    name = free_name(space, "pinned_here")
+    text = f"{used(space, path.name)}space {name} = {space.name} with {{\n{''.join(lines)}}}\n"
     made = elaborate(Source(text, "<command line>", path.parent / "<command line>"), name, space.overrides)
     before = space.graph.decisions
     narrowed = {

@@ -67,8 +67,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def _add_training(parser: argparse.ArgumentParser, out: str, required: bool = True) -> None:
     parser.add_argument("--out", metavar="FILE", required=required, help=out)
-    parser.add_argument("--run", metavar="FOLDER", help="folder of the run (default: runs/NAME-OF-OUT)")
-    parser.add_argument("--fresh", action="store_true", help="start over where the run's folder holds a run")
+    parser.add_argument(
+        "--run", metavar="FOLDER", help="folder of the run (default: runs/NAME-OF-OUT, of a training NAME-OF-OUT.train)"
+    )
+    parser.add_argument("--fresh", action="store_true", help="start over where the folder holds a run of the same kind")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (default 0)")
     parser.add_argument("--epochs", metavar="N", help="short for --set epochs=N (in a search, train.epochs)")
     parser.add_argument("--batch", metavar="N", help="short for --set batch=N (in a search, train.batch)")
@@ -260,7 +262,7 @@ def train(args: argparse.Namespace) -> int:
     inherit = Path(args.inherit) if args.inherit is not None else None
     options = _options(args, _overrides(args, ""))
     result = run(source, out, options, args.space, defines(args.defines), inherit, bars)
-    _report(args, {"out": str(out), "run": str(_run_folder(args)), **result.metrics, **result.costs})
+    _report(args, {"out": str(out), "run": str(options.run), **result.metrics, **result.costs})
     return 0
 
 
@@ -429,7 +431,9 @@ def _options(args: argparse.Namespace, overrides: dict[str, str], seed: int | No
 
 
 def _run_folder(args: argparse.Namespace) -> Path:
-    return Path(args.run) if args.run is not None else Path("runs") / Path(args.out).stem
+    from nasdsl.runtime.search import default_run
+
+    return Path(args.run) if args.run is not None else default_run(Path(args.out), args.command)
 
 
 def _report(args: argparse.Namespace, facts: dict[str, Any]) -> None:

@@ -155,12 +155,14 @@ def _narrowed(space: Space, conditions: Sequence[str]) -> Space:
 
     from nasdsl.compiler.elaborate.program import elaborate
     from nasdsl.compiler.source import Source
+    from nasdsl.compiler.write import free_name, used
 
     path = space.source.path
     if path is None:
         raise UsageError("standard input has no name that a space with more requirements could use")
     lines = "".join(f"  require {' '.join(text.split())}\n" for text in conditions)
-    text = f'use "{path.name}"\nspace required_here = {space.name} with {{\n{lines}}}\n'
+    name = free_name(space, "required_here")
+    text = f"{used(space, path.name)}space {name} = {space.name} with {{\n{lines}}}\n"
     source = Source(text, "<command line>", path.parent / "<command line>")
-    made = elaborate(source, "required_here", space.overrides)
+    made = elaborate(source, name, space.overrides)
     return dataclasses.replace(made, name=space.name, sources=space.sources, declaration=space.declaration)

@@ -63,6 +63,8 @@ class AboutWeights(Stored):
 
     Attributes:
         space, digest: of the space that the weights were trained in.
+        architecture, body, units: what computes with them, as `Structure` has it.
+        layers: keys of their layers, in its order.
         task: that they were trained for.
         mean, std: that images are normalised by, one number a channel.
         outputs: how many the task wants: classes, joints.
@@ -75,6 +77,10 @@ class AboutWeights(Stored):
 
     space: str | None = None
     digest: str | None = None
+    architecture: str | None = None
+    body: str | None = None
+    units: str | None = None
+    layers: Json[tuple[str, ...]] | None = None
     task: str | None = None
     mean: Numbers | None = None
     std: Numbers | None = None
@@ -122,10 +128,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def save_weights(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
     """A safetensors file."""
+    data = weights_data(tensors, metadata)
+    write_whole(path, lambda file: file.write(data))
+
+
+def weights_data(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The content of a safetensors file."""
     from safetensors.torch import save
 
-    plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    write_whole(path, lambda file: file.write(save(plain, dict(metadata))))
+    return save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, dict(metadata))
 
 
 def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -22,13 +22,15 @@ from nasdsl.runtime.inherit import load_supernet
 from nasdsl.runtime.lock import let_go
 from nasdsl.runtime.loop import run_epochs
 from nasdsl.runtime.origin import write_result
+from nasdsl.runtime.outputs import check_weights, inputs_of
 from nasdsl.runtime.pretrained import begin, check_start, files_of
 from nasdsl.runtime.problem import Result, Silent, Watch
 from nasdsl.runtime.recipes import with_recipe
-from nasdsl.runtime.runs import About
+from nasdsl.runtime.runs import TRAINING, About
 from nasdsl.runtime.search import (
     Options,
     architecture,
+    claimed,
     contents,
     fabric_for,
     fit_to_data,
@@ -84,6 +86,7 @@ def train(
     """
     space, data, task = fit_to_data(elaborate(source, name, defines), options, watch=watch)
     architecture(space)
+    check_weights(out, inputs_of(space, options.data, inherit))
     settings = settle(train_settings(space, options.overrides or {}), len(data.train))
     if inherit is not None and files_of(settings.init):
         help = "leave one out"
@@ -105,14 +108,14 @@ def train(
         space=space.digest(),
         data=f"{options.data or 'embedded'}: {data.description}",
         seed=options.seed,
-        search="train",
+        search=TRAINING,
         settings=identity,
         **contents(options, space, settings),
     )
     try:
         return _trained(network, space, options, out, about, settings, fabric, (task, data), notes, watch)
     finally:
-        let_go(run_path(options, out))
+        let_go(run_path(options, out, TRAINING))
 
 
 def _trained(
@@ -133,9 +136,10 @@ def _trained(
     if watch is not None and fabric.is_global_zero:
         for line in notes:
             watch.note(line)
-    trainer = Trainer(network, task, data, settings, fabric, options.seed, options.workers)
-    run.restore(trainer)
-    run_epochs(trainer, run, watch or Silent(), "train")
+    with claimed(lambda: run, fabric.is_global_zero):
+        trainer = Trainer(network, task, data, settings, fabric, options.seed, options.workers)
+        run.restore(trainer)
+        run_epochs(trainer, run, watch or Silent(), "train")
     with trainer.averaged(settings.recalibrate) as best:
         metrics = finite(trainer.measure())
         alone = Architecture.of(space, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.files import write_text
+from nasdsl.compiler.files import quoted, unquoted, write_text
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.stored import Stored
@@ -31,7 +31,7 @@ def write_origin(run: Path, space: Space) -> None:
     """Notes the file, the name and the parameters of a space in a run's folder."""
     file = space.source.path
     told = Origin(
-        file=None if file is None else str(file.resolve()),
+        file=None if file is None else quoted(str(file.parent.resolve() / file.name)),
         space=space.name,
         defines=dict(space.overrides),
         digest=space.digest(),
@@ -52,7 +52,7 @@ def read_origin(run: Path) -> Space:
     told = read_stored(Origin, run / ORIGIN, "what says which space a run searches", help)
     if told.file is None:
         raise RunError(f"{run} searches a space that was in no file", help)
-    space = elaborate(read(Path(told.file)), told.space, told.defines)
+    space = elaborate(read(Path(unquoted(told.file))), told.space, told.defines)
     if space.digest() != told.digest:
         raise RunError(f"{told.file} has changed since the run in {run} began", help)
     return space
@@ -77,9 +77,9 @@ class Written(Stored):
 def write_result(run: Path, file: Path | None, weights: Path, data: str | None, reader: str | None) -> None:
     """Notes the network of a run in its folder, in paths that hold from anywhere."""
     told = Written(
-        file=None if file is None else str(file.resolve()),
-        weights=str(weights.resolve()),
-        data=None if data is None else str(Path(data).resolve()),
+        file=None if file is None else quoted(str(file.resolve())),
+        weights=quoted(str(weights.resolve())),
+        data=None if data is None else quoted(str(Path(data).resolve())),
         reader=reader,
     )
     write_text(run / RESULT, told.model_dump_json(indent=2) + "\n")
@@ -93,4 +93,6 @@ def read_result(run: Path) -> Written | None:
     """
     if not (run / RESULT).is_file():
         return None
-    return read_stored(Written, run / RESULT, "what says which network a run gave")
+    told = read_stored(Written, run / RESULT, "what says which network a run gave")
+    paths = {name: getattr(told, name) for name in ("file", "weights", "data")}
+    return told.model_copy(update={name: unquoted(path) for name, path in paths.items() if path is not None})

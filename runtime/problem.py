@@ -66,6 +66,11 @@ class Problem:
         return self.open_run()
 
     @property
+    def opened(self) -> RunFolder | None:
+        """The run's folder, if the search has asked for it."""
+        return self.run if "run" in self.__dict__ else None
+
+    @property
     def task(self) -> Task:
         return self._learning.task
 

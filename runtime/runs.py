@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 ABOUT = "run.json"
 """The file that makes a folder a run: what the run was started with."""
+TRAINING = "train"
+"""What the training of an architecture is called where searches have their names."""
 HISTORY = "history.jsonl"
 """What was measured while a network was trained, one JSON record a line."""
 
@@ -58,18 +63,160 @@ def is_part(file: Path) -> bool:
     return file.name.startswith(".") and file.suffix == PART
 
 
-def clear(path: Path) -> None:
-    """Removes the run in a folder. What makes it a run goes last, so that a removal that was killed can be repeated.
+OWN = re.compile(
+    r"(run|space|result|decoded)\.json|(history|candidates|choices)\.jsonl|(checkpoint\.pt|supernet\.safetensors)|"
+    r"report\.html|trials\.db(-wal|-shm|-journal)?"
+)
+"""Names of the files that runs write into their folders."""
+EVENTS = "events"
+"""The folder in a run's folder with its TensorBoard events."""
+BEFORE = ".before"
+"""Where the run that `--fresh` replaces lies until the new one has done something."""
+OWNER = "owner"
+"""The file there that says which process has put it there."""
+WORK = ("checkpoint.pt", HISTORY, "candidates.jsonl", "choices.jsonl")
+"""Files that show that a run has done something."""
+
+
+def own_files(path: Path) -> list[Path]:
+    """What a run has written into its folder, what makes it a run last. All else is somebody else's."""
+    events = path / EVENTS
+    files = [file for file in path.iterdir() if OWN.fullmatch(file.name) or is_part(file)]
+    if events.is_dir() and not events.is_symlink():
+        files += [file for file in events.iterdir() if file.name.startswith("events.out.tfevents.")]
+    files = [file for file in files if file.is_symlink() or file.is_file()]
+    return sorted(files, key=lambda file: file.name == ABOUT)
+
+
+def _somebody_elses(path: Path) -> bool:
+    """Whether files lie in a folder that holds no run."""
+    return path.exists() and any(file.is_file() and not is_part(file) for file in path.rglob("*"))
+
+
+def set_aside(path: Path, search: str) -> None:
+    """Takes the run in a folder out of the way of a new one, which may be refused yet: `put_back` and `drop_before`
+    say what becomes of it. What no run has written stays where it is.
+
+    Args:
+        search: the kind of the new run.
 
     Raises:
-        RunError: the folder holds no run.
+        RunError: the folder holds no run, or one of another kind.
     """
-    files = [file for file in path.rglob("*") if file.is_file()]
-    about = path / ABOUT
-    if about not in files and not all(is_part(file) for file in files):
-        raise RunError(f"{path} holds no run, so `--fresh` does not remove anything there")
-    for file in sorted(files, key=lambda file: file == about):
+    if not (path / ABOUT).is_file():
+        if _somebody_elses(path):
+            raise RunError(f"{path} holds no run, so `--fresh` does not remove anything there")
+        return
+    kind = _kind(path / ABOUT)
+    if kind is not None and kind != search:
+        raise _of_another_kind(path, kind)
+    write_text(path / BEFORE / OWNER, _process(os.getpid()))
+    for file in own_files(path):
+        away = path / BEFORE / file.relative_to(path)
+        away.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(away)
+
+
+def put_back(path: Path) -> None:
+    """The run that was set aside, in its place again if no other one has done anything there, or is about to."""
+    away = path / BEFORE
+    if away.is_symlink() or not away.is_dir() or _owner_lives(away / OWNER):
+        return
+    if not has_work(path) and (away / ABOUT).is_file():
+        remove_own(path)
+        for file in own_files(away):
+            place = path / file.relative_to(away)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
+    drop_before(path)
+
+
+def _process(number: int) -> str:
+    """A process, so that it is not taken for a later one of the same number."""
+    from nasdsl.runtime.pulse import born, machine  # brings optuna, which not every run needs
+
+    return f"{machine()}\n{number}\n{born(number)}"
+
+
+def _owner_lives(file: Path) -> bool:
+    """Whether another process that has set a run aside is still at work."""
+    try:
+        told = file.read_text(encoding="utf-8")
+        process = int(told.split("\n")[1])
+    except (OSError, ValueError, IndexError):
+        return False
+    return process != os.getpid() and told == _process(process)
+
+
+def give_up(run: RunFolder) -> None:
+    """Takes back that a folder is a run's: the run that was set aside is put back, and without one the folders that
+    were made for it go."""
+    path = run.path
+    if not (path / BEFORE).is_dir() and {file for file in path.rglob("*") if file.is_file()} - {*own_files(path)}:
+        return  # a search of another package may keep its work there
+    remove_own(path)
+    put_back(path)
+    for folder in run.made:
+        _remove_empty(folder)
+
+
+def drop_before(path: Path) -> None:
+    """Removes the run that was set aside."""
+    away = path / BEFORE
+    if not away.is_symlink() and away.is_dir():
+        remove_own(away)
+        (away / OWNER).unlink(missing_ok=True)
+        _remove_empty(away)
+
+
+def remove_own(path: Path) -> None:
+    """Removes what a run has written into its folder. What makes it a run goes last, so that a removal that was killed
+    can be repeated."""
+    for file in own_files(path):
         file.unlink(missing_ok=True)
+    _remove_empty(path / EVENTS)
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not empty, or not there
+        folder.rmdir()
+
+
+def has_work(path: Path) -> bool:
+    """Whether the run in a folder has done anything that would be lost."""
+    return any((path / name).exists() for name in WORK) or _has_trials(path / DATABASE)
+
+
+DATABASE = "trials.db"
+"""The SQLite file in the folder of a run that keeps trials."""
+
+
+def _has_trials(file: Path) -> bool:
+    """Whether a database of trials has one that somebody has begun with; one that cannot be read may have."""
+    if not file.is_file():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            return bool(database.execute("select 1 from trials where state <> 'WAITING' limit 1").fetchone())
+    except sqlite3.OperationalError as problem:
+        return "no such table" not in str(problem)
+    except sqlite3.DatabaseError:
+        return True
+
+
+def _kind(file: Path) -> str | None:
+    """Which search a run is of; None where that cannot be read."""
+    try:
+        told = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    kind = told.get("search") if isinstance(told, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def _of_another_kind(path: Path, kind: str) -> RunError:
+    what = "a training (`nasdsl train`)" if kind == TRAINING else f"a run of `search {kind}`"
+    return RunError(f"{path} holds {what}, another search than this", "name another folder with `--run`")
 
 
 LONGEST = 40  # characters of a value that a message shows
@@ -122,6 +269,7 @@ class RunFolder:
         """
         self.path = path
         self.about = about
+        self.made: list[Path] = []  # folders that were not there before, the innermost first
         file = path / ABOUT
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is not a folder")
@@ -129,13 +277,15 @@ class RunFolder:
         if self.resumed:
             self._compare(file)
         else:
-            if path.exists() and any(file.is_file() and not is_part(file) for file in path.rglob("*")):
+            if not (path / BEFORE).is_dir() and _somebody_elses(path):
                 raise RunError(f"the folder {path} is not empty and holds no run", "name another folder with `--run`")
             write_text(file, to_json(about.told(), indent=2) + "\n")
 
     def _compare(self, file: Path) -> None:
         help = "name another folder with `--run`, or `--fresh` to start over"
         before = read_stored(About, file, "what a run was started with", f"{OTHER}; {help}")
+        if before.search != self.about.search:
+            raise _of_another_kind(self.path, before.search)
         if changed := started_with(before.told(), self.about.told()):
             raise RunError(
                 f"{self.path} holds a run that was started with {changed}",

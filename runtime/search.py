@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,29 @@ from lightning_fabric import Fabric
 
 from nasdsl.compiler import measures
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.diagnostics import NasdslError, error
+from nasdsl.compiler.diagnostics import CompileError, NasdslError, error
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.files import write_text, write_whole
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.measured import measured
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
-from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.structure import Structure, structure
+from nasdsl.compiler.supernet import Supernet, key_of
+from nasdsl.compiler.tokens import is_name
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.write import write_pinned
-from nasdsl.runtime.checkpoint import AboutWeights, load_weights, save_weights
+from nasdsl.compiler.write import pinned_text, write_pinned
+from nasdsl.runtime.checkpoint import AboutWeights, load_weights, weights_data
 from nasdsl.runtime.data import DataSplits, open_data, told
 from nasdsl.runtime.device import device_named
 from nasdsl.runtime.errors import Diverged, RunError
 from nasdsl.runtime.evolution.trial import Trial
 from nasdsl.runtime.files import content
+from nasdsl.runtime.front import Front
 from nasdsl.runtime.functions import refuse_what_is_typed
 from nasdsl.runtime.lock import hold, let_go
 from nasdsl.runtime.origin import write_origin, write_result
+from nasdsl.runtime.outputs import check_result, check_weights, inputs_of
 from nasdsl.runtime.pretrained import check_start, files_of, init_file
 from nasdsl.runtime.problem import (
     Exploration,
@@ -52,7 +57,7 @@ from nasdsl.runtime.problem import (
     task_of,
 )
 from nasdsl.runtime.recipes import with_recipe
-from nasdsl.runtime.runs import ABOUT, About, RunFolder, clear
+from nasdsl.runtime.runs import ABOUT, TRAINING, About, RunFolder, drop_before, give_up, has_work, put_back, set_aside
 from nasdsl.runtime.settings import Train, merged, read_settings
 from nasdsl.runtime.settle import settle
 from nasdsl.runtime.stored import checked
@@ -245,6 +250,9 @@ def search(
     space = measured(plain, options.tables)
     if space.source.path is None:
         raise error("no-file", "a search starts from a file, because its result names that file", None)
+    inputs = inputs_of(space, options.data, *options.tables.values())
+    check_result(out, inputs)
+    check_weights(weights_path(out), inputs)
     strategy, settings = chosen_search(space, options, runtime)
     needs = strategy.needs(settings, space) if hasattr(strategy, "needs") else Needs()
     learning: Learning | None = None
@@ -257,6 +265,7 @@ def search(
         task = find_task(task.name).from_data(data, **train.task)
         learning = Learning(task, data, fabric_for(options, train.precision), _sized(space, options, data, task, train))
     check_decisions(strategy, space)
+    Front(front_folder(out)).check(_most_of_front(settings))
     about = _about(space, options, strategy, settings, needs, learning)
     first = learning is None or learning.fabric.is_global_zero
 
@@ -267,13 +276,21 @@ def search(
     seen = watch if watch is not None and first else Silent()
     problem = Problem(space, open_run, learning, options.seed, options.workers, options.latency, seen)
     try:
-        result = strategy().search(problem, settings)
+        with claimed(lambda: problem.opened, first):
+            result = strategy().search(problem, settings)
+            run = problem.run.path
         files, trained = write_found(out, space, result, learning) if first else ([], False)
         if trained:
-            write_result(problem.run.path, out, weights_path(out), options.data, options.reader)
+            write_result(run, out, weights_path(out), options.data, options.reader)
     finally:
-        let_go(run_path(options, out))
-    return Found(result, space, files, problem.run.path)
+        let_go(run_path(options, out, about.search))
+    return Found(result, space, files, run)
+
+
+def _most_of_front(settings: Any) -> int:
+    """How many files the front of a search may have."""
+    several = len(getattr(settings, "maximise", ())) + len(getattr(settings, "minimise", ())) > 1
+    return int(getattr(settings, "trials", 0)) if several else int(getattr(settings, "candidates", 0) or 0)
 
 
 def chosen_search(space: Space, options: Options, runtime: str | None) -> tuple[type[Strategy], Any]:
@@ -340,9 +357,13 @@ def _about(
     return About.model_validate(known)
 
 
-def run_path(options: Options, out: Path) -> Path:
-    """Where the folder of a run is."""
-    return options.run or Path("runs") / out.stem
+def run_path(options: Options, out: Path, search: str) -> Path:
+    """Where the folder of a run is.
+
+    Args:
+        search: the strategy, or `TRAINING`.
+    """
+    return options.run or default_run(out, search)
 
 
 def run_folder(
@@ -357,14 +378,17 @@ def run_folder(
     Raises:
         RunError: it holds another run, or something else, or another process is at work there.
     """
-    path = run_path(options, out)
+    path = run_path(options, out, about.search)
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     problem: NasdslError | None = None
     if fabric is None or fabric.is_global_zero:
         try:
             if path.is_dir():
                 hold(path, shared, replaces=options.fresh)
-            if options.fresh and path.is_dir():
-                clear(path)
+                if options.fresh:
+                    set_aside(path, about.search)
+                else:
+                    put_back(path)
             try:
                 RunFolder(path, about)
             except RunError:
@@ -378,7 +402,35 @@ def run_folder(
     problem = problem if fabric is None else fabric.broadcast(problem)
     if problem is not None:
         raise problem
-    return RunFolder(path, about)
+    run = RunFolder(path, about)
+    run.made = made
+    return run
+
+
+def default_run(out: Path, search: str) -> Path:
+    """The folder of a run, where none is named: that of a search and that of the training of what it found are two."""
+    return Path("runs") / (f"{out.stem}.train" if search == TRAINING else out.stem)
+
+
+@contextmanager
+def claimed(opened: Callable[[], RunFolder | None], main: bool = True) -> Iterator[None]:
+    """Inside, a start that is refused before it has done anything leaves no run behind: what `--fresh` has set aside is
+    put back, and a folder that was made for it goes.
+
+    Args:
+        opened: the run's folder, once it has been asked for.
+        main: whether this is the process that writes.
+    """
+    try:
+        yield
+    except NasdslError:
+        run = opened() if main else None
+        if run is not None and not has_work(run.path):
+            give_up(run)
+        raise
+    run = opened() if main else None
+    if run is not None:
+        drop_before(run.path)
 
 
 def contents(options: Options, space: Space, train: Train | None) -> dict[str, Any]:
@@ -406,64 +458,94 @@ def write_found(
 
     Args:
         learning: what the networks were trained with, if they were.
+
+    Raises:
+        RunError: a file that no search has written has the name of one of the front.
     """
+    name = name_of(out)
     if isinstance(found, Narrowing):
-        write_pinned(out, space, None, name_of(out), found.note, found.narrowed)
+        write_pinned(out, space, None, name, found.note, found.narrowed)
         return [out], False
     if isinstance(found, Result):
         assert learning is not None
         files = _front_files(out, len(found.front))
-        for file, one in zip(files, found.front, strict=True):
-            _write_result(file, space, one, f"{name_of(out)}_{file.stem}", learning)
-        _write_result(out, space, found, name_of(out), learning)
+        texts = [
+            _of_result(file, space, one, f"{name}_{file.stem}", learning)
+            for file, one in zip(files, found.front, strict=True)
+        ]
+        _write_front(out, files, texts)
+        _write(out, *_of_result(out, space, found, name, learning))
         return [out, *files], True
     files = _front_files(out, len(found.front) if len(found.objectives.names) > 1 else 0)
-    for file, trial in zip(files, found.front, strict=False):
-        _write_trial(file, space, found, trial, f"{name_of(out)}_{file.stem}", learning)
-    trained = _write_trial(out, space, found, found.front[0], name_of(out), learning)
-    return [out, *files], trained
+    trials = [
+        _of_trial(file, space, found, trial, f"{name}_{file.stem}", learning)
+        for file, trial in zip(files, found.front, strict=False)
+    ]
+    _write_front(out, files, trials)
+    text, weights = _of_trial(out, space, found, found.front[0], name, learning)
+    _write(out, text, weights)
+    return [out, *files], weights is not None
+
+
+def front_folder(out: Path) -> Path:
+    """Where the files of a front lie."""
+    return out.with_name(f"{out.stem}_front")
 
 
 def _front_files(out: Path, n: int) -> list[Path]:
-    """The files of a front beside a result file; those of a longer one that was there before are removed."""
-    folder, width = out.with_name(f"{out.stem}_front"), max(2, len(str(n)))
-    files = [folder / f"{number:0{width}}.space" for number in range(1, n + 1)]
-    for old in folder.iterdir() if n and folder.is_dir() else ():
-        if re.fullmatch(r"\d+\.space", old.name) and old not in files:
-            old.unlink(missing_ok=True)
-            weights_path(old).unlink(missing_ok=True)
-    return files
+    """The files of a front beside a result file."""
+    width = max(2, len(str(n)))
+    return [front_folder(out) / f"{number:0{width}}.space" for number in range(1, n + 1)]
 
 
-def _write_result(file: Path, space: Space, result: Result, name: str, learning: Learning) -> None:
-    """A result's weights, then its file."""
+def _write_front(out: Path, files: list[Path], contents: list[tuple[str, bytes | None]]) -> None:
+    """The files of a front, each after its weights; what is left of a longer one that was there before goes."""
+    if not files:
+        return
+    front, names = Front(front_folder(out)), list[str]()
+    for file, (text, weights) in zip(files, contents, strict=True):
+        if weights is not None:
+            names.append(weights_path(file).name)
+            front.write(names[-1], weights)
+        names.append(file.name)
+        front.write(file.name, text.encode())
+    front.end(names)
+
+
+def _write(out: Path, text: str, weights: bytes | None) -> None:
+    """A result file and its weights: these first, so that a result file always has them."""
+    if weights is not None:
+        write_whole(weights_path(out), lambda file: file.write(weights))
+    write_text(out, text)
+
+
+def _of_result(file: Path, space: Space, result: Result, name: str, learning: Learning) -> tuple[str, bytes]:
+    """The text and the weights of a result."""
     headline = learning.task.headline
     note = f"{costs_of(result.costs)}, {headline} {result.metrics[headline]:.4f}"
-    save_result(weights_path(file), space, result, learning.task, learning.data)
-    write_pinned(file, space, result.architecture, name, note)
+    weights = result_data(space, result, learning.task, learning.data)
+    return pinned_text(file, space, result.architecture, name, note), weights
 
 
-def _write_trial(
+def _of_trial(
     file: Path, space: Space, found: Exploration, trial: Trial, name: str, learning: Learning | None
-) -> bool:
-    """A trial's file, and its weights if there are any, which it tells: these first, so that a result file always has
-    them."""
+) -> tuple[str, bytes | None]:
+    """The text of a trial's file and its weights, if there are any."""
     result = found.result_of(trial)
-    trained = result is not None and learning is not None
+    weights = None
     if result is not None and learning is not None:
-        save_result(weights_path(file), space, result, learning.task, learning.data)
+        weights = result_data(space, result, learning.task, learning.data)
     values = dict(zip(found.objectives.names, trial.objectives, strict=True))
     facts = [costs_of(trial.proposal.costs)]
     known = {*trial.proposal.costs, *(one.name for one in measures.BUILT_IN.values() if one.of is not None)}
     facts += [f"{key} {value:.6g}" for key, value in values.items() if key not in known]
     architecture = Architecture.of(space.graph, trial.proposal.architecture)
-    write_pinned(file, space, architecture, name, f"{', '.join(facts)} (trial {trial.index})")
-    return trained
+    return pinned_text(file, space, architecture, name, f"{', '.join(facts)} (trial {trial.index})"), weights
 
 
 def name_of(out: Path) -> str:
     """What the space of a result file is called: as the file is, if that is a word."""
-    return out.stem if out.stem.isidentifier() else "found"
+    return out.stem if is_name(out.stem) else "found"
 
 
 def costs_of(costs: Mapping[str, float]) -> str:
@@ -477,19 +559,25 @@ def costs_of(costs: Mapping[str, float]) -> str:
     return ", ".join(told)
 
 
-def save_result(file: Path, space: Space, result: Result, task: Task, data: DataSplits) -> None:
-    """The weights of a result, with what is needed to use them: task, normalisation, names, costs, metrics.
+def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> bytes:
+    """The weights of a result, with what is needed to use them: what computes with them, task, normalisation, names,
+    costs, metrics.
 
     Raises:
-        Diverged: a weight or a statistic is no finite number; nothing is written.
+        Diverged: a weight or a statistic is no finite number.
     """
     for key, tensor in result.network.state_dict().items():
         if not bool(tensor.isfinite().all()):
             raise Diverged(f"`{key}` of its network holds what is no finite number, and no weights are written")
     categories = data.details.get("category_ids")
+    form = structure(result.network.graph)
     metadata = {
         "space": space.name,
         "digest": space.digest(),
+        "architecture": form.whole,
+        "body": form.body,
+        "units": form.units,
+        "layers": json.dumps(form.layers),
         "task": task.name,
         "mean": ",".join(map(str, task.normalise.mean)),
         "std": ",".join(map(str, task.normalise.std)),
@@ -499,7 +587,13 @@ def save_result(file: Path, space: Space, result: Result, task: Task, data: Data
         **({"joints": json.dumps(dataclasses.asdict(data.layout))} if data.layout is not None else {}),
         **{key: f"{value}" for key, value in {**result.metrics, **result.costs}.items()},
     }
-    save_weights(file, result.network.state_dict(), metadata)
+    return weights_data(result.network.state_dict(), metadata)
+
+
+def save_result(file: Path, space: Space, result: Result, task: Task, data: DataSplits) -> None:
+    """Writes the weights of a result (`result_data`)."""
+    found = result_data(space, result, task, data)
+    write_whole(file, lambda stream: stream.write(found))
 
 
 def architecture(space: Space) -> Space:
@@ -555,11 +649,13 @@ def _weights_of(space: Space, weights: Path | None) -> Path:
     return file
 
 
-def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, AboutWeights]:
-    """An architecture's network with its weights, and what the weights' file says of itself.
+def load_network(space: Space, weights: Path | None = None, fresh_head: bool = False) -> tuple[Supernet, AboutWeights]:
+    """An architecture's network with its weights, and what the weights' file says of itself. Names do not count: the
+    same architecture takes them whatever its layers are called.
 
     Args:
         weights: the file; by default the one beside the space's file.
+        fresh_head: leave the head as it is, which may be one for other classes.
 
     Raises:
         CompileError: the file is no architecture, or its weights are missing or belong to another.
@@ -568,13 +664,54 @@ def load_network(space: Space, weights: Path | None = None) -> tuple[Supernet, A
     file = _weights_of(space, weights)
     tensors, metadata = load_weights(file)
     about = checked(AboutWeights, metadata, str(file), "a file of weights that can be used")
-    wanted = network.state_dict()
+    form, wanted = structure(network.graph), network.state_dict()
+    if about.architecture is not None:
+        tensors = _renamed(tensors, about, form, file, fresh_head)
+    head = f"layers.{key_of(form.head)}." if fresh_head and form.head else None
+    if head is not None:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(head)}
+        tensors |= {name: tensor for name, tensor in wanted.items() if name.startswith(head)}
     wrong = [n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape] + [
         n for n in tensors if n not in wanted
     ]
     if wrong:
-        origin = f"they are of the space `{about.space}`, for {about.task}" if about.space and about.task else ""
-        message = f"{file} holds weights of another network: `{wrong[0]}` differs"
-        raise error("bad-weights", message, None, help=origin)
+        raise _of_another(file, about, f"`{wrong[0]}` differs", form, wrong)
     network.load_state_dict(tensors)
     return network.eval(), about
+
+
+def _renamed(
+    tensors: dict[str, torch.Tensor], about: AboutWeights, form: Structure, file: Path, fresh_head: bool
+) -> dict[str, torch.Tensor]:
+    """Weights of an architecture under the names that its layers have here.
+
+    Raises:
+        CompileError: they are of another architecture.
+    """
+    same = about.body == form.body if fresh_head else about.architecture == form.whole
+    if not same or len(about.layers or ()) != len(form.layers):
+        layers = [name for name in tensors if name.startswith(f"layers.{key_of(form.head)}.")] if form.head else []
+        raise _of_another(file, about, "it computes otherwise", form, layers if about.body == form.body else [])
+    if about.units and form.units and about.units != form.units:
+        raise _of_another(file, about, "it has other search units", form, [])
+    names = dict(zip(map(key_of, about.layers or ()), map(key_of, form.layers), strict=True))
+    found = {}
+    for name, tensor in tensors.items():
+        start, key, rest = (*name.split(".", 2), "", "")[:3]
+        found[f"{start}.{names[key]}.{rest}" if start == "layers" and key in names else name] = tensor
+    return found
+
+
+def _of_another(file: Path, about: AboutWeights, why: str, form: Structure, wrong: Sequence[str]) -> CompileError:
+    """
+    Args:
+        wrong: names of the tensors that differ.
+    """
+    head = f"layers.{key_of(form.head)}."
+    if form.head and wrong and all(name.startswith(head) for name in wrong):
+        help = "its head has other outputs; `nasdsl train --inherit FILE --fresh-head` begins with a new one"
+    elif about.space and about.task:
+        help = f"they are of the space `{about.space}`, for {about.task}"
+    else:
+        help = ""
+    return error("bad-weights", f"{file} holds weights of another network: {why}", None, help=help)

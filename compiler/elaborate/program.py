@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,11 +32,13 @@ from nasdsl.compiler.elaborate.steps import apply, or_else, run_body, run_let, r
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.extremes import conflict, counterexample
+from nasdsl.compiler.files import unquoted
 from nasdsl.compiler.graph import Edge, Graph, Requirement, Shape
+from nasdsl.compiler.meaning import meaning
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.source import Source, Span
-from nasdsl.compiler.space import Space, content_hash
+from nasdsl.compiler.space import Space
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value, value_at
 from nasdsl.compiler.values.plain import ABSENT, FAULT, Symbol
@@ -55,6 +58,27 @@ def _must_be_a_space(used: Source, item: syntax.Use) -> None:
     except CompileError:
         message = f"`{item.path.value}` is no space"
         raise error("not-a-space", message, item.path.span, help="spaces stand in files that end in .space") from None
+
+
+_HASHED = re.compile(r"(.*)#([0-9a-f]{16})", re.DOTALL)
+
+
+def _named(text: str) -> tuple[str, str]:
+    """The path in a `use` and the hash that is asked for. Only with a hash, which nasdsl has written, is the path
+    `quoted`: what people write is taken as it is, with `#` and `%`."""
+    found = _HASHED.fullmatch(text)
+    if found is None:
+        return text, ""
+    name = unquoted(found[1])
+    return (found[1] if "\0" in name else name), found[2]
+
+
+def _lies_at(name: str, using: Path | None, beside: Path) -> Path:
+    """Where a used file lies: beside the one that uses it or, where that is a link, else beside what it leads to."""
+    place = beside / name
+    if using is not None and using.is_symlink() and not place.exists():
+        place = using.resolve().parent / name
+    return place
 
 
 LONGEST_CHAIN = 1_000
@@ -96,8 +120,9 @@ class _Files:
 
     def _use(self, item: syntax.Use, source: Source, chain: tuple[Path, ...]) -> None:
         beside = source.path.parent if source.path is not None else Path()
-        name, _, expected = item.path.value.partition("#")
-        path = (beside / name).resolve()
+        name, expected = _named(item.path.value)
+        place = _lies_at(name, source.path, beside)
+        path = place.resolve()
         if source.path is not None and path in (*chain, source.path.resolve()):
             raise error("use-circle", "these files use each other in a circle", item.path.span)
         if any(file.source.path is not None and file.source.path.resolve() == path for file in self.files):
@@ -105,19 +130,22 @@ class _Files:
         if len(chain) > 30:
             raise error("use-depth", "files use each other more than 30 deep", item.path.span)
         try:
-            used = read(beside / name)
+            used = read(place)
         except CompileError as problem:
             if problem.diagnostics[0].span is not None:
                 raise
             found = problem.diagnostics[0]
             message = f"there is no file `{name}` beside this one" if found.code == "no-such-file" else found.message
-            raise error(found.code, message, item.path.span, help=found.help) from None
+            front, mark, _ = name.rpartition("#")
+            short = found.code == "no-such-file" and mark and not expected and (beside / front).is_file()
+            help = "the hash behind `#` has 16 hexadecimal digits" if short else found.help
+            raise error(found.code, message, item.path.span, help=help) from None
         if path.suffix != ".space":
             _must_be_a_space(used, item)
         first = len(self.files)
         self._add(used, (*chain, source.path.resolve()) if source.path is not None else chain)
-        found_hash = content_hash(*[file.source.text for file in self.files[first:]])
-        if expected and found_hash != expected:
+        found_hash = meaning(*[file.tree for file in self.files[first:]]) if expected else ""
+        if found_hash != expected:
             raise error(
                 "changed-file",
                 f"`{name}`, or a file that it uses, has changed since this file was written",

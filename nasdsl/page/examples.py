@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasdsl.compiler.diagnostics import NasdslError
+from nasdsl.compiler.files import unquoted
 from nasdsl.compiler.parse import read
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.origin import ORIGIN, Origin, read_result
@@ -65,7 +66,7 @@ def examples_of(run: Path, asked: Asked) -> Examples:
         origin = read_stored(Origin, run / ORIGIN, "what says which architecture a run trains")
         if origin.file is None:
             raise RunError(f"the architecture of {run} was in no file", "name a file that has it with `--network`")
-        source, name, defines = read(Path(origin.file)), origin.space, origin.defines
+        source, name, defines = read(Path(unquoted(origin.file))), origin.space, origin.defines
         weights = weights or (None if written is None else Path(written.weights))
     if asked.data is None and written is None:
         raise RunError("the run does not say what its network learnt from", "name the data with `--data`")

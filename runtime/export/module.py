@@ -13,7 +13,9 @@ from torch import nn
 
 from nasdsl.compiler.graph import Graph, Shape
 from nasdsl.compiler.layers import scene
-from nasdsl.compiler.space import Space, content_hash
+from nasdsl.compiler.meaning import meaning
+from nasdsl.compiler.parse import parse
+from nasdsl.compiler.space import Space
 from nasdsl.compiler.values import expr
 from nasdsl.runtime.export.code import WIDTH, Code, Group, code_of, laid_out, laid_out_sum
 from nasdsl.runtime.export.errors import ExportError
@@ -114,7 +116,7 @@ def origin_of(graph: Graph, space: Space | None) -> str:
     for node in graph.nodes.values():
         if node.span is not None:
             source = node.span.source
-            return f"{printable(Path(source.name).name)} (hash {content_hash(source.text)})"
+            return f"{printable(Path(source.name).name)} (hash {meaning(parse(source))})"
     return "a graph without a file"
 
 

@@ -1,0 +1,100 @@
+"""What an architecture computes, whatever its layers are called: one hash, and its layers in an order that follows from
+it alone. So weights are told from those of another architecture, and go over to the same one under other names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from nasdsl.compiler.decision import FixedUnits
+from nasdsl.compiler.graph import Graph, Node
+
+
+@dataclass(frozen=True)
+class Structure:
+    """
+    Attributes:
+        whole: hash of the operators with their parameters, of what each reads, and of which share weights.
+        body: the same without the parameters of the head, the operator that the network ends in.
+        layers: the keys of the weights (`Node.weight`), each once, in the order in which the hash goes through them.
+        head: the key of the head's weights; empty where the network ends in a sum.
+        units: hash of which search units are kept, by number; empty where the widths are plain numbers.
+    """
+
+    whole: str
+    body: str
+    layers: tuple[str, ...]
+    head: str
+    units: str
+
+
+def structure(graph: Graph) -> Structure:
+    """The structure of an architecture. Two graphs with the same hash are the same network but for the names of nodes:
+    they are gone through from the output back, along the inputs of each node in order, and nothing else is hashed.
+    Sizes do not count: a network without fixed sizes is the same one for larger images.
+
+    Args:
+        graph: without decisions.
+    """
+    order = _order(graph)
+    number = {node.name: at for at, node in enumerate(order)}
+    layers = list(dict.fromkeys(node.weight for node in order if node.kind == "operator"))
+    known = {weight: at for at, weight in enumerate(layers)}
+    last = graph.nodes[graph.nodes[graph.outputs[0]].inputs[0].source]
+    head = last.name if last.kind == "operator" else ""
+    kept = [(at, key, value.kept) for at, node in enumerate(order) for key, value in _units(node.attrs)]
+    units = hashlib.sha256(repr(kept).encode()).hexdigest()[:16] if kept else ""
+    hashes = []
+    for without in ("", head):
+        whole = hashlib.sha256()
+        for node in order:
+            inputs = [number[edge.source] for edge in node.inputs]
+            attrs = {} if without and node.name == without else node.attrs
+            weight = known[node.weight] if node.kind == "operator" else None
+            told = {key: _plain(value) for key, value in attrs.items() if key != "share"}
+            whole.update(f"{node.kind} {node.op} {sorted(told.items())} {inputs} {weight}\n".encode())
+        hashes.append(whole.hexdigest()[:16])
+    return Structure(*hashes, tuple(layers), graph.nodes[head].weight if head else "", units)
+
+
+def _order(graph: Graph) -> list[Node]:
+    """The nodes that the outputs hang on, inputs first. Without recursion: networks are deep."""
+    order: dict[str, Node] = {}
+    waiting = [(name, False) for name in reversed(graph.outputs)]
+    while waiting:
+        name, ready = waiting.pop()
+        if name in order:
+            continue
+        node = graph.nodes[name]
+        if ready:
+            order[name] = node
+            continue
+        waiting.append((name, True))
+        waiting += [(edge.source, False) for edge in reversed(node.inputs) if edge.source not in order]
+    return list(order.values())
+
+
+def _units(attrs: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, FixedUnits]]:
+    """The decided units among parameters, those in records too."""
+    for key, value in attrs.items():
+        if isinstance(value, FixedUnits):
+            yield f"{before}{key}", value
+        elif isinstance(value, Mapping):
+            yield from _units(value, f"{before}{key}.")
+
+
+def _plain(value: Any) -> str:
+    """A parameter's value, the same for all that are equal."""
+    if isinstance(value, FixedUnits):
+        return str(value.count)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{_plain(key)}:{_plain(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "[" + ",".join(map(_plain, value)) + "]"
+    if isinstance(value, int | float | Fraction) and not isinstance(value, bool):
+        return f"{float(value):.12g}"
+    return str(value)
