@@ -58,7 +58,7 @@ def structure(graph: Graph) -> Structure:
             told = {key: _plain(value) for key, value in attrs.items() if key != "share"}
             whole.update(f"{node.kind} {node.op} {sorted(told.items())} {inputs} {weight}\n".encode())
         hashes.append(whole.hexdigest()[:16])
-    return Structure(*hashes, tuple(layers), graph.nodes[head].weight if head else "", units)
+    return Structure(hashes[0], hashes[1], tuple(layers), graph.nodes[head].weight if head else "", units)
 
 
 def _order(graph: Graph) -> list[Node]:

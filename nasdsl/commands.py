@@ -27,6 +27,7 @@ from nasdsl.options import (
     tables_of,
 )
 from nasdsl.report import Paint, show_diagnostics, wants_colour
+from nasdsl.runtime.outputs import check_output, inputs_of, write_output
 from nasdsl.streams import write_program
 
 if TYPE_CHECKING:
@@ -181,8 +182,9 @@ def compile(args: Namespace) -> None:
     if space.warnings:
         show_diagnostics(space.warnings)
     if args.graph is not None:
+        check_output(Path(args.graph), inputs_of(space), streams=True)
         text = to_json(overview.graph_to_json(space), indent=1)
-        write_text(Path(args.graph), text + "\n")
+        write_output(Path(args.graph), text + "\n")
     if args.stage == "graph":
         if args.format == "json":
             as_json(overview.graph_to_json(space))
@@ -240,6 +242,7 @@ def draw(args: Namespace) -> None:
 
     space = space_of(args)
     out = Path(args.out or f"{space.name}.svg")
+    check_output(out, inputs_of(space))
     render(space, out, args.level, args.open)
     print(out)
 
@@ -273,7 +276,8 @@ def expand(args: Namespace) -> None:
     if args.out is None:
         write_program(text)
     else:
-        write_text(Path(args.out), text)
+        check_output(Path(args.out), inputs_of(space), streams=True)
+        write_output(Path(args.out), text)
 
 
 def fmt_options(parser: ArgumentParser) -> None:
@@ -309,7 +313,7 @@ def fmt(args: Namespace) -> int:
             changed += 1
             print(f"would change {file}" if args.check else f"changed {file}")
             if not args.check and source.path is not None:
-                write_text(source.path, text)
+                write_text(source.path.resolve(), text)  # of a link, what it leads to
     if found:
         show_diagnostics(found)
     return int(bool(found) or (args.check and changed > 0))

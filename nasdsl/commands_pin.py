@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.commands import as_json, describe
-from nasdsl.compiler.files import write_text
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, space_of
 from nasdsl.report import table, thousands
+from nasdsl.runtime.outputs import check_output, inputs_of, write_output
 from nasdsl.streams import write_program
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def pin(args: Namespace) -> None:
     from nasdsl.compiler.write import path_from, pinned
 
     space = space_of(args)
+    if args.out is not None:
+        other = [] if args.other is None else inputs_of(_named(args.other))
+        check_output(Path(args.out), [*inputs_of(space), *other], streams=True)
     narrowed: dict[str, tuple[int, ...]] = {}
     if args.other is not None and args.number is not None:
         raise UsageError("--from and --number cannot both say which architecture it is")
@@ -75,7 +78,7 @@ def pin(args: Namespace) -> None:
     if args.out is None:
         write_program(text)
     else:
-        write_text(Path(args.out), text)
+        write_output(Path(args.out), text)
         print(args.out)
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from nasdsl.commands import describe
 from nasdsl.compiler.diagnostics import NasdslError
-from nasdsl.compiler.files import write_text
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_defines, add_tables, space_of, tables_of, whole_number
 
@@ -56,18 +55,23 @@ def report(args: Namespace) -> None:
     from nasdsl.page.read import database_url, read_study, read_training
     from nasdsl.page.write import page, training_page
     from nasdsl.runtime.errors import RunError
+    from nasdsl.runtime.outputs import check_output, write_output
+    from nasdsl.runtime.runs import own_files
     from nasdsl.runtime.storage import DATABASE
 
     run = Path(args.run)
     out = run / "report.html" if args.out is None else Path(args.out)
     if args.storage is None and not run.is_dir():
         raise RunError(f"there is no folder {run}")
+    own = [] if not run.is_dir() else [file for file in own_files(run) if file.name != "report.html"]
+    others = [Path(one) for one in (args.file, args.network, args.weights, args.data) if one is not None]
+    check_output(out, [*own, *others], streams=True)
     if args.storage is None and args.study is None and not (run / DATABASE).is_file():
         training = read_training(run)
         if training is not None:
             space = measured(_space(args, run), tables_of(args))
             images, shown = _examples(args, run)
-            write_text(out, training_page(space, training, images))
+            write_output(out, training_page(space, training, images))
             sys.stdout.write(f"{out}: {shown}\n")
             return
     url = database_url(run, args.storage)
@@ -76,7 +80,7 @@ def report(args: Namespace) -> None:
     if not study.records:
         raise RunError(f"the study `{study.name}` has no trials yet")
     images, shown = _examples(args, run)
-    write_text(out, page(space, study, args.pictures, images))
+    write_output(out, page(space, study, args.pictures, images))
     sys.stdout.write(f"{out}: {len(study.records):,} trials, {len(study.front):,} on the front, {shown}\n")
 
 

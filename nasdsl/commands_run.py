@@ -242,6 +242,11 @@ def train_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="weights to start from, or the folder of a `search sample`, whose supernet has them",
     )
+    parser.add_argument(
+        "--fresh-head",
+        action="store_true",
+        help="with --inherit, begin with a new head, which may be one for another number of classes",
+    )
     add_format(parser)
 
 
@@ -261,7 +266,9 @@ def train(args: argparse.Namespace) -> int:
         raise UsageError(f"--out names a .safetensors file, and not `{out}`")
     inherit = Path(args.inherit) if args.inherit is not None else None
     options = _options(args, _overrides(args, ""))
-    result = run(source, out, options, args.space, defines(args.defines), inherit, bars)
+    if args.fresh_head and inherit is None:
+        raise UsageError("--fresh-head goes with --inherit")
+    result = run(source, out, options, args.space, defines(args.defines), inherit, bars, args.fresh_head)
     _report(args, {"out": str(out), "run": str(options.run), **result.metrics, **result.costs})
     return 0
 
@@ -325,8 +332,9 @@ def export_options(parser: argparse.ArgumentParser) -> None:
 
 
 def export(args: argparse.Namespace) -> int:
-    from nasdsl.runtime.export import batch_to_compare, export_python, verify_python
-    from nasdsl.runtime.search import load_trained
+    from nasdsl.runtime.export import batch_to_compare, check_export, export_python, verify_python
+    from nasdsl.runtime.outputs import inputs_of
+    from nasdsl.runtime.search import load_trained, weights_path
 
     source = source_of(args.file)
     if source.path is None:
@@ -334,6 +342,7 @@ def export(args: argparse.Namespace) -> int:
     weights = Path(args.weights) if args.weights is not None else None
     space, network, about = load_trained(source, args.space, defines(args.defines), weights)
     out = Path(args.out) if args.out is not None else source.path.with_suffix(".py")
+    check_export(out, inputs_of(space, weights or weights_path(source.path)))
     task: dict[str, Any] = {"name": about.task} if about.task is not None else {}
     if about.mean is not None and about.std is not None:
         task |= {"mean": about.mean, "std": about.std}
@@ -380,11 +389,14 @@ def profile(args: argparse.Namespace) -> int:
     from nasdsl.compiler.supernet import Supernet
     from nasdsl.runtime.device import device_named
     from nasdsl.runtime.latency import profile as run
+    from nasdsl.runtime.outputs import check_output, inputs_of
 
     device = device_named(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
-    table = run(Supernet(space_of(args).graph), Path(args.out), args.batch, args.repeats, device)
+    space = space_of(args)
+    check_output(Path(args.out), inputs_of(space))
+    table = run(Supernet(space.graph), Path(args.out), args.batch, args.repeats, device)
     print(f"{len(table.operators)} operators on {table.device}: {args.out}")
     return 0
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.commands import as_json, describe
 from nasdsl.compiler.diagnostics import error
-from nasdsl.compiler.files import to_json, write_text
+from nasdsl.compiler.files import to_json
 from nasdsl.compiler.values.plain import is_number
 from nasdsl.options import (
     UsageError,
@@ -27,6 +27,7 @@ from nasdsl.options import (
     whole_number,
 )
 from nasdsl.report import Paint, table, thousands, wants_colour, width_of
+from nasdsl.runtime.outputs import check_output, check_result, inputs_of, write_output
 from nasdsl.streams import write_program
 
 if TYPE_CHECKING:
@@ -234,7 +235,8 @@ def cost(args: Namespace) -> None:
         from nasdsl.drawing.histogram import Mark, as_svg
 
         lines = [Mark(spreads[args.by].quantile(share), f"{share:.0%}") for share in QUANTILES]
-        write_text(Path(args.svg), as_svg(_histogram(space, population, args), marks, lines))
+        check_output(Path(args.svg), inputs_of(space), streams=True)
+        write_output(Path(args.svg), as_svg(_histogram(space, population, args), marks, lines))
     if args.format == "json":
         as_json(_to_json(space, population, ends, marks, args))
         return
@@ -424,6 +426,10 @@ def sample(args: Namespace) -> None:
     if whole and args.n != 1:
         raise UsageError(f"{out} holds one architecture: `-n 1`, or `--files FOLDER` for several")
     space = space_of(args)
+    if whole:
+        check_result(Path(args.out), inputs_of(space))
+    elif args.out is not None:
+        check_output(Path(args.out), inputs_of(space), streams=True)
     population = population_of(space, names_of(space, args))
     if args.seed < 0:
         raise UsageError("a seed is a whole number from 0")
@@ -451,7 +457,7 @@ def sample(args: Namespace) -> None:
     if out is None:
         write_program(text)
     else:
-        write_text(out, text)
+        write_output(out, text)
 
 
 def _written(space: Space, population: Population, matrix: Any, costs: Sequence[dict[str, Any]], form: str) -> str:
@@ -497,4 +503,5 @@ def write_result(space: Space, values: Architecture, out: Path, note: str = "", 
 
     if space.source.path is None:
         raise UsageError("a result file names the file of its space, and standard input has no name")
+    check_result(out, inputs_of(space))
     write_pinned(out, space, values, name, note)

@@ -18,7 +18,8 @@ from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataError, DataSplits, Loader
 from nasdsl.runtime.data.errors import some
-from nasdsl.runtime.inherit import load_supernet
+from nasdsl.runtime.files import content
+from nasdsl.runtime.inherit import SUPERNET, load_supernet
 from nasdsl.runtime.lock import let_go
 from nasdsl.runtime.loop import run_epochs
 from nasdsl.runtime.origin import write_result
@@ -32,12 +33,14 @@ from nasdsl.runtime.search import (
     architecture,
     claimed,
     contents,
+    data_identity,
     fabric_for,
     fit_to_data,
     load_network,
     run_folder,
     run_path,
     save_result,
+    without_paths,
 )
 from nasdsl.runtime.settings import Train, merged, read_settings
 from nasdsl.runtime.settle import settle
@@ -75,11 +78,13 @@ def train(
     defines: Mapping[str, str],
     inherit: Path | None = None,
     watch: Watch | None = None,
+    fresh_head: bool = False,
 ) -> Result:
     """Trains an architecture from scratch, or from inherited weights, and writes its weights to `out`.
 
     Args:
         inherit: a file with the architecture's weights, or the folder of a `search sample`, whose supernet has them.
+        fresh_head: inherit all but the head, which may be one for another number of classes.
 
     Raises:
         CompileError, DataError, TaskError, RunError: in the user's words.
@@ -101,12 +106,16 @@ def train(
         whole, _ = load_supernet(inherit, space)
         network = whole.extract(Architecture.at(whole.graph, space.pins))
     else:
-        network, _ = load_network(space, inherit)
-    identity = {"train": settings.model_dump(mode="json"), "inherit": str(inherit or "")}
+        network, _ = load_network(space, inherit, fresh_head)
+    identity = {
+        "train": without_paths(settings.model_dump(mode="json")),
+        "inherit": _content_of(inherit),
+        **({"fresh_head": True} if fresh_head else {}),
+    }
     fabric = fabric_for(options, settings.precision)
     about = About(
         space=space.digest(),
-        data=f"{options.data or 'embedded'}: {data.description}",
+        data=data_identity(options.data, data.description),
         seed=options.seed,
         search=TRAINING,
         settings=identity,
@@ -148,6 +157,13 @@ def _trained(
         save_result(out, space, result, task, data)
         write_result(run.path, None, out, options.data, options.reader)
     return result
+
+
+def _content_of(inherit: Path | None) -> str:
+    """What is inherited, wherever it lies."""
+    if inherit is None:
+        return ""
+    return content(inherit / SUPERNET if inherit.is_dir() else inherit)
 
 
 @torch.no_grad()

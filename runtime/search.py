@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ from nasdsl.runtime.data import DataSplits, open_data, told
 from nasdsl.runtime.device import device_named
 from nasdsl.runtime.errors import Diverged, RunError
 from nasdsl.runtime.evolution.trial import Trial
-from nasdsl.runtime.files import content
+from nasdsl.runtime.files import content, fingerprint
 from nasdsl.runtime.front import Front
 from nasdsl.runtime.functions import refuse_what_is_typed
 from nasdsl.runtime.lock import hold, let_go
@@ -58,7 +58,7 @@ from nasdsl.runtime.problem import (
 )
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.runs import ABOUT, TRAINING, About, RunFolder, drop_before, give_up, has_work, put_back, set_aside
-from nasdsl.runtime.settings import Train, merged, read_settings
+from nasdsl.runtime.settings import REST, WAYS, Train, merged, read_settings
 from nasdsl.runtime.settle import settle
 from nasdsl.runtime.stored import checked
 from nasdsl.runtime.strategies import find_strategy
@@ -348,11 +348,11 @@ def _about(
         "space": space.digest(),
         "seed": options.seed,
         "search": strategy.name,
-        "settings": settings.model_dump(mode="json", exclude=set(needs.free)),
+        "settings": without_paths(settings.model_dump(mode="json", exclude=set(needs.free)), needs.contents),
         **needs.contents,
     }
     if learning is not None:
-        known["data"] = f"{options.data or 'embedded'}: {learning.data.description}"
+        known["data"] = data_identity(options.data, learning.data.description)
     known |= contents(options, space, getattr(settings, "train", None))
     return About.model_validate(known)
 
@@ -407,6 +407,37 @@ def run_folder(
     return run
 
 
+def without_paths(settings: dict[str, Any], contents: Collection[str] = ()) -> dict[str, Any]:
+    """Settings without the paths of files that are known by their content, so that a run goes on where they have moved.
+
+    Args:
+        contents: names of settings that name a file, or have it as `file`.
+    """
+    found = dict(settings)
+    for name in contents:
+        if isinstance(found.get(name), dict):
+            found[name] = {key: value for key, value in found[name].items() if key != "file"}
+        elif name in found:
+            found[name] = None
+    for name, inner in found.items():
+        if name == "train" and isinstance(inner, dict):
+            found[name] = without_paths(inner)
+    init = found.get("init")
+    if isinstance(init, str) and init not in WAYS:
+        found["init"] = "a file"
+    elif isinstance(init, dict):
+        found["init"] = {part: None if part != REST else way for part, way in init.items()}
+    return found
+
+
+def data_identity(data: str | None, description: str) -> str:
+    """What a run's folder says of its data: the same for the same content, wherever it lies."""
+    if data is None:
+        return f"embedded: {description}"
+    said = description.partition(": ")[2] or description  # the name of the folder or zip stands in front
+    return f"{said} ({fingerprint(Path(data))})"
+
+
 def default_run(out: Path, search: str) -> Path:
     """The folder of a run, where none is named: that of a search and that of the training of what it found are two."""
     return Path("runs") / (f"{out.stem}.train" if search == TRAINING else out.stem)
@@ -435,8 +466,8 @@ def claimed(opened: Callable[[], RunFolder | None], main: bool = True) -> Iterat
 
 def contents(options: Options, space: Space, train: Train | None) -> dict[str, Any]:
     """What of a run's folder tells by which tables it measures, and from which weights its trainings start."""
-    files = [] if train is None else files_of(train.init).values()
-    first = {name: content(init_file(name, space)) for name in files}
+    files = {} if train is None else files_of(train.init)
+    first = {part: content(init_file(name, space)) for part, name in files.items()}
     latency = {} if options.latency is None else {"latency": content(Path(options.latency))}
     others = {name: content(Path(file)) for name, file in options.measured.items()}
     return {**latency, **({"measured": others} if others else {}), **({"init": first} if first else {})}
@@ -498,7 +529,7 @@ def _front_files(out: Path, n: int) -> list[Path]:
     return [front_folder(out) / f"{number:0{width}}.space" for number in range(1, n + 1)]
 
 
-def _write_front(out: Path, files: list[Path], contents: list[tuple[str, bytes | None]]) -> None:
+def _write_front(out: Path, files: list[Path], contents: Sequence[tuple[str, bytes | None]]) -> None:
     """The files of a front, each after its weights; what is left of a longer one that was there before goes."""
     if not files:
         return

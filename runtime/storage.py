@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import event
+from sqlalchemy import create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -39,15 +39,18 @@ def told_of_trials(help: str = "") -> Iterator[None]:
         raise RunError(f"the database of the trials has failed: {_first_line(problem)}", help) from problem
 
 
-def open_storage(url: str, heartbeat: int) -> RDBStorage:
+def open_storage(url: str, heartbeat: int, to_read: bool = False) -> RDBStorage:
     """
     Args:
         heartbeat: seconds between signs of life; after four of them a worker counts as dead.
+        to_read: whether only what is there is looked at: nothing is made of a database without trials.
 
     Raises:
         RunError: there is no such database, or no driver for it.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if to_read:
+        _check_trials(url)
     begun = time.monotonic()
     for attempt in range(TRIES):
         try:
@@ -63,6 +66,35 @@ def open_storage(url: str, heartbeat: int) -> RDBStorage:
                 raise RunError(f"the database {_hidden(url)} cannot be opened: {_first_line(problem)}") from None
             time.sleep(0.05 * 2 ** min(attempt, 4))
     raise AssertionError
+
+
+def _check_trials(url: str) -> None:
+    """
+    Raises:
+        RunError: there is no such database, or no program has kept trials in it.
+    """
+    try:
+        place = make_url(url)
+        memory = place.database in (None, "", ":memory:")
+        if (
+            place.get_backend_name() == "sqlite"
+            and not place.query
+            and (memory or not Path(place.database or "").is_file())
+        ):
+            raise RunError(f"there is no database {_hidden(url)}", "an SQLite file is named as `sqlite:///FOLDER/FILE`")
+        engine = create_engine(place)
+        try:
+            known = inspect(engine).has_table("studies")
+        finally:
+            engine.dispose()
+    except ImportError as problem:
+        raise RunError(
+            f"no driver for the database {_hidden(url)} is installed", _driver(url) or str(problem)
+        ) from None
+    except (SQLAlchemyError, ValueError) as problem:
+        raise RunError(f"the database {_hidden(url)} cannot be opened: {_first_line(problem)}") from None
+    if not known:
+        raise RunError(f"the database {_hidden(url)} has no trials")
 
 
 def _opened(url: str, heartbeat: int) -> RDBStorage:

@@ -451,7 +451,7 @@ def read_database(url: str, name: str | None) -> Database:
         RunError: there is no such study.
     """
     with told_of_trials():
-        storage = open_storage(url, 60)
+        storage = open_storage(url, 60, to_read=True)
         try:
             studies = {study.study_name: study for study in storage.get_all_studies() if "about" in study.user_attrs}
         finally:

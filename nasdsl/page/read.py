@@ -97,7 +97,7 @@ def read_study(url: str, name: str | None = None) -> Study:
 
     with storages.told_of_trials(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        storage = storages.open_storage(url, 60)
+        storage = storages.open_storage(url, 60, to_read=True)
         try:
             chosen = _chosen(optuna.get_all_study_names(storage), name)
             study = optuna.load_study(study_name=chosen, storage=storage)

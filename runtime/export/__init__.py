@@ -2,6 +2,6 @@
 
 from nasdsl.runtime.export.errors import ExportError
 from nasdsl.runtime.export.verify import batch_to_compare, verify_python
-from nasdsl.runtime.export.write import export_python
+from nasdsl.runtime.export.write import check_export, export_python
 
-__all__ = ["ExportError", "batch_to_compare", "export_python", "verify_python"]
+__all__ = ["ExportError", "batch_to_compare", "check_export", "export_python", "verify_python"]

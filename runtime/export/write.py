@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import keyword
-import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nasdsl.compiler.files import write_text, write_whole
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.export.errors import ExportError
 from nasdsl.runtime.export.module import DTYPES, Writer
 from nasdsl.runtime.export.network import Network
+from nasdsl.runtime.outputs import OutputError, check_output
 
 
 def export_python(
@@ -32,9 +32,7 @@ def export_python(
     Raises:
         ExportError: the network has decisions left, or cannot be written in torch alone.
     """
-    path = Path(path)
-    if path.suffix != ".py":
-        path = path / "found.py"
+    path = module_path(Path(path))
     open_decisions = list(network.graph.decisions)
     if open_decisions:
         number = f"{len(open_decisions)} decisions" if len(open_decisions) > 1 else "1 decision"
@@ -47,7 +45,7 @@ def export_python(
     written = Network(network)
     text = Writer(written, path.stem, task or {}, space).text()
     files = [path, path.with_suffix(".py.safetensors")]  # `found.safetensors` may be the search's own
-    write_together({files[1]: weights_bytes(written.weights), files[0]: text.encode()})
+    write_together(path, text, files[1], weights_bytes(written.weights))
     return files
 
 
@@ -66,37 +64,52 @@ def weights_bytes(weights: Mapping[str, torch.Tensor]) -> bytes:
     )
 
 
-def write_together(contents: Mapping[Path, bytes]) -> None:
-    """Writes all files or none: new ones are complete before the first old one goes, else these come back."""
-    kept: dict[Path, Path] = {}
-    new: dict[Path, Path] = {}
-    moved: list[Path] = []
+def write_together(module: Path, text: str, weights: Path, data: bytes) -> None:
+    """Writes a module and its weights. Whenever a writer is killed, the module that is there has its own weights: the
+    new one first names weights of its own, and those that are there only change when nothing reads them.
+    """
+    beside = weights.with_suffix(f".new{weights.suffix}")
+    before = module.read_bytes() if module.exists() else None
+    if before is None:
+        write_whole(weights, lambda file: file.write(data))
+        write_text(module, text)
+        return
+    name = f'"{weights.name}"'
     try:
-        for path, content in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            new[path] = Path(name)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            new[path].chmod(0o666 & ~umask)  # temporary files are private; these are not
+        write_whole(beside, lambda file: file.write(data))
+        write_text(module, text.replace(name, f'"{beside.name}"'))
+        old = weights.read_bytes() if weights.exists() else None
         try:
-            for path in contents:
-                if path.exists():
-                    kept[path] = path.with_name(f"{new[path].name}.old")
-                    path.replace(kept[path])
-                new[path].replace(path)
-                moved.append(path)
-        except BaseException:  # an interrupt too: all files are new, or all are as they were
-            for path in moved:
-                path.unlink()
-            for path, old in kept.items():
-                if old.exists():
-                    old.replace(path)
+            write_whole(weights, lambda file: file.write(data))
+            write_text(module, text)
+        except BaseException:  # an interrupt too: all is new, or all is as it was
+            if old is not None:
+                write_whole(weights, lambda file: file.write(old))
             raise
+    except BaseException:
+        write_whole(module, lambda file: file.write(before))
+        raise
     finally:
-        for leftover in (*new.values(), *kept.values()):
-            leftover.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
+
+
+def module_path(path: Path) -> Path:
+    """The module that an export to a path writes: the file, or `found.py` in the folder."""
+    return path if path.suffix == ".py" else path / "found.py"
+
+
+def check_export(path: Path, inputs: Sequence[Path] = ()) -> None:
+    """That an export can be written to a path, and takes the place of another export at most.
+
+    Raises:
+        OutputError: it cannot, or something else is there.
+    """
+    module = module_path(path)
+    for file in (module, module.with_suffix(".py.safetensors")):
+        check_output(file, inputs)
+    if module.exists() and not all(mark in module.read_bytes() for mark in MARKS):
+        raise OutputError(f"{module} is there already, and is no export of nasdsl's", "name another file with `-o`")
+
+
+MARKS = (b"\ndef read_weights(", b"\nWEIGHTS = Path(__file__)")
+"""What every module has that was exported."""
