@@ -100,6 +100,17 @@ class Options:
         latency = {} if self.latency is None else {"latency": self.latency}
         return {name: Path(file) for name, file in {**latency, **self.measured}.items()}
 
+    @property
+    def of_networks(self) -> list[str]:
+        """What is given, as the command line calls it, of how networks are trained or measured on data."""
+        given = {
+            "--data": self.data is not None,
+            "--reader": self.reader is not None,
+            "--device": self.accelerator != "auto",
+            "--workers": self.workers != 0,
+        }
+        return [option for option, there in given.items() if there]
+
 
 def fit_to_data(
     space: Space, options: Options, open_input: bool = False, watch: Watch | None = None
@@ -256,7 +267,7 @@ def search(
     strategy, settings = chosen_search(space, options, runtime)
     needs = strategy.needs(settings, space) if hasattr(strategy, "needs") else Needs()
     learning: Learning | None = None
-    refuse_unused(options, strategy.name, settings, space, needs.data)
+    refuse_unused(strategy.name, settings, space, options.tables, () if needs.data else options.of_networks)
     if needs.data:
         space, data, task = fit_to_data(plain, options, needs.open_input, watch)
         train = settle(getattr(settings, "train", None) or Train(), len(data.train))
