@@ -74,7 +74,7 @@ def _unfinished(path: Path, write: Callable[[IO[bytes]], object], before: os.sta
                 with contextlib.suppress(OSError):  # only root may give files away
                     os.chown(temporary, before.st_uid, before.st_gid)
             temporary.chmod(stat.S_IMODE(before.st_mode))
-    except BaseException:
+    except BaseException:  # an interrupt too: nothing half-written stays
         temporary.unlink(missing_ok=True)
         raise
     return temporary

@@ -18,6 +18,6 @@ class Diverged(RunError):
 
     code = "diverged"
 
-    def __init__(self, why: str, help: str = ""):
-        super().__init__(f"the training has diverged: {why}", help)
-        self.why = why
+    def __init__(self, message: str, help: str = ""):
+        super().__init__(f"the training has diverged: {message}", help)
+        self.why = message

@@ -191,13 +191,20 @@ DATABASE = "trials.db"
 """The SQLite file in the folder of a run that keeps trials."""
 
 
+BEGUN = """
+    select 1 from trials where state not in ('WAITING', 'FAIL') union all
+    select 1 from trial_user_attributes where key in ('error', 'withdrawn', 'superseded') limit 1
+"""
+"""Asks for a trial that somebody is at or has ended; one that was given back unevaluated is none."""
+
+
 def _has_trials(file: Path) -> bool:
     """Whether a database of trials has one that somebody has begun with; one that cannot be read may have."""
     if not file.is_file():
         return False
     try:
         with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            return bool(database.execute("select 1 from trials where state <> 'WAITING' limit 1").fetchone())
+            return bool(database.execute(BEGUN).fetchone())
     except sqlite3.OperationalError as problem:
         return "no such table" not in str(problem)
     except sqlite3.DatabaseError:

@@ -37,7 +37,7 @@ from nasdsl.compiler.source import Source, Span
 from nasdsl.options import UsageError
 from nasdsl.progress import Bars
 from nasdsl.runtime.checkpoint import State, load_checkpoint, load_weights
-from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.errors import Diverged, RunError
 from nasdsl.runtime.origin import ORIGIN, read_origin, write_origin
 from nasdsl.runtime.runs import ABOUT, About, RunFolder
 from nasdsl.runtime.storage import database_url
@@ -68,6 +68,7 @@ OWN_SHAPE: dict[type[NasdslError], Callable[[str, str], NasdslError]] = {
     TooCostly: lambda message, help: TooCostly(1 << 60),
     Undecided: lambda message, help: Undecided(1000),
     ShapeProblem: lambda message, help: ShapeProblem(message, "width", help),
+    Diverged: lambda message, help: Diverged(message, help),
     ArchitectureError: lambda message, help: ArchitectureError("op", [Diagnostic("code", message, PLACE, help=help)]),
 }
 """How those are made whose `__init__` is their own."""

@@ -86,7 +86,7 @@ def write_together(module: Path, text: str, weights: Path, data: bytes) -> None:
             if old is not None:
                 write_whole(weights, lambda file: file.write(old))
             raise
-    except BaseException:
+    except BaseException:  # so here: the module that was there reads the weights that were there
         write_whole(module, lambda file: file.write(before))
         raise
     finally:
