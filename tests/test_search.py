@@ -235,9 +235,8 @@ def test_a_run_by_the_defaults_says_what_they_were_and_goes_on(space: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         run(space, "one", watch=watch)
     settled = settle(Train(epochs=3), len(small_data().train))
-    assert watch.notes[0] == "data: bars" and watch.notes[-1:] == [
-        f"shrink: 3 epochs of 5 batches of {settled.batch}, adamw at {settled.optimiser.lr}"
-    ]
+    assert watch.notes[0] == f"data: {small_data().description}"
+    assert watch.notes[-1:] == [f"shrink: 3 epochs of 5 batches of {settled.batch}, adamw at {settled.optimiser.lr}"]
     told = json.loads((space.parent / "one" / "run.json").read_text())["settings"]["train"]
     assert Settled.model_validate(told) == settled
     for name in ("one", "two"):

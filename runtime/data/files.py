@@ -84,6 +84,17 @@ class Files:
         alike = self._by_case.get(plain.casefold(), ())
         return alike[0] if len(alike) == 1 else None
 
+    def inside(self, folder: str) -> list[str]:
+        """Members in `folder` and in none below it; `.` is the top."""
+        return self._by_folder.get(folder, [])
+
+    @cached_property
+    def _by_folder(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.names:
+            found.setdefault(name.rpartition("/")[0] or ".", []).append(name)
+        return found
+
     @cached_property
     def _by_case(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

@@ -141,8 +141,8 @@ def _matched(files: Files, beside: _Beside) -> Pairs:
     Raises:
         DataError: there are two masks for one image.
     """
-    inside = {folder: [name for name in _members(files, folder) if is_image(name)] for folder in beside.images}
-    masks = [name for folder in beside.masks for name in _members(files, folder) if is_image(name)]
+    inside = {folder: [name for name in files.inside(folder) if is_image(name)] for folder in beside.images}
+    masks = [name for folder in beside.masks for name in files.inside(folder) if is_image(name)]
     images = [name for names in inside.values() for name in names]
     if not masks:  # they may lie among the images: `a.jpg` and `a_mask.png`
         masks = [name for name in images if set(words_of(PurePosixPath(name).stem)) & MASK_WORDS]
@@ -159,10 +159,6 @@ def _matched(files: Files, beside: _Beside) -> Pairs:
             raise DataError(f"{files.at(name)} has {len(options)} masks: {some(options)}", help="leave one of them")
         pairs += [(name, option) for option in options]
     return pairs
-
-
-def _members(files: Files, folder: str) -> list[str]:
-    return [name for name in files.below(folder) if str(PurePosixPath(name).parent) == folder]
 
 
 def _core(name: str) -> str:
@@ -182,7 +178,10 @@ def _by_split(files: Files) -> dict[str | None, Pairs]:
 def _accepts_folders(files: Files) -> bool:
     if files.chosen is not None or _accepts_lists(files) or _is_ade20k(files, surely=True):
         return False
-    return any(one.masks for one in _beside(files)) or bool(_by_split(files))
+    try:
+        return any(one.masks for one in _beside(files)) or bool(_by_split(files))
+    except DataError:  # there are such pairs, and reading them tells what is wrong
+        return True
 
 
 def _read_folders(files: Files, request: Request) -> DataSplits:
