@@ -75,12 +75,7 @@ def _check_trials(url: str) -> None:
     """
     try:
         place = make_url(url)
-        memory = place.database in (None, "", ":memory:")
-        if (
-            place.get_backend_name() == "sqlite"
-            and not place.query
-            and (memory or not Path(place.database or "").is_file())
-        ):
+        if place.get_backend_name() == "sqlite" and not place.query and not Path(place.database or "").is_file():
             raise RunError(f"there is no database {_hidden(url)}", "an SQLite file is named as `sqlite:///FOLDER/FILE`")
         engine = create_engine(place)
         try:

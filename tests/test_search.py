@@ -262,7 +262,6 @@ def stopped(space: Path) -> Path:
         ({"settings": {"train__epochs": "5"}}, r"another train.epochs \(4, now 5\)"),
         ({"settings": {"target": "macs <= 0.4"}}, r"another target.macs \(0.5, now 0.4\)"),
         ({"data": "other"}, "another data"),
-        ({"runtime": "thin"}, "another search"),
     ],
 )
 def test_a_run_with_something_else_is_refused(stopped: Path, change: dict[str, Any], named: str) -> None:
@@ -270,6 +269,15 @@ def test_a_run_with_something_else_is_refused(stopped: Path, change: dict[str, A
     with pytest.raises(RunError, match=named) as caught:
         run(stopped, **change)
     assert "--fresh" in caught.value.help
+    assert {file: file.read_bytes() for file in (stopped.parent / "found").glob("*.*")} == before
+
+
+def test_a_run_of_another_kind_is_left_alone(stopped: Path) -> None:
+    before = {file: file.read_bytes() for file in (stopped.parent / "found").glob("*.*")}
+    for fresh in (False, True):
+        with pytest.raises(RunError, match="holds a run of `search shrink`, another search") as caught:
+            run(stopped, runtime="thin", fresh=fresh)
+        assert "--fresh" not in caught.value.help
     assert {file: file.read_bytes() for file in (stopped.parent / "found").glob("*.*")} == before
 
 
