@@ -39,6 +39,7 @@ from nasdsl.runtime.search import costs_of
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.strategies.shrink import Shrink, ShrinkSearch
 from nasdsl.runtime.tasks import find_task
+from nasdsl.runtime.unused import refuse_unused
 
 SPACE = """
 space small {
@@ -223,6 +224,11 @@ def test_a_search_by_latency(network: Supernet, tmp_path: Path) -> None:
     assert result.metrics["top1"] > 0 and result.costs["macs"] > 0
     with pytest.raises(CompileError, match="no latency table"):
         ShrinkSearch().search(problem(tmp_path / "one", None), settings)
+    space = elaborate(Source(SPACE))
+    refuse_unused("shrink", settings, space, ["latency"], ())
+    with pytest.raises(CompileError, match="nothing that `search shrink` is told asks for `latency`"):
+        by_macs = settings.model_copy(update={"penalty": {"macs": 1e-3}})
+        refuse_unused("shrink", by_macs, space, ["latency"], ())
 
 
 def test_a_search_for_a_latency(network: Supernet, tmp_path: Path, timed: list[str]) -> None:
