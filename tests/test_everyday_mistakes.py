@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sqlite3
@@ -118,7 +119,7 @@ def test_a_reader_without_data_is_refused(here: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_training_has_a_place_for_its_weights_and_replaces_no_others(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "one.space", "--run", "a"]) == 0
     assert "the weights go to one.safetensors" in capsys.readouterr().err
@@ -132,6 +133,7 @@ def test_a_training_has_a_place_for_its_weights_and_replaces_no_others(
     assert not all(torch.equal(tensor, first[name]) for name, tensor in others.items())
     assert main(["train", "one.space", "--run", "c", "--seed", "2"]) == 2
     assert "one.safetensors and one_trained.safetensors hold other weights" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(ALONE.encode())))
     assert main(["train", "-", "--run", "d"]) == 2
 
 
