@@ -364,9 +364,11 @@ def export(args: argparse.Namespace) -> int:
 
 
 PROFILE_DESCRIPTION = """\
-Measures every distinct operator of a space's supernet on this device, each at several widths, and writes a latency
-table that `--latency` of other commands takes: searches, counts, costs and draws. It can be interrupted: the same
-command goes on.
+Measures on this device every setting in which the architectures of a space run an operator, such as each kernel and
+each expansion, and writes a latency table that `--latency` of other commands takes: checks, searches, counts, costs and
+draws. Search units, and an operator's widths where its choices have more than 64 options together, are measured at up
+to five widths; between these a time is taken to be linear in the MACs. The table holds for each time half the distance
+between the quartiles. It can be interrupted: the same command goes on, and adds what another space needs.
 """
 
 
