@@ -105,6 +105,9 @@ def count(args: Namespace) -> None:
 
     space = space_of(args)
     missing = unread(space.graph)
+    for requirement, problem in missing:
+        if requirement.span is not None and requirement.span.source.name == "<command line>":
+            raise problem  # what the command itself asks for is not left out
     if missing:  # the number of all is known without a table
         kept = tuple(r for r in space.graph.requirements if all(r is not left for left, _ in missing))
         space = replace(space, graph=replace(space.graph, requirements=kept))
