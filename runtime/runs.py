@@ -244,8 +244,8 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
     for key in {**before, **now}:
         old, new = before.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            inner = "" if key == "settings" else f"{key}."  # as `--set` names them
-            yield from ((inner + name, a, b) for name, a, b in _differences(old, new))
+            inner = "" if key == "settings" else f"{key}."  # as `--set` names them; the whole of `init` has no name
+            yield from ((f"{inner}{name}".removesuffix("."), a, b) for name, a, b in _differences(old, new))
         elif old != new or key not in before or key not in now:
             yield key, old, new
 

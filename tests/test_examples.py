@@ -267,7 +267,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     given = ["--out", "net.safetensors", "--set", "epochs=0.1", "--set", "batch=32", "--device", "cpu"]
     assert main(["train", "net.space", *given]) == 0
     capsys.readouterr()
-    yield tmp_path / "runs" / "net"
+    yield tmp_path / "runs" / "net.train"
 
 
 def written(run: Path, *more: str) -> str:

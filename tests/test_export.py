@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib.util
 import math
+import os
 import random
 import runpy
 import shutil
@@ -527,20 +528,20 @@ def test_a_name_that_cannot_be_imported(tmp_path: Path) -> None:
         export_python(network, tmp_path / "my-net.py")
 
 
-@pytest.mark.parametrize("failing", [1, 2])
+@pytest.mark.parametrize("failing", [1, 2, 3, 4])
 def test_both_files_or_none(failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of the four files that take another's place on the way cannot."""
     space = space_of(tiny())
     before = [f.read_bytes() for f in export_python(network_of(space, drawn(space.graph, 1)), tmp_path)]
-    moves = {"left": 2 * failing}
-    replace = Path.replace
+    left = iter(range(failing - 1, -1, -1))
+    replace = os.replace
 
-    def fails(self: Path, target: Path) -> Path:
-        moves["left"] -= 1
-        if moves["left"] == 0:
+    def fails(source: Any, target: Any) -> None:
+        if next(left, None) == 0:
             raise OSError("disk is gone")
-        return replace(self, target)
+        replace(source, target)
 
-    monkeypatch.setattr(Path, "replace", fails)
+    monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(OSError, match="disk is gone"):
         export_python(network_of(space), tmp_path)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["found.py", "found.py.safetensors"]

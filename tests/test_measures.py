@@ -175,7 +175,7 @@ def test_by_default_macs_and_parameters_are_told() -> None:
     assert list(nasdsl.cost_range(space)) == ["macs", "params"]
     with pytest.raises(ArgumentError, match="there is no measure `speed`") as refused:
         nasdsl.cost(space, architecture, measures=("speed",))
-    assert refused.value.help == "there are macs, flops, params, memory, access, latency"
+    assert refused.value.help == "there are macs, flops, params, memory, access, profiler_macs, latency"
     with pytest.raises(MissingTable, match="there is no latency table"):
         nasdsl.cost(space, architecture, measures=("latency",))
 
