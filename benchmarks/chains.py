@@ -290,7 +290,7 @@ def case(chain: Chain, word: str, args: argparse.Namespace) -> tuple[str, str]:
         f"The chain takes {minutes} minutes of one core; evolution {results[f'{stem}-evolved']['trials']} evaluations "
         f"in {results[f'{stem}-evolved']['seconds'] / 60:.1f}. The best of the random ones has AP {best:.3f}."
     )
-    text = (args.work / stem / "found.space").read_text()
+    text = re.sub(r'use "(?:[^"]*/)?([^"/#]+)[^"]*"', r'use "\1"', (args.work / stem / "found.space").read_text())
     return name, f"{table(HEAD, rows)}\n\n{facts}\n\n```\n{text.rstrip()}\n```"
 
 

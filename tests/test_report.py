@@ -352,7 +352,7 @@ def test_a_space_that_changed_is_refused(run: Path, tmp_path: Path, capsys: pyte
         (["report", "nowhere"], "there is no folder nowhere"),
         (["report", "."], "has no trials (trials.db is missing)"),
         (["report", "{run}", "--study", "other"], "there is no study `other`"),
-        (["report", "{run}", "--storage", "sqlite:///nowhere/trials.db"], "cannot be opened"),
+        (["report", "{run}", "--storage", "sqlite:///nowhere/trials.db"], "there is no database"),
         (["report", "{run}", "--storage", "no url"], "cannot be opened"),
         (["report", "{run}", "-D", "classes=3"], "speak of the file that --file names"),
         (["report", "{run}", "--pictures", "0"], "at least 1"),
