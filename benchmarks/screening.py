@@ -29,7 +29,7 @@ from nasdsl.runtime.chosen import Scores, read_choices
 from nasdsl.runtime.search import Options, search
 
 DATA = "bccd_coco_320x240.zip"
-WEIGHTS = (0.1, 0.01, 0.0)
+WEIGHTS = (0.1, 0.0, 0.01)
 SETTINGS = {"train.epochs": "6", "choices.after": "2", "every": "0.25"}
 
 
