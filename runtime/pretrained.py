@@ -252,21 +252,37 @@ def fill_matching(network: Supernet, tensors: Mapping[str, Tensor], file: str) -
         why = "names" if not found else "shapes"
         help = "`nasdsl inspect` shows what a network's parts are called" if not found else ""
         raise error("bad-weights", f"{file} has nothing of the network: all {why} differ", None, help=help)
+    _copy(wanted, sources, tensors)
+    text = f"the network: {_count(len(sources), len(wanted))} are from {file}"
+    wrong = _differing(wanted, found, tensors)
+    if wrong:
+        text += f"; not taken {_some(wrong)}"
+    return text + _without_place(_unused(found, tensors), tensors)
+
+
+def _copy(wanted: Mapping[Key, Tensor], sources: Mapping[Key, str], tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for key, source in sources.items():
             wanted[key].copy_(tensors[source])
-    text = f"the network: {_count(len(sources), len(wanted))} are from {file}"
-    wrong = [
+
+
+def _differing(wanted: Mapping[Key, Tensor], sources: Mapping[Key, str], tensors: Mapping[str, Tensor]) -> list[str]:
+    """What is told of the tensors whose shapes are others in the file."""
+    return [
         f"`{node}` ({name}) has {_shape(wanted[node, name])}, and `{source}` {_shape(tensors[source])}"
-        for (node, name), source in found.items()
-        if (node, name) not in sources
+        for (node, name), source in sources.items()
+        if wanted[node, name].shape != tensors[source].shape
     ]
-    if wrong:
-        text += f"; not taken {_some(wrong)}"
-    left = [name for name in tensors if name not in found.values() and not is_counter(name)]
-    if left:
-        text += f"; {_count(len(left), len(tensors))} of it have no place here: {_some(left)}"
-    return text
+
+
+def _unused(sources: Mapping[Key, str], tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names in the file that no tensor of the network has."""
+    used = set(sources.values())
+    return [name for name in tensors if name not in used and not is_counter(name)]
+
+
+def _without_place(names: Sequence[str], tensors: Mapping[str, Tensor]) -> str:
+    return f"; {_count(len(names), len(tensors))} of it have no place here: {_some(names)}" if names else ""
 
 
 def tensors_under(network: Supernet, part: str) -> dict[Key, Tensor]:
@@ -306,23 +322,16 @@ def _filled(
         parts = f'`init: {{ backbone: "{file}" }}`, or take what there is, `init: {{ matching: "{file}" }}`'
         help = f"name the part that it is of, as in {parts}; {known}"
         raise error("bad-weights", message, None, help=help)
-    wrong = [
-        f"`{node}` ({name}) has {_shape(wanted[node, name])}, and `{source}` {_shape(tensors[source])}"
-        for (node, name), source in sources.items()
-        if wanted[node, name].shape != tensors[source].shape
-    ]
-    used = set(sources.values())
-    modules = {name.rpartition(".")[0] for name in used}
-    left = [name for name in tensors if name not in used and not is_counter(name)]
+    wrong = _differing(wanted, sources, tensors)
+    modules = {name.rpartition(".")[0] for name in sources.values()}
+    left = _unused(sources, tensors)
     beside = [name for name in left if name.rpartition(".")[0] in modules]
     wrong += [f"`{name}` ({_shape(tensors[name])}) has no place in its layer" for name in beside]
     if wrong:
         message = f"{file} does not fit {where}: {_count(len(wrong), len(wanted))} differ: {_some(wrong)}"
         help = "a supernet takes a file of its largest architecture, with the same kind of norm"
         raise error("bad-weights", message, None, help=help)
-    with torch.no_grad():
-        for (node, name), source in sources.items():
-            wanted[node, name].copy_(tensors[source])
+    _copy(wanted, sources, tensors)
     text = f"{where}: {_count(len(sources), len(wanted))} are from {file}"
     fresh = [f"`{node}` ({name})" for node, name in wanted if (node, name) not in sources and not is_counter(name)]
     if fresh:
@@ -330,9 +339,7 @@ def _filled(
     other = [name for name in left if not is_of_a_classifier(name)]
     if len(other) < len(left):
         text += f"; its classifier ({len(left) - len(other)} tensors) is not used"
-    if other:
-        text += f"; {_count(len(other), len(tensors))} of it have no place here: {_some(other)}"
-    return text
+    return text + _without_place(other, tensors)
 
 
 def matched(

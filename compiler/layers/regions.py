@@ -113,10 +113,9 @@ def bins(
     A bin reads all pairs of q rows and q columns. A row is given by the number of its first pixel in the table, a
     column by how far from there it is; their shares are multiplied: all N size q.
     """
-    if recorded(table_PC):
-        pixel_Rt, share_Rt = _reads(row_NSq, down_NSq, column_NSq, right_NSq, table_PC.dtype)
-        return F.embedding_bag(pixel_Rt, table_PC, mode="sum", per_sample_weights=share_Rt)
     reads = (row_NSq, down_NSq, column_NSq, right_NSq)
+    if recorded(table_PC):
+        return _summed(table_PC, *reads)
     bins_RC: torch.Tensor = _Bins.apply(table_PC, *reads)  # type: ignore[no-untyped-call]
     return bins_RC
 
@@ -137,8 +136,7 @@ class _Bins(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(row_NSq, down_NSq, column_NSq, right_NSq)
         ctx.pixels = len(table_PC)
-        pixel_Rt, share_Rt = _reads(row_NSq, down_NSq, column_NSq, right_NSq, table_PC.dtype)
-        return F.embedding_bag(pixel_Rt, table_PC, mode="sum", per_sample_weights=share_Rt)
+        return _summed(table_PC, row_NSq, down_NSq, column_NSq, right_NSq)
 
     @staticmethod
     @once_differentiable  # type: ignore[misc, unused-ignore]
@@ -154,6 +152,18 @@ class _Bins(torch.autograd.Function):
                 bin_E, grad_RC[:, some].contiguous(), starts_P, mode="sum", per_sample_weights=share_E
             )
         return grad_PC, None, None, None, None
+
+
+def _summed(
+    table_PC: torch.Tensor,
+    row_NSq: torch.Tensor,
+    down_NSq: torch.Tensor,
+    column_NSq: torch.Tensor,
+    right_NSq: torch.Tensor,
+) -> torch.Tensor:
+    """`bins` in PyTorch's own terms."""
+    pixel_Rt, share_Rt = _reads(row_NSq, down_NSq, column_NSq, right_NSq, table_PC.dtype)
+    return F.embedding_bag(pixel_Rt, table_PC, mode="sum", per_sample_weights=share_Rt)
 
 
 def _reads(
