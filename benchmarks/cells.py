@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 import nasdsl
-from benchmarks.measure import RESULTS, Job, done, report, table
+from benchmarks.measure import RESULTS, Job, done, report, spread, table
 from benchmarks.tables import table_of
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
@@ -149,10 +149,6 @@ class Known:
         return float(cost_of(self.graph, one.indices)["macs"]) / float(self.greatest)
 
 
-def spread(values: Sequence[float]) -> str:
-    return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
-
-
 def in_the_end(known: Known, rows: Mapping[str, list[dict[str, Any]]]) -> str:
     lines = []
     for way in WAYS:
@@ -162,7 +158,7 @@ def in_the_end(known: Known, rows: Mapping[str, list[dict[str, Any]]]) -> str:
                 [way.name, str(seed), f"{known.accuracy(cell):.2f}", f"{known.share(cell):.2f}", counted(cell), minutes]
             )
         means = [known.accuracy(row["found"]) for row in rows[way.name]]
-        lines.append([f"**{way.name}**", "", spread(means), "", "", ""])
+        lines.append([f"**{way.name}**", "", spread(means, 2), "", "", ""])
     whole = known.all
     facts = (
         f"Of all 15,625 cells the best has {whole[-1]:.2f}, the median {statistics.median(whole):.2f}, the mean "
@@ -209,7 +205,7 @@ def under_budgets(known: Known, rows: Mapping[str, list[dict[str, Any]]], cells:
             if found:
                 each = [known.accuracy(cell) for cell in found]
                 skips = [list(cell.values()).count("skip_connect") for cell in found]
-                line.append(f"{spread(each)} ({statistics.mean(skips):.1f})")
+                line.append(f"{spread(each, 2)} ({statistics.mean(skips):.1f})")
         lines.append(line)
     return table(["share of the greatest MACs", *(way.name for way in WAYS if way.runtime == "gradient")], lines)
 

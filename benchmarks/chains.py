@@ -30,7 +30,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from benchmarks.measure import RESULTS, Job, done, report, table
+from benchmarks.measure import RESULTS, Job, done, report, spread, table
 
 DATA: Mapping[str, str | None] = {"blood cells": "bccd_coco_320x240.zip", "digits": None}
 TRAIN = {
@@ -217,11 +217,6 @@ def drawn(chain: Chain, place: Place, costs: Mapping[str, float]) -> dict[str, A
 # --- Results ----------------------------------------------------------------------------------------------------------
 
 
-def shown(values: Sequence[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread}"
-
-
 def row_of(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line of the table: parts and whole in thousands of parameters, MACs, AP."""
 
@@ -234,8 +229,8 @@ def row_of(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         name,
         *parts,
         *whole,
-        shown([row["AP"] for row in rows]),
-        shown([row["AP50"] for row in rows]),
+        spread([row["AP"] for row in rows], 3),
+        spread([row["AP50"] for row in rows], 3),
         f"{len(rows)}",
     ]
 

@@ -103,6 +103,12 @@ def peak(run: Callable[[], None], device: torch.device | None = None) -> int:
     return most
 
 
+def spread(values: Sequence[float], digits: int) -> str:
+    """The mean with the standard deviation, where there are several values: `93.28 ± 0.36`."""
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in markdown, its columns aligned, numbers to the right."""
     lines = [list(head), *(list(row) for row in rows)]

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
-from benchmarks.measure import Job, done
+from benchmarks.measure import Job, done, spread
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.elaborate.program import elaborate
@@ -205,8 +205,7 @@ def fingerprint(architecture: Mapping[str, Any]) -> str:
 
 
 def shown(values: list[float]) -> str:
-    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.1f}{spread}"
+    return spread([100 * value for value in values], 1)
 
 
 def ways(setup: Setup, results: Mapping[str, Any], truth: list[dict[str, Any]], seeds: int) -> list[str]:
