@@ -14,7 +14,7 @@ from nasdsl.compiler.diagnostics import error
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, add_tables, defines, space_of, tables_of, whole_number
 from nasdsl.report import printable
-from nasdsl.streams import is_first_process
+from nasdsl.runtime.launch import is_first_process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -287,7 +287,7 @@ def _weights_beside(source: Source, args: argparse.Namespace) -> Path:
     beside = Path(source.path.name if ships else source.path).with_suffix(".safetensors")
     tried = [beside, beside.with_name(f"{beside.stem}_trained.safetensors")]
     for out in tried:
-        made = None if not out.exists() else read_result(_run_folder(argparse.Namespace(**{**vars(args), "out": out})))
+        made = None if not out.exists() else read_result(_run_folder(args, out))
         if not out.exists() or (made is not None and made.file is None and made.weights == str(out.resolve())):
             return out
     raise UsageError(f"{tried[0]} and {tried[1]} hold other weights", help="name a file with `--out`")
@@ -432,7 +432,7 @@ def _options(args: argparse.Namespace, overrides: dict[str, str], seed: int | No
         torch.set_num_threads(args.threads)
     return Options(
         data=args.data,
-        run=_run_folder(args) if seed is None else None,
+        run=_run_folder(args, Path(args.out)) if seed is None else None,
         seed=args.seed if seed is None else seed,
         overrides=read_values(overrides),
         accelerator=args.device,
@@ -444,10 +444,10 @@ def _options(args: argparse.Namespace, overrides: dict[str, str], seed: int | No
     )
 
 
-def _run_folder(args: argparse.Namespace) -> Path:
+def _run_folder(args: argparse.Namespace, out: Path) -> Path:
     from nasdsl.runtime.search import default_run
 
-    return Path(args.run) if args.run is not None else default_run(Path(args.out), args.command)
+    return Path(args.run) if args.run is not None else default_run(out, args.command)
 
 
 def _report(args: argparse.Namespace, facts: dict[str, Any]) -> None:

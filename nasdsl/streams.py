@@ -53,11 +53,6 @@ def _plain(problem: UnicodeError) -> tuple[str | bytes, int]:
     return PLAIN.get(character, "?"), problem.start + 1
 
 
-def is_first_process() -> bool:
-    """Whether this is the one of several processes, started by `torchrun`, that speaks for all of them."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def write_program(text: str) -> None:
     """A program in the language, or another text that is read back, on standard output: in UTF-8, whatever the
     terminal's encoding, as in a file."""

@@ -9,7 +9,7 @@ from nasdsl.compiler.diagnostics import CompileError, Diagnostic, NasdslError, c
 from nasdsl.compiler.files import to_json
 from nasdsl.options import UsageError
 from nasdsl.report import printable, show_diagnostics
-from nasdsl.streams import is_first_process
+from nasdsl.runtime.launch import is_first_process
 
 MISTAKES, USAGE = 1, 2
 

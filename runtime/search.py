@@ -37,6 +37,7 @@ from nasdsl.runtime.evolution.trial import Trial
 from nasdsl.runtime.files import content, fingerprint
 from nasdsl.runtime.front import Front
 from nasdsl.runtime.functions import refuse_what_is_typed
+from nasdsl.runtime.launch import is_first_process
 from nasdsl.runtime.lock import hold, let_go
 from nasdsl.runtime.origin import write_origin, write_result
 from nasdsl.runtime.outputs import check_result, check_weights, inputs_of
@@ -129,7 +130,7 @@ def fit_to_data(
         CompileError, DataError, TaskError: in the user's words.
     """
     data = data_at(space, options, input_size(space, open_input))
-    if watch is not None and os.environ.get("RANK", "0") == "0":
+    if watch is not None and is_first_process():
         for line in told(data):
             watch.note(line)
     task = find_task(data.task).from_data(data)
