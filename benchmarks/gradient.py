@@ -2,11 +2,12 @@
 
     python -m benchmarks gradient
 
-One path at a time, a step of the weights and a step of the choices, each with the time to set the path, take turns with
-a step of the sampled architecture taken out of the supernet. The mixture of all options takes turns with a network of
-the same layout, weights and data whose selections are `MixedOp` as in the DARTS paper: the sum of all outputs, each
-times its weight. The clock is that of the process; what counts is the median of ratios. Memory is the most that tensors
-have at once during a step beyond what they have between steps.
+One path at a time, a step of the weights and a step of the choices, each with the time to set a new path, take turns
+with a step of the sampled architecture taken out of the supernet. A hundred other paths were set before, as in a search
+after its first steps: by then nearly every layer has been run in each of its settings. The mixture of all options takes
+turns with a network of the same layout, weights and data whose selections are `MixedOp` as in the DARTS paper: the sum
+of all outputs, each times its weight. The clock is that of the process; what counts is the median of ratios. Memory is
+the most that tensors have at once during a step beyond what they have between steps.
 """
 
 from __future__ import annotations
@@ -24,9 +25,17 @@ from benchmarks.measure import RESULTS, interleaved, peak, ratio, report, table
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.relaxed import Relaxed
 
-PATHS = (("nasbench201", 16), ("autofpn_small", 2), ("hitdetector_small", 2))
+PATHS = (
+    ("nasbench201", 16),
+    ("autofpn_small", 2),
+    ("autofpn_small", 8),
+    ("hitdetector_small", 2),
+    ("hitdetector_small", 8),
+)
 MIXTURES = ((16, 16), (16, 32))
 """Channels of the first stage, images of a batch."""
+BEFORE = 100
+"""Paths that are set before the clock runs."""
 GOAL, MIXED_GOAL, MEMORY_GOAL = 1.15, 1.05, 1.0
 
 
@@ -81,11 +90,22 @@ def path_times(space: nasdsl.Space, images: int, one: nasdsl.Architecture, repea
     network = Relaxed(space.graph).train()
     alone = network.extract(one)
     logits = {path: torch.zeros(len(values), requires_grad=True) for path, values in network.gates.values.items()}
-    sure = {
-        path: F.one_hot(torch.tensor(values.index(one.indices.get(path, values[0]))), len(values)).float()
-        for path, values in network.gates.values.items()
-    }
+    everything = list(network.parameters())
     loss = loss_of(space.graph, images)
+
+    def sure_of(some: nasdsl.Architecture) -> dict[str, torch.Tensor]:
+        return {
+            path: F.one_hot(torch.tensor(values.index(some.indices.get(path, values[0]))), len(values)).float()
+            for path, values in network.gates.values.items()
+        }
+
+    def weighed() -> dict[str, torch.Tensor]:
+        soft = {path: one.softmax(0) for path, one in logits.items()}
+        return {path: hard + (soft[path] - soft[path].detach()) for path, hard in sure.items()}
+
+    for other in nasdsl.sample(space, BEFORE, seed=1):
+        network.relax(sure_of(other))
+    sure = sure_of(one)
 
     def stepper(model: nn.Module) -> Callable[[], None]:
         optimiser = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
@@ -100,17 +120,17 @@ def path_times(space: nasdsl.Space, images: int, one: nasdsl.Architecture, repea
     step = stepper(network)
 
     def weights() -> None:
-        network.forget()  # no path comes again in a large space
         network.relax(sure)
         step()
 
     def choices() -> None:
-        network.forget()
-        network.requires_grad_(False)
-        soft = {path: one.softmax(0) for path, one in logits.items()}
-        network.relax({path: hard + (soft[path] - soft[path].detach()) for path, hard in sure.items()})
+        network._programs.clear()  # no path comes again in a large space, though its layers do
+        for parameter in everything:
+            parameter.requires_grad_(False)
+        network.relax(weighed())
         loss(network).backward()  # type: ignore[no-untyped-call]
-        network.requires_grad_(True)
+        for parameter in everything:
+            parameter.requires_grad_(True)
 
     return interleaved({"alone": stepper(alone), "weights": weights, "choices": choices}, repeats, cpu=True)
 

@@ -80,6 +80,7 @@ class Turns:
     ) -> None:
         self.trainer, self.network, self.learning, self.choosing = trainer, network, learning, choosing
         self.parameters = list(parameters)
+        self.weights = list(network.parameters())  # thousands, whose modules would be walked in each step
         self.optimiser = learning.made(self.parameters)
         self.history: list[dict[str, Any]] = []
         self._batches: Iterator[Batch] | None = None
@@ -133,7 +134,7 @@ class Turns:
         trainer = self.trainer
         images, targets = self._batch(turn)
         self.optimiser.zero_grad(set_to_none=True)
-        still = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        still = [parameter for parameter in self.weights if parameter.requires_grad]
         for parameter in still:  # the gradients of the weights are not worked out
             parameter.requires_grad_(False)
         self.network.relax(self.for_choices())
@@ -201,7 +202,7 @@ class Turns:
             return tensor
 
         buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
-        self.network.train()
+        trainer.training()
         self.network.relax(self.for_choices())
         try:
             hooks = torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor)

@@ -102,6 +102,6 @@ def _advice(run: RunFolder, kept: int) -> str:
 def _pace(trainer: Trainer) -> str:
     """`20 epochs of 64 batches of 8, adamw at 0.018`."""
     settings = trainer.settings
-    batches = f"{trainer.steps_per_epoch:,} batches of {settings.batch:,}"
+    batches = f"{trainer.steps_per_epoch:,} batches of {min(settings.batch, len(trainer.data.train)):,}"
     epochs = f"{settings.epochs:g} epoch{'' if settings.epochs == 1 else 's'}"
     return f"{epochs} of {batches}, {settings.optimiser.name} at {peak_rate(settings):.2g}"

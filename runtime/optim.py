@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -116,6 +115,11 @@ def cycled_momentum(settings: Schedule, step: int, steps: int) -> float | None:
     return _anneal(low, high, (step - rise) / max(steps - 1 - rise, 1))
 
 
+def parameters_of(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """What it trains."""
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+
 def set_rate(optimiser: torch.optim.Optimizer, rate: float, momentum: float | None) -> None:
     """Sets the learning rate and, where it is cycled, the momentum of all groups."""
     for group in optimiser.param_groups:
@@ -156,8 +160,7 @@ def follow(
                     for key, value in state.items()
                 }
         group["params"] = members
-    held = itertools.chain.from_iterable(group["params"] for group in optimiser.param_groups)
-    assert {id(p) for p in held} == {id(p) for p in after.values() if p.requires_grad}
+    assert {id(p) for p in parameters_of(optimiser)} == {id(p) for p in after.values() if p.requires_grad}
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer, network: nn.Module) -> dict[str, Any]:

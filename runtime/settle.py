@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.settings import Settled, Train
 
 EPOCHS = 30
@@ -33,7 +34,15 @@ def settle(train: Train, images: int) -> Settled:
 
     Args:
         images: how many there are to train on.
+
+    Raises:
+        RunError: a batch is given that is larger than that.
     """
+    if train.batch is not None and train.batch > images and not isinstance(train, Settled):
+        raise RunError(
+            f"a batch of {train.batch:,} is asked for, and there are {images:,} training images",
+            f"take `batch: {images}` or less, or leave it out",
+        )
     epochs = train.epochs if train.epochs is not None else _epochs(images)
     batch = train.batch if train.batch is not None else _batch(images * epochs)
     optimiser = train.optimiser.model_dump()

@@ -31,6 +31,7 @@ from nasdsl.runtime.optim import (
     load_optimiser_state,
     make_optimiser,
     optimiser_state,
+    parameters_of,
     peak_rate,
     rate,
     set_rate,
@@ -129,7 +130,7 @@ class Trainer:
         buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         one = Loader(self.data.train, 1, normalise=self.task.normalise, device=self.fabric.device)
         (x_1CHW, targets), *_ = one.epoch(0)
-        self._training()
+        self.training()
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]), self.autocast():
                 self.network(x_1CHW, targets)
@@ -182,9 +183,12 @@ class Trainer:
             module.requires_grad_(False)
         if not any(parameter.requires_grad for parameter in self.network.parameters()):
             raise RunError("`freeze` leaves nothing to train", "name fewer parts")
+        self.network.eval()  # so that `training` sets the modes anew
 
-    def _training(self) -> None:
+    def training(self) -> None:
         """The network in training, but for what is frozen."""
+        if self.network.training:  # of all modules at once: a supernet has thousands, and a step many
+            return
         self.network.train()
         for module in self.frozen:
             module.eval()
@@ -225,7 +229,7 @@ class Trainer:
         """
         settings = self.settings
         torch.manual_seed((self.seed << 32) + (self.step << 8) + self.fabric.global_rank)
-        self._training()
+        self.training()
         factor = rate(settings.schedule, self.step, self.steps, self.steps_per_epoch)
         momentum = cycled_momentum(settings.schedule, self.step, self.steps)
         set_rate(self.optimiser, peak_rate(settings) * factor, momentum)
@@ -242,7 +246,7 @@ class Trainer:
         if self.on_gradients is not None:
             self.on_gradients(self)
         if settings.clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+            nn.utils.clip_grad_norm_(parameters_of(self.optimiser), settings.clip)
         self.optimiser.step()
         self.step += 1
         if self.average is not None:
@@ -281,7 +285,7 @@ class Trainer:
 
     def _average_gradients(self) -> None:
         """The mean over all processes of the gradients that there are."""
-        average_gradients(self.fabric, self.network.parameters())
+        average_gradients(self.fabric, parameters_of(self.optimiser))
 
     def autocast(self) -> Any:
         return self.fabric.autocast()
@@ -467,8 +471,10 @@ def finite(metrics: dict[str, float]) -> dict[str, float]:
 @torch.no_grad()
 def average_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:
     """The mean over all processes of the gradients that there are, which are those of the same parameters in each."""
+    if fabric.world_size == 1:
+        return
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if fabric.world_size == 1 or not grads:
+    if not grads:
         return
     flat = torch.cat([grad.flatten() for grad in grads])
     mean: Tensor = fabric.all_reduce(flat, reduce_op="mean")  # type: ignore[assignment]

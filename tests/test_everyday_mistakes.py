@@ -378,7 +378,7 @@ def test_rests_of_one_image_and_other_norms_do_no_harm(here: Path, batch: int) -
 
 def test_one_image_and_one_class_are_told(here: Path) -> None:
     file = here / "vector.space"
-    file.write_text(vector(batch=4))
+    file.write_text(vector(batch=2))
     one = images(here / "one", {"train": {"a": 1, "b": 1}, "val": {"a": 1, "b": 1}})
     with pytest.raises(RunError, match="one image is left to train on"):
         search(read(file), here / "out.space", Options(data=one, accelerator="cpu"))

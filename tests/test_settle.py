@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.settings import Settled, Train
 from nasdsl.runtime.settle import BATCHES, EPOCHS, MOST_EPOCHS, PLAIN, RATES, SEEN, settle
 
@@ -18,12 +19,20 @@ def by(images: int, **entries: Any) -> Settled:
     return settle(Train.model_validate(entries), images)
 
 
-@given(IMAGES)
+@given(st.integers(24, 10_000_000))
 def test_what_is_given_stays_and_nothing_is_left_open(images: int) -> None:
     entries = {"epochs": 7, "batch": 24, "optimiser": {"name": "sgd", "lr": 0.5}, "ema": {"decay": 0.5}, "clip": 1.0}
     assert by(images, **entries).model_dump() == {**Train.model_validate(entries).model_dump()}
     once = by(images)
     assert settle(once, images + 1) == once
+
+
+@pytest.mark.parametrize(("batch", "images"), [(1000, 999), (99_999_999_999, 1437), (2, 1)])
+def test_a_batch_that_is_larger_than_the_data_is_refused(batch: int, images: int) -> None:
+    with pytest.raises(RunError, match=f"a batch of {batch:,} is asked for, and there are {images:,} training images"):
+        by(images, batch=batch)
+    settled = by(10 * batch, batch=batch)
+    assert settle(settled, images) == settled  # part of the data is held back: what is asked for fits the whole
 
 
 @given(IMAGES, st.floats(0.1, 400))
