@@ -81,7 +81,7 @@ def predict(args: Namespace) -> int:
     from nasdsl.progress import Bars
     from nasdsl.runtime.device import device_named
     from nasdsl.runtime.predict import photos_in, predict, predictor_for
-    from nasdsl.runtime.search import load_trained
+    from nasdsl.runtime.trained import load_trained
 
     out, paths = Path(args.out), [Path(path) for path in args.images]
     _check_out(out, paths, args.overwrite)

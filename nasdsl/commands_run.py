@@ -334,7 +334,8 @@ def export_options(parser: argparse.ArgumentParser) -> None:
 def export(args: argparse.Namespace) -> int:
     from nasdsl.runtime.export import batch_to_compare, check_export, export_python, verify_python
     from nasdsl.runtime.outputs import inputs_of
-    from nasdsl.runtime.search import load_trained, weights_path
+    from nasdsl.runtime.results import weights_path
+    from nasdsl.runtime.trained import load_trained
 
     source = source_of(args.file)
     if source.path is None:

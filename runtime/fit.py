@@ -27,24 +27,23 @@ from nasdsl.runtime.outputs import check_weights, inputs_of
 from nasdsl.runtime.pretrained import begin, check_start, files_of
 from nasdsl.runtime.problem import Result, Silent, Watch
 from nasdsl.runtime.recipes import with_recipe
+from nasdsl.runtime.results import save_result
 from nasdsl.runtime.runs import TRAINING, About
 from nasdsl.runtime.search import (
     Options,
-    architecture,
     claimed,
     contents,
     data_identity,
     fabric_for,
     fit_to_data,
-    load_network,
     run_folder,
     run_path,
-    save_result,
     without_paths,
 )
 from nasdsl.runtime.settings import Train, merged, read_settings
 from nasdsl.runtime.settle import settle
 from nasdsl.runtime.tasks import Task, find_task
+from nasdsl.runtime.trained import architecture, load_network
 from nasdsl.runtime.trainer import Trainer, finite
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,25 +13,16 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from nasdsl.compiler import measures
-from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.diagnostics import CompileError, NasdslError, error
+from nasdsl.compiler.diagnostics import NasdslError, error
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.files import write_text, write_whole
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.measured import measured
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
-from nasdsl.compiler.structure import Structure, structure
-from nasdsl.compiler.supernet import Supernet, key_of
-from nasdsl.compiler.tokens import is_name
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.write import pinned_text, write_pinned
-from nasdsl.runtime.checkpoint import AboutWeights, load_weights, weights_data
 from nasdsl.runtime.data import DataSplits, open_data, told
 from nasdsl.runtime.device import device_named
-from nasdsl.runtime.errors import Diverged, RunError
-from nasdsl.runtime.evolution.trial import Trial
+from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.files import content, fingerprint
 from nasdsl.runtime.front import Front
 from nasdsl.runtime.functions import refuse_what_is_typed
@@ -58,10 +47,10 @@ from nasdsl.runtime.problem import (
     task_of,
 )
 from nasdsl.runtime.recipes import with_recipe
+from nasdsl.runtime.results import front_folder, weights_path, write_found
 from nasdsl.runtime.runs import ABOUT, TRAINING, About, RunFolder, drop_before, give_up, has_work, put_back, set_aside
 from nasdsl.runtime.settings import REST, WAYS, Train, merged, read_settings
 from nasdsl.runtime.settle import settle
-from nasdsl.runtime.stored import checked
 from nasdsl.runtime.strategies import find_strategy
 from nasdsl.runtime.tasks import Task, find_task
 from nasdsl.runtime.unused import refuse_unused
@@ -291,7 +280,7 @@ def search(
         with claimed(lambda: problem.opened, first):
             result = strategy().search(problem, settings)
             run = problem.run.path
-        files, trained = write_found(out, space, result, learning) if first else ([], False)
+        files, trained = write_found(out, space, result, learning, seen) if first else ([], False)
         if trained:
             write_result(run, out, weights_path(out), options.data, options.reader)
     finally:
@@ -483,278 +472,3 @@ def contents(options: Options, space: Space, train: Train | None) -> dict[str, A
     latency = {} if options.latency is None else {"latency": content(Path(options.latency))}
     others = {name: content(Path(file)) for name, file in options.measured.items()}
     return {**latency, **({"measured": others} if others else {}), **({"init": first} if first else {})}
-
-
-# --- Results ----------------------------------------------------------------------------------------------------------
-
-
-def weights_path(path: Path) -> Path:
-    """Where the weights of a result file stand."""
-    return path.with_suffix(".safetensors")
-
-
-def write_found(
-    out: Path, space: Space, found: Result | Exploration | Narrowing, learning: Learning | None
-) -> tuple[list[Path], bool]:
-    """The result file and, of a front, a file for each architecture of it, in order; and whether the result file has
-    weights.
-
-    Args:
-        learning: what the networks were trained with, if they were.
-
-    Raises:
-        RunError: a file that no search has written has the name of one of the front.
-    """
-    name = name_of(out)
-    if isinstance(found, Narrowing):
-        write_pinned(out, space, None, name, found.note, found.narrowed)
-        return [out], False
-    if isinstance(found, Result):
-        assert learning is not None
-        files = _front_files(out, len(found.front))
-        texts = [
-            _of_result(file, space, one, f"{name}_{file.stem}", learning)
-            for file, one in zip(files, found.front, strict=True)
-        ]
-        _write_front(out, files, texts)
-        _write(out, *_of_result(out, space, found, name, learning))
-        return [out, *files], True
-    files = _front_files(out, len(found.front) if len(found.objectives.names) > 1 else 0)
-    trials = [
-        _of_trial(file, space, found, trial, f"{name}_{file.stem}", learning)
-        for file, trial in zip(files, found.front, strict=False)
-    ]
-    _write_front(out, files, trials)
-    text, weights = _of_trial(out, space, found, found.front[0], name, learning)
-    _write(out, text, weights)
-    return [out, *files], weights is not None
-
-
-def front_folder(out: Path) -> Path:
-    """Where the files of a front lie."""
-    return out.with_name(f"{out.stem}_front")
-
-
-def _front_files(out: Path, n: int) -> list[Path]:
-    """The files of a front beside a result file."""
-    width = max(2, len(str(n)))
-    return [front_folder(out) / f"{number:0{width}}.space" for number in range(1, n + 1)]
-
-
-def _write_front(out: Path, files: list[Path], contents: Sequence[tuple[str, bytes | None]]) -> None:
-    """The files of a front, each after its weights; what is left of a longer one that was there before goes."""
-    if not files:
-        return
-    front, names = Front(front_folder(out)), list[str]()
-    for file, (text, weights) in zip(files, contents, strict=True):
-        if weights is not None:
-            names.append(weights_path(file).name)
-            front.write(names[-1], weights)
-        names.append(file.name)
-        front.write(file.name, text.encode())
-    front.end(names)
-
-
-def _write(out: Path, text: str, weights: bytes | None) -> None:
-    """A result file and its weights: these first, so that a result file always has them."""
-    if weights is not None:
-        write_whole(weights_path(out), lambda file: file.write(weights))
-    write_text(out, text)
-
-
-def _of_result(file: Path, space: Space, result: Result, name: str, learning: Learning) -> tuple[str, bytes]:
-    """The text and the weights of a result."""
-    headline = learning.task.headline
-    note = f"{costs_of(result.costs)}, {headline} {result.metrics[headline]:.4f}"
-    weights = result_data(space, result, learning.task, learning.data)
-    return pinned_text(file, space, result.architecture, name, note), weights
-
-
-def _of_trial(
-    file: Path, space: Space, found: Exploration, trial: Trial, name: str, learning: Learning | None
-) -> tuple[str, bytes | None]:
-    """The text of a trial's file and its weights, if there are any."""
-    result = found.result_of(trial)
-    weights = None
-    if result is not None and learning is not None:
-        weights = result_data(space, result, learning.task, learning.data)
-    values = dict(zip(found.objectives.names, trial.objectives, strict=True))
-    facts = [costs_of(trial.proposal.costs)]
-    known = {*trial.proposal.costs, *(one.name for one in measures.BUILT_IN.values() if one.of is not None)}
-    facts += [f"{key} {value:.6g}" for key, value in values.items() if key not in known]
-    architecture = Architecture.of(space.graph, trial.proposal.architecture)
-    return pinned_text(file, space, architecture, name, f"{', '.join(facts)} (trial {trial.index})"), weights
-
-
-def name_of(out: Path) -> str:
-    """What the space of a result file is called: as the file is, if that is a word."""
-    return out.stem if is_name(out.stem) else "found"
-
-
-def costs_of(costs: Mapping[str, float]) -> str:
-    """The costs of an architecture, in words; what is a multiple of another is left out."""
-    told = []
-    for name, cost in costs.items():
-        measure = measures.lookup(name)
-        if measure is not None and measure.of is None:
-            amount = f"{cost / 1e6:,.3f}M" if measure.scale == 1 else f"{cost:,.4g}"
-            told.append(f"{amount} {measure.label}")
-    return ", ".join(told)
-
-
-def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> bytes:
-    """The weights of a result, with what is needed to use them: what computes with them, task, normalisation, names,
-    costs, metrics.
-
-    Raises:
-        Diverged: a weight or a statistic is no finite number.
-    """
-    for key, tensor in result.network.state_dict().items():
-        if not bool(tensor.isfinite().all()):
-            raise Diverged(f"`{key}` of its network holds what is no finite number, and no weights are written")
-    categories = data.details.get("category_ids")
-    form = structure(result.network.graph)
-    metadata = {
-        "space": space.name,
-        "digest": space.digest(),
-        "architecture": form.whole,
-        "body": form.body,
-        "units": form.units,
-        "layers": json.dumps(form.layers),
-        "task": task.name,
-        "mean": ",".join(map(str, task.normalise.mean)),
-        "std": ",".join(map(str, task.normalise.std)),
-        "outputs": f"{task.outputs}",
-        "classes": json.dumps(data.classes),
-        **({"category_ids": json.dumps(categories, default=str)} if categories is not None else {}),
-        **({"joints": json.dumps(dataclasses.asdict(data.layout))} if data.layout is not None else {}),
-        **{key: f"{value}" for key, value in {**result.metrics, **result.costs}.items()},
-    }
-    return weights_data(result.network.state_dict(), metadata)
-
-
-def save_result(file: Path, space: Space, result: Result, task: Task, data: DataSplits) -> None:
-    """Writes the weights of a result (`result_data`)."""
-    found = result_data(space, result, task, data)
-    write_whole(file, lambda stream: stream.write(found))
-
-
-def architecture(space: Space) -> Space:
-    """The space, if it is an architecture.
-
-    Raises:
-        CompileError: it has decisions.
-    """
-    if space.graph.decisions:
-        first = next(iter(space.graph.decisions.values()))
-        raise error(
-            "not-an-architecture",
-            f"`{space.name}` still has {len(space.graph.decisions)} decisions, such as `{first.path}`",
-            first.span,
-            help="search it first, or pin its decisions",
-        )
-    return space
-
-
-def load_trained(
-    source: Source, name: str | None, defines: Mapping[str, str], weights: Path | None = None
-) -> tuple[Space, Supernet, AboutWeights]:
-    """An architecture with its network and weights, as `load_network`. A parameter `classes` of the space is set to the
-    number of outputs that the weights are for, where the user has not set it, as `fit_to_data` does.
-
-    Raises:
-        CompileError: as `load_network`, and what is wrong with the file.
-    """
-    space = elaborate(source, name, defines)
-    if "classes" in space.params and "classes" not in defines:
-        about = load_weights(_weights_of(space, weights))[1]
-        outputs = checked(AboutWeights, about, "the weights", "a file of weights that can be used").outputs
-        if outputs is not None and find_task(task_of(space)).outputs_of(head_of(space)) != outputs:
-            space = elaborate(source, name, {**defines, "classes": str(outputs)})
-    return space, *load_network(space, weights)
-
-
-def _weights_of(space: Space, weights: Path | None) -> Path:
-    """
-    Raises:
-        CompileError: there is no such file.
-    """
-    if weights is None and space.source.path is None:
-        raise error("no-weights", "standard input has no weights beside it", None, help="name a file with `--weights`")
-    file = weights or weights_path(space.source.path)  # type: ignore[arg-type]
-    if not file.exists():
-        raise error(
-            "no-weights",
-            f"the weights {file} are missing",
-            None,
-            help="train it with `nasdsl train`, or name a file with `--weights`",
-        )
-    return file
-
-
-def load_network(space: Space, weights: Path | None = None, fresh_head: bool = False) -> tuple[Supernet, AboutWeights]:
-    """An architecture's network with its weights, and what the weights' file says of itself. Names do not count: the
-    same architecture takes them whatever its layers are called.
-
-    Args:
-        weights: the file; by default the one beside the space's file.
-        fresh_head: leave the head as it is, which may be one for other classes.
-
-    Raises:
-        CompileError: the file is no architecture, or its weights are missing or belong to another.
-    """
-    network = Supernet(architecture(space).graph)
-    file = _weights_of(space, weights)
-    tensors, metadata = load_weights(file)
-    about = checked(AboutWeights, metadata, str(file), "a file of weights that can be used")
-    form, wanted = structure(network.graph), network.state_dict()
-    if about.architecture is not None:
-        tensors = _renamed(tensors, about, form, file, fresh_head)
-    head = f"layers.{key_of(form.head)}." if fresh_head and form.head else None
-    if head is not None:
-        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(head)}
-        tensors |= {name: tensor for name, tensor in wanted.items() if name.startswith(head)}
-    wrong = [n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape] + [
-        n for n in tensors if n not in wanted
-    ]
-    if wrong:
-        raise _of_another(file, about, f"`{wrong[0]}` differs", form, wrong)
-    network.load_state_dict(tensors)
-    return network.eval(), about
-
-
-def _renamed(
-    tensors: dict[str, torch.Tensor], about: AboutWeights, form: Structure, file: Path, fresh_head: bool
-) -> dict[str, torch.Tensor]:
-    """Weights of an architecture under the names that its layers have here.
-
-    Raises:
-        CompileError: they are of another architecture.
-    """
-    same = about.body == form.body if fresh_head else about.architecture == form.whole
-    if not same or len(about.layers or ()) != len(form.layers):
-        layers = [name for name in tensors if name.startswith(f"layers.{key_of(form.head)}.")] if form.head else []
-        raise _of_another(file, about, "it computes otherwise", form, layers if about.body == form.body else [])
-    if about.units and form.units and about.units != form.units:
-        raise _of_another(file, about, "it has other search units", form, [])
-    names = dict(zip(map(key_of, about.layers or ()), map(key_of, form.layers), strict=True))
-    found = {}
-    for name, tensor in tensors.items():
-        start, key, rest = (*name.split(".", 2), "", "")[:3]
-        found[f"{start}.{names[key]}.{rest}" if start == "layers" and key in names else name] = tensor
-    return found
-
-
-def _of_another(file: Path, about: AboutWeights, why: str, form: Structure, wrong: Sequence[str]) -> CompileError:
-    """
-    Args:
-        wrong: names of the tensors that differ.
-    """
-    head = f"layers.{key_of(form.head)}."
-    if form.head and wrong and all(name.startswith(head) for name in wrong):
-        help = "its head has other outputs; `nasdsl train --inherit FILE --fresh-head` begins with a new one"
-    elif about.space and about.task:
-        help = f"they are of the space `{about.space}`, for {about.task}"
-    else:
-        help = ""
-    return error("bad-weights", f"{file} holds weights of another network: {why}", None, help=help)

@@ -30,8 +30,8 @@ from nasdsl.runtime.files import fingerprint
 from nasdsl.runtime.front import Front
 from nasdsl.runtime.outputs import OutputError, check_output, check_result
 from nasdsl.runtime.runs import About, RunFolder, has_work, put_back, set_aside
-from nasdsl.runtime.search import load_network
 from nasdsl.runtime.storage import open_storage
+from nasdsl.runtime.trained import load_network
 
 SPACE = """
 space s {
@@ -332,6 +332,31 @@ def test_weights_of_another_result_are_refused(folder: Path) -> None:
     file.with_suffix(".safetensors").write_bytes(older)  # of the same shapes
     with pytest.raises(CompileError, match="weights of another network: it computes otherwise"):
         load_network(elaborate(read(file)))
+
+
+@pytest.mark.parametrize("before", [[], ["best.1.safetensors"]])
+def test_what_trains_nothing_takes_no_weights_that_lie_there(
+    folder: Path, before: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search() == 0
+    network = Supernet(elaborate(read(Path("best.space"))).graph)
+    form = structure(network.graph)
+    metadata = {"architecture": form.whole, "body": form.body, "units": form.units, "layers": json.dumps(form.layers)}
+    metadata |= {"digest": "0" * 16, "mean": "0", "std": "1", "outputs": "3", "task": "classify"}
+    save_weights(Path("best.safetensors"), network.state_dict(), metadata)
+    for name in before:
+        Path(name).write_text("mine")
+    weights = Path("best.safetensors").read_bytes()
+    assert search() == 0  # the very same result: these are its weights
+    load_network(elaborate(read(Path("best.space"))))
+    capsys.readouterr()
+    assert search("--run", "runs/again", "--trials", "12", "--seed", "1") == 0
+    away = Path(f"best.{len(before) + 1}.safetensors")
+    assert f"best.safetensors held the weights of an earlier result, and is {away} now" in "".join(capsys.readouterr())
+    assert away.read_bytes() == weights and not Path("best.safetensors").exists()
+    assert all(Path(name).read_text() == "mine" for name in before)
+    with pytest.raises(CompileError, match=r"best\.safetensors are missing"):
+        load_network(elaborate(read(Path("best.space"))))
 
 
 def test_an_architecture_in_full_takes_the_weights(folder: Path) -> None:

@@ -34,8 +34,8 @@ from nasdsl.runtime.latency import Latency, profile, time_setting
 from nasdsl.runtime.limits import costs_told
 from nasdsl.runtime.penalty import Penalty, groups_of
 from nasdsl.runtime.problem import Learning, Problem
+from nasdsl.runtime.results import costs_of
 from nasdsl.runtime.runs import About, RunFolder
-from nasdsl.runtime.search import costs_of
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.strategies.shrink import Shrink, ShrinkSearch
 from nasdsl.runtime.tasks import find_task

@@ -34,10 +34,11 @@ from nasdsl.runtime.predict import (
     predictor_for,
 )
 from nasdsl.runtime.problem import Result
-from nasdsl.runtime.search import load_trained, save_result
+from nasdsl.runtime.results import save_result
 from nasdsl.runtime.tasks import Normalise, find_task
 from nasdsl.runtime.tasks.average_precision import to_coco
 from nasdsl.runtime.tasks.heatmaps import encode
+from nasdsl.runtime.trained import load_trained
 
 SIZE: Size = (40, 48)
 BODIES = {

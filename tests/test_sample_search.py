@@ -36,9 +36,10 @@ from nasdsl.runtime.optim import decayed
 from nasdsl.runtime.origin import read_origin, read_result
 from nasdsl.runtime.problem import Exploration, Result
 from nasdsl.runtime.sampling import Sampler
-from nasdsl.runtime.search import Options, load_network, search
+from nasdsl.runtime.search import Options, search
 from nasdsl.runtime.strategies.sample import OneShot, Sample, distillation
 from nasdsl.runtime.tasks import Classification
+from nasdsl.runtime.trained import load_network
 from nasdsl.runtime.trainer import Trainer
 from tests.test_search import KILLER, Stop, assert_same_results, run, small_data
 
@@ -429,7 +430,7 @@ import torch
 torch.set_num_threads(1)
 from tests import test_sample_search as t
 from nasdsl.compiler.parse import read
-from nasdsl.runtime.search import fabric_for, search, leave
+from nasdsl.runtime.search import fabric_for, leave, search
 from nasdsl.runtime import search as searching
 
 searching.open_data = t.small_data

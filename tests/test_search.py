@@ -28,10 +28,11 @@ from nasdsl.runtime.data.images import Cached
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.fit import evaluate_file, train
 from nasdsl.runtime.problem import Result, Silent
-from nasdsl.runtime.search import Options, load_network, search
+from nasdsl.runtime.search import Options, search
 from nasdsl.runtime.settings import Settled, Train
 from nasdsl.runtime.settle import settle
 from nasdsl.runtime.tasks import TaskError
+from nasdsl.runtime.trained import load_network
 from nasdsl.runtime.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("bars")

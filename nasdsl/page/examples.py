@@ -84,7 +84,8 @@ def examples_of(run: Path, asked: Asked) -> Examples:
     from nasdsl.runtime.fit import same_order
     from nasdsl.runtime.memory import lack_of_memory
     from nasdsl.runtime.predict import predictor_for
-    from nasdsl.runtime.search import Options, fit_to_data, load_network
+    from nasdsl.runtime.search import Options, fit_to_data
+    from nasdsl.runtime.trained import load_network
 
     device = device_named(asked.device)
     space, splits, _ = fit_to_data(elaborate(source, name, defines), Options(data=data, reader=reader))
