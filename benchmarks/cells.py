@@ -4,7 +4,7 @@
 
 Supernets of `spaces/nasbench201.space`, with the benchmark's 16 channels and fewer cells, learn on 10,000 images of
 CIFAR-10: by DARTS's mixture, by GDAS's one path with Gumbel noise, and by random search with weight sharing, all for
-about as long. The cells that are the likeliest after each epoch, and the best that inherits weights, are looked up in
+about as long; once by the mixture for four times as long, and by Gumbel noise after weights have learnt alone. The cells that are the likeliest after each epoch, and the best that inherits weights, are looked up in
 the benchmark's table, where each was trained alone for 200 epochs. From the probabilities at the end the likeliest cell
 is taken again under several budgets.
 
@@ -58,27 +58,35 @@ class Way:
     """A way to search.
 
     Attributes:
-        epochs: such that all take about as long.
+        epochs: such that all of three seeds take about as long.
+        seeds: how many searches.
     """
 
     name: str
     runtime: str
     epochs: int
     settings: Mapping[str, str]
+    seeds: int = 3
 
     @property
     def file(self) -> str:
-        return self.name.replace(" ", "-")
+        return self.name.replace(", ", "-").replace(" ", "-")
 
 
-def _gradient(name: str, epochs: int, every: str) -> Way:
-    choices = "{ optimiser: { name: adam, lr: 0.01, betas: [0.5, 0.999] } }"
-    return Way(name, "gradient", epochs, {"rule": name, "choices": choices, "every": every})
+def _gradient(rule: str, epochs: int, every: str, after: int = 0, name: str = "", seeds: int = 3) -> Way:
+    """
+    Args:
+        after: epochs in which weights learn alone.
+    """
+    choices = f"{{ optimiser: {{ name: adam, lr: 0.01, betas: [0.5, 0.999] }}, after: {after} }}"
+    return Way(name or rule, "gradient", epochs, {"rule": rule, "choices": choices, "every": every}, seeds)
 
 
 WAYS = (
     _gradient("softmax", 10, "0.5"),
+    _gradient("softmax", 40, "2", name="softmax, 40 epochs", seeds=1),
     _gradient("gumbel", 40, "2"),
+    _gradient("gumbel", 40, "2", after=16, name="gumbel, weights first"),
     Way(
         "random",
         "sample",
@@ -215,7 +223,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help=f"the folder with {DATA}")
     parser.add_argument("--work", type=Path, default=Path("runs/cells"), help="the folders of the runs")
     parser.add_argument("--cells", type=int, default=1, help="of each stage while searching (default: 1)")
-    parser.add_argument("--seeds", type=int, default=3, help="searches of each way (default: 3)")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
 
 
@@ -227,17 +234,17 @@ def main(args: argparse.Namespace) -> None:
         return
     jobs: list[Job] = [
         (f"{way.file}-{seed}", searched, (way, seed, data, work, args.cells))
-        for seed in range(args.seeds)
         for way in WAYS
+        for seed in range(way.seeds)
     ]
     results = done(work, jobs, args.workers)
-    rows = {way.name: [results[f"{way.file}-{seed}"] for seed in range(args.seeds)] for way in WAYS}
+    rows = {way.name: [results[f"{way.file}-{seed}"] for seed in range(way.seeds)] for way in WAYS}
     known = Known(data)
     write_text(RESULTS / "cells.json", json.dumps(rows, indent=1) + "\n")
-    epochs = ", ".join(f"{way.name} {way.epochs}" for way in WAYS)
+    epochs = ", ".join(dict.fromkeys(f"{way.name.partition(',')[0]} {way.epochs}" for way in WAYS))
     setting = (
-        f"16 channels, {args.cells} cell(s) in each of three stages; epochs: {epochs}. Weights as in the NAS-Bench-201 "
-        "paper; logits by Adam at 0.01, as there are few steps. By random search, the best of 100 cells on 1,000 "
+        f"16 channels, {args.cells} cell(s) in each of three stages; epochs: {epochs}, the "
+        "first 16 of `weights first` without the choices. Weights as in the NAS-Bench-201 paper; logits by Adam at 0.01, as there are few steps. By random search, the best of 100 cells on 1,000 "
         "images that were held back."
     )
     sections = [
