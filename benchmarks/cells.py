@@ -4,9 +4,10 @@
 
 Supernets of `spaces/nasbench201.space`, with the benchmark's 16 channels and fewer cells, learn on 10,000 images of
 CIFAR-10: by DARTS's mixture, by GDAS's one path with Gumbel noise, and by random search with weight sharing, all for
-about as long; once by the mixture for four times as long, and by Gumbel noise after weights have learnt alone. The cells that are the likeliest after each epoch, and the best that inherits weights, are looked up in
-the benchmark's table, where each was trained alone for 200 epochs. From the probabilities at the end the likeliest cell
-is taken again under several budgets.
+about as long; once by the mixture for four times as long, and by Gumbel noise after weights have learnt alone. The
+cells that are the likeliest after each epoch, and the best that inherits weights, are looked up in the benchmark's
+table, where each was trained alone for 200 epochs. From the probabilities at the end the likeliest cell is taken again
+under several budgets.
 
 What is done already is not done again.
 """
@@ -243,9 +244,9 @@ def main(args: argparse.Namespace) -> None:
     write_text(RESULTS / "cells.json", json.dumps(rows, indent=1) + "\n")
     epochs = ", ".join(dict.fromkeys(f"{way.name.partition(',')[0]} {way.epochs}" for way in WAYS))
     setting = (
-        f"16 channels, {args.cells} cell(s) in each of three stages; epochs: {epochs}, the "
-        "first 16 of `weights first` without the choices. Weights as in the NAS-Bench-201 paper; logits by Adam at 0.01, as there are few steps. By random search, the best of 100 cells on 1,000 "
-        "images that were held back."
+        f"16 channels, {args.cells} cell(s) in each of three stages; epochs: {epochs}, the first 16 of `weights first` "
+        "without the choices. Weights as in the NAS-Bench-201 paper; logits by Adam at 0.01, as there are few steps. By "
+        "random search, the best of 100 cells on 1,000 images that were held back."
     )
     sections = [
         ("What is found", f"{setting}\n\n{in_the_end(known, rows)}"),
