@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -105,8 +106,17 @@ class AboutWeights(Stored):
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Tensors, numbers, strings and containers of these."""
-    write_whole(path, lambda file: torch.save(dict(state), file))
+    """Tensors, numbers, strings and containers of these.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    try:
+        write_whole(path, lambda file: torch.save(dict(state), file))
+    except RuntimeError as problem:  # torch's own, at the end of a file of which something could not be written
+        if isinstance(problem.__context__, OSError):
+            raise problem.__context__ from None
+        raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -133,10 +143,16 @@ def save_weights(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
 
 
 def weights_data(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The content of a safetensors file."""
+    """The content of a safetensors file, the same for the same tensors and metadata."""
     from safetensors.torch import save
 
-    return save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, dict(metadata))
+    data = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, dict(metadata))
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"] = dict(sorted(metadata.items()))  # the library writes these in a random order
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[start:]
 
 
 def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

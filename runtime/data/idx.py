@@ -136,7 +136,7 @@ def _load(files: Files, pair: _Pair) -> tuple[Bytes, Bytes]:
 
 
 def _values(files: Files, name: str, dimensions: int) -> Bytes:
-    """The array in one IDX file; never reads more than its header announces."""
+    """The array in one IDX file; hardly reads more than its header announces."""
     where, raw = files.at(name), files.read(name)
     stream = gzip.GzipFile(fileobj=io.BytesIO(raw)) if raw[:2] == b"\x1f\x8b" else io.BytesIO(raw)
     try:
@@ -147,11 +147,14 @@ def _values(files: Files, name: str, dimensions: int) -> Bytes:
         wanted = math.prod(shape)
         if wanted > LARGEST:
             raise DataError(f"{where} announces {wanted >> 30} GiB; at most {LARGEST >> 30} GiB are read")
-        content = stream.read(wanted)
+        if 0 in shape[1:]:
+            raise DataError(f"{where} announces images of {shape[2]} x {shape[1]} pixels")
+        content = stream.read(wanted + 1)  # to the end, where packed bytes have their checksum
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{where} cannot be unpacked: {cause(error)}") from error
     if len(content) != wanted:
-        raise DataError(f"{where} is cut short: {len(content)} bytes of {wanted}")
+        which = "is cut short" if len(content) < wanted else "goes on after what it announces"
+        raise DataError(f"{where} {which}: {len(content):,} bytes of {wanted:,}")
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
