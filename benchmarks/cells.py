@@ -245,8 +245,8 @@ def main(args: argparse.Namespace) -> None:
     epochs = ", ".join(dict.fromkeys(f"{way.name.partition(',')[0]} {way.epochs}" for way in WAYS))
     setting = (
         f"16 channels, {args.cells} cell(s) in each of three stages; epochs: {epochs}, the first 16 of `weights first` "
-        "without the choices. Weights as in the NAS-Bench-201 paper; logits by Adam at 0.01, as there are few steps. By "
-        "random search, the best of 100 cells on 1,000 images that were held back."
+        "without the choices. Weights as in the NAS-Bench-201 paper; logits by Adam at 0.01, as there are few steps. "
+        "By random search, the best of 100 cells on 1,000 images that were held back."
     )
     sections = [
         ("What is found", f"{setting}\n\n{in_the_end(known, rows)}"),

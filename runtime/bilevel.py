@@ -10,7 +10,6 @@ from torch import Tensor
 
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.engine.limits import TooWide
-from nasdsl.compiler.files import to_json, write_text
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.measures.measure import sized
 from nasdsl.compiler.odds import Odds
@@ -168,7 +167,7 @@ class Turns:
         """Adds a record to the history, and writes it where reports look for it."""
         self.history.append(dict(row))
         if self.trainer.fabric.is_global_zero:
-            write_text(run.path / CHOICES, "".join(to_json(one) + "\n" for one in self.history))
+            run.write_records(self.records())
 
     def check_memory(self, watch: Watch) -> None:
         """Tells what a step keeps for its backward pass.
@@ -218,6 +217,9 @@ class Turns:
         return sum(sizes.values()) / len(images)
 
     # --- What stays ---------------------------------------------------------------------------------------------------
+
+    def records(self) -> dict[str, list[dict[str, Any]]]:
+        return {CHOICES: self.history}
 
     def state(self) -> dict[str, Any]:
         return {

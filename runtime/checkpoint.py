@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Annotated, Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from pydantic import BeforeValidator, ConfigDict, Field, Json, field_validator
@@ -126,8 +129,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         RunError: it holds something else, or is damaged; the message goes on after the file's name.
     """
     try:
+        with ZipFile(path) as archive:  # torch does not compare the checksums of what it reads
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise RunError(f"is damaged: {damaged} is not what was written")
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:
+    except RunError:
+        raise
+    except (UnpicklingError, BadZipFile):
         raise RunError("cannot be read: it is no checkpoint, or holds more than tensors and plain values") from None
     except Exception as problem:  # torch raises nearly anything on damaged bytes
         raise RunError(f"cannot be read: {cause(problem)}") from None
@@ -149,10 +158,37 @@ def weights_data(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str
     data = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, dict(metadata))
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
-    header["__metadata__"] = dict(sorted(metadata.items()))  # the library writes these in a random order
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    header["__metadata__"] = {CHECKSUM: _checksum({**header, "__metadata__": dict(metadata)}, data[start:]), **metadata}
+    text = _header(header)
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data[start:]
+
+
+CHECKSUM = "checksum"
+"""The entry of the metadata that tells damage of all else, which the format itself does not see."""
+CHANGED = f"where it was changed on purpose, leave `{CHECKSUM}` out of its metadata"
+
+
+def _header(header: Mapping[str, Any]) -> bytes:
+    """The first part of a safetensors file. The library writes metadata in a random order."""
+    told = {**header, "__metadata__": dict(sorted(header["__metadata__"].items()))}
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _checksum(header: Mapping[str, Any], data: bytes | memoryview) -> str:
+    return f"{zlib.crc32(data, zlib.crc32(_header(header))):08x}"
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of weights is as it was written, as far as it says."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        start = 8 + int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:start])
+        wanted = header.get("__metadata__", {}).pop(CHECKSUM, None)
+        if wanted is None:
+            return True
+        with memoryview(content) as whole, whole[start:] as data:
+            return bool(wanted == _checksum(header, data))
 
 
 def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -165,6 +201,12 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+        whole = _is_whole(path)
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as problem:
         raise error("bad-weights", f"{path} is no file of weights: {cause(problem)}", None) from None
+    if not whole:
+        raise error("bad-weights", f"{path} is damaged: it is not what was written", None, help=CHANGED)
+    metadata.pop(CHECKSUM, None)
+    return tensors, metadata

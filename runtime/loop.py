@@ -9,7 +9,7 @@ from typing import Any
 from nasdsl.runtime.errors import Diverged
 from nasdsl.runtime.optim import peak_rate
 from nasdsl.runtime.problem import Watch
-from nasdsl.runtime.runs import Board, RunFolder
+from nasdsl.runtime.runs import HISTORY, Board, RunFolder
 from nasdsl.runtime.trainer import Trainer
 
 CHECKPOINT_SECONDS = 60
@@ -76,7 +76,7 @@ def run_stages(
             facts.update({key: row[key] for key in shown})
             watch.step(trainer.step, facts)
             if main:  # the history first: it is written anew from the checkpoint's rows where a kill comes between
-                run.write_rows(trainer.rows)
+                run.write_records({HISTORY: trainer.rows})
                 run.save(trainer.state())
                 saved, kept = time.monotonic(), trainer.step
             if board is not None:

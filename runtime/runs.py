@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -323,11 +323,16 @@ class RunFolder:
         except RunError as problem:
             help = f"{problem.help}; use `--fresh` to start over" if problem.help else "use `--fresh` to start over"
             raise RunError(f"{self.checkpoint} {problem.message}", help) from None
+        if trainer.fabric.is_global_zero:  # whatever happened to these files
+            self.write_records({HISTORY: trainer.rows})
+            if trainer.beside is not None:
+                self.write_records(trainer.beside.records())
         return True
 
-    def write_rows(self, rows: list[dict[str, Any]]) -> None:
-        """All that was measured so far, one JSON record a line."""
-        write_text(self.path / HISTORY, "".join(to_json(row) + "\n" for row in rows))
+    def write_records(self, records: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """All that was measured so far, by the name of the file, one JSON record a line."""
+        for name, rows in records.items():
+            write_text(self.path / name, "".join(to_json(row) + "\n" for row in rows))
 
 
 class Board:

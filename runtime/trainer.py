@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -49,6 +49,9 @@ class Beside(Protocol):
     def state(self) -> dict[str, Any]: ...
 
     def load(self, state: Mapping[str, Any]) -> None: ...
+
+    def records(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """What it has measured, by the name of the file in the run's folder."""
 
 
 class Trainer:

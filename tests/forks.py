@@ -69,7 +69,7 @@ def serve() -> None:
     import optuna  # noqa: F401
     import sqlalchemy  # noqa: F401
     import torch
-    import torch.utils.tensorboard  # noqa: F401
+    import torch.utils.tensorboard
 
     from nasdsl.cli import main
     from nasdsl.runtime import evaluators, fit, inherit, loop, predict, search, storage, trials  # noqa: F401

@@ -9,12 +9,10 @@ runs all of it and prints what came of each; without the variable, a small part 
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import random
 import shutil
-import sqlite3
 import subprocess
 import tempfile
 import time
@@ -118,7 +116,8 @@ class Camp:
 
     def end(self, name: str, where: Path) -> dict[str, bytes]:
         """What a run leaves: results, weights, and the history."""
-        files = [*where.glob("out*"), *where.glob("out_front/*"), where / "run" / "history.jsonl"]
+        told = [where / "run" / name for name in ("history.jsonl", "choices.jsonl")]
+        files = [*where.glob("out*"), *where.glob("out_front/*"), *told]
         return {str(file.relative_to(where)): file.read_bytes() for file in files if file.is_file()}
 
 
@@ -200,13 +199,19 @@ def test_a_full_disk_is_told_and_loses_nothing(camp: Camp, tmp_path: Path, name:
 
 # --- Databases --------------------------------------------------------------------------------------------------------
 
+
+def in_a_folders_place(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
 GONE: dict[str, Callable[[Path], object]] = {
     "removed": Path.unlink,
     "emptied": lambda file: file.write_bytes(b""),
     "cut": lambda file: os.truncate(file, file.stat().st_size // 2),
     "overwritten": lambda file: file.write_bytes(b"somebody else's" * 1000),
     "moved away": lambda file: file.rename(file.with_suffix(".away")),
-    "a folder": lambda file: (file.unlink(), file.mkdir()),
+    "a folder": in_a_folders_place,
 }
 """What becomes of a database while a search is at work with it."""
 
