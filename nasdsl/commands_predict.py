@@ -68,6 +68,7 @@ def predict_options(parser: ArgumentParser) -> None:
         metavar="N",
         help=f"detections of an image (default: all), or classes that are listed (default {MOST_CLASSES})",
     )
+    parser.add_argument("--links", action="store_true", help="follow links that lead out of folders of images")
     parser.add_argument("--device", metavar="NAME", default="auto", help="cpu, cuda, mps or auto (default)")
     parser.add_argument("--batch", type=whole_number, default=8, metavar="N", help="images at a time (default 8)")
     parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads for torch")
@@ -91,7 +92,7 @@ def predict(args: Namespace) -> int:
     weights = Path(args.weights) if args.weights is not None else None
     space, network, about = load_trained(source_of(args.file), args.space, defines(args.defines), weights)
     predictor = _limited(predictor_for(space, about), args)
-    photos = photos_in(paths, out)
+    photos = photos_in(paths, out, args.links)
     results = Results(out, photos, predictor.names, about.category_ids, SCORE if args.score is None else args.score)
     bars, unreadable, done = Bars(), list[str](), 0
     bars.start("predict", len(photos), 0)

@@ -47,6 +47,7 @@ def report_options(parser: ArgumentParser) -> None:
     group.add_argument("--weights", metavar="FILE", help="its weights; by default those of the run, or those beside it")
     group.add_argument("--data", metavar="PATH", help="the images; by default what the network learnt from in the run")
     group.add_argument("--reader", metavar="NAME", help="the layout of the data, where it is not found out by itself")
+    group.add_argument("--links", action="store_true", help="follow links in the data that lead out of its folder")
     group.add_argument("--device", metavar="NAME", default="auto", help="cpu, cuda, mps or auto (default)")
 
 
@@ -56,13 +57,14 @@ def report(args: Namespace) -> None:
     from nasdsl.page.write import page, training_page
     from nasdsl.runtime.errors import RunError
     from nasdsl.runtime.outputs import check_output, write_output
-    from nasdsl.runtime.runs import own_files
+    from nasdsl.runtime.runs import own_files, refuse_links
     from nasdsl.runtime.storage import DATABASE
 
     run = Path(args.run)
     out = run / "report.html" if args.out is None else Path(args.out)
     if args.storage is None and not run.is_dir():
         raise RunError(f"there is no folder {run}")
+    refuse_links(run)
     own = [] if not run.is_dir() else [file for file in own_files(run) if file.name != "report.html"]
     others = [Path(one) for one in (args.file, args.network, args.weights, args.data) if one is not None]
     check_output(out, [*own, *others], streams=True)
@@ -95,7 +97,7 @@ def _examples(args: Namespace, run: Path) -> tuple[str, str]:
     try:
         source = None if args.network is None else source_of(args.network)
         weights = None if args.weights is None else Path(args.weights)
-        found = examples_of(run, Asked(source, weights, args.data, args.reader, args.device, SCORE))
+        found = examples_of(run, Asked(source, weights, args.data, args.reader, args.links, args.device, SCORE))
     except NasdslError as problem:
         if args.network or args.weights or args.data or (run / RESULT).is_file():
             sys.stderr.write(f"note: {why_none(problem)}\n")

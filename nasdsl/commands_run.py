@@ -58,6 +58,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reader", metavar="NAME", help="the layout of the data, which the first lines of a run name with the others"
     )
+    parser.add_argument("--links", action="store_true", help="follow links in the data that lead out of its folder")
     parser.add_argument("--device", metavar="NAME", default="auto", help="cpu, cuda, mps or auto (default)")
     parser.add_argument(
         "--workers", type=workers, metavar="N", default=0, help="threads that prepare batches ahead (default 0)"
@@ -429,6 +430,8 @@ def _options(args: argparse.Namespace, overrides: dict[str, str], seed: int | No
 
     if args.reader is not None and args.data is None:
         raise UsageError("--reader says how --data is read, and there is none")
+    if args.links and args.data is None:
+        raise UsageError("--links says how --data is read, and there is none")
     if args.threads:
         torch.set_num_threads(args.threads)
     return Options(
@@ -439,6 +442,7 @@ def _options(args: argparse.Namespace, overrides: dict[str, str], seed: int | No
         accelerator=args.device,
         workers=args.workers,
         reader=args.reader,
+        links=args.links,
         latency=getattr(args, "latency", None),
         measured={name: str(file) for name, file in tables_of(args).items() if name != "latency"},
         fresh=getattr(args, "fresh", False),

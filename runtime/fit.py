@@ -154,7 +154,7 @@ def _trained(
         result = Result(alone, best.extract(alone), metrics, {k: float(v) for k, v in cost_of(space.graph, {}).items()})
     if trainer.fabric.is_global_zero:
         save_result(out, space, result, task, data)
-        write_result(run.path, None, out, options.data, options.reader)
+        write_result(run.path, None, out, options.data, options.reader, options.links)
     return result
 
 

@@ -65,22 +65,26 @@ class Written(Stored):
         file: of the architecture; None where it is what the run's origin names.
         weights: the file of its weights.
         data: a path; None is the embedded data.
-        reader: of the data, where it was named.
+        reader: of the data, where it was named; and whether `links` that lead out of it were followed.
     """
 
     file: str | None
     weights: str
     data: str | None
     reader: str | None
+    links: bool = False
 
 
-def write_result(run: Path, file: Path | None, weights: Path, data: str | None, reader: str | None) -> None:
+def write_result(
+    run: Path, file: Path | None, weights: Path, data: str | None, reader: str | None, links: bool
+) -> None:
     """Notes the network of a run in its folder, in paths that hold from anywhere."""
     told = Written(
         file=None if file is None else quoted(str(file.resolve())),
         weights=quoted(str(weights.resolve())),
         data=None if data is None else quoted(str(Path(data).resolve())),
         reader=reader,
+        links=links,
     )
     write_text(run / RESULT, told.model_dump_json(indent=2) + "\n")
 

@@ -71,10 +71,11 @@ class Photo:
         return upright(decode(self.files.read(self.member), self.where))
 
 
-def photos_in(paths: Sequence[Path], out: Path | None = None) -> list[Photo]:
+def photos_in(paths: Sequence[Path], out: Path | None = None, links: bool = False) -> list[Photo]:
     """The images that paths name: files, and folders and zips with all that is below them.
 
     Args:
+        links: follow links that lead out of the folders.
         out: a folder whose own images are left out: an earlier result in the folder of the images.
 
     Raises:
@@ -83,7 +84,7 @@ def photos_in(paths: Sequence[Path], out: Path | None = None) -> list[Photo]:
     found: dict[str, Photo] = {}
     for path in paths:
         single = path.is_file() and path.suffix.lower() != ".zip"
-        files = Files(path.parent, chosen=path, flat=True) if single else open_files(path)
+        files = Files(path.parent, chosen=path, flat=True) if single else open_files(path, links)
         members = [files.chosen or path.name] if single else [name for name in files.names if is_image(name)]
         if out is not None and path.resolve() in out.resolve().parents:
             inside = out.resolve()

@@ -88,6 +88,16 @@ def own_files(path: Path) -> list[Path]:
     return sorted(files, key=lambda file: file.name == ABOUT)
 
 
+def refuse_links(path: Path) -> None:
+    """
+    Raises:
+        RunError: in the folder of a run, a link has the name of a file of the run's: what it leads to is not the run's.
+    """
+    for file in sorted(path.iterdir()) if path.is_dir() else []:
+        if file.is_symlink() and (OWN.fullmatch(file.name) or file.name in (EVENTS, BEFORE)):
+            raise RunError(f"{file} is a link, and a run keeps its files in its own folder", "remove the link")
+
+
 def _somebody_elses(path: Path) -> bool:
     """Whether files lie in a folder that holds no run."""
     return path.exists() and any(file.is_file() and not is_part(file) for file in path.rglob("*"))

@@ -48,7 +48,18 @@ from nasdsl.runtime.problem import (
 )
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.results import front_folder, weights_path, write_found
-from nasdsl.runtime.runs import ABOUT, TRAINING, About, RunFolder, drop_before, give_up, has_work, put_back, set_aside
+from nasdsl.runtime.runs import (
+    ABOUT,
+    TRAINING,
+    About,
+    RunFolder,
+    drop_before,
+    give_up,
+    has_work,
+    put_back,
+    refuse_links,
+    set_aside,
+)
 from nasdsl.runtime.settings import REST, WAYS, Train, merged, read_settings
 from nasdsl.runtime.settle import settle
 from nasdsl.runtime.strategies import find_strategy
@@ -65,6 +76,7 @@ class Options:
         overrides: settings that come before those of the file, as nested records.
         latency: a latency table, and `measured`: by the names of other measures, the files that they are read from.
         devices, accelerator, precision: as Lightning Fabric takes them; under `torchrun` the processes share the work.
+        links: follow links in the data that lead out of it.
         fresh: start over where the run's folder holds an unfinished run.
     """
 
@@ -78,6 +90,7 @@ class Options:
     reader: str | None = None
     latency: str | None = None
     measured: Mapping[str, str] = field(default_factory=dict)
+    links: bool = False
     fresh: bool = False
 
     def __post_init__(self) -> None:
@@ -96,6 +109,7 @@ class Options:
         given = {
             "--data": self.data is not None,
             "--reader": self.reader is not None,
+            "--links": self.links,
             "--device": self.accelerator != "auto",
             "--workers": self.workers != 0,
         }
@@ -166,7 +180,13 @@ def data_at(space: Space, options: Options, size: InputSize) -> DataSplits:
     """The data for a space's task, in a size."""
     channels, height, width = size
     return open_data(
-        options.data, task_of(space), size=(height, width), channels=channels, seed=0, reader=options.reader
+        options.data,
+        task_of(space),
+        size=(height, width),
+        channels=channels,
+        seed=0,
+        reader=options.reader,
+        links=options.links,
     )
 
 
@@ -282,7 +302,7 @@ def search(
             run = problem.run.path
         files, trained = write_found(out, space, result, learning, seen) if first else ([], False)
         if trained:
-            write_result(run, out, weights_path(out), options.data, options.reader)
+            write_result(run, out, weights_path(out), options.data, options.reader, options.links)
     finally:
         let_go(run_path(options, out, about.search))
     return Found(result, space, files, run)
@@ -384,6 +404,7 @@ def run_folder(
     problem: NasdslError | None = None
     if fabric is None or fabric.is_global_zero:
         try:
+            refuse_links(path)
             if path.is_dir():
                 hold(path, shared, replaces=options.fresh)
                 if options.fresh:

@@ -14,12 +14,14 @@ from nasdsl.compiler.files import unquoted
 from nasdsl.compiler.parse import read
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.origin import ORIGIN, Origin, read_result
+from nasdsl.runtime.runs import ABOUT, About
 from nasdsl.runtime.stored import read_stored
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from nasdsl.compiler.source import Source
+    from nasdsl.runtime.data import DataSplits
     from nasdsl.runtime.examples import Example, Examples
     from nasdsl.runtime.found import Names
 
@@ -36,7 +38,7 @@ class Asked:
 
     Attributes:
         network, weights: the files of an architecture and of its weights; these are by default beside it.
-        data: a path, and `reader`: of its layout.
+        data: a path, `reader`: of its layout, and `links`: whether those that lead out of it are followed.
         score: what is less sure is not shown (detection, keypoints).
     """
 
@@ -44,6 +46,7 @@ class Asked:
     weights: Path | None
     data: str | None
     reader: str | None
+    links: bool
     device: str
     score: float
 
@@ -70,9 +73,9 @@ def examples_of(run: Path, asked: Asked) -> Examples:
         weights = weights or (None if written is None else Path(written.weights))
     if asked.data is None and written is None:
         raise RunError("the run does not say what its network learnt from", "name the data with `--data`")
-    data, reader = asked.data, asked.reader
+    data, reader, links = asked.data, asked.reader, asked.links
     if data is None and written is not None:
-        data, reader = written.data, reader or written.reader
+        data, reader, links = written.data, reader or written.reader, links or written.links
         if data is not None and not Path(data).exists():
             raise RunError(f"the data {data} is missing", "say with `--data` where it is now")
 
@@ -88,7 +91,9 @@ def examples_of(run: Path, asked: Asked) -> Examples:
     from nasdsl.runtime.trained import load_network
 
     device = device_named(asked.device)
-    space, splits, _ = fit_to_data(elaborate(source, name, defines), Options(data=data, reader=reader))
+    space, splits, _ = fit_to_data(elaborate(source, name, defines), Options(data=data, reader=reader, links=links))
+    if asked.data is None:
+        _check_data(run, data, splits)
     network, about = load_network(space, weights)
     same_order(about.classes or (), splits.classes)
     predictor = replace(predictor_for(space, about), score=asked.score)
@@ -98,6 +103,20 @@ def examples_of(run: Path, asked: Asked) -> Examples:
         if not lack_of_memory(problem):
             raise
         raise RunError("the network and an image do not fit in memory", "try `--device cpu`") from None
+
+
+def _check_data(run: Path, data: str | None, splits: DataSplits) -> None:
+    """A run's folder that somebody else has made could name whatever folder it likes; what is in it, it cannot know.
+
+    Raises:
+        RunError: the data is not what the run learnt from.
+    """
+    from nasdsl.runtime.search import data_identity
+
+    about = read_stored(About, run / ABOUT, "what a run was started with")
+    if about.data != data_identity(data, splits.description):
+        where = "what ships with nasdsl" if data is None else data
+        raise RunError(f"the run did not learn from {where}, as it is now", "say with `--data` what to take")
 
 
 def why_none(problem: NasdslError) -> str:

@@ -19,6 +19,7 @@ IMAGE_ENDINGS = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
 )  # fmt: skip
 MOST_FILES = 5_000_000
+OUTSIDE = "a link that leads out of the data (`--links` follows it)"
 LARGEST_MEMBER = 1 << 30
 START = 1 << 16
 """So many bytes of an image nearly always tell its size."""
@@ -52,17 +53,20 @@ class Files:
     folder at the top (`my_data/train/...`) is looked through. `left_out` has names that are no members, and why.
     `chosen` is the member that the user named, when the path is of a single file; `names` then are its neighbours
     (with `flat`, only those in the same folder).
+    Links that lead out of the folder are no members unless `links` says so: whoever made the folder may not be
+    whoever's files they lead to.
     Safe to use from several threads, and can be pickled.
     """
 
-    def __init__(self, path: Path, chosen: Path | None = None, flat: bool = False) -> None:
+    def __init__(self, path: Path, chosen: Path | None = None, flat: bool = False, links: bool = False) -> None:
         self.path = path
+        self._links = links
         self.title = (chosen or path).name or str(path)
         self._is_zip = path.is_file()
         self._zip: zipfile.ZipFile | None = None
         self._zip_owner = 0
         self.left_out: list[tuple[str, str]] = []
-        found = self._plain(self._zip_names() if self._is_zip else self._folder_names(flat))
+        found = self._plain(self._zip_names() if self._is_zip else self._folder_names(flat, chosen))
         names = sorted(found)
         self.chosen = plain_name(chosen.relative_to(path).as_posix()) if chosen else None
         self._prefix = "" if chosen else _wrapping(names)
@@ -193,31 +197,48 @@ class Files:
             raise DataError(f"{self.path} cannot be read as a zip: {error}") from error
         return [name for name in names if not name.endswith(("/", "\\"))]
 
-    def _folder_names(self, flat: bool) -> list[str]:
+    def _folder_names(self, flat: bool, chosen: Path | None) -> list[str]:
         names: list[str] = []
-        seen: set[str] = set()
-
-        def refuse(problem: OSError) -> None:
-            raise DataError(f"{problem.filename} cannot be read: {problem.strerror or problem}") from problem
-
-        for folder, folders, files in os.walk(self.path, followlinks=True, onerror=refuse):
+        top, seen = os.path.realpath(self.path), set[str]()
+        folders = [""]
+        while folders:
+            below = folders.pop()
+            folder = os.path.join(self.path, below)
             real = os.path.realpath(folder)
             if real in seen:  # a link that leads back up
-                folders.clear()
                 continue
             seen.add(real)
-            folders[:] = [] if flat else sorted(one for one in folders if not one.startswith((".", "__MACOSX")))
-            below = os.path.relpath(folder, self.path).replace(os.sep, "/")
-            names += [one if below == "." else f"{below}/{one}" for one in files]
+            try:
+                with os.scandir(folder) as entries:
+                    found = sorted(entries, key=lambda entry: entry.name)
+            except OSError as problem:
+                raise DataError(f"{folder} cannot be read: {problem.strerror or problem}") from problem
+            for entry in found:
+                name = f"{below}{entry.name}"
+                if entry.is_symlink() and not self._leads_inside(entry, top, chosen):
+                    self.left_out.append((name, OUTSIDE))
+                elif not entry.is_dir():
+                    names.append(name)
+                elif not flat and not entry.name.startswith((".", "__MACOSX")):
+                    folders.append(f"{name}/")
             if len(names) > MOST_FILES:
                 raise DataError(
                     f"{self.path} holds more than {MOST_FILES:,} files", help="name the folder of one data set"
                 )
         return names
 
+    def _leads_inside(self, link: os.DirEntry[str], top: str, chosen: Path | None) -> bool:
+        """Whether what a link leads to belongs to the data: it lies in the folder, or is what the user named."""
+        if self._links or (chosen is not None and Path(link.path) == chosen):
+            return True
+        return os.path.commonpath([top, os.path.realpath(link.path)]) == top
 
-def open_files(spec: str | Path) -> Files:
+
+def open_files(spec: str | Path, links: bool = False) -> Files:
     """The files that a user's `--data` names: a folder, a zip, or one `.json`, `.yaml` or IDX file with its neighbours.
+
+    Args:
+        links: follow links that lead out of the folder.
 
     Raises:
         DataError: nothing is there, or it is a file of a kind that no reader takes.
@@ -227,7 +248,7 @@ def open_files(spec: str | Path) -> Files:
     except RuntimeError:
         raise DataError(f"there is no user for the `~` of {spec}") from None
     if path.is_dir():
-        return Files(path)
+        return Files(path, links=links)
     if not path.exists():
         parent = path.parent
         near = did_you_mean(path.name, os.listdir(parent)) if parent.is_dir() else f"there is no folder {parent} either"
@@ -235,13 +256,15 @@ def open_files(spec: str | Path) -> Files:
     if not path.is_file():
         raise DataError(f"{path} is a pipe or a device, and no file", help="give a folder or a file")
     if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
-        return Files(path)
+        return Files(path, links=links)
     if path.suffix.lower() == ".json":
-        return Files(path.parent.parent if path.parent.name.lower() == "annotations" else path.parent, chosen=path)
+        return Files(
+            path.parent.parent if path.parent.name.lower() == "annotations" else path.parent, chosen=path, links=links
+        )
     if path.suffix.lower() in (".yaml", ".yml"):
-        return Files(path.parent, chosen=path)
+        return Files(path.parent, chosen=path, links=links)
     if path.suffix.lower() == ".gz" or "ubyte" in path.name.lower():
-        return Files(path.parent, chosen=path, flat=True)
+        return Files(path.parent, chosen=path, flat=True, links=links)
     raise DataError(
         f"{path.name} is not a kind of file that can be read as data",
         help="give a folder, a .zip, a COCO .json, a YOLO .yaml or an IDX .gz file",

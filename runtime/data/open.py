@@ -50,6 +50,7 @@ def open_data(
     scenes: tuple[int, int] = (512, 128),
     sides: tuple[int, int] | None = None,
     reader: str | None = None,
+    links: bool = False,
 ) -> DataSplits:
     """The data that `spec` names: a folder, a zip, a COCO `.json`, a YOLO `.yaml`, an IDX `.gz`; None is what ships.
 
@@ -65,6 +66,7 @@ def open_data(
         canvas, scenes: size, and numbers for train and validation, of the embedded scenes.
         sides: shortest and longest side of images, in place of `size`, for batches of different size (detection).
         reader: the name of a reader, to skip the search for one.
+        links: follow links that lead out of the folder.
 
     Raises:
         DataError: in the user's words, for everything that can be wrong with the files.
@@ -73,7 +75,7 @@ def open_data(
     if spec is None:
         return read_default(request)
     readers = find_readers()
-    files = open_files(spec)
+    files = open_files(spec, links)
     if reader is not None:
         if reader not in readers:
             raise DataError(f'there is no reader "{reader}"', help=did_you_mean(reader, readers) or ", ".join(readers))
