@@ -92,9 +92,12 @@ def predict(args: Namespace) -> int:
     weights = Path(args.weights) if args.weights is not None else None
     space, network, about = load_trained(source_of(args.file), args.space, defines(args.defines), weights)
     predictor = _limited(predictor_for(space, about), args)
-    photos = photos_in(paths, out, args.links)
+    left_out: list[str] = []
+    photos = photos_in(paths, out, args.links, left_out)
     results = Results(out, photos, predictor.names, about.category_ids, SCORE if args.score is None else args.score)
     bars, unreadable, done = Bars(), list[str](), 0
+    for line in left_out:
+        bars.note(f"left out: {line}")
     bars.start("predict", len(photos), 0)
 
     def skip(photo: Photo, problem: NasdslError) -> None:
@@ -113,6 +116,8 @@ def predict(args: Namespace) -> int:
         raise error("no-images", what, None, help="nothing was written")
     files = results.finish(predictor.task, f"found by {space.name} ({space.digest()})")
     facts: dict[str, Any] = {"images": done, "out": [str(file) for file in files]}
+    if left_out:
+        facts["left_out"] = left_out
     if unreadable:
         facts["unreadable"] = unreadable
     if predictor.task == "detection":

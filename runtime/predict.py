@@ -71,11 +71,14 @@ class Photo:
         return upright(decode(self.files.read(self.member), self.where))
 
 
-def photos_in(paths: Sequence[Path], out: Path | None = None, links: bool = False) -> list[Photo]:
+def photos_in(
+    paths: Sequence[Path], out: Path | None = None, links: bool = False, left_out: list[str] | None = None
+) -> list[Photo]:
     """The images that paths name: files, and folders and zips with all that is below them.
 
     Args:
         links: follow links that lead out of the folders.
+        left_out: gets what is left out, and why.
         out: a folder whose own images are left out: an earlier result in the folder of the images.
 
     Raises:
@@ -89,6 +92,8 @@ def photos_in(paths: Sequence[Path], out: Path | None = None, links: bool = Fals
         if out is not None and path.resolve() in out.resolve().parents:
             inside = out.resolve()
             members = [name for name in members if inside not in Path(files.at(name)).resolve().parents]
+        if left_out is not None and not single:
+            left_out += [f"{files.at(name)}: {why}" for name, why in files.left_out]
         if not members:
             raise DataError(f"{path} has no image", help=f"the names of images end in {', '.join(IMAGE_ENDINGS)}")
         for name in members:
