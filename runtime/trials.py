@@ -216,6 +216,8 @@ class Database:
             attributes |= {"root": root, "after": of}
         if skipped:
             attributes["error"] = skipped
+        else:  # whoever proposes mostly takes it, and may die before it has said so
+            attributes["worker"] = self._me
         template = create_trial(
             state=TrialState.PRUNED if skipped else TrialState.WAITING,
             params=chosen,
@@ -240,7 +242,8 @@ class Database:
             self._storage.record_heartbeat(identity)  # first, so that whatever runs has one
             if not self._storage.set_trial_state_values(identity, state=TrialState.RUNNING):
                 return False
-            self._storage.set_trial_user_attr(identity, "worker", self._me)
+            if self._attempts[number].user_attrs.get("worker") != self._me:
+                self._storage.set_trial_user_attr(identity, "worker", self._me)
         except UpdateFinishedTrialError:
             return False
         self._pulse.begin(identity)

@@ -25,6 +25,7 @@ import pytest
 
 from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.runtime.data import DataSplits, open_data, told
+from nasdsl.runtime.runs import is_part
 from tests.datafiles import store
 from tests.forks import Ended, Forks
 from tests.test_reading import LAYOUTS, Members, made
@@ -118,7 +119,7 @@ class Camp:
         """What a run leaves: results, weights, and the history."""
         told = [where / "run" / name for name in ("history.jsonl", "choices.jsonl")]
         files = [*where.glob("out*"), *where.glob("out_front/*"), *told]
-        return {str(file.relative_to(where)): file.read_bytes() for file in files if file.is_file()}
+        return {str(file.relative_to(where)): file.read_bytes() for file in files if file.is_file() and not is_part(file)}
 
 
 @pytest.fixture(scope="module")
