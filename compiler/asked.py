@@ -60,8 +60,9 @@ def asked(graph: Graph, node: Node) -> tuple[Asked, ...]:
     return tuple(found)
 
 
-def by_choice(found: Sequence[tuple[Asked, Value]], graph: Graph) -> Value:
-    """One value for all that is asked of an operator, as it depends on the choices that are decided."""
+def by_choice(found: Sequence[tuple[Asked, Value]], graph: Graph, node: Node) -> Value:
+    """One value for all that is asked of an operator, as it depends on the choices that are decided, where they are
+    there. Where one is not, what is asked is the same whatever it would be."""
     if not found[0][0].values:
         return found[0][1]
 
@@ -76,7 +77,11 @@ def by_choice(found: Sequence[tuple[Asked, Value]], graph: Graph) -> Value:
         for option, value in reversed(parts[:-1]):
             of = graph.decisions[paths[0]].n
             whole = expr.choose(expr.among(paths[0], of, frozenset((option,))), value, whole)
-        return whole
+        present = graph.decisions[paths[0]].present
+        if expr.follows(present, node.reached):
+            return whole
+        without = {key[1:]: value for key, value in reversed(rest)}
+        return expr.choose(present, whole, tree([*without.items()], paths[1:]))
 
     return tree([(tuple(one.values.values()), value) for one, value in found], tuple(found[0][0].values))
 

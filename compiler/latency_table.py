@@ -140,7 +140,7 @@ def _term(graph: Graph, node: Node, found: Sequence[Measured]) -> Value:
         (one.asked, _time(one.points, macs if len(one.asked.settings) > 1 else one.asked.settings[0].macs()))
         for one in found
     ]
-    return by_choice(times, graph)
+    return by_choice(times, graph, node)
 
 
 def _time(points: Sequence[tuple[float, float]], macs: Value) -> Value:

@@ -326,6 +326,19 @@ space lanes {
 }
 """
 
+ABSENT = """
+space absent {
+  input 2 x 8 x 8
+  network {
+    let kind = oneof(plain, bottle, wide)
+    let width = oneof(4, 6) if kind == bottle else oneof(8, 10) if kind == wide else 12
+    down: conv(width, kernel: oneof(1, 3))
+    up: conv(8)
+    classify(classes: 2)
+  }
+}
+"""
+
 
 def made_up(setting: Setting) -> float:
     """A time for a setting that no other has, whatever their MACs: whole microseconds."""
@@ -345,7 +358,7 @@ def own_times(monkeypatch: pytest.MonkeyPatch) -> list[Setting]:
     return seen
 
 
-@pytest.mark.parametrize("text", [KERNELS, STRIDES, LANES], ids=["kernels", "strides", "lanes"])
+@pytest.mark.parametrize("text", [KERNELS, STRIDES, LANES, ABSENT], ids=["kernels", "strides", "lanes", "absent"])
 def test_a_latency_is_what_was_measured_of_its_very_settings(
     text: str, tmp_path: Path, own_times: list[Setting]
 ) -> None:
