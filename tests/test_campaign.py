@@ -119,7 +119,8 @@ class Camp:
         """What a run leaves: results, weights, and the history."""
         told = [where / "run" / name for name in ("history.jsonl", "choices.jsonl")]
         files = [*where.glob("out*"), *where.glob("out_front/*"), *told]
-        return {str(file.relative_to(where)): file.read_bytes() for file in files if file.is_file() and not is_part(file)}
+        whole = [file for file in files if file.is_file() and not is_part(file)]
+        return {str(file.relative_to(where)): file.read_bytes() for file in whole}
 
 
 @pytest.fixture(scope="module")
@@ -374,10 +375,10 @@ SPOILT = (in_bytes, in_bytes, in_bytes, in_bytes, removed, emptied, exchanged, f
 def test_a_damaged_run_goes_on_to_the_same_end_or_is_told(camp: Camp, tmp_path: Path, name: str, ended: bool) -> None:
     draw, found, silent = random.Random(f"{name} {ended}"), Counter[str](), Counter[str]()
     base = camp.copy(tmp_path / "base")
-    kill: float | None = None if ended else 0.9 * camp.seconds[name]
-    while camp.run(name, base, kill).code == 0 and not ended:
+    moment = None if ended else 0.9 * camp.seconds[name]
+    while (camp.run(name, base, moment).code == 0) != ended or not (base / "run" / "run.json").is_file():
         shutil.rmtree(base)
-        base, kill = camp.copy(base), 0.8 * (kill or 0)
+        base, moment = camp.copy(base), draw.uniform(0.5, 1.0) * camp.seconds[name]
     commands = {"go on": None, "report": "report run --out report.html", "eval": "eval out.space"}
     if name in ("function", "screen"):
         del commands["eval"]

@@ -32,7 +32,7 @@ def net() -> nn.Sequential:
 
 
 def settings(**given: Any) -> Settled:
-    return settle(Train.model_validate(given), 1000)
+    return settle(Train.model_validate(given), 2000)
 
 
 def backward(module: nn.Module, seed: int) -> None:

@@ -235,7 +235,7 @@ def test_a_cost_is_replaced_and_not_joined() -> None:
 def test_every_preset_is_valid(name: str) -> None:
     train = read_settings(Train, with_recipe({"preset": name}), {}, "`train`")
     assert train.preset == name and train.epochs is not None and train.epochs > 1
-    assert settle(train, 1000).model_dump() == train.model_dump()  # a paper leaves nothing to our defaults
+    assert settle(train, 10_000).model_dump() == train.model_dump()  # a paper leaves nothing to our defaults
 
 
 def test_presets_are_the_papers_recipes() -> None:
