@@ -5,8 +5,8 @@
 `spaces/hitdetector_small.space` is screened on images of blood cells (BCCD) as in docs/gradient.md, with several seeds
 and weights of the sparsity term. In each part of the network, options are ranked: those that stay by their scores in
 the end, before them those that went, the last to go first. The Hit-Detector paper says that with a weight of 0 or 0.01
-scores stay nearly equal and ranks are unstable. The shortest is what docs/gradient.md does; a longer one shows what time
-does.
+scores stay nearly equal and ranks are unstable. Six epochs are those of docs/gradient.md; more
+show what time does.
 
 What is done already is not done again.
 """
@@ -35,7 +35,7 @@ CASES = ((0.1, 6), (0.0, 6), (0.01, 6), (0.1, 18), (0.0, 18))
 
 
 def screened(weight: float, epochs: int, seed: int, data: Path, work: Path) -> dict[str, Any]:
-    """The scores of all options at each measurement: four an epoch of six, after a third in which weights learn alone."""
+    """The scores of all options at each of 24 measurements; in the first third weights learn alone."""
     run = work / f"{weight}-{epochs}-{seed}-run"
     settings = {"train.epochs": f"{epochs}", "choices.after": f"{epochs // 3}", "every": f"{epochs / 24}"}
     overrides = read_values({**settings, "screen.weight": f"{weight}"})
@@ -108,6 +108,7 @@ def main(args: argparse.Namespace) -> None:
     head = ["weight", "epochs", "list", "tau, mean", "of each pair", "kept by both", "greatest by least score kept"]
     note = (
         f"Kendall's tau-b between the ranks of {n} options, of each pair of {args.seeds} seeds; of the 8 that each "
-        f"keeps, those that both keep (by chance {64 / n:.1f}). {minutes:.0f} minutes of one core for a screening of 6 epochs."
+        f"keeps, those that both keep (by chance {64 / n:.1f}). {minutes:.0f} minutes of one core for a "
+        "screening of 6 epochs."
     )
     report("screening", "How stable a screening is", [("Over seeds", f"{note}\n\n{table(head, lines)}")], RESULTS)
