@@ -331,12 +331,11 @@ def test_weights_that_are_pickles_run_nothing(here: Path, capsys: pytest.Capture
 @pytest.mark.parametrize("key", ["classes", "task", "space", "mean", "joints", "layers", "outputs"])
 def test_what_weights_say_of_themselves_is_data(ended: Path, capsys: pytest.CaptureFixture[str], key: str) -> None:
     tensors, metadata = load_weights(Path("one.safetensors"))
-    for evil in HOSTILE.values():
+    for evil in (HOSTILE["python"], HOSTILE["terminal"]):
         value = json.dumps(["a", evil]) if key in ("classes", "layers") else evil
         save_weights(Path("one.safetensors"), tensors, {**metadata, key: value})
         said = ""
         for command in (
-            ["eval", "one.space", "--data", "data"],
             ["export", "one.space", "--out", "o.py"],
             ["predict", "one.space", "data/val/a", "--out", "found", "--overwrite"],
         ):
