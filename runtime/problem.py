@@ -155,8 +155,9 @@ class Strategy(Protocol):
     """A search. One file in `runtime/strategies/`, or an entry point in the group `nasdsl.runtimes`.
 
     A strategy may have `reads`, the names of the `search` sections whose settings it takes, by default its own;
-    `shared`, whether several processes may be at work in one run's folder, by default not; and a class method
-    `needs(settings, space) -> Needs`, by default `Needs()`.
+    `uses`, those of the settings that it has a use for, by default all; `shared`, whether several processes may be at
+    work in one run's folder, by default not; and a class method `needs(settings, space) -> Needs`, by default
+    `Needs()`.
     """
 
     name: ClassVar[str]

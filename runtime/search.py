@@ -277,7 +277,8 @@ def search(
     strategy, settings = chosen_search(space, options, runtime)
     needs = strategy.needs(settings, space) if hasattr(strategy, "needs") else Needs()
     learning: Learning | None = None
-    refuse_unused(strategy.name, settings, space, options.tables, () if needs.data else options.of_networks)
+    of_networks = () if needs.data else options.of_networks
+    refuse_unused(strategy, settings, space, options.overrides or {}, options.tables, of_networks)
     if needs.data:
         space, data, task = fit_to_data(plain, options, needs.open_input, watch)
         train = settle(getattr(settings, "train", None) or Train(), len(data.train))

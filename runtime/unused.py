@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -12,13 +12,22 @@ from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.space import Space
 from nasdsl.runtime.limits import names_told
 
+if TYPE_CHECKING:
+    from nasdsl.runtime.problem import Strategy
+
 
 def refuse_unused(
-    search: str, settings: BaseModel, space: Space, tables: Iterable[str], of_networks: Iterable[str]
+    strategy: type[Strategy],
+    settings: BaseModel,
+    space: Space,
+    typed: Iterable[str],
+    tables: Iterable[str],
+    of_networks: Iterable[str],
 ) -> None:
     """
     Args:
-        search: its name.
+        typed: settings of the command line. A section of the file may be another search's, too, and have what that one
+            uses.
         tables: measures of which tables are given.
         of_networks: options that are given and say how networks are trained or measured on data; none where the search
             does that.
@@ -26,6 +35,11 @@ def refuse_unused(
     Raises:
         CompileError: an option, of the command line's name, that this search has no use for.
     """
+    search, uses = strategy.name, getattr(strategy, "uses", None)
+    for name in typed:
+        if uses is not None and name not in uses:
+            message = f"`search {search}` does not use `{name}`"
+            raise error("unused-option", message, None, help=f"leave it out; what it uses are {', '.join(uses)}")
     asked = {*_words(settings.model_dump()), *names_told(space.graph)}
     asked |= {measures.base(name)[1] for name in asked if measures.lookup(name) is not None}
     for name in tables:

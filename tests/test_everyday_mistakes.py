@@ -78,6 +78,19 @@ def test_an_option_that_a_search_without_data_does_not_use_is_refused(
     assert not (here / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("search", "setting"),
+    [("thin", "every=2"), ("thin", "penalty=1e-3 * macs"), ("screen", "rule=gumbel"), ("gradient", "screen.keep=2")],
+)
+def test_a_setting_that_another_search_uses_is_refused(
+    here: Path, search: str, setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", "s.space", "--runtime", search, "--set", setting, "--out", "b.space"]) == 1
+    name = setting.partition("=")[0].partition(".")[0]
+    assert f"error[unused-option]: `search {search}` does not use `{name}`" in capsys.readouterr().err
+    assert not (here / "runs").exists()
+
+
 @pytest.mark.parametrize("runtime", ["sample", "evolve", "gradient"])
 def test_a_latency_table_that_nothing_asks_for_is_refused(here: Path, runtime: str) -> None:
     table = here / "table.json"

@@ -225,10 +225,10 @@ def test_a_search_by_latency(network: Supernet, tmp_path: Path) -> None:
     with pytest.raises(CompileError, match="no latency table"):
         ShrinkSearch().search(problem(tmp_path / "one", None), settings)
     space = elaborate(Source(SPACE))
-    refuse_unused("shrink", settings, space, ["latency"], ())
+    refuse_unused(ShrinkSearch, settings, space, (), ["latency"], ())
     with pytest.raises(CompileError, match="nothing that `search shrink` is told asks for `latency`"):
         by_macs = settings.model_copy(update={"penalty": {"macs": 1e-3}})
-        refuse_unused("shrink", by_macs, space, ["latency"], ())
+        refuse_unused(ShrinkSearch, by_macs, space, (), ["latency"], ())
 
 
 def test_a_search_for_a_latency(network: Supernet, tmp_path: Path, timed: list[str]) -> None:

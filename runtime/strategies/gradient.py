@@ -254,6 +254,7 @@ class GradientSearch:
 
     name: ClassVar[str] = "gradient"
     settings: ClassVar[type[BaseModel]] = Gradient
+    uses: ClassVar[tuple[str, ...]] = tuple(name for name in Gradient.model_fields if name != "screen")
 
     @classmethod
     def handles(cls, decision: Decision) -> bool:

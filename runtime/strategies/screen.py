@@ -146,6 +146,7 @@ class ScreenSearch:
     name: ClassVar[str] = "screen"
     settings: ClassVar[type[BaseModel]] = Gradient
     reads: ClassVar[tuple[str, ...]] = ("screen", "gradient")
+    uses: ClassVar[tuple[str, ...]] = ("screen", "choices", "split", "every", "train")
 
     @classmethod
     def handles(cls, decision: Decision) -> bool:

@@ -64,6 +64,7 @@ class ThinSearch:
     name: ClassVar[str] = "thin"
     settings: ClassVar[type[BaseModel]] = Shrink
     reads: ClassVar[tuple[str, ...]] = ("thin", "shrink")
+    uses: ClassVar[tuple[str, ...]] = ("target", "train")
 
     @classmethod
     def handles(cls, decision: Decision) -> bool:
