@@ -23,6 +23,7 @@ that was only asleep cannot finish a trial that has been failed: its result is d
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -33,11 +34,12 @@ from typing import Any, Literal
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, OptunaError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import ConfigDict, Field
+from sqlalchemy.exc import SQLAlchemyError
 
 from nasdsl.compiler.architecture import value_to_json
 from nasdsl.compiler.decision import Decision
@@ -131,7 +133,7 @@ class Database:
         self._choices = _distributions(decisions)
         self.directions = dict(directions)
         ways: list[Literal["minimize", "maximize"]] = ["maximize" if up else "minimize" for up in directions.values()]
-        self._study = _study(self._storage, name, ways, about, list(directions))
+        self._study, self._new = _study(self._storage, name, ways, about, list(directions))
         self._id: int = self._storage.get_study_id_from_name(name)
         self._me = {"machine": machine(), "pid": os.getpid(), "born": born(os.getpid())}
         self._pulse = Pulse(self._storage, heartbeat)
@@ -343,6 +345,16 @@ class Database:
         if self._orphans:
             self.refresh()
 
+    def take_back(self) -> None:
+        told = {"error", "withdrawn", "superseded"}
+        with contextlib.suppress(
+            SQLAlchemyError, OptunaError
+        ):  # what was refused is told, not that this fails
+            self.refresh()
+            begun = [one for one in self._attempts if one.state not in (TrialState.WAITING, TrialState.FAIL)]
+            if self._new and not begun and not any(told & one.user_attrs.keys() for one in self._attempts):
+                self._storage.delete_study(self._id)
+
     def close(self) -> None:
         self._pulse.close()
         self._database.remove_session()
@@ -414,15 +426,16 @@ def _study(
     ways: list[Literal["minimize", "maximize"]],
     about: Mapping[str, Any],
     objectives: list[str],
-) -> optuna.Study:
-    """The study of a name; a new one where there is none.
+) -> tuple[optuna.Study, bool]:
+    """The study of a name, and whether it is a new one.
 
     Raises:
         RunError: there is one that was started with something else.
     """
     study = optuna.create_study(storage=storage, study_name=name, directions=ways, load_if_exists=True)
     wanted = json.loads(json.dumps(dict(about)))
-    if "about" not in study.user_attrs:
+    new = "about" not in study.user_attrs
+    if new:
         directions = [StudyDirection.MAXIMIZE if way == "maximize" else StudyDirection.MINIMIZE for way in ways]
         if study.directions != directions or study.user_attrs or study.get_trials(deepcopy=False):
             raise RunError(
@@ -441,7 +454,7 @@ def _study(
             f"the study `{name}` was started with {changed}",
             "name another study with `--set study=NAME`, or another database with `--storage`",
         )
-    return study
+    return study, new
 
 
 def read_database(url: str, name: str | None) -> Database:

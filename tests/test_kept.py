@@ -32,6 +32,7 @@ from nasdsl.runtime.outputs import OutputError, check_output, check_result
 from nasdsl.runtime.runs import About, RunFolder, has_work, put_back, set_aside
 from nasdsl.runtime.storage import open_storage
 from nasdsl.runtime.trained import load_network
+from nasdsl.runtime.trials import read_database
 
 SPACE = """
 space s {
@@ -143,6 +144,16 @@ def test_a_start_that_is_refused_claims_and_loses_nothing(folder: Path, wrong: l
         assert search(*wrong) == 1
         assert not (folder / "runs").exists() and not (folder / "best.space").exists()
     assert search() == 0
+
+
+@pytest.mark.parametrize("wrong", [["--set", "maximise=nothing"], ["--set", "minimise=nothing"]])
+def test_a_start_that_is_refused_leaves_no_study(folder: Path, wrong: list[str]) -> None:
+    where = ["--storage", "sqlite:///mine.db"]
+    assert search(*wrong, *where) == 1
+    assert search(*where) == 0
+    assert search(*wrong, *where) == 1  # that one has another beginning
+    assert search(*where, "--trials", "6") == 0
+    assert len(read_database("sqlite:///mine.db", None).tally.complete) == 6
 
 
 # --- Outputs ----------------------------------------------------------------------------------------------------------

@@ -192,6 +192,10 @@ class Ledger(Protocol):
         """A trial of this worker's that it does not go on with; others may."""
         ...
 
+    def take_back(self) -> None:
+        """Ends a search that was refused: where it has begun here and done nothing, nothing is left of it."""
+        ...
+
     def close(self) -> None:
         """Leaves the ledger to others."""
         ...
@@ -247,6 +251,9 @@ class Memory:
     def give_back(self, trial: Trial) -> None:
         self._set(trial.index, state="waiting")
         self._waiting.append(trial.index)
+
+    def take_back(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -16,7 +16,7 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.arrays.encoding import Encoding
 from nasdsl.compiler.cost import is_known
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.diagnostics import NasdslError, error
 from nasdsl.compiler.plugins import PluginError
 from nasdsl.compiler.population import joined
 from nasdsl.compiler.space import Space
@@ -385,6 +385,9 @@ def explore(
         )
         trials = search.run()
         skipped = [trial for _, trial in sorted(opened.trials.items()) if trial.state == "skipped"]
+    except NasdslError:
+        opened.take_back()
+        raise
     finally:
         opened.close()
     if not trials:
