@@ -347,9 +347,7 @@ class Database:
 
     def take_back(self) -> None:
         told = {"error", "withdrawn", "superseded"}
-        with contextlib.suppress(
-            SQLAlchemyError, OptunaError
-        ):  # what was refused is told, not that this fails
+        with contextlib.suppress(SQLAlchemyError, OptunaError):  # what was refused is told, not that this fails
             self.refresh()
             begun = [one for one in self._attempts if one.state not in (TrialState.WAITING, TrialState.FAIL)]
             if self._new and not begun and not any(told & one.user_attrs.keys() for one in self._attempts):

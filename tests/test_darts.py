@@ -1,0 +1,60 @@
+"""DARTS: how many cells there are, what the paper's found network is made of, and a search by gradient."""
+
+from __future__ import annotations
+
+from math import comb
+from pathlib import Path
+
+from nasdsl import spaces
+from nasdsl.compiler.cost import cost_of
+from nasdsl.compiler.count import count
+from nasdsl.compiler.parse import read
+from nasdsl.runtime.problem import Result
+from nasdsl.runtime.search import Options, search
+from tests import shipped
+
+EDGES = (range(2), range(2, 5), range(5, 9), range(9, 14))
+"""Those into each node."""
+
+
+def test_cells_are_counted_as_in_the_paper() -> None:
+    """Two of the edges into each node, and one of seven operations on each of them."""
+    cell = 1
+    for edges in EDGES:
+        cell *= comb(len(edges), 2) * 7**2
+    assert count(shipped.graph("darts")).total == cell**2
+
+
+def test_the_network_of_the_paper_has_its_weights() -> None:
+    """Layer by layer, from the paper's description: convolutions without biases, each before a norm."""
+
+    def conv(channels: int, out: int) -> int:
+        return channels * out + 2 * out
+
+    def separable(channels: int, kernel: int) -> int:
+        return kernel**2 * channels + conv(channels, channels)
+
+    width, cells = 36, 20
+    before, last, total = 3 * width, 3 * width, 27 * 3 * width + 2 * 3 * width
+    channels = width
+    for number in range(cells):
+        if halves := number in (cells // 3, 2 * cells // 3):
+            channels *= 2
+        total += conv(before, channels) + conv(last, channels)
+        if not halves:  # five separable convolutions, which are two each, and a dilated one; two skips
+            total += 5 * 2 * separable(channels, 3) + separable(channels, 3)
+        before, last = last, 4 * channels  # a reduction skips from nodes inside, and pools
+    total += 4 * channels * 10 + 10
+    assert cost_of(shipped.graph("darts", "darts_v2"), {})["params"] == total == 3_349_342
+
+
+def test_a_search_by_gradient_takes_two_edges_into_each_node(tmp_path: Path) -> None:
+    defines = {"width": "2", "cells": "6"}
+    overrides = {"train": {"epochs": 0.05, "batch": 16, "recalibrate": 0}, "choices": {"optimiser": {"lr": 0.1}}}
+    options = Options(run=tmp_path / "run", accelerator="cpu", overrides=overrides)
+    found = search(read(spaces.path("darts")), tmp_path / "found.space", options, None, defines).result
+    assert isinstance(found, Result)
+    words = found.architecture.to_json()
+    for cell in ("normal", "reduce"):
+        for edges in EDGES:
+            assert sum(words[f"{cell}[{number}]"] != "none" for number in edges) == 2
