@@ -87,7 +87,7 @@ WAYS = (
     _gradient("softmax", 10, "0.5"),
     _gradient("softmax", 40, "2", name="softmax, 40 epochs", seeds=1),
     _gradient("gumbel", 40, "2"),
-    _gradient("gumbel", 40, "2", after=16, name="gumbel, weights first"),
+    _gradient("gumbel", 40, "2", after=16, name="gumbel, weights first", seeds=1),
     Way(
         "random",
         "sample",

@@ -81,7 +81,7 @@ RUNS = {
     "train": f"train one.space {TRAINED}",
 }
 """A command of each runtime."""
-NAMES = tuple(RUNS) if WHOLE else ("gumbel", "function")
+NAMES = tuple(RUNS) if WHOLE else ("shrink", "gumbel", "function")
 
 
 class Camp:

@@ -33,7 +33,7 @@ from tests import trial_worker
 
 TESTS = Path(__file__).parent
 
-KILLED = int(os.environ.get("NASDSL_KILLED_TRIALS", "40"))
+KILLED = int(os.environ.get("NASDSL_KILLED_TRIALS", "24"))
 """Evaluations of the searches whose workers are killed."""
 
 
