@@ -156,6 +156,7 @@ def test_a_probability_of_nought_has_a_gradient_of_nought() -> None:
 
 SHIPPED = [
     ("nasbench201", ""),
+    ("darts", ""),
     ("autofpn", ""),
     ("autofpn", "autofpn_neck"),
     ("autofpn", "autofpn_head"),

@@ -79,6 +79,7 @@ def check_vertices(graph: Graph, x: torch.Tensor, n: int = 3, open_too: bool = T
 
 SHIPPED = {
     "nasbench201": ("nasbench201", "nasbench201", "cells: 1", 32),
+    "darts": ("darts", "darts", "width: 4", 32),
     "ofa_mobilenetv3": ("ofa_mobilenetv3", "ofa_mobilenetv3", "", 64),
     "trionet_small": ("trionet_small", "trionet_small", "", 32),
     "autofpn_small": ("autofpn_small", "autofpn_small", "", None),
