@@ -77,9 +77,9 @@ def photos_in(
     """The images that paths name: files, and folders and zips with all that is below them.
 
     Args:
+        out: a folder whose own images are left out: an earlier result in the folder of the images.
         links: follow links that lead out of the folders.
         left_out: gets what is left out, and why.
-        out: a folder whose own images are left out: an earlier result in the folder of the images.
 
     Raises:
         DataError: a path leads nowhere or has no image; two images have one name.

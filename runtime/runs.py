@@ -201,9 +201,13 @@ DATABASE = "trials.db"
 """The SQLite file in the folder of a run that keeps trials."""
 
 
-BEGUN = """
-    select 1 from trials where state not in ('WAITING', 'FAIL') union all
-    select 1 from trial_user_attributes where key in ('error', 'withdrawn', 'superseded') limit 1
+UNTOUCHED = ("WAITING", "FAIL")
+"""States of a trial that nobody has begun, or that was given back unevaluated ..."""
+TOLD = ("error", "withdrawn", "superseded")
+"""... if it has none of these attributes."""
+BEGUN = f"""
+    select 1 from trials where state not in {UNTOUCHED} union all
+    select 1 from trial_user_attributes where key in {TOLD} limit 1
 """
 """Asks for a trial that somebody is at or has ended; one that was given back unevaluated is none."""
 

@@ -14,10 +14,7 @@ from nasdsl.compiler.space import Space
 from nasdsl.compiler.structure import Structure, structure
 from nasdsl.compiler.supernet import Supernet, key_of
 from nasdsl.runtime.checkpoint import AboutWeights, load_weights
-from nasdsl.runtime.problem import (
-    head_of,
-    task_of,
-)
+from nasdsl.runtime.problem import head_of, task_of
 from nasdsl.runtime.results import weights_path
 from nasdsl.runtime.stored import checked
 from nasdsl.runtime.tasks import find_task

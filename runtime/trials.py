@@ -47,7 +47,7 @@ from nasdsl.compiler.stored import Stored
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.trial import Proposal, State, Tally, Trial
 from nasdsl.runtime.pulse import Pulse, born, machine
-from nasdsl.runtime.runs import started_with
+from nasdsl.runtime.runs import TOLD, UNTOUCHED, started_with
 from nasdsl.runtime.storage import open_storage, told_of_trials
 from nasdsl.runtime.stored import OTHER, checked
 
@@ -346,17 +346,20 @@ class Database:
             self.refresh()
 
     def take_back(self) -> None:
-        told = {"error", "withdrawn", "superseded"}
         with contextlib.suppress(SQLAlchemyError, OptunaError):  # what was refused is told, not that this fails
             self.refresh()
-            begun = [one for one in self._attempts if one.state not in (TrialState.WAITING, TrialState.FAIL)]
-            if self._new and not begun and not any(told & one.user_attrs.keys() for one in self._attempts):
+            if self._new and not any(_is_begun(attempt) for attempt in self._attempts):
                 self._storage.delete_study(self._id)
 
     def close(self) -> None:
         self._pulse.close()
         self._database.remove_session()
         self._database.engine.dispose()
+
+
+def _is_begun(attempt: FrozenTrial) -> bool:
+    """Whether somebody is at a trial or has ended it, as `BEGUN` asks of a file."""
+    return attempt.state.name not in UNTOUCHED or not attempt.user_attrs.keys().isdisjoint(TOLD)
 
 
 def root_of(attempt: FrozenTrial) -> int:

@@ -126,23 +126,15 @@ class _Bins(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        table_PC: torch.Tensor,
-        row_NSq: torch.Tensor,
-        down_NSq: torch.Tensor,
-        column_NSq: torch.Tensor,
-        right_NSq: torch.Tensor,
-    ) -> torch.Tensor:
-        ctx.save_for_backward(row_NSq, down_NSq, column_NSq, right_NSq)
+    def forward(ctx: Any, table_PC: torch.Tensor, *reads_NSq: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(*reads_NSq)
         ctx.pixels = len(table_PC)
-        return _summed(table_PC, row_NSq, down_NSq, column_NSq, right_NSq)
+        return _summed(table_PC, *reads_NSq)
 
     @staticmethod
     @once_differentiable  # type: ignore[misc, unused-ignore]
     def backward(ctx: Any, grad_RC: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
-        row_NSq, down_NSq, column_NSq, right_NSq = ctx.saved_tensors
-        reads = _reads(row_NSq, down_NSq, column_NSq, right_NSq, grad_RC.dtype)
+        reads = _reads(*ctx.saved_tensors, dtype=grad_RC.dtype)
         starts_P, bin_E, share_E = _readers(*reads, ctx.pixels)
         del reads
         grad_PC = grad_RC.new_empty(ctx.pixels, grad_RC.shape[1])
@@ -154,20 +146,19 @@ class _Bins(torch.autograd.Function):
         return grad_PC, None, None, None, None
 
 
-def _summed(
-    table_PC: torch.Tensor,
-    row_NSq: torch.Tensor,
-    down_NSq: torch.Tensor,
-    column_NSq: torch.Tensor,
-    right_NSq: torch.Tensor,
-) -> torch.Tensor:
+def _summed(table_PC: torch.Tensor, *reads_NSq: torch.Tensor) -> torch.Tensor:
     """`bins` in PyTorch's own terms."""
-    pixel_Rt, share_Rt = _reads(row_NSq, down_NSq, column_NSq, right_NSq, table_PC.dtype)
+    pixel_Rt, share_Rt = _reads(*reads_NSq, dtype=table_PC.dtype)
     return F.embedding_bag(pixel_Rt, table_PC, mode="sum", per_sample_weights=share_Rt)
 
 
 def _reads(
-    row_NSq: torch.Tensor, down_NSq: torch.Tensor, column_NSq: torch.Tensor, right_NSq: torch.Tensor, dtype: torch.dtype
+    row_NSq: torch.Tensor,
+    down_NSq: torch.Tensor,
+    column_NSq: torch.Tensor,
+    right_NSq: torch.Tensor,
+    *,
+    dtype: torch.dtype,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What each bin reads: numbers of pixels, and their shares, R q*q each."""
     pixel_NSSqq = row_NSq[:, :, None, :, None] + column_NSq[:, None, :, None, :]
