@@ -469,6 +469,17 @@ def test_costs_agree_with_enumeration(made: tuple[Graph, dict[str, Value]]) -> N
             evaluator.costs(matrix, tuple(costs))
 
 
+def test_the_first_row_without_a_cost_is_told() -> None:
+    """Whichever of the costs it lacks."""
+    first, absent = Decision("d0", "choice", (0, 1)), Decision("d1", "units", range(2), present=False)
+    graph = Graph({}, {"d0": first, "d1": absent}, (), ())
+    late = expr.choose(expr.among("d0", 2, frozenset({1})), Kept("d1", 2), 0)
+    evaluator = Evaluator(graph, {"macs": late, "params": Kept("d1", 2)})
+    matrix = evaluator.encoding.encode(enumerate_all(graph))
+    with pytest.raises(ArchitectureError, match="row 0: `d1` is absent, but params depends on it"):
+        evaluator.costs(matrix, ("macs", "params"))
+
+
 @thorough
 @given(graphs(), st.integers(0, 99))
 def test_valid_rows_are_those_of_the_enumeration(graph: Graph, seed: int) -> None:

@@ -72,10 +72,16 @@ class Evaluator:
         program = self._costs.get(tuple(measures))
         if program is None:
             program = self._costs[tuple(measures)] = Program([self._total(m) for m in measures], self.encoding)
-        columns = []
-        for name, one in zip(measures, program(matrix), strict=True):
-            if one.state is not None and one.state.any():
-                self._explain(name, matrix, int((one.state != 0).argmax()))
+        columns, found = [], program(matrix)
+        without = {
+            name: int((one.state != 0).argmax())
+            for name, one in zip(measures, found, strict=True)
+            if one.state is not None and one.state.any()
+        }
+        if without:
+            first = min(without, key=without.__getitem__)  # of the first row that lacks any of them
+            self._explain(first, matrix, without[first])
+        for name, one in zip(measures, found, strict=True):
             amounts, scale = _amounts(one, name, exact=name not in self._given), self._scale(name)
             columns.append(amounts if scale == 1 else amounts.astype(np.float64) / scale)
         return np.stack(columns, axis=1) if columns else np.zeros((len(matrix), 0), np.int64)
