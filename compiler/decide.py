@@ -8,7 +8,7 @@ from nasdsl.compiler.architecture import ArchitectureError, Values, some, wrong
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import Diagnostic
 from nasdsl.compiler.elaborate.budgets import nothing_left
-from nasdsl.compiler.elaborate.program import PROOF
+from nasdsl.compiler.elaborate.proofs import PROOF
 from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin

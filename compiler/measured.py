@@ -9,7 +9,7 @@ from pathlib import Path
 from nasdsl.compiler import measures
 from nasdsl.compiler.diagnostics import ArgumentError, CompileError
 from nasdsl.compiler.elaborate.budgets import unaffordable
-from nasdsl.compiler.elaborate.program import PROOF
+from nasdsl.compiler.elaborate.proofs import PROOF
 from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin

@@ -29,7 +29,7 @@ def operators_options(parser: ArgumentParser) -> None:
 
 def operators(args: Namespace) -> None:
     from nasdsl.compiler import ops
-    from nasdsl.compiler.elaborate import library
+    from nasdsl.compiler.bind import library
 
     known = [*ops.CATALOGUE, *ops.plugins(), *library.OPERATORS]
     for name in args.names:
@@ -46,7 +46,7 @@ def operators(args: Namespace) -> None:
 
 def _listed() -> str:
     from nasdsl.compiler import ops
-    from nasdsl.compiler.elaborate import library
+    from nasdsl.compiler.bind import library
 
     groups = [("catalogue", [(op.name, op.doc) for op in ops.CATALOGUE.values()])]
     if ops.plugins():
@@ -63,10 +63,9 @@ def _first_sentence(text: str) -> str:
 
 def comment(name: str) -> list[str]:
     """The lines that the library's text has above an operator."""
-    from nasdsl.compiler.elaborate import library
+    from nasdsl.compiler.bind import library
 
-    item = library.declaration(name)
-    assert item is not None
+    item = library.texts()[name]
     lines: list[str] = []
     number = item.span.line - 1
     while number > 0 and (line := item.span.source.line(number)).startswith("#"):
@@ -77,13 +76,12 @@ def comment(name: str) -> list[str]:
 
 def _told(name: str) -> str:
     from nasdsl.compiler import ops
-    from nasdsl.compiler.elaborate import library
+    from nasdsl.compiler.bind import library
 
     operator = ops.find(name)
     if operator is not None:
         return f"{ops.signature(operator)}\n  {operator.doc}\n\n{table(_parameters(operator))}"
-    item = library.declaration(name)
-    assert item is not None
+    item = library.texts()[name]
     return "\n".join([*(f"# {line}" for line in comment(name)), item.span.text])
 
 
@@ -100,12 +98,11 @@ def _parameters(operator: Operator) -> list[tuple[str, str, str]]:
 
 def _to_json(name: str) -> dict[str, object]:
     from nasdsl.compiler import ops
-    from nasdsl.compiler.elaborate import library
+    from nasdsl.compiler.bind import library
 
     operator = ops.find(name)
     if operator is None:
-        item = library.declaration(name)
-        assert item is not None
+        item = library.texts()[name]
         formals = [{"name": f.name.name, "default": f.default.span.text if f.default else None} for f in item.formals]
         return {"where": "library", "doc": " ".join(comment(name)), "parameters": formals, "text": item.span.text}
     return {

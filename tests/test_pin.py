@@ -14,11 +14,13 @@ from nasdsl import spaces
 from nasdsl.cli import main
 from nasdsl.compiler import syntax
 from nasdsl.compiler.architecture import canonical
+from nasdsl.compiler.bind.base import Declared
+from nasdsl.compiler.bind.binder import Binder
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.elaborate.frame import Builder, Frame, Scope
-from nasdsl.compiler.elaborate.functions import FUNCTIONS
 from nasdsl.compiler.elaborate.pins import resolve_pins
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.elaborate.vocabulary import VOCABULARY
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source
@@ -258,7 +260,7 @@ def test_a_path_as_printed_pins_its_decision_to_a_value_as_printed(name: str) ->
     is_case = name.startswith("case: ")
     graph = CASES[name[6:]].graph if is_case else shipped.graph(name)
     values = {path: some_values(decision) for path, decision in graph.decisions.items()}
-    frame = Frame(Builder(), Scope(), functions=FUNCTIONS, settings=True)
+    frame, binder = Frame(Builder(), Scope()), Binder(VOCABULARY, Declared())
     for turn in range(3):
         wanted = {path: found[turn % len(found)] for path, found in values.items()}
         lines = [f"  {path}: {graph.decisions[path].describe(value)}\n" for path, value in wanted.items()]
@@ -266,7 +268,7 @@ def test_a_path_as_printed_pins_its_decision_to_a_value_as_printed(name: str) ->
         assert isinstance(changed, syntax.Derived)
         pins = [change for change in changed.changes if isinstance(change, syntax.Pin)]
         for pin in pins:
-            ((path, value),) = resolve_pins([pin], graph, frame)[0].items()
+            ((path, value),) = resolve_pins([pin], graph, frame, binder)[0].items()
             assert canonical(graph.decisions[path], value) == canonical(graph.decisions[path], wanted.pop(path))
         assert not wanted
 

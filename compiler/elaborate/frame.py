@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from nasdsl.compiler.decision import Decision, Kind
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
-from nasdsl.compiler.elaborate.values import Flow, Invocation, Known, Tensor, Text, UserFusion, UserOperator
+from nasdsl.compiler.elaborate.values import Flow, Invocation, Known, Tensor, Text
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.extremes import counterexample
 from nasdsl.compiler.graph import Edge, Graph, Node, NodeKind, Requirement, Shape
@@ -50,14 +50,12 @@ class Binding:
 
 
 class Scope:
-    """Names, with an outer scope behind them. Only a call means an operator or a fusion: they have their own tables."""
+    """Names, with an outer scope behind them."""
 
     def __init__(self, outer: Scope | None = None):
         self.outer = outer
         self.names: dict[str, Binding] = {}
         self.before: dict[str, int] = {}  # of the `let`s of a body: how many values each had when its run began
-        self.operators: dict[str, UserOperator] = {} if outer is None else outer.operators
-        self.fusions: dict[str, UserFusion] = {} if outer is None else outer.fusions
 
     def find(self, name: str) -> Binding | None:
         scope: Scope | None = self
@@ -148,7 +146,8 @@ class Builder:
         self.units = 0
         self.weights: dict[int, tuple[int, Any]] = {}
         self.defaults: dict[str, Binding] = {}  # of parameters, as a section `defaults` sets them
-        self.library: Scope | None = None
+        self.words: tuple[str, ...] = ()  # that can be called, for suggestions
+        self.homes: dict[str, Frame] = {}  # by file of the library, "" for the space: where its operators stand
         self.library_calls: list[Invocation] = []  # where the file led into the library: its mistakes are told there
         self.bring_out: Callable[[Iterable[Diagnostic], Invocation], list[Diagnostic]] | None = None
 
@@ -207,6 +206,10 @@ class Builder:
             if (diagnostic.code, diagnostic.span) not in known:
                 known.add((diagnostic.code, diagnostic.span))
                 self.diagnostics.append(diagnostic)
+
+    @property
+    def has_errors(self) -> bool:
+        return any(d.severity == "error" for d in self.diagnostics)
 
     def node(
         self,
@@ -485,9 +488,6 @@ class Frame:
         incoming: what came into the operator, path or branch whose body is being run; `in` and `at` read it.
         regions: in a detector's head, what its proposals gave.
         cuts: the parts of `path` that the names of weights leave out, where branches share them.
-        names: for the calls of the body that is being run, the name of each step (by identity of its syntax).
-        functions, apply_form: the functions and forms of the language; set once, so that the files that define them
-        may use this one's users.
     """
 
     builder: Builder
@@ -501,10 +501,7 @@ class Frame:
     incoming: Flow = None
     regions: Flow = None
     cuts: tuple[tuple[int, int], ...] = ()
-    names: Mapping[int, str] = field(default_factory=dict)
     labels: Labels = field(default_factory=Labels)
-    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
-    apply_form: Callable[..., Flow] | None = None
     settings: bool = False
     copies: bool = False
     depth: int = 0

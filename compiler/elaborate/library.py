@@ -1,88 +1,29 @@
-"""Operators that are written in the language itself: residual blocks, backbones, necks, proposals and heads.
-
-Their text lies in `compiler/library/`. A file's own operator of the same name goes before them. The text is read only
-when one of its names is used.
-"""
+"""Where the library's operators stand, and their mistakes told in the user's text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
-from nasdsl.compiler import syntax
+from nasdsl.compiler import bound
+from nasdsl.compiler.bind.binder import functions_of
+from nasdsl.compiler.bind.library import inside as inside
 from nasdsl.compiler.diagnostics import Diagnostic, Label
-from nasdsl.compiler.elaborate.frame import Frame, Scope
-from nasdsl.compiler.elaborate.values import Function, Invocation, UserFusion, UserOperator
-from nasdsl.compiler.parse import parse
-from nasdsl.compiler.source import Source, Span
-
-FOLDER = Path(__file__).parents[1] / "library"
-
-FILES: Mapping[str, tuple[str, ...]] = {
-    "blocks": ("basic", "bottleneck", "inverted_residual", "mbconv", "separable"),
-    "backbones": (
-        "resnet",
-        "resnet_stage",
-        "resnext",
-        "resnext_stage",
-        "mobilenet_v2",
-        "mobilenet_v2_stage",
-    ),
-    "detection": ("fpn", "rpn", "guided_anchor_rpn", "rcnn", "cascade", "retina", "two_layers"),
-}
-"""The operators of each file that spaces may use."""
-
-OPERATORS: Mapping[str, str] = {name: file for file, names in FILES.items() for name in names}
-"""The file of each operator."""
+from nasdsl.compiler.elaborate.frame import Builder, Frame, Scope
+from nasdsl.compiler.elaborate.values import Function, Invocation
+from nasdsl.compiler.source import Span
 
 
-@cache
-def _declarations(file: str) -> Mapping[str, syntax.Operator | syntax.Fusion | syntax.Let]:
-    source = Source((FOLDER / f"{file}.space").read_text(encoding="utf-8"), f"library/{file}.space")
-    items = parse(source).items
-    return {item.name.name: item for item in items if isinstance(item, syntax.Operator | syntax.Fusion | syntax.Let)}
-
-
-def declaration(name: str) -> syntax.Operator | None:
-    """The text of an operator of the library."""
-    file = OPERATORS.get(name)
-    item = None if file is None else _declarations(file)[name]
-    return item if isinstance(item, syntax.Operator) else None
-
-
-def find(name: str, frame: Frame) -> UserOperator | None:
-    """An operator of the library, ready to be used in a frame."""
-    file = OPERATORS.get(name)
-    if file is None:
-        return None
-    builder = frame.builder
-    if builder.library is None:
-        builder.library = Scope()
-    scope = builder.library
-    for source in ("blocks", file):  # the other files use functions of the first
-        if FILES[source][0] not in scope.operators:
-            _declare(source, scope, Frame(builder, scope, functions=frame.functions, apply_form=frame.apply_form))
-    return scope.operators[name]
-
-
-def _declare(file: str, scope: Scope, home: Frame) -> None:
-    """Puts what a file declares into the library's scope."""
-    for word, item in _declarations(file).items():
-        if isinstance(item, syntax.Operator):
-            scope.operators[word] = UserOperator(word, item.formals, item.body, home, item.name.span)
-        elif isinstance(item, syntax.Fusion):
-            scope.fusions[word] = UserFusion(word, item.formals, item.body, home, item.name.span)
-        else:  # functions alone: a value would need a place in the text to be decided at
-            assert item.formals is not None
-            scope.bind(word, Function(word, item.formals, item.value, home), item.name.span)
-
-
-def inside(span: Span | None) -> bool:
-    """Whether a place lies in the library's text."""
-    return span is not None and span.source.path is None and span.source.name.startswith("library/")
+def home(definition: bound.Operator | bound.Fusion, builder: Builder) -> Frame:
+    """Where an operator or a fusion stands: in the space, or in a file of the library with its functions."""
+    file = definition.file
+    if file not in builder.homes:
+        frame = builder.homes[file] = Frame(builder, Scope())
+        for let in functions_of(file):  # functions alone: a value would need a place in the text to be decided at
+            assert let.formals is not None
+            frame.scope.bind(let.name, Function(let.name, let.formals, let.value, frame), let.span)
+    return builder.homes[file]
 
 
 def brought_out(diagnostics: Iterable[Diagnostic], call: Invocation) -> list[Diagnostic]:
@@ -113,13 +54,13 @@ def brought_out(diagnostics: Iterable[Diagnostic], call: Invocation) -> list[Dia
 
 def _is_own(span: Span, call: Invocation) -> bool:
     """Whether a place lies in the body of the operator that is called."""
-    return isinstance(call.definition, UserOperator) and _holds(call.definition.body.span, span)
+    return isinstance(call.definition, bound.Operator) and _holds(call.definition.body.span, span)
 
 
 def _made_of(name: str, call: Invocation, wrong: set[str]) -> bool:
     """Whether a name is that of a parameter left to its default, which has one of the wrong arguments in it."""
-    formals = call.definition.formals if isinstance(call.definition, UserOperator) else ()
-    default = next((f.default for f in formals if f.name.name == name and name not in call.spans), None)
+    formals = call.definition.formals if isinstance(call.definition, bound.Operator) else ()
+    default = next((f.default for f in formals if f.name == name and name not in call.spans), None)
     return default is not None and not wrong.isdisjoint(re.findall(r"\w+", default.span.text))
 
 

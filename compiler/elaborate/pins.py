@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 
 from nasdsl.compiler import syntax
+from nasdsl.compiler.bind.binder import Binder
+from nasdsl.compiler.bind.habits import near
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate
 from nasdsl.compiler.elaborate.frame import Frame, each, join
-from nasdsl.compiler.elaborate.habits import near
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values.expr import decisions_of
@@ -28,8 +29,19 @@ class _Entry:
     span: Span
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """Reads values in pins: settings in the space's own words."""
+
+    frame: Frame
+    binder: Binder
+
+    def value(self, node: syntax.Expr) -> Any:
+        return evaluate(self.binder.outside(node), self.frame)
+
+
 def resolve_pins(
-    pins: list[syntax.Pin], graph: Graph, frame: Frame
+    pins: list[syntax.Pin], graph: Graph, frame: Frame, binder: Binder
 ) -> tuple[dict[str, Any], dict[str, tuple[int, ...]], dict[str, Span]]:
     """Values and narrowed choices by path of decision, and where each was set.
 
@@ -40,47 +52,48 @@ def resolve_pins(
     narrowed: dict[str, tuple[int, ...]] = {}
     places: dict[str, Span] = {}
     index = _Index(graph)
+    reader = _Reader(frame.but(settings=True), binder)
 
     def resolve(entry: _Entry) -> None:
         found = index.match(entry.place)
         if not found:
             raise _unknown(entry, index)
-        for decision, value in _spread(entry, found, frame):
-            _set(decision, value, entry, frame, values, narrowed)
+        for decision, value in _spread(entry, found, reader):
+            _set(decision, value, entry, reader, values, narrowed)
             places[decision.path] = entry.value.span
 
-    flat = each([partial(_entries, pin, frame) for pin in pins])
+    flat = each([partial(_entries, pin, reader) for pin in pins])
     each([partial(resolve, entry) for entries in flat for entry in entries])
     return values, narrowed, places
 
 
-def _entries(pin: syntax.Pin, frame: Frame) -> list[_Entry]:
-    return _flatten(place_text(pin.place, frame), pin.value, pin.place.span, frame)
+def _entries(pin: syntax.Pin, reader: _Reader) -> list[_Entry]:
+    return _flatten(place_text(pin.place, reader), pin.value, pin.place.span, reader)
 
 
-def place_text(place: syntax.Expr | syntax.Else, frame: Frame) -> str:
+def place_text(place: syntax.Expr | syntax.Else, reader: _Reader) -> str:
     """The path that a place spells: `stage[2].parallel[1/8].repeat[0]`."""
     if isinstance(place, syntax.Else):
         return "else"
     if isinstance(place, syntax.Name):
         return place.name
     if isinstance(place, syntax.Field):
-        return join(place_text(place.base, frame), place.name.name)
+        return join(place_text(place.base, reader), place.name.name)
     if isinstance(place, syntax.Index):
-        return f"{place_text(place.base, frame)}[{_index_text(place.index, frame)}]"
+        return f"{place_text(place.base, reader)}[{_index_text(place.index, reader)}]"
     if isinstance(place, syntax.List) and len(place.items) == 1:  # `[1/4 -> 1/8]`, an index alone
-        return f"[{_index_text(place.items[0], frame)}]"  # type: ignore[arg-type]
+        return f"[{_index_text(place.items[0], reader)}]"  # type: ignore[arg-type]
     raise error("bad-place", "a pin is written `path: value`", place.span)
 
 
-def _index_text(node: syntax.Expr, frame: Frame) -> str:
+def _index_text(node: syntax.Expr, reader: _Reader) -> str:
     if isinstance(node, syntax.Pipe):
-        return " -> ".join(_index_text(step, frame) for step in node.steps)
+        return " -> ".join(_index_text(step, reader) for step in node.steps)
     if isinstance(node, syntax.Index | syntax.Field):
-        return place_text(node, frame)
+        return place_text(node, reader)
     if isinstance(node, syntax.Call):
         return " ".join(node.span.text.split())
-    value = evaluate(node, frame)
+    value = reader.value(node)
     if isinstance(node, syntax.Name) and not isinstance(value, int | Fraction):
         return node.name  # of a labelled tensor, whatever else goes by that name here
     if not isinstance(value, int | Fraction | Symbol | str):
@@ -88,7 +101,7 @@ def _index_text(node: syntax.Expr, frame: Frame) -> str:
     return v.show(value)
 
 
-def _flatten(place: str, value: syntax.Expr, span: Span, frame: Frame) -> list[_Entry]:
+def _flatten(place: str, value: syntax.Expr, span: Span, reader: _Reader) -> list[_Entry]:
     """A record under a path prefixes it."""
     if not isinstance(value, syntax.Block):
         return [_Entry(place, value, span)]
@@ -98,10 +111,10 @@ def _flatten(place: str, value: syntax.Expr, span: Span, frame: Frame) -> list[_
             raise error("bad-place", "a record of pins holds entries `path: value`", item.span)
         key = item.key
         if isinstance(key, syntax.Else | syntax.Name | syntax.Field | syntax.Index | syntax.List):
-            step = place_text(key, frame)
+            step = place_text(key, reader)
         else:
-            step = f"[{_index_text(key, frame)}]"
-        out.extend(_flatten(join(place, step), item.value, key.span, frame))
+            step = f"[{_index_text(key, reader)}]"
+        out.extend(_flatten(join(place, step), item.value, key.span, reader))
     return out
 
 
@@ -165,12 +178,13 @@ def _unknown(entry: _Entry, index: _Index) -> CompileError:
     )
 
 
-def _spread(entry: _Entry, found: list[Decision], frame: Frame) -> list[tuple[Decision, syntax.Expr]]:
+def _spread(entry: _Entry, found: list[Decision], reader: _Reader) -> list[tuple[Decision, syntax.Expr]]:
     """One value for all copies, or a list with one each. A list also pins a list of decisions, item by item."""
     if isinstance(entry.value, syntax.List) and all(_inside(d.path) > _inside(entry.place) for d in found):
+        known = reader.frame.builder.lists
         lists = dict.fromkeys(decision.path.rpartition("[")[0] for decision in found)
-        if all(path in frame.builder.lists for path in lists):
-            return _item_by_item(entry, entry.value, {path: frame.builder.lists[path] for path in lists}, found, frame)
+        if all(path in known for path in lists):
+            return _item_by_item(entry, entry.value, {path: known[path] for path in lists}, found, reader)
     per_copy = isinstance(entry.value, syntax.List) and len(found) > 1
     if isinstance(entry.value, syntax.List) and per_copy:
         kind = found[0].kind
@@ -194,7 +208,7 @@ def _inside(path: str) -> int:
 
 
 def _item_by_item(
-    entry: _Entry, value: syntax.List, lists: dict[str, tuple[Any, ...]], found: list[Decision], frame: Frame
+    entry: _Entry, value: syntax.List, lists: dict[str, tuple[Any, ...]], found: list[Decision], reader: _Reader
 ) -> list[tuple[Decision, syntax.Expr]]:
     """A list for each list of decisions, or one for all; where nothing is decided it has to have what is there."""
     given = [value] * len(lists)
@@ -213,7 +227,7 @@ def _item_by_item(
         for i, (was, item) in enumerate(zip(known, items, strict=True)):
             if (decision := open_.get(f"{path}[{i}]")) is not None:
                 out.append((decision, item))
-            elif not decisions_of(was) and (told := evaluate(item, frame)) != was:
+            elif not decisions_of(was) and (told := reader.value(item)) != was:
                 message = f"`{path}[{i}]` is not decided: it is {v.show(was)}"
                 raise error("unknown-option", message, item.span, f"this is {v.show(told)}")
     return out
@@ -223,29 +237,29 @@ def _set(
     decision: Decision,
     node: syntax.Expr,
     entry: _Entry,
-    frame: Frame,
+    reader: _Reader,
     values: dict[str, Any],
     narrowed: dict[str, tuple[int, ...]],
 ) -> None:
     if isinstance(node, syntax.Call) and node.function.name == "oneof" and decision.kind == "choice":
         left = narrowed.get(decision.path)
-        options = sorted({_option(decision, item, entry, frame, left) for item in node.arguments or ()})
+        options = sorted({_option(decision, item, entry, reader, left) for item in node.arguments or ()})
         if len(options) == 1:
             values[decision.path] = options[0]
         elif len(options) < decision.n:
             narrowed[decision.path] = tuple(options)
         return
     if decision.kind == "choice":
-        values[decision.path] = _option(decision, node, entry, frame, narrowed.get(decision.path))
+        values[decision.path] = _option(decision, node, entry, reader, narrowed.get(decision.path))
     elif decision.kind == "units":
-        values[decision.path] = _kept(decision, node, frame)
+        values[decision.path] = _kept(decision, node, reader)
     elif decision.kind == "subset":
-        chosen = tuple(sorted(_item(decision, item, frame) for item in _items(node)))
+        chosen = tuple(sorted(_item(decision, item, reader) for item in _items(node)))
         if len(chosen) != decision.size or len(set(chosen)) != len(chosen):
             raise error("wrong-count", f"`{decision.path}` takes {decision.size} different items", node.span)
         values[decision.path] = chosen
     else:
-        values[decision.path] = _order(decision, node, frame)
+        values[decision.path] = _order(decision, node, reader)
 
 
 def _items(node: syntax.Expr) -> list[syntax.Expr]:
@@ -255,10 +269,10 @@ def _items(node: syntax.Expr) -> list[syntax.Expr]:
 
 
 def _option(
-    decision: Decision, node: syntax.Item, entry: _Entry, frame: Frame, left: tuple[int, ...] | None = None
+    decision: Decision, node: syntax.Item, entry: _Entry, reader: _Reader, left: tuple[int, ...] | None = None
 ) -> int:
     """The index of the option that a value names, one of those that are left."""
-    found = _named_option(decision, node, entry, frame)
+    found = _named_option(decision, node, entry, reader)
     if left is not None and found not in left:
         shown = ", ".join(f"`{decision.labels[i]}`" for i in left[:12])
         message = f"`{decision.labels[found]}` is no longer an option of `{decision.path}`"
@@ -266,12 +280,12 @@ def _option(
     return found
 
 
-def _named_option(decision: Decision, node: syntax.Item, entry: _Entry, frame: Frame) -> int:
+def _named_option(decision: Decision, node: syntax.Item, entry: _Entry, reader: _Reader) -> int:
     if isinstance(node, syntax.Name) and node.name in decision.labels:
         return decision.labels.index(node.name)
     word = " ".join(node.span.text.split()) if isinstance(node, syntax.Call) else None
     if word is None and isinstance(node, syntax.Expr):
-        value = evaluate(node, frame)
+        value = reader.value(node)
         for i, item in enumerate(decision.items):
             if (type(item) is type(value) and item == value) or (
                 isinstance(value, Symbol) and decision.labels and decision.labels[i] == value.word
@@ -296,8 +310,8 @@ def _normal(text: str) -> str:
     return re.sub(r"\s+", "", text)
 
 
-def _kept(decision: Decision, node: syntax.Expr, frame: Frame) -> tuple[int, ...]:
-    value = evaluate(node, frame)
+def _kept(decision: Decision, node: syntax.Expr, reader: _Reader) -> tuple[int, ...]:
+    value = reader.value(node)
     if isinstance(value, int) and not isinstance(value, bool):  # how many: the first ones
         value = tuple(range(value))
     if not isinstance(value, tuple) or not all(isinstance(i, int) and not isinstance(i, bool) for i in value):
@@ -310,7 +324,7 @@ def _kept(decision: Decision, node: syntax.Expr, frame: Frame) -> tuple[int, ...
     return kept
 
 
-def _item(decision: Decision, node: syntax.Expr, frame: Frame) -> int:
+def _item(decision: Decision, node: syntax.Expr, reader: _Reader) -> int:
     word = _normal(node.span.text)
     for i, label in enumerate(decision.labels):
         if _normal(label) == word:
@@ -320,9 +334,9 @@ def _item(decision: Decision, node: syntax.Expr, frame: Frame) -> int:
     )
 
 
-def _order(decision: Decision, node: syntax.Expr, frame: Frame) -> tuple[int, ...]:
+def _order(decision: Decision, node: syntax.Expr, reader: _Reader) -> tuple[int, ...]:
     """Items by their values; among equal ones the first comes first."""
-    value = evaluate(node, frame)
+    value = reader.value(node)
     if not isinstance(value, tuple) or sorted(map(str, value)) != sorted(map(str, decision.items)):
         raise error("bad-order", f"`{decision.path}` is an order of {v.show(tuple(decision.items))}", node.span)
     left: dict[Any, list[int]] = {}

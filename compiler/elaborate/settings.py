@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler import measures, syntax
-from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler import bound, measures, syntax
+from nasdsl.compiler.bind.base import Declared, Vocabulary
+from nasdsl.compiler.bind.binder import Binder
+from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate
 from nasdsl.compiler.elaborate.frame import Binding, Builder, Frame, Scope
+from nasdsl.compiler.elaborate.operations import BUILT_IN_NAMES
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import SettingsSection
@@ -19,56 +22,41 @@ from nasdsl.compiler.values.expr import Apply, Expr, Total, Value, terms
 from nasdsl.compiler.values.plain import Symbol
 
 
-def read_section(item: syntax.Section, frame: Frame) -> SettingsSection:
+def read_section(item: bound.Section, frame: Frame) -> SettingsSection:
     """The entries of a section. Words become strings, ratios floats, `5 epochs` becomes `{"epochs": 5}`, a cost such
     as `1.6e-4 * macs`
     becomes `{"macs": 1.6e-4}`, a limit `macs <= 0.3G` `{"macs": 300000000}`, a call
     `sgd(0.1, momentum: 0.9)` becomes `{"name": "sgd", "args": [0.1], "momentum": 0.9}`."""
     entries: dict[str, Any] = {}
     spans: dict[str, Span] = {}
-    for key, entry in named_entries(item):
-        entries[key] = plain(evaluate(entry.value, frame, f"{item.kind.name}.{key}"), entry.value.span)
-        _note_spans(key, entry, spans)
-    name = item.name.name if item.name is not None else ""
+    for entry in item.entries:
+        value = evaluate(entry.value, frame, f"{item.kind}.{entry.key}")
+        entries[entry.key] = plain(value, entry.value.span)
+        _note_spans(entry.key, entry.place, entry.value, spans)
+    name = item.text.name
     return SettingsSection(
-        item.kind.name, name, entries, spans, item.name.span if item.name is not None else item.kind.span
+        item.kind, name.name if name is not None else "", entries, spans, name.span if name is not None else item.span
     )
 
 
-def named_entries(item: syntax.Section) -> Iterator[tuple[str, syntax.Named]]:
-    """The entries of a section by their names.
-
-    Raises:
-        CompileError: one has no name, or a name stands twice.
-    """
-    seen: set[str] = set()
-    for entry in item.body.items:
-        if not isinstance(entry, syntax.Named) or not isinstance(entry.key, syntax.Name):
-            raise error("misplaced", f"`{item.kind.name}` holds entries `key: value`", entry.span)
-        if entry.key.name in seen:
-            raise error("duplicate", f"the entry `{entry.key.name}` stands here twice", entry.key.span)
-        seen.add(entry.key.name)
-        yield entry.key.name, entry
-
-
-def read_defaults(item: syntax.Section, frame: Frame) -> dict[str, Binding]:
+def read_defaults(item: bound.Section, frame: Frame) -> dict[str, Binding]:
     """The values that a section `defaults` gives to parameters. They may depend on decisions."""
     found: dict[str, Binding] = {}
-    for key, entry in named_entries(item):
-        value = evaluate(entry.value, frame, f"defaults.{key}")
+    for entry in item.entries:
+        value = evaluate(entry.value, frame, f"defaults.{entry.key}")
         if not isinstance(value, Expr):
             plain(value, entry.value.span)
-        found[key] = Binding(value, entry.value.span)
+        found[entry.key] = Binding(value, entry.value.span)
     return found
 
 
-def _note_spans(path: str, entry: syntax.Named, spans: dict[str, Span]) -> None:
-    spans[path] = entry.value.span
-    spans[f"{path}:key"] = entry.key.span
-    if isinstance(entry.value, syntax.Block):
-        for inner in entry.value.items:
-            if isinstance(inner, syntax.Named) and isinstance(inner.key, syntax.Name):
-                _note_spans(f"{path}.{inner.key.name}", inner, spans)
+def _note_spans(path: str, place: Span, value: bound.Expr, spans: dict[str, Span]) -> None:
+    spans[path] = value.span
+    spans[f"{path}:key"] = place
+    if isinstance(value, bound.Record):
+        for key, inner in value.entries:
+            if isinstance(key, bound.Constant) and isinstance(key.value, Symbol):
+                _note_spans(f"{path}.{key.value.word}", key.span, inner, spans)
 
 
 def plain(value: Any, span: Span) -> Any:
@@ -148,7 +136,7 @@ def read_values(texts: Mapping[str, str]) -> dict[str, Any]:
     """
     out: dict[str, Any] = {}
     for key, text in texts.items():
-        frame = Frame(Builder(), Scope(), functions={}, settings=True)
+        frame = Frame(Builder(), Scope(), settings=True)
         record = out
         *parents, last = key.split(".")
         for depth, parent in enumerate(parents, 1):
@@ -160,7 +148,10 @@ def read_values(texts: Mapping[str, str]) -> dict[str, Any]:
         if _FILE.fullmatch(text):
             record[last] = text
         else:
-            node = expression(key, text)
+            binder = Binder(Vocabulary({}, {}, BUILT_IN_NAMES), Declared())
+            node = binder.outside(expression(key, text))
+            if binder.found:
+                raise CompileError(binder.found)
             record[last] = plain(evaluate(node, frame, key), node.span)
     return out
 

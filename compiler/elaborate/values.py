@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.compiler import syntax
+from nasdsl.compiler import bound
 from nasdsl.compiler.decision import FixedUnits as FixedUnits
 from nasdsl.compiler.decision import Units as Units
 from nasdsl.compiler.graph import Shape
@@ -110,8 +110,8 @@ class Function:
     """`let f(x) = value`: each call decides anew."""
 
     name: str
-    formals: tuple[syntax.Formal, ...]
-    body: syntax.Expr
+    formals: tuple[bound.Formal, ...]
+    body: bound.Expr
     frame: Any = field(compare=False, repr=False)  # a `Frame`, whose file reads this one
 
 
@@ -119,37 +119,11 @@ class Function:
 
 
 @dataclass(frozen=True)
-class UserOperator:
-    """`operator name(formals) ...`."""
+class Fusion:
+    """A fusion with its arguments: `frame` is where its text stands, with them."""
 
-    name: str
-    formals: tuple[syntax.Formal, ...]
-    body: syntax.Expr
+    rule: bound.Fusion
     frame: Any = field(compare=False, repr=False)
-    span: Span = field(compare=False, repr=False)
-
-
-@dataclass(frozen=True)
-class UserFusion:
-    """`fusion name { ... }`."""
-
-    name: str
-    formals: tuple[syntax.Formal, ...]
-    body: syntax.Block
-    frame: Any = field(compare=False, repr=False)
-    span: Span = field(compare=False, repr=False)
-
-
-@dataclass(frozen=True)
-class Form:
-    """An operator of the language itself (`parallel`, `fuse`, `residual`, ...): it acts on branches or on text in
-    braces.
-    """
-
-    name: str
-    params: tuple[str, ...]
-    takes_block: bool
-    doc: str
 
 
 Known = dict[tuple[str, str, int], str]
@@ -161,11 +135,11 @@ gives, where the expression stands, and how often that was met in this use."""
 class Invocation:
     """An operator with its arguments. Its decisions are made at its first use and hold for all later ones."""
 
-    definition: UserOperator | Operator | Form
+    definition: bound.Operator | Operator | bound.Form
     arguments: Mapping[str, Any]
     path: str  # of its decisions
     span: Span
-    block: syntax.Block | None = None
+    block: bound.Body | None = None
     frame: Any = None  # where the block's names are looked up
     spans: Mapping[str, Span] = field(default_factory=dict)
     known: Known = field(default_factory=dict)
@@ -216,7 +190,7 @@ class Text:
     With `own_input`, the body of an operator's call, `in` and `at` mean what comes in where the operator uses it.
     """
 
-    expr: syntax.Expr
+    expr: bound.Expr
     frame: Any
     path: str
     known: Known = field(default_factory=dict)

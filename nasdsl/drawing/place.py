@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from nasdsl.compiler.elaborate.resolve import SLOTS
+from nasdsl.compiler.bound import SLOTS
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.drawing.scene import Item, Link, Scene
 

@@ -19,7 +19,7 @@ from nasdsl.compiler.count import count
 from nasdsl.compiler.decision import FixedUnits
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.elaborate.resolve import walk
+from nasdsl.compiler.bind.walk import walk
 from nasdsl.compiler.engine.budget import UnreadableBudget
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.odds import Odds

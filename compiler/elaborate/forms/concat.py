@@ -1,0 +1,61 @@
+"""`concat(a, b)`: tensors joined along the channels."""
+
+from __future__ import annotations
+
+from nasdsl.compiler import bound, ops
+from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.elaborate import values as v
+from nasdsl.compiler.elaborate.forms.bundles import at_scale, bundle, guarded
+from nasdsl.compiler.elaborate.frame import Frame
+from nasdsl.compiler.elaborate.merging import alike, merge, where_there
+from nasdsl.compiler.elaborate.steps import apply, own_place
+from nasdsl.compiler.elaborate.values import Flow, Tensor
+from nasdsl.compiler.ops.operator import ShapeProblem
+from nasdsl.compiler.source import Span
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.plain import Symbol
+
+
+def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    operator = ops.find("concat")
+    assert operator is not None
+    if "*" in value.arguments and isinstance(flow, Tensor) and flow.present is not True:
+        return where_there(flow, frame, lambda flow, frame: run(value, flow, frame, name, span))
+    if "*" in value.arguments:
+        outcomes = [
+            apply(item, flow, frame, f"{name}[{i}]", own_place(item, span))
+            for i, item in enumerate(value.arguments["*"])
+        ]
+        tensors = [(tensor, True) for outcome in outcomes for tensor in bundle(outcome)]
+    elif "from" in value.arguments:
+        tensors = [(t, when) for t, when in guarded(value.arguments["from"], span)]
+    else:
+        tensors = [(tensor, True) for tensor in bundle(flow)]
+    if not tensors:
+        return None
+    if any(t.lost for t, _ in tensors):
+        return v.LOST
+    alike("concatenated", [(t, when, t.span or span) for t, when in tensors], frame)
+    if "*" in value.arguments or "from" in value.arguments or len(tensors) == 1:
+        default = tensors[0][0].shape.scale
+    else:  # the finest that is there
+        default = expr.apply("max", *[expr.choose(t.present, t.shape.scale, 0) for t, _ in tensors])
+    scale = value.arguments.get("scale", default)
+    attrs = {"scale": scale, "mode": value.arguments.get("mode", Symbol("bilinear"))}
+    if tensors[0][0].shape.height is not None:
+        at_scale(tensors, scale, value.spans.get("scale", span), frame)
+    try:
+        shape = operator.shape([tensor.shape for tensor, _ in tensors], attrs)
+    except ShapeProblem as problem:
+        raise error("bad-shape", f"`concat`: {problem.message}", span, help=problem.help) from None
+    channels = expr.add(*[expr.choose(expr.both(when, t.present), t.shape.channels, 0) for t, when in tensors])
+    return merge("concat", attrs, tensors, shape.with_channels(channels), frame, name, span)
+
+
+FORM = bound.Form(
+    "concat",
+    (bound.Parameter("scale", "number", ("finest",)), bound.Parameter("from"), bound.Parameter("mode")),
+    run,
+    "joins tensors along the channels",
+    rest="step",
+)

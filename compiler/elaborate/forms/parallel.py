@@ -1,0 +1,62 @@
+"""`parallel { ... }`: a body is applied to every branch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nasdsl.compiler import bound
+from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.elaborate import values as v
+from nasdsl.compiler.elaborate.forms.bundles import branch_name, bundle, bundled
+from nasdsl.compiler.elaborate.frame import Broken, Frame, Scope
+from nasdsl.compiler.elaborate.steps import apply, run_body
+from nasdsl.compiler.elaborate.values import Flow, Tensor
+from nasdsl.compiler.source import Span
+from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.plain import Symbol
+
+
+def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    out: list[Tensor] = []
+    shared = "share" in value.arguments
+    if shared and value.arguments["share"] != Symbol("weights"):
+        raise error("bad-argument", "branches share weights or nothing", value.spans["share"], help="write `weights`")
+    for number, tensor in enumerate(bundle(flow)):
+        step = f"[{branch_name(tensor.shape.scale, tensor.label, number)}]"
+        there = tensor.present  # what is made of a branch is there where the branch is
+        tensor = tensor if there is True else replace(tensor, present=True)
+        inner = frame.when(there).under(step).but(incoming=tensor)
+        if shared:
+            inner = inner.but(cuts=(*frame.cuts, (len(frame.path), len(inner.path))))
+        if value.block is None:
+            result = apply(value.arguments["operator"], tensor, inner, "", span)
+        else:
+            assert value.frame is not None
+            scope = Scope(value.frame.scope)
+            scope.bind("width", Broken if tensor.lost else tensor.shape.channels)
+            scope.bind("scale", Broken if tensor.lost else tensor.shape.scale)
+            inner = value.frame.but(
+                scope=scope,
+                path=inner.path,
+                decisions=inner.decisions,
+                uses=inner.uses,
+                present=inner.present,
+                incoming=tensor,
+                cuts=inner.cuts,
+            )
+            result = run_body(value.block, tensor, inner)
+        out.extend(
+            made if there is True else replace(made, present=expr.both(made.present, there)) for made in bundle(result)
+        )
+    return bundled(out)
+
+
+FORM = bound.Form(
+    "parallel",
+    (bound.Parameter("operator", "step"), bound.Parameter("share")),
+    run,
+    "applies a body to every branch",
+    body=True,
+    names=("width", "scale"),
+    own_step=True,
+)

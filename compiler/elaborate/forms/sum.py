@@ -1,0 +1,22 @@
+"""`sum(from: list)`: tensors are added."""
+
+from __future__ import annotations
+
+from nasdsl.compiler import bound
+from nasdsl.compiler.elaborate import values as v
+from nasdsl.compiler.elaborate.forms.bundles import bundle, guarded
+from nasdsl.compiler.elaborate.frame import Frame
+from nasdsl.compiler.elaborate.merging import add_up
+from nasdsl.compiler.elaborate.values import Flow
+from nasdsl.compiler.source import Span
+
+
+def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    if "from" in value.arguments:
+        tensors = guarded(value.arguments["from"], value.spans.get("from", span))
+    else:
+        tensors = [(tensor, True) for tensor in bundle(flow)]
+    return add_up([(tensor, when, tensor.span or span) for tensor, when in tensors], frame, name, span)
+
+
+FORM = bound.Form("sum", (bound.Parameter("from"),), run, "adds tensors")
