@@ -10,9 +10,9 @@ from itertools import islice, product
 from typing import Any, Literal, get_args
 
 from nasdsl.compiler import ops
+from nasdsl.compiler.bound import SLOTS
 from nasdsl.compiler.decision import Decision, FixedUnits, Units
 from nasdsl.compiler.diagnostics import ArgumentError, suggest
-from nasdsl.compiler.bound import SLOTS
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.largest import largest_values

@@ -14,12 +14,12 @@ import numpy as np
 
 from nasdsl.compiler import extremes, syntax
 from nasdsl.compiler.architecture import Architecture
+from nasdsl.compiler.bind.walk import walk
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.decision import FixedUnits
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.bind.walk import walk
 from nasdsl.compiler.engine.budget import UnreadableBudget
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.odds import Odds
