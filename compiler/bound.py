@@ -176,8 +176,8 @@ class Name(Node):
 
 
 class Ambient(Node):
-    """A word that means something of the place where it stands: `in`, `at`, `branches`, `earlier`, `unused`,
-    `regions`."""
+    """A word that means something of the place where it stands: `in`, `at`, `inputs`, `branches`, `earlier`,
+    `unused`, `regions`."""
 
     word: str
 
@@ -285,6 +285,21 @@ class Evaluation(Calling):
     place: Span = part(compare=False, repr=False)
 
 
+class Given(Node):
+    """An argument of a call whose parameters are only known when the value that is called is."""
+
+    key: str
+    word: str
+    value: Expr
+
+
+class Again(Calling):
+    """A call of a value: an operator that was decided, with other arguments; or a function that came as an argument."""
+
+    callee: Name
+    given: tuple[Given, ...]
+
+
 class Invocation(Calling):
     """An operator with its arguments by parameter; `rest` are those without a name, `body` the text in braces."""
 
@@ -369,6 +384,7 @@ Expr = (
     | Pipe
     | Apply
     | Evaluation
+    | Again
     | Invocation
     | Rule
     | Setting

@@ -165,6 +165,7 @@ _AT_TOP = frozenset({"use", "space", "let", "operator", "fusion"})
 _DECLARES = _AT_TOP | _IN_SPACES
 _VALUES = frozenset(
     {"postfix", "simple", "place", "name", "call", "atom", "field", "index", "list", "string", "number", "head"}
+    | {"head_sum", "head_product", "head_negative"}
 )
 _BLOCKY = frozenset({"body", "match", "fusion", "block"})
 
@@ -250,7 +251,7 @@ class Stop:
             return "match"
         if "fusion" in before[-3:]:
             return "fusion"
-        return "body" if last in ("formals", "bind", "head", "name", "arguments") else "block"
+        return "body" if last in ("formals", "bind", "name", "arguments") or last.startswith("head") else "block"
 
     @cached_property
     def item(self) -> list[Token]:
@@ -396,7 +397,7 @@ def _in_a_head(stop: Stop) -> Diagnostic | None:
             if token.kind in ("not", "in", "if"):
                 return None
             message = f"`{token.text}` needs parentheses between `in` and the colon"
-            return stop.say("head-needs-parentheses", message, token, "write `[for i in 0..(n - 1): ...]`")
+            return stop.say("head-needs-parentheses", message, token, "write `[for i in (...): ...]`")
         name = "i in " if word.kind == "for" else ""
         help = f"write `{word.kind} {name}(...) {{ ... }}`"
         message = f"`{token.text}` needs parentheses between `{word.kind}` and its block"

@@ -117,14 +117,26 @@ def _flat_formals(formals: tuple[syntax.Formal, ...] | None) -> str:
 def _head(node: syntax.Expr) -> str:
     """What stands between a keyword and its block, where little may stand without parentheses."""
     if isinstance(node, syntax.Range):
-        step = "" if node.step is None else f" step {_simple(node.step)}"
-        return f"{_simple(node.first)}..{_simple(node.last)}{step}"
-    return _simple(node)
+        step = "" if node.step is None else f" step {_head_sum(node.step)}"
+        return f"{_head_sum(node.first)}..{_head_sum(node.last)}{step}"
+    return _head_sum(node)
+
+
+_HEAD_LEVELS = ({"+", "-"}, {"*", "/"})
+"""The operators that may stand there, weakest first."""
+
+
+def _head_sum(node: syntax.Expr, level: int = 0) -> str:
+    if level == len(_HEAD_LEVELS):
+        return f"-{_simple(node.operand)}" if isinstance(node, syntax.Unary) and node.operator == "-" else _simple(node)
+    if isinstance(node, syntax.Binary) and node.operator in _HEAD_LEVELS[level]:
+        return f"{_head_sum(node.left, level)} {node.operator} {_head_sum(node.right, level + 1)}"
+    return _head_sum(node, level + 1)
 
 
 def _simple(node: syntax.Expr) -> str:
     match node:
-        case syntax.Name() | syntax.List():
+        case syntax.Name() | syntax.List() | syntax.Comprehension():
             return _flat(node)
         case syntax.Number() if node.unit is None and node.value >= 0:
             return _flat(node)

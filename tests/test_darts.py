@@ -9,6 +9,7 @@ from nasdsl import spaces
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.values.expr import decisions_of
 from nasdsl.runtime.problem import Result
 from nasdsl.runtime.search import Options, search
 from tests import shipped
@@ -48,6 +49,20 @@ def test_the_network_of_the_paper_has_its_weights() -> None:
     assert cost_of(shipped.graph("darts", "darts_v2"), {})["params"] == total == 3_349_342
 
 
+def test_uses_of_a_cell_share_decisions_and_no_weights() -> None:
+    graph = shipped.graph("darts")
+    assert len(graph.decisions) == 28  # of 8 cells with 14 edges
+    edges = [node for node in graph.operators() if node.name.startswith("cell[") and node.op == "depthwise"]
+    assert {node.weight for node in edges} == {node.name for node in edges}
+    concerned = [node for node in edges if "sep[0]" not in node.name and decisions_of(node.present)]
+    cells: dict[str, set[str]] = {}
+    for node in concerned:
+        cells.setdefault(node.name.split(".")[0], set()).update(decisions_of(node.present))
+    normal, reduce = ({path for path in graph.decisions if path.startswith(kind)} for kind in ("normal", "reduce"))
+    kinds = [cells[f"cell[{number}]"] for number in range(8)]
+    assert kinds == [reduce if number in (2, 5) else normal for number in range(8)]
+
+
 def test_a_search_by_gradient_takes_two_edges_into_each_node(tmp_path: Path) -> None:
     defines = {"width": "2", "cells": "6"}
     overrides = {"train": {"epochs": 0.05, "batch": 16, "recalibrate": 0}, "choices": {"optimiser": {"lr": 0.1}}}
@@ -56,5 +71,6 @@ def test_a_search_by_gradient_takes_two_edges_into_each_node(tmp_path: Path) -> 
     assert isinstance(found, Result)
     words = found.architecture.to_json()
     for cell in ("normal", "reduce"):
-        for edges in EDGES:
-            assert sum(words[f"{cell}[{number}]"] != "none" for number in edges) == 2
+        for node, edges in enumerate(EDGES):
+            kinds = [words[f"{cell}.node[{node}].kinds[{edge}]"] for edge in range(len(edges))]
+            assert sum(kind != "none" for kind in kinds) == 2

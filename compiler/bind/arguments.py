@@ -104,15 +104,19 @@ def _unnamed(one: Given, free: str, usage: str) -> Diagnostic:
 
 
 def missing(node: syntax.Call, names: tuple[str, ...], absent: list[str], owner: str) -> Diagnostic:
-    """That a call does not give what it has to."""
+    """As `needs`, with the call as it would be."""
     given = [" ".join(item.span.text.split()) for item in node.arguments or ()]
     first = absent[0] == names[0] and not any(not isinstance(item, syntax.Named) for item in node.arguments or ())
     more = ["..." if first and name == names[0] else f"{name}: ..." for name in absent]
     text = f"{node.function.name}({', '.join([*more, *given] if first else [*given, *more])})"
     if len(text) >= 80:
         text = f"{node.function.name}({', '.join(more)}, ...)"
-    words = "`, `".join(absent)
-    return Diagnostic("missing-argument", f"{owner} needs `{words}`", node.function.span, help=f"write `{text}`")
+    return needs(owner, absent, node.function.span, f"write `{text}`")
+
+
+def needs(owner: str, absent: list[str], place: Span, help: str = "") -> Diagnostic:
+    """That a call does not give what it has to."""
+    return Diagnostic("missing-argument", f"{owner} needs `{'`, `'.join(absent)}`", place, help=help)
 
 
 def twice(what: str, place: Span, first: Span | None = None) -> Diagnostic:

@@ -13,7 +13,7 @@ from nasdsl.compiler.source import Span
 MOST_FOUND = 200
 """Mistakes of names after which a file is taken for something else."""
 
-AMBIENT = ("earlier", "unused", "at", "branches", "regions")
+AMBIENT = ("earlier", "unused", "inputs", "at", "branches", "regions")
 """Words that mean something of the place where they stand."""
 
 Found = syntax.Node | None

@@ -7,6 +7,7 @@ from nasdsl.compiler.bind import arguments as a
 from nasdsl.compiler.bind.arguments import Given
 from nasdsl.compiler.bind.base import Base, Each, Place
 from nasdsl.compiler.bind.habits import near, near_operator
+from nasdsl.compiler.bind.messages import not_callable
 from nasdsl.compiler.diagnostics import Diagnostic
 from nasdsl.compiler.ops.operator import Operator
 from nasdsl.compiler.values.plain import Symbol
@@ -39,18 +40,36 @@ class Calls(Base):
         catalogued = ops.find(name)
         if catalogued is not None:
             return self.operator(node, catalogued, place, step)
-        self.arguments(node, place)
         if known:
-            return self.not_callable(node, declared, place, step)
+            return self.again(node, declared, place, step)
+        self.arguments(node, place)
         functions = [n for n in place.names if isinstance(f := place.names.find(n)[1], syntax.Let) and f.formals]
         candidates = [*self.callable_names(), *words.functions, *functions]
         message, help = f"no operator or function named `{name}`", near_operator(name, candidates)
         return self.report("unknown-operator", message, node.function.span, "not found", help=help)
 
-    def not_callable(self, node: syntax.Call, declared: syntax.Node | None, place: Place, step: str) -> bound.Expr:
+    def again(self, node: syntax.Call, declared: syntax.Node | None, place: Place, step: str) -> bound.Expr:
+        """A call of a value: what it is shows when it is run, unless the text says plainly that it is no operator."""
         name = node.function.name
-        message, help = f"`{name}` is a value, decided where it is defined", f"write `{name}` alone"
-        return self.report("not-callable", f"{message}, and takes no arguments", node.span, help=help)
+        given, problems = a.given_in(node.arguments or (), f"`{name}` takes arguments with names")
+        made = [bound.Given(one.key, one.word, self.value(one.value, place), span=one.place) for one in given]
+        if node.body is not None:
+            self.body(node.body, place)
+            problems.append(a.no_body(f"`{name}`", node.body))
+        if isinstance(declared, syntax.Param) or (isinstance(declared, syntax.Let) and self.is_plain(declared.value)):
+            problems.append(not_callable(name, "a value that was decided where it is defined", node.span))
+        if problems:
+            return self.told(*problems)
+        callee = bound.Name(name, declared, None, span=node.function.span)
+        return bound.Again(name, step, callee, tuple(made), span=node.span)
+
+    def is_plain(self, node: syntax.Expr) -> bool:
+        """Whether an expression is no operator, whatever the names in it stand for."""
+        if isinstance(node, syntax.Call):
+            word = node.function.name
+            return word in self.vocabulary.functions and word not in ("oneof", *self.vocabulary.forms)
+        kinds = (syntax.Number, syntax.String, syntax.List, syntax.Range, syntax.Size, syntax.Comprehension)
+        return isinstance(node, kinds)
 
     def arguments(self, node: syntax.Call, place: Place) -> None:
         """The arguments of a call that is not known, for the mistakes in them."""

@@ -35,6 +35,10 @@ def not_covered(span: Span, missing: Sequence[str]) -> Diagnostic:
     return Diagnostic("not-covered", "the alternatives do not cover every case", span, label, help=help)
 
 
+def not_callable(name: str, what: str, span: Span) -> Diagnostic:
+    return Diagnostic("not-callable", f"`{name}` is {what}, and takes no arguments", span, help=f"write `{name}` alone")
+
+
 def no_list_of_allowed(span: Span, example: str) -> Diagnostic:
     return Diagnostic("not-a-list", "after `in` stands the list of allowed values", span, help=f"write `{example}`")
 

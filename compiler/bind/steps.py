@@ -125,7 +125,7 @@ class Steps(Base):
             step = names.get(extent(node), step_name(node))
             several = node.function.name == "oneof" and len(node.arguments or ()) > 1
             return self.call(node, place, step, self.option if several else None)
-        elif isinstance(node, syntax.Number | syntax.String | syntax.Size | syntax.Range | syntax.List):
+        elif isinstance(node, syntax.Number | syntax.String | syntax.Size | syntax.Range) or _is_plain(node):
             message = "an operator is needed here"
             return self.report("not-an-operator", message, node.span, f"this is {_KINDS[type(node)]}")
         return self.value(node, place)
@@ -149,6 +149,12 @@ class Steps(Base):
             return bound.Let(item.name.name, None, self.value(item.value, place), span=item.name.span)
         formals, inner = self.formals(item.formals, place)
         return bound.Let(item.name.name, formals, self.value(item.value, inner), span=item.name.span)
+
+
+def _is_plain(node: syntax.Node) -> bool:
+    """Whether a list holds no tensor."""
+    plain = (syntax.Number, syntax.String, syntax.Size, syntax.Range)
+    return isinstance(node, syntax.List) and (not node.items or any(isinstance(item, plain) for item in node.items))
 
 
 _KINDS = {

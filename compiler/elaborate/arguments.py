@@ -38,12 +38,14 @@ def bind_formals(
     home: Frame,
     preset: Mapping[str, Binding] = NOTHING,
     body: bound.Body | None = None,
+    known: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The values of the arguments of an operator, function or fusion of the file; defaults and what is allowed see the
-    names of `home`, where it stands. Values that are preset go before defaults.
+    names of `home`, where it stands. Values that are preset go before defaults; those that are known need no
+    evaluation.
     """
     made = each([partial(evaluate, value, frame, join(path, name)) for name, value in given.items()])
-    values = dict(zip(given, made, strict=True))
+    values = {**known, **dict(zip(given, made, strict=True))}
     if body is not None:
         values[BODY] = v.Text(body, frame, join(path, BODY), own_input=True)
     if len(values) < len(formals):

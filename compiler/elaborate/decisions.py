@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nasdsl.compiler import bound
@@ -24,13 +24,14 @@ Items = list[tuple[str, Any, bound.Expr]]
 
 @dataclass(frozen=True)
 class Option:
-    """Which of the builder's decisions and obligations came with an option of a `oneof`: as numbers, ends excluded."""
+    """Which of the builder's decisions, obligations and requirements came with an option of a `oneof`: as ranges of
+    their numbers.
+    """
 
     number: int
-    made: int
-    made_end: int
-    owed: int
-    owed_end: int
+    made: range
+    owed: range = range(0)
+    required: range = range(0)
 
 
 _FIXED_LIST = "a list to choose from must not depend on another decision"
@@ -64,9 +65,14 @@ def oneof(node: bound.Apply, frame: Frame, path: str) -> Any:
     n = len(items)
     for option in inner:
         taken = Among(decision.path, n, frozenset((option.number,)))
-        frame.builder.only_when(frame.builder.made[option.made : option.made_end], taken)
-        for obligation in frame.builder.obligations[option.owed : option.owed_end]:
+        builder = frame.builder
+        builder.only_when([builder.made[i] for i in option.made], taken)
+        for i in option.owed:
+            obligation = builder.obligations[i]
             obligation.condition = expr.either(expr.negate(taken), obligation.condition)
+        for i in option.required:
+            old = builder.requirements[i]
+            builder.requirements[i] = replace(old, condition=expr.either(expr.negate(taken), old.condition))
     if operators:
         for _, value, place in items:
             if not v.is_operator(value):
@@ -101,7 +107,7 @@ def _options(node: bound.Apply, frame: Frame, path: str, inner: list[Option]) ->
     given = node.arguments
     out: Items = []
     for label, option in zip(node.labels, given, strict=True):
-        made, owed = len(frame.builder.made), len(frame.builder.obligations)
+        begun = frame.builder.marks()
         step = label or (option.called if isinstance(option, bound.Calling) else "")
         value = evaluate(option, frame, join(path, step))
         if isinstance(value, tuple) and (isinstance(option, bound.Range) or len(given) == 1):
@@ -112,10 +118,10 @@ def _options(node: bound.Apply, frame: Frame, path: str, inner: list[Option]) ->
             message = "a body in braces needs a label to be chosen by"
             raise error("no-label", message, option.span, help="write `label: { ... }`")
         else:
-            inner.append(Option(len(out), made, len(frame.builder.made), owed, len(frame.builder.obligations)))
+            inner.append(Option(len(out), *map(range, begun, frame.builder.marks())))
             out.append((label, value, option))
     if len(given) == 1 and len(out) > 1:  # a list: what its items hold belongs to them
-        inner.extend(_held(out, frame.builder.made[made:], made))
+        inner.extend(_held(out, frame.builder.made[begun[0] :], begun[0]))
     return out
 
 
@@ -125,7 +131,7 @@ def _held(items: Items, made: list[Made], start: int) -> Iterator[Option]:
     for i, paths in enumerate(mentioned):
         for place, one in enumerate(made, start):
             if one.path in paths and sum(one.path in other for other in mentioned) == 1:
-                yield Option(i, place, place + 1, 0, 0)
+                yield Option(i, range(place, place + 1))
 
 
 def _mentioned(value: Any) -> set[str]:
@@ -220,8 +226,9 @@ def units(node: bound.Apply, frame: Frame, path: str) -> Units:
 
 
 def manyof(node: bound.Apply, frame: Frame, path: str) -> v.Guarded:
+    """Some of the items of a list: so many, or with `manyof(0..3, list)` any number in the range."""
     k_node, list_node = node.arguments
-    k = integer(k_node, frame, "how many to choose")
+    sizes = _sizes(k_node, frame)
     value = evaluate(list_node, frame, path)
     if isinstance(value, v.Guarded):
         if any(present is not True for _, present in value.items):
@@ -229,24 +236,82 @@ def manyof(node: bound.Apply, frame: Frame, path: str) -> v.Guarded:
         items: tuple[Any, ...] = tuple(item for item, _ in value.items)
     else:
         items = as_items(value, list_node, frame)
+    k = sizes[-1]
     if k > len(items):
         raise error("too-many", f"{k} different items cannot be chosen from {len(items)}", node.span)
+    labels = tuple(item.label or item.node if isinstance(item, v.Tensor) else v.show(item) for item in items)
+    if len(sizes) > 1:
+        return _any_number(items, labels, sizes, node, frame, path)
     if k == len(items):
         return v.Guarded(tuple((item, True) for item in items))
-    labels = tuple(item.label or item.node if isinstance(item, v.Tensor) else v.show(item) for item in items)
     decision = frame.builder.decide(path, "subset", labels, labels, k, frame, node.span)
     return v.Guarded(tuple((item, Has(decision.path, i)) for i, item in enumerate(items)))
 
 
+def _sizes(node: bound.Expr, frame: Frame) -> tuple[int, ...]:
+    """How many items may be chosen, in order."""
+    if not isinstance(node, bound.Range):
+        return (integer(node, frame, "how many to choose"),)
+    sizes = as_items(evaluate(node, frame), node, frame)
+    if not all(isinstance(size, int) and size >= 0 for size in sizes):
+        raise error("not-an-integer", "how many to choose must be whole numbers", node.span)
+    return sizes
+
+
+def _any_number(
+    items: tuple[Any, ...], labels: tuple[str, ...], sizes: tuple[int, ...], node: bound.Apply, frame: Frame, path: str
+) -> v.Guarded:
+    """A choice for each item whether it is taken, and the requirement that it are as many as are allowed."""
+    taken: list[Any] = []
+    for label, number in zip(labels, _numbered(labels), strict=True):
+        place = join(path, f"[{label}#{number}]" if labels.count(label) > 1 else f"[{label}]")
+        words = ("false", "true")
+        decision = frame.builder.decide(place, "choice", (False, True), words, 0, frame, node.span)
+        taken.append(Among(decision.path, 2, frozenset((1,))))
+    if len(sizes) <= len(items):
+        number_taken = expr.add(*[expr.choose(there, 1, 0) for there in taken])
+        held = expr.either(*[expr.equal(number_taken, size) for size in sizes])
+        message = f"{' '.join(node.arguments[0].span.text.split())} items are chosen by {path}"
+        frame.builder.require(held, frame, message, "require", node.span)
+    return v.Guarded(tuple(zip(items, taken, strict=True)))
+
+
+def _numbered(labels: tuple[str, ...]) -> list[int]:
+    """How many of the same name stand before each."""
+    return [labels[:i].count(label) for i, label in enumerate(labels)]
+
+
 def permute(node: bound.Apply, frame: Frame, path: str) -> tuple[Any, ...]:
-    (given,) = node.arguments
+    """The items of a list in an order that is searched: all, or with `permute(2, list)` so many different ones."""
+    *size, given = node.arguments
     items = items_of(given, frame, path)
     for item in items:
         if not (v.is_number(item) or isinstance(item, Symbol)):
             raise error(
                 "mixed-options", f"`permute` orders numbers or words, and one is {v.describe(item)}", given.span
             )
+    if size:
+        return _arranged(integer(size[0], frame, "how many to take"), items, node, frame, path)
     if len(set(items)) < 2:
         return items
     decision = frame.builder.decide(path, "order", items, tuple(v.show(i) for i in items), 0, frame, node.span)
     return tuple(Slot(decision.path, position, items) for position in range(len(items)))
+
+
+def _arranged(k: int, items: tuple[Any, ...], node: bound.Apply, frame: Frame, path: str) -> tuple[Any, ...]:
+    """A choice for each place, and the requirement that no item is taken twice."""
+    if len(set(items)) != len(items):
+        raise error("duplicate-option", "`permute` takes some of a list of different items", node.span)
+    if k > len(items):
+        raise error("too-many", f"{k} different items cannot be ordered out of {len(items)}", node.span)
+    if len(items) == 1:
+        return items[:k]
+    labels = tuple(v.show(item) for item in items)
+    paths = [
+        frame.builder.decide(join(path, f"[{i}]"), "choice", items, labels, 0, frame, node.span).path for i in range(k)
+    ]
+    made = tuple(expr.case(one, items) for one in paths)
+    frame.builder.note_list(path, made)
+    apart = [expr.negate(expr.equal(a, b)) for i, a in enumerate(made) for b in made[:i]]
+    frame.builder.require(expr.both(*apart), frame, f"the items of {path} are different", "require", node.span)
+    return made

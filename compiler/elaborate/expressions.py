@@ -13,10 +13,10 @@ from nasdsl.compiler.bind.arguments import twice
 from nasdsl.compiler.bind.habits import near
 from nasdsl.compiler.bind.messages import no_value, not_covered, unknown_option
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
-from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.arguments import NOTHING, bind_arguments, bind_formals
-from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, Broken, Frame, Scope, each, join
+from nasdsl.compiler.elaborate.ambient import ambient
+from nasdsl.compiler.elaborate.calling import again, evaluation, invocation, rule, setting
+from nasdsl.compiler.elaborate.frame import Broken, Frame, each, join
 from nasdsl.compiler.elaborate.operations import (
     MOST_LISTED,
     applied,
@@ -25,6 +25,7 @@ from nasdsl.compiler.elaborate.operations import (
     chosen,
     constant,
     equality,
+    guarded_items,
     is_among,
     joined,
     looked_up,
@@ -35,7 +36,6 @@ from nasdsl.compiler.elaborate.operations import (
     total,
     words_of,
 )
-from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Expr
 from nasdsl.compiler.values.plain import Symbol
@@ -109,89 +109,6 @@ def _name(node: bound.Name, frame: Frame, path: str) -> Any:
     return Symbol(node.name, node.span) if node.otherwise is None else evaluate(node.otherwise, frame, path)
 
 
-def _ambient(node: bound.Ambient, frame: Frame, path: str) -> Any:
-    """A word that means something of the place where it stands."""
-    return _AMBIENT[node.word](node, frame)
-
-
-def _earlier(node: bound.Ambient, frame: Frame) -> v.Guarded:
-    if frame.labels.lost:
-        raise CompileError([])
-    return v.Guarded(tuple((tensor, tensor.present) for tensor in frame.labels.tensors))
-
-
-def _unused(node: bound.Ambient, frame: Frame) -> v.Unused:
-    if frame.labels.lost:
-        raise CompileError([])
-    return v.Unused(frame.builder.unread(frame.labels.tensors))
-
-
-def _regions(node: bound.Ambient, frame: Frame) -> Any:
-    """What a detector's proposals gave. Where some choice leaves them out, that the head is not used then is proven."""
-    regions = frame.regions
-    if v.is_lost(regions):
-        raise CompileError([])
-    missing = error(
-        "no-regions",
-        "this needs regions, and the detector proposes none",
-        node.span,
-        help="fill the slot `proposals`, for example with `proposals: rpn()`",
-    )
-    if not isinstance(regions, v.Tensor):
-        raise missing
-    frame.builder.prove(regions.present, frame, missing.diagnostics[0])
-    return replace(regions, present=True)
-
-
-def _incoming_value(what: str, span: Span, frame: Frame) -> Any:
-    """`in` or `at`. In the network itself they are the image's: said where the step gets something else."""
-    tensor = _incoming_tensor(span, frame)
-    part = "channels" if what == "width" else "scale"
-    value, flow = getattr(tensor.shape, part), frame.builder.flow
-    tensors = flow.tensors if isinstance(flow, v.Branches) else (flow,) if isinstance(flow, v.Tensor) else ()
-    others = [getattr(t.shape, part) for t in tensors if not t.lost and getattr(t.shape, part) != value]
-    if others and tensor.node == "input" and not frame.operator:
-        word, shown = span.text, v.show(value)
-        message = f"`{word}` is the {what} of the image here, {shown}, and not that of what comes into this step"
-        help = f"`{word}` means what comes in inside an `operator`; here give the {what} a name with `let`"
-        found = error("image-for-step", message, span, f"what comes in has {v.show(others[0])}", help=help)
-        frame.builder.report([replace(found.diagnostics[0], severity="warning")])
-    return value
-
-
-def _incoming_branches(span: Span, frame: Frame) -> int:
-    """How many branches come in, those counted that a choice leaves out."""
-    if isinstance(frame.incoming, v.Branches):
-        return len(frame.incoming.tensors)
-    _incoming_tensor(span, frame)
-    return 1
-
-
-def _incoming_tensor(span: Span, frame: Frame) -> v.Tensor:
-    if isinstance(frame.incoming, v.Tensor):
-        if frame.incoming.lost:
-            raise CompileError([])
-        return frame.incoming
-    if isinstance(frame.incoming, v.Branches):
-        raise error(
-            "several-branches",
-            "several branches come in here, each with its own width and scale",
-            span,
-            help="use `parallel { ... }`",
-        )
-    raise error("nothing-incoming", f"nothing comes in here, so `{span.text}` has no value", span)
-
-
-_AMBIENT: Mapping[str, Callable[[bound.Ambient, Frame], Any]] = {
-    "in": lambda node, frame: _incoming_value("width", node.span, frame),
-    "at": lambda node, frame: _incoming_value("scale", node.span, frame),
-    "branches": lambda node, frame: _incoming_branches(node.span, frame),
-    "earlier": _earlier,
-    "unused": _unused,
-    "regions": _regions,
-}
-
-
 def _list(node: bound.List, frame: Frame, path: str, before: tuple[Any, ...] = ()) -> Any:
     """A list; its items go by their place behind those `before`, to which it is joined."""
     out = [evaluate(item, frame, join(path, f"[{len(before) + i}]")) for i, item in enumerate(node.items)]
@@ -239,22 +156,25 @@ def _size(node: bound.Size, frame: Frame, path: str) -> v.SizeValue:
     return v.SizeValue(parts)
 
 
-def _comprehension(node: bound.Comprehension, frame: Frame, path: str) -> tuple[Any, ...]:
-    rows: list[Frame] = [frame]
+def _comprehension(node: bound.Comprehension, frame: Frame, path: str) -> Any:
+    """A list with a value for each item of the lists. What choices leave out of those has no value either."""
+    rows: list[tuple[Frame, Any]] = [(frame, True)]
     for bind in node.binds:
-        grown: list[Frame] = []
-        for row in rows:
-            for item in items_of(bind.source, row, path):
-                inner = row.nested()
+        grown: list[tuple[Frame, Any]] = []
+        for row, there in rows:
+            for item, condition in guarded_items(evaluate(bind.source, row, path), bind.source, row):
+                inner = row.nested() if condition is True else row.nested().when(condition)
                 inner.scope.bind(bind.name, item, bind.span)
-                grown.append(inner)
+                grown.append((inner, expr.both(there, condition)))
                 if len(grown) > MOST_LISTED:
                     raise error("too-large", f"the comprehension has more than {MOST_LISTED:,} items", node.span)
         rows = grown
-    made = tuple(each([partial(evaluate, node.body, row, join(path, f"[{i}]")) for i, row in enumerate(rows)]))
+    made = tuple(each([partial(evaluate, node.body, row, join(path, f"[{i}]")) for i, (row, _) in enumerate(rows)]))
     frame.builder.note_list(path, made)
     frame.builder.weigh(made, made, node.span)
-    return made
+    if all(there is True for _, there in rows):
+        return made
+    return v.Guarded(tuple((item, there) for item, (_, there) in zip(made, rows, strict=True)))
 
 
 def items_of(node: bound.Expr, frame: Frame, path: str = "") -> tuple[Any, ...]:
@@ -456,7 +376,18 @@ def _field(node: bound.Field, frame: Frame, path: str) -> Any:
         words = [v.show(key) for key in base.entries]
         help = near(node.name, words) or "it has " + ", ".join(f"`{word}`" for word in words)
         raise error("unknown-field", f"the record has no entry `{node.name}`", node.place, help=help)
+    if isinstance(base, v.Tensor):
+        if base.lost:
+            raise CompileError([])
+        if node.name in _OF_TENSORS:
+            return getattr(base.shape, _OF_TENSORS[node.name])
+        help = near(node.name, _OF_TENSORS) or "it has `width` and `scale`"
+        raise error("unknown-field", f"a tensor has no `{node.name}`", node.place, help=help)
     raise error("no-fields", f"{v.describe(base)} has no parts", node.base.span)
+
+
+_OF_TENSORS = {"width": "channels", "scale": "scale"}
+"""What `tensor.name` asks for."""
 
 
 def _index(node: bound.Index, frame: Frame, path: str) -> Any:
@@ -491,7 +422,7 @@ def _pipe(node: bound.Pipe, frame: Frame, path: str) -> v.Sequence:
 
 def _operator_value(node: bound.Expr, frame: Frame, path: str) -> Any:
     value = evaluate(node, frame, path)
-    if v.is_operator(value) or isinstance(value, v.Tensor | v.Branches):
+    if v.is_operator(value) or isinstance(value, v.Tensor | v.Branches) or v.as_branches(value) is not None:
         return value
     raise error("not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", node.span)
 
@@ -500,96 +431,8 @@ def _text(node: bound.Expr, frame: Frame, path: str) -> v.Text:
     return v.Text(node, frame, path)
 
 
-# --- Calls ------------------------------------------------------------------------------------------------------------
-
-
 def _apply(node: bound.Apply, frame: Frame, path: str) -> Any:
     return node.function.run(node, frame, path)
-
-
-def _invocation(node: bound.Invocation, frame: Frame, path: str) -> v.Invocation:
-    """An operator with its arguments. What its parameters default to is what the place says where it is defined."""
-    definition = node.definition
-    spans = {name: value.span for name, value in node.arguments.items()}
-    if isinstance(definition, bound.Form):
-        arguments = {name: evaluate(value, frame, join(path, name)) for name, value in node.arguments.items()}
-        if node.rest:
-            arguments["*"] = tuple(evaluate(value, frame, path) for value in node.rest)
-        return v.Invocation(definition, arguments, path, node.span, node.body, frame, spans)
-    if not isinstance(definition, bound.Operator):
-        arguments = bind_arguments(definition, node.arguments, node.span, frame, path, evaluate)
-        return v.Invocation(definition, arguments, path, node.span, None, frame, spans)
-    home = library.home(definition, frame.builder)
-    preset = frame.builder.defaults if definition.file else NOTHING
-    owner = f"`{definition.name}`"
-    arguments = bind_formals(definition.formals, node.arguments, frame, path, evaluate, owner, home, preset, node.body)
-    shared = _shares_weights(definition, arguments, spans)
-    return v.Invocation(definition, arguments, path, node.span, None, frame, spans, shared=shared)
-
-
-def _shares_weights(operator: bound.Operator, arguments: dict[str, Any], spans: dict[str, Span]) -> bool:
-    """Takes `share:` out of the arguments of an operator that has no parameter of that name."""
-    if "share" not in arguments or any(formal.name == "share" for formal in operator.formals):
-        return False
-    given = arguments.pop("share")
-    if v.is_none(given) or given == Symbol("none"):
-        return False
-    if given != Symbol("weights"):
-        raise error(
-            "bad-argument",
-            f"all of `{operator.name}` shares its weights with its other copies, or none of it",
-            spans["share"],
-            help="write `share: weights`, or nothing",
-        )
-    return True
-
-
-def _evaluation(node: bound.Evaluation, frame: Frame, path: str) -> Any:
-    """A call of a function of the file: it decides anew."""
-    found = frame.scope.find(node.called)
-    if found is None or found.value is Broken:
-        raise CompileError([] if found is not None else [no_value(node.called, node.span, frame.scope)])
-    function = found.value
-    assert isinstance(function, v.Function)
-    endless = error("recursion", f"the function `{function.name}` calls itself without end", node.place)
-    if frame.depth > DEEPEST_CALLS:
-        raise endless
-    owner = f"`{function.name}`"
-    arguments = bind_formals(function.formals, node.arguments, frame, path, evaluate, owner, function.frame)
-    inner = function.frame.but(
-        scope=Scope(function.frame.scope),
-        decisions=frame.decisions,
-        present=frame.present,
-        given=frame.given,
-        uses=frame.uses,
-        incoming=frame.incoming,
-        labels=frame.labels,
-        depth=frame.depth + 1,
-    )
-    for name, value in arguments.items():
-        inner.scope.bind(name, value, node.arguments[name].span if name in node.arguments else None)
-    try:
-        return evaluate(function.body, inner, path)
-    except RecursionError:
-        raise endless from None
-
-
-def _rule(node: bound.Rule, frame: Frame, path: str) -> v.Fusion:
-    """A fusion with its arguments."""
-    fusion, home = node.fusion, library.home(node.fusion, frame.builder)
-    if not fusion.formals:
-        return v.Fusion(fusion, home)
-    arguments = bind_formals(fusion.formals, node.arguments, frame, path, evaluate, f"`{fusion.name}`", home)
-    scope = Scope(home.scope)
-    for name, value in arguments.items():
-        scope.bind(name, value, node.arguments[name].span if name in node.arguments else None)
-    return v.Fusion(fusion, home.but(scope=scope))
-
-
-def _setting(node: bound.Setting, frame: Frame, path: str) -> v.Setting:
-    positional = tuple(evaluate(item, frame, path) for item in node.positional)
-    named = {key: evaluate(item, frame, path) for key, item in node.named.items()}
-    return v.Setting(node.called, positional, named, node.span)
 
 
 _EVALUATE: dict[type, Callable[[Any, Frame, str], Any]] = {
@@ -597,7 +440,7 @@ _EVALUATE: dict[type, Callable[[Any, Frame, str], Any]] = {
     bound.Constant: _constant,
     bound.Quantity: _quantity,
     bound.Name: _name,
-    bound.Ambient: _ambient,
+    bound.Ambient: ambient,
     bound.List: _list,
     bound.Range: _range,
     bound.Size: _size,
@@ -614,8 +457,9 @@ _EVALUATE: dict[type, Callable[[Any, Frame, str], Any]] = {
     bound.Repeat: _text,
     bound.For: _text,
     bound.Apply: _apply,
-    bound.Evaluation: _evaluation,
-    bound.Invocation: _invocation,
-    bound.Rule: _rule,
-    bound.Setting: _setting,
+    bound.Evaluation: lambda node, frame, path: evaluation(node, frame, path, evaluate),
+    bound.Invocation: lambda node, frame, path: invocation(node, frame, path, evaluate),
+    bound.Again: lambda node, frame, path: again(node, frame, path, evaluate),
+    bound.Rule: lambda node, frame, path: rule(node, frame, path, evaluate),
+    bound.Setting: lambda node, frame, path: setting(node, frame, path, evaluate),
 }

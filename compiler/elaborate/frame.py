@@ -314,6 +314,10 @@ class Builder:
         self.made.append(Made(unique, False, frame.present))
         return decision
 
+    def marks(self) -> tuple[int, int, int]:
+        """How many times something was decided, owed and required so far."""
+        return len(self.made), len(self.obligations), len(self.requirements)
+
     def only_when(self, made: Sequence[Made], condition: Value) -> None:
         """Decisions that were made inside an alternative are there only where it is taken."""
         place = {path: i for i, path in enumerate(self.decisions)} if len(made) > 1 else {}

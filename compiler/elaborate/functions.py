@@ -10,8 +10,9 @@ from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.decisions import key_of, manyof, oneof, permute, units
 from nasdsl.compiler.elaborate.expressions import evaluate, integer
+from nasdsl.compiler.elaborate.forms import sum as sum_form
 from nasdsl.compiler.elaborate.frame import Frame
-from nasdsl.compiler.elaborate.operations import applied, as_number, chosen, of_kind
+from nasdsl.compiler.elaborate.operations import applied, as_number, chosen, guarded_items, of_kind
 from nasdsl.compiler.elaborate.places import folded, taken
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.function import FUNCTIONS as TABLE
@@ -43,17 +44,15 @@ def _on_values(function: str, call: Call) -> Callable[[bound.Apply, Frame, str],
 
 
 def _guarded(node: bound.Expr, frame: Frame, path: str) -> tuple[tuple[Any, Any], ...]:
-    value = evaluate(node, frame, path)
-    if isinstance(value, v.Guarded):
-        return value.items
-    if isinstance(value, tuple):
-        return tuple((item, True) for item in value)
-    raise error("not-a-list", f"a list is needed here, and this is {v.describe(value)}", node.span)
+    return tuple(guarded_items(evaluate(node, frame, path), node, frame))
 
 
 def _sum(node: bound.Apply, frame: Frame, path: str) -> Any:
+    """The sum of a list of numbers. One of tensors, or of operators, is a step: it adds what they make."""
     (given,) = node.arguments
     items = _guarded(given, frame, path)
+    if any(v.is_operator(item) or isinstance(item, v.Tensor) for item, _ in items):
+        return v.Invocation(sum_form.FORM, {"*": (v.Guarded(items),)}, path, node.span, None, frame)
     numbers = [(there, as_number(item, given.span, frame.granted(there))) for item, there in items]
     return expr.add(*[expr.choose(there, number, 0) for there, number in numbers])
 
@@ -117,7 +116,7 @@ def _previous(node: bound.Apply, frame: Frame, path: str) -> Any:
 _OWN = (
     bound.Function("oneof", oneof, None),
     bound.Function("manyof", manyof, Call(2, 2, "manyof(2, earlier)"), "first"),
-    bound.Function("permute", permute, Call(1, 1, "permute([3, 4, 5])")),
+    bound.Function("permute", permute, Call(1, 2, "permute([3, 4, 5])")),
     bound.Function("units", units, Call(1, 1, "units(4 * in)"), "first"),
     bound.Function("sum", _sum, Call(1, 1, "sum(segment.depth)")),
     bound.Function("count", _count, Call(1, 1, "count(segment.double)")),

@@ -109,20 +109,27 @@ def constant(value: Any, span: Span, what: str) -> Any:
 
 
 def as_items(value: Any, node: bound.Expr, frame: Frame) -> tuple[Any, ...]:
-    if isinstance(value, tuple):
-        return value
-    if isinstance(value, v.Record):
-        return tuple(value.entries)
-    if isinstance(value, v.Guarded) and all(present is True for _, present in value.items):
-        return tuple(item for item, _ in value.items)
+    """The items of a list that is the same whatever is chosen (or of a record: its keys)."""
+    items = guarded_items(value, node, frame)
+    if all(present is True for _, present in items):
+        return tuple(item for item, _ in items)
+    raise error(
+        "not-constant",
+        "which items this list has depends on a decision, and here it has to be known",
+        node.span,
+        "differs between architectures",
+        help="a searched number of copies is `repeat k { ... }`; what else depends on it is said with `match`",
+    )
+
+
+def guarded_items(value: Any, node: bound.Expr, frame: Frame) -> list[tuple[Any, expr.Value]]:
+    """The items of a list, each with the condition under which it is there (or of a record: its keys)."""
     if isinstance(value, v.Guarded):
-        raise error(
-            "not-constant",
-            "which items this list has depends on a decision, and here it has to be known",
-            node.span,
-            "differs between architectures",
-            help="a searched number of copies is `repeat k { ... }`; what else depends on it is said with `match`",
-        )
+        return list(value.items)
+    if isinstance(value, tuple):
+        return [(item, True) for item in value]
+    if isinstance(value, v.Record):
+        return [(key, True) for key in value.entries]
     if isinstance(value, Symbol):
         raise error("unknown-name", f"no list named `{value.word}`", node.span, help=near(value.word, frame.scope))
     raise error("not-a-list", f"a list is needed here, and this is {v.describe(value)}", node.span)

@@ -13,10 +13,11 @@ from nasdsl.compiler.bind.messages import no_step, no_value
 from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.expressions import condition, evaluate, items_of, match_cases
+from nasdsl.compiler.elaborate.expressions import condition, evaluate, match_cases
 from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, FATAL, Broken, Frame, Labels, Scope, each, join
 from nasdsl.compiler.elaborate.merging import add_up, select, where_there
 from nasdsl.compiler.elaborate.nodes import apply_operator, copies_in
+from nasdsl.compiler.elaborate.operations import guarded_items
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.operator import Operator
@@ -272,11 +273,17 @@ def _run_repeat(node: bound.Repeat, flow: Flow, frame: Frame, name: str) -> Flow
 
 
 def _run_for(node: bound.For, flow: Flow, frame: Frame, name: str) -> Flow:
-    items = items_of(node.bind.source, frame, join(frame.decisions, f"{name}.{node.bind.name}"))
-    for i, item in enumerate(items):
+    """A body for each item. One that choices leave out lets through what comes in."""
+    source = node.bind.source
+    value = evaluate(source, frame, join(frame.decisions, f"{name}.{node.bind.name}"))
+    for i, (item, there) in enumerate(guarded_items(value, source, frame)):
         inner = frame.under(f"{name}[{i}]").nested()
         inner.scope.bind(node.bind.name, item, node.bind.span)
-        flow = run_body(node.body, flow, inner.but(copies=True))
+        made = run_body(node.body, flow, inner.when(there).but(copies=True))
+        if there is True:
+            flow = made
+        elif there is not False:
+            flow = select([(there, made), (expr.negate(there), flow)], frame.under(f"{name}[{i}].exit"), node.span)
     return flow
 
 
@@ -288,6 +295,8 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     frame.builder.spend(1, span)
     if isinstance(value, Tensor | Branches):
         return value
+    if isinstance(value, tuple | v.Guarded) and (tensors := v.as_branches(value)) is not None:
+        return tensors
     if v.is_none(value) or value is None:
         return None
     if isinstance(value, v.Invocation):

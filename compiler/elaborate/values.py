@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from nasdsl.compiler.decision import FixedUnits as FixedUnits
 from nasdsl.compiler.decision import Units as Units
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.source import Span
-from nasdsl.compiler.values.expr import Case, Expr, Slot, Value
+from nasdsl.compiler.values.expr import Case, Expr, Slot, Value, both, decisions_of
 from nasdsl.compiler.values.plain import KINDS, Symbol
 from nasdsl.compiler.values.plain import is_number as is_number
 from nasdsl.compiler.values.plain import kind_of as kind_of
@@ -195,6 +195,24 @@ class Text:
     path: str
     known: Known = field(default_factory=dict)
     own_input: bool = False
+
+
+def as_branches(value: Any) -> Branches | None:
+    """A list of tensors as what can run through a pipeline; None for anything else."""
+    if not isinstance(value, tuple | Guarded):
+        return None
+    items = value.items if isinstance(value, Guarded) else [(item, True) for item in value]
+    tensors = [(item, there) for item, there in items if item is not None]
+    if not tensors or not all(isinstance(item, Tensor) for item, _ in tensors):
+        return None
+    return Branches(tuple(replace(item, present=both(item.present, there)) for item, there in tensors))
+
+
+def mentions_decisions(value: Any) -> bool:
+    """Whether a value hangs on a decision, or is an operator, which may make some."""
+    if isinstance(value, tuple):
+        return any(map(mentions_decisions, value))
+    return isinstance(value, (*OPERATOR_VALUES, Guarded, Record, Units)) or bool(decisions_of(value))
 
 
 OPERATOR_VALUES = (Invocation, Sequence, Sum, Alternatives, Text)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from nasdsl.compiler.diagnostics import Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.frame import Frame
+from nasdsl.compiler.elaborate.merging import Term
+from nasdsl.compiler.elaborate.steps import apply, own_place
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
@@ -40,6 +43,40 @@ def guarded(value: Any, span: Span) -> list[tuple[Tensor, Value]]:
         if item is not None and not isinstance(item, Tensor):
             raise error("not-a-tensor", f"labelled tensors are needed here, and one is {v.describe(item)}", span)
     return [(item, there) for item, there in items if item is not None]
+
+
+def outcomes(items: tuple[Any, ...], flow: Flow, frame: Frame, name: str, span: Span) -> list[Term]:
+    """What each of some operators makes of what comes in, and each of some tensors as it is, with the condition under
+    which it is there. A list stands for its items.
+    """
+    listed: list[tuple[Any, Value]] = []
+    for item in items:
+        if isinstance(item, v.Guarded):
+            listed.extend(item.items)
+        else:
+            listed.extend((one, True) for one in (item if isinstance(item, tuple) else (item,)))
+    out: list[Term] = []
+    for i, (item, there) in enumerate(listed):
+        if there is not False:
+            place = own_place(item, span)
+            out.append((apply(item, flow, frame.when(there), f"{name}[{i}]", place), there, place))
+    return out
+
+
+def only(tensor: Tensor, there: Value) -> Tensor:
+    """A tensor under one more condition."""
+    return replace(tensor, present=expr.both(tensor.present, there))
+
+
+def starts_anew(items: tuple[Any, ...]) -> bool:
+    """Whether one of some operators starts from a tensor with a name, and not from what comes in."""
+    for item in items:
+        first = item.steps[0] if isinstance(item, v.Sequence) else item
+        if isinstance(first, v.Guarded):
+            first = tuple(one for one, _ in first.items)
+        if isinstance(first, Tensor | Branches) or (isinstance(first, tuple) and starts_anew(first)):
+            return True
+    return False
 
 
 def at_scale(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from nasdsl.compiler import bound, ops
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.forms.bundles import at_scale, bundle, guarded
+from nasdsl.compiler.elaborate.forms.bundles import at_scale, bundle, guarded, outcomes, starts_anew
 from nasdsl.compiler.elaborate.frame import Frame
 from nasdsl.compiler.elaborate.merging import alike, merge, where_there
-from nasdsl.compiler.elaborate.steps import apply, own_place
 from nasdsl.compiler.elaborate.values import Flow, Tensor
 from nasdsl.compiler.ops.operator import ShapeProblem
 from nasdsl.compiler.source import Span
@@ -19,14 +18,12 @@ from nasdsl.compiler.values.plain import Symbol
 def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
     operator = ops.find("concat")
     assert operator is not None
-    if "*" in value.arguments and isinstance(flow, Tensor) and flow.present is not True:
+    items = value.arguments.get("*", ())
+    if items and isinstance(flow, Tensor) and flow.present is not True and not starts_anew(items):
         return where_there(flow, frame, lambda flow, frame: run(value, flow, frame, name, span))
     if "*" in value.arguments:
-        outcomes = [
-            apply(item, flow, frame, f"{name}[{i}]", own_place(item, span))
-            for i, item in enumerate(value.arguments["*"])
-        ]
-        tensors = [(tensor, True) for outcome in outcomes for tensor in bundle(outcome)]
+        made = outcomes(value.arguments["*"], flow, frame, name, span)
+        tensors = [(tensor, when) for outcome, when, _ in made for tensor in bundle(outcome)]
     elif "from" in value.arguments:
         tensors = [(t, when) for t, when in guarded(value.arguments["from"], span)]
     else:

@@ -1,17 +1,24 @@
-"""`sum(from: list)`: tensors are added."""
+"""`sum(a, b)`, `sum(from: list)`: tensors are added, or what operators make of what comes in."""
 
 from __future__ import annotations
 
 from nasdsl.compiler import bound
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.forms.bundles import bundle, guarded
+from nasdsl.compiler.elaborate.forms.bundles import bundle, guarded, outcomes, starts_anew
 from nasdsl.compiler.elaborate.frame import Frame
-from nasdsl.compiler.elaborate.merging import add_up
+from nasdsl.compiler.elaborate.merging import add_up, where_there
 from nasdsl.compiler.elaborate.values import Flow
 from nasdsl.compiler.source import Span
 
 
 def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    if "*" in value.arguments:
+        items = value.arguments["*"]
+
+        def add(flow: Flow, frame: Frame) -> Flow:
+            return add_up(outcomes(items, flow, frame, name, span), frame, name, span)
+
+        return add(flow, frame) if starts_anew(items) else where_there(flow, frame, add)
     if "from" in value.arguments:
         tensors = guarded(value.arguments["from"], value.spans.get("from", span))
     else:
@@ -19,4 +26,4 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
     return add_up([(tensor, when, tensor.span or span) for tensor, when in tensors], frame, name, span)
 
 
-FORM = bound.Form("sum", (bound.Parameter("from"),), run, "adds tensors")
+FORM = bound.Form("sum", (bound.Parameter("from"),), run, "adds tensors", rest="step")
