@@ -18,7 +18,7 @@ from nasdsl.compiler.files import unquoted
 from nasdsl.compiler.meaning import meaning
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.plugins import folder_of
-from nasdsl.compiler.source import Source
+from nasdsl.compiler.source import Source, Span
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,14 @@ class Files:
             if isinstance(item, syntax.Use):
                 self._use(item, source, chain)
             elif isinstance(item, syntax.Space | syntax.Derived):
-                name = item.name.name
-                if name in self.spaces:
-                    raise error("duplicate", f"there are two spaces named `{name}`", item.name.span)
-                self.spaces[name] = (item, file)
+                self._space(item, file, item.name.span)
             else:
                 self.definitions.append(item)
+
+    def _space(self, space: syntax.Space | syntax.Derived, file: UsedFile, place: Span) -> None:
+        name = space.name.name
+        if self.spaces.setdefault(name, (space, file))[0] is not space:
+            raise error("duplicate", f"there are two spaces named `{name}`", place)
 
     def _use(self, item: syntax.Use, source: Source, chain: tuple[Path, ...]) -> None:
         beside = source.path.parent if source.path is not None else Path()
@@ -167,8 +169,7 @@ class Files:
                 continue
             if name in part.spaces:
                 space, file = part.spaces[name]
-                if self.spaces.setdefault(name, (space, file))[0] is not space:
-                    raise error("duplicate", f"there are two spaces named `{name}`", word.span)
+                self._space(space, file, word.span)
                 queue.extend((node, False) for node in _words(space))
             elif name in outside or (anywhere and name in homes):
                 item = outside.get(name) or _alone(*homes[name], word)
