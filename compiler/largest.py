@@ -34,6 +34,14 @@ def largest_values(graph: Graph) -> dict[str, Any]:
     return values
 
 
+def largest_sides(graph: Graph) -> tuple[int, int]:
+    """Height and width of the input where they are at their greatest."""
+    shape = graph.input.shape
+    spans = [Bounds().of(side) for side in (shape.height, shape.width)]
+    height, width = (int(span[1]) for span in spans if span is not None)
+    return height, width
+
+
 class _Bounds(Bounds):
     """Bounds of attributes too: of widths that are search units, and of what is made of values."""
 

@@ -110,7 +110,8 @@ class Supernet(nn.Module):
     """Holds the largest setting of every operator. `forward` runs the architecture that was activated last, at first
     the largest.
 
-    It is an ordinary module: any training loop can drive it, any input size runs through it (B C H W).
+    It is an ordinary module: any training loop can drive it, any input size runs through it (B C H W). Where the size
+    of the input is a choice, images of any size are brought to that of the active architecture.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -173,6 +174,10 @@ class Supernet(nn.Module):
         program = self._program(indices)
         self._active = dict(indices)
         self._set(program)
+        shape = self.graph.input.shape
+        sides = (shape.height, shape.width)
+        is_open = any(isinstance(side, expr.Expr) for side in sides)
+        self._sides = tuple(int(expr.evaluate(side, indices)) for side in sides) if is_open else None
 
     def _set(self, program: Program) -> None:
         self.steps, self._slots, self._output = program.steps, program.slots, program.output
@@ -241,7 +246,7 @@ class Supernet(nn.Module):
         """
         scene = Scene.of(x, targets, self.training) if self.reads_scene else None
         slots: list[Any] = [None] * self._slots
-        slots[0] = x
+        slots[0] = x if self._sides is None else _resized(x, self._sides)
         for step in self.steps:
             inputs = [slots[i] for i in step.inputs]
             slots[step.output] = step.layer(*inputs, scene=scene) if step.reads else step.layer(*inputs)
@@ -356,6 +361,13 @@ class Supernet(nn.Module):
         if parameter is not None:
             network.to(device=parameter.device, dtype=parameter.dtype)
         return network.train(training)
+
+
+def _resized(images_BCHW: torch.Tensor, sides: tuple[int, ...]) -> torch.Tensor:
+    """Images in another size, without what a smaller one cannot show."""
+    if images_BCHW.shape[2:] == sides:
+        return images_BCHW
+    return nn.functional.interpolate(images_BCHW, sides, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _first(graph: Graph) -> Mapping[str, Any]:

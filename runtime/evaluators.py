@@ -186,6 +186,7 @@ class SupernetEvaluator(NamedEvaluator):
 
     settings: ClassVar[Any] = str
     needs_data = True
+    open_input = True
 
     def __init__(self, inherited: Inherited):
         self.inherited = inherited

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 
 from nasdsl.compiler.diagnostics import NasdslError, error
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.largest import largest_values
+from nasdsl.compiler.largest import largest_sides
 from nasdsl.compiler.measured import measured
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
@@ -155,7 +155,7 @@ def input_size(space: Space, open_input: bool = False) -> InputSize:
     """Channels, height and width of the input.
 
     Args:
-        open_input: whether the size may be open to choice; the first of those that there are is then given.
+        open_input: whether the size may be open to choice; the greatest is then given.
 
     Raises:
         CompileError: it is open, and may not be.
@@ -170,8 +170,9 @@ def input_size(space: Space, open_input: bool = False) -> InputSize:
                 space.graph.input.span,
                 help="pin it with `with { input ... }`",
             )
-        values = largest_values(space.graph)
-        sides = tuple(expr.evaluate(side, values) for side in sides)
+        if isinstance(shape.channels, expr.Expr):
+            raise error("open-input", "how many channels come in is open to choice", space.graph.input.span)
+        sides = (shape.channels, *largest_sides(space.graph))
     channels, height, width = (int(side) for side in sides)
     return channels, height, width
 

@@ -178,7 +178,7 @@ def test_the_wheel_holds_what_running_needs(tmp_path: Path) -> None:
 
 def test_each_message_of_the_front_end_stands_once():
     """Where two places say the same they call one function."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for path in [*(ROOT / "compiler" / "bind").glob("*.py"), *(ROOT / "compiler" / "elaborate").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and called(node) in ("error", "Diagnostic", "report") and len(node.args) > 1:
@@ -197,5 +197,5 @@ def template(node):
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else ""
     if isinstance(node, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
     return ""

@@ -109,7 +109,7 @@ def test_a_package_offers_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "path", [str(site), *sys.path])
     space = made(tmp_path, own('use "acme/blocks.space" { block }', "block(4)"))
     assert count(space.graph).total == 2
-    with pytest.raises(CompileError, match="there is no file `acme/nothing.space`"):
+    with pytest.raises(CompileError, match=r"there is no file `acme/nothing\.space`"):
         made(tmp_path, own('use "acme/nothing.space"', "conv(1)"))
 
 

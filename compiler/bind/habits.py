@@ -95,6 +95,15 @@ ARGUMENTS: Mapping[str, str] = {
     "fusion": "rule",
 }
 
+VALUES: Mapping[str, str] = {
+    "scale": "the scale of what comes in is `at`, that of a tensor `x.scale`; `scale` is for fusions and `parallel`",
+    "width": "the width of what comes in is `in`, that of a tensor `x.width`; `width` is for fusions and `parallel`",
+    "channels": "the width of what comes in is `in`, and that of a tensor `x.width`",
+    "True": "write `true`",
+    "False": "write `false`",
+    "None": "write `none`",
+}
+
 NEEDLESS: Mapping[str, str] = {
     "padding": "leave it out: an output has ceil(size / stride) pixels, and the padding follows",
     "pad": "leave it out: an output has ceil(size / stride) pixels, and the padding follows",
