@@ -26,7 +26,7 @@ from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Among, Case, Expr, Value
 from nasdsl.compiler.values.plain import Symbol
 
-DEEPEST = 128
+DEEPEST = 512
 """Copies under a searchable count. Each can be the last, so that the work of every analysis grows with the square."""
 
 # --- Running text -----------------------------------------------------------------------------------------------------
