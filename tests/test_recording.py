@@ -29,7 +29,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what recording says of itse
 
 IMAGE = Shape(3, 52, 72, 1)
 BATCHES = (1, 2, 5)
-BRANCHES = ("local_attention", "axial_attention", "propose", "detect_regions", "detect_dense", "deform_conv")
+BRANCHES = (
+    *("local_attention", "axial_attention", "global_attention", "window_attention", "position_embedding"),
+    *("propose", "detect_regions", "detect_dense", "deform_conv"),
+)
 """Operators that go other ways by their settings."""
 
 
