@@ -6,12 +6,14 @@ The plain networks are written here from the papers, and take the weights of wha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from nasdsl.cli import main
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count
@@ -253,6 +255,12 @@ def test_networks_are_what_was_predicted(file: str) -> None:
     for found in ends(graph):
         check_predictions(graph, found)
     check_extraction(graph, *ends(graph))
+
+
+def test_a_picture_names_widths_that_follow_from_the_input(tmp_path: Path) -> None:
+    assert main(["draw", "swin", "--space", "swin_t", "-o", str(tmp_path / "swin.dot")]) == 0
+    made = (tmp_path / "swin.dot").read_text(encoding="utf-8")
+    assert "None" not in made and "768" in made
 
 
 def test_relative_positions_are_in_every_block_of_autoformer() -> None:
