@@ -34,6 +34,7 @@ from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.optim import decayed
 from tests.networks import check_extraction, check_predictions, largest
 from tests.test_ops import S, attrs_of, build, shared
+from tests.test_relaxed import check_vertices
 
 MAP = Shape(12, 5, 7, Fraction(1, 4))
 TOKENS = Shape(12, 17, 1, Fraction(1, 4))
@@ -520,6 +521,13 @@ def test_architectures_are_what_was_predicted_and_what_the_supernet_computes(nam
     for found in drawn:
         supernet.activate(found)
         supernet(torch.randn(2, 3, 16, 16)).square().sum().backward()
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_mixtures_at_an_architecture_are_that_architecture(name: str) -> None:
+    """Of what does not decide how large a map is."""
+    text = SPACES[name].replace("size: oneof(4, 8)", "size: 4").replace("class_token(oneof(1, 2))", "class_token()")
+    check_vertices(graph_of(text), torch.randn(1, 3, 16, 16), 1)
 
 
 def test_the_size_of_the_image_may_be_chosen() -> None:
