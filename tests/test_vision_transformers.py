@@ -233,7 +233,7 @@ def test_branches_are_left_out_the_more_often_the_deeper_they_are() -> None:
 # --- networks of the searchable spaces --------------------------------------------------------------------------------
 
 SMALL = {
-    "autoformer": "input 3 x 48 x 48, patch: 16, widths: [24, 36], depths: [1, 2], head_counts: [1, 2], dim: 8",
+    "autoformer": "input 3 x 32 x 48, patch: 16, height: 2, widths: [24, 36], depths: [1, 2], head_counts: [1, 2], dim: 8",
     "swin": "input 3 x 40 x 48, widths: [64, 96], pairs: [[1], [1], [1], [1]], windows: [[3, 4], [3, 4], [2], [2]]",
     "convnext": "input 3 x 40 x 48, widths: [[8, 12], [16], [20, 24], [32]], depths: [[1, 2], [1], [1], [1]]",
 }
