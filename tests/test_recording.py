@@ -129,8 +129,8 @@ STEPS = {
     "windows on a small map": "conv(16, stride: 2) -> local_attention(16, heads: 2, window: 5, position: per_head)",
     "lines": "axial_attention(16, heads: 4)",
     "tokens": "patches(16, size: 4) -> to_tokens() -> class_token() -> position_embedding(prefix: 1)"
-    " -> vit_block(2, dim: 4, position: vectors, prefix: 1) -> vit_block(2, dim: 4, position: bias, prefix: 1, height: 2)"
-    " -> first_token()",
+    " -> vit_block(2, dim: 4, position: vectors, prefix: 1)"
+    " -> vit_block(2, dim: 4, position: bias, prefix: 1, height: 2) -> first_token()",
     "windows with shifts": "swin_block(2, window: 3, shift: 1, dim: 4) -> merge_patches(16) -> convnext_block()",
     "parts of maps": "mixconv(16, hidden: { 3: 24, 5: 24 }) + transformer(16, tokens: 4, size: 4) + skip(16)",
 }

@@ -208,6 +208,66 @@ def test_a_convnext_is_a_plain_one() -> None:
     assert not list(plain.weights)
 
 
+class PlainSwin(nn.Module):
+    """With rolled maps and masks of -100, as the authors' code has them; windows of 2 x 2."""
+
+    def __init__(self, weights: Sequence[torch.Tensor], pairs: Sequence[int]) -> None:
+        super().__init__()
+        self.weights, self.pairs = iter(weights), pairs
+
+    def normed(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.layer_norm(x, x.shape[-1:], next(self.weights), next(self.weights), 1e-5)
+
+    def linear(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, next(self.weights).flatten(1), next(self.weights))
+
+    @staticmethod
+    def windows(x: torch.Tensor) -> torch.Tensor:
+        batch, height, width, channels = x.shape
+        x = x.view(batch, height // 2, 2, width // 2, 2, channels)
+        return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, channels)
+
+    def attended(self, x: torch.Tensor, shift: int) -> torch.Tensor:
+        batch, height, width, channels = x.shape
+        heads = channels // 32
+        part = torch.zeros(1, height, width, 1, dtype=x.dtype)
+        for i, rows in enumerate((slice(0, -2), slice(-2, -shift), slice(-shift, None)) if shift else ()):
+            for j, columns in enumerate((slice(0, -2), slice(-2, -shift), slice(-shift, None))):
+                part[:, rows, columns] = 3 * i + j
+        parts = self.windows(part)[..., 0]
+        mask = torch.where(parts[:, :, None] != parts[:, None], -100.0, 0.0).to(x.dtype)
+        bias = next(self.weights)
+        offsets = [[bias[:, i // 2 - j // 2 + 1, i % 2 - j % 2 + 1] for j in range(4)] for i in range(4)]
+        added = torch.stack([torch.stack(row, 1) for row in offsets], 1)  # heads, query, key
+        y = self.windows(torch.roll(x, (-shift, -shift), (1, 2)))
+        q, k, v = (self.linear(y).view(-1, 4, heads, 32).transpose(1, 2) for _ in range(3))
+        logits = q @ k.mT / 32**0.5 + added + mask.repeat(batch, 1, 1)[:, None]
+        y = self.linear((logits.softmax(3) @ v).transpose(1, 2).reshape(-1, 4, channels))
+        y = y.view(batch, height // 2, width // 2, 2, 2, channels).permute(0, 1, 3, 2, 4, 5)
+        return torch.roll(y.reshape(x.shape), (shift, shift), (1, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.conv2d(x, next(self.weights), next(self.weights), stride=4).permute(0, 2, 3, 1)
+        x = self.normed(x)
+        for stage, pairs in enumerate(self.pairs):
+            if stage:
+                four = [x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)]
+                x = self.normed(torch.cat(four, 3)) @ next(self.weights).T
+            for shift in (0, 1) * pairs:
+                x = x + self.attended(self.normed(x), shift if x.shape[1] > 2 else 0)
+                x = x + self.linear(nn.functional.gelu(self.linear(self.normed(x))))
+        return self.linear(self.normed(x).mean((1, 2)))
+
+
+def test_a_swin_is_a_plain_one() -> None:
+    changes = "input 3 x 64 x 64, widths: [32], pairs: [[1], [1], [2], [1]], windows: [[2], [2], [2], [2]], classes: 5"
+    network = network_of(shipped.graph("swin", "swin_t", changes))
+    plain = PlainSwin(list(network.parameters()), [1, 1, 2, 1])
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    torch.testing.assert_close(network(x), plain(x))
+    assert not list(plain.weights)
+
+
 def test_swin_shifts_every_second_block() -> None:
     with torch.device("meta"):
         network = Supernet(shipped.graph("swin", "swin_t"))
@@ -233,7 +293,7 @@ def test_branches_are_left_out_the_more_often_the_deeper_they_are() -> None:
 # --- networks of the searchable spaces --------------------------------------------------------------------------------
 
 SMALL = {
-    "autoformer": "input 3 x 32 x 48, patch: 16, height: 2, widths: [24, 36], depths: [1, 2], head_counts: [1, 2], dim: 8",
+    "autoformer": "input 3 x 32 x 48, patch: 16, height: 2, widths: [24, 36], depths: [1, 2], head_counts: [1, 2]",
     "swin": "input 3 x 40 x 48, widths: [64, 96], pairs: [[1], [1], [1], [1]], windows: [[3, 4], [3, 4], [2], [2]]",
     "convnext": "input 3 x 40 x 48, widths: [[8, 12], [16], [20, 24], [32]], depths: [[1, 2], [1], [1], [1]]",
 }
