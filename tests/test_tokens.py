@@ -524,6 +524,18 @@ def test_architectures_are_what_was_predicted_and_what_the_supernet_computes(nam
 
 
 @pytest.mark.parametrize("name", SPACES)
+def test_images_of_another_size_run_through(name: str) -> None:
+    graph = graph_of(SPACES[name])
+    supernet = Supernet(graph).eval()
+    for found in Numbering(graph).draws(4, seed=2):
+        supernet.activate(found)
+        for size in (16, 32, 64):
+            y = supernet(torch.randn(2, 3, size, size))
+            assert y.shape == (2, 5) and y.isfinite().all()
+            y.sum().backward()
+
+
+@pytest.mark.parametrize("name", SPACES)
 def test_mixtures_at_an_architecture_are_that_architecture(name: str) -> None:
     """Of what does not decide how large a map is."""
     text = SPACES[name].replace("size: oneof(4, 8)", "size: 4").replace("class_token(oneof(1, 2))", "class_token()")
