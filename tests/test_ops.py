@@ -35,6 +35,7 @@ Setting = tuple[str, tuple[Any, ...], dict[str, Any]]
 MAP = Shape(12, 13, 18, Fraction(1, 4))
 SMALL = Shape(12, 7, 9, Fraction(1, 8))
 TINY = Shape(8, 1, 2, Fraction(1, 8))
+TOKENS = Shape(12, 16, 1, Fraction(1, 8))
 VECTOR = Shape(12, None, None, Fraction(1, 32))
 BOXES = Shape(4, None, None, 1, items=6)
 REGIONS = Shape(12, 7, 7, 1, items=6)
@@ -223,6 +224,36 @@ SETTINGS: list[Setting] = [
         | {"offset_groups": 2, "dilation": 2, "act": S("relu")},
     ),
     ("deform_conv", (REGIONS, REGIONS.with_channels(18)), {"out": 5}),
+    ("layer_norm", (MAP,), {}),
+    ("layer_norm", (VECTOR,), {"eps": 1e-6}),
+    ("layer_scale", (MAP,), {}),
+    ("layer_scale", (VECTOR,), {"init": Fraction(1, 10)}),
+    ("drop_path", (MAP,), {"p": Fraction(1, 5)}),
+    ("drop_path", (VECTOR,), {"p": 0}),
+    ("patches", (MAP,), {"out": 5}),
+    ("patches", (MAP,), {"out": 7, "size": 4, "bias": False}),
+    ("merge_patches", (MAP,), {}),
+    ("merge_patches", (TINY,), {"out": 5}),
+    ("to_tokens", (MAP,), {}),
+    ("to_map", (TOKENS,), {}),
+    ("to_map", (TOKENS,), {"height": 2}),
+    ("class_token", (TOKENS,), {}),
+    ("class_token", (TOKENS,), {"count": 2}),
+    ("first_token", (TOKENS,), {}),
+    ("patch_tokens", (TOKENS,), {"skip": 3}),
+    ("position_embedding", (MAP,), {}),
+    ("position_embedding", (TOKENS,), {"prefix": 7}),
+    ("position_embedding", (TOKENS,), {"prefix": 1, "height": 3}),
+    ("global_attention", (TOKENS,), {"heads": 3}),
+    ("global_attention", (MAP,), {"heads": 2, "dim": 5, "out": 7, "qkv_bias": False, "bias": False}),
+    ("global_attention", (SMALL,), {"heads": 2, "position": S("bias")}),
+    ("global_attention", (TOKENS,), {"heads": 4, "position": S("bias"), "prefix": 1, "height": 3}),
+    ("global_attention", (SMALL,), {"heads": 2, "position": S("vectors"), "reach": 3}),
+    ("global_attention", (TOKENS,), {"heads": 3, "dim": 2, "position": S("vectors"), "prefix": 7}),
+    ("window_attention", (MAP,), {"heads": 3}),
+    ("window_attention", (SMALL,), {"heads": 2, "window": 4, "shift": 2, "dim": 5, "out": 7, "qkv_bias": False}),
+    ("window_attention", (MAP,), {"heads": 2, "window": 13, "shift": 6, "position": S("none"), "bias": False}),
+    ("window_attention", (TINY,), {"heads": 2, "shift": 3}),
     *[(name, (MAP,), {}) for name in ops.activation.FORMULAS],
 ]
 

@@ -26,6 +26,7 @@ FILES: Mapping[str, tuple[str, ...]] = {
         "mobilenet_v2",
         "mobilenet_v2_stage",
     ),
+    "transformers": ("mlp", "vit_block", "swin_block", "convnext_block"),
     "detection": ("fpn", "rpn", "guided_anchor_rpn", "rcnn", "cascade", "retina", "two_layers"),
 }
 """The operators of each file that spaces may use."""

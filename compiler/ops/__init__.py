@@ -16,6 +16,7 @@ from typing import Any
 from nasdsl.compiler.ops import (
     activation,
     attention,
+    branch,
     conv,
     deform,
     dense,
@@ -26,6 +27,8 @@ from nasdsl.compiler.ops import (
     proposals,
     regions,
     resample,
+    self_attention,
+    tokens,
     transformer,
 )
 from nasdsl.compiler.ops.operator import REQUIRED, Operator
@@ -45,6 +48,9 @@ FAMILIES = (
     proposals,
     regions,
     dense,
+    branch,
+    tokens,
+    self_attention,
     activation,
 )
 

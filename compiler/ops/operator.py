@@ -25,7 +25,8 @@ class Cost(NamedTuple):
     `torch.utils.flop_counter` counts, halved, with one exception. Local attention counts as its paper counts it,
     however it is computed: every window is full, k * k keys for each query, also where it reaches beyond the border.
     Torch sees there what products of matrices take: all pixels with all on a map hardly larger than a window, blocks
-    with all that their windows reach, or none where shifted maps are summed up.
+    with all that their windows reach, or none where shifted maps are summed up. (Scaled dot product attention counts
+    its two products on every device; of torch's kernels the counter does not know the CPU's.)
     """
 
     macs: Value = 0

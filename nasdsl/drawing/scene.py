@@ -656,8 +656,10 @@ class _Maker:
         kernel, stride = node.attrs.get("kernel"), node.attrs.get("stride", 1)
         if isinstance(kernel, int):
             parts.append(f"{kernel}×{kernel}")
-        if "out" in node.attrs and not isinstance(node.attrs["out"], expr.Expr):
-            parts.append(_plain(node.attrs["out"]))
+        out = node.attrs.get("out", shape.channels)
+        out = shape.channels if out is None else out  # left to the operator
+        if "out" in node.attrs and not isinstance(out, expr.Expr):
+            parts.append(_plain(out))
         elif "classes" in node.attrs:
             parts.append(_plain(node.attrs["classes"]))
         if isinstance(stride, int) and stride != 1:

@@ -179,8 +179,8 @@ class OneShot:
         uses: dict[int, list[tuple[Any, ...]]] = {}
         for parameter, index in self._largest:
             uses.setdefault(id(parameter), []).append(index)
-        for parameter in {id(parameter): parameter for parameter, _ in self._largest}.values():
-            if not decayed("", parameter) or parameter.grad is None:
+        for name, parameter in self.trainer.network.named_parameters():
+            if id(parameter) not in uses or not decayed(name, parameter) or parameter.grad is None:
                 continue
             mine = uses[id(parameter)]
             if len(mine) == 1 and all(part is None or isinstance(part, slice) for part in mine[0]):
