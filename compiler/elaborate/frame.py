@@ -403,7 +403,7 @@ class Builder:
         return Graph(self.nodes, self.decisions, tuple(self.requirements), outputs, self.instances)
 
 
-STRIDED = ("conv", "depthwise", "max_pool", "avg_pool")
+STRIDED = ("conv", "depthwise", "max_pool", "avg_pool", "patches", "merge_patches")
 """Operators whose output has ceil(side / stride) pixels a side, and so never more than their input."""
 
 SCALED = ("upsample", "resize", "select", "sum", "mean", "concat")
