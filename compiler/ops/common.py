@@ -10,6 +10,7 @@ from nasdsl.compiler.decision import Units, count_of, kept_of
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.operator import Attrs, Index, Param, ShapeProblem
 from nasdsl.compiler.values.expr import (
+    Apply,
     Expr,
     Value,
     apply,
@@ -18,6 +19,7 @@ from nasdsl.compiler.values.expr import (
     divide,
     either,
     equal,
+    is_whole,
     less,
     multiply,
     negate,
@@ -132,6 +134,17 @@ def gcd(a: Value, b: Value) -> Value:
     return apply("gcd", a, b)
 
 
+def divides(part: Value, whole: Value) -> Value:
+    """Whether a positive number divides another: at once where that is plainly a product with it."""
+    factors = whole.args if isinstance(whole, Apply) and whole.function == "mul" else (whole,)
+    if part in factors:
+        others = list(factors)
+        others.remove(part)
+        if all(map(is_whole, others)):
+            return True
+    return apply("divides", part, whole)
+
+
 def rounded(value: Value) -> Value:
     """The nearest number from 1 up; halves go up."""
     return apply("max", 1, apply("round", value))
@@ -200,7 +213,7 @@ def norm_conditions(x: Shape, attrs: Attrs) -> Iterator[tuple[Value, ShapeProble
     if is_plain(groups, width):
         message = f"the {groups} groups of the norm do not divide {width} channels"
     help = "`norm_groups` is a common divisor of the channels"
-    yield either(other, apply("divides", groups, width)), ShapeProblem(message, "norm_groups", help)
+    yield either(other, divides(groups, width)), ShapeProblem(message, "norm_groups", help)
     message = "each group of the norm has one value alone, which it makes zero"
     several = either(less(groups, width), less(1, x.pixels))
     yield either(other, several), ShapeProblem(message, "norm_groups", "a vector needs fewer groups than channels")

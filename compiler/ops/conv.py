@@ -26,6 +26,7 @@ from nasdsl.compiler.ops.common import (
     act_param,
     alike_but,
     any_norm_arguments,
+    divides,
     gcd,
     is_plain,
     leading,
@@ -56,7 +57,6 @@ from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, In
 from nasdsl.compiler.values.expr import (
     Value,
     add,
-    apply,
     both,
     choose,
     either,
@@ -189,7 +189,7 @@ def _conv_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, S
         message = f"the groups do not divide the channels of the {whose} for every choice"
         if is_plain(groups, width):
             message = f"{groups} groups do not divide the {width} channels of the {whose}"
-        yield apply("divides", groups, width), ShapeProblem(message, "groups", "choose a common divisor")
+        yield divides(groups, width), ShapeProblem(message, "groups", "choose a common divisor")
 
 
 def _conv_shares(

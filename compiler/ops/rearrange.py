@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.ops.common import LAYERS, a_map, is_plain, strided
+from nasdsl.compiler.ops.common import LAYERS, a_map, divides, is_plain, strided
 from nasdsl.compiler.ops.operator import LINEAR, Attrs, Cost, Operator, Param, ShapeProblem, by_channel
-from nasdsl.compiler.values.expr import Value, add, apply, at_most, both, equal, floor_divide, multiply
+from nasdsl.compiler.values.expr import Value, add, at_most, both, equal, floor_divide, multiply
 
 Condition = tuple[Value, ShapeProblem]
 
@@ -61,7 +61,7 @@ def _to_space_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]
     message = "depth_to_space makes blocks of channels, and they do not divide the channels for every choice"
     if is_plain(channels, pixels):
         message = f"depth_to_space makes blocks of {pixels} channels, which do not divide {channels}"
-    yield apply("divides", pixels, channels), ShapeProblem(message, "factor")
+    yield divides(pixels, channels), ShapeProblem(message, "factor")
 
 
 DEPTH_TO_SPACE = Operator(
@@ -111,7 +111,7 @@ def _shuffle_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]:
     message = "the groups do not divide the channels for every choice"
     if is_plain(groups, width):
         message = f"{groups} groups do not divide {width} channels"
-    yield apply("divides", groups, width), ShapeProblem(message, "groups", "choose a divisor of the channels")
+    yield divides(groups, width), ShapeProblem(message, "groups", "choose a divisor of the channels")
 
 
 def _shuffle_passes(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Value:

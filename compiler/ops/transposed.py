@@ -18,6 +18,7 @@ from nasdsl.compiler.ops.common import (
     act_param,
     alike_but,
     any_norm_arguments,
+    divides,
     is_plain,
     leading,
     norm_conditions,
@@ -37,7 +38,7 @@ from nasdsl.compiler.ops.kernel import (
     sides,
 )
 from nasdsl.compiler.ops.operator import Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
-from nasdsl.compiler.values.expr import Value, add, apply, at_most, choose, floor_divide, multiply
+from nasdsl.compiler.values.expr import Value, add, at_most, choose, floor_divide, multiply
 
 
 def _shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
@@ -61,7 +62,7 @@ def _must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeP
         if is_plain(groups, width):
             message = f"{groups} groups do not divide the {width} channels of the {whose}"
         if groups != 1:
-            yield apply("divides", groups, width), ShapeProblem(message, "groups", "choose a common divisor")
+            yield divides(groups, width), ShapeProblem(message, "groups", "choose a common divisor")
 
 
 def _cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
