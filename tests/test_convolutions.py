@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
-from nasdsl.compiler.diagnostics import CompileError
+from nasdsl.compiler.diagnostics import ArgumentError, CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.layers.conv import Conv
@@ -21,14 +24,20 @@ from nasdsl.compiler.ops.common import ALIASES
 from nasdsl.compiler.relaxed import Relaxed
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source
+from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.runtime.export import export_python, verify_python
 from tests.networks import torch_macs
 
 
+def space_of(steps: str, size: str = "3 x 13 x 18") -> Space:
+    """With the network that some lines make."""
+    return elaborate(Source(f"space s {{ input {size}\n network {{\n{steps}\n}} }}", "s"))
+
+
 def graph_of(steps: str, size: str = "3 x 13 x 18") -> Graph:
-    """Of the network that some lines make."""
-    return elaborate(Source(f"space s {{ input {size}\n network {{\n{steps}\n}} }}", "s")).graph
+    return space_of(steps, size).graph
 
 
 def unsettled(network: Supernet) -> Supernet:
@@ -240,6 +249,123 @@ def test_what_is_no_kernel(step: str, place: str, message: str) -> None:
     (found,) = caught.value.diagnostics
     assert found.span is not None and found.span.text == place
     assert message in found.message
+
+
+# --- Transformed kernels ----------------------------------------------------------------------------------------------
+
+
+def transformed(weight: torch.Tensor, matrices: Mapping[int, torch.Tensor], side: int) -> torch.Tensor:
+    """A kernel of 3 or 5 by the words of the paper: the middle of the next larger one as a vector, times a matrix."""
+    large = weight if side == 5 or weight.shape[2] == 5 else transformed(weight, matrices, 5)
+    rows = []
+    for filters in large:
+        rows.append([matrices[side] @ plane[1:-1, 1:-1].reshape(-1) for plane in filters])
+    return torch.stack([torch.stack(row) for row in rows]).reshape(*large.shape[:2], side, side)
+
+
+@pytest.mark.parametrize("operator", ["conv(oneof(4, 6), ", "first: conv(6)\ndepthwise("])
+def test_smaller_kernels_are_made_of_larger_ones(operator: str, tmp_path: Path) -> None:
+    """Forward, backward, taken out, stored and exported."""
+    torch.manual_seed(0)
+    made = space_of(f"{operator}kernel: oneof(3, 5, 7), transform: true)\nlast: conv(2)")
+    graph = made.graph
+    supernet = unsettled(Supernet(graph)).eval()
+    key = "layers.conv" if "oneof(4" in operator else "layers.depthwise"
+    matrices = {side: supernet.get_parameter(f"{key}.to_{side}") for side in (3, 5)}
+    assert all(torch.equal(matrix, torch.eye(side * side)) for side, matrix in matrices.items())
+    with torch.no_grad():
+        for matrix in matrices.values():
+            matrix.add_(torch.randn(matrix.shape) / 10)
+    weight = supernet.get_parameter(f"{key}.conv.weight")
+    path = next(path for path in graph.decisions if path.endswith("kernel"))
+    x = torch.randn(2, 3, 13, 18)
+    for values in ({path: 0}, {path: 1}, {path: 2}):
+        whole = dict.fromkeys(graph.decisions, 0) | values
+        supernet.activate(Architecture.at(graph, whole))
+        network = supernet.extract()
+        side = (3, 5, 7)[values[path]]
+        kernel = network.get_parameter(f"{key}.conv.weight")
+        assert [name for name, _ in network.named_parameters() if "to_" in name] == []
+        expected = weight if side == 7 else transformed(weight, matrices, side)
+        torch.testing.assert_close(kernel, expected[: len(kernel)])
+        supernet.zero_grad()
+        y = supernet(x)
+        torch.testing.assert_close(y, network(x), rtol=1e-5, atol=1e-5)
+        y.square().sum().backward()
+        network(x).square().sum().backward()
+        assert kernel.grad is not None and weight.grad is not None
+        found = (weight.grad, *(matrix.grad for matrix in matrices.values()))
+        wanted = torch.autograd.grad(
+            (expected[: len(kernel)] * kernel.grad).sum(), [weight, *matrices.values()], allow_unused=True
+        )
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert theirs is not None or mine is None or not mine.any()
+            if theirs is not None:
+                torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
+        macs, _ = torch_macs(network, x[:1])
+        size = sum(parameter.numel() for parameter in network.parameters())
+        assert cost_of(graph, whole) == {"macs": macs, "params": size}
+        files = export_python(network, tmp_path / f"k{side}.py", space=made)
+        assert "to_" not in files[0].read_text()
+        assert verify_python(files[0], network, [x]) < 1e-6
+    again = Supernet(graph)
+    again.load_state_dict(supernet.state_dict())
+    smallest = Architecture.at(graph, dict.fromkeys(graph.decisions, 0))
+    again.eval().activate(smallest)
+    supernet.activate(smallest)
+    assert torch.equal(again(x), supernet(x))
+
+
+def test_the_block_of_once_for_all_transforms_its_kernels() -> None:
+    check_all("mbconv(8, kernel: oneof(3, 5, 7), expand: oneof(3, 4), act: hard_swish, se: true, transform: true)")
+
+
+def test_transformed_kernels_are_mixed_one_by_one() -> None:
+    torch.manual_seed(0)
+    graph = graph_of("conv(4, kernel: oneof(3, 5), norm: none, act: none, bias: false, transform: true)")
+    network = Relaxed(graph)
+    with torch.no_grad():
+        network.get_parameter("layers.conv.to_3").normal_()
+    (path,) = graph.decisions
+    x = torch.randn(2, 3, 13, 18)
+    outputs = []
+    for one in torch.eye(2):
+        network.relax({path: one})
+        outputs.append(network(x))
+    weights = torch.tensor([0.3, 0.7], requires_grad=True)
+    network.relax({path: weights})
+    y = network(x)
+    torch.testing.assert_close(y, 0.3 * outputs[0] + 0.7 * outputs[1], rtol=1e-4, atol=1e-4)
+    y.sum().backward()
+    assert network.get_parameter("layers.conv.to_3").grad is not None
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ("conv(4, kernel: oneof(3, 5), transform: oneof(true, false))", "cannot be chosen"),
+        ("conv(4, kernel: [oneof(3, 5), 3], transform: true)", "not plain numbers"),
+        ("depthwise(oneof([1, 3], [3, 1]), transform: true)", "not plain numbers"),
+    ],
+)
+def test_what_cannot_be_transformed(step: str, message: str) -> None:
+    with pytest.raises(CompileError, match=message):
+        graph_of(step)
+
+
+def test_steps_that_share_transformed_kernels_of_several_sizes_stay_together() -> None:
+    """No smaller network holds what is made of the largest kernel for each of them."""
+    graph = graph_of("repeat 2 { conv(3, kernel: oneof(3, 5), transform: true, share: weights) }")
+    supernet = unsettled(Supernet(graph)).eval()
+    first, second = graph.decisions
+    x = torch.randn(1, 3, 13, 18)
+    for side in (3, 5):
+        supernet.activate({first: side, second: side})
+        torch.testing.assert_close(supernet(x), supernet.extract()(x), rtol=1e-5, atol=1e-5)
+    supernet.activate({first: 3, second: 5})
+    assert supernet(x).shape == (1, 3, 13, 18)
+    with pytest.raises(ArgumentError, match="no smaller network holds"):
+        supernet.extract()
 
 
 # --- Transposed convolutions ------------------------------------------------------------------------------------------

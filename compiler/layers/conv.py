@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -90,6 +92,39 @@ class Conv(nn.Module):
             )
         )
         return F.pad(x_BCHW, (*columns, *rows)) if any((*columns, *rows)) else x_BCHW
+
+
+class TransformedConv(Conv):
+    """A convolution that holds smaller kernels, too: each is made of the middle of the next larger one by a matrix that
+    all filters share, and which is the identity at first. Once-for-All paper, kernel transformation matrices.
+
+    Args:
+        sizes: of all kernels, the largest first, which is the module's own.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.sizes = tuple(sizes)
+        for small in self.sizes[1:]:
+            self.register_parameter(f"to_{small}", nn.Parameter(torch.eye(small * small)))
+
+    def made(self, name: str, weight_OIKK: torch.Tensor, side: int) -> torch.Tensor:
+        """A smaller kernel: the filters O I K K of the largest size, from size to size down to O I side side."""
+        for large, small in zip(self.sizes, self.sizes[1:], strict=False):
+            if weight_OIKK.shape[2] == side:
+                break
+            start = (large - 1) // 2 - (small - 1) // 2
+            part = slice(start, start + small)
+            middle_OIN = weight_OIKK[:, :, part, part].flatten(2)
+            weight_OIKK = F.linear(middle_OIN, self.get_parameter(f"to_{small}")).view(
+                *middle_OIN.shape[:2], small, small
+            )
+        return weight_OIKK
+
+
+def conv_of_sizes(sizes: tuple[int, ...] = (), **arguments: Any) -> Conv:
+    """The module of one kernel, or of several that are made of each other."""
+    return TransformedConv(sizes, **arguments) if sizes else Conv(**arguments)
 
 
 def depthwise_gradient(

@@ -8,7 +8,7 @@ from typing import Any
 
 from nasdsl.compiler.decision import Units, count_of, kept_of
 from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.ops.operator import Attrs, Index, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import Attrs, Index, Made, Param, ShapeProblem
 from nasdsl.compiler.values.expr import (
     Apply,
     Expr,
@@ -268,4 +268,4 @@ def norm_shares(name: str, index: Index, kind: str = "batch") -> dict[str, tuple
 
 def trimmed(shares: Mapping[str, tuple[Index, ...]]) -> dict[str, tuple[Index, ...]]:
     """Without the weights that are used whole."""
-    return {name: index for name, index in shares.items() if any(i is not None for i in index)}
+    return {n: index for n, index in shares.items() if isinstance(index, Made) or any(i is not None for i in index)}

@@ -46,14 +46,17 @@ from nasdsl.compiler.ops.common import (
 from nasdsl.compiler.ops.kernel import (
     area,
     check_kernel,
+    check_transformed,
+    chosen_kernels,
     kernel_conditions,
     kernel_param,
     largest_kernel,
     nested_kernels,
     plain_kernel,
     same_pixels,
+    transforms_of,
 )
-from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Index, Made, Operator, Param, ShapeProblem
 from nasdsl.compiler.values.expr import (
     Value,
     add,
@@ -81,6 +84,14 @@ STANDARDISE = Param(
 )
 
 
+TRANSFORM = Param(
+    "transform",
+    "bool",
+    False,
+    doc="whether a smaller kernel is made of the middle of the next larger one by a learned matrix (Once-for-All)",
+)
+
+
 def has_bias(attrs: Attrs) -> Value:
     return equal(attrs["norm"], NONE) if attrs["bias"] is None else attrs["bias"]
 
@@ -105,7 +116,10 @@ def most_groups(c: int, d: int, columns: int) -> int:
 
 
 def _depthwise_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
-    return with_norm_and_bias(inputs, attrs, greatest) | largest_kernel(attrs["kernel"], greatest)
+    found = with_norm_and_bias(inputs, attrs, greatest) | largest_kernel(attrs["kernel"], greatest)
+    if attrs["transform"]:
+        found |= chosen_kernels(attrs["kernel"])
+    return found
 
 
 def _conv_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
@@ -125,6 +139,10 @@ def _check(attrs: Attrs) -> None:
     if sorted(words(attrs["order"])) != sorted(STEPS):
         raise ShapeProblem("order must name conv, norm and act once each", "order", "for example [act, conv, norm]")
     check_kernel(attrs["kernel"])
+    if not is_plain(attrs["transform"]):
+        raise ShapeProblem("whether kernels are transformed cannot be chosen", "transform", "write `true` or `false`")
+    if attrs["transform"]:
+        check_transformed(attrs["kernel"])
 
 
 def _conv_cost(x: Shape, y: Shape, groups: Value, attrs: Attrs) -> Cost:
@@ -146,6 +164,7 @@ def _conv_arguments(x: Shape, y: Shape, groups: int, attrs: Attrs) -> dict[str, 
         "bias": bool(has_bias(attrs)),
         "order": words(attrs["order"]),
         "standardise": bool(attrs["standardise"]),
+        **({"sizes": sizes} if len(sizes := transforms_of(attrs)) > 1 else {}),
         **any_norm_arguments(y.channels if _norm_follows(attrs) else x.channels, attrs),
     }
 
@@ -158,6 +177,8 @@ def _conv_index(
     columns = leading(ins[0] // groups[0], ins[1] // groups[1])
     normed = rows if _norm_follows(full) else leading(*ins)
     index: dict[str, tuple[Index, ...]] = {"conv.weight": (rows, columns, *crop)}
+    if small["kernel"] != full["kernel"] and len(transforms_of(full)) > 1:
+        index["conv.weight"] = Made((rows, columns, None, None), small["kernel"])
     if has_bias(small):
         index["conv.bias"] = (rows,)
     if word(small["norm"]) != "none":
@@ -210,6 +231,7 @@ def _conv_zeros(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> bool:
         and (apart or (larger["groups"] == smaller["groups"] == 1 and after))
         and larger["norm"] in ("none", "batch", "frozen")
         and not larger["standardise"]
+        and "sizes" not in larger
         and nested_kernels(larger["kernel"], smaller["kernel"], larger["stride"], larger["dilation"])
     )
 
@@ -228,6 +250,7 @@ CONV = Operator(
         ORDER,
         NORM_GROUPS,
         STANDARDISE,
+        TRANSFORM,
         SCALE_INIT,
         EPS,
         MOMENTUM,
@@ -235,7 +258,7 @@ CONV = Operator(
     shape=_conv_shape,
     must=_conv_must,
     cost=lambda inputs, output, attrs: _conv_cost(inputs[0], output, attrs["groups"], attrs),
-    module=f"{LAYERS}.conv:Conv",
+    module=f"{LAYERS}.conv:conv_of_sizes",
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, attrs["groups"], attrs),
     shares=_conv_shares,
     covers=_conv_covers,
@@ -274,6 +297,7 @@ DEPTHWISE = Operator(
         ORDER,
         NORM_GROUPS,
         STANDARDISE,
+        TRANSFORM,
         SCALE_INIT,
         EPS,
         MOMENTUM,
@@ -281,7 +305,7 @@ DEPTHWISE = Operator(
     shape=_depthwise_shape,
     must=_depthwise_must,
     cost=lambda inputs, output, attrs: _conv_cost(inputs[0], output, inputs[0].channels, attrs),
-    module=f"{LAYERS}.conv:Conv",
+    module=f"{LAYERS}.conv:conv_of_sizes",
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, inputs[0].channels, attrs),
     shares=_depthwise_shares,
     covers=_depthwise_covers,

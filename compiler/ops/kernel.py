@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
-from nasdsl.compiler.ops.operator import Index, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import Attrs, Index, Param, ShapeProblem
 from nasdsl.compiler.values.expr import (
     Expr,
     Value,
@@ -127,3 +127,29 @@ def nested_kernels(larger: Any, smaller: Any, stride: int, dilation: int) -> boo
         one == other or (one % 2 and other % 2) or (stride == 1 and (dilation == 1 or one % 2 == other % 2))
         for one, other in zip(sides(larger), sides(smaller), strict=True)
     )
+
+
+# --- Transformed kernels ----------------------------------------------------------------------------------------------
+
+
+def check_transformed(kernel: Value) -> None:
+    """Whether smaller kernels can be made of larger ones by matrices.
+
+    Raises:
+        ShapeProblem: they are not known, or not square.
+    """
+    possible = options(kernel) if isinstance(kernel, Expr) else (kernel,)
+    if possible is None or not all(isinstance(side, int) for side in possible):
+        message = "kernels are transformed from one size to the next, and here the sizes are not plain numbers"
+        raise ShapeProblem(message, "kernel", "write `kernel: oneof(3, 5, 7)`")
+
+
+def chosen_kernels(kernel: Value) -> dict[str, Any]:
+    """For a rule `covers`: the sizes that a kernel may have, where there are several."""
+    possible = options(kernel) if isinstance(kernel, Expr) else None
+    return {} if possible is None else {"kernels": frozenset(possible)}
+
+
+def transforms_of(attrs: Attrs) -> tuple[int, ...]:
+    """Sizes from the largest on, of a setting that holds the weights of several; each is made of the one before."""
+    return tuple(sorted(attrs.get("kernels", ()), reverse=True))
