@@ -547,3 +547,19 @@ def test_an_unknown_activation_is_told_what_there_is() -> None:
     with pytest.raises(CompileError) as caught:
         graph_of("conv(4, act: silo)")
     assert caught.value.diagnostics[0].help == "did you mean `silu`?"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("ConvTranspose2d(8)", "conv_transpose"),
+        ("pixel_shuffle(2)", "depth_to_space"),
+        ("split(2)", "channels(8"),
+        ("ChannelShuffle(2)", "shuffle(groups"),
+        ("crop(1)", "shift(1)"),
+    ],
+)
+def test_words_from_elsewhere_are_told(written: str, meant: str) -> None:
+    with pytest.raises(CompileError) as caught:
+        graph_of(f"conv(8) -> {written}")
+    assert meant in caught.value.diagnostics[0].help
