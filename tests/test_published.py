@@ -48,6 +48,43 @@ def test_totals_are_those_published(file: str, name: str, params: int, macs: int
         assert sum(parameter.numel() for parameter in Supernet(network).parameters()) == params
 
 
+# Depth, start, slope, ratio and group width of the line; parameters.
+REGNETS = {
+    "regnet_x": [
+        ("22 24 24.48 2.54 16", 5_495_976),
+        ("16 56 35.73 2.28 16", 7_259_656),
+        ("18 80 34.01 2.25 24", 9_190_136),
+        ("25 88 26.31 2.25 48", 15_296_552),
+        ("23 80 49.56 2.88 120", 39_572_648),
+        ("22 216 55.59 2.1 128", 54_278_536),
+        ("23 320 69.86 2.0 168", 107_811_560),
+    ],
+    "regnet_y": [
+        ("16 48 27.89 2.09 8", 4_344_144),
+        ("14 56 38.84 2.4 16", 6_432_512),
+        ("27 48 20.71 2.65 24", 11_202_430),
+        ("21 80 42.63 2.66 24", 19_436_338),
+        ("17 192 76.82 2.19 56", 39_381_472),
+        ("18 200 106.23 2.48 112", 83_590_140),
+        ("20 232 115.89 2.53 232", 145_046_770),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", REGNETS)
+def test_regnets_follow_from_their_lines(name: str) -> None:
+    """From 400M to 32G MACs."""
+    for numbers, params in REGNETS[name]:
+        depth, start, slope, ratio, group = numbers.split()
+        line = {"depth": depth, "start": start, "slope": slope, "ratio": ratio, "group_width": group}
+        assert cost_of(graph("regnet", name, **line), {})["params"] == params
+
+
+def test_members_of_the_first_space_are_these_networks() -> None:
+    for kind in "xy":
+        assert cost_of(graph("regnet", f"regnet_{kind}_400mf"), {}) == cost_of(graph("regnet", f"regnet_{kind}"), {})
+
+
 def test_attentivenas_networks_have_the_published_macs() -> None:
     for number, macs in enumerate((203, 279, 317, 357, 444, 491, 709)):
         assert round(cost_of(graph("attentivenas", f"attentivenas_a{number}"), {})["macs"] / 1e6) == macs
