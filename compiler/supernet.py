@@ -18,10 +18,10 @@ from nasdsl.compiler.extremes import feasible, structural
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.layers.scene import Scene
-from nasdsl.compiler.ops.operator import Index
+from nasdsl.compiler.ops.operator import Index, Made
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.setting import Setting, largest_settings, layer_class, setting_of
-from nasdsl.compiler.slices import Slice, copy_weights, take
+from nasdsl.compiler.slices import Slice, copy_weights, shared, take
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import FAULTS
@@ -323,7 +323,7 @@ class Supernet(nn.Module):
         before, after = old.state_dict(keep_vars=True), new.state_dict(keep_vars=True)
         with torch.no_grad():
             for tensor, value in after.items():
-                value.copy_(take(before[tensor], shares.get(tensor, ())))
+                value.copy_(shared(old, tensor, shares.get(tensor, ())))
         whole = f"layers.{key}."
         surgery.removed.extend(whole + tensor for tensor in before if tensor not in after)
         surgery.cut.update({whole + tensor: shares.get(tensor, ()) for tensor in after})
@@ -383,6 +383,8 @@ def _nested(module: nn.Module, full: Setting, part: Setting, own: Setting) -> bo
     """Whether `own` uses the same entries of a module's weights, taken from the whole or from a part of it."""
     outer, inner, direct = full.shares(part), part.shares(own), full.shares(own)
     for name, tensor in module.state_dict().items():
+        if any(isinstance(one.get(name), Made) for one in (outer, inner, direct)):
+            return False  # what is made of entries is no part of them
         if name in direct or name in inner:
             places = torch.arange(tensor.numel()).view(tensor.shape)
             nested = take(take(places, outer.get(name, ())), inner.get(name, ()))

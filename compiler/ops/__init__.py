@@ -25,11 +25,13 @@ from nasdsl.compiler.ops import (
     merge,
     mixconv,
     proposals,
+    rearrange,
     regions,
     resample,
     self_attention,
     tokens,
     transformer,
+    transposed,
 )
 from nasdsl.compiler.ops.operator import REQUIRED, Operator
 from nasdsl.compiler.plugins import PluginError, find_plugins, listed
@@ -37,10 +39,12 @@ from nasdsl.compiler.plugins import PluginError, find_plugins, listed
 GROUP = "nasdsl.operators"
 FAMILIES = (
     conv,
+    transposed,
     mixconv,
     transformer,
     attention,
     resample,
+    rearrange,
     merge,
     head,
     detection,

@@ -18,6 +18,22 @@ Index = tuple[int, ...] | slice | None
 """Which entries of one axis of a weight a smaller setting uses: None for all, a slice (a view), or indices."""
 
 
+class Made(tuple[Index, ...]):
+    """Which entries of a weight are read where a smaller setting's are not these but made of them, by the method
+    `made(name, part, to)` of the larger module; `to` says what it is asked for.
+    """
+
+    to: Any
+
+    def __new__(cls, index: Iterable[Index], to: Any) -> Made:
+        made = super().__new__(cls, index)
+        made.to = to
+        return made
+
+    def __repr__(self) -> str:
+        return f"Made({super().__repr__()}, {self.to!r})"
+
+
 class Cost(NamedTuple):
     """Exact cost of one operator for one image: multiply-accumulates and parameters.
 
@@ -157,11 +173,11 @@ class Operator:
         shape: (input shapes, attrs) -> output shape. Numbers may be values over decisions.
         cost: (input shapes, output shape, attrs) -> Cost, written with + * // so that numbers and values over
             decisions both work.
-        module: "package.module:Class", a torch module that knows nothing of the compiler.
+        module: "package.module:Class", a torch module that knows nothing of the compiler, or a function that makes one.
         arguments: (input shapes, output shape, attrs), all plain -> the keyword arguments of that class.
-        shares: which entries of each parameter and buffer a smaller setting uses; names left out are used whole. The
-            arguments are the larger attrs and input
-            shapes and the smaller ones, all plain.
+        shares: which entries of each parameter and buffer a smaller setting uses, or of which its own are `Made`;
+            names left out are used whole. The arguments are the larger attrs and input shapes and the smaller ones, all
+            plain.
         units: search units that the setting has.
         must: (input shapes, attrs) -> what has to hold for every choice, each with what to say where it does not.
         least: parameters that need the more weights the smaller they are.
