@@ -73,10 +73,12 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
         if present is False:
             continue
         edges = tuple(
-            Edge(source, when)
-            for e in node.inputs
+            Edge(source, when, place)
+            for e, place in zip(node.inputs, node.places, strict=True)
             if (when := put(e.when)) is not False and (source := alias.get(e.source, e.source)) in nodes
         )
+        if len(edges) == len(node.inputs):
+            edges = tuple(replace(new, place=old.place) for new, old in zip(edges, node.inputs, strict=True))
         only = _only_input(node, edges)
         if only is not None:
             alias[node.name] = only

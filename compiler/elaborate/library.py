@@ -31,6 +31,7 @@ FILES: Mapping[str, tuple[str, ...]] = {
         "mobilenet_v2",
         "mobilenet_v2_stage",
     ),
+    "dense": ("aspp", "pyramid_pool", "attention_gate"),
     "detection": ("fpn", "rpn", "guided_anchor_rpn", "rcnn", "cascade", "retina", "two_layers"),
 }
 """The operators of each file that spaces may use."""
