@@ -108,4 +108,10 @@ def _covering(a: Setting, b: Setting) -> Setting:
 def _larger(a: Any, b: Any, pick: Callable[..., Any] = max) -> Any:
     if isinstance(a, dict) and isinstance(b, dict):
         return {key: _larger(a.get(key, b.get(key)), b.get(key, a.get(key)), pick) for key in {**a, **b}}
+    if isinstance(a, tuple) and isinstance(b, int):  # two sides of a kernel, and one of a square
+        b = (b,) * len(a)
+    if isinstance(b, tuple) and isinstance(a, int):
+        a = (a,) * len(b)
+    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        return tuple(_larger(one, other, pick) for one, other in zip(a, b, strict=True))
     return pick(a, b) if is_number(a) and is_number(b) else a

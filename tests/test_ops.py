@@ -101,7 +101,10 @@ SETTINGS: list[Setting] = [
     ("conv", (MAP,), {"out": 8, "kernel": 3, "norm": S("group"), "norm_groups": 4, "standardise": True}),
     ("conv", (MAP,), {"out": 7, "norm": S("group"), "norm_groups": 6, "order": (S("norm"), S("act"), S("conv"))}),
     ("conv", (MAP,), {"out": 7, "norm": S("frozen"), "bias": True}),
+    ("conv", (MAP,), {"out": 8, "kernel": 4, "stride": 4}),
+    ("conv", (MAP,), {"out": 8, "kernel": (1, 6), "stride": 2, "dilation": 2, "norm": S("none")}),
     ("conv", (VECTOR,), {"out": 9}),
+    ("conv", (VECTOR,), {"out": 9, "kernel": 2}),
     ("conv", (VECTOR,), {"out": 9, "norm": S("group"), "norm_groups": 3}),
     ("depthwise", (MAP,), {}),
     ("depthwise", (MAP,), {"norm": S("group"), "norm_groups": 12, "standardise": True}),
@@ -147,6 +150,7 @@ SETTINGS: list[Setting] = [
     ("max_pool", (MAP,), {"kernel": 3, "stride": 2}),
     ("max_pool", (MAP,), {"to": Fraction(1, 16)}),
     ("max_pool", (MAP,), {"kernel": 2, "to": Fraction(1, 8)}),
+    ("max_pool", (MAP,), {"kernel": (2, 5), "stride": 2}),
     ("max_pool", (MAP,), {"to": Fraction(1, 4)}),
     ("avg_pool", (MAP,), {"kernel": 2, "stride": 2}),
     ("avg_pool", (MAP,), {"kernel": 4, "stride": 1}),
@@ -251,6 +255,7 @@ def test_every_operator_is_tried() -> None:
 
 side = st.integers(1, 33)
 odd = st.sampled_from([1, 3, 5, 7])
+kernels = st.one_of(st.integers(1, 7), st.tuples(st.integers(1, 7), st.integers(1, 7)))
 stride = st.integers(1, 3)
 acts = st.sampled_from([S(a) for a in ("relu", "relu6", "h_swish", "swish", "gelu", "sigmoid", "leaky_relu", "none")])
 norms = st.sampled_from([S("batch"), S("none"), S("group"), S("frozen")])
@@ -269,7 +274,7 @@ def drawn(draw: st.DrawFn) -> Setting:
     out = draw(st.integers(1, 9))
     here: dict[str, Any] = {}
     if name in ("conv", "depthwise"):
-        here = {"kernel": draw(odd), "stride": draw(stride), "dilation": draw(st.integers(1, 3))}
+        here = {"kernel": draw(kernels), "stride": draw(stride), "dilation": draw(st.integers(1, 3))}
         here |= {"norm": draw(norms), "act": draw(acts), "order": draw(orders)}
         here |= {"bias": draw(st.sampled_from([None, True, False])), "standardise": draw(st.booleans())}
     if name == "conv":
@@ -723,6 +728,7 @@ def test_importance_factor_of_zero_silences_a_channel() -> None:
 MISTAKES: list[tuple[str, tuple[Shape, ...], dict[str, Any], str, str]] = [
     ("conv", (MAP,), {"out": 8, "groups": 5}, "groups", "5 groups do not divide the 12 channels of the input"),
     ("conv", (MAP,), {"out": 8, "groups": 3}, "groups", "the 8 channels of the output"),
+    ("conv", (MAP,), {"out": 8, "kernel": (3, 3, 3)}, "kernel", "a list of 3"),
     ("conv", (MAP,), {"out": 8, "order": (S("conv"), S("norm"))}, "order", "once each"),
     (
         "conv",
@@ -781,7 +787,7 @@ def test_mistakes_are_said_in_words(
 
 
 def test_every_operator_and_parameter_says_what_it_is() -> None:
-    types = {"int", "positive", "odd", "number", "bool", "symbol", "width", "widths", "scale", "list", "string"}
+    types = {"int", "positive", "odd", "number", "bool", "symbol", "width", "widths", "scale", "list", "string", "any"}
     for name, op in CATALOGUE.items():
         assert op.name == name and op.where == "built-in" and op.doc and "\n" not in op.doc
         assert len({p.name for p in op.params}) == len(op.params)

@@ -23,17 +23,31 @@ class StandardisedConv2d(nn.Conv2d):
         return self._conv_forward(x_BCHW, (self.weight - mean_O111) / (deviation_O111 + 1e-5), self.bias)
 
 
+def missing(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """Pixels of padding before and behind an axis, so that the last of ceil(size / stride) windows is full: as few as
+    that takes, of an odd number one more behind (`same` padding)."""
+    total = max(0, (-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size)
+    return total // 2, total - total // 2
+
+
 class Conv(nn.Module):
     """Convolution, norm and activation in a given order; the output has ceil(size / stride) pixels.
 
+    An axis along which the kernel is odd is padded alike on both sides, dilation * (kernel - 1) / 2 zeros whatever its
+    size. One along which it is even gets as many zeros as the last window needs, of an odd number one more behind: at
+    stride 1 a kernel of 2 reads a pixel and the next one, and one whose side is the stride cuts a map into patches.
+
     A vector (B C) is taken as a map of one pixel, and comes out as a vector.
+
+    Args:
+        kernel: its side, or height and width.
     """
 
     def __init__(
         self,
         inputs: int,
         outputs: int,
-        kernel: int = 1,
+        kernel: int | tuple[int, int] = 1,
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
@@ -48,9 +62,11 @@ class Conv(nn.Module):
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        padding = dilation * (kernel - 1) // 2
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        padding = tuple(dilation * (side - 1) // 2 if side % 2 else 0 for side in sides)
         convolution = StandardisedConv2d if standardise else nn.Conv2d
-        self.conv = convolution(inputs, outputs, kernel, stride, padding, dilation, groups, bias)
+        self.conv = convolution(inputs, outputs, sides, stride, padding, dilation, groups, bias)
+        self.even = tuple(side % 2 == 0 for side in sides)
         width = outputs if order.index("conv") < order.index("norm") else inputs
         self.norm = normalisation(norm, width, norm_groups, eps, momentum, scale_init)
         # What comes in belongs to somebody else, so only an activation behind the convolution may overwrite its input.
@@ -62,8 +78,18 @@ class Conv(nn.Module):
         if vector:
             x = x[:, :, None, None]
         for step in self.order:
-            x = getattr(self, step)(x)
+            x = getattr(self, step)(self.padded(x) if step == "conv" and any(self.even) else x)
         return x.flatten(1) if vector else x
+
+    def padded(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """With the zeros that an even side needs."""
+        rows, columns = (
+            missing(size, side, stride, dilation) if even else (0, 0)
+            for size, side, stride, dilation, even in zip(
+                x_BCHW.shape[2:], self.conv.kernel_size, self.conv.stride, self.conv.dilation, self.even, strict=True
+            )
+        )
+        return F.pad(x_BCHW, (*columns, *rows)) if any((*columns, *rows)) else x_BCHW
 
 
 def depthwise_gradient(

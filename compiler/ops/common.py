@@ -39,6 +39,15 @@ ACTIVATIONS = (
     "leaky_relu",
     "tanh",
 )
+ALIASES = {
+    "relu_6": "relu6",
+    "silu": "swish",
+    "hard_swish": "h_swish",
+    "hardswish": "h_swish",
+    "hard_sigmoid": "h_sigmoid",
+    "hardsigmoid": "h_sigmoid",
+}
+"""Other usual names of activations."""
 LAYERS = "nasdsl.compiler.layers"
 
 OUT = Param("out", "positive", doc="channels of the output")
@@ -66,10 +75,10 @@ SCALE_INIT = Param(
 
 
 def act_param(default: str) -> Param:
-    return Param("act", "symbol", Symbol(default), (*ACTIVATIONS, "none"), doc="activation")
+    return Param("act", "symbol", Symbol(default), (*ACTIVATIONS, *ALIASES, "none"), doc="activation")
 
 
-NOT_AT_REST = ("sigmoid", "h_sigmoid")
+NOT_AT_REST = ("sigmoid", "h_sigmoid", "hard_sigmoid", "hardsigmoid")
 """Activations of which zero is not zero."""
 
 
@@ -132,7 +141,10 @@ def rounded(value: Value) -> Value:
 
 
 def word(value: Any) -> str:
-    return value.word if isinstance(value, Symbol) else str(value)
+    """The word of a symbol; an activation goes by the name that modules know."""
+    if not isinstance(value, Symbol):
+        return str(value)
+    return ALIASES.get(value.word, value.word)
 
 
 def words(values: Sequence[Any]) -> tuple[str, ...]:

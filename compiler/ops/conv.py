@@ -11,12 +11,14 @@ from typing import Any
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     ACTIVATIONS,
+    ALIASES,
     EPS,
     LAYERS,
     MOMENTUM,
     NONE,
     NORM,
     NORM_GROUPS,
+    NOT_AT_REST,
     OUT,
     SCALE_INIT,
     STRIDE,
@@ -24,7 +26,6 @@ from nasdsl.compiler.ops.common import (
     act_param,
     alike_but,
     any_norm_arguments,
-    centre,
     gcd,
     is_plain,
     leading,
@@ -40,6 +41,16 @@ from nasdsl.compiler.ops.common import (
     trimmed,
     word,
     words,
+)
+from nasdsl.compiler.ops.kernel import (
+    area,
+    check_kernel,
+    kernel_conditions,
+    kernel_param,
+    largest_kernel,
+    nested_kernels,
+    plain_kernel,
+    same_pixels,
 )
 from nasdsl.compiler.ops.operator import (
     KEEPS_ZERO,
@@ -103,8 +114,12 @@ def _groups(c: int, d: int, columns: int) -> int:
     return next(g for g in range(c // columns, 0, -1) if common % g == 0)
 
 
+def _depthwise_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
+    return _with_norm_and_bias(inputs, attrs, greatest) | largest_kernel(attrs["kernel"], greatest)
+
+
 def _conv_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
-    found = _with_norm_and_bias(inputs, attrs, greatest)
+    found = _depthwise_covers(inputs, attrs, greatest)
     if not is_plain(attrs["groups"]):
         c, d = inputs[0].channels, attrs["out"]
         found["groups"] = _groups(greatest(c), greatest(d), greatest(floor_divide(c, attrs["groups"])))
@@ -119,10 +134,11 @@ def _norm_follows(attrs: Attrs) -> bool:
 def _check(attrs: Attrs) -> None:
     if sorted(words(attrs["order"])) != sorted(STEPS):
         raise ShapeProblem("order must name conv, norm and act once each", "order", "for example [act, conv, norm]")
+    check_kernel(attrs["kernel"])
 
 
 def _conv_cost(x: Shape, y: Shape, groups: Value, attrs: Attrs) -> Cost:
-    weights = multiply(attrs["kernel"], attrs["kernel"], floor_divide(x.channels, groups), y.channels)
+    weights = multiply(area(attrs["kernel"]), floor_divide(x.channels, groups), y.channels)
     bias = choose(_has_bias(attrs), y.channels, 0)
     width = y.channels if _norm_follows(attrs) else x.channels
     return Cost(multiply(weights, y.pixels), add(weights, bias, norm_params(width, attrs)))
@@ -132,7 +148,7 @@ def _conv_arguments(x: Shape, y: Shape, groups: int, attrs: Attrs) -> dict[str, 
     return {
         "inputs": x.channels,
         "outputs": y.channels,
-        "kernel": attrs["kernel"],
+        "kernel": plain_kernel(attrs["kernel"]),
         "stride": attrs["stride"],
         "dilation": attrs["dilation"],
         "groups": groups,
@@ -148,10 +164,10 @@ def _conv_index(
     full: Attrs, small: Attrs, ins: tuple[int, int], outs: tuple[int, int], groups: tuple[int, int]
 ) -> dict[str, tuple[Index, ...]]:
     rows = leading(*outs)
-    crop = centre(full["kernel"], small["kernel"])
+    crop = same_pixels(full["kernel"], small["kernel"])
     columns = leading(ins[0] // groups[0], ins[1] // groups[1])
     normed = rows if _norm_follows(full) else leading(*ins)
-    index: dict[str, tuple[Index, ...]] = {"conv.weight": (rows, columns, crop, crop)}
+    index: dict[str, tuple[Index, ...]] = {"conv.weight": (rows, columns, *crop)}
     if _has_bias(small):
         index["conv.bias"] = (rows,)
     if word(small["norm"]) != "none":
@@ -167,8 +183,9 @@ def _conv_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 def _norm_and_filter_conditions(
     x: Shape, y: Shape, groups: Value, attrs: Attrs
 ) -> Iterator[tuple[Value, ShapeProblem]]:
+    yield from kernel_conditions(attrs["kernel"])
     yield from norm_conditions(y if _norm_follows(attrs) else x, attrs)
-    weights = multiply(attrs["kernel"], attrs["kernel"], floor_divide(x.channels, groups))
+    weights = multiply(area(attrs["kernel"]), floor_divide(x.channels, groups))
     problem = ShapeProblem("a filter of a single weight has no variance, and cannot be standardised", "standardise")
     yield either(negate(attrs["standardise"]), less(1, weights)), problem
 
@@ -203,6 +220,7 @@ def _conv_zeros(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> bool:
         and (apart or (larger["groups"] == smaller["groups"] == 1 and after))
         and larger["norm"] in ("none", "batch", "frozen")
         and not larger["standardise"]
+        and nested_kernels(larger["kernel"], smaller["kernel"], larger["stride"], larger["dilation"])
     )
 
 
@@ -210,7 +228,7 @@ CONV = Operator(
     name="conv",
     params=(
         OUT,
-        Param("kernel", "odd", 1, doc="side of the square kernel"),
+        kernel_param(1, "side of the square kernel"),
         STRIDE,
         DILATION,
         Param("groups", "positive", 1, doc="groups of channels that are convolved by themselves"),
@@ -257,7 +275,7 @@ def _depthwise_shares(
 DEPTHWISE = Operator(
     name="depthwise",
     params=(
-        Param("kernel", "odd", 3, doc="side of the square kernel"),
+        kernel_param(3, "side of the square kernel"),
         STRIDE,
         DILATION,
         NORM,
@@ -276,7 +294,7 @@ DEPTHWISE = Operator(
     module=f"{LAYERS}.conv:Conv",
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, inputs[0].channels, attrs),
     shares=_depthwise_shares,
-    covers=_with_norm_and_bias,
+    covers=_depthwise_covers,
     identities=Identities(keeps_zero=_keeps_zero),
     zeros=_conv_zeros,
     doc="one convolution for each channel by itself, norm, activation",
@@ -405,8 +423,8 @@ SE = Operator(
     params=(
         Param("ratio", "number", Fraction(1, 4), doc="hidden width as a share of the channels", low=0, high=64),
         Param("hidden", "positive", None, doc="hidden width, in place of a share"),
-        Param("act", "symbol", Symbol("relu"), ACTIVATIONS, doc="activation of the hidden layer"),
-        Param("gate", "symbol", Symbol("sigmoid"), ("sigmoid", "h_sigmoid"), doc="function that makes the factors"),
+        Param("act", "symbol", Symbol("relu"), (*ACTIVATIONS, *ALIASES), doc="activation of the hidden layer"),
+        Param("gate", "symbol", Symbol("sigmoid"), NOT_AT_REST, doc="function that makes the factors"),
     ),
     shape=_se_shape,
     cost=_se_cost,

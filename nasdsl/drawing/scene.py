@@ -654,8 +654,9 @@ class _Maker:
             return "×".join(_plain(axis) for axis in axes)
         parts = []
         kernel, stride = node.attrs.get("kernel"), node.attrs.get("stride", 1)
-        if isinstance(kernel, int):
-            parts.append(f"{kernel}×{kernel}")
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        if isinstance(sides, tuple) and all(isinstance(side, int) for side in sides):
+            parts.append("×".join(map(str, sides)))
         if "out" in node.attrs and not isinstance(node.attrs["out"], expr.Expr):
             parts.append(_plain(node.attrs["out"]))
         elif "classes" in node.attrs:

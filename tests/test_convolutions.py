@@ -1,0 +1,263 @@
+"""Convolutions of any kernel, transposed ones, and the small operators around them, against torch's own functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nasdsl.compiler.cost import cost_of
+from nasdsl.compiler.diagnostics import CompileError
+from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.layers.conv import Conv
+from nasdsl.compiler.layers.resample import Pool
+from nasdsl.compiler.ops import CATALOGUE
+from nasdsl.compiler.ops.common import ALIASES
+from nasdsl.compiler.relaxed import Relaxed
+from nasdsl.compiler.sample import Numbering
+from nasdsl.compiler.source import Source
+from nasdsl.compiler.supernet import Supernet
+from nasdsl.compiler.values.plain import Symbol
+from tests.networks import torch_macs
+
+
+def graph_of(steps: str, size: str = "3 x 13 x 18") -> Graph:
+    """Of the network that some lines make."""
+    return elaborate(Source(f"space s {{ input {size}\n network {{\n{steps}\n}} }}", "s")).graph
+
+
+def unsettled(network: torch.nn.Module) -> torch.nn.Module:
+    """Norms as they are after training."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.is_floating_point() and tensor.dim() == 1:
+                tensor.uniform_(0.5, 1.5, generator=generator)
+    return network
+
+
+def check_all(steps: str, size: str = "3 x 13 x 18", most: int = 12) -> None:
+    """Of a space: each architecture (or so many) computes in the supernet what it computes by itself, gradients of the
+    shared weights included, and costs what torch counts."""
+    torch.manual_seed(0)
+    graph = graph_of(steps, size)
+    supernet = unsettled(Supernet(graph)).eval()
+    shape = graph.input.shape
+    image = torch.randn(2, shape.channels, shape.height, shape.width)
+    for found in Numbering(graph).draws(most, seed=1):
+        supernet.activate(found)
+        network = supernet.extract(found)
+        assert isinstance(network, Supernet)
+        whole, alone = supernet(image), network(image)
+        torch.testing.assert_close(whole, alone, rtol=1e-5, atol=1e-5)
+        supernet.zero_grad()
+        whole.square().sum().backward()
+        alone.square().sum().backward()
+        own = dict(network.named_parameters())
+        for name, parameter in supernet.named_parameters():
+            if parameter.grad is not None and name in own:
+                gradient = own[name].grad
+                assert gradient is not None
+                torch.testing.assert_close(parameter.grad.sum(), gradient.sum(), rtol=1e-3, atol=1e-2)
+        macs, _ = torch_macs(network, image[:1])
+        size_of = sum(parameter.numel() for parameter in network.parameters())
+        assert cost_of(graph, found.indices) == {"macs": macs, "params": size_of}
+
+
+# --- Kernels ----------------------------------------------------------------------------------------------------------
+
+KERNELS: list[tuple[Any, int, int]] = [
+    (2, 1, 1),
+    (2, 2, 1),
+    (4, 1, 1),
+    (4, 2, 1),
+    (4, 4, 1),
+    (2, 3, 1),
+    (2, 1, 2),
+    (4, 1, 3),
+    ((1, 7), 1, 1),
+    ((7, 1), 2, 1),
+    ((3, 2), 1, 1),
+    ((4, 5), 3, 1),
+    ((2, 3), 2, 2),
+    ((5, 1), 1, 2),
+]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), KERNELS)
+def test_even_and_rectangular_kernels_are_the_whole_convolution_at_some_pixels(
+    kernel: Any, stride: int, dilation: int
+) -> None:
+    """Output pixel i of an axis looks at input pixels from i * stride - before on: half of the zeros that the last
+    window needs, rounded down; of an odd side half of the kernel."""
+    torch.manual_seed(1)
+    module = Conv(3, 4, kernel, stride, dilation, norm="none", act="none", bias=True).double()
+    x = torch.randn(2, 3, 11, 14, dtype=torch.float64, requires_grad=True)
+    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+    reach = [dilation * (side - 1) for side in sides]
+    starts = []
+    for side, size, far in zip(sides, x.shape[2:], reach, strict=True):
+        outputs = -(-size // stride)
+        before = far // 2 if side % 2 else max(0, (outputs - 1) * stride + far + 1 - size) // 2
+        starts.append([i * stride - before for i in range(outputs)])
+    wide = F.pad(x, (reach[1], reach[1] + stride, reach[0], reach[0] + stride))
+    every = F.conv2d(wide, module.conv.weight, module.conv.bias, dilation=dilation)  # at each shift by a pixel
+    rows, columns = ([start + far for start in axis] for axis, far in zip(starts, reach, strict=True))
+    expected = every[:, :, rows][:, :, :, columns]
+    y = module(x)
+    torch.testing.assert_close(y, expected)
+    found = torch.autograd.grad(y.square().sum(), [x, module.conv.weight], retain_graph=True)
+    wanted = torch.autograd.grad(expected.square().sum(), [x, module.conv.weight])
+    torch.testing.assert_close(found, wanted)
+
+
+def test_odd_kernels_are_torch_s_own() -> None:
+    x = torch.randn(2, 3, 11, 14)
+    for kernel, stride, dilation in ((3, 2, 1), (5, 3, 2), (7, 1, 1)):
+        module = Conv(3, 4, kernel, stride, dilation, norm="none", act="none")
+        padding = dilation * (kernel - 1) // 2
+        assert torch.equal(module(x), F.conv2d(x, module.conv.weight, None, stride, padding, dilation))
+
+
+def test_a_kernel_of_the_stride_cuts_a_map_into_patches() -> None:
+    x = torch.randn(2, 3, 12, 16)
+    for side in (2, 4):
+        module = Conv(3, 5, side, side, norm="none", act="none")
+        assert torch.equal(module(x), F.conv2d(x, module.conv.weight, None, side))
+
+
+def test_rectangular_pools() -> None:
+    x = torch.randn(2, 3, 11, 14)
+    for kernel, stride in (((3, 1), 1), ((1, 3), 2), ((5, 3), 2)):
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        assert torch.equal(Pool("max", kernel, stride)(x), F.max_pool2d(x, kernel, stride, padding))
+        expected = F.avg_pool2d(x, kernel, stride, padding, count_include_pad=False)
+        torch.testing.assert_close(Pool("avg", kernel, stride)(x), expected)
+    y = Pool("avg", (2, 3), 1)(x)  # reads the row below, and the columns on both sides
+    padded = F.pad(x, (1, 1, 0, 1))
+    count = F.avg_pool2d(F.pad(torch.ones_like(x), (1, 1, 0, 1)), (2, 3), 1)
+    torch.testing.assert_close(y, F.avg_pool2d(padded, (2, 3), 1) / count)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "conv(6, kernel: oneof(2, 4), stride: oneof(1, 2))",
+        "conv(oneof(4, 6), kernel: oneof(1, 2, 3, 4, 5)) -> depthwise(kernel: oneof(2, 3))",
+        "conv(6, kernel: [oneof(1, 3), oneof(2, 3, 7)], stride: 2)",
+        "conv(6, kernel: oneof([1, 7], [7, 1], [3, 3]))",
+        "depthwise(kernel: oneof([1, 5], [5, 1])) -> max_pool(oneof(2, 3)) -> avg_pool([oneof(2, 3), 1], stride: 2)",
+        "repeat 2 { conv(3, kernel: oneof([2, 3], [5, 4]), share: weights) }",
+        "a: conv(3, kernel: 3, share: weights)\nrepeat oneof(1, 2) { conv(3, kernel: [2, 4]) }",
+    ],
+)
+def test_architectures_share_kernels(steps: str) -> None:
+    check_all(steps)
+
+
+def test_a_smaller_kernel_is_the_part_over_the_same_pixels() -> None:
+    supernet = Supernet(graph_of("conv(2, kernel: oneof(2, 3, 4, 5), norm: none, act: none, bias: false)"))
+    weight = supernet.layers["conv"].conv.weight
+    assert weight.shape[2:] == (5, 5)
+    (path,) = supernet.graph.decisions
+    for side, first in ((2, 2), (3, 1), (4, 1), (5, 0)):
+        supernet.activate({path: side})
+        part = supernet.extract().layers["conv"].conv.weight
+        assert torch.equal(part, weight[:, :, first : first + side, first : first + side])
+    x = torch.randn(1, 3, 13, 18)
+    for side in (2, 3, 4):  # at stride 1 it is the largest one with zeros around
+        supernet.activate({path: side})
+        expected = supernet(x)
+        larger = torch.zeros_like(weight)
+        first = 2 - (side - 1) // 2
+        larger[:, :, first : first + side, first : first + side] = weight[
+            :, :, first : first + side, first : first + side
+        ]
+        torch.testing.assert_close(expected, F.conv2d(x, larger, padding=2))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "runs"),
+    [
+        ("2, 3, 5", 1, 1),
+        ("2, 4", 1, 1),
+        ("2, 4", 2, 2),
+        ("2, 3", 2, 2),
+        ("3, 7", 2, 1),
+        ("[1, 5], [5, 1], [3, 3]", 2, 3),
+    ],
+)
+def test_a_mixture_of_kernels(kernel: str, stride: int, runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is run once where smaller kernels are larger ones with zeros around, else once for each."""
+    torch.manual_seed(0)
+    graph = graph_of(f"conv(4, kernel: oneof({kernel}), stride: {stride}, norm: none, act: none, bias: false)")
+    network = Relaxed(graph)
+    x = torch.randn(2, 3, 13, 18)
+    (path,) = graph.decisions
+    weights = torch.softmax(torch.randn(graph.decisions[path].n), 0)
+    expected: Any = 0
+    for weight, one in zip(weights, torch.eye(len(weights)), strict=True):
+        network.relax({path: one})
+        expected = expected + weight * network(x)
+    network.relax({path: weights})
+    calls = []
+    monkeypatch.setattr(F, "conv2d", lambda *args, run=F.conv2d: calls.append(args) or run(*args))
+    torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
+    assert len(calls) == runs
+
+
+@pytest.mark.parametrize(
+    ("step", "place", "message"),
+    [
+        ("conv(16, kernel: 0)", "0", "a whole number from 1 to 4095, and this is 0"),
+        ("conv(16, kernel: 5/2)", "5/2", "and this is 5/2"),
+        ("conv(16, kernel: [3, 0])", "[3, 0]", "and this is 0"),
+        ("conv(16, kernel: [3, 3, 3])", "[3, 3, 3]", "a list of two, [height, width], and here is a list of 3"),
+        ("conv(16, kernel: wide)", "wide", "and here is `wide`"),
+        ('conv(16, kernel: "3")', '"3"', "and here is a string"),
+        ("depthwise(kernel: true)", "true", "and here is `true`"),
+        ("depthwise(kernel: { 3: 8 })", "{ 3: 8 }", "and here is neither"),
+        ("max_pool(5000)", "5000", "and this is 5000"),
+        ("conv(16, kernel: oneof(0, 1) + oneof(0, 1))", "oneof(0, 1) + oneof(0, 1)", "whatever is chosen"),
+        ("conv(16, kernel: [3, oneof(1/2, 1)])", "[3, oneof(1/2, 1)]", "whatever is chosen"),
+        ("conv(16, kernel: oneof([3, 0], [0, 3]))", "oneof([3, 0], [0, 3])", "whatever is chosen"),
+        ("avg_pool(oneof(1, 1/2))", "oneof(1, 1/2)", "whatever is chosen"),
+        ("basic(16, kernel: 0)", "0", "and this is 0"),
+    ],
+)
+def test_what_is_no_kernel(step: str, place: str, message: str) -> None:
+    with pytest.raises(CompileError) as caught:
+        graph_of(step)
+    (found,) = caught.value.diagnostics
+    assert found.span is not None and found.span.text == place
+    assert message in found.message
+
+
+# --- Activations by other names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
+def test_activations_by_other_names(alias: str, name: str) -> None:
+    steps = (
+        "conv(4, act: {0}) -> basic(4, act: {0}) -> se(act: {0}) -> {0}() -> mixconv(4, hidden: {{ 3: 4 }}, act: {0})"
+    )
+    torch.manual_seed(0)
+    network = Supernet(graph_of(steps.format(alias))).eval()
+    same = Supernet(graph_of(steps.format(name))).eval()
+    same.load_state_dict(network.state_dict())
+    x = torch.randn(1, 3, 13, 18)
+    assert torch.equal(network(x), same(x))
+    op = CATALOGUE["conv"]
+    for shift in (False, True):
+        attrs = {p.name: p.default for p in op.params} | {"norm": Symbol("none"), "bias": False}
+        found, wanted = (op.identities.keeps_zero({**attrs, "act": Symbol(word)}, shift) for word in (alias, name))
+        assert found == wanted
+
+
+def test_an_unknown_activation_is_told_what_there_is() -> None:
+    with pytest.raises(CompileError) as caught:
+        graph_of("conv(4, act: silo)")
+    assert caught.value.diagnostics[0].help == "did you mean `silu`?"
