@@ -13,7 +13,9 @@ from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.layers.conv import Conv
+from nasdsl.compiler.layers.rearrange import Channels, DepthToSpace, Shift, Shuffle, SpaceToDepth
 from nasdsl.compiler.layers.resample import Pool
+from nasdsl.compiler.layers.transposed import TransposedConv
 from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.ops.common import ALIASES
 from nasdsl.compiler.relaxed import Relaxed
@@ -29,7 +31,7 @@ def graph_of(steps: str, size: str = "3 x 13 x 18") -> Graph:
     return elaborate(Source(f"space s {{ input {size}\n network {{\n{steps}\n}} }}", "s")).graph
 
 
-def unsettled(network: torch.nn.Module) -> torch.nn.Module:
+def unsettled(network: Supernet) -> Supernet:
     """Norms as they are after training."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -50,7 +52,6 @@ def check_all(steps: str, size: str = "3 x 13 x 18", most: int = 12) -> None:
     for found in Numbering(graph).draws(most, seed=1):
         supernet.activate(found)
         network = supernet.extract(found)
-        assert isinstance(network, Supernet)
         whole, alone = supernet(image), network(image)
         torch.testing.assert_close(whole, alone, rtol=1e-5, atol=1e-5)
         supernet.zero_grad()
@@ -160,12 +161,12 @@ def test_architectures_share_kernels(steps: str) -> None:
 
 def test_a_smaller_kernel_is_the_part_over_the_same_pixels() -> None:
     supernet = Supernet(graph_of("conv(2, kernel: oneof(2, 3, 4, 5), norm: none, act: none, bias: false)"))
-    weight = supernet.layers["conv"].conv.weight
+    weight = supernet.get_parameter("layers.conv.conv.weight")
     assert weight.shape[2:] == (5, 5)
     (path,) = supernet.graph.decisions
     for side, first in ((2, 2), (3, 1), (4, 1), (5, 0)):
         supernet.activate({path: side})
-        part = supernet.extract().layers["conv"].conv.weight
+        part = supernet.extract().get_parameter("layers.conv.conv.weight")
         assert torch.equal(part, weight[:, :, first : first + side, first : first + side])
     x = torch.randn(1, 3, 13, 18)
     for side in (2, 3, 4):  # at stride 1 it is the largest one with zeros around
@@ -203,8 +204,13 @@ def test_a_mixture_of_kernels(kernel: str, stride: int, runs: int, monkeypatch: 
         network.relax({path: one})
         expected = expected + weight * network(x)
     network.relax({path: weights})
-    calls = []
-    monkeypatch.setattr(F, "conv2d", lambda *args, run=F.conv2d: calls.append(args) or run(*args))
+    calls, run = [], F.conv2d
+
+    def counted(*args: Any) -> torch.Tensor:
+        calls.append(args)
+        return run(*args)
+
+    monkeypatch.setattr(F, "conv2d", counted)
     torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
     assert len(calls) == runs
 
@@ -234,6 +240,160 @@ def test_what_is_no_kernel(step: str, place: str, message: str) -> None:
     (found,) = caught.value.diagnostics
     assert found.span is not None and found.span.text == place
     assert message in found.message
+
+
+# --- Transposed convolutions ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "more"),
+    [(2, 2, 0, 0), (3, 2, 1, 1), (4, 2, 1, 0), (3, 1, 1, 0), (4, 4, 0, 0), (7, 3, 2, 0), ((2, 4), 2, (0, 1), 0)],
+)
+def test_transposed_convolutions_are_torch_s_own(kernel: Any, stride: int, padding: Any, more: int) -> None:
+    torch.manual_seed(1)
+    module = TransposedConv(6, 4, kernel, stride, groups=2, norm="none", act="relu", bias=True).double()
+    x = torch.randn(2, 6, 5, 7, dtype=torch.float64, requires_grad=True)
+    weights = [module.get_parameter("conv.weight"), module.get_parameter("conv.bias")]
+    expected = F.conv_transpose2d(x, weights[0], weights[1], stride, padding, more, groups=2).relu()
+    y = module(x)
+    assert y.shape == (2, 4, 5 * stride, 7 * stride)
+    torch.testing.assert_close(y, expected)
+    found = torch.autograd.grad(y.square().sum(), [x, *weights])
+    torch.testing.assert_close(found, torch.autograd.grad(expected.square().sum(), [x, *weights]))
+
+
+def test_an_even_transposed_kernel_at_stride_1_is_cut_before() -> None:
+    module = TransposedConv(3, 4, 2, 1, norm="none", act="none")
+    x = torch.randn(1, 3, 5, 7)
+    assert torch.equal(module(x), F.conv_transpose2d(x, module.conv.weight)[:, :, 1:, 1:])
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "conv(oneof(4, 6)) -> conv_transpose(oneof(2, 4), kernel: oneof(2, 3, 4, 5), stride: oneof(1, 2))",
+        "conv(oneof(4, 8)) -> conv_transpose(oneof(4, 8), kernel: [3, oneof(3, 4)], groups: oneof(1, 2, 4), act: silu)",
+        "let w = oneof(4, 6)\nconv(w) -> conv_transpose(w, groups: w, norm: oneof(batch, none))",
+        "conv(4) -> conv_transpose(6, norm: group, norm_groups: oneof(2, 3)) -> conv_transpose(2, norm: frozen)",
+    ],
+)
+def test_architectures_share_transposed_convolutions(steps: str) -> None:
+    check_all(steps, "3 x 5 x 6", most=8)
+
+
+def test_the_larger_transposed_kernel_reaches_the_same_pixels() -> None:
+    """With zeros around, it is the smaller one."""
+    supernet = Supernet(graph_of("conv_transpose(2, kernel: oneof(2, 3, 5, 6), norm: none, act: none, bias: false)"))
+    (path,) = supernet.graph.decisions
+    x = torch.randn(1, 3, 5, 6)
+    for side, first in ((2, 2), (3, 1), (5, 0), (6, 0)):
+        supernet.activate({path: side})
+        weight = supernet.get_parameter("layers.conv_transpose.conv.weight").detach()
+        larger = torch.zeros_like(weight)
+        part = (slice(None), slice(None), slice(first, first + side), slice(first, first + side))
+        larger[part] = weight[part]
+        torch.testing.assert_close(supernet(x), F.conv_transpose2d(x, larger, stride=2, padding=2))
+
+
+# --- Between channels and pixels --------------------------------------------------------------------------------------
+
+
+def test_pixels_and_channels_change_places_as_in_torch() -> None:
+    x = torch.randn(2, 12, 6, 9)
+    assert torch.equal(SpaceToDepth(3)(x), torch.nn.PixelUnshuffle(3)(x))
+    assert torch.equal(DepthToSpace(2)(x), torch.nn.PixelShuffle(2)(x))
+    assert torch.equal(Shuffle(3)(x), torch.nn.ChannelShuffle(3)(x))
+    padded = F.pad(x, (0, 1))
+    assert torch.equal(SpaceToDepth(2)(x), F.pixel_unshuffle(padded, 2))
+    assert torch.equal(DepthToSpace(2)(SpaceToDepth(2)(padded)), padded)
+    assert torch.equal(Channels(5, 4)(x), x[:, 4:9])
+    assert torch.equal(Channels(5, 4)(x[:, :, 0, 0]), x[:, 4:9, 0, 0])
+    assert torch.equal(Shuffle(3)(x[:, :, 0, 0]), torch.nn.ChannelShuffle(3)(x)[:, :, 0, 0])
+    shifted = Shift(1, 2)(x)
+    assert torch.equal(shifted[:, :, :-1, :-2], x[:, :, 1:, 2:])
+    assert shifted[:, :, -1].abs().sum() == shifted[:, :, :, -2:].abs().sum() == 0
+    assert Shift(7, 0)(x).abs().sum() == 0
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "conv(oneof(4, 8)) -> space_to_depth(oneof(1, 2, 3)) -> conv(oneof(4, 16)) -> depth_to_space() -> conv(5)",
+        "let w = oneof(2, 4)\nx: conv(2 * w)\nl: x -> channels(w)\nr: x -> channels(w, skip: w) -> conv(w)\n"
+        "concat(from: [l, r]) -> shuffle(groups: oneof(1, 2, 4)) -> conv(3)",
+        "conv(4) -> shift(oneof(0, 1), columns: oneof(0, 2)) -> conv(4, stride: 2)",
+        "conv(6) -> global_pool() -> shuffle(3) -> channels(oneof(2, 4), skip: 1) -> linear(3)",
+    ],
+)
+def test_architectures_of_rearranged_tensors(steps: str) -> None:
+    check_all(steps, most=8)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "conv(oneof(4, 8), kernel: 3) -> space_to_depth(2) -> conv(4)",
+        "conv(oneof(4, 8), norm: none, bias: false, act: none) -> depth_to_space() -> shift(1) -> conv(4)",
+        "conv(8) -> conv_transpose(oneof(4, 6), kernel: oneof(2, 4)) -> conv(4)",
+        "conv(8) -> channels(oneof(4, 6)) -> conv(4)",
+        "conv(oneof(4, 8)) -> shuffle(2) -> conv(4)",
+    ],
+)
+def test_relaxed_networks_at_an_architecture_are_the_activated_ones(steps: str) -> None:
+    torch.manual_seed(0)
+    graph = graph_of(steps, "3 x 6 x 8")
+    network = Relaxed(graph).eval()
+    x = torch.randn(1, 3, 6, 8)
+    for found in Numbering(graph).draws(3, seed=2):
+        network.activate(found)
+        expected = network(x)
+        weights = {}
+        for path, decision in graph.decisions.items():
+            weights[path] = torch.full((decision.n,), 1e-8, requires_grad=True)
+            with torch.no_grad():
+                weights[path][found.indices[path]] = 1
+        network.relax(weights)
+        torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_factorised_reduction_sees_the_pixels_between() -> None:
+    """DARTS's: two strided 1x1 convolutions, the second of the map without its first row and column."""
+    torch.manual_seed(0)
+    network = unsettled(Supernet(graph_of("factorized_reduce(5)", "4 x 8 x 6"))).eval()
+    a, b = (p for name, p in network.named_parameters() if name.endswith("conv.weight"))
+    (norm,) = (layer for name, layer in network.layers.items() if "norm" in name)
+    x = torch.randn(2, 4, 8, 6)
+    y = x.relu()
+    parts = [F.conv2d(y, a, stride=2), F.conv2d(y[:, :, 1:, 1:], b, stride=2)]
+    torch.testing.assert_close(network(x), norm(torch.cat(parts, 1)))
+
+
+# --- Blocks -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_pooled_shortcut_is_resnet_d_s() -> None:
+    torch.manual_seed(0)
+    network = unsettled(Supernet(graph_of("bottleneck(8, mid: 4, stride: 2, shortcut: pooled)", "6 x 9 x 8"))).eval()
+    layers = {name: layer for name, layer in network.layers.items() if "conv" in name}
+    *body, shortcut = layers.values()
+    x = torch.randn(2, 6, 9, 8)
+    y = x
+    for layer in body:
+        y = layer(y)
+    pooled = F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
+    torch.testing.assert_close(network(x), (y + shortcut(pooled)).relu())
+    assert body[1].conv.stride == (2, 2) and shortcut.conv.stride == (1, 1)
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+def test_a_pooled_shortcut_costs_no_more(block: str) -> None:
+    """It is a 1x1 convolution of as many pixels; where the shape stays, it is the identity."""
+    for stride, out in ((2, 8), (1, 8), (1, 12)):
+        plain, pooled = (
+            graph_of(f"conv(8) -> {block}({out}, stride: {stride}, shortcut: {kind})") for kind in ("conv", "pooled")
+        )
+        assert cost_of(plain, {}) == cost_of(pooled, {})
+        assert any(node.op == "avg_pool" for node in pooled.nodes.values()) == (stride == 2)
 
 
 # --- Activations by other names ---------------------------------------------------------------------------------------

@@ -22,7 +22,15 @@ from nasdsl.compiler.source import Source, Span
 FOLDER = Path(__file__).parents[1] / "library"
 
 FILES: Mapping[str, tuple[str, ...]] = {
-    "blocks": ("basic", "bottleneck", "inverted_residual", "mbconv", "separable"),
+    "blocks": (
+        "basic",
+        "bottleneck",
+        "pooled_shortcut",
+        "factorized_reduce",
+        "inverted_residual",
+        "mbconv",
+        "separable",
+    ),
     "backbones": (
         "resnet",
         "resnet_stage",

@@ -63,9 +63,9 @@ class Conv(nn.Module):
     ) -> None:
         super().__init__()
         sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-        padding = tuple(dilation * (side - 1) // 2 if side % 2 else 0 for side in sides)
+        rows, columns = (dilation * (side - 1) // 2 if side % 2 else 0 for side in sides)
         convolution = StandardisedConv2d if standardise else nn.Conv2d
-        self.conv = convolution(inputs, outputs, sides, stride, padding, dilation, groups, bias)
+        self.conv = convolution(inputs, outputs, sides, stride, (rows, columns), dilation, groups, bias)
         self.even = tuple(side % 2 == 0 for side in sides)
         width = outputs if order.index("conv") < order.index("norm") else inputs
         self.norm = normalisation(norm, width, norm_groups, eps, momentum, scale_init)

@@ -24,9 +24,11 @@ from nasdsl.compiler.ops import (
     merge,
     mixconv,
     proposals,
+    rearrange,
     regions,
     resample,
     transformer,
+    transposed,
 )
 from nasdsl.compiler.ops.operator import REQUIRED, Operator
 from nasdsl.compiler.plugins import PluginError, find_plugins, listed
@@ -34,10 +36,12 @@ from nasdsl.compiler.plugins import PluginError, find_plugins, listed
 GROUP = "nasdsl.operators"
 FAMILIES = (
     conv,
+    transposed,
     mixconv,
     transformer,
     attention,
     resample,
+    rearrange,
     merge,
     head,
     detection,

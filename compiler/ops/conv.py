@@ -91,15 +91,15 @@ STANDARDISE = Param(
 )
 
 
-def _has_bias(attrs: Attrs) -> Value:
+def has_bias(attrs: Attrs) -> Value:
     return equal(attrs["norm"], NONE) if attrs["bias"] is None else attrs["bias"]
 
 
-def _keeps_zero(attrs: Attrs, shift: bool) -> Value:
-    return both(negate(_has_bias(attrs)), norm_keeps_zero(attrs, shift), rests_at_zero(attrs))
+def keeps_zero(attrs: Attrs, shift: bool) -> Value:
+    return both(negate(has_bias(attrs)), norm_keeps_zero(attrs, shift), rests_at_zero(attrs))
 
 
-def _with_norm_and_bias(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
+def with_norm_and_bias(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
     """Where a choice says whether there is a norm, the weights of both forms."""
     norms = options(attrs["norm"])
     if norms is not None and len(norms) == 1:
@@ -108,21 +108,21 @@ def _with_norm_and_bias(inputs: Sequence[Shape], attrs: Attrs, greatest: Callabl
     return {"norm": Symbol(kind), **({"bias": True} if attrs["bias"] is None else {})}
 
 
-def _groups(c: int, d: int, columns: int) -> int:
+def most_groups(c: int, d: int, columns: int) -> int:
     """The most groups of a convolution from c to d channels whose filters have at least so many columns."""
     common = math.gcd(c, d)
     return next(g for g in range(c // columns, 0, -1) if common % g == 0)
 
 
 def _depthwise_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
-    return _with_norm_and_bias(inputs, attrs, greatest) | largest_kernel(attrs["kernel"], greatest)
+    return with_norm_and_bias(inputs, attrs, greatest) | largest_kernel(attrs["kernel"], greatest)
 
 
 def _conv_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
     found = _depthwise_covers(inputs, attrs, greatest)
     if not is_plain(attrs["groups"]):
         c, d = inputs[0].channels, attrs["out"]
-        found["groups"] = _groups(greatest(c), greatest(d), greatest(floor_divide(c, attrs["groups"])))
+        found["groups"] = most_groups(greatest(c), greatest(d), greatest(floor_divide(c, attrs["groups"])))
     return found
 
 
@@ -139,7 +139,7 @@ def _check(attrs: Attrs) -> None:
 
 def _conv_cost(x: Shape, y: Shape, groups: Value, attrs: Attrs) -> Cost:
     weights = multiply(area(attrs["kernel"]), floor_divide(x.channels, groups), y.channels)
-    bias = choose(_has_bias(attrs), y.channels, 0)
+    bias = choose(has_bias(attrs), y.channels, 0)
     width = y.channels if _norm_follows(attrs) else x.channels
     return Cost(multiply(weights, y.pixels), add(weights, bias, norm_params(width, attrs)))
 
@@ -153,7 +153,7 @@ def _conv_arguments(x: Shape, y: Shape, groups: int, attrs: Attrs) -> dict[str, 
         "dilation": attrs["dilation"],
         "groups": groups,
         "act": word(attrs["act"]),
-        "bias": bool(_has_bias(attrs)),
+        "bias": bool(has_bias(attrs)),
         "order": words(attrs["order"]),
         "standardise": bool(attrs["standardise"]),
         **any_norm_arguments(y.channels if _norm_follows(attrs) else x.channels, attrs),
@@ -168,7 +168,7 @@ def _conv_index(
     columns = leading(ins[0] // groups[0], ins[1] // groups[1])
     normed = rows if _norm_follows(full) else leading(*ins)
     index: dict[str, tuple[Index, ...]] = {"conv.weight": (rows, columns, *crop)}
-    if _has_bias(small):
+    if has_bias(small):
         index["conv.bias"] = (rows,)
     if word(small["norm"]) != "none":
         index |= norm_shares("norm", normed, word(small["norm"]))
@@ -249,7 +249,7 @@ CONV = Operator(
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, attrs["groups"], attrs),
     shares=_conv_shares,
     covers=_conv_covers,
-    identities=Identities(keeps_zero=_keeps_zero),
+    identities=Identities(keeps_zero=keeps_zero),
     zeros=_conv_zeros,
     doc="convolution, norm, activation",
 )
@@ -295,7 +295,7 @@ DEPTHWISE = Operator(
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, inputs[0].channels, attrs),
     shares=_depthwise_shares,
     covers=_depthwise_covers,
-    identities=Identities(keeps_zero=_keeps_zero),
+    identities=Identities(keeps_zero=keeps_zero),
     zeros=_conv_zeros,
     doc="one convolution for each channel by itself, norm, activation",
 )
@@ -343,7 +343,7 @@ def _columns(x: Shape, attrs: Attrs) -> int:
     """Of the filters of a skip; 0 where it passes its input on. Several settings together may need more than each."""
     c, d = x.channels, attrs["out"]
     needed: int = attrs.get("columns", 0 if _keeps_size(x, attrs) and c == d else c // math.gcd(c, d))
-    return c // _groups(c, d, needed) if needed else 0
+    return c // most_groups(c, d, needed) if needed else 0
 
 
 def _skip_shares(
