@@ -186,6 +186,8 @@ SETTINGS: list[Setting] = [
     ("linear", (VECTOR,), {"out": 5, "act": S("relu"), "bias": False}),
     ("classify", (MAP,), {"classes": 10}),
     ("classify", (VECTOR,), {"classes": 3, "dropout": 0.5}),
+    ("regress", (MAP,), {"targets": 2}),
+    ("regress", (VECTOR,), {"dropout": 0.5}),
     ("segment", (MAP,), {"classes": 19}),
     ("keypoints", (MAP,), {"joints": 17}),
     ("detect3d", (MAP,), {"classes": 3}),
