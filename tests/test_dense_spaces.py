@@ -51,10 +51,9 @@ def test_the_u_net_of_the_paper_by_closed_form() -> None:
     assert cost_of(graph("unet", "unet_64"), {})["macs"] == macs + 512**2 * 64 * 2
 
 
-@pytest.mark.parametrize("size", [(32, 48), (37, 22)])
-def test_u_nets_of_any_size_are_what_was_predicted(size: tuple[int, int]) -> None:
-    small = graph("unet", "unet_small", f"widths: [4, 6], input 3 x {size[0]} x {size[1]}")
-    found = sample(small, 6, seed=1)
+def test_u_nets_of_odd_size_are_what_was_predicted() -> None:
+    small = graph("unet", "unet_small", "widths: [4, 6], input 3 x 37 x 22")
+    found = sample(small, 4, seed=1)
     for architecture in found[:3]:
         check_predictions(small, architecture)
     check_extraction(small, *found)
@@ -127,12 +126,8 @@ def test_auto_deeplab_is_counted_as_in_the_paper() -> None:
     assert count(graph("autodeeplab")).total == 28_657 * cells
 
 
-AUTO_DEEPLAB = {"s": (20, 10.15), "m": (32, 21.62), "l": (48, 44.42)}  # filters, and millions of parameters
-
-
-@pytest.mark.parametrize("name", AUTO_DEEPLAB)
-def test_auto_deeplabs_are_the_published_ones(name: str) -> None:
-    filters, millions = AUTO_DEEPLAB[name]
+def auto_deeplab(filters: int) -> int:
+    """Parameters of what the paper found, cell by cell."""
 
     def conv(inputs: int, out: int, kernel: int = 1) -> int:
         return kernel**2 * inputs * out + 2 * out
@@ -140,7 +135,7 @@ def test_auto_deeplabs_are_the_published_ones(name: str) -> None:
     def cell(c: int) -> int:
         separable = {k: 2 * (k * k * c + conv(c, c)) for k in (3, 5)}
         atrous = {k: conv(c, c, k) for k in (3, 5)}
-        return 5 * separable[3] - separable[3] + 3 * separable[5] + 2 * atrous[5] + atrous[3]
+        return 4 * separable[3] + 3 * separable[5] + 2 * atrous[5] + atrous[3]
 
     before, last = 64, 128
     total = conv(3, 64, 3) + conv(64, 64, 3) + conv(64, 128, 3)
@@ -150,9 +145,13 @@ def test_auto_deeplabs_are_the_published_ones(name: str) -> None:
         before, last = last, 5 * width
     pool = 2 * conv(last, 256) + 3 * conv(last, 256, 3) + conv(5 * 256, 256)
     decoder = conv(5 * filters, 48) + conv(256 + 48, 256, 3) + conv(256, 256, 3) + 256 * 19 + 19
-    found = cost_of(graph("autodeeplab", f"autodeeplab_{name}"), {})["params"]
-    assert found == total + pool + decoder
-    assert f"{found / 1e6:.2f}" == f"{millions}"
+    return total + pool + decoder
+
+
+def test_auto_deeplabs_are_the_published_ones() -> None:
+    """The printed millions; that the others of the file have them, too, its table is held to."""
+    assert cost_of(graph("autodeeplab", "autodeeplab_s"), {})["params"] == auto_deeplab(20) == 10_147_427
+    assert [f"{auto_deeplab(filters) / 1e6:.2f}" for filters in (20, 32, 48)] == ["10.15", "21.62", "44.42"]
 
 
 def test_cells_of_auto_deeplab_are_alike_and_their_weights_are_not() -> None:
