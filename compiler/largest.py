@@ -74,6 +74,8 @@ def largest_node(graph: Graph, node: Node) -> tuple[Mapping[str, Any], tuple[Sha
                 attrs[param.name] -= 1 - attrs[param.name] % 2
         shapes = [graph.nodes[edge.source].shape for edge in node.inputs]
         attrs |= operator.covers(shapes, node.attrs, lambda value: bounds.of(value)[1])
+        if operator.by_input:
+            attrs["places"] = node.places
     return attrs, inputs, _largest_shape(node.shape, bounds)
 
 

@@ -67,8 +67,8 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
             if decision.kind == "units":
                 decision = replace(decision, items=range(len(stay)))
             else:
-                items, labels = (tuple(part[i] for i in stay) for part in (decision.items, decision.labels))
-                decision = replace(decision, items=items, labels=labels)
+                labels = tuple(decision.labels[i] for i in stay)
+                decision = replace(decision, items=tuple(decision.items[i] for i in stay), labels=labels)
         decisions[path] = replace(decision, present=present)
 
     nodes: dict[str, Node] = {}
@@ -78,10 +78,12 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
         if present is False:
             continue
         edges = tuple(
-            Edge(source, when)
-            for e in node.inputs
+            Edge(source, when, place)
+            for e, place in zip(node.inputs, node.places, strict=True)
             if (when := put(e.when)) is not False and (source := alias.get(e.source, e.source)) in nodes
         )
+        if len(edges) == len(node.inputs):
+            edges = tuple(replace(new, place=old.place) for new, old in zip(edges, node.inputs, strict=True))
         only = _only_input(node, edges)
         if only is not None:
             alias[node.name] = only

@@ -62,7 +62,9 @@ def layer_class(op: str) -> Callable[..., nn.Module]:
 def setting_of(pinned: Graph, node: Node) -> Setting:
     """What a node of a graph without decisions is built from."""
     inputs = tuple(pinned.nodes[edge.source].shape for edge in node.inputs)
-    return Setting(node.op, node.attrs, inputs, node.shape)
+    operator = ops.find(node.op)
+    placed = operator is not None and operator.by_input
+    return Setting(node.op, {**node.attrs, "places": node.places} if placed else node.attrs, inputs, node.shape)
 
 
 def largest_settings(graph: Graph) -> dict[str, Setting]:
@@ -95,7 +97,11 @@ def _covering(a: Setting, b: Setting) -> Setting:
         name: _larger(value, b.attrs.get(name, value), min if name in operator.least else max)
         for name, value in a.attrs.items()
     }
-    inputs = tuple(x.with_channels(_larger(x.channels, y.channels)) for x, y in zip(a.inputs, b.inputs, strict=True))
+    if operator.by_input and len(a.inputs) < len(b.inputs):
+        return _covering(b, a)
+    inputs = tuple(x.with_channels(_larger(x.channels, y.channels)) for x, y in zip(a.inputs, b.inputs, strict=False))
+    if operator.by_input:  # those that one alone has serve it
+        inputs += a.inputs[len(b.inputs) :]
     return Setting(a.op, attrs, inputs, a.output.with_channels(_larger(a.output.channels, b.output.channels)))
 
 

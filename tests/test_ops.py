@@ -34,6 +34,7 @@ Setting = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 MAP = Shape(12, 13, 18, Fraction(1, 4))
 SMALL = Shape(12, 7, 9, Fraction(1, 8))
+SAME_SCALE = Shape(12, 12, 18, Fraction(1, 4))
 TINY = Shape(8, 1, 2, Fraction(1, 8))
 TOKENS = Shape(12, 16, 1, Fraction(1, 8))
 VECTOR = Shape(12, None, None, Fraction(1, 32))
@@ -186,6 +187,8 @@ SETTINGS: list[Setting] = [
     ("linear", (VECTOR,), {"out": 5, "act": S("relu"), "bias": False}),
     ("classify", (MAP,), {"classes": 10}),
     ("classify", (VECTOR,), {"classes": 3, "dropout": 0.5}),
+    ("regress", (MAP,), {"targets": 2}),
+    ("regress", (VECTOR,), {"dropout": 0.5}),
     ("segment", (MAP,), {"classes": 19}),
     ("keypoints", (MAP,), {"joints": 17}),
     ("detect3d", (MAP,), {"classes": 3}),
@@ -273,6 +276,18 @@ SETTINGS: list[Setting] = [
     ("window_attention", (MAP,), {"heads": 2, "window": 13, "shift": 6, "position": S("none"), "bias": False}),
     ("window_attention", (TINY,), {"heads": 2, "shift": 3}),
     *[(name, (MAP,), {}) for name in ops.activation.FORMULAS],
+    ("product", (MAP, SAME_SCALE, VECTOR, MAP.with_channels(1)), {}),
+    ("product", (VECTOR, VECTOR.with_channels(1)), {}),
+    ("weighted_sum", (MAP, SAME_SCALE, MAP), {}),
+    ("weighted_sum", (VECTOR, VECTOR), {"weights": S("softmax"), "init": Fraction(1, 2)}),
+    ("weighted_sum", (MAP,), {"weights": S("free"), "eps": 0}),
+    ("gain", (MAP,), {"init": 0}),
+    ("gain", (VECTOR,), {}),
+    ("adaptive_pool", (MAP,), {"bins": 5}),
+    ("adaptive_pool", (SMALL,), {"bins": 8}),
+    ("resize_like", (MAP, SMALL), {}),
+    ("resize_like", (VECTOR, MAP), {}),
+    ("resize_like", (TINY, MAP), {"mode": S("nearest")}),
 ]
 
 
@@ -804,6 +819,16 @@ MISTAKES: list[tuple[str, tuple[Shape, ...], dict[str, Any], str, str]] = [
     ("sum", (MAP, VECTOR), {}, "", "not both"),
     ("concat", (MAP, SMALL), {"scale": Fraction(1, 2)}, "scale", "no input has scale 1/2; there is 1/4, 1/8"),
     ("concat", (), {}, "", "no input"),
+    ("product", (), {}, "", "no input"),
+    ("product", (VECTOR, MAP), {}, "", "begins with a vector"),
+    ("product", (MAP, SAME_SCALE.with_channels(2)), {}, "", "input 1 has 12 channels and input 2 2"),
+    ("product", (MAP, SMALL), {}, "", "one scale, but input 1 has 1/4 and input 2 1/8"),
+    ("weighted_sum", (MAP, VECTOR), {}, "", "not both"),
+    ("weighted_sum", (MAP, MAP.with_channels(9)), {}, "", "input 2 9"),
+    ("weighted_sum", (MAP, SMALL), {}, "", "one scale"),
+    ("weighted_sum", (BOXES, VECTOR.with_channels(4)), {}, "", "as many"),
+    ("adaptive_pool", (VECTOR,), {"bins": 2}, "", "feature map"),
+    ("resize_like", (MAP, VECTOR), {}, "", "feature map"),
 ]
 
 

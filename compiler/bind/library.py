@@ -35,6 +35,7 @@ FILES: Mapping[str, tuple[str, ...]] = {
         "mobilenet_v2_stage",
     ),
     "transformers": ("mlp", "vit_block", "swin_block", "convnext_block"),
+    "dense": ("aspp", "pyramid_pool", "attention_gate"),
     "detection": ("fpn", "rpn", "guided_anchor_rpn", "rcnn", "cascade", "retina", "two_layers"),
 }
 """The operators of each file that spaces may use."""

@@ -73,6 +73,30 @@ class GlobalPool(nn.Module):
         return x_BCHW.mean((2, 3))
 
 
+class AdaptivePool(nn.Module):
+    """The mean over the parts of a grid of `bins` x `bins`: B C H W -> B C bins bins. PSPNet paper, pyramid pooling."""
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return F.adaptive_avg_pool2d(x_BCHW, self.bins)
+
+
+class ResizeLike(nn.Module):
+    """The first input at the size of the second: a map resized, a vector spread over all pixels."""
+
+    def __init__(self, mode: str = "bilinear") -> None:
+        super().__init__()
+        self.mode = mode
+
+    def forward(self, x: torch.Tensor, like_BCHW: torch.Tensor) -> torch.Tensor:
+        if x.dim() == 2:
+            return x[:, :, None, None].expand(-1, -1, like_BCHW.shape[2], like_BCHW.shape[3])
+        return resized(x, (like_BCHW.shape[2], like_BCHW.shape[3]), self.mode)
+
+
 class Zero(nn.Module):
     """Zeros with ceil(size / stride) pixels."""
 

@@ -1,4 +1,4 @@
-"""Convolutions, shortcuts, squeeze-excite, norms."""
+"""Convolutions, shortcuts, squeeze-excite, norms, learned factors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,18 @@ from nasdsl.compiler.ops.kernel import (
     same_pixels,
     transforms_of,
 )
-from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Index, Made, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import (
+    KEEPS_ZERO,
+    Attrs,
+    Cost,
+    Identities,
+    Index,
+    Made,
+    Operator,
+    Param,
+    ShapeProblem,
+    by_channel,
+)
 from nasdsl.compiler.values.expr import (
     Value,
     add,
@@ -496,4 +507,16 @@ NORM_ALONE = Operator(
     doc="a norm by itself",
 )
 
-OPERATORS = (CONV, DEPTHWISE, SKIP, SE, NORM_ALONE)
+GAIN = Operator(
+    name="gain",
+    params=(Param("init", "number", 1, doc="initial value of the factor"),),
+    shape=same,
+    cost=lambda inputs, output, attrs: Cost(0, 1),
+    module=f"{LAYERS}.norm:Gain",
+    arguments=lambda inputs, output, attrs: {"init": float(attrs["init"])},
+    identities=KEEPS_ZERO,
+    zeros=by_channel,
+    doc="one learned factor for all values",
+)
+
+OPERATORS = (CONV, DEPTHWISE, SKIP, SE, NORM_ALONE, GAIN)

@@ -186,6 +186,9 @@ class Operator:
         alive: condition under which the operator has an output at all (a MixConv without a channel has none).
         inputs: how many tensors it reads; -1 for any number (a branch bundle), of which it reads those that are there.
         needs: of any number of inputs, how many at the end have to be there: the boxes behind a pyramid's maps.
+        by_input: of any number of inputs, whether it has weights for each, also where some are not there. Then the
+            attrs of `shares` have `places`, which says of each input which one of all it is, and those of `cost` have
+            `there`, the conditions under which each one is there.
         groups: of any number of inputs, into how many groups of one size they fall: logits of all levels, then deltas.
         identities: what is known of the output without the weights.
         zeros: (arguments of the module, those of a smaller one) -> whether the larger module, with zeros in place of
@@ -207,6 +210,7 @@ class Operator:
     alive: Callable[[Attrs], Value] = _always
     inputs: int = 1
     needs: int = 0
+    by_input: bool = False
     groups: int = 1
     identities: Identities = NONE_KNOWN
     zeros: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = _differently

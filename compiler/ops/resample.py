@@ -217,6 +217,51 @@ GLOBAL_POOL = Operator(
 )
 
 
+# --- grids and sizes of other maps ------------------------------------------------------------------------------------
+
+
+def _adaptive_pool_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    x = a_map(inputs[0], "adaptive_pool")
+    return Shape(x.channels, attrs["bins"], attrs["bins"], multiply(x.scale, divide(attrs["bins"], x.height)), x.items)
+
+
+ADAPTIVE_POOL = Operator(
+    name="adaptive_pool",
+    params=(Param("bins", "positive", doc="the output has so many times so many pixels, whatever the input's size"),),
+    shape=_adaptive_pool_shape,
+    cost=_free,
+    module=f"{LAYERS}.resample:AdaptivePool",
+    arguments=lambda inputs, output, attrs: {"bins": attrs["bins"]},
+    identities=LINEAR,
+    zeros=by_channel,
+    doc="mean over the parts of a grid of so many times so many",
+)
+
+
+def _resize_like_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    x, like = inputs[0], a_map(inputs[1], "resize_like")
+    return Shape(x.channels, like.height, like.width, like.scale, x.items)
+
+
+def _resize_like_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    x, like = inputs
+    yield equal(x.items, like.items), ShapeProblem("resize_like needs inputs of which an image gives as many")
+
+
+RESIZE_LIKE = Operator(
+    name="resize_like",
+    params=(Param("mode", "symbol", Symbol("bilinear"), MODES, doc="how values between pixels are made"),),
+    shape=_resize_like_shape,
+    must=_resize_like_must,
+    cost=_free,
+    module=f"{LAYERS}.resample:ResizeLike",
+    arguments=lambda inputs, output, attrs: {"mode": word(attrs["mode"])},
+    inputs=2,
+    zeros=by_channel,
+    doc="brings its first input to the size of the second: resizes a map, spreads a vector over all pixels",
+)
+
+
 # --- nothing ----------------------------------------------------------------------------------------------------------
 
 IDENTITY = Operator(
@@ -262,6 +307,8 @@ OPERATORS = (
     _pool("max", "maximum over windows"),
     _pool("avg", "mean over windows"),
     GLOBAL_POOL,
+    ADAPTIVE_POOL,
+    RESIZE_LIKE,
     IDENTITY,
     ZERO,
     DROPOUT,
