@@ -36,6 +36,8 @@ def check_kernel(kernel: Value) -> None:
     Raises:
         ShapeProblem: it, or one of those to choose from, is not.
     """
+    if type(kernel) is int and 1 <= kernel <= LARGEST_SIDE:  # most are
+        return
     open_sides = isinstance(kernel, Expr)
     for option in (options(kernel) or ()) if open_sides else (kernel,):
         if isinstance(option, tuple) and len(option) != 2:
@@ -59,6 +61,8 @@ def _named(value: Any) -> str:
 
 def kernel_conditions(kernel: Value) -> Iterator[tuple[Value, ShapeProblem]]:
     """What has to hold of a kernel for every choice."""
+    if not isinstance(kernel, Expr | tuple):
+        return
     for side in dict.fromkeys(sides(kernel)):
         if isinstance(side, Expr):
             fits = both(is_kind(side, "number"), whole(side), at_most(1, side), at_most(side, LARGEST_SIDE))
@@ -81,6 +85,8 @@ def sides(kernel: Value) -> tuple[Value, Value]:
 
 def area(kernel: Value) -> Value:
     """Pixels under a kernel."""
+    if isinstance(kernel, int):
+        return kernel * kernel
     height, width = sides(kernel)
     return multiply(height, width)
 
