@@ -104,7 +104,6 @@ def test_sizes_of_spaces() -> None:
     for n in per_stage:
         product *= n
     assert count(graph("attentivenas")).total == product == 440_301_256_704
-    assert count(graph("attentivenas", "attentivenas_224")).total == product // 4
     assert count(graph("mobilenet")).total == 6**11 * 7**3 * 43
     assert count(graph("efficientnet")).total == (4 * 2 * 2 * 2 * 3) ** 7 * 2**2 * 3**5
     depths, widths, ratios, groups = 16, 128, 3, 6
