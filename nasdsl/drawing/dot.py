@@ -36,6 +36,8 @@ BARS = {
 
 BAR_WIDTH, BAR_HEIGHT = 48, 5
 TEXT, SMALL_TEXT = 8.0, 7.0
+LEAST_TEXT = 6.0  # points, on a page, beside a legend
+MOST_OUTER = 3
 LINE_HEIGHT = 10.0
 BOLD = 1.12  # how much wider letters are
 PAD = 4.0
@@ -50,8 +52,9 @@ def to_dot(space: Space | Graph, level: str = "module", opened: Sequence[str] = 
 
     Args:
         level: `module`, which a page holds: a choice between modules is one box that names them, equal copies are one
-            that says how many there are, and a permuted block is one; `block`, a node for each use of an operator of
-            the file that uses no other; or `operator`, one for each layer.
+            that says how many there are, and a permuted block is one; where letters would still be too small, what lies
+            around blocks is drawn in their place; `block`, a node for each use of an operator of the file that uses no
+            other; or `operator`, one for each layer.
         opened: paths or decisions of choices whose options are drawn. A path opens what lies under it, too.
 
     Raises:
@@ -61,16 +64,18 @@ def to_dot(space: Space | Graph, level: str = "module", opened: Sequence[str] = 
     if chosen is None:
         known = " or ".join([", ".join(f"`{one}`" for one in LEVELS[:-1]), f"`{LEVELS[-1]}`"])
         raise ArgumentError(f"a level is {known}, not `{level}`")
-    scene = make_scene(space, chosen, opened)
-    if chosen == "module":
-        scene = told_once(fold(scene))
-    colours = _colours(scene)
-    for compact in (False, True):
-        faces = {item.key: _face(item, compact) for item in scene.items}
-        placed = place(scene, {key: size for key, (_, size) in faces.items()}, compact)
-        if chosen != "module" or shrinkage(scene, placed) <= 1:
-            break  # what has more in it is larger than a page, whatever its boxes are
-    return _Writer(scene, placed, {key: label for key, (label, _) in faces.items()}, colours).text()
+    for outer in range(MOST_OUTER + 1):
+        scene = make_scene(space, chosen, opened, outer)
+        if chosen == "module":
+            scene = told_once(fold(scene))
+        for compact in (False, True):
+            faces = {item.key: _face(item, compact) for item in scene.items}
+            placed = place(scene, {key: size for key, (_, size) in faces.items()}, compact)
+            if chosen != "module" or shrinkage(scene, placed) <= 1:
+                break  # what has more in it is larger than a page, whatever its boxes are
+        if chosen != "module" or opened or LEAST_TEXT * shrinkage(scene, placed) <= SMALL_TEXT:
+            break
+    return _Writer(scene, placed, {key: label for key, (label, _) in faces.items()}, _colours(scene)).text()
 
 
 def _colours(scene: Scene) -> dict[str, str]:

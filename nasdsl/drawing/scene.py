@@ -131,7 +131,7 @@ class Scene:
     notes: tuple[str, ...] = ()
 
 
-def make_scene(space: Space | Graph, level: Level, words: Sequence[str] = ()) -> Scene:
+def make_scene(space: Space | Graph, level: Level, words: Sequence[str] = (), outer: int = 0) -> Scene:
     """The items of a space or an architecture.
 
     What an architecture has left out is in the picture too, faded, where the space knows the whole that it came from;
@@ -139,19 +139,20 @@ def make_scene(space: Space | Graph, level: Level, words: Sequence[str] = ()) ->
 
     Args:
         words: paths or decisions of choices whose options are drawn.
+        outer: blocks are the uses around those of operators that use no others, so many times.
 
     Raises:
         ArgumentError: a word opens nothing.
     """
     if isinstance(space, Graph):
-        return _Maker(space, space, {}, level, words).scene("", "")
+        return _Maker(space, space, {}, level, words, outer).scene("", "")
     facts = _facts(space.graph)
     if space.whole is not None:
-        maker = _Maker(space.whole, space.graph, space.pins, level, words)
+        maker = _Maker(space.whole, space.graph, space.pins, level, words, outer)
         scene = maker.scene(space.name, facts)
         if 2 * sum(item.state == "gone" for item in scene.items) <= len(scene.items):
             return scene
-    return _Maker(space.graph, space.graph, {}, level, words).scene(space.name, facts)
+    return _Maker(space.graph, space.graph, {}, level, words, outer).scene(space.name, facts)
 
 
 def _facts(graph: Graph) -> str:
@@ -174,8 +175,11 @@ def _short(number: int) -> str:
 
 
 class _Maker:
-    def __init__(self, whole: Graph, graph: Graph, pins: Mapping[str, Any], level: Level, words: Sequence[str]):
+    def __init__(
+        self, whole: Graph, graph: Graph, pins: Mapping[str, Any], level: Level, words: Sequence[str], outer: int = 0
+    ):
         self.whole, self.graph, self.pins, self.level, self.words = whole, graph, pins, level, words
+        self.outer = outer
         self.known = expr.Remembering(pins)  # the same, for expressions that share their parts
         self.values = expr.Remembering({**largest_values(whole), **pins})
         self.users = whole.users()
@@ -226,6 +230,8 @@ class _Maker:
     def _own_permuted(self) -> None:
         """A permuted block is one item, with what brings its inputs to its scale."""
         self.permuted = permuted_blocks(self.whole)
+        if self.outer:  # some lie inside of other blocks then
+            self.permuted = [path for path in self.permuted if self.leaves.isdisjoint(prefixes(path))]
         for node in self.whole.nodes.values():
             here = next((path for path in prefixes(node.name, whole=True) if path in self.permuted), None)
             if here is not None:
@@ -240,9 +246,18 @@ class _Maker:
 
     @cached_property
     def leaves(self) -> frozenset[str]:
-        """Where operators of the file are used that use no others."""
-        paths = self.whole.instances
-        return frozenset(paths) - {before for path in paths for before in prefixes(path)}
+        """Where operators of the file are used that use no others, or the uses around these."""
+        paths = set(self.whole.instances)
+        found = self._innermost(paths)
+        for _ in range(self.outer):
+            paths -= found
+            around = self._innermost(paths)
+            found = around | {path for path in found if around.isdisjoint(prefixes(path))}
+        return frozenset(found)
+
+    @staticmethod
+    def _innermost(paths: set[str]) -> set[str]:
+        return paths - {before for path in paths for before in prefixes(path)}
 
     def _own_choices(self) -> None:
         """A choice between operators or modules is one item, with all that only its options need, unless opened."""
