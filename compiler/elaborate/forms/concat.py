@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nasdsl.compiler import bound, ops
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
@@ -9,9 +11,11 @@ from nasdsl.compiler.elaborate.forms.bundles import at_scale, bundle, guarded, o
 from nasdsl.compiler.elaborate.frame import Frame
 from nasdsl.compiler.elaborate.merging import alike, merge, where_there
 from nasdsl.compiler.elaborate.values import Flow, Tensor
+from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.operator import ShapeProblem
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import Symbol
 
 
@@ -45,8 +49,23 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
         shape = operator.shape([tensor.shape for tensor, _ in tensors], attrs)
     except ShapeProblem as problem:
         raise error("bad-shape", f"`concat`: {problem.message}", span, help=problem.help) from None
+    if shape.height is not None:
+        shape = _as_large_as_the_first(tensors, scale, shape)
     channels = expr.add(*[expr.choose(expr.both(when, t.present), t.shape.channels, 0) for t, when in tensors])
     return merge("concat", attrs, tensors, shape.with_channels(channels), frame, name, span)
+
+
+def _as_large_as_the_first(tensors: list[tuple[Tensor, Value]], scale: Value, shape: Shape) -> Shape:
+    """The shape with the size of the first tensor of the scale that is there."""
+    cases = [(expr.both(when, t.present, expr.equal(t.shape.scale, scale)), t) for t, when in tensors]
+    cases = [(there, t) for there, t in cases if there is not False]
+    if cases[0][0] is True:
+        return shape
+    height, width = cases[-1][1].shape.height, cases[-1][1].shape.width
+    for there, tensor in reversed(cases[:-1]):
+        height = expr.choose(there, tensor.shape.height, height)
+        width = expr.choose(there, tensor.shape.width, width)
+    return replace(shape, height=height, width=width)
 
 
 FORM = bound.Form(
