@@ -19,8 +19,8 @@ from nasdsl.compiler import notebook
 from nasdsl.compiler.decision import Decision, runs
 from nasdsl.compiler.diagnostics import ArgumentError, CompileError, Diagnostic, shortened, suggest
 from nasdsl.compiler.graph import Graph, Requirement
-from nasdsl.compiler.values.expr import decisions_of, evaluate, holds
 from nasdsl.compiler.values.plain import FAULTS
+from nasdsl.compiler.values.tree import decisions_of, evaluate, holds
 
 MOST_NAMED = 8
 """Options, decisions or mistakes that one message names."""

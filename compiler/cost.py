@@ -20,6 +20,7 @@ from nasdsl.compiler.measures.measure import Measure, Place
 from nasdsl.compiler.ops.operator import Cost
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.tree import apply, evaluate
 
 
 class MissingTable(NasdslError):
@@ -81,7 +82,7 @@ def _sum(graph: Graph, measure: Measure, places: Iterable[Place]) -> Value:
         if all(own == first for _, own in users):
             parts.append(expr.choose(expr.either(*[when for when, _ in users]), first, 0))
         else:  # the weights of the largest serve the others
-            parts.append(expr.apply("max", 0, *[expr.choose(when, own, 0) for when, own in users]))
+            parts.append(apply("max", 0, *[expr.choose(when, own, 0) for when, own in users]))
     return expr.add(*parts)
 
 
@@ -137,4 +138,4 @@ def cost_of(
         ArgumentError, MissingTable: as `total`.
     """
     found = totals(graph, names, under)
-    return {name: measures.find(name).amount(int(expr.evaluate(value, values))) for name, value in found.items()}
+    return {name: measures.find(name).amount(int(evaluate(value, values))) for name, value in found.items()}

@@ -22,9 +22,9 @@ from nasdsl.compiler.ops.operator import Index
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.setting import Setting, largest_settings, layer_class, setting_of
 from nasdsl.compiler.slices import Slice, copy_weights, take
-from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import FAULTS
+from nasdsl.compiler.values.tree import Remembering, decisions_of, evaluate, holds
 
 
 def reads_scene(op: str) -> bool:
@@ -361,7 +361,7 @@ class Supernet(nn.Module):
 def _first(graph: Graph) -> Mapping[str, Any]:
     """The largest values; where they break a requirement, and so may not even run, any architecture."""
     values = largest_values(graph)
-    if all(expr.holds(r.condition, values) for r in structural(graph)):
+    if all(holds(r.condition, values) for r in structural(graph)):
         return values
     found = feasible(graph)
     return values if found is None else found.indices
@@ -384,7 +384,7 @@ class Pinned:
 
     def __init__(self, graph: Graph, values: Mapping[str, Any]) -> None:
         self._whole, self._values = graph, values
-        self._known = expr.Remembering(values)
+        self._known = Remembering(values)
 
     @cached_property
     def graph(self) -> Graph:
@@ -395,7 +395,7 @@ class Pinned:
         if condition is True:
             return True
         try:
-            return bool(expr.evaluate(condition, self._known))
+            return bool(evaluate(condition, self._known))
         except FAULTS:
             return False
 
@@ -407,12 +407,12 @@ class Pinned:
 
 def _read_by(graph: Graph, node: Node) -> set[str]:
     """The decisions that make a node's setting: of its attributes, its shape, and the shapes of what it may read."""
-    found = set(expr.decisions_of(dict(node.attrs))) | _in_shape(node.shape)
+    found = set(decisions_of(dict(node.attrs))) | _in_shape(node.shape)
     for edge in node.inputs:
-        found |= expr.decisions_of(edge.when) | _in_shape(graph.nodes[edge.source].shape)
+        found |= decisions_of(edge.when) | _in_shape(graph.nodes[edge.source].shape)
     return found
 
 
 def _in_shape(shape: Shape) -> set[str]:
     parts = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
-    return set().union(*map(expr.decisions_of, parts))
+    return set().union(*map(decisions_of, parts))

@@ -19,7 +19,7 @@ from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.measured import measured
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import evaluate
 from nasdsl.runtime.data import DataSplits, open_data, told
 from nasdsl.runtime.device import device_named
 from nasdsl.runtime.errors import RunError
@@ -171,7 +171,7 @@ def input_size(space: Space, open_input: bool = False) -> InputSize:
                 help="pin it with `with { input ... }`",
             )
         values = largest_values(space.graph)
-        sides = tuple(expr.evaluate(side, values) for side in sides)
+        sides = tuple(evaluate(side, values) for side in sides)
     channels, height, width = (int(side) for side in sides)
     return channels, height, width
 

@@ -18,7 +18,7 @@ from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.layers.attention import LocalAttention
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.compiler.values.expr import Case
+from nasdsl.compiler.values.tree import Case
 
 MEASURES = ("macs", "params", "memory", "access")
 

@@ -42,21 +42,9 @@ from nasdsl.compiler.ops.common import (
     words,
 )
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
-from nasdsl.compiler.values.expr import (
-    Value,
-    add,
-    apply,
-    both,
-    choose,
-    either,
-    equal,
-    floor_divide,
-    less,
-    multiply,
-    negate,
-    options,
-)
+from nasdsl.compiler.values.expr import Value, add, both, choose, either, equal, floor_divide, less, multiply, negate
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import apply, options
 
 STEPS = ("conv", "norm", "act")
 DILATION = Param("dilation", "positive", 1, doc="distance between the pixels under the kernel")
