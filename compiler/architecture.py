@@ -1,7 +1,7 @@
 """An architecture: one value for every decision that is present, and nothing for the others.
 
 People and files say what each value is: the option itself, the items, the kept units. The compiler's own code works
-with indices (`expr.py`). This is the one place where the first become the second.
+with indices (`values/tree.py`). This is the one place where the first become the second.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A node computes one tensor. `present` says under which decisions it exists, every input edge says under which it is
 used, and all
-attributes are values over decisions (`expr.py`). Nodes stand in an order in which inputs come first.
+attributes are values over decisions (`values/tree.py`). Nodes stand in an order in which inputs come first.
 """
 
 from __future__ import annotations
