@@ -6,11 +6,13 @@ import difflib
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.forks import Forks
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,6 +59,13 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.test_search import small_data
 
     monkeypatch.setattr(search, "open_data", small_data)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Runs commands and scripts in processes of their own that need not import anything."""
+    with Forks() as forks:
+        yield forks
 
 
 @pytest.fixture(scope="session")
