@@ -372,10 +372,11 @@ def _nested(module: nn.Module, full: Setting, part: Setting, own: Setting) -> bo
     outer, inner, direct = full.shares(part), part.shares(own), full.shares(own)
     for name, tensor in module.state_dict().items():
         if name in direct or name in inner:
-            places = torch.arange(tensor.numel()).view(tensor.shape)
-            nested = take(take(places, outer.get(name, ())), inner.get(name, ()))
-            if not torch.equal(nested, take(places, direct.get(name, ()))):
-                return False
+            for axis, size in enumerate(tensor.shape):  # each by itself: parts are taken along axes
+                places = torch.arange(size)
+                through, part_of, at_once = (shares.get(name, ())[axis : axis + 1] for shares in (outer, inner, direct))
+                if not torch.equal(take(take(places, through), part_of), take(places, at_once)):
+                    return False
     return True
 
 
