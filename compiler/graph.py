@@ -131,6 +131,11 @@ class Graph:
                 graph.add_edge(edge.source, node.name, key=port, port=port, when=edge.when)
         return graph
 
+    @cached_property
+    def sums(self) -> dict[Any, Value]:
+        """What measures come to, by the measure and the path, as far as it was asked for: `cost.totals` has them."""
+        return {}
+
     def users(self) -> dict[str, list[Node]]:
         """For each node the nodes that read it."""
         out: dict[str, list[Node]] = {name: [] for name in self.nodes}
