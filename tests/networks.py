@@ -259,7 +259,7 @@ def check_learning(
         found = each.train()(image, targets)
         torch.stack(list(found.values())).sum().backward()
         gradients = [weight.grad for weight in each.parameters() if weight.grad is not None]
-        sums.append(torch.stack([gradient.double().square().sum() for gradient in gradients]).sum())
+        sums.append(torch.stack([torch.linalg.vector_norm(one, dtype=torch.float64) for one in gradients]).norm())
         losses.append({name: loss.detach() for name, loss in found.items()})
         each.zero_grad()
         each.eval()
