@@ -111,6 +111,9 @@ class Graph:
         """Nothing in a graph changes, so copies of a supernet share it."""
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "sums"}  # measures may hold functions
+
     def operators(self) -> Iterator[Node]:
         """The nodes that may have weights."""
         return (node for node in self.nodes.values() if node.kind == "operator")

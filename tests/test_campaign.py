@@ -143,7 +143,7 @@ def tell(title: str, found: Counter[str]) -> None:
 
 # --- Kills and full disks ---------------------------------------------------------------------------------------------
 
-KILLS, IN_A_ROW = of(20, 3), 5
+KILLS, IN_A_ROW = of(20, 2), 5
 """Kills of each command, and at most so many of the same run."""
 
 
@@ -381,7 +381,7 @@ def test_a_damaged_run_goes_on_to_the_same_end_or_is_told(camp: Camp, tmp_path: 
     commands = {"go on": None, "report": "report run --out report.html", "eval": "eval out.space"}
     if name in ("function", "screen"):
         del commands["eval"]
-    for number in range(of(50, 2)):
+    for number in range(of(50, 1)):
         where = Path(shutil.copytree(base, tmp_path / f"{number}", symlinks=True))
         files = [file for file in (where / "run").rglob("*") if file.is_file()]
         file = draw.choice(sorted([*files, *where.glob("out*.s*")]))
