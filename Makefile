@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 p
 
 TESTS  ?=
 JOBS   ?= 2
-PYTEST ?= $(BIN)/python -m pytest -n $(JOBS)
+PYTEST ?= $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 BENCH  ?= benchmarks
 ARGS   ?=
 

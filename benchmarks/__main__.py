@@ -15,7 +15,8 @@ BENCHMARKS = {
     "steps": ("training steps of sampled subnets against the same networks alone", "benchmarks.steps"),
     "gradient": ("steps of searches by gradient against networks alone and DARTS by hand", "benchmarks.gradient"),
     "detectors": ("training steps of detectors against torchvision's, which it needs", "benchmarks.detectors"),
-    "check": ("time to check and compile a file, and where it goes", "benchmarks.startup"),
+    "check": ("time to check every space, also against another checkout", "benchmarks.check"),
+    "startup": ("time of commands that check and compile a file, and where it goes", "benchmarks.startup"),
     "spaces": ("time and memory of counting, costing, drawing and changing, for every space", "benchmarks.spaces"),
     "rivals": ("the same operations on one space in other tools; needs their environment", "benchmarks.rivals"),
     "tables": ("what searches by evaluations find in tables of known results; takes an hour", "benchmarks.tables"),
@@ -39,7 +40,7 @@ BENCHMARKS = {
     "recipe": ("the default training recipe against a grid of others; takes hours", "benchmarks.recipe"),
     "quality": ("what searches find, against even thinning; takes hours", "benchmarks.quality"),
 }
-DEFAULT = ("check", "speed")
+DEFAULT = ("startup", "speed")
 
 
 def main(argv: list[str]) -> None:

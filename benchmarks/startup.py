@@ -1,7 +1,7 @@
 """How long `nasdsl check` and the stages of `nasdsl compile` take, in fresh processes, and which imports cost most.
 
-python -m benchmarks check
-python -m benchmarks check --shipped --against ../before
+python -m benchmarks startup
+python -m benchmarks startup --shipped --against ../before
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main(args: argparse.Namespace) -> None:
         ("Stages of compile", stages(args.file, max(1, args.repeats // 3))),
         ("Imports of check", imports(args.file, args.imports)),
     ]
-    report("check", "Time to check and compile", sections, None if args.no_write else RESULTS)
+    report("startup", "Time to check and compile", sections, None if args.no_write else RESULTS)
 
 
 def run(*command: str) -> tuple[float, float, subprocess.CompletedProcess[str]]:
@@ -110,7 +110,8 @@ def commands(file: str, repeats: int) -> str:
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
     for i in range(repeats + 1):
         for name, command in kinds.items():
-            if name == "nasdsl check" or name == "python -c pass" or i <= max(1, repeats // 3):
+            quick = name in ("nasdsl check", "python -c pass")
+            if quick or 0 < i <= max(1, repeats // 3):
                 wall, used, _ = run(*command)
                 if i:  # the first may have to write byte code
                     taken[name].append((wall, used))

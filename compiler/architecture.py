@@ -1,7 +1,7 @@
 """An architecture: one value for every decision that is present, and nothing for the others.
 
 People and files say what each value is: the option itself, the items, the kept units. The compiler's own code works
-with indices (`expr.py`). This is the one place where the first become the second.
+with indices (`values/tree.py`). This is the one place where the first become the second.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from nasdsl.compiler import notebook
 from nasdsl.compiler.decision import Decision, runs
 from nasdsl.compiler.diagnostics import ArgumentError, CompileError, Diagnostic, shortened, suggest
 from nasdsl.compiler.graph import Graph, Requirement
-from nasdsl.compiler.values.expr import decisions_of, evaluate, holds
 from nasdsl.compiler.values.plain import FAULTS
+from nasdsl.compiler.values.tree import decisions_of, evaluate, holds
 
 MOST_NAMED = 8
 """Options, decisions or mistakes that one message names."""

@@ -15,6 +15,8 @@ from nasdsl.compiler.setting import Setting
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.bounds import known_from
 from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.follows import follows
+from nasdsl.compiler.values.tree import Total, among, decisions_of, evaluate, holds, measures_of
 
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
 """The shares of the widths at which an operator is measured whose widths are not all measured."""
@@ -50,7 +52,7 @@ def asked(graph: Graph, node: Node) -> tuple[Asked, ...]:
     found = []
     for chosen in itertools.product(*options):
         values: dict[str, Any] = dict(zip(decided, chosen, strict=True))
-        if not all(expr.holds(condition, values) for condition in conditions):
+        if not all(holds(condition, values) for condition in conditions):
             continue
         settings = []
         for share in reversed(SHARES) if wide else (1.0,):
@@ -76,9 +78,9 @@ def by_choice(found: Sequence[tuple[Asked, Value]], graph: Graph, node: Node) ->
         whole = parts[-1][1]
         for option, value in reversed(parts[:-1]):
             of = graph.decisions[paths[0]].n
-            whole = expr.choose(expr.among(paths[0], of, frozenset((option,))), value, whole)
+            whole = expr.choose(among(paths[0], of, frozenset((option,))), value, whole)
         present = graph.decisions[paths[0]].present
-        if expr.follows(present, node.reached):
+        if follows(present, node.reached):
             return whole
         without = {key[1:]: value for key, value in reversed(rest)}
         return expr.choose(present, whole, tree([*without.items()], paths[1:]))
@@ -92,9 +94,9 @@ def _divided(graph: Graph, node: Node) -> tuple[list[str], list[list[int]], list
     sizes = tuple((x.channels, x.height, x.width, x.items) for x in (*shapes, node.shape))
     places = tuple((x.height, x.width, x.items) for x in (*shapes, node.shape))
     there = tuple((edge.when, graph.nodes[edge.source].present) for edge in node.inputs)
-    all_paths = expr.decisions_of((dict(node.attrs), sizes, there if len(there) > 1 else ()))
+    all_paths = decisions_of((dict(node.attrs), sizes, there if len(there) > 1 else ()))
     attrs = {name: value for name, value in node.attrs.items() if name not in WIDTHS}
-    first = expr.decisions_of((attrs, places))  # what no width is told by comes first
+    first = decisions_of((attrs, places))  # what no width is told by comes first
     known = known_from(node.reached)
     decided: list[str] = []
     options: list[list[int]] = []
@@ -114,8 +116,8 @@ def _divided(graph: Graph, node: Node) -> tuple[list[str], list[list[int]], list
 
 def _conditions(graph: Graph, node: Node, paths: frozenset[str]) -> list[Value]:
     """What has to hold for an architecture to run the node, as far as these decisions tell it alone."""
-    required = [r.condition for r in graph.requirements if r.origin != "budget" and not expr.measures_of(r.condition)]
-    return [one for one in (node.reached, *required) if (asks := expr.decisions_of(one)) and asks <= paths]
+    required = [r.condition for r in graph.requirements if r.origin != "budget" and not measures_of(r.condition)]
+    return [one for one in (node.reached, *required) if (asks := decisions_of(one)) and asks <= paths]
 
 
 def _at(decision: Decision, share: float) -> Any:
@@ -140,7 +142,7 @@ def _setting(graph: Graph, node: Node, values: Mapping[str, Any]) -> Setting | N
         return expr.substitute(value, decided, known)  # the parts that many values share are replaced once
 
     def decided(leaf: Any) -> Value | None:
-        if isinstance(leaf, expr.Total) or leaf.path not in values:
+        if isinstance(leaf, Total) or leaf.path not in values:
             return None
         return leaf.fix(values[leaf.path]) if isinstance(leaf, Units) else leaf.evaluate(values)
 
@@ -156,9 +158,9 @@ def _setting(graph: Graph, node: Node, values: Mapping[str, Any]) -> Setting | N
     attrs, output = put(dict(node.attrs)), shape(node.shape)
     operator = ops.find(node.op)
     assert operator is not None
-    if not edges or expr.decisions_of((attrs, *[(x.channels, x.height, x.width, x.items) for x in (*inputs, output)])):
+    if not edges or decisions_of((attrs, *[(x.channels, x.height, x.width, x.items) for x in (*inputs, output)])):
         return None
-    if expr.evaluate(operator.alive(attrs), {}) is False:
+    if evaluate(operator.alive(attrs), {}) is False:
         return None
     if any(held is False for held, _ in operator.must(inputs, attrs)):
         return None

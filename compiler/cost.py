@@ -20,6 +20,7 @@ from nasdsl.compiler.measures.measure import Measure, Place
 from nasdsl.compiler.ops.operator import Cost
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.tree import Remembering, apply, evaluate
 
 
 class MissingTable(NasdslError):
@@ -53,12 +54,14 @@ def total(graph: Graph, name: str, under: str = "") -> Value:
 def totals(graph: Graph, names: Iterable[str], under: str = "") -> dict[str, Value]:
     """As `total`, of several measures, each by its name."""
     wanted = {name: measures.base(name) for name in names}
-    places = [Place(graph, node) for node in graph.nodes.values() if node.kind in ("operator", "merge")]
-    places = [place for place in places if not under or lies_under(place.node.name, under)]
-    sums = {
-        name: _sum(graph, measures.find(name), places) for name in dict.fromkeys(name for _, name in wanted.values())
-    }
-    return {name: _times(factor, sums[of]) for name, (factor, of) in wanted.items()}
+    keys = {name: (measures.find(name), under) for _, name in wanted.values()}
+    missing = [key for key in keys.values() if key not in graph.sums]
+    if missing:
+        places = [Place(graph, node) for node in graph.nodes.values() if node.kind in ("operator", "merge")]
+        places = [place for place in places if not under or lies_under(place.node.name, under)]
+        for key in missing:
+            graph.sums[key] = _sum(graph, key[0], places)
+    return {name: _times(factor, graph.sums[keys[of]]) for name, (factor, of) in wanted.items()}
 
 
 def _times(factor: int | Fraction, value: Value) -> Value:
@@ -81,7 +84,7 @@ def _sum(graph: Graph, measure: Measure, places: Iterable[Place]) -> Value:
         if all(own == first for _, own in users):
             parts.append(expr.choose(expr.either(*[when for when, _ in users]), first, 0))
         else:  # the weights of the largest serve the others
-            parts.append(expr.apply("max", 0, *[expr.choose(when, own, 0) for when, own in users]))
+            parts.append(apply("max", 0, *[expr.choose(when, own, 0) for when, own in users]))
     return expr.add(*parts)
 
 
@@ -137,4 +140,5 @@ def cost_of(
         ArgumentError, MissingTable: as `total`.
     """
     found = totals(graph, names, under)
-    return {name: measures.find(name).amount(int(expr.evaluate(value, values))) for name, value in found.items()}
+    known = values if isinstance(values, Remembering) else Remembering(values)  # the sums share most of their parts
+    return {name: measures.find(name).amount(int(evaluate(value, known))) for name, value in found.items()}

@@ -11,8 +11,8 @@ from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.engine.network import Constraint, Network, Variable
 from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.graph import Graph, Requirement
-from nasdsl.compiler.values.expr import decisions_of
 from nasdsl.compiler.values.plain import ABSENT
+from nasdsl.compiler.values.tree import decisions_of
 
 MOST_SHOWN = 200
 """Characters of a product that a short form shows."""

@@ -11,7 +11,8 @@ from itertools import combinations
 from typing import Any, Literal
 
 from nasdsl.compiler.source import Span
-from nasdsl.compiler.values.expr import Expr, Kept, Value
+from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.tree import Expr, Kept
 
 Kind = Literal["choice", "subset", "order", "units"]
 

@@ -12,7 +12,8 @@ from nasdsl.compiler.engine.eliminate import EXISTS, GREATEST, LEAST, Semiring, 
 from nasdsl.compiler.engine.limits import Infeasible, spend
 from nasdsl.compiler.engine.network import Constraint, Network
 from nasdsl.compiler.graph import Graph, Requirement
-from nasdsl.compiler.values.expr import Expr, Remembering, Value, decisions_of, holds, value_at
+from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.tree import Expr, Remembering, decisions_of, holds, value_at
 
 
 def structural(graph: Graph) -> tuple[Requirement, ...]:

@@ -21,7 +21,9 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Apply, Value
+from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.follows import follows
+from nasdsl.compiler.values.tree import Apply, decisions_of, holds
 
 MOST_JOINT = 4096
 """Joint values of decisions that a condition is looked at for."""
@@ -82,10 +84,10 @@ class Gates:
 
     def add(self, when: Value, reached: Value) -> int:
         """The number of the gate of a condition where a node is reached; equal ones are one."""
-        asked = expr.decisions_of(when)
+        asked = decisions_of(when)
         if len(asked) == 1:
             (path,) = asked
-            if path not in self._asked(reached) and expr.follows(self.graph.decisions[path].present, reached):
+            if path not in self._asked(reached) and follows(self.graph.decisions[path].present, reached):
                 return self._add(self._alone(when, path), ONE)
         near = self._near(reached, self._asked(when))
         return self._add(self._probability(expr.both(when, near)), self._probability(near))
@@ -116,11 +118,11 @@ class Gates:
             TooWide: there are too many.
         """
         near = self._near(reached, self.hangs_on(paths))
-        whole = self.hangs_on({*paths, *expr.decisions_of(near)})
+        whole = self.hangs_on({*paths, *decisions_of(near)})
         size = math.prod(len(only[path]) for path in whole)
         if size > MOST_JOINT:
             raise TooWide("the settings of an operator", size, MOST_JOINT, self._ordered(whole))
-        return near, [(values, row) for values, row in self._joint(whole, only) if expr.holds(near, values)]
+        return near, [(values, row) for values, row in self._joint(whole, only) if holds(near, values)]
 
     # --- Probabilities ------------------------------------------------------------------------------------------------
 
@@ -130,9 +132,9 @@ class Gates:
         asked = self._asked(condition)
         if math.prod(len(self.values[path]) + 1 for path in asked) <= MOST_JOINT:
             joint = self._joint(asked, self.values)
-            return Sum(tuple(row for values, row in joint if expr.holds(condition, values)))
+            return Sum(tuple(row for values, row in joint if holds(condition, values)))
         if not isinstance(condition, Apply) or condition.function not in ("and", "or", "not"):
-            alone = expr.decisions_of(condition)
+            alone = decisions_of(condition)
             if len(alone) > 1:
                 size = math.prod(len(self.values[path]) for path in asked)
                 raise TooWide("a condition", size, MOST_JOINT, self._ordered(asked))
@@ -150,7 +152,7 @@ class Gates:
     def _alone(self, condition: Value, path: str) -> Sum:
         """The probability of a condition on a decision that is there."""
         start = self.places[path].start
-        held = [place for place, value in enumerate(self.values[path]) if expr.holds(condition, {path: value})]
+        held = [place for place, value in enumerate(self.values[path]) if holds(condition, {path: value})]
         return Sum(tuple((start + place,) for place in held))
 
     def _joint(self, paths: frozenset[str], only: Mapping[str, Sequence[Any]]) -> Iterator[tuple[dict[str, Any], Row]]:
@@ -174,7 +176,7 @@ class Gates:
 
     def _asked(self, value: Value) -> frozenset[str]:
         """The decisions that a value speaks of, and those that say whether they are there."""
-        return self.hangs_on(expr.decisions_of(value))
+        return self.hangs_on(decisions_of(value))
 
     def hangs_on(self, paths: Iterable[str]) -> frozenset[str]:
         """Decisions, and those that say whether they are there."""

@@ -2,7 +2,7 @@
 
 A node computes one tensor. `present` says under which decisions it exists, every input edge says under which it is
 used, and all
-attributes are values over decisions (`expr.py`). Nodes stand in an order in which inputs come first.
+attributes are values over decisions (`values/tree.py`). Nodes stand in an order in which inputs come first.
 """
 
 from __future__ import annotations
@@ -120,6 +120,9 @@ class Graph:
         """Nothing in a graph changes, so copies of a supernet share it."""
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "sums"}  # measures may hold functions
+
     def operators(self) -> Iterator[Node]:
         """The nodes that may have weights."""
         return (node for node in self.nodes.values() if node.kind == "operator")
@@ -139,6 +142,11 @@ class Graph:
             for port, edge in enumerate(node.inputs):
                 graph.add_edge(edge.source, node.name, key=port, port=port, when=edge.when)
         return graph
+
+    @cached_property
+    def sums(self) -> dict[Any, Value]:
+        """What measures come to, by the measure and the path, as far as it was asked for: `cost.totals` has them."""
+        return {}
 
     def users(self) -> dict[str, list[Node]]:
         """For each node the nodes that read it."""

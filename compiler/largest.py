@@ -9,11 +9,11 @@ from nasdsl.compiler import ops
 from nasdsl.compiler.decision import Units
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.graph import Graph, Node, Shape
-from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.bounds import Bounds, known_from
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.function import Interval
 from nasdsl.compiler.values.plain import is_number
+from nasdsl.compiler.values.tree import decisions_of, holds
 
 
 def largest_values(graph: Graph) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def largest_values(graph: Graph) -> dict[str, Any]:
     choice of numbers."""
     values: dict[str, Any] = {}
     for path, decision in graph.decisions.items():
-        if decision.present is not True and not expr.holds(decision.present, values):
+        if decision.present is not True and not holds(decision.present, values):
             continue
         if decision.kind == "units":
             values[path] = tuple(range(decision.n))
@@ -54,7 +54,7 @@ class _Bounds(Bounds):
             return {key: low for key, (low, _) in found.items()}, {key: high for key, (_, high) in found.items()}
         found_here = super().of(value)
         if found_here is None:
-            raise TooWide("how large an attribute gets", len(expr.decisions_of(value)), 1)
+            raise TooWide("how large an attribute gets", len(decisions_of(value)), 1)
         return found_here
 
 

@@ -28,6 +28,7 @@ from nasdsl.compiler.setting import Setting
 from nasdsl.compiler.stored import Stored, fault
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.tree import apply
 
 NANOSECONDS = 10**6
 """In a millisecond."""
@@ -166,4 +167,4 @@ def _line(start: tuple[Fraction, int], end: tuple[Fraction, int], macs: Value) -
     # y0 + slope (macs - x0) + 1/2, as a quotient of whole numbers
     above = expr.add(expr.multiply(2 * slope.numerator, macs), 2 * (y0 * slope.denominator - x0 * slope.numerator))
     found = expr.floor_divide(expr.add(above, slope.denominator), 2 * slope.denominator)
-    return expr.apply("max", 0, found) if y0 < slope * x0 else found
+    return apply("max", 0, found) if y0 < slope * x0 else found

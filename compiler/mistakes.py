@@ -1,287 +1,32 @@
 """What is wrong with a text that the grammar doesn't take, in the user's words.
 
-`mend` finds brackets without a partner, by the layout where that is clear, and puts in what is missing so that reading
-can go on. `explain` is given the place where the automaton stopped. Its questions stand in an order: the first that
-knows an answer gives it.
+`explain` is given the place where the automaton stopped. Its questions stand in an order: the first that knows an
+answer gives it. Brackets without a partner have been mended before (`brackets.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import Any
+from collections.abc import Callable
 
-from nasdsl.compiler.diagnostics import Diagnostic, Label, suggest
-from nasdsl.compiler.source import Source, Span
-from nasdsl.compiler.tables import END, LINE_BREAK, tables
-from nasdsl.compiler.tokens import MOST_MISTAKES, Token, short
+from nasdsl.compiler.brackets import CLOSES as CLOSES
+from nasdsl.compiler.brackets import CONTINUES as CONTINUES
+from nasdsl.compiler.brackets import PARTNER as PARTNER
+from nasdsl.compiler.brackets import Mended as Mended
+from nasdsl.compiler.brackets import mend as mend
+from nasdsl.compiler.brackets import span_of as span_of
+from nasdsl.compiler.diagnostics import Diagnostic, suggest
+from nasdsl.compiler.stop import INFIX
+from nasdsl.compiler.stop import Stop as Stop
+from nasdsl.compiler.stop import open_brackets as open_brackets
+from nasdsl.compiler.tables import END
+from nasdsl.compiler.tokens import Token, short
 
-PARTNER = {"(": ")", "[": "]", "{": "}"}
-CLOSES = frozenset(PARTNER.values())
-
-# A line that begins with one of these goes on with the line before.
-CONTINUES = frozenset({"->", "+", "*", "/", "^", ")", "]", "}", ",", "COMPARE", "..", "and", "or", "implies", "if"})
-
-# --- Brackets --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Mended:
-    """Tokens whose brackets match, what had to be said for it, and the stretches of text on which enough is said."""
-
-    tokens: list[Token]
-    mistakes: list[Diagnostic]
-    muted: list[tuple[int, int]]
-
-
-def mend(source: Source, tokens: list[Token]) -> Mended:
-    """Give every bracket a partner. Of a reading by layout and one without, the one with fewer complaints counts."""
-    waiting: list[str] = []
-    for token in tokens:
-        if token.kind in PARTNER:
-            waiting.append(PARTNER[token.kind])
-        elif token.kind in CLOSES and (not waiting or waiting.pop() != token.kind):
-            break
-    else:
-        if not waiting:
-            return Mended(tokens, [], [])
-    by_layout = _Mending(source, layout=True).run(tokens)
-    plain = _Mending(source, layout=False).run(tokens)
-    return by_layout if len(by_layout.mistakes) <= len(plain.mistakes) else plain
-
-
-class _Mending:
-    def __init__(self, source: Source, layout: bool):
-        self.source = source
-        self.layout = layout
-        self.out: list[Token] = []
-        self.mistakes: list[Diagnostic] = []
-        self.muted: list[tuple[int, int]] = []
-        self.open: list[tuple[Token, int, int]] = []  # the bracket, its line and the indent of that line
-
-    def run(self, tokens: list[Token]) -> Mended:
-        line = indent = column = 0
-        for token in tokens:
-            if len(self.mistakes) >= MOST_MISTAKES:
-                break
-            if token.leads:
-                line, column = self.source.position(token.start)
-                indent = column
-            if token.kind == END:
-                while self.open:
-                    self.missing(token)
-            elif token.kind in PARTNER:
-                self.close_by_layout(token, line, column)
-                self.open.append((token, line, indent))
-            elif token.kind in CLOSES:
-                self.close(token, line, column)
-                continue
-            else:
-                self.close_by_layout(token, line, column)
-            self.out.append(token)
-        return Mended(self.out, self.mistakes, self.muted)
-
-    def close_by_layout(self, token: Token, line: int, column: int) -> None:
-        """A line that begins no deeper than the one where a bracket was opened stands outside of it."""
-        if self.layout and token.leads and token.kind not in CONTINUES:
-            while self.open and line > self.open[-1][1] and column <= self.open[-1][2]:
-                self.missing(token)
-
-    def close(self, token: Token, line: int, column: int) -> None:
-        if self.layout and token.leads:
-            while self.open and line > self.open[-1][1] and column < self.open[-1][2]:
-                self.missing(token)
-            if self.open and line > self.open[-1][1] and column > self.open[-1][2]:
-                return self.extra(token)
-        if self.open and PARTNER[self.open[-1][0].kind] != token.kind:
-            same_line = self.open[-1][1] == line
-            fitting = [where for bracket, where, _ in self.open if PARTNER[bracket.kind] == token.kind]
-            if same_line and (not fitting or (fitting[-1] < line and not token.leads)):
-                return self.mismatched(token)
-            if fitting:
-                while PARTNER[self.open[-1][0].kind] != token.kind:
-                    self.missing(token)
-            else:
-                return self.extra(token)
-        if not self.open:
-            return self.extra(token)
-        self.open.pop()
-        self.out.append(token)
-
-    def missing(self, before: Token) -> None:
-        bracket, _, _ = self.open.pop()
-        partner = PARTNER[bracket.kind]
-        place = self.out[-1].end
-        others = () if before.kind == END else (self.label(before, f"`{partner}` is missing before this"),)
-        self.mistakes.append(
-            Diagnostic(
-                "unclosed-bracket",
-                f"`{bracket.kind}` is never closed",
-                span_of(self.source, bracket),
-                "opened here",
-                others,
-            )
-        )
-        self.muted.append((self.line_start(bracket.start), before.start))
-        self.out.append(Token(partner, partner, place, place, False))
-
-    def extra(self, token: Token) -> None:
-        message = f"`{token.kind}` closes nothing"
-        self.mistakes.append(Diagnostic("unmatched-bracket", message, span_of(self.source, token)))
-        self.muted.append((self.line_start(token.start), token.end))
-
-    def mismatched(self, token: Token) -> None:
-        bracket, _, _ = self.open.pop()
-        partner = PARTNER[bracket.kind]
-        message = f"`{bracket.kind}` is closed by `{token.kind}`"
-        others = (self.label(bracket, "opened here"),)
-        self.mistakes.append(
-            Diagnostic("mismatched-bracket", message, span_of(self.source, token), "", others, f"write `{partner}`")
-        )
-        self.muted.append((self.line_start(bracket.start), token.end))
-        self.out.append(token._replace(kind=partner, text=partner))
-
-    def label(self, token: Token, text: str) -> Label:
-        return Label(span_of(self.source, token), text)
-
-    def line_start(self, offset: int) -> int:
-        return self.source.text.rfind("\n", 0, offset) + 1
-
-
-def span_of(source: Source, token: Token) -> Span:
-    """Where a token stands."""
-    return Span(source, token.start, token.end)
-
-
-# --- The place where reading stopped ---------------------------------------------------------------------------------
-
-_INFIX = frozenset({"->", "+", "*", "/", "^", "COMPARE", "..", "and", "or", "implies"})
-_GOES_ON = _INFIX | {"=", ":"}
 _OPERAND_STARTS = frozenset({"NAME", "NUMBER", "STRING", "(", "[", "{", "in", "not", "match", "for", "repeat", "-"})
 _OPERAND_ENDS = frozenset({"NAME", "NUMBER", "STRING", ")", "]", "}", "in"})
 _IN_SPACES = frozenset({"param", "input", "require"})
 _AT_TOP = frozenset({"use", "space", "let", "operator", "fusion"})
 _DECLARES = _AT_TOP | _IN_SPACES
-_VALUES = frozenset(
-    {"postfix", "simple", "place", "name", "call", "atom", "field", "index", "list", "string", "number", "head"}
-    | {"head_sum", "head_product", "head_negative"}
-)
 _BLOCKY = frozenset({"body", "match", "fusion", "block"})
-
-
-@cache
-def _entered_by() -> dict[int, str]:
-    """The symbol by which each state of the automaton is entered."""
-    known = tables()
-    entered = {}
-    for row in known.actions:
-        entered.update({state: symbol for symbol, state in row.items() if state >= 0})
-    for row in known.gotos:
-        entered.update({state: symbol for symbol, state in row.items()})
-    return entered
-
-
-def open_brackets(values: Sequence[Any]) -> list[int]:
-    """The places on the automaton's stack where brackets stand that are not closed yet, outermost first."""
-    places: list[int] = []
-    for place, value in enumerate(values):
-        if type(value) is Token:
-            if value.kind in PARTNER:
-                places.append(place)
-            elif value.kind in CLOSES:
-                places.pop()
-    return places
-
-
-@dataclass(frozen=True)
-class Stop:
-    """The automaton before a token that it can't take: its stack, the tokens, and what could have come instead."""
-
-    source: Source
-    tokens: Sequence[Token]
-    index: int
-    since: int  # the token at which reading began, or began again
-    states: Sequence[int]
-    values: Sequence[Any]
-    accepts: Callable[[str], bool]
-
-    @property
-    def token(self) -> Token:
-        return self.tokens[self.index]
-
-    @property
-    def before(self) -> Token:
-        return self.tokens[self.index - 1] if self.index else Token("", "", 0, 0, True)
-
-    @property
-    def after(self) -> Token:
-        return self.tokens[min(self.index + 1, len(self.tokens) - 1)]
-
-    @cached_property
-    def symbols(self) -> list[str]:
-        entered = _entered_by()
-        return [entered[state] for state in self.states[1:]]
-
-    @cached_property
-    def bracket(self) -> int | None:
-        """Where on the stack the innermost open bracket stands."""
-        return next(reversed(open_brackets(self.values)), None)
-
-    @cached_property
-    def role(self) -> str:
-        """What the innermost bracket holds: top, space, with, match, fusion, body, block, call, formals, group, ..."""
-        if self.bracket is None:
-            return "top"
-        mark, before = self.symbols[self.bracket], self.symbols[: self.bracket]
-        last = before[-1] if before else ""
-        if mark == "(":
-            if last != "name":
-                return "group"
-            return "formals" if before[-2:-1] and before[-2] in ("operator", "let", "fusion") else "call"
-        if mark == "[":
-            if self.bracket + 1 < len(self.symbols) and self.symbols[self.bracket + 1] == "for":
-                return "comprehension"
-            return "index" if last in _VALUES else "list"
-        if last == "with":
-            return "with"
-        if before[-2:] == ["space", "name"]:
-            return "space"
-        if "match" in before[-2:-1]:
-            return "match"
-        if "fusion" in before[-3:]:
-            return "fusion"
-        return "body" if last in ("formals", "bind", "name", "arguments") or last.startswith("head") else "block"
-
-    @cached_property
-    def item(self) -> list[Token]:
-        """The tokens, at this bracket's level, of what was being read when it stopped."""
-        if not self.symbols or self.symbols[-1] in PARTNER or self.symbols[-1] in (LINE_BREAK, ",", "_sep"):
-            return []
-        out: list[Token] = []
-        depth = 0
-        for place in range(self.index - 1, self.since - 1, -1):
-            token = self.tokens[place]
-            if token.kind in CLOSES:
-                depth += 1
-            elif token.kind in PARTNER:
-                depth -= 1
-                if depth < 0:
-                    break
-            elif depth == 0 and token.kind == ",":
-                break
-            if depth == 0:
-                out.append(token)
-                goes_on = token.kind in CONTINUES or (place and self.tokens[place - 1].kind in _GOES_ON)
-                if token.leads and not goes_on:
-                    break
-        return out[::-1]
-
-    def say(self, code: str, message: str, token: Token | None = None, help: str = "", label: str = "") -> Diagnostic:
-        token = token or self.token
-        if token.kind == END:
-            token = self.before
-        return Diagnostic(code, message, span_of(self.source, token), label, help=help)
 
 
 def explain(stop: Stop) -> Diagnostic:
@@ -392,7 +137,7 @@ def _in_a_head(stop: Stop) -> Diagnostic | None:
     ):
         what = {"match": "something to match", "for": "a list", "repeat": "a count"}[word.kind]
         return stop.say("missing-head", f"`{word.kind}` needs {what} before its block", word, f"write `{form}`")
-    if token.kind in _INFIX or token.kind in ("-", "not", "in", "if") or token.text == "x":
+    if token.kind in INFIX or token.kind in ("-", "not", "in", "if") or token.text == "x":
         if form.startswith("["):
             if token.kind in ("not", "in", "if"):
                 return None
@@ -579,14 +324,12 @@ def _incomplete(stop: Stop) -> Diagnostic | None:
     """Something that asks for a value after it, and nothing there."""
     before, token = stop.before, stop.token
     soft = before.kind == "NAME" and before.text in ("x", "step") and stop.symbols[-1:] == [before.text]
-    asks = (
-        before.kind in _INFIX or soft or before.kind in ("-", "not", "=", ":", "in", "if", "else", "require", "input")
-    )
+    asks = before.kind in INFIX or soft or before.kind in ("-", "not", "=", ":", "in", "if", "else", "require", "input")
     if not asks or (before.kind == "in" and stop.symbols[-1:] != ["in"]):
         return None
     if token.kind in _OPERAND_STARTS and not token.leads:
         return None
-    if _is_keyword(token) and not token.leads and token.kind not in _INFIX and token.kind not in ("if", "else"):
+    if _is_keyword(token) and not token.leads and token.kind not in INFIX and token.kind not in ("if", "else"):
         return stop.say("keyword-as-name", f"{_shown(token)} is a keyword", None, "keywords can't be names")
     if before.kind == ":" and len(stop.item) >= 2:
         return stop.say("missing-value", f"nothing stands after `{stop.item[-2].text}:`", before)
@@ -599,9 +342,9 @@ def _incomplete(stop: Stop) -> Diagnostic | None:
 
 def _infix_first(stop: Stop) -> Diagnostic | None:
     token = stop.token
-    if token.kind in _INFIX and (stop.before.kind not in _OPERAND_ENDS or not stop.item):
+    if token.kind in INFIX and (stop.before.kind not in _OPERAND_ENDS or not stop.item):
         return stop.say("missing-operand", f"nothing stands before `{token.text}`")
-    if token.kind in _INFIX and stop.role in ("space", "top") and stop.item[0].kind == "NAME":
+    if token.kind in INFIX and stop.role in ("space", "top") and stop.item[0].kind == "NAME":
         help = "steps stand in a block such as `network { ... }`"
         return stop.say("misplaced-step", "there can be no steps here", stop.item[0], help)
     if token.kind == "->" and stop.before.kind in _OPERAND_ENDS:
@@ -630,7 +373,7 @@ def _misplaced(stop: Stop) -> Diagnostic | None:
             return stop.say("outside-space", f"{_shown(token)} can't stand at the top of a file", None, help)
         if kind == "NAME":
             return _unknown_word(stop)
-        if kind not in CLOSES and kind not in _INFIX and kind != END:
+        if kind not in CLOSES and kind not in INFIX and kind != END:
             return stop.say("outside-space", f"{_shown(token)} can't stand at the top of a file", None, _TOP_HELP)
     elif kind in _DECLARES | {"with"} and stop.role in ("space", "with", *_BLOCKY):
         if kind in ("use", "space"):

@@ -10,7 +10,8 @@ from typing import Any
 from nasdsl.compiler.decision import Decision, Units
 from nasdsl.compiler.graph import Edge, Graph, Node, Requirement, Shape
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Among, Case, Value
+from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.tree import Among, Case, Kept, Total, among, case, decisions_of
 
 
 def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[int, ...]] | None = None) -> Graph:
@@ -26,7 +27,7 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
     narrowed = narrowed or {}
 
     def replaced(leaf: Any) -> Value | None:
-        if isinstance(leaf, expr.Total):
+        if isinstance(leaf, Total):
             return None
         path: str = leaf.path
         if path in values:
@@ -34,14 +35,12 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
             return leaf.fix(value) if isinstance(leaf, Units) else leaf.evaluate(values)
         if path in narrowed:
             stay = narrowed[path]
-            if isinstance(leaf, Units | expr.Kept):
+            if isinstance(leaf, Units | Kept):
                 return replace(leaf, n=len(stay))
             if isinstance(leaf, Case):
-                return expr.case(path, tuple(leaf.values[i] for i in stay))
+                return case(path, tuple(leaf.values[i] for i in stay))
             if isinstance(leaf, Among):
-                return expr.among(
-                    path, len(stay), frozenset(new for new, old in enumerate(stay) if old in leaf.options)
-                )
+                return among(path, len(stay), frozenset(new for new, old in enumerate(stay) if old in leaf.options))
         return None
 
     known: dict[int, Value] = {}
@@ -55,7 +54,7 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
         if condition is not True:
             requirements.append(Requirement(condition, requirement.message, requirement.origin, requirement.span))
     presences = {path: put(decision.present) for path, decision in graph.decisions.items() if path not in values}
-    asked = expr.decisions_of((*presences.values(), *[requirement.condition for requirement in requirements]))
+    asked = decisions_of((*presences.values(), *[requirement.condition for requirement in requirements]))
 
     decisions: dict[str, Decision] = {}
     for path, present in presences.items():

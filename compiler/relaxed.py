@@ -36,8 +36,10 @@ from nasdsl.compiler.relaxable import unrelaxable
 from nasdsl.compiler.setting import Setting
 from nasdsl.compiler.slices import Slice
 from nasdsl.compiler.supernet import SUM, Layer, Pinned, Program, Supernet, adds_up, key_of, laid_out
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values import tree
+from nasdsl.compiler.values.follows import follows
 from nasdsl.compiler.values.plain import FAULTS
+from nasdsl.compiler.values.tree import decisions_of
 
 MOST_PROGRAMS = 256
 """Programs that are kept ready, each for some values that count."""
@@ -170,9 +172,7 @@ class Relaxed(Supernet):
             for place, edge in enumerate(node.inputs)
             if edge.when is not True
         }
-        self.required = [
-            (one.condition, self.gates.hangs_on(expr.decisions_of(one.condition))) for one in structural(graph)
-        ]
+        self.required = [(one.condition, self.gates.hangs_on(decisions_of(one.condition))) for one in structural(graph)]
         self.edge_table = self.gates.table(self.edges.values())
         self.now = Now()
         self._relaxation: tuple[Compiled, torch.Tensor] | None = None
@@ -384,7 +384,7 @@ class _Compiler:
 
     def _own_gate(self, node: Node) -> int | None:
         """Where all is decided: the gate of an operator's parameters; None where they do not hang on a choice."""
-        own = expr.decisions_of(dict(node.attrs))
+        own = decisions_of(dict(node.attrs))
         if not own:
             return None
         near, rows = self._settings(node, own)
@@ -396,10 +396,10 @@ class _Compiler:
         operator = ops.find(node.op)
         assert operator is not None
         module, full = network.layers[key_of(node.weight)], network.settings[node.name]
-        own = expr.decisions_of(dict(node.attrs))
-        follows = own | expr.decisions_of(node.shape.channels)
-        reads = follows.union(*(expr.decisions_of(self.graph.nodes[e.source].shape.channels) for e in node.inputs))
-        groups = self._grouped(node, full, follows if module.state_dict() else own)
+        own = decisions_of(dict(node.attrs))
+        hangs_on = own | decisions_of(node.shape.channels)
+        reads = hangs_on.union(*(decisions_of(self.graph.nodes[e.source].shape.channels) for e in node.inputs))
+        groups = self._grouped(node, full, hangs_on if module.state_dict() else own)
         if not all(operator.zeros(one.arguments(), one.arguments()) for one, _ in groups):
             groups = self._grouped(node, full, reads)  # what inputs lack makes a difference
         if not groups:
@@ -442,12 +442,12 @@ class _Compiler:
             path = next(path for path in problem.paths if path not in self.decided)
             what = f"with {len(problem.paths) - 1} others how `{node.name}` is run"
             raise CompileError([self._stuck(path, what)]) from None
-        known = self.gates.hangs_on((*paths, *expr.decisions_of(near))).union(self.sure)
+        known = self.gates.hangs_on((*paths, *decisions_of(near))).union(self.sure)
         asked = [condition for condition, hangs_on in self.network.required if hangs_on <= known]
         return near, [
             (values, row)
             for values, row in joint
-            if all(expr.holds(condition, {**self.sure, **values}) for condition in asked)
+            if all(tree.holds(condition, {**self.sure, **values}) for condition in asked)
         ]
 
     def _setting(self, node: Node, values: Mapping[str, Any]) -> Setting | None:
@@ -455,7 +455,7 @@ class _Compiler:
         these values and its arguments mean nothing."""
         nodes = {edge.source: replace(self.graph.nodes[edge.source], inputs=()) for edge in node.inputs}
         nodes[node.name] = node
-        asked = expr.decisions_of([(one.attrs, one.shape, one.present, one.reached) for one in nodes.values()])
+        asked = decisions_of([(one.attrs, one.shape, one.present, one.reached) for one in nodes.values()])
         decisions = {path: decision for path, decision in self.graph.decisions.items() if path in asked}
         try:
             pinned = pin(Graph(nodes, decisions, (), (node.name,)), {**self.decided, **values})
@@ -481,7 +481,7 @@ class _Compiler:
             there = [edge.when for edge in here.inputs] + [
                 self.narrowed.nodes[edge.source].present for edge in here.inputs
             ]
-            open_ = [condition for condition in there if not expr.follows(condition, here.present)]
+            open_ = [condition for condition in there if not follows(condition, here.present)]
             self._refuse(node, open_, "which of its inputs are there")
         self._refuse(node, [here.shape.height, here.shape.width, here.shape.items], "the size of what it gives")
 
@@ -490,7 +490,7 @@ class _Compiler:
         Raises:
             CompileError: the values hang on a decision.
         """
-        asked = expr.decisions_of(tuple(values))
+        asked = decisions_of(tuple(values))
         for path in self.graph.decisions:
             if path in asked:
                 raise CompileError([self._stuck(path, f"{what} at `{node.name}`")])

@@ -12,8 +12,8 @@ from nasdsl.compiler import ops
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_node
 from nasdsl.compiler.ops.operator import Index
-from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.plain import is_number
+from nasdsl.compiler.values.tree import evaluate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,7 +75,7 @@ def largest_settings(graph: Graph) -> dict[str, Setting]:
             operator = ops.find(node.op)
             assert operator is not None
             attrs, inputs, output = largest_node(graph, node)
-            if expr.evaluate(operator.alive(attrs), {}) is not False:
+            if evaluate(operator.alive(attrs), {}) is not False:
                 settings[node.name] = Setting(node.op, attrs, inputs, output)
     by_weight: dict[str, list[str]] = {}
     for name in settings:

@@ -22,9 +22,9 @@ from nasdsl.compiler.ops.operator import Index, Made
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.setting import Setting, largest_settings, layer_class, setting_of
 from nasdsl.compiler.slices import Slice, copy_weights, shared, take
-from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import FAULTS
+from nasdsl.compiler.values.tree import Expr, Remembering, decisions_of, evaluate, holds
 
 
 def reads_scene(op: str) -> bool:
@@ -176,8 +176,8 @@ class Supernet(nn.Module):
         self._set(program)
         shape = self.graph.input.shape
         sides = (shape.height, shape.width)
-        is_open = any(isinstance(side, expr.Expr) for side in sides)
-        self._sides = tuple(int(expr.evaluate(side, indices)) for side in sides) if is_open else None
+        is_open = any(isinstance(side, Expr) for side in sides)
+        self._sides = tuple(int(evaluate(side, indices)) for side in sides) if is_open else None
 
     def _set(self, program: Program) -> None:
         self.steps, self._slots, self._output = program.steps, program.slots, program.output
@@ -373,7 +373,7 @@ def _resized(images_BCHW: torch.Tensor, sides: tuple[int, ...]) -> torch.Tensor:
 def _first(graph: Graph) -> Mapping[str, Any]:
     """The largest values; where they break a requirement, and so may not even run, any architecture."""
     values = largest_values(graph)
-    if all(expr.holds(r.condition, values) for r in structural(graph)):
+    if all(holds(r.condition, values) for r in structural(graph)):
         return values
     found = feasible(graph)
     return values if found is None else found.indices
@@ -386,10 +386,11 @@ def _nested(module: nn.Module, full: Setting, part: Setting, own: Setting) -> bo
         if any(isinstance(one.get(name), Made) for one in (outer, inner, direct)):
             return False  # what is made of entries is no part of them
         if name in direct or name in inner:
-            places = torch.arange(tensor.numel()).view(tensor.shape)
-            nested = take(take(places, outer.get(name, ())), inner.get(name, ()))
-            if not torch.equal(nested, take(places, direct.get(name, ()))):
-                return False
+            for axis, size in enumerate(tensor.shape):  # each by itself: parts are taken along axes
+                places = torch.arange(size)
+                through, part_of, at_once = (shares.get(name, ())[axis : axis + 1] for shares in (outer, inner, direct))
+                if not torch.equal(take(take(places, through), part_of), take(places, at_once)):
+                    return False
     return True
 
 
@@ -398,7 +399,7 @@ class Pinned:
 
     def __init__(self, graph: Graph, values: Mapping[str, Any]) -> None:
         self._whole, self._values = graph, values
-        self._known = expr.Remembering(values)
+        self._known = Remembering(values)
 
     @cached_property
     def graph(self) -> Graph:
@@ -409,7 +410,7 @@ class Pinned:
         if condition is True:
             return True
         try:
-            return bool(expr.evaluate(condition, self._known))
+            return bool(evaluate(condition, self._known))
         except FAULTS:
             return False
 
@@ -421,12 +422,12 @@ class Pinned:
 
 def _read_by(graph: Graph, node: Node) -> set[str]:
     """The decisions that make a node's setting: of its attributes, its shape, and the shapes of what it may read."""
-    found = set(expr.decisions_of(dict(node.attrs))) | _in_shape(node.shape)
+    found = set(decisions_of(dict(node.attrs))) | _in_shape(node.shape)
     for edge in node.inputs:
-        found |= expr.decisions_of(edge.when) | _in_shape(graph.nodes[edge.source].shape)
+        found |= decisions_of(edge.when) | _in_shape(graph.nodes[edge.source].shape)
     return found
 
 
 def _in_shape(shape: Shape) -> set[str]:
     parts = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
-    return set().union(*map(expr.decisions_of, parts))
+    return set().union(*map(decisions_of, parts))

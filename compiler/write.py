@@ -24,8 +24,8 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.tables import tables
 from nasdsl.compiler.unparse import unparse, unparse_expr
-from nasdsl.compiler.values.expr import evaluate
 from nasdsl.compiler.values.plain import FAULTS
+from nasdsl.compiler.values.tree import evaluate
 
 WIDTH = 120
 INDENT = 2

@@ -96,7 +96,7 @@ def check(args: Namespace) -> int:
 def _unread(space: Space) -> list[Diagnostic]:
     """Warnings of limits that a check cannot look at."""
     from nasdsl.compiler.cost import is_known
-    from nasdsl.compiler.values.expr import measures_of
+    from nasdsl.compiler.values.tree import measures_of
 
     conditions = [requirement.condition for requirement in space.graph.requirements]
     if all(is_known(space.graph, name) for condition in conditions for name in measures_of(condition)):

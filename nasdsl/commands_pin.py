@@ -338,8 +338,8 @@ def _states(space: Space) -> dict[str, str]:
 
 
 def _there(decision: Decision, values: Any) -> bool:
-    from nasdsl.compiler.values.expr import evaluate
     from nasdsl.compiler.values.plain import FAULTS
+    from nasdsl.compiler.values.tree import evaluate
 
     try:
         return evaluate(decision.present, values) is not False

@@ -22,6 +22,8 @@ from nasdsl.compiler.measures.measure import Place, sized
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.as_json import to_json
+from nasdsl.compiler.values.tree import Case, Expr, Slot, evaluate
 from nasdsl.drawing.paths import STEP, stage_of
 from nasdsl.report import table, thousands
 
@@ -158,7 +160,7 @@ def _costs(graph: Graph, nodes: Iterable[Node], values: Architecture, measures: 
         for i, measure in enumerate(map(find, measures)):
             if measure.shared == "each" or node.weight == node.name:
                 term = expr.choose(measure.when(place), node_term(graph, node, measure.name), 0)
-                sums[i] += Fraction(expr.evaluate(term, values.indices))
+                sums[i] += Fraction(evaluate(term, values.indices))
     return [int(total) if find(name).scale == 1 else float(total) for name, total in zip(measures, sums, strict=True)]
 
 
@@ -175,9 +177,9 @@ def _value(value: Any) -> str:
         return f"units({value.n})"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{show(k)}: {_value(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, expr.Case | expr.Slot):
+    if isinstance(value, Case | Slot):
         return "|".join(show(v) for v in dict.fromkeys(value.values))
-    if isinstance(value, expr.Expr):
+    if isinstance(value, Expr):
         return "…"
     return show(value)
 
@@ -254,8 +256,8 @@ def summary_to_json(space: Space, measures: Sequence[str] = DEFAULT) -> dict[str
         "space": space.name,
         "digest": space.digest(),
         "params": {name: show(value) for name, value in space.params.items()},
-        "input": expr.to_json(_axes(graph.input.shape)),
-        "output": expr.to_json(_axes(output.shape)),
+        "input": to_json(_axes(graph.input.shape)),
+        "output": to_json(_axes(output.shape)),
         "layers": sum(1 for _ in graph.operators()),
         "decisions": {path: _decision_to_json(decision) for path, decision in graph.decisions.items()},
         "size": decimal(size.total) if size is not None else None,
@@ -327,8 +329,7 @@ def graph_to_json(space: Space) -> dict[str, Any]:
         "decisions": [{"path": path, **_decision_to_json(d)} for path, d in graph.decisions.items()],
         "nodes": [_node_to_json(node) for node in graph.nodes.values()],
         "requirements": [
-            {"condition": expr.to_json(r.condition), "message": r.message, "origin": r.origin}
-            for r in graph.requirements
+            {"condition": to_json(r.condition), "message": r.message, "origin": r.origin} for r in graph.requirements
         ],
         "outputs": list(graph.outputs),
     }
@@ -339,12 +340,12 @@ def _node_to_json(node: Node) -> dict[str, Any]:
         "name": node.name,
         "kind": node.kind,
         "op": node.op,
-        "attrs": {key: expr.to_json(value) for key, value in node.attrs.items()},
-        "inputs": [{"from": edge.source, "when": expr.to_json(edge.when)} for edge in node.inputs],
-        "shape": expr.to_json(_axes(node.shape)),
-        "scale": expr.to_json(node.shape.scale),
-        "reached": expr.to_json(node.reached),
-        "present": expr.to_json(node.present),
+        "attrs": {key: to_json(value) for key, value in node.attrs.items()},
+        "inputs": [{"from": edge.source, "when": to_json(edge.when)} for edge in node.inputs],
+        "shape": to_json(_axes(node.shape)),
+        "scale": to_json(node.shape.scale),
+        "reached": to_json(node.reached),
+        "present": to_json(node.present),
         "weight": node.weight,
         "at": _place(node.span),
     }
@@ -363,7 +364,7 @@ def _decision_to_json(decision: Decision) -> dict[str, Any]:
     if decision.kind == "subset":
         out["size"] = decision.size
     if decision.present is not True:
-        out["present"] = expr.to_json(decision.present)
+        out["present"] = to_json(decision.present)
     return out
 
 

@@ -25,7 +25,7 @@ from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.gates import values_of
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.odds import Odds
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import holds
 from nasdsl.runtime.chosen import entropy
 from nasdsl.runtime.settings import Optimiser, Settings, amount
 
@@ -222,7 +222,7 @@ class Choices:
 
     def _meets(self, places: Mapping[str, int]) -> bool:
         values = self._indices(places)
-        return all(expr.holds(condition, values) for condition in self._requirements)
+        return all(holds(condition, values) for condition in self._requirements)
 
     def _places(self, indices: Mapping[str, Any]) -> dict[str, int]:
         """The places of an architecture's values; of what is absent, the likeliest."""

@@ -14,7 +14,7 @@ from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
 from nasdsl.compiler.extremes import greatest, least, structural
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin
-from nasdsl.compiler.values.expr import holds
+from nasdsl.compiler.values.tree import holds
 
 PATIENCE = 1_000_000
 """Table entries that an exact search may take: about a second."""

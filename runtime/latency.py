@@ -34,7 +34,7 @@ from nasdsl.compiler.latency_table import (
 )
 from nasdsl.compiler.setting import Setting
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import decisions_of, evaluate
 
 
 @dataclass
@@ -67,8 +67,8 @@ class Latency:
         points = self.points[name]
         node = network.graph.nodes[name]
         cost = node_cost(network.graph, node).macs
-        values = {p: network.kept.get(p, tuple(range(network.graph.decisions[p].n))) for p in expr.decisions_of(cost)}
-        macs = float(expr.evaluate(cost, values))
+        values = {p: network.kept.get(p, tuple(range(network.graph.decisions[p].n))) for p in decisions_of(cost)}
+        macs = float(evaluate(cost, values))
         place = next((i for i in range(1, len(points)) if macs <= points[i][0]), len(points) - 1)
         (x0, y0), (x1, y1) = points[place - 1], points[place]
         mean = points[-1][1] / max(points[-1][0], 1.0)

@@ -13,7 +13,7 @@ from nasdsl.compiler.elaborate.settings import Weights
 from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.population import joined
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import measures_of
 
 
 def _measure(name: str) -> str:
@@ -89,6 +89,6 @@ def costs_told(graph: Graph, values: Mapping[str, Any], asked: Iterable[str] = (
 
 def names_told(graph: Graph, asked: Iterable[str] = ()) -> tuple[str, ...]:
     """The measures that are told of architectures: MACs, FLOPs, parameters, what budgets bound, and what was asked."""
-    budgets = [expr.measures_of(r.condition) for r in graph.requirements if r.origin == "budget"]
+    budgets = [measures_of(r.condition) for r in graph.requirements if r.origin == "budget"]
     bounded = [name for names in budgets for name in sorted(names) if is_known(graph, name)]
     return tuple(dict.fromkeys(["macs", "flops", "params", *bounded, *asked]))

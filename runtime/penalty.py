@@ -20,6 +20,7 @@ from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.supernet import Supernet, key_of
 from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import decisions_of, evaluate
 from nasdsl.runtime.latency import Latency
 
 
@@ -84,17 +85,17 @@ def unit_costs(
     graph: Graph, node: Node, path: str, most: int, kept: Mapping[str, tuple[int, ...]], measure: str
 ) -> list[float]:
     """As `unit_macs`, of any measure."""
-    mine = [term for term in expr.terms(node_term(graph, node, measure)) if path in expr.decisions_of(term)]
+    mine = [term for term in expr.terms(node_term(graph, node, measure)) if path in decisions_of(term)]
     others = {
         p: kept.get(p, tuple(range(graph.decisions[p].n)))
         for term in mine
-        for p in expr.decisions_of(term)
+        for p in decisions_of(term)
         if p in graph.decisions
     }
     totals = []
     for n in range(most + 1):
         values = {**others, path: tuple(range(n))}
-        totals.append(float(sum(expr.evaluate(term, values) for term in mine)))
+        totals.append(float(sum(evaluate(term, values) for term in mine)))
     return [0.0] + [totals[n] - totals[n - 1] for n in range(1, most + 1)]
 
 

@@ -25,7 +25,7 @@ from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import Numbering
-from nasdsl.compiler.values.expr import decisions_of, holds
+from nasdsl.compiler.values.tree import decisions_of, holds
 from nasdsl.runtime.ends import Ends, is_size
 from nasdsl.runtime.limits import Limits, window_of
 from nasdsl.runtime.settings import Settings

@@ -19,7 +19,7 @@ from nasdsl.compiler.largest import largest_sides
 from nasdsl.compiler.measured import measured
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import Expr
 from nasdsl.runtime.data import DataSplits, open_data, told
 from nasdsl.runtime.device import device_named
 from nasdsl.runtime.errors import RunError
@@ -195,7 +195,7 @@ def input_size(space: Space, open_input: bool = False) -> InputSize:
                 space.graph.input.span,
                 help="pin it with `with { input ... }`",
             )
-        if isinstance(shape.channels, expr.Expr):
+        if isinstance(shape.channels, Expr):
             raise error("open-input", "how many channels come in is open to choice", space.graph.input.span)
         sides = (shape.channels, *largest_sides(space.graph))
     channels, height, width = (int(side) for side in sides)

@@ -6,11 +6,14 @@ import difflib
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from nasdsl import spaces
+from tests.forks import Forks
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,11 +29,19 @@ settings.register_profile("ci", deadline=None, derandomize=True, suppress_health
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+# Of each space that ships, the word that it begins with; of that word, itself.
+SPACES = {name: word for file in spaces.names() for word in [file.partition("_")[0]] for name in (file, word)}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", action="store_true", help="rewrite the expected files instead of comparing with them")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(group_of(item)))
     needs_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not needs_gpu:
         return
@@ -39,6 +50,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in needs_gpu:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def group_of(item: pytest.Item) -> str:
+    """Where tests run in several processes, those of a group run in one: of a file, which may share a search that took
+    long, or of spaces that ship and begin with the same word, which are elaborated once."""
+    file = item.path.stem.removeprefix("test_")
+    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    names = [value for value in given if isinstance(value, str) and value in SPACES]
+    return next((SPACES[name] for name in [*names, file] if name in SPACES), file)
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +77,13 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.test_search import small_data
 
     monkeypatch.setattr(search, "open_data", small_data)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Runs commands and scripts in processes of their own that need not import anything."""
+    with Forks() as forks:
+        yield forks
 
 
 @pytest.fixture(scope="session")

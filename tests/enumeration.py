@@ -17,27 +17,8 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.graph import Graph, Requirement
-from nasdsl.compiler.values.expr import (
-    Among,
-    Apply,
-    Case,
-    Has,
-    Kept,
-    Slot,
-    Value,
-    add,
-    apply,
-    at_most,
-    both,
-    case,
-    choose,
-    decisions_of,
-    either,
-    equal,
-    less,
-    multiply,
-    negate,
-)
+from nasdsl.compiler.values.expr import Value, add, at_most, both, choose, either, equal, less, multiply, negate
+from nasdsl.compiler.values.tree import Among, Apply, Case, Has, Kept, Slot, apply, case, decisions_of
 
 
 def space(decisions: list[Decision], *conditions: Value) -> Graph:

@@ -6,7 +6,8 @@ from fractions import Fraction
 
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.values.expr import Among, Case, Value, add, both, choose, multiply
+from nasdsl.compiler.values.expr import Value, add, both, choose, multiply
+from nasdsl.compiler.values.tree import Among, Case
 
 
 def option(path: str, n: int, *options: int) -> Value:

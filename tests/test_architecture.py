@@ -19,8 +19,9 @@ from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.source import Source, Span
-from nasdsl.compiler.values.expr import Among, Case, Kept, less
+from nasdsl.compiler.values.expr import less
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import Among, Case, Kept
 from nasdsl.runtime.data.errors import DataError
 from nasdsl.runtime.errors import RunError
 

@@ -29,10 +29,11 @@ from nasdsl.compiler.engine.cells import cells_of
 from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Apply, Case, Has, Kept, Slot, Total, Value, add, at_most, equal, less, value_at
+from nasdsl.compiler.values.expr import Value, add, at_most, equal, less
 from nasdsl.compiler.values.function import FUNCTIONS, Function
 from nasdsl.compiler.values.plain import ABSENT as ABSENT_VALUE
 from nasdsl.compiler.values.plain import Symbol, is_number
+from nasdsl.compiler.values.tree import Apply, Case, Expr, Has, Kept, Slot, Total, among, evaluate, value_at
 from tests import shipped
 from tests.enumeration import conditions, cost_of, decisions, enumerate_all, graphs, measured, numbers, space, worth
 
@@ -212,8 +213,8 @@ def test_cells_are_found_for_every_value(data: st.DataObject) -> None:
     alone = [Decision(d.path, d.kind, d.items, size=d.size) for d in made]  # of one decision each
     decision = data.draw(st.sampled_from(alone))
     atoms = [data.draw(conditions([decision], 1)), data.draw(numbers([decision], 1))]
-    cells, table = cells_of(decision, [a for a in atoms if isinstance(a, expr.Expr)])
-    atoms = [a for a in atoms if isinstance(a, expr.Expr)]
+    cells, table = cells_of(decision, [a for a in atoms if isinstance(a, Expr)])
+    atoms = [a for a in atoms if isinstance(a, Expr)]
     values = [{decision.path: v} for v in decision.values()]
     found = locate(decision, cells, encoding_of(decision).encode(values))
     for here, number in zip(values, found.tolist(), strict=True):
@@ -423,7 +424,7 @@ def test_numbers_beyond_64_bits_are_exact() -> None:
     small = Apply("floordiv", (product, 10**30))
     found = Program([product, total, small], encoding, 16)(encoding.encode(rows))
     for value, one in zip((product, total, small), found, strict=True):
-        assert one.objects(len(rows)) == [expr.evaluate(value, row) for row in rows]
+        assert one.objects(len(rows)) == [evaluate(value, row) for row in rows]
 
 
 def test_as_many_options_as_a_byte_has_numbers_above_zero() -> None:
@@ -482,7 +483,7 @@ def test_the_first_row_without_a_cost_is_told() -> None:
     """Whichever of the costs it lacks."""
     first, absent = Decision("d0", "choice", (0, 1)), Decision("d1", "units", range(2), present=False)
     graph = Graph({}, {"d0": first, "d1": absent}, (), ())
-    late = expr.choose(expr.among("d0", 2, frozenset({1})), Kept("d1", 2), 0)
+    late = expr.choose(among("d0", 2, frozenset({1})), Kept("d1", 2), 0)
     evaluator = Evaluator(graph, {"macs": late, "params": Kept("d1", 2)})
     matrix = evaluator.encoding.encode(enumerate_all(graph))
     with pytest.raises(ArchitectureError, match="row 0: `d1` is absent, but params depends on it"):
@@ -573,6 +574,6 @@ def test_shipped_spaces_are_costed_and_checked_as_one_by_one(name: str) -> None:
     total = cost.total_cost(graph)
     for architecture, row in zip(architectures, costs.tolist(), strict=True):
         assert row == [
-            expr.evaluate(total.macs, architecture.indices),
-            expr.evaluate(total.params, architecture.indices),
+            evaluate(total.macs, architecture.indices),
+            evaluate(total.params, architecture.indices),
         ]

@@ -35,8 +35,8 @@ from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values.bounds import Bounds
-from nasdsl.compiler.values.expr import Case, evaluate
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import Case, evaluate
 from nasdsl.runtime.export import export_python, verify_python
 from tests.networks import full_windows, largest, torch_macs
 

@@ -28,7 +28,7 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.compiler.values.expr import evaluate
+from nasdsl.compiler.values.tree import evaluate
 from tests import shipped
 from tests.networks import check_extraction, check_predictions, image_for
 

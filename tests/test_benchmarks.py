@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 
 import nasdsl
 from benchmarks import __main__ as benchmarks
-from benchmarks import attention, gradient, measure, recipe, rivals, spaces, speed
+from benchmarks import attention, check, gradient, measure, recipe, rivals, spaces, speed
 from benchmarks import rival_tools as tools
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.largest import largest_values
@@ -66,9 +67,22 @@ def test_steps_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-def test_check_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    benchmarks.main(["check", "spaces/tiny.space", "--repeats", "1", "--no-write"])
+def test_startup_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmarks.main(["startup", "spaces/tiny.space", "--repeats", "1", "--no-write"])
     assert "nasdsl.compiler" in capsys.readouterr().out
+
+
+def test_check_runs_against_a_checkout(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--against", str(check.ROOT), "--rounds", "1", "--repeats", "1"]
+    benchmarks.main(["check", "tiny", *given, "--no-write"])
+    assert re.search(r"\| tiny +\| +[0-9.]+ \| +[0-9.]+ \| +[0-9.]+ \|", capsys.readouterr().out)
+
+
+def test_a_checkout_that_cannot_be_measured_is_told(tmp_path: Path) -> None:
+    (tmp_path / "nasdsl").mkdir()
+    (tmp_path / "nasdsl" / "__init__.py").write_text("wrong")
+    with pytest.raises(SystemExit, match="cannot be measured"):
+        check.measured(tmp_path, ["tiny"], 1)
 
 
 def test_attention_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class Camp:
     """
 
     def __init__(self, folder: Path, forks: Forks) -> None:
-        self.forks, self.base = forks, folder / "base"
+        self.forks, self.base = partial(forks, every_step=True), folder / "base"
         self.base.mkdir()
         for name, text in (("s.space", SPACE), ("sh.space", UNITS), ("campaign_functions.py", FUNCTIONS)):
             (self.base / name).write_text(text)
@@ -101,7 +102,7 @@ class Camp:
             "search s.space --run supernet --out one.space --seed 1",
             "sample s.space -n 1 --out one.space",
         ):
-            assert forks(self.base, command.split()).code == 0
+            assert self.forks(self.base, command.split()).code == 0
         self.ends, self.seconds = dict[str, dict[str, bytes]](), dict[str, float]()
         for name in NAMES:
             where = self.copy(folder / "unbroken" / name)
@@ -125,9 +126,8 @@ class Camp:
 
 
 @pytest.fixture(scope="module")
-def camp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Camp]:
-    with Forks(every_step=True) as forks:
-        yield Camp(tmp_path_factory.mktemp("camp"), forks)
+def camp(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Camp:
+    return Camp(tmp_path_factory.mktemp("camp"), forks)
 
 
 def is_clear(done: Ended) -> bool:
@@ -143,7 +143,7 @@ def tell(title: str, found: Counter[str]) -> None:
 
 # --- Kills and full disks ---------------------------------------------------------------------------------------------
 
-KILLS, IN_A_ROW = of(20, 3), 5
+KILLS, IN_A_ROW = of(20, 2), 5
 """Kills of each command, and at most so many of the same run."""
 
 
@@ -381,7 +381,7 @@ def test_a_damaged_run_goes_on_to_the_same_end_or_is_told(camp: Camp, tmp_path: 
     commands = {"go on": None, "report": "report run --out report.html", "eval": "eval out.space"}
     if name in ("function", "screen"):
         del commands["eval"]
-    for number in range(of(50, 2)):
+    for number in range(of(50, 1)):
         where = Path(shutil.copytree(base, tmp_path / f"{number}", symlinks=True))
         files = [file for file in (where / "run").rglob("*") if file.is_file()]
         file = draw.choice(sorted([*files, *where.glob("out*.s*")]))

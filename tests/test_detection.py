@@ -34,7 +34,7 @@ from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.compiler.values.expr import Case, evaluate
+from nasdsl.compiler.values.tree import Case, evaluate
 from nasdsl.runtime.export import export_python, verify_python
 from tests.networks import largest, same, size_of, targets_for, tensors_of, with_what_is_read
 from tests.slow_boxes import Box, random_boxes, slow_clip, slow_decode, slow_suppress

@@ -27,23 +27,8 @@ from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph, Requirement
-from nasdsl.compiler.values.expr import (
-    Case,
-    Kept,
-    Slot,
-    Total,
-    Value,
-    add,
-    at_most,
-    both,
-    decisions_of,
-    either,
-    equal,
-    less,
-    multiply,
-    negate,
-    terms,
-)
+from nasdsl.compiler.values.expr import Value, add, at_most, both, either, equal, less, multiply, negate, terms
+from nasdsl.compiler.values.tree import Case, Kept, Slot, Total, decisions_of
 from tests.enumeration import (
     assignments,
     cost_of,

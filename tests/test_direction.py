@@ -12,7 +12,8 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.direction import Directions
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.values.expr import Case, Value, add, both, choose, less, multiply
+from nasdsl.compiler.values.expr import Value, add, both, choose, less, multiply
+from nasdsl.compiler.values.tree import Case
 from tests.enumeration import conditions, cost_of, decisions, enumerate_all, meaning, numbers, space
 
 thorough = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

@@ -41,9 +41,18 @@ def defined() -> dict[str, str]:
     return {name: file for file in spaces.names() for name in names_in(read(spaces.path(file)))}
 
 
+def name_of(row: ROW) -> str:
+    return next(iter(row.values())).strip("`")
+
+
 def graph_of(row: ROW) -> Graph:
-    name = next(iter(row.values())).strip("`")
-    return shipped.graph(defined()[name], name)
+    return shipped.graph(defined()[name_of(row)], name_of(row))
+
+
+def of_its_file(row: ROW) -> Any:
+    """In one process with other tests of its file."""
+    name = name_of(row)
+    return pytest.param(row, id=name, marks=pytest.mark.xdist_group(defined().get(name, name).partition("_")[0]))
 
 
 def product(text: str) -> int:
@@ -56,7 +65,7 @@ def test_each_file_is_in_the_table() -> None:
     assert {row["space"].strip("`") for row in SIZES} >= set(spaces.names())
 
 
-@pytest.mark.parametrize("row", SIZES, ids=lambda row: row["space"].strip("`"))
+@pytest.mark.parametrize("row", [of_its_file(row) for row in SIZES])
 def test_sizes(row: ROW) -> None:
     graph = graph_of(row)
     total = count(graph).total
@@ -66,7 +75,7 @@ def test_sizes(row: ROW) -> None:
     assert all(float(row[step].replace(",", "")) > 0 for step in ("check, ms", "count, ms"))
 
 
-@pytest.mark.parametrize("row", [row for table in NETWORKS for row in table], ids=lambda row: row["network"].strip("`"))
+@pytest.mark.parametrize("row", [of_its_file(row) for table in NETWORKS for row in table])
 def test_networks(row: ROW) -> None:
     graph = graph_of(row)
     only = "backbone" if re.fullmatch(r"`e\d`", row["network"]) else ""  # of SM-NAS

@@ -17,7 +17,7 @@ from nasdsl import cli, spaces
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.source import Source
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import evaluate
 from nasdsl.drawing.dot import to_dot
 from nasdsl.drawing.fold import fold
 from nasdsl.drawing.place import place, staged
@@ -549,7 +549,7 @@ def test_the_scales_of_a_permuted_block_are_those_that_it_can_have():
     for item in make_scene(space, "module").items:
         if item.kinds:
             node = space.graph.nodes[[n for n in item.nodes if space.graph.nodes[n].kind == "select"][-1]]
-            found = {expr.evaluate(node.shape.scale, {"order": order}) for order in decision.values()}
+            found = {evaluate(node.shape.scale, {"order": order}) for order in decision.values()}
             assert set(item.scales) == found
 
 

@@ -23,25 +23,8 @@ from nasdsl.compiler.extremes import conflict, counterexample, feasible, greates
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import Numbering, rank, sample, unrank
-from nasdsl.compiler.values.expr import (
-    Among,
-    Case,
-    Has,
-    Kept,
-    Slot,
-    Value,
-    add,
-    apply,
-    at_most,
-    both,
-    choose,
-    decisions_of,
-    either,
-    equal,
-    less,
-    multiply,
-    negate,
-)
+from nasdsl.compiler.values.expr import Value, add, at_most, both, choose, either, equal, less, multiply, negate
+from nasdsl.compiler.values.tree import Among, Case, Has, Kept, Slot, apply, decisions_of
 from tests.enumeration import Missing, conditions, enumerate_all, frozen, graphs, meaning, numbers, space, worth
 
 

@@ -8,32 +8,11 @@ from fractions import Fraction
 
 import pytest
 
-from nasdsl.compiler.values.expr import (
-    Among,
-    Apply,
-    Case,
-    Has,
-    Kept,
-    Slot,
-    add,
-    apply,
-    at_most,
-    both,
-    choose,
-    either,
-    equal,
-    evaluate,
-    follows,
-    from_json,
-    holds,
-    less,
-    multiply,
-    negate,
-    options,
-    substitute,
-    to_json,
-)
+from nasdsl.compiler.values.as_json import from_json, to_json
+from nasdsl.compiler.values.expr import add, at_most, both, choose, either, equal, less, multiply, negate, substitute
+from nasdsl.compiler.values.follows import follows
 from nasdsl.compiler.values.plain import Absent, Symbol
+from nasdsl.compiler.values.tree import Among, Apply, Case, Has, Kept, Slot, apply, evaluate, holds, options
 
 A = Case("a", (1, 2, 4))
 B = Case("b", (0, 5))

@@ -12,7 +12,7 @@ import nasdsl
 from nasdsl.compiler.architecture import is_present
 from nasdsl.compiler.gates import Gates
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import holds
 
 PROGRAMS = {
     "a choice of choices": """
@@ -94,9 +94,9 @@ def random_probabilities(graph: Graph, seed: int = 0) -> dict[str, torch.Tensor]
 def conditional(graph: Graph, p: Mapping[str, torch.Tensor], when: Any, reached: Any) -> torch.Tensor:
     both, given = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for values, likely in likelihoods(graph, p):
-        if expr.holds(reached, values):
+        if holds(reached, values):
             given = given + likely
-            both = both + likely * expr.holds(when, values)
+            both = both + likely * holds(when, values)
     return both / given
 
 
@@ -137,5 +137,5 @@ def test_conditions_that_are_taken_apart_are_exact_where_all_is_decided(
         for path, values in gates.values.items():
             sure[path][values.index(one.indices[path]) if path in one.indices else 0] = 1
         for (when, reached), found in zip(edges, table(gates.vector(sure)).tolist(), strict=True):
-            if expr.holds(reached, one.indices):
-                assert found == expr.holds(when, one.indices)
+            if holds(reached, one.indices):
+                assert found == holds(when, one.indices)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from nasdsl.runtime.choices import Choices, Learning, Rule
 from nasdsl.runtime.fit import evaluate_file
 from nasdsl.runtime.search import Options
 from nasdsl.runtime.strategies.gradient import Gradient, GradientSearch, Paid
+from tests.forks import Forks
 from tests.test_search import Stop, assert_same_results, run, small_data
 
 pytestmark = pytest.mark.usefixtures("bars")
@@ -241,17 +240,15 @@ leave(0)
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_same_choices(space: Path) -> None:
+def test_two_processes_make_the_same_choices(space: Path, forks: Forks) -> None:
     folder = space.parent
     space.write_text(
         SPACE.replace("epochs: 2", "epochs: 1").replace("search gradient {", "search gradient {\n    rule: gumbel")
     )
     script = folder / "ranks.py"
     script.write_text(RANKS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    arguments = [str(Path(__file__).parent), str(folder / "found.space")]
-    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = forks.script(script, str(Path(__file__).parent), str(folder / "found.space"), ranks=2)
+    assert done.code == 0, done.said
     first, second = (json.loads((folder / f"2.{rank}.json").read_text()) for rank in (0, 1))
     assert first == second and any(any(one) for one in first["logits"].values())
     assert not elaborate(read(folder / "found.space")).graph.decisions

@@ -30,7 +30,7 @@ from nasdsl.compiler.pin import pin
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import decisions_of, evaluate
 from tests import shipped
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "1"))
@@ -193,8 +193,8 @@ def random_values(graph: Graph, rng: random.Random) -> Architecture:
         size = rng.choice((0, rng.randint(0, decision.n), rng.randint(0, decision.n), decision.n))
         kept[path] = tuple(sorted(rng.sample(range(decision.n), size)))
     for requirement in graph.requirements:  # of blocks without a shortcut: one unit at least
-        if not expr.evaluate(requirement.condition, kept):
-            path = rng.choice(sorted(expr.decisions_of(requirement.condition)))
+        if not evaluate(requirement.condition, kept):
+            path = rng.choice(sorted(decisions_of(requirement.condition)))
             kept[path] = (rng.randrange(graph.decisions[path].n),)
     found = Architecture.at(graph, kept)
     assert not found.violations(graph)
@@ -342,7 +342,7 @@ def check_closed_forms(
                 expected["skip"] = skip_cost(b)
             for part, cost in expected.items():
                 found = node_cost(graph, graph.nodes[near + part])
-                assert (expr.evaluate(found.macs, values), expr.evaluate(found.params, values)) == cost, near + part
+                assert (evaluate(found.macs, values), evaluate(found.params, values)) == cost, near + part
                 macs, params = macs + cost[0], params + cost[1]
         assert cost_of(graph, values) == {"macs": macs, "params": params}
 
@@ -479,8 +479,8 @@ def test_costs_are_what_torch_counts(form: str, task: str, sites: str) -> None:
     for _ in range(NETWORKS if published else -(-NETWORKS // 10)):
         values = random_values(graph, rng)
         predicted = {
-            "macs": expr.evaluate(cost.macs, values.indices),
-            "params": expr.evaluate(cost.params, values.indices),
+            "macs": evaluate(cost.macs, values.indices),
+            "params": evaluate(cost.params, values.indices),
         }
         assert torch_counts(pin(graph, values.indices)) == predicted
 

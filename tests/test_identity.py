@@ -27,7 +27,7 @@ from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph, Shape
 from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.source import Source
-from nasdsl.compiler.values.expr import evaluate
+from nasdsl.compiler.values.tree import evaluate
 from tests.test_ops import SETTINGS, attrs_of, build, random_input
 
 

@@ -25,7 +25,7 @@ from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import evaluate, holds
 
 MOST_ENUMERATED = 20_000
 
@@ -938,11 +938,11 @@ def enumerated(graph: Graph) -> Iterator[dict[str, Any]]:
 
     def fill(number: int, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if number == len(decisions):
-            if all(expr.holds(condition, values) for condition in wanted):
+            if all(holds(condition, values) for condition in wanted):
                 yield dict(values)
             return
         decision = decisions[number]
-        if not expr.holds(decision.present, values):
+        if not holds(decision.present, values):
             yield from fill(number + 1, values)
             return
         for value in decision.values():
@@ -973,7 +973,7 @@ def test_runs_and_extracts_to_the_same(name):
         assert isinstance(architecture, Architecture)
         network.activate(architecture)
         image = torch.randn(
-            2, *(int(expr.evaluate(part, architecture.indices)) for part in (shape.channels, shape.height, shape.width))
+            2, *(int(evaluate(part, architecture.indices)) for part in (shape.channels, shape.height, shape.width))
         )
         with torch.no_grad():
             whole = network(image)

@@ -27,7 +27,7 @@ from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.setting import Setting, setting_of
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import decisions_of, evaluate
 from nasdsl.runtime import latency as measuring
 from nasdsl.runtime.data import open_data
 from nasdsl.runtime.latency import Latency, profile, time_setting
@@ -96,8 +96,8 @@ def test_every_distinct_operator_is_measured_once(network: Supernet, tmp_path: P
     assert [p.macs for p in points] == sorted(p.macs for p in points)
     for share, point in zip(SHARES, points, strict=True):
         count = max(1, round(8 * share))
-        paths = expr.decisions_of(macs)
-        assert point.macs == expr.evaluate(macs, {path: tuple(range(count)) for path in paths})
+        paths = decisions_of(macs)
+        assert point.macs == evaluate(macs, {path: tuple(range(count)) for path in paths})
         assert point.ms == pytest.approx(3.002 + 2 * count) and point.runs == 5
 
 

@@ -22,6 +22,8 @@ SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8")
 FOLDERS = {"nasdsl.spaces": "spaces", "nasdsl.compiler": "compiler", "nasdsl.runtime": "runtime", "nasdsl": "nasdsl"}
 LAYERS = tuple(FOLDERS)
 
+LONGEST = 600  # lines of a module of the compiler
+
 # Where torch modules are made, or gradients, so where `import torch` may stand at the top.
 MAKES_MODULES = (
     "nasdsl.compiler.supernet",
@@ -117,6 +119,16 @@ def test_imports_are_absolute() -> None:
         if isinstance(node, ast.ImportFrom) and node.level
     ]
     assert not wrong
+
+
+def test_no_module_of_the_compiler_is_long() -> None:
+    lines = {
+        path: path.read_text(encoding="utf-8").count("\n")
+        for name, path in modules().items()
+        if layer(name) == LAYERS[1]
+    }
+    long = {str(path.relative_to(ROOT)): count for path, count in lines.items() if count > LONGEST}
+    assert not long, f"a module of more than {LONGEST} lines is two"
 
 
 def test_the_compiler_answers_without_torch() -> None:

@@ -20,8 +20,8 @@ from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet, key_of
-from nasdsl.compiler.values.expr import evaluate
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import evaluate
 from tests.networks import check_extraction, check_predictions, unsettle
 
 

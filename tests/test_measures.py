@@ -31,7 +31,7 @@ from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.setting import largest_settings, setting_of
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import evaluate, holds
 from nasdsl.runtime import latency as measuring
 from nasdsl.runtime.evolution.objectives import Objectives
 from nasdsl.runtime.latency import profile
@@ -207,7 +207,7 @@ NAMES = ("macs", "flops", "params", "memory", "access", "latency")
 def costs(timed: Space) -> dict[str, list[float]]:
     """Of each measure the costs of all architectures, one by one."""
     values = totals(timed.graph, NAMES)
-    whole = {name: [int(expr.evaluate(values[name], one.indices)) for one in everything()] for name in NAMES}
+    whole = {name: [int(evaluate(values[name], one.indices)) for one in everything()] for name in NAMES}
     found = {name: [measures.find(name).amount(cost) for cost in row] for name, row in whole.items()}
     for number in range(0, len(everything()), 41):
         one = cost_of(timed.graph, everything()[number].indices, names=NAMES)
@@ -356,7 +356,7 @@ def test_the_greatest_network_takes_what_was_measured(timed: Space, table: Path,
     wanted = [
         entries[setting_key(settings[node.name])].points[-1].ms
         for node in timed.graph.operators()
-        if expr.holds(node.present, largest.indices)
+        if holds(node.present, largest.indices)
     ]
     assert cost_of(timed.graph, largest.indices, names=["latency"])["latency"] == pytest.approx(sum(wanted), abs=1e-9)
 
@@ -546,9 +546,9 @@ def test_a_space_is_thinned_to_a_latency(timed: Space) -> None:
     rest = {"stem.kernel": 5, "repeat.depth": 2, "wide.out": 6, "maybe": "none"}
     graph = nasdsl.pin(timed, rest).graph
     value = in_units(graph, "latency")
-    whole = float(expr.evaluate(value, {path: range(d.n) for path, d in graph.decisions.items()}))
+    whole = float(evaluate(value, {path: range(d.n) for path, d in graph.decisions.items()}))
     thin = thin_evenly(graph, value, 0.9 * whole)
-    assert float(expr.evaluate(value, thin)) <= 0.9 * whole
+    assert float(evaluate(value, thin)) <= 0.9 * whole
 
 
 # --- Of other packages ------------------------------------------------------------------------------------------------
@@ -591,10 +591,10 @@ def test_a_measure_of_another_package(package: Path, capsys: pytest.CaptureFixtu
     def energy(one: Architecture) -> float:
         whole = 0
         for node in space.graph.nodes.values():
-            if node.kind in ("operator", "merge") and expr.holds(node.reached, one.indices):
+            if node.kind in ("operator", "merge") and holds(node.reached, one.indices):
                 shape = node.shape
                 parts = (node_cost(space.graph, node).macs, shape.channels, shape.pixels)
-                macs, channels, pixels = (expr.evaluate(part, one.indices) for part in parts)
+                macs, channels, pixels = (evaluate(part, one.indices) for part in parts)
                 whole += 3 * macs + channels * pixels
         return whole / 1000
 

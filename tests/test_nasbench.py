@@ -27,7 +27,7 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import evaluate
 from tests import shipped
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
@@ -85,7 +85,7 @@ def test_costs_are_the_closed_form(name: str) -> None:
     for _ in range(500):
         cell = random_cell(rng)
         values = values_of(cell, cells(name))
-        found = {measure: expr.evaluate(cost, values) for measure, cost in costs.items()}
+        found = {measure: evaluate(cost, values) for measure, cost in costs.items()}
         assert found == closed_form(cell, *SIZES[name])
 
 
@@ -108,7 +108,7 @@ def test_every_cell_costs_what_the_table_says(shared_data: Path) -> None:
     found = []
     for row in rows:
         values = values_of(row["arch"], graph)
-        found.append({measure: expr.evaluate(cost, values) for measure, cost in costs.items()})
+        found.append({measure: evaluate(cost, values) for measure, cost in costs.items()})
     assert len({row["arch"] for row in rows}) == len(rows) == 15_625
     alike: dict[str, list[dict[str, int]]] = defaultdict(list)
     for row, cost in zip(rows, found, strict=True):
@@ -284,8 +284,8 @@ def test_networks_cost_what_the_table_says(shared_data: Path) -> None:
     costs = total_cost(graph)
     for network, flops, params in table(shared_data)[:: 1 if NETWORKS > 10 else 10]:
         values = numbers_of(graph, *network)
-        assert expr.evaluate(costs.params, values) == round(1e6 * params)
-        assert expr.evaluate(costs.macs, values) + 2 * normed(*network, 128) + 50 == round(1e9 * flops)
+        assert evaluate(costs.params, values) == round(1e6 * params)
+        assert evaluate(costs.macs, values) + 2 * normed(*network, 128) + 50 == round(1e9 * flops)
 
 
 def test_networks_of_the_table_lie_in_two_parts(shared_data: Path) -> None:

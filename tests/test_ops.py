@@ -26,8 +26,9 @@ from nasdsl.compiler.layers.transformer import LightTransformer
 from nasdsl.compiler.ops import CATALOGUE, find, plugins, signature
 from nasdsl.compiler.ops.operator import REQUIRED, Cost, Operator, ShapeProblem
 from nasdsl.compiler.plugins import PluginError
-from nasdsl.compiler.values.expr import Case, Expr, Kept, decisions_of, evaluate, terms
+from nasdsl.compiler.values.expr import terms
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import Case, Expr, Kept, decisions_of, evaluate
 from tests.networks import size_of, torch_macs
 
 Setting = tuple[str, tuple[Any, ...], dict[str, Any]]

@@ -60,6 +60,10 @@ def texts() -> list[str]:
     return [text for text in found if 'use "' not in text]
 
 
+DAMAGES = int(os.environ.get("NASDSL_EXAMPLES", "30"))
+"""Texts for each seed."""
+
+
 def damaged(text: str, pool: list[str], draw: random.Random) -> str:
     tokens = TOKEN.findall(text)
     for _ in range(draw.choice((1, 1, 1, 2, 3, 6))):
@@ -102,8 +106,8 @@ def judged(text: str) -> str:
 def test_damaged_files(seed):
     found = texts()
     pool = sorted({token for text in found for token in TOKEN.findall(text) if token.strip()})
-    for number in range(50):
-        text = damaged(found[(seed * 50 + number) % len(found)], pool, random.Random(f"{seed} {number}"))
+    for number in range(DAMAGES):
+        text = damaged(found[(seed * DAMAGES + number) % len(found)], pool, random.Random(f"{seed} {number}"))
         started = time.process_time()
         try:
             judged(text)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +39,7 @@ from nasdsl.runtime.strategies.sample import OneShot, Sample, distillation
 from nasdsl.runtime.tasks import Classification
 from nasdsl.runtime.trained import load_network
 from nasdsl.runtime.trainer import Trainer
+from tests.forks import Forks
 from tests.test_search import KILLER, Stop, assert_same_results, run, small_data
 
 pytestmark = pytest.mark.usefixtures("bars")
@@ -405,14 +404,13 @@ def test_settings_of_another_version_are_told(space: Path) -> None:
 # --- Kills and processes ----------------------------------------------------------------------------------------------
 
 
-def test_a_killed_training_ends_as_the_unbroken_one(space: Path) -> None:
+def test_a_killed_training_ends_as_the_unbroken_one(space: Path, forks: Forks) -> None:
     """Killed within an epoch, while files are written, and while candidates are scored."""
     script = space.parent / "killer.py"
     script.write_text(KILLER)
     kills = ["step:3", "write:3", "rename:4", "step:9", "step:16", "rename:3"]
-    command = [sys.executable, str(script), str(Path(__file__).parent), str(space), *kills]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = forks.script(script, str(Path(__file__).parent), str(space), *kills)
+    assert done.code == 0, done.said
     assert_same_results(space, "unbroken", "broken")
     for name in ("history.jsonl", "candidates.jsonl"):
         texts = [(space.parent / run / name).read_text() for run in ("unbroken", "broken")]
@@ -474,14 +472,12 @@ leave(0)
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_same_parts(space: Path) -> None:
+def test_two_processes_train_the_same_parts(space: Path, forks: Forks) -> None:
     folder = space.parent
     script = folder / "ranks.py"
     script.write_text(RANKS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    arguments = [str(Path(__file__).parent), str(folder), str(folder / "found.space")]
-    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = forks.script(script, str(Path(__file__).parent), str(folder), str(folder / "found.space"), ranks=2)
+    assert done.code == 0, done.said
     first, second = (json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == second
     assert [first[key] for key in ("means", "differ")] == [True, True]

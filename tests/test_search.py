@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,7 @@ from nasdsl.runtime.settle import settle
 from nasdsl.runtime.tasks import TaskError
 from nasdsl.runtime.trained import load_network
 from nasdsl.runtime.trainer import Trainer
+from tests.forks import Forks
 
 pytestmark = pytest.mark.usefixtures("bars")
 
@@ -419,20 +418,19 @@ print("done")
 """
 
 
-def killed(space: Path, *kills: str) -> None:
+def killed(forks: Forks, space: Path, *kills: str) -> None:
     script = space.parent / "killer.py"
     script.write_text(KILLER)
-    command = [sys.executable, str(script), str(Path(__file__).parent), str(space), *kills]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = forks.script(script, str(Path(__file__).parent), str(space), *kills)
+    assert done.code == 0, done.said
     assert_same_results(space, "unbroken", "broken")
     rows = [(space.parent / name / "history.jsonl").read_text() for name in ("unbroken", "broken")]
     assert rows[0] == rows[1]
 
 
-def test_a_killed_search_ends_as_the_unbroken_one(space: Path) -> None:
+def test_a_killed_search_ends_as_the_unbroken_one(space: Path, forks: Forks) -> None:
     """Killed within an epoch, while a checkpoint is written, and after a removal."""
-    killed(space, "step:3", "write:3", "rename:4", "step:11", "step:20")
+    killed(forks, space, "step:3", "write:3", "rename:4", "step:11", "step:20")
 
 
 # --- Training of what was found ---------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.layers.transformer import LightTransformer, position_map
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet, key_of
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import evaluate, holds
 from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.data.datasets import ClassificationSet
 from nasdsl.runtime.data.images import Cached
@@ -144,7 +144,7 @@ def test_exact_costs_are_differences_of_the_cost_model() -> None:
     whole = largest_values(network.graph)
     assert {group.kind for group in penalty.groups} == {"channel", "token"}
     for group in penalty.groups:
-        costs = [expr.evaluate(total, {**whole, group.path: tuple(range(n))}) for n in range(len(group.kept) + 1)]
+        costs = [evaluate(total, {**whole, group.path: tuple(range(n))}) for n in range(len(group.kept) + 1)]
         for n in range(1, len(costs)):
             assert penalty.cost(group, n) == costs[n] - costs[n - 1], group.path
 
@@ -462,7 +462,7 @@ def test_a_block_without_a_shortcut_keeps_its_strongest_unit() -> None:
     assert left[groups[1].path] == (2,)
     assert len(left) == 2 and units_left(one.trainer.network)[0] == 2
     values = {**largest_values(one.graph), **one.trainer.network.kept}
-    assert all(expr.holds(r.condition, values) for r in structural(one.graph))
+    assert all(holds(r.condition, values) for r in structural(one.graph))
     assert one.trainer.network(images()).shape == (8, 3)
 
 

@@ -19,7 +19,7 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.sample import Numbering
-from nasdsl.compiler.values.expr import evaluate
+from nasdsl.compiler.values.tree import evaluate
 
 TEXT = """\
 space small {

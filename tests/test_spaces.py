@@ -31,14 +31,14 @@ from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.settings import read_settings
 from nasdsl.runtime.strategies import STRATEGIES
 from tests import shipped
-from tests.networks import size_of, tensors_of, torch_macs
+from tests.networks import size_of, supernet_of, tensors_of, torch_macs
 from tests.shipped import space
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
 HEAVY = 3e7 if NETWORKS < 10 else math.inf
-"""Supernets of more parameters are not built in a short run."""
-TANGLED = {"regnet", "spinenet", "spinenet_small"}
-"""Files whose searchable spaces are too tangled for exact costs."""
+"""Supernets of more parameters are not built in a short run; the spaces' own tests take networks out of them."""
+TANGLED = {"regnet", "anynet_c", "anynet_e", "spinenet", "spinenet_proxy", "spinenet_small"}
+"""Searchable spaces that are too tangled for exact costs; to find that out takes long, so the first alone is asked."""
 REGIONS = 8
 """Of a detector's proposals: the heads work on each."""
 
@@ -119,9 +119,10 @@ def test_it_counts(file: str, name: str) -> None:
 @pytest.mark.parametrize(("file", "name"), EVERY)
 def test_its_extremes_are_attained(file: str, name: str) -> None:
     graph = space(file, name).graph
-    if file in TANGLED and graph.decisions:
-        with pytest.raises(TooWide):
-            extremes_of(graph)
+    if name in TANGLED:
+        if name == min(TANGLED):
+            with pytest.raises(TooWide):
+                extremes_of(graph)
         return
     for measure, (low, high) in extremes_of(graph).items():
         assert low.proven and high.proven
@@ -160,12 +161,12 @@ def test_networks_are_what_was_predicted(file: str, name: str) -> None:
     """Shape, parameters and MACs of random architectures are those that torch counts on the network taken out of the
     supernet, which computes what the supernet does."""
     graph = small(file, name)
-    supernet = None
-    if cost_of(graph, largest_values(graph))["params"] < HEAVY:
-        supernet = unsettled(Supernet(graph)).eval()
+    with torch.device("meta"):
+        weights = sum(parameter.numel() for parameter in Supernet(graph).parameters())
+    supernet = unsettled(supernet_of(graph)) if weights < HEAVY else None
     for found in Numbering(graph).draws(NETWORKS, seed=3):
         pinned = pin(graph, found.indices)
-        network = Supernet(pinned).eval() if supernet is None else supernet.extract(found)
+        network = supernet_of(pinned) if supernet is None else supernet.extract(found)
         x = pinned.input.shape
         image = torch.rand(1, x.channels, x.height, x.width, generator=torch.Generator().manual_seed(1))
         macs, out = torch_macs(network, image)

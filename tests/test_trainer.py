@@ -37,6 +37,7 @@ from nasdsl.runtime.penalty import groups_of
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.tasks import Classification, find_task
 from nasdsl.runtime.trainer import Trainer
+from tests.forks import Forks
 
 ROOT = Path(__file__).resolve().parents[1]
 LOSS = {"weight_decay": 1e-5, "weight_decay_form": "loss"}
@@ -447,16 +448,30 @@ leave(0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("recalibrate", "freeze"), [(0, ""), (2, "stem searching[0].mixconv")])
-def test_two_processes_train_one_network_through_cuts(recalibrate: int, freeze: str, tmp_path: Path) -> None:
+def test_torchrun_starts_processes_that_train_one_network(tmp_path: Path) -> None:
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    arguments = [str(Path(__file__).parent), str(tmp_path), str(recalibrate), freeze]
+    arguments = [str(Path(__file__).parent), str(tmp_path), "0", ""]
     done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "unused" not in done.stderr
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    trained_alike(tmp_path, done.stderr, frozen=False)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network_through_cuts(tmp_path: Path, forks: Forks) -> None:
+    """With batch statistics measured anew, and parts that do not learn."""
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    arguments = [str(Path(__file__).parent), str(tmp_path), "2", "stem searching[0].mixconv"]
+    done = forks.script(script, *arguments, ranks=2)
+    assert done.code == 0, done.said
+    trained_alike(tmp_path, done.said, frozen=True)
+
+
+def trained_alike(folder: Path, said: str, frozen: bool) -> None:
+    assert "unused" not in said
+    first, second = (json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == second
-    assert (first["frozen"] > 0) == bool(freeze)
+    assert (first["frozen"] > 0) == frozen
     assert first["batch"] == 4 and first["resumed"] and first["measured"] == first["again"]

@@ -26,7 +26,7 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import evaluate
 from tests import shipped
 
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
@@ -207,7 +207,7 @@ def test_costs_are_the_closed_form(side: int, norms: bool, down: bool) -> None:
     for _ in range(20):
         stages = random_stages(rng)
         values = values_of(graph, stages)
-        found = {measure: expr.evaluate(cost, values.indices) for measure, cost in costs.items()}
+        found = {measure: evaluate(cost, values.indices) for measure, cost in costs.items()}
         assert found == closed_form(blocks_of(stages, side), side, norm_attention=norms, strided_down=down)
 
 

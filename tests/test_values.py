@@ -19,9 +19,10 @@ from nasdsl.compiler.arrays.vector import evaluate_rows
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.values.bounds import Bounds
-from nasdsl.compiler.values.expr import Apply, Case, Value, apply, evaluate, is_whole, kinds_of, rebuild, value_at
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.function import FUNCTIONS, Call, Function
 from nasdsl.compiler.values.plain import FAULT, FAULTS, is_number, kind_of
+from nasdsl.compiler.values.tree import Apply, Case, apply, evaluate, is_whole, kinds_of, rebuild, value_at
 
 # --- the table --------------------------------------------------------------------------------------------------------
 

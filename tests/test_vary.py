@@ -18,7 +18,8 @@ from nasdsl.compiler.engine.histogram import distribution
 from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.engine.vary import Variation
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.values.expr import Case, Has, Kept, Slot, Value, add, choose, equal, less, multiply
+from nasdsl.compiler.values.expr import Value, add, choose, equal, less, multiply
+from nasdsl.compiler.values.tree import Case, Has, Kept, Slot
 from tests.enumeration import (
     Row,
     cost_of,

@@ -1,15 +1,12 @@
 """A worker of a search whose evaluations are quick, for tests that kill it.
 
-    python trial_worker.py URL TRIALS LOG SECONDS
-
-Into LOG it writes the number of each trial that it has finished, after the ledger has said so.
+It logs the number of each trial that it has finished, after the ledger has said so.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -67,7 +64,3 @@ def main(url: str, trials: int, log: Path, seconds: float) -> None:
     evaluator = Slow(space, seconds)
     Search(candidates, evaluator, objectives, Regularised(), ledger, trials).run()
     ledger.close()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4]))

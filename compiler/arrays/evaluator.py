@@ -21,8 +21,9 @@ from nasdsl.compiler.engine.network import cost_terms
 from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Apply, Total, Value
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import FAULTS, Absent
+from nasdsl.compiler.values.tree import Apply, Total, decisions_of, evaluate
 
 
 class Evaluator:
@@ -89,7 +90,7 @@ class Evaluator:
     def _explain(self, name: str, matrix: Matrix, row: int) -> None:
         """Raises the error that tells why a row has no cost."""
         try:
-            expr.evaluate(self._total(name), assignment(self.encoding, matrix[row]))
+            evaluate(self._total(name), assignment(self.encoding, matrix[row]))
         except Absent as missing:
             path = str(missing.args[0])
             raise wrong("bad-row", path, f"row {row}: `{path}` is absent, but {name} depends on it") from None
@@ -104,7 +105,7 @@ class Evaluator:
         depth: dict[str, int] = {}
         levels: list[dict[Value, list[str]]] = []
         for path, decision in self.graph.decisions.items():
-            level = depth[path] = 1 + max((depth[other] for other in expr.decisions_of(decision.present)), default=-1)
+            level = depth[path] = 1 + max((depth[other] for other in decisions_of(decision.present)), default=-1)
             if level == len(levels):
                 levels.append({})
             levels[level].setdefault(decision.present, []).append(path)

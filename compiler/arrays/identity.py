@@ -34,7 +34,8 @@ from nasdsl.compiler.arrays.vector import ROWS, Program
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import FixedUnits, Units, count_of
 from nasdsl.compiler.graph import Graph, Node, Shape
-from nasdsl.compiler.values.expr import Expr, Value
+from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.tree import Expr
 
 Hash: TypeAlias = NDArray[np.uint64]
 

@@ -25,9 +25,10 @@ from nasdsl.compiler.arrays import series
 from nasdsl.compiler.arrays.encoding import ABSENT, Encoding, Matrix, is_empty
 from nasdsl.compiler.arrays.series import UNCLEAR, Series, State
 from nasdsl.compiler.diagnostics import ArgumentError
-from nasdsl.compiler.values.expr import Apply, Expr, Has, Slot, Value, value_at
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.function import FUNCTIONS
 from nasdsl.compiler.values.plain import ABSENT as NO_VALUE
+from nasdsl.compiler.values.tree import Apply, Expr, Has, Slot, value_at
 
 LARGEST = 1 << 16  # entries of a table
 SHARED = 1 << 12  # entries of a table that brings summands over different decisions together

@@ -21,8 +21,9 @@ from nasdsl.compiler.extremes import conflict, feasible, least, structural
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.bounds import Bounds
-from nasdsl.compiler.values.expr import Apply, Expr, Total, Value, value_at
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import ABSENT, FAULT, is_number
+from nasdsl.compiler.values.tree import Apply, Expr, Total, decisions_of, evaluate, holds, measures_of, value_at
 
 if TYPE_CHECKING:
     from nasdsl.compiler.engine.diagram import Diagram
@@ -90,7 +91,7 @@ def unaffordable(graph: Graph) -> Diagnostic | None:
     budgets = [
         r
         for r in graph.requirements
-        if r.origin == "budget" and all(is_known(graph, name) for name in expr.measures_of(r.condition))
+        if r.origin == "budget" and all(is_known(graph, name) for name in measures_of(r.condition))
     ]
     if not budgets:
         return None
@@ -156,7 +157,7 @@ def _alone(graph: Graph, costs: _Costs, budget: Requirement, seen: list[Architec
     if failed is None:  # what it says of decisions is never met
         return _unaffordable(budget)
     bound, best = failed
-    low, high = (expr.evaluate(costs.put_in(side), best.indices) for side in (bound.low, bound.high))
+    low, high = (evaluate(costs.put_in(side), best.indices) for side in (bound.low, bound.high))
     if not isinstance(bound.low, Expr):
         best_is, text = "dearest", f"the greatest is {_figure(high)}, and at least {_figure(low)} are asked for"
     elif not isinstance(bound.high, Expr):
@@ -306,7 +307,7 @@ def _gap(graph: Graph, one: Value, other: Value, seen: list[Architecture]) -> Fr
     low, high = (least(graph, cost)[1] for cost in (one, other))
     seen += [low, high]
     for _ in range(MOST_MEANS):
-        (a, b), (c, d) = ([Fraction(expr.evaluate(cost, x.indices)) for cost in (one, other)] for x in (low, high))
+        (a, b), (c, d) = ([Fraction(evaluate(cost, x.indices)) for cost in (one, other)] for x in (low, high))
         if a >= c or d >= b:
             return None
         ratio = (b - d) / (c - a)  # of the two weights: the means of the two architectures are then equal
@@ -317,7 +318,7 @@ def _gap(graph: Graph, one: Value, other: Value, seen: list[Architecture]) -> Fr
             return Fraction(mean, weights[0])
         if mean == weights[0] * a + weights[1] * b:
             return None
-        here = [expr.evaluate(cost, best.indices) for cost in (one, other)]
+        here = [evaluate(cost, best.indices) for cost in (one, other)]
         if max(here) <= 0:
             return None
         low, high = (best, high) if here[0] <= 0 else (low, best)
@@ -398,10 +399,10 @@ class _Point:
         self.present = start.indices
         self.terms = [(i, term) for i, bound in enumerate(bounds) for term in cost_terms(bound.difference)]
         self.required = [r.condition for r in structural(graph)]
-        self.governing = {path for d in graph.decisions.values() for path in expr.decisions_of(d.present)}
+        self.governing = {path for d in graph.decisions.values() for path in decisions_of(d.present)}
         self.touched: dict[str, list[int]] = {path: [] for path in graph.decisions}
         for number, (_, term) in enumerate(self.terms):
-            for path in expr.decisions_of(term):
+            for path in decisions_of(term):
                 self.touched[path].append(number)
         self.parts = [self._part(number, start.indices) for number in range(len(self.terms))]
         self.totals = [
@@ -464,7 +465,7 @@ class _Point:
             totals[self.terms[number][0]] += parts[number] - self.parts[number]
         excess = self._excess(totals)
         if excess < self.excess and all(
-            expr.holds(condition, present) for condition in self.required if expr.decisions_of(condition) & changed
+            holds(condition, present) for condition in self.required if decisions_of(condition) & changed
         ):
             self.values, self.present, self.totals, self.excess = values, present, totals, excess
             for number, part in parts.items():

@@ -18,9 +18,9 @@ from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.extremes import conflict, counterexample
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.source import Span
-from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Value, value_at
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import ABSENT, FAULT
+from nasdsl.compiler.values.tree import decisions_of, holds, value_at
 
 PROOF = 2_000_000
 """Table entries that all proofs of a space may take together: a few seconds."""
@@ -91,7 +91,7 @@ def check_pinned(whole: Graph, graph: Graph, places: Mapping[str, Span]) -> None
     before = next(
         (r for r in whole.requirements if r.message == blamed[0].message and r.span == blamed[0].span), blamed[0]
     )
-    concerned = sorted({places[p] for p in expr.decisions_of(before.condition) if p in places}, key=lambda s: s.start)
+    concerned = sorted({places[p] for p in decisions_of(before.condition) if p in places}, key=lambda s: s.start)
     others = [Label(span, "with this one") for span in concerned[1:]]
     others += [Label(r.span, "this has to hold") for r in blamed if r.span is not None]
     place = concerned[0] if concerned else next(iter(places.values()))
@@ -120,13 +120,13 @@ def _told(value: Any) -> str:
 
 def _telling(condition: Value, found: Architecture, graph: Graph) -> list[str]:
     """The decisions because of which an architecture breaks a condition: without those it breaks whatever they are."""
-    own = [path for path in graph.decisions if path in found.indices and path in expr.decisions_of(condition)]
+    own = [path for path in graph.decisions if path in found.indices and path in decisions_of(condition)]
     free: list[str] = []
     for path in own:
         domains = [_alternatives(graph.decisions[other]) for other in (*free, path)]
         if all(domains) and math.prod(map(len, domains)) <= MOST_TRIED:
             others = (dict(zip((*free, path), values, strict=True)) for values in itertools.product(*domains))
-            if not any(expr.holds(condition, {**found.indices, **values}) for values in others):
+            if not any(holds(condition, {**found.indices, **values}) for values in others):
                 free.append(path)
     return [path for path in own if path not in free]
 

@@ -22,8 +22,9 @@ from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.engine.room import Room, member, scan
 from nasdsl.compiler.engine.squeeze import Squeeze, work
 from nasdsl.compiler.graph import Graph, Requirement
-from nasdsl.compiler.values.expr import Apply, Expr, Total, Value, decisions_of, measures_of
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import is_number
+from nasdsl.compiler.values.tree import Apply, Expr, Total, decisions_of, measures_of
 
 MOST_KEPT = 1 << 23  # entries of all tables of what fits
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.limits import TooWide, spend
-from nasdsl.compiler.values.expr import Apply, Expr, Has, Kept, Remembering, Slot, Value, value_at
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import ABSENT, FAULT
+from nasdsl.compiler.values.tree import Apply, Expr, Has, Kept, Remembering, Slot, value_at
 
 MOST_PATTERNS = 40_000  # of one subset or order
 MOST_BITS = 1 << 32  # of the sizes of all cells of one decision

@@ -21,7 +21,7 @@ from nasdsl.compiler.engine.eliminate import elimination_order
 from nasdsl.compiler.engine.layers import Layer, Weights
 from nasdsl.compiler.engine.limits import EXACT, Infeasible, TooCostly, TooWide, spend
 from nasdsl.compiler.engine.network import Factor, Network
-from nasdsl.compiler.values.expr import decisions_of
+from nasdsl.compiler.values.tree import decisions_of
 
 MOST_ARCS = 1 << 18  # of one decision
 MOST_READ = 1 << 12  # entries of a table of which is asked on what it still depends

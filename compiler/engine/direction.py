@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-from nasdsl.compiler.values.expr import Among, Apply, Case, Expr, Has, Kept, Slot, Value, decisions_of, value_at
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.function import FUNCTIONS
 from nasdsl.compiler.values.plain import ABSENT, FAULT, is_number
+from nasdsl.compiler.values.tree import Among, Apply, Case, Expr, Has, Kept, Slot, decisions_of, value_at
 
 
 class Directions:

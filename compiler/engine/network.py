@@ -12,9 +12,10 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.cells import Cell, cells_of, ends_of_cells, structure
 from nasdsl.compiler.engine.direction import Directions
 from nasdsl.compiler.engine.limits import WIDEST, TooWide, spend
-from nasdsl.compiler.values.expr import Apply, Case, Expr, Has, Value, multiply, value_at
+from nasdsl.compiler.values.expr import Value, multiply
 from nasdsl.compiler.values.function import FUNCTIONS
 from nasdsl.compiler.values.plain import ABSENT, FAULT, FAULTS
+from nasdsl.compiler.values.tree import Apply, Case, Expr, Has, value_at
 
 DIRECT = 128  # a factor whose table would have more entries is split by intermediates
 

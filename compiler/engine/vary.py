@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from nasdsl.compiler.arrays.encoding import Encoding
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.budget import Within
-from nasdsl.compiler.engine.cheapest import best_behind
 from nasdsl.compiler.engine.diagram import Diagram, Paths, chunks, encoded
+from nasdsl.compiler.engine.fits import Ceiling, Inside
 from nasdsl.compiler.engine.layers import Floats, Ints, spread
 from nasdsl.compiler.engine.members import Members
-from nasdsl.compiler.engine.neighbours import NEVER, Lists, Neighbours, Tree
+from nasdsl.compiler.engine.neighbours import NEVER, Neighbours, Tree
+from nasdsl.compiler.engine.pick import pick, weighted
 
 _SMALL = (1 << 31) - 1
 MOST_PAIRS = 1 << 20  # of rows and what comes into question for them, looked at at a time
@@ -57,13 +58,13 @@ class Variation:
     def __init__(self, diagram: Diagram, window: Within | None = None):
         self.diagram = diagram
         self.within = window if window is not None and window.bounds.columns and diagram.layers else None
-        self._fits: _Ceiling | _Inside
+        self._fits: Ceiling | Inside
         if self.within is None:
-            self._fits = _Ceiling(diagram, None, NEVER)
+            self._fits = Ceiling(diagram, None, NEVER)
         elif len(self.within.bounds.columns) == 1 and self._open_below:
-            self._fits = _Ceiling(diagram, self.within.bounds.columns[0], self.within.bounds.high[0])
+            self._fits = Ceiling(diagram, self.within.bounds.columns[0], self.within.bounds.high[0])
         else:
-            self._fits = _Inside(self.within)
+            self._fits = Inside(self.within)
 
     @property
     def _open_below(self) -> bool:
@@ -84,7 +85,7 @@ class Variation:
         decision = np.full(len(paths), -1, np.int32)
         for rows in chunks(len(paths)):
             part = out[rows]
-            if isinstance(self._fits, _Ceiling):
+            if isinstance(self._fits, Ceiling):
                 decision[rows] = self._mutate_below(part, self._fits, rng)
             else:
                 decision[rows] = self._mutate_inside(part, self._fits, rng)
@@ -95,7 +96,7 @@ class Variation:
         found = []
         for number, layer in enumerate(self.diagram.layers):
             costs, behind = np.zeros(len(layer), np.int64), np.zeros(layer.after, np.int64)
-            if isinstance(self._fits, _Ceiling) and self._fits.column is not None:
+            if isinstance(self._fits, Ceiling) and self._fits.column is not None:
                 costs, behind = layer.costs[:, self._fits.column], self._fits.behind[number + 1]
             found.append(Neighbours(self.diagram.network, layer, costs, behind))
         return found
@@ -119,7 +120,7 @@ class Variation:
             found.append((more, order.astype(np.int32), able))
         return found
 
-    def _mutate_below(self, paths: Paths, fits: _Ceiling, rng: np.random.Generator) -> NDArray[np.int32]:
+    def _mutate_below(self, paths: Paths, fits: Ceiling, rng: np.random.Generator) -> NDArray[np.int32]:
         """Mutates paths in place."""
         n, layers = len(paths), self.diagram.layers
         decision = np.full(n, -1, np.int32)
@@ -145,7 +146,7 @@ class Variation:
             after = behind[number][rows]
             place = self._nth(number, arc, slack[rows], after, wanted[rows] - counts[number, rows])
             near = self._neighbours[number]
-            new = _pick(near, arc, place, slack[rows], after, fits.limited, uniform[rows])
+            new = pick(near, arc, place, slack[rows], after, fits.limited, uniform[rows])
             paths[rows, number] = new
             decision[rows] = np.asarray(layer.decisions, np.int32)[place]
             if near.astray is not None:
@@ -241,10 +242,10 @@ class Variation:
         arc = arcs[entry]
         fits = self._fits.completes(number + 1, layer.target[arc], used[row] + self._fits.amount(number, arc))
         row, arc = row[fits], arc[fits]
-        chosen = _weighted(row, layer.weights.log2[arc] * math.log(2), len(which), rng.random(len(which)))
+        chosen = weighted(row, layer.weights.log2[arc] * math.log(2), len(which), rng.random(len(which)))
         return np.where(chosen >= 0, arc[chosen], -1) if len(arc) else np.full(len(which), -1)
 
-    def _mutate_inside(self, paths: Paths, fits: _Inside, rng: np.random.Generator) -> NDArray[np.int32]:
+    def _mutate_inside(self, paths: Paths, fits: Inside, rng: np.random.Generator) -> NDArray[np.int32]:
         """Mutates paths in place, looking at all that comes into question."""
         decision = np.full(len(paths), -1, np.int32)
         each = sum(float(_lengths(near).max(initial=1)) for near in self._neighbours)
@@ -252,7 +253,7 @@ class Variation:
             decision[rows] = self._mutate_few(paths[rows], fits, rng)
         return decision
 
-    def _mutate_few(self, paths: Paths, fits: _Inside, rng: np.random.Generator) -> NDArray[np.int32]:
+    def _mutate_few(self, paths: Paths, fits: Inside, rng: np.random.Generator) -> NDArray[np.int32]:
         n, layers = len(paths), self.diagram.layers
         decision = np.full(n, -1, np.int32)
         if not layers:
@@ -290,8 +291,8 @@ class Variation:
         order = np.lexsort((changed, row))
         row, changed, arc, weight = row[order], changed[order], arc[order], weight[order]
         able, group = np.unique(row * width + changed, return_inverse=True)
-        chosen = _weighted(able // width, np.zeros(len(able)), n, rng.random(n))
-        taken = _weighted(group, weight, len(able), rng.random(len(able)))
+        chosen = weighted(able // width, np.zeros(len(able)), n, rng.random(n))
+        taken = weighted(group, weight, len(able), rng.random(len(able)))
         rows = np.flatnonzero(chosen >= 0)
         if not len(rows):
             return decision
@@ -424,50 +425,6 @@ class Variation:
         return encoded(variable.decision, members.unrank(other + (other >= rank)), self.diagram.encoding.dtype)
 
 
-class _Ceiling:
-    """At most so much of one measure, or (`column` None) no bound at all."""
-
-    def __init__(self, diagram: Diagram, column: int | None, high: int):
-        self.layers, self.column = diagram.layers, column
-        self.limited = column is not None
-        self.high = high if column is None else high - int(diagram.constants[column])
-        self.behind = [] if column is None else best_behind(diagram.layers, column)
-
-    def nothing(self, n: int) -> Any:
-        return np.zeros(n, np.int64)
-
-    def amount(self, number: int, arc: NDArray[Any]) -> Any:
-        """What arcs of a layer use up."""
-        return np.zeros(len(arc), np.int64) if self.column is None else self.layers[number].costs[arc, self.column]
-
-    def completes(self, boundary: int, state: NDArray[Any], used: Any) -> NDArray[np.bool_]:
-        """Whether something that follows on a state stays inside."""
-        if self.column is None:
-            return np.ones(len(state), np.bool_)
-        fits: NDArray[np.bool_] = used + self.behind[boundary][state] <= self.high
-        return fits
-
-
-class _Inside:
-    """Any window, by the tables of what fits."""
-
-    limited = True
-
-    def __init__(self, within: Within):
-        self.columns, self.low, self.high = (list(part) for part in within.bounds)
-        self.room, self.shifts, self.boundaries = within.rooms()
-
-    def nothing(self, n: int) -> Any:
-        return np.zeros((n, len(self.columns)), np.int64)
-
-    def amount(self, number: int, arc: NDArray[Any]) -> Any:
-        return self.shifts[number][arc]
-
-    def completes(self, boundary: int, state: NDArray[Any], used: Any) -> NDArray[np.bool_]:
-        fits: NDArray[np.bool_] = self.room.at(self.boundaries[boundary], state, self.room.left - used) > 0
-        return fits
-
-
 def _lengths(near: Neighbours) -> Ints:
     """[arcs] how many neighbours there are."""
     lengths = (near.level.end - near.level.start).sum(axis=1)
@@ -485,129 +442,8 @@ def _parts(lengths: Ints) -> Iterator[slice]:
         first = last
 
 
-def _weighted(owner: Ints, logs: Floats, count: int, uniform: Floats) -> Ints:
-    """[count] for each owner one of its entries, which are consecutive, by weight; -1 where it has none.
-
-    Args:
-        logs: of the weights.
-    """
-    out = np.full(count, -1)
-    if not len(owner):
-        return out
-    first = np.flatnonzero(np.diff(owner, prepend=-1))
-    number = np.cumsum(np.diff(owner, prepend=-1) != 0) - 1
-    weights = np.exp(logs - np.maximum.reduceat(logs, first)[number])
-    sums = np.cumsum(weights / np.add.reduceat(weights, first)[number])
-    last = np.append(first[1:], len(owner)) - 1
-    before = np.where(first > 0, sums[first - 1], 0.0)
-    wanted = before + uniform[owner[first]] * (sums[last] - before)
-    out[owner[first]] = np.clip(np.searchsorted(sums, wanted, side="right"), first, last)
-    return out
-
-
 def _below(bound: int, rng: np.random.Generator) -> int:
     """Uniform from 0 to bound - 1, of any size, to within 2^-64."""
     words = rng.integers(0, 1 << 64, bound.bit_length() // 64 + 2, np.uint64)
     number = int.from_bytes(words.tobytes(), "little")
     return number * bound >> 64 * len(words)
-
-
-def _pick(near: Neighbours, arc: NDArray[Any], place: Ints, slack: Any, behind: Any, limited: bool, u: Floats) -> Ints:
-    """For each row an arc that changes the decision at a place, among those that fit.
-
-    Args:
-        slack: by how much more the path may cost.
-        behind: what the path costs after this layer.
-        u: [n] in [0, 1).
-    """
-    limit = near.costs[arc] + slack if limited else None
-    which = arc.astype(np.int64) * near.width + place
-    level = near.level
-    first, last = _fitting_entries(level, which, limit)
-    own = near.place[arc] if near.shared else None
-    if near.astray is None:
-        return _entry(level, which, first, last, own, near.own[arc], u)
-    first_astray, last_astray = _fitting_entries(near.astray, which, None if limit is None else limit + behind)
-    stay = _weight(level, first, last, own, near.own[arc])
-    leave = _weight(near.astray, first_astray, last_astray, None, near.own[arc])
-    odds = np.exp(stay - np.logaddexp(stay, leave))
-    stays = u < odds
-    with np.errstate(divide="ignore", invalid="ignore"):
-        u = np.where(stays, u / odds, (u - odds) / (1 - odds)).clip(0, _BELOW_ONE)
-    out = np.empty(len(arc), np.int64)
-    here, away = np.flatnonzero(stays), np.flatnonzero(~stays)
-    mine = None if own is None else own[here]
-    log = near.own[arc]
-    out[here] = _entry(level, which[here], first[here], last[here], mine, log[here], u[here])
-    out[away] = _entry(near.astray, which[away], first_astray[away], last_astray[away], None, log[away], u[away])
-    return out
-
-
-def _fitting_entries(lists: Lists, which: Ints, limit: Ints | None) -> tuple[Ints, Ints]:
-    """Where lists begin, and where what fits ends."""
-    first, last = lists.start.ravel()[which], lists.end.ravel()[which]
-    if limit is not None and len(lists.key):
-        some = np.flatnonzero(lists.key[np.maximum(last - 1, 0)] > limit)  # not all of the list
-        last[some] = _bisect(lists.key, first[some], last[some], limit[some])
-    return first, last
-
-
-_BELOW_ONE = float(np.nextafter(1, 0))
-
-
-def _weight(lists: Lists, first: Ints, last: Ints, own: Ints | None, log: Floats) -> Floats:
-    """Logarithm of the sum of weights of entries, less one where the own is among them; minus infinity for nothing."""
-    total = np.where(last > first, lists.sums[np.maximum(last - 1, 0)] if len(lists.sums) else 0.0, -math.inf)
-    if own is None:
-        return total
-    with np.errstate(divide="ignore", invalid="ignore"):
-        less = total + np.log1p(-np.exp(-total))
-        less = np.where((last == first + 1) & (log <= 0), -math.inf, less)
-    return np.where((own >= first) & (own < last), less, total)
-
-
-def _entry(lists: Lists, which: Ints, first: Ints, last: Ints, own: Ints | None, log: Floats, u: Floats) -> Ints:
-    """The arc of an entry from `first` to `last` - 1 by weight; of the `own` entry, one value less counts."""
-    number = last - first
-    if own is None:
-        even = lists.even.ravel()[which]
-        entry = first + (u * number).astype(np.int64)
-        rows = np.flatnonzero(~even)
-        if len(rows):
-            with np.errstate(divide="ignore"):
-                wanted = lists.sums[last[rows] - 1] + np.log(u[rows])
-            entry[rows] = np.minimum(_bisect(lists.sums, first[rows], last[rows], wanted), last[rows] - 1)
-        return lists.arc[entry].astype(np.int64)
-    if bool((log <= 0).all()) and bool(lists.even.ravel()[which].all()):  # no cell has another value: skip the own
-        among = (own >= first) & (own < last)
-        entry = first + (u * (number - among)).astype(np.int64)
-        return lists.arc[entry + (among & (entry >= own))].astype(np.int64)
-    # In shares of all up to `last`: what lies before the own entry, what counts of it, and what lies after it.
-    among = (own >= first) & (own < last)
-    whole = lists.sums[last - 1]
-    mine = np.clip(own, first, last - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        before = np.where(mine > first, np.exp(lists.sums[np.maximum(mine - 1, 0)] - whole), 0.0)
-        one = np.where(among, np.exp(-whole), 0.0)
-        counts = np.where(among, np.where(log > 0, np.exp(log - whole) - one, 0.0), 0.0)
-        after = np.where(among, 1 - np.exp(lists.sums[mine] - whole), 0.0)
-        before = np.where(among, before, 1.0)
-        v = u * (before + counts + after)
-        wanted = whole + np.log(np.where(v < before, v, np.minimum(v + one, 1.0)))
-    entry = _bisect(lists.sums, first, last, wanted)
-    low = np.where(among & (v >= before), np.where(v < before + counts, mine, mine + 1), first)
-    high = np.where(among, np.where(v < before, mine - 1, np.where(v < before + counts, mine, last - 1)), last - 1)
-    return lists.arc[np.clip(entry, np.minimum(low, high), high)].astype(np.int64)
-
-
-def _bisect(values: NDArray[Any], first: Ints, last: Ints, bound: NDArray[Any]) -> Ints:
-    """In each range of ascending values the first that is greater than a bound, else the end of the range."""
-    low, high = first.copy(), last.copy()
-    rows = np.flatnonzero(low < high)
-    while len(rows):
-        middle = (low[rows] + high[rows]) >> 1
-        up = values[middle] <= bound[rows]
-        low[rows[up]] = middle[up] + 1
-        high[rows[~up]] = middle[~up]
-        rows = rows[low[rows] < high[rows]]
-    return low

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from nasdsl.compiler.arrays.series import Series, apply, constant
-from nasdsl.compiler.values.expr import Apply, Kept, Value, value_at
+from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.tree import Apply, Kept, value_at
 
 
 def at_widths(n: int, values: Sequence[Value]) -> list[list[Any]]:

@@ -20,8 +20,9 @@ from nasdsl.compiler.ops.common import (
     word,
 )
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Index, Operator, Param, ShapeProblem
-from nasdsl.compiler.values.expr import Value, add, apply, choose, equal, floor_divide, multiply
+from nasdsl.compiler.values.expr import Value, add, choose, equal, floor_divide, multiply
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import apply
 
 OUT = Param("out", "positive", doc="width that qk and value are shares of; the output has value * out channels")
 QK = Param("qk", "number", 1, doc="channels of the queries, and of the keys, as a share of out", above=0, high=64)

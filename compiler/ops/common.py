@@ -9,23 +9,9 @@ from typing import Any
 from nasdsl.compiler.decision import Units, count_of, kept_of
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.operator import Attrs, Index, Made, Param, ShapeProblem
-from nasdsl.compiler.values.expr import (
-    Apply,
-    Expr,
-    Value,
-    apply,
-    ceil_divide,
-    choose,
-    divide,
-    either,
-    equal,
-    is_whole,
-    less,
-    multiply,
-    negate,
-    options,
-)
+from nasdsl.compiler.values.expr import Value, ceil_divide, choose, divide, either, equal, less, multiply, negate
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import Apply, Expr, apply, is_whole, options
 
 NONE = Symbol("none")
 GROUP = Symbol("group")

@@ -79,9 +79,9 @@ from nasdsl.compiler.values.expr import (
     less,
     multiply,
     negate,
-    options,
 )
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import options
 
 STEPS = ("conv", "norm", "act")
 DILATION = Param("dilation", "positive", 1, doc="distance between the pixels under the kernel")

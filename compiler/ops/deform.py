@@ -21,7 +21,8 @@ from nasdsl.compiler.ops.common import (
 )
 from nasdsl.compiler.ops.detector import Condition, demand, here, maps_of
 from nasdsl.compiler.ops.operator import Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
-from nasdsl.compiler.values.expr import add, apply, both, choose, equal, floor_divide, multiply, negate
+from nasdsl.compiler.values.expr import add, both, choose, equal, floor_divide, multiply, negate
+from nasdsl.compiler.values.tree import apply
 
 
 def _deform_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]:

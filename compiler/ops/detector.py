@@ -13,7 +13,8 @@ from typing import Any
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import a_map, is_plain
 from nasdsl.compiler.ops.operator import Attrs, Cost, Param, ShapeProblem
-from nasdsl.compiler.values.expr import Expr, Value, at_most, both, equal, is_kind, less
+from nasdsl.compiler.values.expr import Value, at_most, both, equal, is_kind, less
+from nasdsl.compiler.values.tree import Expr
 
 Condition = tuple[Value, ShapeProblem]
 """What has to hold for every choice, and what to say where it does not."""

@@ -10,8 +10,9 @@ from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, is_plain, positions, trimmed, word
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Index, Operator, Param, ShapeProblem, by_channel
 from nasdsl.compiler.ops.resample import MODES
-from nasdsl.compiler.values.expr import Expr, Value, add, apply, choose, either, equal, less
+from nasdsl.compiler.values.expr import Value, add, choose, either, equal, less
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import Expr, apply
 
 FINEST = Symbol("finest")
 

@@ -21,20 +21,9 @@ from nasdsl.compiler.ops.operator import (
     ShapeProblem,
     by_channel,
 )
-from nasdsl.compiler.values.expr import (
-    Value,
-    apply,
-    at_most,
-    both,
-    choose,
-    divide,
-    either,
-    equal,
-    less,
-    multiply,
-    options,
-)
+from nasdsl.compiler.values.expr import Value, at_most, both, choose, divide, either, equal, less, multiply
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import apply, options
 
 MODES = ("nearest", "bilinear")
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Among, Apply, Case, Expr, Kept, Slot, Value
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.function import FUNCTIONS, Interval
 from nasdsl.compiler.values.plain import Kind, is_number, kind_of
+from nasdsl.compiler.values.tree import Among, Apply, Case, Expr, Kept, Slot, options
 
 Known = Mapping[str, frozenset[int]]
 """By path of a choice: the options that are left."""
@@ -93,7 +93,7 @@ class Bounds:
             found = function.bounds(known, parts) if function.bounds is not None and fit else None
             if found is not None:
                 return found
-        possible = expr.options(value)
+        possible = options(value)
         if possible is not None:
             return _span(sorted(possible, key=str))
         return (False, True) if value.kinds == {"truth"} else None

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from nasdsl.compiler.values.plain import Kind
 
 Value: TypeAlias = Any
-"""A plain value or an expression over decisions (`expr.py`)."""
+"""A plain value or an expression over decisions (`tree.py`)."""
 
 Interval: TypeAlias = tuple[Any, Any]
 """Plain numbers that a value does not fall below and does not exceed."""

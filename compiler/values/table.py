@@ -11,9 +11,10 @@ from typing import Any
 
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.bounds import Bounds
-from nasdsl.compiler.values.expr import Expr, Value, kinds_of
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.function import FUNCTIONS, Call, Function, Interval
 from nasdsl.compiler.values.plain import Kind, is_number, kind_of, narrow, same
+from nasdsl.compiler.values.tree import Expr, apply, is_whole, kinds_of
 
 Positive = Callable[[Value], bool]
 """Whether a value is never negative."""
@@ -162,7 +163,7 @@ def _ratio(function: Callable[[Any, Any], Any]) -> Rule:
 
     def of(intervals: Intervals, args: Sequence[Value]) -> Interval | None:
         above, (low, high) = intervals
-        if low == 0 and high >= 1 and expr.is_whole(args[1]):
+        if low == 0 and high >= 1 and is_whole(args[1]):
             low = 1
         return _corners(function, above, (low, high)) if low > 0 else None
 
@@ -177,7 +178,7 @@ def _of_remainder(intervals: Intervals, args: Sequence[Value]) -> Interval | Non
 def _of_power(intervals: Intervals, args: Sequence[Value]) -> Interval | None:
     base, exponent = intervals
     fit = base[0] >= 1 and base[1] <= 1 << MOST_POWER and -MOST_POWER <= exponent[0] <= exponent[1] <= MOST_POWER
-    return _corners(_power, base, exponent) if fit and expr.is_whole(args[1]) else None
+    return _corners(_power, base, exponent) if fit and is_whole(args[1]) else None
 
 
 def _of_common_divisor(intervals: Intervals, args: Sequence[Value]) -> Interval:
@@ -235,7 +236,7 @@ def _kinds_found(args: Sequence[Value]) -> frozenset[Kind | None]:
 
 
 def _closed(args: Sequence[Value]) -> bool:
-    return all(map(expr.is_whole, args))
+    return all(map(is_whole, args))
 
 
 def _always(args: Sequence[Value]) -> bool:
@@ -255,7 +256,7 @@ def _divisible(width: Value, d: Value) -> Value:
 
     Both are positive. MobileNet code rounds its widths so.
     """
-    nearest = expr.multiply(d, expr.apply("floor", expr.add(expr.divide(width, d), Fraction(1, 2))))
+    nearest = expr.multiply(d, apply("floor", expr.add(expr.divide(width, d), Fraction(1, 2))))
     short = expr.less(expr.multiply(10, nearest), expr.multiply(9, width))
     return expr.choose(short, expr.add(nearest, d), nearest)
 
@@ -308,7 +309,7 @@ def _rounded(name: str, plain: Callable[[Any], int], array: str) -> Function:
         NUMBERS,
         "number",
         plain,
-        fold=lambda value: value if expr.is_whole(value) else expr.apply(name, value),
+        fold=lambda value: value if is_whole(value) else apply(name, value),
         array=array,
         slopes=_rising,
         whole=_always,

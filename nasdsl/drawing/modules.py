@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from nasdsl.compiler.graph import Graph, Node
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import Expr, decisions_of
 from nasdsl.drawing.paths import prefixes, without_indices
 
 
@@ -54,7 +54,7 @@ class _Modules:
         selects: dict[tuple[str, str], list[str]] = {}
         for node in self.graph.nodes.values():
             if node.kind == "select":
-                for path in sorted(expr.decisions_of(tuple(edge.when for edge in node.inputs))):
+                for path in sorted(decisions_of(tuple(edge.when for edge in node.inputs))):
                     for place in places(node.name):
                         selects.setdefault((place, path), []).append(node.name)
         out = []
@@ -156,7 +156,7 @@ def permuted_blocks(graph: Graph) -> list[str]:
             fused = fused and len(sources) > 1 and len(ends) == 1
             back = back or any(order.get(source, i) < i - 1 for source in sources)
             scales |= {node.shape.scale for node in ends}
-        if fused and back and (len(scales) > 1 or any(isinstance(scale, expr.Expr) for scale in scales)):
+        if fused and back and (len(scales) > 1 or any(isinstance(scale, Expr) for scale in scales)):
             out.extend(paths)
     position = {path: i for i, path in enumerate(inside)}
     return sorted(out, key=position.__getitem__)

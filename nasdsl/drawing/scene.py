@@ -17,8 +17,8 @@ from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.space import Space
-from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.plain import FAULTS
+from nasdsl.compiler.values.tree import Case, Expr, Remembering, decisions_of, evaluate
 from nasdsl.drawing.modules import (
     Module,
     block_name,
@@ -180,8 +180,8 @@ class _Maker:
     ):
         self.whole, self.graph, self.pins, self.level, self.words = whole, graph, pins, level, words
         self.outer = outer
-        self.known = expr.Remembering(pins)  # the same, for expressions that share their parts
-        self.values = expr.Remembering({**largest_values(whole), **pins})
+        self.known = Remembering(pins)  # the same, for expressions that share their parts
+        self.values = Remembering({**largest_values(whole), **pins})
         self.users = whole.users()
         self.owner: dict[str, str] = {}  # node -> key of its item; passed-by nodes are missing
         self.closed: dict[str, str] = {}  # choice items, and the decision that each is about
@@ -327,7 +327,7 @@ class _Maker:
 
     def _alternatives(self, node: Node) -> str:
         """The choice that makes a selection, where it is one only."""
-        paths = {path for edge in node.inputs for path in expr.decisions_of(edge.when)}
+        paths = {path for edge in node.inputs for path in decisions_of(edge.when)}
         if len(paths) != 1:
             return ""
         (path,) = paths
@@ -380,8 +380,8 @@ class _Maker:
 
     def _made_by(self, node: Node) -> Iterable[str]:
         """Decisions that show in a node: in its settings, its choice of inputs, and for a selection what it goes by."""
-        found = expr.decisions_of(dict(node.attrs))
-        inputs = expr.decisions_of(tuple(edge.when for edge in node.inputs))
+        found = decisions_of(dict(node.attrs))
+        inputs = decisions_of(tuple(edge.when for edge in node.inputs))
         if node.kind == "select":
             return found | inputs
         return found | {path for path in inputs if self.whole.decisions[path].kind == "subset"}
@@ -414,7 +414,7 @@ class _Maker:
         empty = bool(bars) and not rows and all(bar.kept == 0 for bar in bars)  # what is left only passes its input on
         state: State = "gone" if not alive or empty else "open" if is_open else "fixed"
         note = self._note(last) if kind in ("operator", "input", "output") else ""
-        if kind == "input" and len(paths := expr.decisions_of((last.shape.channels, last.shape.height))) == 1:
+        if kind == "input" and len(paths := decisions_of((last.shape.channels, last.shape.height))) == 1:
             decision = self.whole.decisions[min(paths)]
             rows = tuple(Row("", (option,)) for option in self._row(decision, "").options)
             note, state = "", "open" if decision.path not in self.pins else state
@@ -472,14 +472,14 @@ class _Maker:
 
     def _possible(self, scale: Any) -> tuple[Fraction | int, ...]:
         """All scales that a block can have, the finest first; none where that is decided."""
-        paths = sorted(expr.decisions_of(scale) - self.pins.keys())
+        paths = sorted(decisions_of(scale) - self.pins.keys())
         if not paths:
             return ()
         values = [_samples(self.whole.decisions[path]) for path in paths]
         found = set()
         for chosen in islice(product(*values), MOST_SCALES):
             try:
-                found.add(expr.evaluate(scale, {**self.values, **dict(zip(paths, chosen, strict=True))}))
+                found.add(evaluate(scale, {**self.values, **dict(zip(paths, chosen, strict=True))}))
             except FAULTS:
                 continue
         return tuple(sorted(found, reverse=True)) if len(found) > 1 else ()
@@ -504,7 +504,7 @@ class _Maker:
         place = {node.name: i for i, node in enumerate(nodes)}
         found = []
         for node in nodes:
-            shape, there = node.shape, expr.decisions_of(node.reached)
+            shape, there = node.shape, decisions_of(node.reached)
             sides = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
             settings = self._alike((dict(node.attrs), sides), item.key, there)
             inputs = []
@@ -512,7 +512,7 @@ class _Maker:
                 before = self.whole.nodes[edge.source].shape
                 outside = (self._alike(before.channels, item.key, there), self._alike(before.scale, item.key, there))
                 inputs.append((place.get(edge.source, outside), self._alike(edge.when, item.key, there)))
-            is_open = any(expr.decisions_of(value) for value in (dict(node.attrs), shape.channels, shape.scale))
+            is_open = any(decisions_of(value) for value in (dict(node.attrs), shape.channels, shape.scale))
             where = node.span if is_open else None
             shared = node.weight not in ("", node.name)
             found.append((node.kind, node.op, settings, tuple(inputs), shared, self._alive(node), where))
@@ -530,7 +530,7 @@ class _Maker:
         """
         if isinstance(value, Units):
             return "units", value.n, self.pins.get(value.path, without_indices(value.path.removeprefix(key)))
-        if isinstance(value, expr.Expr):
+        if isinstance(value, Expr):
             return self._alike_undecided(value, key, there)
         if isinstance(value, Mapping):
             return tuple((name, self._alike(inner, key, there)) for name, inner in value.items())
@@ -538,9 +538,9 @@ class _Maker:
             return tuple(self._alike(inner, key, there) for inner in value)
         return repr(value)
 
-    def _alike_undecided(self, value: expr.Expr, key: str, there: frozenset[str]) -> Hashable:
+    def _alike_undecided(self, value: Expr, key: str, there: frozenset[str]) -> Hashable:
         try:
-            return repr(expr.evaluate(value, self.known))
+            return repr(evaluate(value, self.known))
         except FAULTS:  # some of it is open, or does not exist in this architecture
             named = ((without_indices(path.removeprefix(key)), path) for path in value.decisions)
             decided = sorted((name, self.pins[path]) for name, path in named if path in self.pins)
@@ -557,16 +557,16 @@ class _Maker:
 
     def _holds(self, condition: Any) -> Any:
         """A condition under the pins; None where it is open."""
-        if not isinstance(condition, expr.Expr):
+        if not isinstance(condition, Expr):
             return condition
         try:
-            return bool(expr.evaluate(condition, self.known))
+            return bool(evaluate(condition, self.known))
         except FAULTS:
             return None if self._depends(condition) else True
 
     def _depends(self, condition: Any) -> bool:
         """Whether a choice decides; that a layer may lose all its search units goes without saying."""
-        paths = expr.decisions_of(condition) - self.pins.keys()
+        paths = decisions_of(condition) - self.pins.keys()
         return any(self.whole.decisions[path].kind != "units" for path in paths)
 
     def _ends_at(self, node: Node) -> Any:
@@ -607,7 +607,7 @@ class _Maker:
 
     def _number(self, value: Any) -> Fraction | int:
         try:
-            found = expr.evaluate(value, self.values)
+            found = evaluate(value, self.values)
             return found if isinstance(found, int | Fraction) else 1
         except FAULTS:
             return 1
@@ -674,7 +674,7 @@ class _Maker:
             parts.append("×".join(map(str, sides)))
         out = node.attrs.get("out", shape.channels)
         out = shape.channels if out is None else out  # left to the operator
-        if "out" in node.attrs and not isinstance(out, expr.Expr):
+        if "out" in node.attrs and not isinstance(out, Expr):
             parts.append(_plain(out))
         elif "classes" in node.attrs:
             parts.append(_plain(node.attrs["classes"]))
@@ -687,8 +687,8 @@ class _Maker:
     def _chosen_parent(self, node: Node, target: str) -> bool:
         """Whether it is open that a permuted block reads a tensor at all. In which way depends on scales alone."""
         scales = (self.whole.nodes[edge.source].shape.scale for edge in node.inputs)
-        decided = expr.decisions_of((*scales, self.ends[target].shape.scale)) | self.pins.keys()
-        return bool(expr.decisions_of(node.reached) - decided)
+        decided = decisions_of((*scales, self.ends[target].shape.scale)) | self.pins.keys()
+        return bool(decisions_of(node.reached) - decided)
 
     def _links(self) -> tuple[Link, ...]:
         states: dict[tuple[str, str], set[State]] = {}
@@ -736,7 +736,7 @@ def _nothing_to_open(word: str, found: Sequence[Module], level: Level) -> Argume
 
 
 def _open(attrs: Mapping[str, Any]) -> bool:
-    return bool(expr.decisions_of(dict(attrs)))
+    return bool(decisions_of(dict(attrs)))
 
 
 def _bar_kind(group: Any) -> str:
@@ -744,9 +744,9 @@ def _bar_kind(group: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, expr.Case):
+    if isinstance(value, Case):
         return "|".join(show(v) for v in dict.fromkeys(value.values))
-    return "?" if isinstance(value, expr.Expr) else show(value)
+    return "?" if isinstance(value, Expr) else show(value)
 
 
 def _topological(items: Mapping[str, Item], links: Sequence[Link]) -> list[str]:

@@ -23,8 +23,8 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import suggest
 from nasdsl.compiler.engine.direction import Directions
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.tree import decisions_of, evaluate, holds
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.candidates import Candidates, Row, Rows
 from nasdsl.runtime.evolution.objectives import Objectives
@@ -72,7 +72,7 @@ class PartialOrder:
     def __init__(self, graph: Graph, candidates: Candidates, settings: Prune, measures: Sequence[str]):
         self.encoding = candidates.encoding
         self._widths = _widths(graph) if settings.by == "widths" else []
-        told = {path for pair in self._widths for value in pair for path in expr.decisions_of(value)}
+        told = {path for pair in self._widths for value in pair for path in decisions_of(value)}
         decisions = {path: d for path, d in self.encoding.decisions.items() if not (d.ordered and path in told)}
         if settings.order is not None:
             self.ordered = _named(decisions, settings.order)
@@ -107,9 +107,7 @@ class PartialOrder:
         return rows[:, self._columns], np.asarray([self._wide(one.indices) for one in self.encoding.decode(rows)])
 
     def _wide(self, values: Mapping[str, Any]) -> list[float]:
-        return [
-            float(expr.evaluate(width, values)) if expr.holds(there, values) else 0 for there, width in self._widths
-        ]
+        return [float(evaluate(width, values)) if holds(there, values) else 0 for there, width in self._widths]
 
     def below(self, one: tuple[Row, NDArray[Any]], all: tuple[Rows, NDArray[Any]]) -> NDArray[np.bool_]:
         """[n] whether one architecture is below, or equal to, each of others, all as `points` has them."""

@@ -16,7 +16,7 @@ from nasdsl.compiler.layers import scene
 from nasdsl.compiler.meaning import meaning
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.space import Space
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import evaluate
 from nasdsl.runtime.export.code import WIDTH, Code, Group, code_of, laid_out, laid_out_sum
 from nasdsl.runtime.export.errors import ExportError
 from nasdsl.runtime.export.library import Library, import_lines, top
@@ -217,7 +217,7 @@ class Writer:
         graph = network.graph
         images = graph.input.shape
         name = printable(self.space.name) if self.space is not None else "A network found by architecture search"
-        macs = int(expr.evaluate(network.cost.macs, {}))
+        macs = int(evaluate(network.cost.macs, {}))
         params = sum(tensor.numel() for tensor in network.weights.values() if isinstance(tensor, nn.Parameter))
         output = graph.nodes[network.final].shape
         what = (

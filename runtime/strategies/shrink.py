@@ -25,6 +25,7 @@ from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.values import expr
+from nasdsl.compiler.values.tree import decisions_of, evaluate, holds
 from nasdsl.runtime.latency import Latency
 from nasdsl.runtime.limits import Cost, is_share, names_told, told
 from nasdsl.runtime.loop import run_stages
@@ -139,7 +140,7 @@ class Shrinker:
         trainer.on_gradients = self._penalise
 
     def costs(self, values: Mapping[str, Any]) -> dict[str, float]:
-        return {name: float(expr.evaluate(value, values)) for name, value in self._values.items()}
+        return {name: float(evaluate(value, values)) for name, value in self._values.items()}
 
     def now(self) -> dict[str, float]:
         """Costs of the network as it is."""
@@ -277,7 +278,7 @@ class Shrinker:
                 continue
             before = self._term_cost(terms[path], values, living)
             living[path] -= 1
-            if not all(expr.holds(guard, self._here(guard, values, living)) for guard in guards[path]):
+            if not all(holds(guard, self._here(guard, values, living)) for guard in guards[path]):
                 living[path] += 1
                 continue
             cost += self._term_cost(terms[path], values, living) - before
@@ -300,7 +301,7 @@ class Shrinker:
         """The terms of the cost that each group's count changes."""
         out: dict[str, list[Any]] = {group.path: [] for group in groups}
         for term in expr.terms(self.cost):
-            for path in expr.decisions_of(term):
+            for path in decisions_of(term):
                 if path in out:
                     out[path].append(term)
         return out
@@ -309,7 +310,7 @@ class Shrinker:
         """The conditions of the space's requirements that each group's count may break."""
         out: dict[str, list[Any]] = {group.path: [] for group in groups}
         for requirement in structural(self.graph):
-            for path in expr.decisions_of(requirement.condition):
+            for path in decisions_of(requirement.condition):
                 if path in out:
                     out[path].append(requirement.condition)
         return out
@@ -317,13 +318,13 @@ class Shrinker:
     @staticmethod
     def _here(value: Any, values: dict[str, Any], living: Mapping[str, int]) -> dict[str, Any]:
         """The decisions of a value, with as many units as are living."""
-        return {p: range(living[p]) if p in living else values[p] for p in expr.decisions_of(value)}
+        return {p: range(living[p]) if p in living else values[p] for p in decisions_of(value)}
 
     def _term_cost(self, terms: list[Any], values: dict[str, Any], living: Mapping[str, int]) -> float:
-        return float(sum(expr.evaluate(term, self._here(term, values, living)) for term in terms))
+        return float(sum(evaluate(term, self._here(term, values, living)) for term in terms))
 
     def _cost_with(self, values: dict[str, Any], living: Mapping[str, int]) -> float:
-        return float(expr.evaluate(self.cost, {**values, **{p: range(n) for p, n in living.items()}}))
+        return float(evaluate(self.cost, {**values, **{p: range(n) for p, n in living.items()}}))
 
     def _keep_alive(self, groups: list[Group], importance: list[torch.Tensor], keep: list[torch.Tensor]) -> None:
         """Puts back the strongest units wherever a requirement breaks without them (a sum that nothing would reach)."""
@@ -335,10 +336,10 @@ class Shrinker:
         for group, k in zip(groups, keep, strict=True):
             values[group.path] = range(int(k.sum()))
         for requirement in structural(self.graph):
-            mine = [index[path] for path in expr.decisions_of(requirement.condition) if path in index]
+            mine = [index[path] for path in decisions_of(requirement.condition) if path in index]
             gone = [(s, i, j) for i in mine for j, s in enumerate(importance[i].tolist()) if not keep[i][j]]
             for _, i, j in sorted(gone, reverse=True):
-                if expr.holds(requirement.condition, values):
+                if holds(requirement.condition, values):
                     break
                 keep[i][j] = True
                 values[groups[i].path] = range(int(keep[i].sum()))

@@ -15,8 +15,8 @@ from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.supernet import Supernet
-from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.tree import evaluate
 from nasdsl.runtime.limits import costs_told, is_share
 from nasdsl.runtime.loop import run_epochs
 from nasdsl.runtime.pretrained import begin
@@ -39,7 +39,7 @@ def thin_evenly(graph: Graph, cost: Value, target: float) -> dict[str, Any]:
         return {path: max(1, int(share * n)) for path, n in sizes.items()}
 
     def cost_of(kept: Mapping[str, int]) -> float:
-        return float(expr.evaluate(cost, {**rest, **{path: range(n) for path, n in kept.items()}}))
+        return float(evaluate(cost, {**rest, **{path: range(n) for path, n in kept.items()}}))
 
     least = cost_of(counts(0.0))
     if least > target:
@@ -78,7 +78,7 @@ class ThinSearch:
         graph = problem.space.graph
         ((name, limit),) = settings.target.items()
         cost = in_units(graph, name)
-        whole = float(expr.evaluate(cost, largest_values(graph)))
+        whole = float(evaluate(cost, largest_values(graph)))
         values = thin_evenly(graph, cost, limit * whole if is_share(name, limit) else limit)
         torch.manual_seed(problem.seed)
         network = Supernet(graph)
