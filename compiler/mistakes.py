@@ -8,16 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nasdsl.compiler.brackets import CLOSES as CLOSES
-from nasdsl.compiler.brackets import CONTINUES as CONTINUES
-from nasdsl.compiler.brackets import PARTNER as PARTNER
-from nasdsl.compiler.brackets import Mended as Mended
-from nasdsl.compiler.brackets import mend as mend
-from nasdsl.compiler.brackets import span_of as span_of
+from nasdsl.compiler.brackets import CLOSES, PARTNER
 from nasdsl.compiler.diagnostics import Diagnostic, suggest
-from nasdsl.compiler.stop import INFIX
-from nasdsl.compiler.stop import Stop as Stop
-from nasdsl.compiler.stop import open_brackets as open_brackets
+from nasdsl.compiler.stop import INFIX, Stop
 from nasdsl.compiler.tables import END
 from nasdsl.compiler.tokens import Token, short
 

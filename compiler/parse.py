@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from nasdsl.compiler import syntax
+from nasdsl.compiler.brackets import CLOSES, CONTINUES, PARTNER, Mended, mend, span_of
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.files import read_whole
-from nasdsl.compiler.mistakes import CLOSES, CONTINUES, PARTNER, Mended, Stop, explain, mend, open_brackets, span_of
+from nasdsl.compiler.mistakes import explain
 from nasdsl.compiler.source import Source, Span
+from nasdsl.compiler.stop import Stop, open_brackets
 from nasdsl.compiler.tables import END, LINE_BREAK, tables
 from nasdsl.compiler.tokens import MOST_MISTAKES, Token, tokenize
 

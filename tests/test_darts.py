@@ -9,7 +9,7 @@ from nasdsl import spaces
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count
 from nasdsl.compiler.parse import read
-from nasdsl.compiler.values.expr import decisions_of
+from nasdsl.compiler.values.tree import decisions_of
 from nasdsl.runtime.problem import Result
 from nasdsl.runtime.search import Options, search
 from tests import shipped

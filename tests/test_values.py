@@ -173,7 +173,7 @@ RANGES = [
     ("mixconv(8, hidden: { 3: 8 }, se: %s)", "se", "100"),
     ("transformer(8, tokens: 4, dropout: %s)", "dropout", "2"),
     ("local_attention(8, qk: %s)", "qk", "100"),
-    ("conv(8, kernel: %s)", "kernel", "4"),
+    ("conv(8, dilation: %s)", "dilation", "0"),
     ("conv(8, stride: %s)", "stride", "0"),
     ("conv(%s)", "out", "1/2"),
     ("resize(to: %s)", "to", "-1"),

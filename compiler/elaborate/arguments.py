@@ -20,8 +20,9 @@ from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.ops.operator import REQUIRED, Operator, Param
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Expr, Value
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import Kind, Symbol
+from nasdsl.compiler.values.tree import Case, Expr, apply, decisions_of, kinds_of, options
 
 Evaluate = Callable[[bound.Expr, Frame, str], Any]
 
@@ -83,7 +84,7 @@ def _check_allowed(value: Any, formal: bound.Formal, items: Any, place: Span, fr
     among = ", ".join(shown) if len(shown) <= MOST_NAMED else " ".join(formal.allowed.span.text.split())
     help = f"each item of `{name}` is one of {among}" if listed else f"`{name}` is one of {among}"
     for one in [item for item, _ in value.items] if isinstance(value, v.Guarded) else value if listed else (value,):
-        possible = expr.options(one) if isinstance(one, Expr) else (one,)
+        possible = options(one) if isinstance(one, Expr) else (one,)
         bad = [option for option in possible or () if not any(_same(option, item) for item in items)]
         if possible is not None and not bad:
             continue
@@ -92,7 +93,7 @@ def _check_allowed(value: Any, formal: bound.Formal, items: Any, place: Span, fr
         found = Diagnostic("bad-argument", f"`{name}` of {owner} cannot be {what}", place, help=near or help)
         if not isinstance(one, Expr):
             raise CompileError([found])
-        if isinstance(one, expr.Case) and not one.decisions & expr.decisions_of(frame.present):
+        if isinstance(one, Case) and not one.decisions & decisions_of(frame.present):
             raise CompileError([found])
         frame.builder.prove(expr.either(*[expr.equal(one, item) for item in items]), frame, found)
 
@@ -154,11 +155,11 @@ def checked(value: Any, param: Param, span: Span, frame: Frame, owner: str) -> A
 def _check_options(value: Expr, param: Param, span: Span, frame: Frame, owner: str) -> None:
     """That a value is of the parameter's type whatever is chosen: told at once, or something to prove."""
     kind = _TYPES[param.type].kind
-    kinds = expr.kinds_of(value)
+    kinds = kinds_of(value)
     if kind is not None and kind not in kinds and not (param.choices and "word" in kinds):
         raise _wrong(value, param, span, frame, _TYPES[param.type].words)
     problems: list[Diagnostic] = []
-    for option in dict.fromkeys(value.values) if isinstance(value, expr.Case) else ():
+    for option in dict.fromkeys(value.values) if isinstance(value, Case) else ():
         try:
             _check_plain(option, param, span, frame, owner)
         except CompileError as wrong:
@@ -183,7 +184,7 @@ def _fits(value: Value, param: Param) -> Value:
     if wanted.whole:
         bounds.append(expr.whole(value))
     if wanted.odd:
-        bounds.append(expr.equal(expr.apply("mod", value, 2), 1))
+        bounds.append(expr.equal(apply("mod", value, 2), 1))
     for low in (wanted.low, param.low):
         bounds.append(True if low is None else expr.at_most(low, value))
     for high in (wanted.high, param.high):

@@ -13,9 +13,9 @@ from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate, integer, items_of
 from nasdsl.compiler.elaborate.frame import Frame, Made, join
 from nasdsl.compiler.elaborate.operations import as_items
-from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Among, Expr, Has, Slot, decisions_of
+from nasdsl.compiler.values import expr, tree
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import Among, Expr, Has, Slot, decisions_of
 
 MOST_OPTIONS = 4_096
 
@@ -88,7 +88,7 @@ def oneof(node: bound.Apply, frame: Frame, path: str) -> Any:
 def _table(path: str, values: list[Any], items: Items) -> Any:
     if all(isinstance(value, v.SizeValue) for value in values) and len({len(value.parts) for value in values}) == 1:
         return v.SizeValue(
-            tuple(expr.case(path, tuple(value.parts[i] for value in values)) for i in range(len(values[0].parts)))
+            tuple(tree.case(path, tuple(value.parts[i] for value in values)) for i in range(len(values[0].parts)))
         )
     if all(isinstance(value, tuple) for value in values) and len({len(value) for value in values}) == 1:
         return tuple(_table(path, [value[i] for value in values], items) for i in range(len(values[0])))
@@ -97,7 +97,7 @@ def _table(path: str, values: list[Any], items: Items) -> Any:
             raise error("mixed-options", f"`oneof` cannot choose among these: one is {v.describe(value)}", place.span)
         if v.is_number(value) != v.is_number(values[0]):
             raise error("mixed-options", "some options are numbers and some are not", place.span)
-    return expr.case(path, tuple(values))
+    return tree.case(path, tuple(values))
 
 
 def _options(node: bound.Apply, frame: Frame, path: str, inner: list[Option]) -> Items:
@@ -310,7 +310,7 @@ def _arranged(k: int, items: tuple[Any, ...], node: bound.Apply, frame: Frame, p
     paths = [
         frame.builder.decide(join(path, f"[{i}]"), "choice", items, labels, 0, frame, node.span).path for i in range(k)
     ]
-    made = tuple(expr.case(one, items) for one in paths)
+    made = tuple(tree.case(one, items) for one in paths)
     frame.builder.note_list(path, made)
     apart = [expr.negate(expr.equal(a, b)) for i, a in enumerate(made) for b in made[:i]]
     frame.builder.require(expr.both(*apart), frame, f"the items of {path} are different", "require", node.span)

@@ -14,7 +14,8 @@ from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.bounds import known_from
-from nasdsl.compiler.values.expr import Among, Expr, Value
+from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.tree import Among, Expr, decisions_of
 
 COUNTED = 500_000
 """Table entries that counting what is lost may take; beyond, the number is left out."""
@@ -50,7 +51,7 @@ def _never_taken(places: list[LeftOut], graph: Graph) -> Iterator[Diagnostic]:
 def _excludes(taken: Value, condition: Value) -> bool:
     """Whether a condition fails wherever an option is taken, as its form tells."""
     known = known_from(taken)
-    if not known or not known.keys() & expr.decisions_of(condition):
+    if not known or not known.keys() & decisions_of(condition):
         return False
 
     def put(leaf: Expr) -> Value | None:

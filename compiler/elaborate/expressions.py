@@ -37,8 +37,8 @@ from nasdsl.compiler.elaborate.operations import (
     words_of,
 )
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Expr
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import Among, Case, Expr, Slot, measures_of
 
 MOST_ITEMS = 1_000_000  # of anything that is counted, such as search units
 MOST_SIDE = 1 << 20  # of a part of a size
@@ -125,7 +125,7 @@ def _list(node: bound.List, frame: Frame, path: str, before: tuple[Any, ...] = (
 
 def _range(node: bound.Range, frame: Frame, path: str) -> Any:
     first, last = number(node.first, frame, join(path, "first")), number(node.last, frame, join(path, "last"))
-    if node.step is None and (isinstance(first, expr.Case) or isinstance(last, expr.Case)):
+    if node.step is None and (isinstance(first, Case) or isinstance(last, Case)):
         return open_range(first, last, node, frame)
     first = constant(first, node.first.span, "the start of a range")
     last = constant(last, node.last.span, "the end of a range")
@@ -252,7 +252,7 @@ def _membership(node: bound.Binary, frame: Frame, path: str) -> Any:
     left = evaluate(node.left, frame, path)
     if isinstance(left, Symbol) and isinstance(node.right, bound.Range) and measures.lookup(left.word) is not None:
         left = total(left.word)
-    if expr.measures_of(left) and isinstance(node.right, bound.Range) and node.right.step is None:  # too long a list
+    if measures_of(left) and isinstance(node.right, bound.Range) and node.right.step is None:  # too long a list
         first, last = number(node.right.first, frame), number(node.right.last, frame)
         return expr.within(first, left, last)
     listed = evaluate(node.right, frame, path)
@@ -322,9 +322,9 @@ def _match_key(case: bound.Case, known: list[Any] | None, frame: Frame) -> Any:
 
 def _match_values(head: Any, node: bound.Match, frame: Frame) -> list[Any] | None:
     """The values that the head can take, where they are known."""
-    if isinstance(head, expr.Case | expr.Slot):
+    if isinstance(head, Case | Slot):
         return list(dict.fromkeys(head.values))
-    if isinstance(head, bool | expr.Among):
+    if isinstance(head, bool | Among):
         return [False, True]
     if isinstance(head, v.Alternatives):
         return [Symbol(word) for case in head.cases for word in words_of(case)]

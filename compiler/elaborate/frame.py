@@ -17,6 +17,8 @@ from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.bounds import Bounds
 from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.follows import follows
+from nasdsl.compiler.values.tree import Expr, Has, apply, options
 
 MOST_NODES = 20_000
 """A space that unrolls to more nodes than this is a mistake (`repeat 1G`), to be said before memory runs out."""
@@ -245,7 +247,7 @@ class Builder:
         So every map has ceil(side * scale) pixels a side, through however many blocks of whatever scale it came. Where
         a map is made larger that holds if all scales that choices can give the smaller one divide the image evenly.
         """
-        if not self.nodes or (not isinstance(shape.height, expr.Expr) and not isinstance(shape.width, expr.Expr)):
+        if not self.nodes or (not isinstance(shape.height, Expr) and not isinstance(shape.width, Expr)):
             return shape
         if op not in (*STRIDED, *SCALED):
             return shape
@@ -253,7 +255,7 @@ class Builder:
         sides = (image.height, image.width)
         known = [self.nodes[edge.source].shape for edge in inputs if edge.source in self.nodes]  # others have mistakes
         sources = [x for x in known if x.height is not None]
-        if any(isinstance(side, expr.Expr) for side in sides) or any(
+        if any(isinstance(side, Expr) for side in sides) or any(
             (x.height, x.width) != _pixels(sides, x.scale) for x in sources
         ):
             return shape
@@ -315,7 +317,7 @@ class Builder:
 
     def require(self, condition: Value, frame: Frame, message: str, origin: Any, span: Span | None) -> None:
         """What must hold wherever `frame` exists."""
-        if expr.follows(condition, frame.present):
+        if follows(condition, frame.present):
             return
         condition = expr.either(expr.negate(frame.present), condition)
         if condition is True:
@@ -341,7 +343,7 @@ class Builder:
         if condition is False and there is True:
             self.report([diagnostic])
             return False
-        if Bounds().of(condition) != (True, True) and not expr.follows(condition, there):
+        if Bounds().of(condition) != (True, True) and not follows(condition, there):
             if self.library_calls and self.bring_out is not None:
                 (diagnostic,) = self.bring_out((diagnostic,), self.library_calls[-1])
             held = expr.either(expr.negate(there), condition)
@@ -352,7 +354,7 @@ class Builder:
         """Whether some values of the decisions so far meet a condition, requirements aside; True where that is hard to
         tell.
         """
-        if not isinstance(condition, expr.Expr):
+        if not isinstance(condition, Expr):
             return bool(condition)
         try:
             return counterexample(self.graph(()), expr.negate(condition), ()) is not None
@@ -367,7 +369,7 @@ class Builder:
         """Whether one of the conditions plainly holds: so many items of a subset are asked for that one is chosen."""
         asked: dict[str, set[int]] = {}
         for condition in conditions:
-            if isinstance(condition, expr.Has):
+            if isinstance(condition, Has):
                 asked.setdefault(condition.path, set()).add(condition.item)
         return any(len(items) > self.decisions[path].n - self.decisions[path].size for path, items in asked.items())
 
@@ -413,12 +415,12 @@ SCALED = ("upsample", "resize", "select", "sum", "mean", "concat")
 def _pixels(sides: Iterable[int], scale: Value) -> tuple[Value, ...]:
     """Pixels a side of a map at a scale, of an image of those sides."""
     parts = [expr.multiply(side, scale) for side in sides]
-    return tuple(parts if _divides(sides, scale) else [expr.apply("ceil", part) for part in parts])
+    return tuple(parts if _divides(sides, scale) else [apply("ceil", part) for part in parts])
 
 
 def _divides(sides: Iterable[int], scale: Value) -> bool:
     """Whether a side at the scale is a whole number of pixels, whatever is chosen."""
-    possible = expr.options(scale)
+    possible = options(scale)
     return possible is not None and all(Fraction(side * s).denominator == 1 for side in sides for s in possible)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from nasdsl.compiler import bound
@@ -113,30 +113,43 @@ def _previous(node: bound.Apply, frame: Frame, path: str) -> Any:
     return value
 
 
-_OWN = (
-    bound.Function("oneof", oneof, None),
-    bound.Function("manyof", manyof, Call(2, 2, "manyof(2, earlier)"), "first"),
-    bound.Function("permute", permute, Call(1, 2, "permute([3, 4, 5])")),
-    bound.Function("units", units, Call(1, 1, "units(4 * in)"), "first"),
-    bound.Function("sum", _sum, Call(1, 1, "sum(segment.depth)")),
-    bound.Function("count", _count, Call(1, 1, "count(segment.double)")),
-    bound.Function("length", _length, Call(1, 1, "length(list)")),
-    bound.Function("take", _take, Call(2, 2, "take(list, 2)"), "others"),
-    bound.Function("last", _last, Call(2, 2, "last(list, 2)"), "others"),
-    bound.Function("previous", _previous, None),
-)
+_OWN: Mapping[str, bound.Function] = {
+    function.name: function
+    for function in (
+        bound.Function("oneof", oneof, None),
+        bound.Function("manyof", manyof, Call(2, 2, "manyof(2, earlier)"), "first"),
+        bound.Function("permute", permute, Call(1, 2, "permute([3, 4, 5])")),
+        bound.Function("units", units, Call(1, 1, "units(4 * in)"), "first"),
+        bound.Function("sum", _sum, Call(1, 1, "sum(segment.depth)")),
+        bound.Function("count", _count, Call(1, 1, "count(segment.double)")),
+        bound.Function("length", _length, Call(1, 1, "length(list)")),
+        bound.Function("take", _take, Call(2, 2, "take(list, 2)"), "others"),
+        bound.Function("last", _last, Call(2, 2, "last(list, 2)"), "others"),
+        bound.Function("previous", _previous, None),
+    )
+}
 """What decides, and what works on lists."""
 
 
-def _of_table() -> list[bound.Function]:
-    """The functions of values that a file can call."""
-    out = []
-    for name, function in TABLE.items():
-        if function.call is not None:
-            numbers = "all" if function.takes == ("number",) else ""
-            out.append(bound.Function(name, _on_values(name, function.call), function.call, numbers))
-    return out
+class _Functions(Mapping[str, bound.Function]):
+    """Those, and the functions of values that the table says how to call, whenever they got there."""
+
+    def __getitem__(self, name: str) -> bound.Function:
+        if name in _OWN:
+            return _OWN[name]
+        function = TABLE[name]
+        if function.call is None:
+            raise KeyError(name)
+        numbers = "all" if function.takes == ("number",) else ""
+        return bound.Function(name, _on_values(name, function.call), function.call, numbers)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from _OWN
+        yield from (name for name, function in TABLE.items() if function.call is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
-FUNCTIONS: Mapping[str, bound.Function] = {function.name: function for function in (*_OWN, *_of_table())}
+FUNCTIONS: Mapping[str, bound.Function] = _Functions()
 """All functions that a file can call."""

@@ -13,7 +13,9 @@ from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.graph import Edge, Shape
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Expr, Value
+from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.follows import follows
+from nasdsl.compiler.values.tree import Expr
 
 Term = tuple[Flow, Value, Span]
 """A tensor to be merged, the condition under which it takes part, and where the text says so."""
@@ -47,7 +49,7 @@ def same_shape(
     for tensor, when, place in others:
         shape, there = tensor.shape, expr.both(when, tensor.present)
         alike = expr.both(expr.equal(shape.channels, before.channels), expr.equal(shape.scale, before.scale))
-        if not expr.follows(alike, there):
+        if not follows(alike, there):
             some = expr.either(*conditions)
             inner = frame.when(expr.both(there, some))
             message = f"these cannot be {joined}: their widths differ"

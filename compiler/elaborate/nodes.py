@@ -14,8 +14,9 @@ from nasdsl.compiler.graph import Edge, Shape
 from nasdsl.compiler.ops.operator import Operator, ShapeProblem
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Apply, Value
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import Apply, options
 
 
 def apply_operator(
@@ -101,7 +102,7 @@ def _check_tied(operator: Operator, attrs: Mapping[str, Any], weight: str, frame
     Raises:
         CompileError: it has others.
     """
-    kinds = {name: expr.options(attrs[name]) for name in KINDS if name in attrs}
+    kinds = {name: options(attrs[name]) for name in KINDS if name in attrs}
     op, first, place = frame.builder.tied.setdefault(weight, (operator.name, kinds, span))
     differs = [f"`{name}`" for name in kinds if kinds[name] != first.get(name)]
     if op != operator.name or differs:

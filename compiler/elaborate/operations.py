@@ -15,10 +15,22 @@ from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.frame import Frame
 from nasdsl.compiler.elaborate.places import at_place
 from nasdsl.compiler.source import Span
-from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Expr, Total
+from nasdsl.compiler.values import expr, tree
 from nasdsl.compiler.values.function import FUNCTIONS
 from nasdsl.compiler.values.plain import FAULTS, KINDS, Kind, Symbol
+from nasdsl.compiler.values.tree import (
+    Among,
+    Apply,
+    Case,
+    Expr,
+    Slot,
+    Total,
+    apply,
+    defined,
+    kinds_of,
+    measures_of,
+    rebuild,
+)
 
 MOST_LISTED = 20_000  # of a list
 MOST_BITS = 4096  # of a number
@@ -74,16 +86,16 @@ def applied(name: str, arguments: Sequence[tuple[Any, Span]], span: Span, frame:
             value = of_kind(value, kind, where, frame, f"not-a-{kind}")
         given.append(value)
     missing = Diagnostic(function.code, function.outside, span)
-    exists = expr.defined(name, tuple(given))
+    exists = defined(name, tuple(given))
     if exists is False:
         raise CompileError([missing])
-    if expr.measures_of(exists):  # costs are known when all is built
+    if measures_of(exists):  # costs are known when all is built
         message = f"whether this always has a value is not proven: {function.outside}"
         frame.builder.report([replace(missing, code="unproven", message=message, severity="warning")])
     else:
         frame.builder.prove(exists, frame, missing)
     try:
-        result = expr.rebuild(name, tuple(given))
+        result = rebuild(name, tuple(given))
     except OverflowError:
         result = None
     except FAULTS:
@@ -162,10 +174,10 @@ def equality(left: Any, right: Any, node: bound.Binary, frame: Frame) -> Any:
             return expr.either(*[case.condition for case in other.cases if one.word in words_of(case)])
         if isinstance(one, Symbol) and isinstance(other, v.Invocation):
             return one.word == other.name
-        possible = expr.options(other) if isinstance(one, Symbol) and isinstance(other, Expr) else None
+        possible = tree.options(other) if isinstance(one, Symbol) and isinstance(other, Expr) else None
         if isinstance(one, Symbol) and possible is not None:
             words = [item.word if isinstance(item, Symbol) else v.show(item) for item in possible]
-            if isinstance(other, expr.Case | expr.Slot):
+            if isinstance(other, Case | Slot):
                 words = [item.word if isinstance(item, Symbol) else v.show(item) for item in other.values]
             if one.word not in words:
                 raise CompileError([unknown_option(one.word, one.span or node.span, words, "one of the values")])
@@ -189,7 +201,7 @@ def equality(left: Any, right: Any, node: bound.Binary, frame: Frame) -> Any:
         if v.is_number(other) and measures.lookup(symbol.word) is not None:  # of another package
             return expr.equal(total(symbol.word), other)
         raise CompileError([no_value(symbol.word, side.span, frame.scope)])
-    if not expr.kinds_of(left) & expr.kinds_of(right):
+    if not kinds_of(left) & kinds_of(right):
         message = f"these are never equal: {v.describe(left)} and {v.describe(right)}"
         raise error("not-comparable", message, node.span)
     return expr.equal(left, right)
@@ -222,7 +234,7 @@ def chosen(cases: list[tuple[Any, str, Any]], span: Span, path: str) -> Any:
             raise error(
                 "mixed-options", f"a choice between values needs numbers or words, and one is {v.describe(value)}", span
             )
-    if frozenset(("number", "truth")) <= frozenset().union(*map(expr.kinds_of, options)):
+    if frozenset(("number", "truth")) <= frozenset().union(*map(kinds_of, options)):
         raise error("mixed-options", "some of these values are numbers and some are truth values", span)
     result = options[-1]
     for test, _, value in reversed(cases[:-1]):
@@ -242,7 +254,7 @@ def match_condition(head: Any, key: Any, node: bound.Match) -> Any:
         )
     if isinstance(head, v.Invocation):
         return isinstance(key, Symbol) and key.word == head.name
-    if isinstance(key, bool) and isinstance(head, expr.Among | expr.Apply):
+    if isinstance(key, bool) and isinstance(head, Among | Apply):
         return head if key else expr.negate(head)
     return expr.equal(head, key)
 
@@ -263,7 +275,7 @@ def _no_such_item(node: bound.Index, help: str = "") -> Diagnostic:
 
 
 def looked_up(table: dict[Any, Any], key: Expr, shown: str, node: bound.Index, frame: Frame) -> Any:
-    possible = expr.options(key)
+    possible = tree.options(key)
     if possible is None or not possible <= table.keys():
         found = expr.either(*[expr.equal(key, k) for k in table])
         if not frame.builder.prove(found, frame, _no_such_item(node, f"there are {shown}")):
@@ -274,7 +286,7 @@ def looked_up(table: dict[Any, Any], key: Expr, shown: str, node: bound.Index, f
         cases = [(expr.equal(key, k), v.show(k), value) for k, value in table.items()]
         return cases[0][2] if len(cases) == 1 else chosen(cases, node.span, frame.decisions)
     if not any(isinstance(value, Expr) for value in table.values()):
-        return expr.apply("lookup", tuple(table.items()), key)
+        return apply("lookup", tuple(table.items()), key)
     keys = list(table)
     result = table[keys[-1]]
     for k in reversed(keys[:-1]):
@@ -286,7 +298,7 @@ def open_range(first: Any, last: Any, node: bound.Range, frame: Frame) -> v.Guar
     """The whole numbers that a range may hold, each where the decisions at its ends put it inside."""
     ends = []
     for end, place in ((first, node.first.span), (last, node.last.span)):
-        values = end.values if isinstance(end, expr.Case) else (constant(end, place, "the end of a range"),)
+        values = end.values if isinstance(end, Case) else (constant(end, place, "the end of a range"),)
         if not all(isinstance(value, int) and abs(value) <= MOST_LISTED for value in values):
             raise error("not-an-integer", "a range that depends on decisions runs over whole numbers", place)
         ends.append(values)

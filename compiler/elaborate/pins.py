@@ -18,8 +18,8 @@ from nasdsl.compiler.elaborate.expressions import evaluate
 from nasdsl.compiler.elaborate.frame import Frame, each, join
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.source import Span
-from nasdsl.compiler.values.expr import decisions_of
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import decisions_of
 
 
 @dataclass(frozen=True)

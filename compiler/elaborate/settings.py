@@ -18,8 +18,9 @@ from nasdsl.compiler.elaborate.operations import BUILT_IN_NAMES
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import SettingsSection
-from nasdsl.compiler.values.expr import Apply, Expr, Total, Value, terms
+from nasdsl.compiler.values.expr import Value, terms
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import Apply, Expr, Total
 
 
 def read_section(item: bound.Section, frame: Frame) -> SettingsSection:

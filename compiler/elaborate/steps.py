@@ -23,8 +23,9 @@ from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.operator import Operator
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Among, Case, Expr, Value
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import Among, Case, Expr, measures_of
 
 DEEPEST = 512
 """Copies under a searchable count. Each can be the last, so that the work of every analysis grows with the square."""
@@ -102,7 +103,7 @@ def run_require(item: bound.Require, frame: Frame) -> None:
     words = " ".join(item.condition.span.text.split())
     if held is False and frame.present is True:
         raise error("never-holds", f"`{words}` never holds", item.condition.span)
-    origin = "budget" if expr.measures_of(held) else "require"
+    origin = "budget" if measures_of(held) else "require"
     frame.builder.require(held, frame, words, origin, item.condition.span)
 
 

@@ -15,10 +15,11 @@ from nasdsl.compiler.decision import Units as Units
 from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.source import Span
-from nasdsl.compiler.values.expr import Case, Expr, Slot, Value, both, decisions_of
+from nasdsl.compiler.values.expr import Value, both
 from nasdsl.compiler.values.plain import KINDS, Symbol
 from nasdsl.compiler.values.plain import is_number as is_number
 from nasdsl.compiler.values.plain import kind_of as kind_of
+from nasdsl.compiler.values.tree import Case, Expr, Slot, decisions_of
 
 if TYPE_CHECKING:
     from nasdsl.compiler.ops.operator import Operator

@@ -7,18 +7,9 @@ from fractions import Fraction
 from typing import Any
 
 from nasdsl.compiler.ops.operator import Attrs, Index, Param, ShapeProblem
-from nasdsl.compiler.values.expr import (
-    Expr,
-    Value,
-    apply,
-    at_most,
-    both,
-    is_kind,
-    multiply,
-    options,
-    whole,
-)
+from nasdsl.compiler.values.expr import Value, at_most, both, is_kind, multiply, whole
 from nasdsl.compiler.values.plain import Symbol, is_number
+from nasdsl.compiler.values.tree import Expr, apply, options
 
 LARGEST_SIDE = (1 << 12) - 1
 KERNEL_IS = "a kernel is a whole number, the side of a square, or a list of two, [height, width]"

@@ -26,7 +26,6 @@ from nasdsl.compiler.ops.tokens import HEIGHT, PREFIX, grid_conditions, grid_of
 from nasdsl.compiler.values.expr import (
     Value,
     add,
-    apply,
     both,
     ceil_divide,
     choose,
@@ -37,6 +36,7 @@ from nasdsl.compiler.values.expr import (
     negate,
 )
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import apply
 
 Conditions = Iterator[tuple[Value, ShapeProblem]]
 BIAS, VECTORS = Symbol("bias"), Symbol("vectors")

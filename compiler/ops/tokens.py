@@ -33,17 +33,8 @@ from nasdsl.compiler.ops.operator import (
     ShapeProblem,
     by_channel,
 )
-from nasdsl.compiler.values.expr import (
-    Value,
-    add,
-    apply,
-    choose,
-    equal,
-    floor_divide,
-    less,
-    multiply,
-    negate,
-)
+from nasdsl.compiler.values.expr import Value, add, choose, equal, floor_divide, less, multiply, negate
+from nasdsl.compiler.values.tree import apply
 
 Conditions = Iterator[tuple[Value, ShapeProblem]]
 

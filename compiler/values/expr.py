@@ -13,26 +13,23 @@ import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from nasdsl.compiler.values.follows import follows as follows
 from nasdsl.compiler.values.function import FUNCTIONS
 from nasdsl.compiler.values.function import Value as Value
 from nasdsl.compiler.values.plain import FAULTS, Kind, narrow
-from nasdsl.compiler.values.tree import NUMBER, at_option, is_whole, single_choice
-from nasdsl.compiler.values.tree import Among as Among
-from nasdsl.compiler.values.tree import Apply as Apply
-from nasdsl.compiler.values.tree import Case as Case
-from nasdsl.compiler.values.tree import Expr as Expr
-from nasdsl.compiler.values.tree import Has as Has
-from nasdsl.compiler.values.tree import Slot as Slot
-from nasdsl.compiler.values.tree import Total as Total
-from nasdsl.compiler.values.tree import apply as apply
-from nasdsl.compiler.values.tree import case as case
-from nasdsl.compiler.values.tree import decisions_of as decisions_of
-from nasdsl.compiler.values.tree import defined as defined
-from nasdsl.compiler.values.tree import kinds_of as kinds_of
-from nasdsl.compiler.values.tree import measures_of as measures_of
-from nasdsl.compiler.values.tree import options as options
-from nasdsl.compiler.values.tree import rebuild as rebuild
+from nasdsl.compiler.values.tree import (
+    NUMBER,
+    Among,
+    Apply,
+    Case,
+    Expr,
+    apply,
+    at_option,
+    case,
+    is_whole,
+    kinds_of,
+    rebuild,
+    single_choice,
+)
 
 
 def is_kind(value: Value, kind: Kind) -> Value:

@@ -13,7 +13,8 @@ from nasdsl.compiler.elaborate.steps import apply, own_place
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Expr, Value
+from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.tree import Expr
 
 
 def branch_name(scale: Value, label: str = "", number: int = 0) -> str:

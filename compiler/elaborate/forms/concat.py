@@ -17,6 +17,7 @@ from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import apply
 
 
 def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
@@ -40,7 +41,7 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
     if "*" in value.arguments or "from" in value.arguments or len(tensors) == 1:
         default = tensors[0][0].shape.scale
     else:  # the finest that is there
-        default = expr.apply("max", *[expr.choose(t.present, t.shape.scale, 0) for t, _ in tensors])
+        default = apply("max", *[expr.choose(t.present, t.shape.scale, 0) for t, _ in tensors])
     scale = value.arguments.get("scale", default)
     attrs = {"scale": scale, "mode": value.arguments.get("mode", Symbol("bilinear"))}
     if tensors[0][0].shape.height is not None:

@@ -15,8 +15,9 @@ from nasdsl.compiler.elaborate.merging import check_equal, select
 from nasdsl.compiler.elaborate.steps import apply
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.source import Span
-from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Expr, Value
+from nasdsl.compiler.values import expr, tree
+from nasdsl.compiler.values.expr import Value
+from nasdsl.compiler.values.tree import Expr
 
 MOST_LEVELS = 30
 
@@ -34,7 +35,7 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
     if any(isinstance(tensor.shape.scale, Expr) for tensor in tensors):
         raise error("not-constant", "`extend` needs branches whose scales no choice changes", span)
     try:
-        place_of = {expr.apply("level_of", tensor.shape.scale): i for i, tensor in enumerate(tensors)}
+        place_of = {tree.apply("level_of", tensor.shape.scale): i for i, tensor in enumerate(tensors)}
     except ValueError:
         raise error("bad-scale", "`extend` needs scales that are powers of 1/2", span) from None
     there = {level: tensors[i].present for level, i in place_of.items()}

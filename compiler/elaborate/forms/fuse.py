@@ -20,8 +20,9 @@ from nasdsl.compiler.graph import Edge
 from nasdsl.compiler.ops.operator import Operator
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
-from nasdsl.compiler.values.expr import Expr, Value
+from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import Symbol
+from nasdsl.compiler.values.tree import Expr
 
 
 def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:

@@ -16,7 +16,7 @@ from nasdsl.compiler.elaborate.steps import apply, run_body
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.graph import Edge
 from nasdsl.compiler.source import Span
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values import expr, tree
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import Symbol
 
@@ -68,7 +68,7 @@ def _with_shortcut(value: v.Invocation, span: Span, flow: Flow, frame: Frame) ->
         f"this is {v.show(flow.shape.scale)}",
         "end the body at the scale that comes in, or at one that a stride leads to",
     )
-    whole = expr.equal(stride, expr.apply("max", 1, expr.apply("floor", stride)))
+    whole = expr.equal(stride, tree.apply("max", 1, tree.apply("floor", stride)))
     if not frame.builder.prove(whole, frame, finer, (inside.shape.scale, flow.shape.scale)):
         return v.LOST
     shortcut = _shortcut(flow, inside, stride, frame, span)
