@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -162,31 +162,7 @@ def _mentioned(value: Any) -> set[str]:
 
 def _labels(items: Items) -> list[str]:
     """How a file names each option: its label, its value, or its operator with the arguments that tell it apart."""
-    names = [
-        label
-        or (
-            value.name
-            if isinstance(value, v.Invocation)
-            else v.show(value)
-            if not v.is_operator(value) or v.is_none(value)
-            else ""
-        )
-        for label, value, _ in items
-    ]
-    alike: dict[str, list[v.Invocation]] = {}
-    for name, (_, value, _) in zip(names, items, strict=True):
-        if isinstance(value, v.Invocation):
-            alike.setdefault(name, []).append(value)
-    out: list[str] = []
-    for i, (label, value, _) in enumerate(items):
-        name, rivals = names[i] or f"option{i}", alike.get(names[i], [])
-        if isinstance(value, v.Invocation) and len(rivals) > 1 and not label:
-            telling = [
-                k for k in value.arguments if any(not _same(r.arguments.get(k), value.arguments[k]) for r in rivals)
-            ]
-            if telling:
-                name = f"{name}({', '.join(f'{k}: {_shown(value.arguments[k])}' for k in telling)})"
-        out.append(name)
+    out = _names([label for label, _, _ in items], [value for _, value, _ in items])
     seen: set[str] = set()
     for i, name in enumerate(out):
         if name not in seen:
@@ -198,6 +174,36 @@ def _labels(items: Items) -> list[str]:
                 items[i][2].span,
                 help="give them labels: `oneof(a: ..., b: ...)`",
             )
+    return out
+
+
+def _names(labels: Sequence[str], values: Sequence[Any]) -> list[str]:
+    """What some values go by: their labels, their text, or their operators with the arguments that tell them apart."""
+    names = [
+        label
+        or (
+            value.name
+            if isinstance(value, v.Invocation)
+            else v.show(value)
+            if not v.is_operator(value) or v.is_none(value)
+            else ""
+        )
+        for label, value in zip(labels, values, strict=True)
+    ]
+    alike: dict[str, list[v.Invocation]] = {}
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, v.Invocation):
+            alike.setdefault(name, []).append(value)
+    out: list[str] = []
+    for i, (label, value) in enumerate(zip(labels, values, strict=True)):
+        name, rivals = names[i] or f"option{i}", alike.get(names[i], [])
+        if isinstance(value, v.Invocation) and len(rivals) > 1 and not label:
+            telling = [
+                k for k in value.arguments if any(not _same(r.arguments.get(k), value.arguments[k]) for r in rivals)
+            ]
+            if telling:
+                name = f"{name}({', '.join(f'{k}: {_shown(value.arguments[k])}' for k in telling)})"
+        out.append(name)
     return out
 
 
@@ -235,11 +241,12 @@ def manyof(node: bound.Apply, frame: Frame, path: str) -> v.Guarded:
             raise error("not-constant", _FIXED_LIST, list_node.span, "some of its items are not always there")
         items: tuple[Any, ...] = tuple(item for item, _ in value.items)
     else:
-        items = as_items(value, list_node, frame)
+        items = value if isinstance(value, tuple) else as_items(value, list_node, frame)
     k = sizes[-1]
     if k > len(items):
         raise error("too-many", f"{k} different items cannot be chosen from {len(items)}", node.span)
-    labels = tuple(item.label or item.node if isinstance(item, v.Tensor) else v.show(item) for item in items)
+    known = [item.label or item.node if isinstance(item, v.Tensor) else "" for item in items]
+    labels = tuple(_names(known, items))
     if len(sizes) > 1:
         return _any_number(items, labels, sizes, node, frame, path)
     if k == len(items):

@@ -127,7 +127,7 @@ def guarded_items(value: Any, node: bound.Expr, frame: Frame) -> list[tuple[Any,
     if isinstance(value, v.Guarded):
         return list(value.items)
     if isinstance(value, tuple):
-        return [(item, True) for item in value]
+        return [(item, item.present if isinstance(item, v.Tensor) else item is not None) for item in value]
     if isinstance(value, v.Record):
         return [(key, True) for key in value.entries]
     if isinstance(value, Symbol):

@@ -318,12 +318,7 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
             flow = apply(step, flow, frame, _site(step, name), own_place(step, span))
         return flow
     if isinstance(value, v.Sum):
-        places = [own_place(term, span) for term in value.terms]
-        outcomes = [
-            (apply(term, flow, frame, _site(term, name), place), True, place)
-            for term, place in zip(value.terms, places, strict=True)
-        ]
-        return add_up(outcomes, frame, "sum", span)
+        return _apply_sum(value, flow, frame, name, span)
     if isinstance(value, v.Alternatives):
         site = frame.under(name)
         flows = each(
@@ -351,6 +346,19 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
         help = f"write `{value.word}()`" if value.word in words else near(value.word, [*frame.scope, *words])
         raise CompileError([no_step(value.word, value.span or span, help)])
     raise error("not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", span)
+
+
+def _apply_sum(value: v.Sum, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    places = [own_place(term, span) for term in value.terms]
+
+    def add(flow: Flow, frame: Frame) -> Flow:
+        outcomes = [
+            (apply(term, flow, frame, _site(term, name), place), True, place)
+            for term, place in zip(value.terms, places, strict=True)
+        ]
+        return add_up(outcomes, frame, "sum", span)
+
+    return add(flow, frame) if v.starts_anew(value.terms) else where_there(flow, frame, add)
 
 
 def _note_left_out(outcomes: Iterable[tuple[Value, Flow, Span]], flow: Flow, frame: Frame) -> None:
