@@ -173,8 +173,9 @@ class _Comparison:
     # keys: an architecture as what is decided where, without the numbers that make paths unique
 
     def _name(self, path: str) -> tuple[str, tuple[int, ...], int]:
-        """The path less such a number, the number, and where the decision stands in the text. Where the interpreter does
-        not know an item's place among those that are not there, that place is one of the numbers.
+        """The path less such a number, the number, and where the decision stands in the text.
+
+        Where the interpreter does not know an item's place among those that are not there, it is one of the numbers.
         """
         span = self.graph.decisions[path].span
         assert span is not None

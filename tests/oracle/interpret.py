@@ -145,7 +145,7 @@ class Text(Operator):
 
 @dataclass(eq=False)
 class Gather(Operator):
-    """`concat(...)`, `sum(...)`, `mean(...)`, `branches(...)`. Without either list it is of the branches that come in."""
+    """`concat(...)`, `sum(...)`, `mean(...)`, `branches(...)`. Without either list they are of what comes in."""
 
     how: str
     items: Sequence[Any] | None  # tensors, and operators for what comes in; a list stands for its items
@@ -694,7 +694,7 @@ class _Run:
             parts = _bundle(flow)
             if value.how == "concat":  # at the finest scale
                 parts = tuple(sorted(parts, key=lambda part: part.scale, reverse=True))
-            return self.merged(value.how, parts) if parts else None
+            return self.merged(value.how, parts)
         if isinstance(value, Parallel):
             return self.parallel(value, flow, env)
         raise Wrong(f"{shown(value)} in the place of an operator")
@@ -825,7 +825,11 @@ class _Run:
             return list(value)
         if not isinstance(value, list):
             raise Wrong(f"{shown(value)} in the place of a list")
-        return value
+        there = [i for i, item in enumerate(value) if not _is_absent(item)]
+        if len(there) == len(value):
+            return value
+        known = not isinstance(value, Items)
+        return Items([value[i] for i in there], there if known else None, len(value) if known else None)
 
     def literal(self, node: syntax.Number, env: Env, path: str) -> Any:
         return node.value
@@ -1089,6 +1093,8 @@ class _Run:
         """An operator that was decided, with other arguments. What it decided stays."""
         if value is POISON:
             raise Hurt
+        if value == Word("none"):
+            return value
         if not isinstance(value, Use):
             raise Wrong(f"{shown(value)} takes no arguments")
         definition = value.definition
@@ -1199,7 +1205,9 @@ class _Run:
         k_node, list_node = node.arguments or ()
         several = isinstance(k_node, syntax.Range)
         sizes = self.value(k_node, env) if several else [self.number(k_node, env)]
-        items = self.items(list_node, env, path)
+        items = self.value(list_node, env, path)
+        if not isinstance(items, list):
+            items = self.items(list_node, env, path)
         if not all(is_whole(k) and 0 <= k <= len(items) for k in sizes):
             raise Wrong(f"{shown(sizes)} of {len(items)} items")
         if len(sizes) > 1:
@@ -1368,10 +1376,10 @@ def _bundle(flow: Any) -> tuple[Map, ...]:
     Raises:
         Hurt: one of them hangs on what went wrong.
     """
-    parts = flow if isinstance(flow, tuple) else () if flow is None else (flow,)
+    parts = flow if isinstance(flow, tuple) else (flow,)
     if any(part is POISON for part in parts):
         raise Hurt
-    return tuple([part for part in parts if not part.gone])
+    return tuple([part for part in parts if not _is_absent(part)])
 
 
 def _is_absent(flow: Any) -> bool:
