@@ -9,7 +9,7 @@ from typing import Any
 from nasdsl.compiler import bound
 from nasdsl.compiler.bind.arguments import Given, match, needs, with_shared
 from nasdsl.compiler.bind.messages import no_value, not_callable
-from nasdsl.compiler.diagnostics import CompileError, error
+from nasdsl.compiler.diagnostics import CompileError, Label, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.arguments import NOTHING, Evaluate, bind_arguments, bind_formals, checked
@@ -128,7 +128,8 @@ def _with_arguments(
     params = definition.formals if isinstance(definition, bound.Operator) else definition.params
     found, problems = match(given, with_shared(tuple(param.name for param in params)), owner)
     if problems:
-        raise CompileError(problems)
+        made_here = Label(value.span, f"`{node.called}` is this")
+        raise CompileError([replace(one, others=(*one.others, made_here)) for one in problems])
     changes = {name: one.value for name, one in found.items()}
     kept = {name: old for name, old in value.arguments.items() if name not in changes}
     spans = {**value.spans, **{name: one.span for name, one in changes.items()}}

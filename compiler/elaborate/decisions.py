@@ -113,7 +113,7 @@ def _options(node: bound.Apply, frame: Frame, path: str, inner: list[Option]) ->
         if isinstance(value, tuple) and (isinstance(option, bound.Range) or len(given) == 1):
             out.extend(("", item, option) for item in value)
         elif isinstance(value, v.Guarded):
-            raise error("not-constant", _FIXED_LIST, option.span)
+            raise error("not-constant", _FIXED_LIST, option.span, help="say what depends with `match` or `require`")
         elif isinstance(value, v.Text) and not label:
             message = "a body in braces needs a label to be chosen by"
             raise error("no-label", message, option.span, help="write `label: { ... }`")
@@ -238,7 +238,10 @@ def manyof(node: bound.Apply, frame: Frame, path: str) -> v.Guarded:
     value = evaluate(list_node, frame, path)
     if isinstance(value, v.Guarded):
         if any(present is not True for _, present in value.items):
-            raise error("not-constant", _FIXED_LIST, list_node.span, "some of its items are not always there")
+            help = "choose from all that may be there, and say what depends with `require`"
+            raise error(
+                "not-constant", _FIXED_LIST, list_node.span, "some of its items are not always there", help=help
+            )
         items: tuple[Any, ...] = tuple(item for item, _ in value.items)
     else:
         items = value if isinstance(value, tuple) else as_items(value, list_node, frame)
@@ -259,7 +262,10 @@ def _sizes(node: bound.Expr, frame: Frame) -> tuple[int, ...]:
     """How many items may be chosen, in order."""
     if not isinstance(node, bound.Range):
         return (integer(node, frame, "how many to choose"),)
-    sizes = as_items(evaluate(node, frame), node, frame)
+    sizes = evaluate(node, frame)
+    if not isinstance(sizes, tuple):
+        help = "choose from the widest range, and say the rest with `require length(...) <= ...`"
+        raise error("not-constant", "how many to choose must not depend on a decision", node.span, help=help)
     if not all(isinstance(size, int) and size >= 0 for size in sizes):
         raise error("not-an-integer", "how many to choose must be whole numbers", node.span)
     return sizes
@@ -307,8 +313,9 @@ def permute(node: bound.Apply, frame: Frame, path: str) -> tuple[Any, ...]:
 
 def _arranged(k: int, items: tuple[Any, ...], node: bound.Apply, frame: Frame, path: str) -> tuple[Any, ...]:
     """A choice for each place, and the requirement that no item is taken twice."""
+    given = node.arguments[-1].span
     if len(set(items)) != len(items):
-        raise error("duplicate-option", "`permute` takes some of a list of different items", node.span)
+        raise error("duplicate-option", "`permute(n, list)` orders different items, and some of these are equal", given)
     if k > len(items):
         raise error("too-many", f"{k} different items cannot be ordered out of {len(items)}", node.span)
     if len(items) == 1:

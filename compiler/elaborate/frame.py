@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeVar
 
+from nasdsl.compiler import bound
 from nasdsl.compiler.decision import Decision, Kind
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate.values import Flow, Invocation, Known, Tensor, Text
@@ -100,6 +101,7 @@ class Obligation:
     diagnostic: Diagnostic
     compared: tuple[Value, ...] = ()
     lost: bool = False
+    calls: tuple[Invocation, ...] = ()  # of operators of the file that stood around the place
 
 
 @dataclass
@@ -149,6 +151,7 @@ class Builder:
         self.words: tuple[str, ...] = ()  # that can be called, for suggestions
         self.homes: dict[str, Frame] = {}  # by file of the library, "" for the space: where its operators stand
         self.library_calls: list[Invocation] = []  # where the file led into the library: its mistakes are told there
+        self.calls: list[Invocation] = []  # of operators of the file, the innermost last
         self.bring_out: Callable[[Iterable[Diagnostic], Invocation], list[Diagnostic]] | None = None
 
     def spend(self, amount: int, span: Span | None) -> None:
@@ -201,6 +204,7 @@ class Builder:
         """
         if self.library_calls and self.bring_out is not None:
             diagnostics = self.bring_out(diagnostics, self.library_calls[-1])
+        diagnostics = [in_call(one, self.calls) for one in diagnostics]
         known = {(d.code, d.span) for d in self.diagnostics}
         for diagnostic in diagnostics:
             if (diagnostic.code, diagnostic.span) not in known:
@@ -358,7 +362,7 @@ class Builder:
             if self.library_calls and self.bring_out is not None:
                 (diagnostic,) = self.bring_out((diagnostic,), self.library_calls[-1])
             held = expr.either(expr.negate(there), condition)
-            self.obligations.append(Obligation(held, diagnostic, compared, lost))
+            self.obligations.append(Obligation(held, diagnostic, compared, lost, tuple(self.calls)))
         return True
 
     def possible(self, condition: Value) -> bool:
@@ -545,6 +549,22 @@ class Frame:
         """The frame where a condition may be taken for granted in what is proven."""
         return self.but(given=expr.both(self.given, condition))
 
+
+def in_call(diagnostic: Diagnostic, calls: Sequence[Invocation]) -> Diagnostic:
+    """A diagnostic of a place inside an operator of the file, with the call that led there."""
+    span = diagnostic.span
+    if span is None or any(other.text == IN_CALL for other in diagnostic.others):
+        return diagnostic
+    for call in reversed(calls):
+        text = call.definition.text.span if isinstance(call.definition, bound.Operator) else None
+        if text is not None and text.source is span.source and text.start <= span.start and span.end <= text.end:
+            if call.span == span:
+                return diagnostic
+            return replace(diagnostic, others=(*diagnostic.others, Label(call.span, IN_CALL)))
+    return diagnostic
+
+
+IN_CALL = "in this call"
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import condition, evaluate, match_cases
-from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, FATAL, Broken, Frame, Labels, Scope, each, join
+from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, FATAL, Broken, Frame, Labels, Scope, each, in_call, join
 from nasdsl.compiler.elaborate.merging import add_up, select, where_there
 from nasdsl.compiler.elaborate.nodes import apply_operator, copies_in
 from nasdsl.compiler.elaborate.operations import guarded_items
@@ -345,7 +345,9 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
         words = frame.builder.words
         help = f"write `{value.word}()`" if value.word in words else near(value.word, [*frame.scope, *words])
         raise CompileError([no_step(value.word, value.span or span, help)])
-    raise error("not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", span)
+    several = isinstance(value, tuple) and any(map(v.is_operator, value))
+    help = "`sum(a, b)` and `concat(a, b)` join what several operators make" if several else ""
+    raise error("not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", span, help=help)
 
 
 def _apply_sum(value: v.Sum, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
@@ -397,14 +399,27 @@ def _apply_user(value: v.Invocation, operator: bound.Operator, flow: Flow, frame
     for name, argument in value.arguments.items():
         inner.scope.bind(name, argument, value.spans.get(name))
     frame.builder.instances[frame.path] = operator.name
-    if not operator.file or library.inside(value.span):
+    if library.inside(value.span):
         return _run_user(value, operator, flow, inner, frame)
+    if not operator.file:
+        return _run_of_file(value, operator, flow, inner, frame)
     calls = frame.builder.library_calls
     calls.append(value)
     try:
         return _run_user(value, operator, flow, inner, frame)
     except CompileError as problem:
         raise CompileError(library.brought_out(problem.diagnostics, value)) from None
+    finally:
+        calls.pop()
+
+
+def _run_of_file(value: v.Invocation, operator: bound.Operator, flow: Flow, inner: Frame, frame: Frame) -> Flow:
+    calls = frame.builder.calls
+    calls.append(value)
+    try:
+        return _run_user(value, operator, flow, inner, frame)
+    except CompileError as problem:
+        raise CompileError([in_call(one, calls) for one in problem.diagnostics]) from None
     finally:
         calls.pop()
 

@@ -309,7 +309,7 @@ class _Program:
     def source(self, names: _Names, name: str) -> str:
         """A list of which choices may decide the items, and what each of them then is."""
         kinds = ["[4, 8]", "0..1", "0..4 / 2 - 1"]
-        if names.tensors or self.chance(0.1):
+        if names.tensors:
             kinds += ["earlier", "last(earlier, 2)"]
         if names.inputs:
             kinds += ["inputs"] * 3
@@ -459,7 +459,7 @@ class _Program:
             )
         if names.small and self.chance(0.2):
             a, b = (self.step(_Names(names), depth - 1) for _ in range(2))
-            return f"match {self.one(names.small)} + 1 - {self.one(names.small)} {{\n1: {a}\nelse: {b}\n}}"
+            return f"match {self.one(names.small)} + 1 {{\n1: {a}\nelse: {b}\n}}"
         if names.chosen and self.chance(0.5):
             name = self.one(list(names.chosen))
             first, second = names.chosen[name]

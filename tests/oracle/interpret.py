@@ -357,6 +357,15 @@ def is_fixed(node: Any, scope: Scope) -> bool:
     return all(is_fixed(child, scope) for child in _children(node))
 
 
+def has_fixed_items(node: Any, scope: Scope) -> bool:
+    """Whether no decision can change the items of a list, though it may change which of them are there."""
+    if isinstance(node, syntax.Range):
+        return node.step is None or is_fixed(node, scope)
+    if isinstance(node, syntax.Call) and node.function.name == "manyof":
+        return is_fixed((node.arguments or ())[1], scope)
+    return is_fixed(node, scope)
+
+
 def _children(node: Any) -> Iterator[Any]:
     match node:
         case syntax.List():
@@ -627,7 +636,7 @@ class _Run:
 
     def loop(self, node: syntax.For, flow: Any, env: Env, name: str) -> Any:
         """A body for each item that is there."""
-        fixed = is_fixed(node.bind.source, env.scope)
+        fixed = has_fixed_items(node.bind.source, env.scope)
         items = self.items(node.bind.source, env, join(env.path, f"{name}.{node.bind.name}"))
         for place, item in zip(places_of(items), items, strict=True):
             scope = Scope(env.scope)
@@ -921,7 +930,7 @@ class _Run:
             grown: list[Env] = []
             loose = isinstance(places, Items)
             for row in rows:
-                fixed = is_fixed(bind.source, row.scope)
+                fixed = has_fixed_items(bind.source, row.scope)
                 items = self.items(bind.source, row, path)
                 loose = loose or isinstance(items, Items)
                 for item in items:
