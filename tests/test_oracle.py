@@ -219,6 +219,65 @@ EQUAL = {
           classify(2)
         }
     """,
+    "a default that decided nothing follows the other arguments": """
+        operator cell(out, mid = 2 * out) { conv(mid) -> conv(out) }
+        let c = cell(oneof(4, 8))
+        network { c(out: 16) -> c -> classify(2) }
+    """,
+    "an operator with other arguments, or none": """
+        operator cell(out) { conv(out) }
+        let o = oneof(none, cell(8))
+        network { conv(8) + o(out: 8) -> classify(2) }
+    """,
+    "a sum as a value where nothing comes in": """
+        let o = conv(8) + conv(8, kernel: 3)
+        network { conv(8) -> conv(8) + { oneof(none, conv(8)) -> o } -> classify(2) }
+    """,
+    "the first of those that come in": """
+        operator cell() {
+          let x = inputs[0]
+          x -> conv(inputs[-1].width)
+        }
+        network {
+          a: conv(8, kernel: 3)
+          b: oneof(none, conv(12))
+          [b, a] -> cell()
+          n: [a, b] -> cell()
+          earlier[oneof(0, -1)] -> conv(4)
+          classify(2)
+        }
+    """,
+    "a loop over some of those that come in": """
+        operator cell() { for x in inputs { x -> conv(8) } }
+        network {
+          a: conv(8)
+          b: oneof(none, conv(8))
+          [b, a] -> cell()
+          for x in [a, b] { concat(x, conv(4)) }
+          classify(2)
+        }
+    """,
+    "the widths of those copies that are there": """
+        network {
+          repeat oneof(1, 2) { n: conv(8) }
+          conv(sum([for x in n: x.width]))
+          conv(length(n)) -> classify(2)
+        }
+    """,
+    "places of items that may be missing": """
+        operator cell(out) {
+          let kernels = [for x in inputs: oneof(1, 3)]
+          for i in manyof(1..2, [0, 1]) { n: inputs[0] -> conv(out, kernel: kernels[-1]) }
+          concat(from: last(earlier, 1))
+        }
+        let c = cell(4)
+        network {
+          a: conv(4)
+          b: oneof(none, conv(8))
+          s: [b, a] -> c
+          [s, b] -> c(out: 8) -> classify(2)
+        }
+    """,
 }
 REFUSED = {
     "an item that was not chosen": "let l = manyof(1, [4, 8])\n network { conv(l[1]) -> classify(2) }",

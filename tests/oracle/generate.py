@@ -85,12 +85,14 @@ class _Program:
             lines.append(self.param(names))
         params = list(names.params)
         top = _Names(names)
-        for _ in range(self.rng.choice((0, 0, 0, 1))):
+        for _ in range(self.rng.choice((0, 0, 1))):
             lines.append(self.function(names))
         for _ in range(self.rng.choice((0, 0, 1, 1, 2, 3))):
             lines.append(self.operator(names))
         for _ in range(self.rng.choice((0, 0, 1, 2, 3))):
             lines.append(self.let(top, network=False))
+        if self.operators and self.chance(0.5):
+            lines.append(self.tied(top))
         lines.append(self.network(top))
         for _ in range(self.rng.choice((0, 0, 0, 1, 1, 2))):
             lines += self.required(top, 2, outside=True)
@@ -115,6 +117,24 @@ class _Program:
         if self.chance(0.5):
             changes += self.required(names, 1, outside=True)
         return "space t = s with {\n" + "\n".join(changes) + "\n}\n"
+
+    def tied(self, names: _Names) -> str:
+        """An operator that is decided for the whole network."""
+        callee = self.one(list(self.operators))
+        if "b" in self.operators[callee]:
+            return f"let {self.fresh('w')} = 8"
+        self.called_ones.add(callee)
+        name, inner = self.fresh("o"), _Names(names)
+        inner.flow = False
+        needs = self.operators[callee]
+        self.operators[callee] = needs.replace("p", "")  # its layers may read what comes in
+        value = self.call(callee, inner, 0)
+        self.operators[callee] = needs
+        names.decided[name] = needs
+        if self.deciding(0.3):
+            value = f"oneof({value}, b: {self.one((value, 'conv(8)', 'none'))})"
+        names.operators.append(name)
+        return f"let {name} = {value}"
 
     def param(self, names: _Names) -> str:
         name = self.fresh("p")
@@ -207,7 +227,14 @@ class _Program:
         steps = []
         if self.chance(0.5):
             steps.append(f"conv({self.width(inner, 1)})")
+        tied = list(names.decided)
+        if tied and self.chance(0.6):
+            self.size = min(self.size, 4)
         steps += self.body(inner, 3)
+        for _ in range(self.rng.choice((0, 1, 2, 3)) if tied else 0):
+            label = self.fresh("s")
+            steps.append(f"{label}: {self.again(inner)}")
+            inner.tensors.append(label)
         if self.chance(0.3):
             steps.append("global_pool()")
             steps.append(f"linear({self.rng.choice((4, 10))})")
@@ -250,7 +277,7 @@ class _Program:
         if names.tensors:
             kinds.append((2, self.started))
         if names.decided:
-            kinds.append((5, lambda n, d: self.again(n)))
+            kinds.append((8, lambda n, d: self.again(n)))
         if self.operators:
             kinds.append((6, self.called))
         if names.operators:
@@ -343,6 +370,8 @@ class _Program:
     def others(self, names: _Names, takes: str) -> list[str]:
         """Some arguments of an operator that takes what the letters say."""
         parts = []
+        if "f" in takes and self.chance(0.3):
+            parts.append(f"fun: {self.one(self.functions)}")
         if "o" in takes and self.chance(0.7):
             parts.append(f"out: {self.width(names, 1)}" if self.chance(0.7) else self.width(names, 1))
         if "m" in takes and self.chance(0.3):
