@@ -245,7 +245,10 @@ def _wrong(value: Any, param: Param, span: Span, frame: Frame, words: str) -> Ex
         return CompileError([no_value(value.word, value.span or span, names, f"`{param.name}` needs {words}")])
     if isinstance(value, int) and value > MOST_WIDE and param.type in ("positive", "width"):
         return error("bad-argument", f"`{param.name}` is at most {MOST_WIDE:,}", span, f"is {value:,}", help=param.doc)
-    return error("bad-argument", f"`{param.name}` needs {words}, and this is {v.describe(value)}", span, help=param.doc)
+    help = param.doc
+    if isinstance(value, v.Tensor) and param.name in ("out", "to"):
+        help = f"write `{' '.join(span.text.split())}.{'width' if param.name == 'out' else 'scale'}`"
+    return error("bad-argument", f"`{param.name}` needs {words}, and this is {v.describe(value)}", span, help=help)
 
 
 _UNITS = ("width", "widths")

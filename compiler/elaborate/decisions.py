@@ -76,7 +76,9 @@ def oneof(node: bound.Apply, frame: Frame, path: str) -> Any:
     if operators:
         for _, value, place in items:
             if not v.is_operator(value):
-                raise error("mixed-options", f"some options are operators, and this is {v.describe(value)}", place.span)
+                message = f"some options are operators, and this is {v.describe(value)}"
+                help = f"write `{place.span.text} -> identity()`" if isinstance(value, v.Tensor) else ""
+                raise error("mixed-options", message, place.span, help=help)
         cases = tuple(
             v.Alternative(Among(decision.path, n, frozenset((i,))), label, value, labelled=items[i][0] != "")
             for i, (label, value) in enumerate(zip(labels, values, strict=True))
@@ -94,7 +96,9 @@ def _table(path: str, values: list[Any], items: Items) -> Any:
         return tuple(_table(path, [value[i] for value in values], items) for i in range(len(values[0])))
     for value, (_, _, place) in zip(values, items, strict=True):
         if not (v.is_number(value) or isinstance(value, Symbol | str | bool)):
-            raise error("mixed-options", f"`oneof` cannot choose among these: one is {v.describe(value)}", place.span)
+            message = f"`oneof` cannot choose among these: one is {v.describe(value)}"
+            help = "write `[a, b][oneof(0, 1)]`" if isinstance(value, v.Tensor) else ""
+            raise error("mixed-options", message, place.span, help=help)
         if v.is_number(value) != v.is_number(values[0]):
             raise error("mixed-options", "some options are numbers and some are not", place.span)
     return expr.case(path, tuple(values))
