@@ -278,6 +278,79 @@ EQUAL = {
           [s, b] -> c(out: 8) -> classify(2)
         }
     """,
+    "a cell that is decided once, on the two before": """
+        operator cell(out, k = oneof(1, 3)) {
+          let kinds = [for x in inputs: oneof(none, small, large)]
+          require count([for kind in kinds: kind != none]) == 1
+          for x in inputs { n: x -> conv(out, kernel: k) }
+          sum([for i in 0..1: earlier[i] -> match kinds[i] { none: none, small: conv(out), large: conv(out, kernel: 3) }])
+        }
+        let c = cell(8)
+        network {
+          a: conv(4)
+          b: conv(12)
+          for i in 0..1 { m: last(earlier, 2) -> c(out: 4 * (i + 1)) }
+          for x in last(earlier, 2) { y: x -> conv(8, kernel: oneof(1, 3)) }
+          concat(from: earlier) -> classify(2)
+        }
+    """,
+    "other arguments for defaults that decide, and orders that are matched": """
+        operator block(out, mid = 2 * out, stride = oneof(1, 2), part = conv(mid)) { part -> conv(out, stride: stride) }
+        let b = block(4)
+        network {
+          b(8), b(8, mid: 4), b(stride: 1), b
+          let w = b(12)
+          w(part: conv(4, kernel: oneof(1, 3))), w
+          let orders = permute(2, [small, large, wide])
+          match orders[0] { small: conv(4), large: conv(8), wide: conv(12) }
+          for o in orders { match o { small: conv(4), large: conv(8, kernel: oneof(1, 3)), wide: conv(12) } }
+          for i in [for j in 1..oneof(1, 2): 2 * j] { conv(4 * i) }
+          classify(2)
+        }
+    """,
+    "labelled tensors of copies that may be missing": """
+        operator cell() {
+          repeat oneof(1, 2) { s: concat() -> conv(8) -> branches(identity(), [for x in earlier: x]) -> concat() }
+          let ws = [for x in earlier: x.width]
+          require max(ws) <= 40 and length(ws) >= 1
+          concat(from: last(earlier, 2))
+          conv(4 * length(ws) + sum(ws) - ws[-1])
+        }
+        network {
+          a: conv(4)
+          b: oneof(conv(4), none)
+          [a, b] -> cell() -> cell()
+          classify(2)
+        }
+    """,
+    "branches of which a choice leaves one out": """
+        operator cell(out) { mean([for x in inputs: x -> conv(out) -> resize(to: 1/2)]) }
+        operator pyramid() { parallel { conv(inputs[0].width + 4) } }
+        network {
+          a: conv(4)
+          b: a -> conv(8, stride: 2)
+          c: match oneof(on, off) { on: b -> conv(4, stride: 2), off: none }
+          let tops = [a, b, c]
+          tops -> pyramid() -> parallel { repeat oneof(1, 2) { conv(width) } } -> concat() -> conv(4)
+          d: tops -> cell(8)
+          [tops[0], d] -> cell(4)
+          branches(a, tops) -> cell(oneof(4, 8))
+          branches(conv(4), [a, b], branches(d, conv(4) -> conv(8))) -> concat(from: inputs)
+          classify(2)
+        }
+    """,
+    "one of several operators, used with other arguments": """
+        operator block(out, stride = 1) { residual { conv(out, stride: stride, kernel: oneof(1, 3)) } }
+        network {
+          conv(4)
+          let op = oneof(block(4), conv(4), deep: block(4, stride: 2))
+          for i in 1..2 { op(out: 4 * i) }
+          repeat oneof(0, 1) { op(stride: 1) }
+          let p = op(stride: 2)
+          p(out: 12)
+          classify(2)
+        }
+    """,
 }
 REFUSED = {
     "an item that was not chosen": "let l = manyof(1, [4, 8])\n network { conv(l[1]) -> classify(2) }",

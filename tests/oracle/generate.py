@@ -488,7 +488,7 @@ class _Program:
             )
         if names.small and self.chance(0.2):
             a, b = (self.step(_Names(names), depth - 1) for _ in range(2))
-            return f"match {self.one(names.small)} + 1 {{\n1: {a}\nelse: {b}\n}}"
+            return f"match {self.one(names.small)} + 1 {{\n2: {a}\nelse: {b}\n}}"
         if names.chosen and self.chance(0.5):
             name = self.one(list(names.chosen))
             first, second = names.chosen[name]
