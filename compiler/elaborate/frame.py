@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from nasdsl.compiler import bound
 from nasdsl.compiler.decision import Decision, Kind
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
+from nasdsl.compiler.elaborate.led import in_call
 from nasdsl.compiler.elaborate.values import Flow, Invocation, Known, Tensor, Text
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.extremes import counterexample
@@ -549,22 +549,6 @@ class Frame:
         """The frame where a condition may be taken for granted in what is proven."""
         return self.but(given=expr.both(self.given, condition))
 
-
-def in_call(diagnostic: Diagnostic, calls: Sequence[Invocation]) -> Diagnostic:
-    """A diagnostic of a place inside an operator of the file, with the call that led there."""
-    span = diagnostic.span
-    if span is None or any(other.text == IN_CALL for other in diagnostic.others):
-        return diagnostic
-    for call in reversed(calls):
-        text = call.definition.text.span if isinstance(call.definition, bound.Operator) else None
-        if text is not None and text.source is span.source and text.start <= span.start and span.end <= text.end:
-            if call.span == span:
-                return diagnostic
-            return replace(diagnostic, others=(*diagnostic.others, Label(call.span, IN_CALL)))
-    return diagnostic
-
-
-IN_CALL = "in this call"
 
 T = TypeVar("T")
 

@@ -13,7 +13,8 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.budgets import nothing_left, unaffordable
-from nasdsl.compiler.elaborate.frame import Builder, Obligation, in_call
+from nasdsl.compiler.elaborate.frame import Builder, Obligation
+from nasdsl.compiler.elaborate.led import in_call
 from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.extremes import conflict, counterexample
 from nasdsl.compiler.graph import Graph, Requirement

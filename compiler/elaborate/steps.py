@@ -14,7 +14,8 @@ from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import condition, evaluate, match_cases
-from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, FATAL, Broken, Frame, Labels, Scope, each, in_call, join
+from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, FATAL, Broken, Frame, Labels, Scope, each, join
+from nasdsl.compiler.elaborate.led import in_call
 from nasdsl.compiler.elaborate.merging import add_up, select, where_there
 from nasdsl.compiler.elaborate.nodes import apply_operator, copies_in
 from nasdsl.compiler.elaborate.operations import guarded_items
