@@ -48,10 +48,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Edge:
-    """One input of a node: the node it comes from, and the condition under which it is used."""
+    """One input of a node: the node it comes from, and the condition under which it is used.
+
+    `place` says which of the node's inputs it was, where some of them are gone; -1 where all are there.
+    """
 
     source: str
     when: Value = True
+    place: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,11 @@ class Node:
     present: Value = True
     weight: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Of each input, which one it was when all were there."""
+        return tuple(number if edge.place < 0 else edge.place for number, edge in enumerate(self.inputs))
 
 
 @dataclass(frozen=True)

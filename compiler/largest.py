@@ -34,6 +34,14 @@ def largest_values(graph: Graph) -> dict[str, Any]:
     return values
 
 
+def largest_sides(graph: Graph) -> tuple[int, int]:
+    """Height and width of the input where they are at their greatest."""
+    shape = graph.input.shape
+    spans = [Bounds().of(side) for side in (shape.height, shape.width)]
+    height, width = (int(span[1]) for span in spans if span is not None)
+    return height, width
+
+
 class _Bounds(Bounds):
     """Bounds of attributes too: of widths that are search units, and of what is made of values."""
 
@@ -66,6 +74,8 @@ def largest_node(graph: Graph, node: Node) -> tuple[Mapping[str, Any], tuple[Sha
                 attrs[param.name] -= 1 - attrs[param.name] % 2
         shapes = [graph.nodes[edge.source].shape for edge in node.inputs]
         attrs |= operator.covers(shapes, node.attrs, lambda value: bounds.of(value)[1])
+        if operator.by_input:
+            attrs["places"] = node.places
     return attrs, inputs, _largest_shape(node.shape, bounds)
 
 

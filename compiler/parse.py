@@ -335,6 +335,7 @@ _BUILD: dict[str, Callable[[list[Any], Span], Any]] = {
     "match": lambda c, s: syntax.Match(*c, span=s),
     "name": lambda c, s: syntax.Name(c[0].text, span=s),
     "named": lambda c, s: syntax.Named(*c, span=s),
+    "names": lambda c, s: tuple(c),
     "number": _number,
     "operator": lambda c, s: syntax.Operator(*c, span=s),
     "param": lambda c, s: syntax.Param(c[0], len(c) == 3, c[-1], span=s),

@@ -14,13 +14,14 @@ from nasdsl.compiler.values.expr import Among, Case, Value
 
 
 def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[int, ...]] | None = None) -> Graph:
-    """The graph with some decisions replaced by values, and choices narrowed to some of their options.
+    """The graph with some decisions replaced by values, and others narrowed to some of their options.
 
     What can no longer be present is gone; a selection or a sum with one input left is that input.
 
     Args:
         values: by path; an option's index, a tuple of kept or chosen indices, an order.
-        narrowed: by path of a choice: the options that stay, in their order.
+        narrowed: by path of a choice: the options that stay, in their order; of search units the first ones, of which
+            each stays open.
     """
     narrowed = narrowed or {}
 
@@ -33,6 +34,8 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
             return leaf.fix(value) if isinstance(leaf, Units) else leaf.evaluate(values)
         if path in narrowed:
             stay = narrowed[path]
+            if isinstance(leaf, Units | expr.Kept):
+                return replace(leaf, n=len(stay))
             if isinstance(leaf, Case):
                 return expr.case(path, tuple(leaf.values[i] for i in stay))
             if isinstance(leaf, Among):
@@ -61,9 +64,11 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
         decision = graph.decisions[path]
         if path in narrowed:
             stay = narrowed[path]
-            decision = replace(
-                decision, items=tuple(decision.items[i] for i in stay), labels=tuple(decision.labels[i] for i in stay)
-            )
+            if decision.kind == "units":
+                decision = replace(decision, items=range(len(stay)))
+            else:
+                labels = tuple(decision.labels[i] for i in stay)
+                decision = replace(decision, items=tuple(decision.items[i] for i in stay), labels=labels)
         decisions[path] = replace(decision, present=present)
 
     nodes: dict[str, Node] = {}
@@ -73,10 +78,12 @@ def pin(graph: Graph, values: Mapping[str, Any], narrowed: Mapping[str, tuple[in
         if present is False:
             continue
         edges = tuple(
-            Edge(source, when)
-            for e in node.inputs
+            Edge(source, when, place)
+            for e, place in zip(node.inputs, node.places, strict=True)
             if (when := put(e.when)) is not False and (source := alias.get(e.source, e.source)) in nodes
         )
+        if len(edges) == len(node.inputs):
+            edges = tuple(replace(new, place=old.place) for new, old in zip(edges, node.inputs, strict=True))
         only = _only_input(node, edges)
         if only is not None:
             alias[node.name] = only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nasdsl.compiler.diagnostics import NasdslError, cause
@@ -82,3 +83,29 @@ def loaded(entry: EntryPoint, group: str) -> Plugin:
         ) from problem
     PACKAGES[module.split(".")[0]] = package
     return Plugin(entry.name, package, entry.value, value)
+
+
+SPACES = "nasdsl.spaces"
+"""The group of packages that have files of the language: `acme = "acme_nas.spaces"` for `use "acme/blocks.space"`."""
+
+
+def folder_of(name: str) -> Path | None:
+    """The folder of spaces that an installed package offers under a name; its code is not run.
+
+    Raises:
+        PluginError: what it names is no package.
+    """
+    from importlib.metadata import entry_points
+    from importlib.util import find_spec
+
+    for entry in entry_points(group=SPACES, name=name):
+        try:
+            spec = find_spec(entry.value)
+        except ImportError:
+            spec = None
+        folders = () if spec is None else spec.submodule_search_locations or ()
+        for folder in folders:
+            return Path(folder)
+        message = f"the package of `{name}` names `{entry.value}` as its spaces, and there is no such package"
+        raise PluginError(message)
+    return None

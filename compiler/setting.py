@@ -62,7 +62,9 @@ def layer_class(op: str) -> Callable[..., nn.Module]:
 def setting_of(pinned: Graph, node: Node) -> Setting:
     """What a node of a graph without decisions is built from."""
     inputs = tuple(pinned.nodes[edge.source].shape for edge in node.inputs)
-    return Setting(node.op, node.attrs, inputs, node.shape)
+    operator = ops.find(node.op)
+    placed = operator is not None and operator.by_input
+    return Setting(node.op, {**node.attrs, "places": node.places} if placed else node.attrs, inputs, node.shape)
 
 
 def largest_settings(graph: Graph) -> dict[str, Setting]:
@@ -95,11 +97,23 @@ def _covering(a: Setting, b: Setting) -> Setting:
         name: _larger(value, b.attrs.get(name, value), min if name in operator.least else max)
         for name, value in a.attrs.items()
     }
-    inputs = tuple(x.with_channels(_larger(x.channels, y.channels)) for x, y in zip(a.inputs, b.inputs, strict=True))
+    if operator.by_input and len(a.inputs) < len(b.inputs):
+        return _covering(b, a)
+    inputs = tuple(x.with_channels(_larger(x.channels, y.channels)) for x, y in zip(a.inputs, b.inputs, strict=False))
+    if operator.by_input:  # those that one alone has serve it
+        inputs += a.inputs[len(b.inputs) :]
     return Setting(a.op, attrs, inputs, a.output.with_channels(_larger(a.output.channels, b.output.channels)))
 
 
 def _larger(a: Any, b: Any, pick: Callable[..., Any] = max) -> Any:
     if isinstance(a, dict) and isinstance(b, dict):
         return {key: _larger(a.get(key, b.get(key)), b.get(key, a.get(key)), pick) for key in {**a, **b}}
+    if isinstance(a, frozenset) and isinstance(b, frozenset):
+        return a | b
+    if isinstance(a, tuple) and isinstance(b, int):  # two sides of a kernel, and one of a square
+        b = (b,) * len(a)
+    if isinstance(b, tuple) and isinstance(a, int):
+        a = (a,) * len(b)
+    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        return tuple(_larger(one, other, pick) for one, other in zip(a, b, strict=True))
     return pick(a, b) if is_number(a) and is_number(b) else a

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasdsl.compiler.ops.operator import Index
+from nasdsl.compiler.ops.operator import Index, Made
 
 
 def take(tensor: torch.Tensor, index: Sequence[Index]) -> torch.Tensor:
@@ -24,11 +24,17 @@ def take(tensor: torch.Tensor, index: Sequence[Index]) -> torch.Tensor:
     return tensor
 
 
+def shared(module: nn.Module, name: str, index: Sequence[Index]) -> torch.Tensor:
+    """What a module's smaller setting has as a tensor: entries of the module's own, or what is made of them."""
+    path, _, last = name.rpartition(".")
+    part = take(getattr(module.get_submodule(path), last), index)
+    return module.made(name, part, index.to) if isinstance(index, Made) else part  # type: ignore[operator]
+
+
 def copy_weights(source: nn.Module, target: nn.Module, shares: Mapping[str, tuple[Index, ...]]) -> None:
     """Copies parameters and buffers into a module of a smaller setting."""
-    state = source.state_dict(keep_vars=True)
     for name, tensor in target.state_dict(keep_vars=True).items():
-        tensor.copy_(take(state[name], shares.get(name, ())))
+        tensor.copy_(shared(source, name, shares.get(name, ())))
 
 
 class Slice:
@@ -47,6 +53,7 @@ class Slice:
         with torch.device("meta"):
             self.shell = make()
         self.parts: list[tuple[dict[str, Any], str, nn.Module, tuple[Any, ...], bool]] = []
+        self.made: dict[tuple[nn.Module, str], tuple[str, Any]] = {}  # by owner and name: what the module is asked for
         self.followed: list[tuple[nn.Module, nn.Module, tuple[str, ...]]] = []
         owners = dict(full.named_modules())
         for path, module in self.shell.named_modules():
@@ -60,6 +67,9 @@ class Slice:
                         whole = f"{path}.{name}" if path else name
                         index = tuple(self._as_tensor(part, full) for part in shares.get(whole, ()))
                         self.parts.append((table, name, owner, index, is_buffer))
+                        share = shares.get(whole)
+                        if isinstance(share, Made):
+                            self.made[owner, name] = (whole, share.to)
 
     @staticmethod
     def _as_tensor(part: Index, full: nn.Module) -> Any:
@@ -85,7 +95,8 @@ class Slice:
                 else:
                     part = part.index_select(axis, entries)
                     copied = True
-            table[name] = part
+            asked = self.made.get((owner, name))
+            table[name] = part if asked is None else self.full.made(asked[0], part, asked[1])  # type: ignore[operator]
             if is_buffer and copied and owner.training:
                 written.append((whole, part, index))
         try:

@@ -18,10 +18,10 @@ from nasdsl.compiler.extremes import feasible, structural
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.layers.scene import Scene
-from nasdsl.compiler.ops.operator import Index
+from nasdsl.compiler.ops.operator import Index, Made
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.setting import Setting, largest_settings, layer_class, setting_of
-from nasdsl.compiler.slices import Slice, copy_weights, take
+from nasdsl.compiler.slices import Slice, copy_weights, shared, take
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import FAULTS
@@ -110,7 +110,8 @@ class Supernet(nn.Module):
     """Holds the largest setting of every operator. `forward` runs the architecture that was activated last, at first
     the largest.
 
-    It is an ordinary module: any training loop can drive it, any input size runs through it (B C H W).
+    It is an ordinary module: any training loop can drive it, any input size runs through it (B C H W). Where the size
+    of the input is a choice, images of any size are brought to that of the active architecture.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -173,6 +174,10 @@ class Supernet(nn.Module):
         program = self._program(indices)
         self._active = dict(indices)
         self._set(program)
+        shape = self.graph.input.shape
+        sides = (shape.height, shape.width)
+        is_open = any(isinstance(side, expr.Expr) for side in sides)
+        self._sides = tuple(int(expr.evaluate(side, indices)) for side in sides) if is_open else None
 
     def _set(self, program: Program) -> None:
         self.steps, self._slots, self._output = program.steps, program.slots, program.output
@@ -241,7 +246,7 @@ class Supernet(nn.Module):
         """
         scene = Scene.of(x, targets, self.training) if self.reads_scene else None
         slots: list[Any] = [None] * self._slots
-        slots[0] = x
+        slots[0] = x if self._sides is None else _resized(x, self._sides)
         for step in self.steps:
             inputs = [slots[i] for i in step.inputs]
             slots[step.output] = step.layer(*inputs, scene=scene) if step.reads else step.layer(*inputs)
@@ -318,7 +323,7 @@ class Supernet(nn.Module):
         before, after = old.state_dict(keep_vars=True), new.state_dict(keep_vars=True)
         with torch.no_grad():
             for tensor, value in after.items():
-                value.copy_(take(before[tensor], shares.get(tensor, ())))
+                value.copy_(shared(old, tensor, shares.get(tensor, ())))
         whole = f"layers.{key}."
         surgery.removed.extend(whole + tensor for tensor in before if tensor not in after)
         surgery.cut.update({whole + tensor: shares.get(tensor, ()) for tensor in after})
@@ -358,6 +363,13 @@ class Supernet(nn.Module):
         return network.train(training)
 
 
+def _resized(images_BCHW: torch.Tensor, sides: tuple[int, ...]) -> torch.Tensor:
+    """Images in another size, without what a smaller one cannot show."""
+    if images_BCHW.shape[2:] == sides:
+        return images_BCHW
+    return nn.functional.interpolate(images_BCHW, sides, mode="bilinear", align_corners=False, antialias=True)
+
+
 def _first(graph: Graph) -> Mapping[str, Any]:
     """The largest values; where they break a requirement, and so may not even run, any architecture."""
     values = largest_values(graph)
@@ -371,6 +383,8 @@ def _nested(module: nn.Module, full: Setting, part: Setting, own: Setting) -> bo
     """Whether `own` uses the same entries of a module's weights, taken from the whole or from a part of it."""
     outer, inner, direct = full.shares(part), part.shares(own), full.shares(own)
     for name, tensor in module.state_dict().items():
+        if any(isinstance(one.get(name), Made) for one in (outer, inner, direct)):
+            return False  # what is made of entries is no part of them
         if name in direct or name in inner:
             places = torch.arange(tensor.numel()).view(tensor.shape)
             nested = take(take(places, outer.get(name, ())), inner.get(name, ()))

@@ -242,9 +242,10 @@ class Pin(Node):
 
 
 class Use(Node):
-    """`use "path"`."""
+    """`use "path"`, `use "path" { name, name }`. Without names it is all that the file declares."""
 
     path: String
+    names: tuple[Name, ...] | None = None
 
 
 class Space(Node):

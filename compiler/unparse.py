@@ -242,7 +242,7 @@ _FLAT: dict[type, Callable[[Any], str]] = {
     syntax.Space: _flat_space,
     syntax.String: _flat_string,
     syntax.Unary: lambda n: f"not {_flat(n.operand, _NOT)}" if n.operator == "not" else f"-{_flat(n.operand, _MINUS)}",
-    syntax.Use: lambda n: f"use {_flat(n.path)}",
+    syntax.Use: lambda n: f"use {_flat(n.path)}" + ("" if n.names is None else f" {_flat_items('{', n.names, '}')}"),
 }
 
 

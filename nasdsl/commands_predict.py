@@ -1,4 +1,4 @@
-"""The command that applies a trained network to images: predict."""
+"""The command that applies a trained network to images, or to rows of tables: predict."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, defines, whole_number
 
 if TYPE_CHECKING:
+    from nasdsl.compiler.space import Space
+    from nasdsl.compiler.supernet import Supernet
+    from nasdsl.runtime.checkpoint import AboutWeights
     from nasdsl.runtime.predict import Photo, Predictor
 
 SCORE = 0.3
@@ -25,6 +28,9 @@ them, and
   keypoints       predictions.json, a COCO file; each image is taken as one instance, which fills it
   segmentation    masks/, a PNG for each image whose values are classes, and classes.txt with their names
   classification  predictions.csv, a row for each image
+
+A network for regression takes tables, CSV files with the features that it learnt from among their columns, and OUT gets
+predictions.csv with the targets of each row.
 
 Images are prepared as for `nasdsl eval`, and turned upright where a camera has noted how they lie.
 """
@@ -51,7 +57,10 @@ def predict_options(parser: ArgumentParser) -> None:
     )
     add_space(parser)
     parser.add_argument(
-        "images", metavar="IMAGES", nargs="+", help="an image, or a folder or zip with images anywhere below it"
+        "images",
+        metavar="IMAGES",
+        nargs="+",
+        help="an image, or a folder or zip with images anywhere below it; for regression, tables",
     )
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="the folder for what is found")
     parser.add_argument("--overwrite", action="store_true", help="write into OUT though it is not empty")
@@ -82,6 +91,7 @@ def predict(args: Namespace) -> int:
     from nasdsl.progress import Bars
     from nasdsl.runtime.device import device_named
     from nasdsl.runtime.predict import photos_in, predict, predictor_for
+    from nasdsl.runtime.predict_rows import is_for_tables
     from nasdsl.runtime.trained import load_trained
 
     out, paths = Path(args.out), [Path(path) for path in args.images]
@@ -91,6 +101,8 @@ def predict(args: Namespace) -> int:
         torch.set_num_threads(args.threads)
     weights = Path(args.weights) if args.weights is not None else None
     space, network, about = load_trained(source_of(args.file), args.space, defines(args.defines), weights)
+    if is_for_tables(space):
+        return _rows(space, network, about, args)
     predictor = _limited(predictor_for(space, about), args)
     left_out: list[str] = []
     photos = photos_in(paths, out, args.links, left_out)
@@ -126,6 +138,32 @@ def predict(args: Namespace) -> int:
     return 0
 
 
+def _rows(space: Space, network: Supernet, about: AboutWeights, args: Namespace) -> int:
+    """Predicts from tables, and writes what is found in one."""
+    import csv
+    import io
+
+    from nasdsl.compiler.files import write_text
+    from nasdsl.runtime.device import device_named
+    from nasdsl.runtime.predict_rows import names_of, predict_rows, tables_at
+
+    _no_limits("regression", args)
+    features, targets = names_of(space, about)
+    tables = tables_at([Path(path) for path in args.images], features, args.links)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["table", "line", *targets])
+    for table in tables:
+        lines = iter(table.lines)
+        for found in predict_rows(network, about, table, max(args.batch, 256), device_named(args.device)):
+            writer.writerows([table.name, next(lines), *(f"{value:.7g}" for value in row)] for row in found)
+    out = Path(args.out) / "predictions.csv"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, text.getvalue())
+    _tell({"rows": sum(len(table.lines) for table in tables), "out": [str(out)]}, args.format)
+    return 0
+
+
 def _check_out(out: Path, images: list[Path], overwrite: bool) -> None:
     """
     Raises:
@@ -147,12 +185,20 @@ def _limited(predictor: Predictor, args: Namespace) -> Predictor:
     import dataclasses
 
     task = predictor.task
+    _no_limits(task, args)
+    most = args.most if task == "detection" else args.most or MOST_CLASSES
+    return dataclasses.replace(predictor, score=SCORE if args.score is None else args.score, most=most)
+
+
+def _no_limits(task: str, args: Namespace) -> None:
+    """
+    Raises:
+        UsageError: a limit that says nothing for the task.
+    """
     if args.score is not None and task not in ("detection", "keypoints"):
         raise UsageError(f"--score is for detection and keypoints, and this network is for {task}")
     if args.most is not None and task not in ("detection", "classification"):
         raise UsageError(f"--most is for detection and classification, and this network is for {task}")
-    most = args.most if task == "detection" else args.most or MOST_CLASSES
-    return dataclasses.replace(predictor, score=SCORE if args.score is None else args.score, most=most)
 
 
 def _tell(facts: dict[str, Any], form: str) -> None:

@@ -350,6 +350,8 @@ def export(args: argparse.Namespace) -> int:
         task |= {"mean": about.mean, "std": about.std}
     if about.joints is not None:
         task["joints"] = about.joints.names
+    elif about.task == "regression":
+        task |= {"targets": about.classes or (), "features": about.features or ()}
     elif about.classes is not None:
         task["classes"] = about.classes
     files = export_python(network, out, task=task, space=space)

@@ -73,6 +73,7 @@ class AboutWeights(Stored):
         mean, std: that images are normalised by, one number a channel.
         outputs: how many the task wants: classes, joints.
         classes: their names, in order of label; for keypoints, of the instances.
+        features: names of the columns of a table, in order of channel.
         category_ids: what the annotation file of a detector's data calls its classes, in order of label.
         joints: of instances, for keypoints.
     """
@@ -90,6 +91,7 @@ class AboutWeights(Stored):
     std: Numbers | None = None
     outputs: Json[int] | None = None
     classes: Json[tuple[str, ...]] | None = None
+    features: Json[tuple[str, ...]] | None = None
     category_ids: Json[tuple[Any, ...]] | None = None
     joints: Json[KeypointLayout] | None = None
 

@@ -116,7 +116,7 @@ class ScratchEvaluator(NamedEvaluator):
     ):
         self.space, self.data, self.task, self.fabric = space, data, task, fabric
         self.train, self.workers, self.at, self.latency = settings, workers, at, latency
-        self.headline = task.headline
+        self.headline, self.higher_is_better = task.headline, task.higher_is_better
 
     @classmethod
     def make(cls, problem: Problem, settings: Train, wanted: Collection[str]) -> Self:
@@ -186,10 +186,12 @@ class SupernetEvaluator(NamedEvaluator):
 
     settings: ClassVar[Any] = str
     needs_data = True
+    open_input = True
 
     def __init__(self, inherited: Inherited):
         self.inherited = inherited
-        self.headline = inherited.trainer.task.headline
+        task = inherited.trainer.task
+        self.headline, self.higher_is_better = task.headline, task.higher_is_better
 
     @classmethod
     def make(cls, problem: Problem, settings: str, wanted: Collection[str]) -> Self:

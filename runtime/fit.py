@@ -16,6 +16,7 @@ from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.runtime.checkpoint import AboutWeights
 from nasdsl.runtime.data import DataError, DataSplits, Loader
 from nasdsl.runtime.data.errors import some
 from nasdsl.runtime.files import content
@@ -42,7 +43,7 @@ from nasdsl.runtime.search import (
 )
 from nasdsl.runtime.settings import Train, merged, read_settings
 from nasdsl.runtime.settle import settle
-from nasdsl.runtime.tasks import Task, find_task
+from nasdsl.runtime.tasks import Normalise, Task, find_task
 from nasdsl.runtime.trained import architecture, load_network
 from nasdsl.runtime.trainer import Trainer, finite
 
@@ -194,6 +195,9 @@ def evaluate_file(
     space, data, task = fit_to_data(elaborate(source, name, defines), options, watch=watch)
     network, about = load_network(space, weights)
     same_order(about.classes or (), data.classes)
+    same_features(about, data)
+    if hasattr(task, "learnt_by") and about.mean is not None and about.std is not None:
+        task = task.learnt_by(network, Normalise(about.mean, about.std))
     return evaluate(network, task, data, batch, fabric_for(options, "32-true").device)
 
 
@@ -210,3 +214,16 @@ def same_order(trained: Sequence[str], found: Sequence[str]) -> None:
                 f"the network learnt `{name}` as class {numbers[name]}, and in this data it is class {number}",
                 help=f"bring the classes into the order {some(trained, 12)}",
             )
+
+
+def same_features(about: AboutWeights, data: DataSplits) -> None:
+    """
+    Raises:
+        DataError: the columns of a table are not those that a network was trained with, in their order.
+    """
+    trained, found = about.features, tuple(data.details.get("features", ()))
+    if trained is not None and trained != found:
+        raise DataError(
+            f"the network learnt from the features {some(trained, 12)}, and this data has {some(found, 12)}",
+            help="bring the columns into that order",
+        )

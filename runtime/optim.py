@@ -18,9 +18,14 @@ STATISTICS = ("running_mean", "running_var")
 """How the names of a norm's statistics end."""
 
 
+LOOKED_UP = ("token", "embedding", "position_bias", "prefix_bias")
+"""How the names of class tokens and of learned positions end."""
+
+
 def decayed(name: str, parameter: torch.Tensor) -> bool:
-    """Whether weight decay acts on a parameter: matrices and convolutions, not norms and biases (HR-NAS code)."""
-    return parameter.ndim >= 2
+    """Whether weight decay acts on a parameter: matrices and convolutions, not norms and biases (HR-NAS code), nor what
+    no input is multiplied with: class tokens and positions (DeiT and Swin code)."""
+    return parameter.ndim >= 2 and not name.endswith(LOOKED_UP)
 
 
 def make_optimiser(network: nn.Module, settings: Settled) -> torch.optim.Optimizer:

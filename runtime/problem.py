@@ -173,6 +173,10 @@ class Strategy(Protocol):
         ...
 
 
+RESIZES = ("classification", "segmentation")
+"""Tasks whose networks may be shown images in a size of their own: no target is in pixels."""
+
+
 def head_of(space: Space) -> Node:
     """The operator that a space's network ends in; of several, which a choice decides between, one."""
     graph = space.graph

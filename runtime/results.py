@@ -159,7 +159,7 @@ def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> b
     for key, tensor in result.network.state_dict().items():
         if not bool(tensor.isfinite().all()):
             raise Diverged(f"`{key}` of its network holds what is no finite number, and no weights are written")
-    categories = data.details.get("category_ids")
+    categories, features = data.details.get("category_ids"), data.details.get("features")
     form = structure(result.network.graph)
     metadata = {
         "space": space.name,
@@ -173,6 +173,7 @@ def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> b
         "std": ",".join(map(str, task.normalise.std)),
         "outputs": f"{task.outputs}",
         "classes": json.dumps(data.classes),
+        **({"features": json.dumps(features)} if features is not None else {}),
         **({"category_ids": json.dumps(categories, default=str)} if categories is not None else {}),
         **({"joints": json.dumps(dataclasses.asdict(data.layout))} if data.layout is not None else {}),
         **{key: f"{value}" for key, value in {**result.metrics, **result.costs}.items()},

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 
 from nasdsl.compiler.diagnostics import NasdslError, error
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.largest import largest_values
+from nasdsl.compiler.largest import largest_sides
 from nasdsl.compiler.measured import measured
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
@@ -63,7 +63,7 @@ from nasdsl.runtime.runs import (
 from nasdsl.runtime.settings import REST, WAYS, Train, merged, read_settings
 from nasdsl.runtime.settle import settle
 from nasdsl.runtime.strategies import find_strategy
-from nasdsl.runtime.tasks import Task, find_task
+from nasdsl.runtime.tasks import Regression, Task, find_task
 from nasdsl.runtime.unused import refuse_unused
 
 
@@ -122,7 +122,8 @@ def fit_to_data(
     """A space with the classes of the data and the measures that are read from files, the data in the size of the
     space's input, and the task between them.
 
-    A parameter `classes` of the space is set to the data's number where the user has not set it.
+    A parameter `classes` of the space is set to the data's number where the user has not set it; for tables it is
+    `targets`, and `features` the input's.
 
     Args:
         space: as its file has it.
@@ -133,29 +134,53 @@ def fit_to_data(
         CompileError, DataError, TaskError: in the user's words.
     """
     data = data_at(space, options, input_size(space, open_input))
+    if data.task == Regression.name:
+        space = with_features(space, data)
     if watch is not None and is_first_process():
         for line in told(data):
             watch.note(line)
     task = find_task(data.task).from_data(data)
-    wanted, has = task.outputs, task.outputs_of(head_of(space))
-    if wanted != has and "classes" in space.params and "classes" not in space.overrides:
-        space = elaborate(space.source, space.name, {**space.overrides, "classes": str(wanted)})
+    wanted, has, param = task.outputs, task.outputs_of(head_of(space)), getattr(task, "param", "classes")
+    if wanted != has and param in space.params and param not in space.overrides:
+        space = elaborate(space.source, space.name, {**space.overrides, param: str(wanted)})
         has = task.outputs_of(head_of(space))
     if wanted != has:
         raise error(
             "wrong-outputs",
-            f"the data has {wanted} classes, and the network gives {has}",
+            f"the data has {wanted} {param}, and the network gives {has}",
             space.graph.nodes[space.graph.outputs[0]].span,
-            help=f"set the number of classes to {wanted}",
+            help=f"set the number of {param} to {wanted}",
         )
     return measured(space, options.tables), data, task
+
+
+def with_features(space: Space, data: DataSplits) -> Space:
+    """The space with an input for the features of a table. A parameter `features` is set to how many there are where
+    the user has not set it.
+
+    Raises:
+        CompileError: the input is for something else.
+    """
+    if data.size == (1, 1):
+        if input_size(space)[0] != data.channels and "features" in space.params and "features" not in space.overrides:
+            space = elaborate(space.source, space.name, {**space.overrides, "features": str(data.channels)})
+        found = input_size(space)
+        if found != (data.channels, 1, 1):
+            given = " x ".join(map(str, found))
+            raise error(
+                "wrong-input",
+                f"the table has {data.channels} features, and the input of the network is {given}",
+                space.graph.input.span,
+                help=f"write `input {data.channels} x 1 x 1`",
+            )
+    return space
 
 
 def input_size(space: Space, open_input: bool = False) -> InputSize:
     """Channels, height and width of the input.
 
     Args:
-        open_input: whether the size may be open to choice; the first of those that there are is then given.
+        open_input: whether the size may be open to choice; the greatest is then given.
 
     Raises:
         CompileError: it is open, and may not be.
@@ -170,8 +195,9 @@ def input_size(space: Space, open_input: bool = False) -> InputSize:
                 space.graph.input.span,
                 help="pin it with `with { input ... }`",
             )
-        values = largest_values(space.graph)
-        sides = tuple(expr.evaluate(side, values) for side in sides)
+        if isinstance(shape.channels, expr.Expr):
+            raise error("open-input", "how many channels come in is open to choice", space.graph.input.span)
+        sides = (shape.channels, *largest_sides(space.graph))
     channels, height, width = (int(side) for side in sides)
     return channels, height, width
 

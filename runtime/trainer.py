@@ -85,6 +85,8 @@ class Trainer:
                 once, after all passes of a step, and those of what was not run neither exist nor are sent.
         """
         self.network, self.task, self.data = network, task, data
+        if hasattr(task, "prepare"):
+            task.prepare(network)
         self.settings = settings = settle(settings, len(data.train))
         self.fabric, self.seed = fabric, seed
         size = data.size

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
@@ -116,10 +116,19 @@ def largest(graph: Graph) -> Architecture:
     return Architecture.at(graph, largest_values(graph))
 
 
+def attention_flops(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    """Of shapes, as torch counts the kernels of GPUs."""
+    return sdpa_flop_count(query, key, value)
+
+
+ON_CPU = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
+
+
 def torch_macs(network: torch.nn.Module, *images: torch.Tensor) -> tuple[int, Any]:
     """MACs of a network and its output: torch's count, but of local attention a closed form with all windows full.
 
-    What torch counts there hangs on how the products are taken, which `test_attention.py` looks at.
+    What torch counts there hangs on how the products are taken, which `test_attention.py` looks at. Of the kernels of
+    scaled dot product attention it counts those of GPUs; the CPU's computes the same products.
     """
     more: list[int] = []
 
@@ -133,7 +142,7 @@ def torch_macs(network: torch.nn.Module, *images: torch.Tensor) -> tuple[int, An
 
     # Of all modules: what a supernet takes of its weights runs through modules that it does not show.
     hooks = register_module_forward_pre_hook(before), register_module_forward_hook(after)
-    with hooks[0], hooks[1], torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with hooks[0], hooks[1], torch.no_grad(), FlopCounterMode(display=False, custom_mapping=ON_CPU) as counter:
         out = network(*images)
     return counter.get_total_flops() // 2 + sum(more), out
 

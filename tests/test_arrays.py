@@ -426,6 +426,15 @@ def test_numbers_beyond_64_bits_are_exact() -> None:
         assert one.objects(len(rows)) == [expr.evaluate(value, row) for row in rows]
 
 
+def test_as_many_options_as_a_byte_has_numbers_above_zero() -> None:
+    """The last of 128 is 127, the greatest number of the rows' type."""
+    for n in (127, 128, 129, 32_768):
+        encoding = encoding_of(choice("a", n), choice("b", 2))
+        value = add(Case("a", tuple(range(n))), Case("b", (0, 1)))
+        rows = np.asarray([[0, 0], [n - 1, 1]], encoding.dtype)
+        assert Program([value], encoding)(rows)[0].objects(2) == [0, n]
+
+
 def test_entries_outside_the_domain_and_unknown_decisions_are_refused() -> None:
     encoding = encoding_of(choice("a", 3))
     program = Program([Case("a", (1, 2, 3))], encoding)

@@ -15,7 +15,9 @@ from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count, scientific
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.parse import read
+from nasdsl.compiler.parse import parse, read
+from nasdsl.compiler.source import Source
+from nasdsl.compiler.unparse import unparse
 from nasdsl.files import names_in
 from tests import shipped
 
@@ -67,7 +69,7 @@ def test_sizes(row: ROW) -> None:
 @pytest.mark.parametrize("row", [row for table in NETWORKS for row in table], ids=lambda row: row["network"].strip("`"))
 def test_networks(row: ROW) -> None:
     graph = graph_of(row)
-    only = "backbone" if row["network"].startswith("`e") else ""  # of SM-NAS
+    only = "backbone" if re.fullmatch(r"`e\d`", row["network"]) else ""  # of SM-NAS
     cost = cost_of(graph, {}, only)
     meant = {"parameters, M": cost["params"] / 1e6, "FLOPs, G": 2 * cost["macs"] / 1e9, "MACs, G": cost["macs"] / 1e9}
     for part in ("backbone", "neck", "head"):
@@ -92,3 +94,16 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     exec(compile(code, "README.md", "exec"), made)
     assert made["network"].graph.decisions == {}
     assert not elaborate(read(tmp_path / "found.space")).graph.decisions
+
+
+BLOCKS = re.findall(r"```space\n(.*?)```", (DOCS / "language.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("text", BLOCKS, ids=lambda text: re.findall(r"^space (\w+)", text, re.MULTILINE)[0])
+def test_the_examples_of_the_language_are_so(text: str) -> None:
+    """Their layout is canonical, and they are as large as they say."""
+    space = elaborate(Source(text))
+    (size,) = re.findall(r"\A# ([\d,]+) architectures\n", text)
+    assert count(space.graph).total == int(size.replace(",", ""))
+    assert not space.warnings
+    assert unparse(parse(Source(text))) == text

@@ -207,6 +207,9 @@ def test_the_largest_and_one_without_transformers_or_the_larger_kernel(tmp_path:
         "conv(4, order: [act, conv, norm], scale_init: 0.5, eps: 0.001) -> segment(classes: 2)",
         "conv(4, kernel: 3, stride: 2) -> detect3d(classes: 3)",
         "conv(4, kernel: 3, norm: group, norm_groups: 2, standardise: true) -> norm(frozen) -> segment(classes: 3)",
+        "conv(4, kernel: [2, 5], stride: 2) -> depthwise(4, act: silu) -> max_pool([1, 2]) -> segment(classes: 3)",
+        "conv(4) -> conv_transpose(4) -> conv_transpose(4, kernel: 2, stride: 1) -> segment(classes: 3)",
+        "space_to_depth() -> shuffle(3) -> channels(8, skip: 2) -> depth_to_space() -> shift(1) -> segment(classes: 3)",
     ],
 )
 def test_operators(steps: str, tmp_path: Path) -> None:

@@ -376,7 +376,7 @@ def settle(module: nn.Module, shift: bool) -> nn.Module:
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for part in module.modules():
-            norm = isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm)
+            norm = isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm)
             for name, tensor in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
                 if norm and not shift and name in ("bias", "running_mean"):
                     tensor.zero_()

@@ -174,3 +174,28 @@ def test_the_wheel_holds_what_running_needs(tmp_path: Path) -> None:
                 wanted.add(f"{package.replace('.', '/')}/{path.relative_to(ROOT / folder).as_posix()}")
     assert {"nasdsl/py.typed", "nasdsl/compiler/grammar.lark"} <= wanted
     assert held == wanted
+
+
+def test_each_message_of_the_front_end_stands_once():
+    """Where two places say the same they call one function."""
+    found: dict[str, list[str]] = {}
+    for path in [*(ROOT / "compiler" / "bind").glob("*.py"), *(ROOT / "compiler" / "elaborate").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and called(node) in ("error", "Diagnostic", "report") and len(node.args) > 1:
+                message = template(node.args[1])
+                if message:
+                    found.setdefault(message, []).append(f"{path.name}:{node.lineno}")
+    assert len(found) > 100
+    assert {message: places for message, places in found.items() if len(places) > 1} == {}
+
+
+def called(node):
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def template(node):
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+    return ""

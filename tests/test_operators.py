@@ -9,7 +9,7 @@ import pytest
 from nasdsl.cli import main
 from nasdsl.commands_operators import comment
 from nasdsl.compiler import ops, syntax
-from nasdsl.compiler.elaborate import library
+from nasdsl.compiler.bind import library
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.unparse import unparse
@@ -22,7 +22,7 @@ def test_the_table_of_the_library_is_what_its_files_hold() -> None:
         items = parse(Source((library.FOLDER / f"{file}.space").read_text(encoding="utf-8"))).items
         assert set(names) <= {item.name.name for item in items if isinstance(item, syntax.Operator)}
         for name in names:
-            assert library.declaration(name) is not None
+            assert library.texts()[name].name.name == name
             assert comment(name), name
             assert name not in ops.CATALOGUE
 

@@ -34,7 +34,9 @@ Setting = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 MAP = Shape(12, 13, 18, Fraction(1, 4))
 SMALL = Shape(12, 7, 9, Fraction(1, 8))
+SAME_SCALE = Shape(12, 12, 18, Fraction(1, 4))
 TINY = Shape(8, 1, 2, Fraction(1, 8))
+TOKENS = Shape(12, 16, 1, Fraction(1, 8))
 VECTOR = Shape(12, None, None, Fraction(1, 32))
 BOXES = Shape(4, None, None, 1, items=6)
 REGIONS = Shape(12, 7, 7, 1, items=6)
@@ -100,9 +102,16 @@ SETTINGS: list[Setting] = [
     ("conv", (MAP,), {"out": 8, "kernel": 3, "norm": S("group"), "norm_groups": 4, "standardise": True}),
     ("conv", (MAP,), {"out": 7, "norm": S("group"), "norm_groups": 6, "order": (S("norm"), S("act"), S("conv"))}),
     ("conv", (MAP,), {"out": 7, "norm": S("frozen"), "bias": True}),
+    ("conv", (MAP,), {"out": 8, "kernel": 4, "stride": 4}),
+    ("conv", (MAP,), {"out": 8, "kernel": (1, 6), "stride": 2, "dilation": 2, "norm": S("none")}),
     ("conv", (VECTOR,), {"out": 9}),
+    ("conv", (VECTOR,), {"out": 9, "kernel": 2}),
     ("conv", (VECTOR,), {"out": 9, "norm": S("group"), "norm_groups": 3}),
     ("depthwise", (MAP,), {}),
+    ("conv_transpose", (MAP,), {"out": 5}),
+    ("conv_transpose", (MAP,), {"out": 8, "kernel": 3, "groups": 4, "norm": S("none"), "act": S("swish")}),
+    ("conv_transpose", (MAP,), {"out": 8, "kernel": (2, 5), "stride": 1, "bias": True}),
+    ("conv_transpose", (TINY,), {"out": 6, "kernel": 6, "stride": 3, "norm": S("group"), "norm_groups": 3}),
     ("depthwise", (MAP,), {"norm": S("group"), "norm_groups": 12, "standardise": True}),
     ("depthwise", (MAP,), {"kernel": 5, "stride": 2, "dilation": 2, "norm": S("none"), "act": S("h_swish")}),
     ("mixconv", (MAP,), {"out": 7, "hidden": {3: 4, 5: 5, 7: 6}}),
@@ -146,6 +155,7 @@ SETTINGS: list[Setting] = [
     ("max_pool", (MAP,), {"kernel": 3, "stride": 2}),
     ("max_pool", (MAP,), {"to": Fraction(1, 16)}),
     ("max_pool", (MAP,), {"kernel": 2, "to": Fraction(1, 8)}),
+    ("max_pool", (MAP,), {"kernel": (2, 5), "stride": 2}),
     ("max_pool", (MAP,), {"to": Fraction(1, 4)}),
     ("avg_pool", (MAP,), {"kernel": 2, "stride": 2}),
     ("avg_pool", (MAP,), {"kernel": 4, "stride": 1}),
@@ -155,6 +165,16 @@ SETTINGS: list[Setting] = [
     ("zero", (MAP,), {"stride": 2}),
     ("zero", (VECTOR,), {}),
     ("dropout", (MAP,), {"p": Fraction(1, 5)}),
+    ("space_to_depth", (MAP,), {}),
+    ("space_to_depth", (TINY,), {"factor": 3}),
+    ("depth_to_space", (MAP,), {}),
+    ("depth_to_space", (MAP.with_channels(18),), {"factor": 3}),
+    ("channels", (MAP,), {"out": 5}),
+    ("channels", (VECTOR,), {"out": 6, "skip": 6}),
+    ("shuffle", (MAP,), {}),
+    ("shuffle", (VECTOR,), {"groups": 4}),
+    ("shift", (MAP,), {}),
+    ("shift", (TINY,), {"rows": 3, "columns": 0}),
     ("sum", (MAP, SMALL, MAP), {}),
     ("sum", (SMALL,), {}),
     ("sum", (VECTOR, VECTOR), {}),
@@ -167,6 +187,8 @@ SETTINGS: list[Setting] = [
     ("linear", (VECTOR,), {"out": 5, "act": S("relu"), "bias": False}),
     ("classify", (MAP,), {"classes": 10}),
     ("classify", (VECTOR,), {"classes": 3, "dropout": 0.5}),
+    ("regress", (MAP,), {"targets": 2}),
+    ("regress", (VECTOR,), {"dropout": 0.5}),
     ("segment", (MAP,), {"classes": 19}),
     ("keypoints", (MAP,), {"joints": 17}),
     ("detect3d", (MAP,), {"classes": 3}),
@@ -223,7 +245,49 @@ SETTINGS: list[Setting] = [
         | {"offset_groups": 2, "dilation": 2, "act": S("relu")},
     ),
     ("deform_conv", (REGIONS, REGIONS.with_channels(18)), {"out": 5}),
+    ("layer_norm", (MAP,), {}),
+    ("layer_norm", (VECTOR,), {"eps": 1e-6}),
+    ("layer_scale", (MAP,), {}),
+    ("layer_scale", (VECTOR,), {"init": Fraction(1, 10)}),
+    ("drop_path", (MAP,), {"p": Fraction(1, 5)}),
+    ("drop_path", (VECTOR,), {"p": 0}),
+    ("patches", (MAP,), {"out": 5}),
+    ("patches", (MAP,), {"out": 7, "size": 4, "bias": False}),
+    ("merge_patches", (MAP,), {}),
+    ("merge_patches", (TINY,), {"out": 5}),
+    ("to_tokens", (MAP,), {}),
+    ("to_map", (TOKENS,), {}),
+    ("to_map", (TOKENS,), {"height": 2}),
+    ("class_token", (TOKENS,), {}),
+    ("class_token", (TOKENS,), {"count": 2}),
+    ("first_token", (TOKENS,), {}),
+    ("patch_tokens", (TOKENS,), {"skip": 3}),
+    ("position_embedding", (MAP,), {}),
+    ("position_embedding", (TOKENS,), {"prefix": 7}),
+    ("position_embedding", (TOKENS,), {"prefix": 1, "height": 3}),
+    ("global_attention", (TOKENS,), {"heads": 3}),
+    ("global_attention", (MAP,), {"heads": 2, "dim": 5, "out": 7, "qkv_bias": False, "bias": False}),
+    ("global_attention", (SMALL,), {"heads": 2, "position": S("bias")}),
+    ("global_attention", (TOKENS,), {"heads": 4, "position": S("bias"), "prefix": 1, "height": 3}),
+    ("global_attention", (SMALL,), {"heads": 2, "position": S("vectors"), "reach": 3}),
+    ("global_attention", (TOKENS,), {"heads": 3, "dim": 2, "position": S("vectors"), "prefix": 7}),
+    ("window_attention", (MAP,), {"heads": 3}),
+    ("window_attention", (SMALL,), {"heads": 2, "window": 4, "shift": 2, "dim": 5, "out": 7, "qkv_bias": False}),
+    ("window_attention", (MAP,), {"heads": 2, "window": 13, "shift": 6, "position": S("none"), "bias": False}),
+    ("window_attention", (TINY,), {"heads": 2, "shift": 3}),
     *[(name, (MAP,), {}) for name in ops.activation.FORMULAS],
+    ("product", (MAP, SAME_SCALE, VECTOR, MAP.with_channels(1)), {}),
+    ("product", (VECTOR, VECTOR.with_channels(1)), {}),
+    ("weighted_sum", (MAP, SAME_SCALE, MAP), {}),
+    ("weighted_sum", (VECTOR, VECTOR), {"weights": S("softmax"), "init": Fraction(1, 2)}),
+    ("weighted_sum", (MAP,), {"weights": S("free"), "eps": 0}),
+    ("gain", (MAP,), {"init": 0}),
+    ("gain", (VECTOR,), {}),
+    ("adaptive_pool", (MAP,), {"bins": 5}),
+    ("adaptive_pool", (SMALL,), {"bins": 8}),
+    ("resize_like", (MAP, SMALL), {}),
+    ("resize_like", (VECTOR, MAP), {}),
+    ("resize_like", (TINY, MAP), {"mode": S("nearest")}),
 ]
 
 
@@ -238,6 +302,7 @@ def test_every_operator_is_tried() -> None:
 
 side = st.integers(1, 33)
 odd = st.sampled_from([1, 3, 5, 7])
+kernels = st.one_of(st.integers(1, 7), st.tuples(st.integers(1, 7), st.integers(1, 7)))
 stride = st.integers(1, 3)
 acts = st.sampled_from([S(a) for a in ("relu", "relu6", "h_swish", "swish", "gelu", "sigmoid", "leaky_relu", "none")])
 norms = st.sampled_from([S("batch"), S("none"), S("group"), S("frozen")])
@@ -256,7 +321,7 @@ def drawn(draw: st.DrawFn) -> Setting:
     out = draw(st.integers(1, 9))
     here: dict[str, Any] = {}
     if name in ("conv", "depthwise"):
-        here = {"kernel": draw(odd), "stride": draw(stride), "dilation": draw(st.integers(1, 3))}
+        here = {"kernel": draw(kernels), "stride": draw(stride), "dilation": draw(st.integers(1, 3))}
         here |= {"norm": draw(norms), "act": draw(acts), "order": draw(orders)}
         here |= {"bias": draw(st.sampled_from([None, True, False])), "standardise": draw(st.booleans())}
     if name == "conv":
@@ -315,7 +380,7 @@ def test_values_over_decisions_mean_the_same(setting: Setting, data: st.DataObje
             return Units(path, value.n)
         if isinstance(value, dict):
             return {key: opened(f"{path}.{key}", item) for key, item in value.items()}
-        plain = isinstance(value, int | float | Fraction | Symbol) and "groups" not in path
+        plain = isinstance(value, int | float | Fraction | Symbol) and "groups" not in path and path != "transform"
         if not plain or not data.draw(st.booleans(), label=path):
             return value
         if isinstance(value, bool):
@@ -710,6 +775,7 @@ def test_importance_factor_of_zero_silences_a_channel() -> None:
 MISTAKES: list[tuple[str, tuple[Shape, ...], dict[str, Any], str, str]] = [
     ("conv", (MAP,), {"out": 8, "groups": 5}, "groups", "5 groups do not divide the 12 channels of the input"),
     ("conv", (MAP,), {"out": 8, "groups": 3}, "groups", "the 8 channels of the output"),
+    ("conv", (MAP,), {"out": 8, "kernel": (3, 3, 3)}, "kernel", "a list of 3"),
     ("conv", (MAP,), {"out": 8, "order": (S("conv"), S("norm"))}, "order", "once each"),
     (
         "conv",
@@ -722,6 +788,22 @@ MISTAKES: list[tuple[str, tuple[Shape, ...], dict[str, Any], str, str]] = [
     ("conv", (MAP,), {"out": 8, "norm": Case("n", (S("batch"), S("group")))}, "norm", "between batch and group"),
     ("norm", (MAP,), {"norm": Case("n", (S("frozen"), S("batch")))}, "norm", "between batch and frozen"),
     ("depthwise", (MAP,), {"kernel": 1, "standardise": True}, "standardise", "a single weight"),
+    ("conv_transpose", (MAP,), {"out": 8, "stride": 3}, "kernel", "side 2 leaves out pixels at stride 3"),
+    ("conv_transpose", (MAP,), {"out": 8, "kernel": (4, 0)}, "kernel", "from 1 to 4095, and this is 0"),
+    (
+        "conv_transpose",
+        (MAP,),
+        {"out": 9, "groups": 6},
+        "groups",
+        "6 groups do not divide the 9 channels of the output",
+    ),
+    ("conv_transpose", (MAP,), {"out": 8, "norm": S("group")}, "norm_groups", "do not divide 8 channels"),
+    ("conv_transpose", (VECTOR,), {"out": 8}, "", "feature map"),
+    ("space_to_depth", (VECTOR,), {}, "", "feature map"),
+    ("depth_to_space", (MAP,), {"factor": 3}, "factor", "blocks of 9 channels, which do not divide 12"),
+    ("channels", (MAP,), {"out": 8, "skip": 6}, "out", "takes numbers 7 to 14, and 12 come in"),
+    ("shuffle", (MAP,), {"groups": 5}, "groups", "5 groups do not divide 12 channels"),
+    ("shift", (VECTOR,), {}, "", "feature map"),
     ("mixconv", (MAP,), {"out": 8, "hidden": {4: 8}}, "hidden", "odd number, not 4"),
     ("mixconv", (MAP,), {"out": 8, "hidden": {}}, "hidden", "for each kernel size"),
     ("mixconv", (VECTOR,), {"out": 8, "hidden": {3: 8}}, "", "mixconv reads a feature map"),
@@ -737,6 +819,16 @@ MISTAKES: list[tuple[str, tuple[Shape, ...], dict[str, Any], str, str]] = [
     ("sum", (MAP, VECTOR), {}, "", "not both"),
     ("concat", (MAP, SMALL), {"scale": Fraction(1, 2)}, "scale", "no input has scale 1/2; there is 1/4, 1/8"),
     ("concat", (), {}, "", "no input"),
+    ("product", (), {}, "", "no input"),
+    ("product", (VECTOR, MAP), {}, "", "begins with a vector"),
+    ("product", (MAP, SAME_SCALE.with_channels(2)), {}, "", "input 1 has 12 channels and input 2 2"),
+    ("product", (MAP, SMALL), {}, "", "one scale, but input 1 has 1/4 and input 2 1/8"),
+    ("weighted_sum", (MAP, VECTOR), {}, "", "not both"),
+    ("weighted_sum", (MAP, MAP.with_channels(9)), {}, "", "input 2 9"),
+    ("weighted_sum", (MAP, SMALL), {}, "", "one scale"),
+    ("weighted_sum", (BOXES, VECTOR.with_channels(4)), {}, "", "as many"),
+    ("adaptive_pool", (VECTOR,), {"bins": 2}, "", "feature map"),
+    ("resize_like", (MAP, VECTOR), {}, "", "feature map"),
 ]
 
 
@@ -758,7 +850,7 @@ def test_mistakes_are_said_in_words(
 
 
 def test_every_operator_and_parameter_says_what_it_is() -> None:
-    types = {"int", "positive", "odd", "number", "bool", "symbol", "width", "widths", "scale", "list", "string"}
+    types = {"int", "positive", "odd", "number", "bool", "symbol", "width", "widths", "scale", "list", "string", "any"}
     for name, op in CATALOGUE.items():
         assert op.name == name and op.where == "built-in" and op.doc and "\n" not in op.doc
         assert len({p.name for p in op.params}) == len(op.params)

@@ -283,7 +283,11 @@ EQUAL = {
           let kinds = [for x in inputs: oneof(none, small, large)]
           require count([for kind in kinds: kind != none]) == 1
           for x in inputs { n: x -> conv(out, kernel: k) }
-          sum([for i in 0..1: earlier[i] -> match kinds[i] { none: none, small: conv(out), large: conv(out, kernel: 3) }])
+          sum([for i in 0..1: earlier[i] -> match kinds[i] {
+            none: none
+            small: conv(out)
+            large: conv(out, kernel: 3)
+          }])
         }
         let c = cell(8)
         network {

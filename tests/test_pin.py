@@ -16,7 +16,10 @@ from nasdsl.compiler import syntax
 from nasdsl.compiler.architecture import canonical
 from nasdsl.compiler.bind.base import Declared
 from nasdsl.compiler.bind.binder import Binder
+from nasdsl.compiler.cost import totals
+from nasdsl.compiler.count import count
 from nasdsl.compiler.decision import Decision
+from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.frame import Builder, Frame, Scope
 from nasdsl.compiler.elaborate.pins import resolve_pins
 from nasdsl.compiler.elaborate.program import elaborate
@@ -327,3 +330,20 @@ def test_what_stands_under_else_goes_by_it(place: str) -> None:
         space t = s with {{ {place} }}
     """
     assert Numbering(elaborate(Source(text), "t").graph).total == 2
+
+
+def test_search_units_are_narrowed_for_a_second_search() -> None:
+    """The first of them stay open; the network is that of a space which has no more from the start."""
+
+    def text(units: int, more: str = "") -> str:
+        network = f"b: mixconv(8, hidden: {{ 3: units({units}) }}), classify(3)"
+        wide = f"space wide {{ input 3 x 8 x 8\n network {{ {network} }} }}\n"
+        return f"{wide}space less = wide with {{ {more} }}\n"
+
+    narrow = elaborate(Source(text(12, "b.hidden[3]: units(4)")), "less").graph
+    small = elaborate(Source(text(4))).graph
+    assert count(narrow).total == count(small).total == 2**4 - 1
+    assert totals(narrow, ("macs", "params")) == totals(small, ("macs", "params"))
+    for wrong in ("units(13)", "units(0)", "units(1, 2)", "units([0..3])"):
+        with pytest.raises(CompileError, match="is narrowed to a number of its 12 units"):
+            elaborate(Source(text(12, f"b.hidden[3]: {wrong}")), "less")

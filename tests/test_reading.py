@@ -92,6 +92,10 @@ def made(row: ROW) -> Members:
             members[name] = b"train: train/images\nval: val/images\nnames: [cat]\n"
         elif "labels/" in name:
             members[name] = b"0 0.3 0.4 0.5 0.5\n"
+        elif name.endswith((".csv", ".tsv")):
+            between = "," if name.endswith("csv") else "\t"
+            rows = [["area", "age", "target"], *[[str(i), str(i % 3), str(2.5 * i)] for i in range(5)]]
+            members[name] = "\n".join(between.join(cells) for cells in rows).encode()
         elif name.endswith(".txt"):
             with_masks = row["reader"].startswith("lists")
             lines = [f"{one} {one.replace('a/', 'b/').replace('jpg', 'png')}" if with_masks else

@@ -29,7 +29,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what recording says of itse
 
 IMAGE = Shape(3, 52, 72, 1)
 BATCHES = (1, 2, 5)
-BRANCHES = ("local_attention", "axial_attention", "propose", "detect_regions", "detect_dense", "deform_conv")
+BRANCHES = (
+    *("local_attention", "axial_attention", "global_attention", "window_attention", "position_embedding"),
+    *("propose", "detect_regions", "detect_dense", "deform_conv"),
+)
 """Operators that go other ways by their settings."""
 
 
@@ -125,6 +128,10 @@ STEPS = {
     "windows by blocks": "conv(64) -> local_attention(64, heads: 2, window: 5) -> conv(16)",
     "windows on a small map": "conv(16, stride: 2) -> local_attention(16, heads: 2, window: 5, position: per_head)",
     "lines": "axial_attention(16, heads: 4)",
+    "tokens": "patches(16, size: 4) -> to_tokens() -> class_token() -> position_embedding(prefix: 1)"
+    " -> vit_block(2, dim: 4, position: vectors, prefix: 1)"
+    " -> vit_block(2, dim: 4, position: bias, prefix: 1, height: 2) -> first_token()",
+    "windows with shifts": "swin_block(2, window: 3, shift: 1, dim: 4) -> merge_patches(16) -> convnext_block()",
     "parts of maps": "mixconv(16, hidden: { 3: 24, 5: 24 }) + transformer(16, tokens: 4, size: 4) + skip(16)",
 }
 

@@ -37,7 +37,7 @@ from tests.shipped import space
 NETWORKS = int(os.environ.get("NASDSL_NETWORKS", "2"))
 HEAVY = 3e7 if NETWORKS < 10 else math.inf
 """Supernets of more parameters are not built in a short run."""
-TANGLED = {"spinenet", "spinenet_small"}
+TANGLED = {"regnet", "spinenet", "spinenet_small"}
 """Files whose searchable spaces are too tangled for exact costs."""
 REGIONS = 8
 """Of a detector's proposals: the heads work on each."""

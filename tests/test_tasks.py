@@ -431,13 +431,13 @@ def test_presets_and_options_that_do_not_exist():
 
 
 def test_tasks_are_found_and_fit_their_data(monkeypatch):
-    assert list(find_tasks()) == ["classification", "segmentation", "keypoints", "detection"]
+    assert list(find_tasks()) == ["classification", "segmentation", "keypoints", "detection", "regression"]
     for name, task in find_tasks().items():
         data = open_data(None, name, scenes=(4, 4), channels=1)
         made = task.from_data(data)
         assert isinstance(made, Task) and made.name == name
-        assert made.outputs == {"classification": 10, "segmentation": 11, "keypoints": 5, "detection": 10}[name]
-        assert len(made.normalise.mean) == 1
+        assert made.outputs == {"classification": 10, "segmentation": 11, "keypoints": 5, "detection": 10}.get(name, 1)
+        assert len(made.normalise.mean) == (10 if name == "regression" else 1)
     with pytest.raises(TaskError, match='did you mean "keypoints"'):
         find_task("keypoint")
     with pytest.raises(TaskError, match="data for classification, not for segmentation"):

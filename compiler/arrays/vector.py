@@ -302,7 +302,7 @@ class _Plan:
         """
         dtype = _digit_type(int(self._tops.max(initial=1)) + 1)
         plain = np.empty((len(self._columns), len(chunk)), dtype)
-        np.add(chunk.take(self._columns, axis=1).T, 1, out=plain, casting="same_kind")
+        np.add(chunk.take(self._columns, axis=1).T, 1, out=plain, casting="same_kind", dtype=dtype)
         digits = dict(zip(self._plain, plain, strict=True))
         if len(chunk):
             wrong = (plain.min(axis=1) < 0) | (plain.max(axis=1) > self._tops)

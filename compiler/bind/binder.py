@@ -225,7 +225,7 @@ class Binder(Values, Steps, Calls):
         if isinstance(node, syntax.Block | syntax.List):
             for item in node.items:
                 self.pinned(item.value if isinstance(item, syntax.Named) else item, place)
-        elif isinstance(node, syntax.Call) and node.function.name == "oneof":
+        elif isinstance(node, syntax.Call) and node.function.name in ("oneof", "units"):
             for item in node.arguments or ():
                 self.pinned(item, place)
         elif not (isinstance(node, syntax.Call) and node.function.name in self.callable_names()):

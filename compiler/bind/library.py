@@ -17,7 +17,15 @@ from nasdsl.compiler.source import Source, Span
 FOLDER = Path(__file__).parents[1] / "library"
 
 FILES: Mapping[str, tuple[str, ...]] = {
-    "blocks": ("basic", "bottleneck", "inverted_residual", "mbconv", "separable"),
+    "blocks": (
+        "basic",
+        "bottleneck",
+        "pooled_shortcut",
+        "factorized_reduce",
+        "inverted_residual",
+        "mbconv",
+        "separable",
+    ),
     "backbones": (
         "resnet",
         "resnet_stage",
@@ -26,6 +34,8 @@ FILES: Mapping[str, tuple[str, ...]] = {
         "mobilenet_v2",
         "mobilenet_v2_stage",
     ),
+    "transformers": ("mlp", "vit_block", "swin_block", "convnext_block"),
+    "dense": ("aspp", "pyramid_pool", "attention_gate"),
     "detection": ("fpn", "rpn", "guided_anchor_rpn", "rcnn", "cascade", "retina", "two_layers"),
 }
 """The operators of each file that spaces may use."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nasdsl.compiler.bind.habits import near
+from nasdsl.compiler.bind.habits import VALUES, near
 from nasdsl.compiler.diagnostics import Diagnostic
 from nasdsl.compiler.source import Span
 
 
 def no_value(word: str, span: Span, names: Iterable[str], label: str = "not found") -> Diagnostic:
-    return Diagnostic("unknown-name", f"no value named `{word}`", span, label, help=near(word, names))
+    help = VALUES.get(word) or near(word, names)
+    return Diagnostic("unknown-name", f"no value named `{word}`", span, label, help=help)
 
 
 def no_step(word: str, span: Span, help: str) -> Diagnostic:

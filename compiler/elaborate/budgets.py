@@ -154,7 +154,7 @@ def _alone(graph: Graph, costs: _Costs, budget: Requirement, seen: list[Architec
         else:
             return None
     if failed is None:  # what it says of decisions is never met
-        return Diagnostic("unaffordable", f"no architecture meets `{budget.message}`", budget.span)
+        return _unaffordable(budget)
     bound, best = failed
     low, high = (expr.evaluate(costs.put_in(side), best.indices) for side in (bound.low, bound.high))
     if not isinstance(bound.low, Expr):
@@ -165,7 +165,7 @@ def _alone(graph: Graph, costs: _Costs, budget: Requirement, seen: list[Architec
         best_is, text = "nearest", f"{_figure(low)} against {_figure(high)} where they come nearest"
     named = _named(graph, best)
     help = f"the {best_is} architecture has {named}" if named else ""
-    return Diagnostic("unaffordable", f"no architecture meets `{budget.message}`", budget.span, text, help=help)
+    return _unaffordable(budget, text, help)
 
 
 def _beyond(costs: _Costs, budget: Requirement) -> Diagnostic | None:
@@ -184,7 +184,11 @@ def _beyond(costs: _Costs, budget: Requirement) -> Diagnostic | None:
             return None
         missed.append(least)
     text = f"whatever is chosen, it is missed by at least {_figure(min(missed))}" if missed else ""
-    return Diagnostic("unaffordable", f"no architecture meets `{budget.message}`", budget.span, text)
+    return _unaffordable(budget, text)
+
+
+def _unaffordable(budget: Requirement, label: str = "", help: str = "") -> Diagnostic:
+    return Diagnostic("unaffordable", f"no architecture meets `{budget.message}`", budget.span, label, help=help)
 
 
 def _cases(condition: Value, wanted: bool) -> Sequence[Sequence[Value | _Bound]]:

@@ -221,7 +221,7 @@ def key_of(value: Any, number: int) -> Any:
         hash(value)
     except TypeError:
         return number, None
-    return type(value), value
+    return tuple if isinstance(value, tuple) else type(value), value
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -119,8 +119,7 @@ def _list(node: bound.List, frame: Frame, path: str, before: tuple[Any, ...] = (
             items.append((value, True))
         else:
             items.extend(value.items if isinstance(value, v.Guarded) else [(one, True) for one in value])
-    made: Any = tuple([value for value, _ in items])
-    frame.builder.weigh(made, made, node.span)
+    made = v.listed([value for value, _ in items], node.span)
     return made if all(there is True for _, there in items) else v.Guarded(tuple(items))
 
 
@@ -169,9 +168,9 @@ def _comprehension(node: bound.Comprehension, frame: Frame, path: str) -> Any:
                 if len(grown) > MOST_LISTED:
                     raise error("too-large", f"the comprehension has more than {MOST_LISTED:,} items", node.span)
         rows = grown
-    made = tuple(each([partial(evaluate, node.body, row, join(path, f"[{i}]")) for i, (row, _) in enumerate(rows)]))
+    values = each([partial(evaluate, node.body, row, join(path, f"[{i}]")) for i, (row, _) in enumerate(rows)])
+    made = v.listed(values, node.span)
     frame.builder.note_list(path, made)
-    frame.builder.weigh(made, made, node.span)
     if all(there is True for _, there in rows):
         return made
     return v.Guarded(tuple((item, there) for item, (_, there) in zip(made, rows, strict=True)))
@@ -192,9 +191,7 @@ def _record(node: bound.Record, frame: Frame, path: str) -> v.Record:
             raise CompileError([twice(f"the key `{v.show(key)}`", key_node.span)])
         step = key.word if isinstance(key, Symbol) else f"[{v.show(key)}]"
         entries[key] = evaluate(value_node, frame, join(path, step))
-    record = v.Record(entries, node.span)
-    frame.builder.weigh(record, entries.values(), node.span)
-    return record
+    return v.Record(entries, node.span, v.weighed(entries.values(), node.span))
 
 
 # --- Operations -------------------------------------------------------------------------------------------------------
@@ -229,9 +226,7 @@ def _binary(node: bound.Binary, frame: Frame, path: str) -> Any:
         if v.is_operator(left) or v.is_operator(right):
             for value, side in ((left, node.left), (right, node.right)):
                 if not v.is_operator(value):
-                    raise error(
-                        "not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", side.span
-                    )
+                    raise v.not_an_operator(value, side.span)
             return v.Sum((left, right), node.span)
     operands = [(left, node.left.span), (right, node.right.span)]
     if node.operator in _MIRRORED:
@@ -397,6 +392,8 @@ _OF_TENSORS = {"width": "channels", "scale": "scale"}
 def _index(node: bound.Index, frame: Frame, path: str) -> Any:
     base = evaluate(node.base, frame, path)
     key = evaluate(node.index, frame, path)
+    if isinstance(base, v.Branches):
+        base = v.Guarded(tuple(guarded_items(base, node.base, frame)))
     if isinstance(base, v.Guarded):
         if any(there is not True for _, there in base.items):
             return placed(base, key, node, frame)
@@ -430,7 +427,7 @@ def _operator_value(node: bound.Expr, frame: Frame, path: str) -> Any:
     value = evaluate(node, frame, path)
     if v.is_operator(value) or isinstance(value, v.Tensor | v.Branches) or v.as_branches(value) is not None:
         return value
-    raise error("not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", node.span)
+    raise v.not_an_operator(value, node.span)
 
 
 def _text(node: bound.Expr, frame: Frame, path: str) -> v.Text:

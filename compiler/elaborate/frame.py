@@ -33,9 +33,6 @@ DEEPEST_CALLS = 60
 MOST_UNITS = 1_000_000
 """Search units of a whole space; HR-NAS has 50,000."""
 
-MOST_HELD = 50_000
-"""Values in a list or record, those of lists inside it counted each time."""
-
 FATAL = ("too-large", "too-deep", "recursion")
 """After these, looking for more mistakes would take too long."""
 
@@ -146,7 +143,6 @@ class Builder:
         self.made: list[Made] = []
         self.copies: dict[str, int] = {}
         self.units = 0
-        self.weights: dict[int, tuple[int, Any]] = {}
         self.defaults: dict[str, Binding] = {}  # of parameters, as a section `defaults` sets them
         self.words: tuple[str, ...] = ()  # that can be called, for suggestions
         self.homes: dict[str, Frame] = {}  # by file of the library, "" for the space: where its operators stand
@@ -176,15 +172,6 @@ class Builder:
             unique, copy = form.replace("{}", str(copy)), copy + 1
             self.copies[form] = copy
         return unique
-
-    def weigh(self, value: Any, parts: Iterable[Any], span: Span) -> None:
-        """Notes how much a list or record holds in all. What shares its parts takes little memory, but is not the less
-        to go through.
-        """
-        weight = 1 + sum(self.weights[id(part)][0] if id(part) in self.weights else 1 for part in parts)
-        if weight > MOST_HELD:
-            raise error("too-large", f"this holds more than {MOST_HELD:,} values", span)
-        self.weights[id(value)] = (weight, value)  # kept, so that its identity stays its own
 
     def come_to(self, made: Flow, before: Flow, span: Span) -> None:
         """Notes where a pipeline comes to nothing."""
@@ -420,7 +407,7 @@ class Builder:
         return Graph(self.nodes, self.decisions, tuple(self.requirements), outputs, self.instances)
 
 
-STRIDED = ("conv", "depthwise", "max_pool", "avg_pool")
+STRIDED = ("conv", "depthwise", "max_pool", "avg_pool", "patches", "merge_patches")
 """Operators whose output has ceil(side / stride) pixels a side, and so never more than their input."""
 
 SCALED = ("upsample", "resize", "select", "sum", "mean", "concat")

@@ -74,16 +74,30 @@ def alike(joined: str, terms: Sequence[tuple[Tensor, Value, Span]], frame: Frame
     Raises:
         CompileError: a map and a vector are to be joined.
     """
-    (first, first_when, first_place), *others = terms
-    for tensor, when, place in others:
+    (first, first_when, first_place), *further = terms
+    for tensor, when, place in further:
         if (tensor.shape.height is None) != (first.shape.height is None):
             message = f"these cannot be {joined}: one is a feature map, the other a vector"
             where = (Label(first_place, f"this is {kind_of(first)}"),)
             usage = "`global_pool()` makes a vector of a map"
             raise error("kind-mismatch", message, place, f"this is {kind_of(tensor)}", others=where, help=usage)
+        if _are_tokens(first.shape, tensor.shape) or _are_tokens(tensor.shape, first.shape):
+            others = () if place == first_place else (Label(first_place, "with this"),)
+            message = f"these cannot be {joined}: one is a sequence of tokens, the other a map"
+            help = "`to_tokens()` makes tokens of a map, `to_map()` a map of tokens"
+            raise error("kind-mismatch", message, place, others=others, help=help)
         inner = frame.when(expr.both(first_when, first.present, when, tensor.present))
         message = f"these cannot be {joined}: an image gives more of one than of the other"
         check_equal(tensor.shape.items, first.shape.items, "items-mismatch", message, inner, place, first_place)
+
+
+def _are_tokens(one: Shape, other: Shape) -> bool:
+    """Whether one is plainly a sequence of tokens beside a map of its scale: of width 1, and longer than the map."""
+    sides = (one.height, one.width, other.height, other.width)
+    if one.scale != other.scale or not all(isinstance(side, int) for side in sides):
+        return False
+    length, width, height, across = sides
+    return bool(width == 1 and across > 1 and length >= height * across)
 
 
 def merge(

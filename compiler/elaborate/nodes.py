@@ -91,13 +91,17 @@ def node_for(
     return replace(tensor, present=alive)
 
 
+KINDS = ("norm", "bias", "position", "transform")
+"""Parameters that say which weights there are, and not how many."""
+
+
 def _check_tied(operator: Operator, attrs: Mapping[str, Any], weight: str, frame: Frame, span: Span) -> None:
     """That a step has the kinds of weights that the first step of the same weights has.
 
     Raises:
         CompileError: it has others.
     """
-    kinds = {name: expr.options(attrs[name]) for name in ("norm", "bias") if name in attrs}
+    kinds = {name: expr.options(attrs[name]) for name in KINDS if name in attrs}
     op, first, place = frame.builder.tied.setdefault(weight, (operator.name, kinds, span))
     differs = [f"`{name}`" for name in kinds if kinds[name] != first.get(name)]
     if op != operator.name or differs:

@@ -86,14 +86,17 @@ def applied(name: str, arguments: Sequence[tuple[Any, Span]], span: Span, frame:
     try:
         result = expr.rebuild(name, tuple(given))
     except OverflowError:
-        raise error("too-large", "the result is too large", span) from None
+        result = None
     except FAULTS:
         raise CompileError([missing]) from None
-    if isinstance(result, int | Fraction):
-        bits = max(result.numerator.bit_length(), result.denominator.bit_length())
-        if bits > MOST_BITS:
-            raise error("too-large", "the result is too large", span)
+    large = isinstance(result, int | Fraction) and _bits(result) > MOST_BITS
+    if result is None or large:
+        raise error("too-large", "the result is too large", span)
     return result
+
+
+def _bits(number: int | Fraction) -> int:
+    return max(number.numerator.bit_length(), number.denominator.bit_length())
 
 
 def constant(value: Any, span: Span, what: str) -> Any:
@@ -129,6 +132,8 @@ def guarded_items(value: Any, node: bound.Expr, frame: Frame) -> list[tuple[Any,
         return list(value.items)
     if isinstance(value, tuple):
         return [(item, item.present if isinstance(item, v.Tensor) else item is not None) for item in value]
+    if isinstance(value, v.Branches):
+        return [(tensor, tensor.present) for tensor in value.tensors]
     if isinstance(value, v.Record):
         return [(key, True) for key in value.entries]
     if isinstance(value, Symbol):
@@ -157,9 +162,7 @@ def joined(left: Any, right: Any, node: bound.Binary, frame: Frame) -> Any:
         raise error("too-large", f"the list has more than {MOST_LISTED:,} items", node.span)
     frame.builder.spend(size // 50, node.span)
     if isinstance(left, tuple) and isinstance(right, tuple):
-        whole = left + right
-        frame.builder.weigh(whole, whole, node.span)
-        return whole
+        return v.listed(left + right, node.span)
     parts = [
         side.items if isinstance(side, v.Guarded) else tuple((item, True) for item in side) for side in (left, right)
     ]
@@ -263,7 +266,7 @@ def match_condition(head: Any, key: Any, node: bound.Match) -> Any:
 def placed(base: v.Guarded, key: Any, node: bound.Index, frame: Frame) -> Any:
     """The item at a place among those that are there."""
     cases = [(test, "item", item) for item, test in at_place(base.items, key) if test is not False]
-    diagnostic = Diagnostic("no-such-item", "for some choices there is no such item", node.index.span)
+    diagnostic = _no_such_item(node)
     if not frame.builder.prove(expr.either(*[test for test, _, _ in cases]), frame, diagnostic):
         raise CompileError([])
     if not cases:
@@ -278,14 +281,15 @@ def _item_of(cases: list[tuple[Any, str, Any]], node: bound.Index, frame: Frame)
     return chosen(cases, node.span, frame.decisions)
 
 
+def _no_such_item(node: bound.Index, help: str = "") -> Diagnostic:
+    return Diagnostic("no-such-item", "for some choices there is no such item", node.index.span, help=help)
+
+
 def looked_up(table: dict[Any, Any], key: Expr, shown: str, node: bound.Index, frame: Frame) -> Any:
     possible = expr.options(key)
     if possible is None or not possible <= table.keys():
         found = expr.either(*[expr.equal(key, k) for k in table])
-        diagnostic = error(
-            "no-such-item", "for some choices there is no such item", node.index.span, help=shown
-        ).diagnostics[0]
-        if not frame.builder.prove(found, frame, diagnostic):
+        if not frame.builder.prove(found, frame, _no_such_item(node, shown)):
             raise CompileError([])
     if possible is not None:  # each of which is there, as is proven
         table = {k: value for k, value in table.items() if k in possible}

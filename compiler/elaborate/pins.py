@@ -249,6 +249,11 @@ def _set(
         elif len(options) < decision.n:
             narrowed[decision.path] = tuple(options)
         return
+    if isinstance(node, syntax.Call) and node.function.name == "units" and decision.kind == "units":
+        n = _fewer(decision, node, reader)
+        if n < decision.n:
+            narrowed[decision.path] = tuple(range(n))
+        return
     if decision.kind == "choice":
         values[decision.path] = _option(decision, node, entry, reader, narrowed.get(decision.path))
     elif decision.kind == "units":
@@ -322,6 +327,16 @@ def _kept(decision: Decision, node: syntax.Expr, reader: _Reader) -> tuple[int, 
     if kept and not 0 <= kept[0] <= kept[-1] < decision.n:
         raise error("no-such-item", f"`{decision.path}` has units 0 to {decision.n - 1}", node.span)
     return kept
+
+
+def _fewer(decision: Decision, node: syntax.Call, reader: _Reader) -> int:
+    """How many units are to be left open: `units(12)`."""
+    given = [item for item in node.arguments or () if not isinstance(item, syntax.Named | syntax.Let | syntax.Require)]
+    n = reader.value(given[0]) if len(given) == 1 else None
+    if not isinstance(n, int) or isinstance(n, bool) or not 0 < n <= decision.n:
+        message = f"`{decision.path}` is narrowed to a number of its {decision.n} units"
+        raise error("bad-argument", message, node.span, help=f"write `units({max(1, decision.n // 2)})`")
+    return n
 
 
 def _item(decision: Decision, node: syntax.Expr, reader: _Reader) -> int:

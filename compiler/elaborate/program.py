@@ -243,7 +243,7 @@ class _Program:
             help = near(v.show(value), [v.show(c) for c in choices]) or f"one of {shown}"
             raise error("bad-param", f"`{name}` cannot be `{v.show(value)}`", place, help=help)
         if not choices and _kind(value) != _kind(default):
-            raise error("bad-param", f"`{name}` needs {_kind(default)}, and this is {v.describe(value)}", place)
+            raise error("bad-param", f"`{name}` takes {_kind(default)}, and this is {v.describe(value)}", place)
         self.params[name] = value
         self.frame.scope.bind(name, value, item.span)
 

@@ -27,7 +27,7 @@ from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Among, Case, Expr, Value
 from nasdsl.compiler.values.plain import Symbol
 
-DEEPEST = 128
+DEEPEST = 512
 """Copies under a searchable count. Each can be the last, so that the work of every analysis grows with the square."""
 
 # --- Running text -----------------------------------------------------------------------------------------------------
@@ -346,9 +346,7 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
         words = frame.builder.words
         help = f"write `{value.word}()`" if value.word in words else near(value.word, [*frame.scope, *words])
         raise CompileError([no_step(value.word, value.span or span, help)])
-    several = isinstance(value, tuple) and any(map(v.is_operator, value))
-    help = "`sum(a, b)` and `concat(a, b)` join what several operators make" if several else ""
-    raise error("not-an-operator", f"an operator is needed here, and this is {v.describe(value)}", span, help=help)
+    raise v.not_an_operator(value, span)
 
 
 def _apply_sum(value: v.Sum, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
@@ -388,7 +386,7 @@ def _site(value: Any, name: str) -> str:
 
 def _apply_user(value: v.Invocation, operator: bound.Operator, flow: Flow, frame: Frame) -> Flow:
     if frame.depth > DEEPEST_CALLS:
-        raise error("recursion", f"the operator `{operator.name}` uses itself without end", value.span)
+        raise _endless(operator, value.span)
     inner = frame.but(
         depth=frame.depth + 1,
         scope=Scope(library.home(operator, frame.builder).scope),
@@ -436,4 +434,8 @@ def _run_user(value: v.Invocation, operator: bound.Operator, flow: Flow, inner: 
             return apply(evaluate(body, inner, inner.decisions), flow, inner, "", body.span)
         return run_step(body, flow, inner)
     except RecursionError:
-        raise error("recursion", f"the operator `{operator.name}` uses itself without end", value.span) from None
+        raise _endless(operator, value.span) from None
+
+
+def _endless(operator: bound.Operator, span: Span) -> CompileError:
+    return error("recursion", f"the operator `{operator.name}` uses itself without end", span)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nasdsl.compiler import bound
 from nasdsl.compiler.decision import FixedUnits as FixedUnits
 from nasdsl.compiler.decision import Units as Units
+from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values.expr import Case, Expr, Slot, Value, both
@@ -64,6 +65,7 @@ class Record:
 
     entries: Mapping[Any, Any]
     span: Span | None = field(default=None, compare=False, repr=False)
+    weight: int = field(default=1, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,43 @@ class Text:
     path: str
     known: Known = field(default_factory=dict)
     own_input: bool = False
+
+
+class Items(tuple[Any, ...]):
+    """A list that knows how much it holds, those in lists inside it counted each time."""
+
+    weight: int = 1
+
+
+def listed(items: Iterable[Any], span: Span) -> Items:
+    """A list of some values.
+
+    Raises:
+        CompileError: it holds too much, parts that it has several times counted as often.
+    """
+    made = Items(items)
+    made.weight = weighed(made, span)
+    return made
+
+
+def weighed(parts: Iterable[Any], span: Span) -> int:
+    """How much a list or record of those parts holds. What shares its parts takes little memory, but is not the less
+    to go through.
+    """
+    weight = 1 + sum(part.weight if isinstance(part, Items | Record) else 1 for part in parts)
+    if weight > MOST_HELD:
+        raise error("too-large", f"this holds more than {MOST_HELD:,} values", span)
+    return weight
+
+
+MOST_HELD = 50_000
+"""Values in a list or record, those of lists inside it counted each time."""
+
+
+def not_an_operator(value: Any, span: Span) -> CompileError:
+    several = isinstance(value, tuple) and any(map(is_operator, value))
+    help = "`sum(a, b)` and `concat(a, b)` join what several operators make" if several else ""
+    return error("not-an-operator", f"an operator is needed here, and this is {describe(value)}", span, help=help)
 
 
 def as_branches(value: Any) -> Branches | None:

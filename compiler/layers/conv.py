@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -23,17 +25,31 @@ class StandardisedConv2d(nn.Conv2d):
         return self._conv_forward(x_BCHW, (self.weight - mean_O111) / (deviation_O111 + 1e-5), self.bias)
 
 
+def missing(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """Pixels of padding before and behind an axis, so that the last of ceil(size / stride) windows is full: as few as
+    that takes, of an odd number one more behind (`same` padding)."""
+    total = max(0, (-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size)
+    return total // 2, total - total // 2
+
+
 class Conv(nn.Module):
     """Convolution, norm and activation in a given order; the output has ceil(size / stride) pixels.
 
+    An axis along which the kernel is odd is padded alike on both sides, dilation * (kernel - 1) / 2 zeros whatever its
+    size. One along which it is even gets as many zeros as the last window needs, of an odd number one more behind: at
+    stride 1 a kernel of 2 reads a pixel and the next one, and one whose side is the stride cuts a map into patches.
+
     A vector (B C) is taken as a map of one pixel, and comes out as a vector.
+
+    Args:
+        kernel: its side, or height and width.
     """
 
     def __init__(
         self,
         inputs: int,
         outputs: int,
-        kernel: int = 1,
+        kernel: int | tuple[int, int] = 1,
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
@@ -48,9 +64,11 @@ class Conv(nn.Module):
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        padding = dilation * (kernel - 1) // 2
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        rows, columns = (dilation * (side - 1) // 2 if side % 2 else 0 for side in sides)
         convolution = StandardisedConv2d if standardise else nn.Conv2d
-        self.conv = convolution(inputs, outputs, kernel, stride, padding, dilation, groups, bias)
+        self.conv = convolution(inputs, outputs, sides, stride, (rows, columns), dilation, groups, bias)
+        self.even = tuple(side % 2 == 0 for side in sides)
         width = outputs if order.index("conv") < order.index("norm") else inputs
         self.norm = normalisation(norm, width, norm_groups, eps, momentum, scale_init)
         # What comes in belongs to somebody else, so only an activation behind the convolution may overwrite its input.
@@ -62,8 +80,51 @@ class Conv(nn.Module):
         if vector:
             x = x[:, :, None, None]
         for step in self.order:
-            x = getattr(self, step)(x)
+            x = getattr(self, step)(self.padded(x) if step == "conv" and any(self.even) else x)
         return x.flatten(1) if vector else x
+
+    def padded(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """With the zeros that an even side needs."""
+        rows, columns = (
+            missing(size, side, stride, dilation) if even else (0, 0)
+            for size, side, stride, dilation, even in zip(
+                x_BCHW.shape[2:], self.conv.kernel_size, self.conv.stride, self.conv.dilation, self.even, strict=True
+            )
+        )
+        return F.pad(x_BCHW, (*columns, *rows)) if any((*columns, *rows)) else x_BCHW
+
+
+class TransformedConv(Conv):
+    """A convolution that holds smaller kernels, too: each is made of the middle of the next larger one by a matrix that
+    all filters share, and which is the identity at first. Once-for-All paper, kernel transformation matrices.
+
+    Args:
+        sizes: of all kernels, the largest first, which is the module's own.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.sizes = tuple(sizes)
+        for small in self.sizes[1:]:
+            self.register_parameter(f"to_{small}", nn.Parameter(torch.eye(small * small)))
+
+    def made(self, name: str, weight_OIKK: torch.Tensor, side: int) -> torch.Tensor:
+        """A smaller kernel: the filters O I K K of the largest size, from size to size down to O I side side."""
+        for large, small in zip(self.sizes, self.sizes[1:], strict=False):
+            if weight_OIKK.shape[2] == side:
+                break
+            start = (large - 1) // 2 - (small - 1) // 2
+            part = slice(start, start + small)
+            middle_OIN = weight_OIKK[:, :, part, part].flatten(2)
+            weight_OIKK = F.linear(middle_OIN, self.get_parameter(f"to_{small}")).view(
+                *middle_OIN.shape[:2], small, small
+            )
+        return weight_OIKK
+
+
+def conv_of_sizes(sizes: tuple[int, ...] = (), **arguments: Any) -> Conv:
+    """The module of one kernel, or of several that are made of each other."""
+    return TransformedConv(sizes, **arguments) if sizes else Conv(**arguments)
 
 
 def depthwise_gradient(

@@ -33,6 +33,28 @@ class Classify(nn.Module):
         return self.linear(self.dropout(x_BC))
 
 
+class Regress(nn.Module):
+    """Numbers (B, targets): mean over all pixels where there are any, dropout, linear, then `scale` and `shift`.
+
+    These two are no parameters: training sets them to deviation and mean of the targets, so that the linear layer
+    learns numbers about 0.
+    """
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, inputs: int, targets: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(inputs, targets)
+        self.register_buffer("scale", torch.ones(targets))
+        self.register_buffer("shift", torch.zeros(targets))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x_BC = x.mean((2, 3)) if x.dim() == 4 else x
+        return self.linear(self.dropout(x_BC)) * self.scale + self.shift
+
+
 class Detect3d(nn.Module):
     """The heads of PointPillars on a bird's-eye-view map: B C H W -> B A*(classes + 7 + 2) H W with A anchors a pixel.
 

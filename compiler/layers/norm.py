@@ -75,3 +75,14 @@ class Norm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.norm(x)
+
+
+class Gain(nn.Module):
+    """One learned factor for all values, as in ReZero (Bachlechner et al., UAI 2021)."""
+
+    def __init__(self, init: float = 1.0) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.full((1,), init))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor

@@ -29,25 +29,33 @@ class Resize(nn.Module):
 
 
 class Pool(nn.Module):
-    """Maximum or average over windows; the output has ceil(size / stride) pixels, and padding never counts."""
+    """Maximum or average over windows; the output has ceil(size / stride) pixels, and padding never counts.
 
-    def __init__(self, kind: str, kernel: int, stride: int) -> None:
+    Args:
+        kernel: the side of a window, or height and width.
+    """
+
+    def __init__(self, kind: str, kernel: int | tuple[int, int], stride: int) -> None:
         super().__init__()
         self.kind = kind
-        self.kernel = kernel
+        self.kernel = (kernel, kernel) if isinstance(kernel, int) else tuple(kernel)
         self.stride = stride
+        # Centred as in a convolution where no pixel is left out; else padded only as far as the last window needs.
+        self.centred = tuple(bool(side % 2) and side >= 2 * stride - 1 for side in self.kernel)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        if self.kernel == 1 and self.stride == 1:
+        if self.kernel == (1, 1) and self.stride == 1:
             return x_BCHW
-        if self.kernel % 2 and self.kernel >= 2 * self.stride - 1:  # centred as in a convolution, no pixel is left out
+        if all(self.centred):
+            padding = (self.kernel[0] // 2, self.kernel[1] // 2)
             if self.kind == "max":
-                return F.max_pool2d(x_BCHW, self.kernel, self.stride, self.kernel // 2)
-            return F.avg_pool2d(x_BCHW, self.kernel, self.stride, self.kernel // 2, count_include_pad=False)
+                return F.max_pool2d(x_BCHW, self.kernel, self.stride, padding)
+            return F.avg_pool2d(x_BCHW, self.kernel, self.stride, padding, count_include_pad=False)
         pads: list[int] = []
-        for size in (x_BCHW.shape[3], x_BCHW.shape[2]):  # other windows are padded only as far as the last one needs
-            missing = max(0, (-(-size // self.stride) - 1) * self.stride + self.kernel - size)
-            pads += [missing // 2, missing - missing // 2]
+        for axis in (1, 0):
+            side, size = self.kernel[axis], x_BCHW.shape[2 + axis]
+            least = max(0, (-(-size // self.stride) - 1) * self.stride + side - size)
+            pads += [side // 2] * 2 if self.centred[axis] else [least // 2, least - least // 2]
         if self.kind == "max":
             return F.max_pool2d(
                 F.pad(x_BCHW, pads, value=float("-inf")) if any(pads) else x_BCHW, self.kernel, self.stride
@@ -63,6 +71,30 @@ class GlobalPool(nn.Module):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return x_BCHW.mean((2, 3))
+
+
+class AdaptivePool(nn.Module):
+    """The mean over the parts of a grid of `bins` x `bins`: B C H W -> B C bins bins. PSPNet paper, pyramid pooling."""
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return F.adaptive_avg_pool2d(x_BCHW, self.bins)
+
+
+class ResizeLike(nn.Module):
+    """The first input at the size of the second: a map resized, a vector spread over all pixels."""
+
+    def __init__(self, mode: str = "bilinear") -> None:
+        super().__init__()
+        self.mode = mode
+
+    def forward(self, x: torch.Tensor, like_BCHW: torch.Tensor) -> torch.Tensor:
+        if x.dim() == 2:
+            return x[:, :, None, None].expand(-1, -1, like_BCHW.shape[2], like_BCHW.shape[3])
+        return resized(x, (like_BCHW.shape[2], like_BCHW.shape[3]), self.mode)
 
 
 class Zero(nn.Module):

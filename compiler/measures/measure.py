@@ -34,7 +34,10 @@ class Place:
         operator = ops.find(node.op)
         assert operator is not None, node.op
         inputs = [self.graph.nodes[edge.source].shape for edge in node.inputs]
-        cost = operator.cost(inputs, node.shape, node.attrs)
+        attrs = node.attrs
+        if operator.by_input:
+            attrs = {**attrs, "there": tuple(self.used(edge) for edge in node.inputs)}
+        cost = operator.cost(inputs, node.shape, attrs)
         return Cost(expr.multiply(cost.macs, node.shape.items), cost.params)
 
     def used(self, edge: Edge) -> Value:

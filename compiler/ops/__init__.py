@@ -16,6 +16,7 @@ from typing import Any
 from nasdsl.compiler.ops import (
     activation,
     attention,
+    branch,
     conv,
     deform,
     dense,
@@ -24,9 +25,13 @@ from nasdsl.compiler.ops import (
     merge,
     mixconv,
     proposals,
+    rearrange,
     regions,
     resample,
+    self_attention,
+    tokens,
     transformer,
+    transposed,
 )
 from nasdsl.compiler.ops.operator import REQUIRED, Operator
 from nasdsl.compiler.plugins import PluginError, find_plugins, listed
@@ -34,10 +39,12 @@ from nasdsl.compiler.plugins import PluginError, find_plugins, listed
 GROUP = "nasdsl.operators"
 FAMILIES = (
     conv,
+    transposed,
     mixconv,
     transformer,
     attention,
     resample,
+    rearrange,
     merge,
     head,
     detection,
@@ -45,6 +52,9 @@ FAMILIES = (
     proposals,
     regions,
     dense,
+    branch,
+    tokens,
+    self_attention,
     activation,
 )
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.ops.common import ACTIVATIONS, LAYERS, NOT_AT_REST, same
+from nasdsl.compiler.ops.common import ACTIVATIONS, ALIASES, LAYERS, NOT_AT_REST, same
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, NONE_KNOWN, Attrs, Cost, Operator
 
 FORMULAS = {
@@ -22,8 +22,11 @@ FORMULAS = {
 }
 
 
+FORMULAS |= {alias: f"`{name}` by another name, {FORMULAS[name]}" for alias, name in ALIASES.items()}
+
+
 def _arguments(name: str, inputs: tuple[Shape, ...], output: Shape, attrs: Attrs) -> dict[str, Any]:
-    return {"name": name}
+    return {"name": ALIASES.get(name, name)}
 
 
 def _activation(name: str) -> Operator:
@@ -40,4 +43,4 @@ def _activation(name: str) -> Operator:
     )
 
 
-OPERATORS = tuple(_activation(name) for name in ACTIVATIONS)
+OPERATORS = tuple(_activation(name) for name in (*ACTIVATIONS, *ALIASES))

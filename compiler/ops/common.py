@@ -8,8 +8,9 @@ from typing import Any
 
 from nasdsl.compiler.decision import Units, count_of, kept_of
 from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.ops.operator import Attrs, Index, Param, ShapeProblem
+from nasdsl.compiler.ops.operator import Attrs, Index, Made, Param, ShapeProblem
 from nasdsl.compiler.values.expr import (
+    Apply,
     Expr,
     Value,
     apply,
@@ -18,6 +19,7 @@ from nasdsl.compiler.values.expr import (
     divide,
     either,
     equal,
+    is_whole,
     less,
     multiply,
     negate,
@@ -39,6 +41,15 @@ ACTIVATIONS = (
     "leaky_relu",
     "tanh",
 )
+ALIASES = {
+    "relu_6": "relu6",
+    "silu": "swish",
+    "hard_swish": "h_swish",
+    "hardswish": "h_swish",
+    "hard_sigmoid": "h_sigmoid",
+    "hardsigmoid": "h_sigmoid",
+}
+"""Other usual names of activations."""
 LAYERS = "nasdsl.compiler.layers"
 
 OUT = Param("out", "positive", doc="channels of the output")
@@ -66,10 +77,10 @@ SCALE_INIT = Param(
 
 
 def act_param(default: str) -> Param:
-    return Param("act", "symbol", Symbol(default), (*ACTIVATIONS, "none"), doc="activation")
+    return Param("act", "symbol", Symbol(default), (*ACTIVATIONS, *ALIASES, "none"), doc="activation")
 
 
-NOT_AT_REST = ("sigmoid", "h_sigmoid")
+NOT_AT_REST = ("sigmoid", "h_sigmoid", "hard_sigmoid", "hardsigmoid")
 """Activations of which zero is not zero."""
 
 
@@ -123,6 +134,17 @@ def gcd(a: Value, b: Value) -> Value:
     return apply("gcd", a, b)
 
 
+def divides(part: Value, whole: Value) -> Value:
+    """Whether a positive number divides another: at once where that is plainly a product with it."""
+    factors = whole.args if isinstance(whole, Apply) and whole.function == "mul" else (whole,)
+    if part in factors:
+        others = list(factors)
+        others.remove(part)
+        if all(map(is_whole, others)):
+            return True
+    return apply("divides", part, whole)
+
+
 def rounded(value: Value) -> Value:
     """The nearest number from 1 up; halves go up."""
     return apply("max", 1, apply("round", value))
@@ -132,7 +154,10 @@ def rounded(value: Value) -> Value:
 
 
 def word(value: Any) -> str:
-    return value.word if isinstance(value, Symbol) else str(value)
+    """The word of a symbol; an activation goes by the name that modules know."""
+    if not isinstance(value, Symbol):
+        return str(value)
+    return ALIASES.get(value.word, value.word)
 
 
 def words(values: Sequence[Any]) -> tuple[str, ...]:
@@ -188,7 +213,7 @@ def norm_conditions(x: Shape, attrs: Attrs) -> Iterator[tuple[Value, ShapeProble
     if is_plain(groups, width):
         message = f"the {groups} groups of the norm do not divide {width} channels"
     help = "`norm_groups` is a common divisor of the channels"
-    yield either(other, apply("divides", groups, width)), ShapeProblem(message, "norm_groups", help)
+    yield either(other, divides(groups, width)), ShapeProblem(message, "norm_groups", help)
     message = "each group of the norm has one value alone, which it makes zero"
     several = either(less(groups, width), less(1, x.pixels))
     yield either(other, several), ShapeProblem(message, "norm_groups", "a vector needs fewer groups than channels")
@@ -243,4 +268,4 @@ def norm_shares(name: str, index: Index, kind: str = "batch") -> dict[str, tuple
 
 def trimmed(shares: Mapping[str, tuple[Index, ...]]) -> dict[str, tuple[Index, ...]]:
     """Without the weights that are used whole."""
-    return {name: index for name, index in shares.items() if any(i is not None for i in index)}
+    return {n: index for n, index in shares.items() if isinstance(index, Made) or any(i is not None for i in index)}

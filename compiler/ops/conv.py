@@ -1,4 +1,4 @@
-"""Convolutions, shortcuts, squeeze-excite, norms."""
+"""Convolutions, shortcuts, squeeze-excite, norms, learned factors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     ACTIVATIONS,
+    ALIASES,
     EPS,
     LAYERS,
     MOMENTUM,
     NONE,
     NORM,
     NORM_GROUPS,
+    NOT_AT_REST,
     OUT,
     SCALE_INIT,
     STRIDE,
@@ -24,7 +26,7 @@ from nasdsl.compiler.ops.common import (
     act_param,
     alike_but,
     any_norm_arguments,
-    centre,
+    divides,
     gcd,
     is_plain,
     leading,
@@ -41,11 +43,34 @@ from nasdsl.compiler.ops.common import (
     word,
     words,
 )
-from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
+from nasdsl.compiler.ops.kernel import (
+    area,
+    check_kernel,
+    check_transformed,
+    chosen_kernels,
+    kernel_conditions,
+    kernel_param,
+    largest_kernel,
+    nested_kernels,
+    plain_kernel,
+    same_pixels,
+    transforms_of,
+)
+from nasdsl.compiler.ops.operator import (
+    KEEPS_ZERO,
+    Attrs,
+    Cost,
+    Identities,
+    Index,
+    Made,
+    Operator,
+    Param,
+    ShapeProblem,
+    by_channel,
+)
 from nasdsl.compiler.values.expr import (
     Value,
     add,
-    apply,
     both,
     choose,
     either,
@@ -70,15 +95,23 @@ STANDARDISE = Param(
 )
 
 
-def _has_bias(attrs: Attrs) -> Value:
+TRANSFORM = Param(
+    "transform",
+    "bool",
+    False,
+    doc="whether a smaller kernel is made of the middle of the next larger one by a learned matrix (Once-for-All)",
+)
+
+
+def has_bias(attrs: Attrs) -> Value:
     return equal(attrs["norm"], NONE) if attrs["bias"] is None else attrs["bias"]
 
 
-def _keeps_zero(attrs: Attrs, shift: bool) -> Value:
-    return both(negate(_has_bias(attrs)), norm_keeps_zero(attrs, shift), rests_at_zero(attrs))
+def keeps_zero(attrs: Attrs, shift: bool) -> Value:
+    return both(negate(has_bias(attrs)), norm_keeps_zero(attrs, shift), rests_at_zero(attrs))
 
 
-def _with_norm_and_bias(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
+def with_norm_and_bias(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
     """Where a choice says whether there is a norm, the weights of both forms."""
     norms = options(attrs["norm"])
     if norms is not None and len(norms) == 1:
@@ -87,17 +120,24 @@ def _with_norm_and_bias(inputs: Sequence[Shape], attrs: Attrs, greatest: Callabl
     return {"norm": Symbol(kind), **({"bias": True} if attrs["bias"] is None else {})}
 
 
-def _groups(c: int, d: int, columns: int) -> int:
+def most_groups(c: int, d: int, columns: int) -> int:
     """The most groups of a convolution from c to d channels whose filters have at least so many columns."""
     common = math.gcd(c, d)
     return next(g for g in range(c // columns, 0, -1) if common % g == 0)
 
 
+def _depthwise_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
+    found = with_norm_and_bias(inputs, attrs, greatest) | largest_kernel(attrs["kernel"], greatest)
+    if attrs["transform"]:
+        found |= chosen_kernels(attrs["kernel"])
+    return found
+
+
 def _conv_covers(inputs: Sequence[Shape], attrs: Attrs, greatest: Callable[[Value], Any]) -> dict[str, Any]:
-    found = _with_norm_and_bias(inputs, attrs, greatest)
+    found = _depthwise_covers(inputs, attrs, greatest)
     if not is_plain(attrs["groups"]):
         c, d = inputs[0].channels, attrs["out"]
-        found["groups"] = _groups(greatest(c), greatest(d), greatest(floor_divide(c, attrs["groups"])))
+        found["groups"] = most_groups(greatest(c), greatest(d), greatest(floor_divide(c, attrs["groups"])))
     return found
 
 
@@ -109,11 +149,19 @@ def _norm_follows(attrs: Attrs) -> bool:
 def _check(attrs: Attrs) -> None:
     if sorted(words(attrs["order"])) != sorted(STEPS):
         raise ShapeProblem("order must name conv, norm and act once each", "order", "for example [act, conv, norm]")
+    check_kernel(attrs["kernel"])
+    if not isinstance(attrs.get("share", NONE), Symbol):
+        help = "smaller kernels are made of larger ones with `transform: true`"
+        raise ShapeProblem("`share` is `weights`, `none` or a word that several steps have", "share", help)
+    if not is_plain(attrs["transform"]):
+        raise ShapeProblem("whether kernels are transformed cannot be chosen", "transform", "write `true` or `false`")
+    if attrs["transform"]:
+        check_transformed(attrs["kernel"])
 
 
 def _conv_cost(x: Shape, y: Shape, groups: Value, attrs: Attrs) -> Cost:
-    weights = multiply(attrs["kernel"], attrs["kernel"], floor_divide(x.channels, groups), y.channels)
-    bias = choose(_has_bias(attrs), y.channels, 0)
+    weights = multiply(area(attrs["kernel"]), floor_divide(x.channels, groups), y.channels)
+    bias = choose(has_bias(attrs), y.channels, 0)
     width = y.channels if _norm_follows(attrs) else x.channels
     return Cost(multiply(weights, y.pixels), add(weights, bias, norm_params(width, attrs)))
 
@@ -122,14 +170,15 @@ def _conv_arguments(x: Shape, y: Shape, groups: int, attrs: Attrs) -> dict[str, 
     return {
         "inputs": x.channels,
         "outputs": y.channels,
-        "kernel": attrs["kernel"],
+        "kernel": plain_kernel(attrs["kernel"]),
         "stride": attrs["stride"],
         "dilation": attrs["dilation"],
         "groups": groups,
         "act": word(attrs["act"]),
-        "bias": bool(_has_bias(attrs)),
+        "bias": bool(has_bias(attrs)),
         "order": words(attrs["order"]),
         "standardise": bool(attrs["standardise"]),
+        **({"sizes": sizes} if len(sizes := transforms_of(attrs)) > 1 else {}),
         **any_norm_arguments(y.channels if _norm_follows(attrs) else x.channels, attrs),
     }
 
@@ -138,11 +187,13 @@ def _conv_index(
     full: Attrs, small: Attrs, ins: tuple[int, int], outs: tuple[int, int], groups: tuple[int, int]
 ) -> dict[str, tuple[Index, ...]]:
     rows = leading(*outs)
-    crop = centre(full["kernel"], small["kernel"])
+    crop = same_pixels(full["kernel"], small["kernel"])
     columns = leading(ins[0] // groups[0], ins[1] // groups[1])
     normed = rows if _norm_follows(full) else leading(*ins)
-    index: dict[str, tuple[Index, ...]] = {"conv.weight": (rows, columns, crop, crop)}
-    if _has_bias(small):
+    index: dict[str, tuple[Index, ...]] = {"conv.weight": (rows, columns, *crop)}
+    if small["kernel"] != full["kernel"] and len(transforms_of(full)) > 1:
+        index["conv.weight"] = Made((rows, columns, None, None), small["kernel"])
+    if has_bias(small):
         index["conv.bias"] = (rows,)
     if word(small["norm"]) != "none":
         index |= norm_shares("norm", normed, word(small["norm"]))
@@ -157,8 +208,9 @@ def _conv_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 def _norm_and_filter_conditions(
     x: Shape, y: Shape, groups: Value, attrs: Attrs
 ) -> Iterator[tuple[Value, ShapeProblem]]:
+    yield from kernel_conditions(attrs["kernel"])
     yield from norm_conditions(y if _norm_follows(attrs) else x, attrs)
-    weights = multiply(attrs["kernel"], attrs["kernel"], floor_divide(x.channels, groups))
+    weights = multiply(area(attrs["kernel"]), floor_divide(x.channels, groups))
     problem = ShapeProblem("a filter of a single weight has no variance, and cannot be standardised", "standardise")
     yield either(negate(attrs["standardise"]), less(1, weights)), problem
 
@@ -172,7 +224,7 @@ def _conv_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, S
         message = f"the groups do not divide the channels of the {whose} for every choice"
         if is_plain(groups, width):
             message = f"{groups} groups do not divide the {width} channels of the {whose}"
-        yield apply("divides", groups, width), ShapeProblem(message, "groups", "choose a common divisor")
+        yield divides(groups, width), ShapeProblem(message, "groups", "choose a common divisor")
 
 
 def _conv_shares(
@@ -193,6 +245,8 @@ def _conv_zeros(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> bool:
         and (apart or (larger["groups"] == smaller["groups"] == 1 and after))
         and larger["norm"] in ("none", "batch", "frozen")
         and not larger["standardise"]
+        and "sizes" not in larger
+        and nested_kernels(larger["kernel"], smaller["kernel"], larger["stride"], larger["dilation"])
     )
 
 
@@ -200,7 +254,7 @@ CONV = Operator(
     name="conv",
     params=(
         OUT,
-        Param("kernel", "odd", 1, doc="side of the square kernel"),
+        kernel_param(1, "side of the square kernel"),
         STRIDE,
         DILATION,
         Param("groups", "positive", 1, doc="groups of channels that are convolved by themselves"),
@@ -210,6 +264,7 @@ CONV = Operator(
         ORDER,
         NORM_GROUPS,
         STANDARDISE,
+        TRANSFORM,
         SCALE_INIT,
         EPS,
         MOMENTUM,
@@ -217,11 +272,11 @@ CONV = Operator(
     shape=_conv_shape,
     must=_conv_must,
     cost=lambda inputs, output, attrs: _conv_cost(inputs[0], output, attrs["groups"], attrs),
-    module=f"{LAYERS}.conv:Conv",
+    module=f"{LAYERS}.conv:conv_of_sizes",
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, attrs["groups"], attrs),
     shares=_conv_shares,
     covers=_conv_covers,
-    identities=Identities(keeps_zero=_keeps_zero),
+    identities=Identities(keeps_zero=keeps_zero),
     zeros=_conv_zeros,
     doc="convolution, norm, activation",
 )
@@ -247,7 +302,7 @@ def _depthwise_shares(
 DEPTHWISE = Operator(
     name="depthwise",
     params=(
-        Param("kernel", "odd", 3, doc="side of the square kernel"),
+        kernel_param(3, "side of the square kernel"),
         STRIDE,
         DILATION,
         NORM,
@@ -256,6 +311,7 @@ DEPTHWISE = Operator(
         ORDER,
         NORM_GROUPS,
         STANDARDISE,
+        TRANSFORM,
         SCALE_INIT,
         EPS,
         MOMENTUM,
@@ -263,11 +319,11 @@ DEPTHWISE = Operator(
     shape=_depthwise_shape,
     must=_depthwise_must,
     cost=lambda inputs, output, attrs: _conv_cost(inputs[0], output, inputs[0].channels, attrs),
-    module=f"{LAYERS}.conv:Conv",
+    module=f"{LAYERS}.conv:conv_of_sizes",
     arguments=lambda inputs, output, attrs: _conv_arguments(inputs[0], output, inputs[0].channels, attrs),
     shares=_depthwise_shares,
-    covers=_with_norm_and_bias,
-    identities=Identities(keeps_zero=_keeps_zero),
+    covers=_depthwise_covers,
+    identities=Identities(keeps_zero=keeps_zero),
     zeros=_conv_zeros,
     doc="one convolution for each channel by itself, norm, activation",
 )
@@ -315,7 +371,7 @@ def _columns(x: Shape, attrs: Attrs) -> int:
     """Of the filters of a skip; 0 where it passes its input on. Several settings together may need more than each."""
     c, d = x.channels, attrs["out"]
     needed: int = attrs.get("columns", 0 if _keeps_size(x, attrs) and c == d else c // math.gcd(c, d))
-    return c // _groups(c, d, needed) if needed else 0
+    return c // most_groups(c, d, needed) if needed else 0
 
 
 def _skip_shares(
@@ -395,8 +451,8 @@ SE = Operator(
     params=(
         Param("ratio", "number", Fraction(1, 4), doc="hidden width as a share of the channels", low=0, high=64),
         Param("hidden", "positive", None, doc="hidden width, in place of a share"),
-        Param("act", "symbol", Symbol("relu"), ACTIVATIONS, doc="activation of the hidden layer"),
-        Param("gate", "symbol", Symbol("sigmoid"), ("sigmoid", "h_sigmoid"), doc="function that makes the factors"),
+        Param("act", "symbol", Symbol("relu"), (*ACTIVATIONS, *ALIASES), doc="activation of the hidden layer"),
+        Param("gate", "symbol", Symbol("sigmoid"), NOT_AT_REST, doc="function that makes the factors"),
     ),
     shape=_se_shape,
     cost=_se_cost,
@@ -454,4 +510,16 @@ NORM_ALONE = Operator(
     doc="a norm by itself",
 )
 
-OPERATORS = (CONV, DEPTHWISE, SKIP, SE, NORM_ALONE)
+GAIN = Operator(
+    name="gain",
+    params=(Param("init", "number", 1, doc="initial value of the factor"),),
+    shape=same,
+    cost=lambda inputs, output, attrs: Cost(0, 1),
+    module=f"{LAYERS}.norm:Gain",
+    arguments=lambda inputs, output, attrs: {"init": float(attrs["init"])},
+    identities=KEEPS_ZERO,
+    zeros=by_channel,
+    doc="one learned factor for all values",
+)
+
+OPERATORS = (CONV, DEPTHWISE, SKIP, SE, NORM_ALONE, GAIN)

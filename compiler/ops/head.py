@@ -105,6 +105,41 @@ CLASSIFY = Operator(
 )
 
 
+# --- regress ----------------------------------------------------------------------------------------------------------
+
+
+def _regress_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    return _vector(attrs["targets"], inputs[0])
+
+
+def _regress_shares(
+    full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
+) -> dict[str, tuple[Index, ...]]:
+    rows = leading(full["targets"], small["targets"])
+    columns = leading(inputs[0].channels, small_inputs[0].channels)
+    return trimmed({"linear.weight": (rows, columns), "linear.bias": (rows,), "scale": (rows,), "shift": (rows,)})
+
+
+REGRESS = Operator(
+    name="regress",
+    params=(
+        Param("targets", "positive", 1, doc="how many numbers are predicted"),
+        Param("dropout", "number", 0, doc="dropout before the linear layer", low=0, high=1),
+    ),
+    shape=_regress_shape,
+    cost=_classify_cost,
+    module=f"{LAYERS}.head:Regress",
+    arguments=lambda inputs, output, attrs: {
+        "inputs": inputs[0].channels,
+        "targets": output.channels,
+        "dropout": float(attrs["dropout"]),
+    },
+    shares=_regress_shares,
+    zeros=partial(alike_but, ("inputs",)),
+    doc="head of regression: mean over all pixels, dropout, linear, in the units of the targets",
+)
+
+
 # --- heads that keep the map ------------------------------------------------------------------------------------------
 
 
@@ -183,6 +218,7 @@ DETECT3D = Operator(
 OPERATORS = (
     LINEAR,
     CLASSIFY,
+    REGRESS,
     _map_head(
         "segment",
         Param("classes", "positive", doc="number of classes"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 from nasdsl.compiler.graph import Shape
-from nasdsl.compiler.ops.common import LAYERS, is_plain
-from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Operator, Param, ShapeProblem, by_channel
+from nasdsl.compiler.ops.common import LAYERS, is_plain, positions, trimmed, word
+from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Index, Operator, Param, ShapeProblem, by_channel
 from nasdsl.compiler.ops.resample import MODES
-from nasdsl.compiler.values.expr import Expr, Value, add, apply, choose, either, equal
+from nasdsl.compiler.values.expr import Expr, Value, add, apply, choose, either, equal, less
 from nasdsl.compiler.values.plain import Symbol
 
 FINEST = Symbol("finest")
@@ -118,4 +119,135 @@ CONCAT = Operator(
     doc="brings its inputs to one scale and joins their channels",
 )
 
-OPERATORS = (SUM, MEAN, CONCAT)
+# --- products and weighted sums -------------------------------------------------------------------------------------
+
+
+def _size_of_first(inputs: Sequence[Shape], channels: Value) -> Shape:
+    """The size of the first input that is there: one that is not has no pixels."""
+    out = inputs[-1]
+    for x in reversed(inputs[:-1]):
+        if x.height is not None and out.height is not None:
+            here = less(0, x.height)
+            out = Shape(x.channels, choose(here, x.height, out.height), choose(here, x.width, out.width), x.scale)
+    first = inputs[0]
+    return Shape(channels, None if first.height is None else out.height, out.width, first.scale, first.items)
+
+
+def _merge_conditions(inputs: Sequence[Shape], name: str) -> Iterator[tuple[Value, ShapeProblem]]:
+    """That later maps have the scale of the first input, and all are of as many items."""
+    first = inputs[0]
+    for number, x in enumerate(inputs[1:], 2):
+        if x.height is not None:
+            there = ", whatever is chosen"
+            if is_plain(first.scale, x.scale):
+                there = f", but input 1 has {first.scale} and input {number} {x.scale}"
+            help = "`resize(to: 1/8)` brings a map to another scale"
+            yield equal(first.scale, x.scale), ShapeProblem(f"{name} needs maps of one scale{there}", help=help)
+        problem = ShapeProblem(f"{name} needs inputs of which an image gives as many")
+        yield equal(first.items, x.items), problem
+
+
+def _product_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    if not inputs:
+        raise ShapeProblem("product has no input")
+    first = inputs[0]
+    if first.height is None and any(x.height is not None for x in inputs):
+        raise ShapeProblem(
+            "product begins with a vector, and a map comes later",
+            help="put the map first: a vector is then a factor for each of its channels",
+        )
+    for number, x in enumerate(inputs[1:], 2):
+        if is_plain(first.channels, x.channels) and x.channels not in (1, first.channels):
+            there = f"input 1 has {first.channels} channels and input {number} {x.channels}"
+            raise ShapeProblem(f"product needs equal widths, or one channel for all, but {there}")
+    return _size_of_first([x for x in inputs if (x.height is None) == (first.height is None)], first.channels)
+
+
+def _product_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    first = inputs[0]
+    for x in inputs[1:]:
+        fits = either(equal(first.channels, x.channels), equal(x.channels, 1))
+        yield fits, ShapeProblem("product needs equal widths, or one channel for all, whatever is chosen")
+    if first.height is not None and any(x.height is None for x in inputs):
+        yield less(0, first.height), ShapeProblem("a vector cannot be a factor of a map that may not be there")
+    yield from _merge_conditions(inputs, "product")
+
+
+PRODUCT = Operator(
+    name="product",
+    params=(),
+    shape=_product_shape,
+    must=_product_must,
+    cost=lambda inputs, output, attrs: Cost(),
+    module=f"{LAYERS}.merge:Product",
+    arguments=lambda inputs, output, attrs: {},
+    inputs=-1,
+    identities=KEEPS_ZERO,
+    zeros=by_channel,
+    doc="multiplies its inputs; later ones are resized to the first, vectors and single channels spread over it",
+)
+
+
+def _weighted_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    _check_kinds(inputs, "weighted_sum")
+    first = inputs[0]
+    for number, x in enumerate(inputs[1:], 2):
+        if is_plain(first.channels, x.channels) and first.channels != x.channels:
+            there = f"input 1 has {first.channels} channels and input {number} {x.channels}"
+            raise ShapeProblem(f"weighted_sum needs equal widths, but {there}")
+    return _size_of_first(inputs, first.channels)
+
+
+def _weighted_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    for x in inputs[1:]:
+        problem = ShapeProblem("weighted_sum needs equal widths, whatever is chosen")
+        yield equal(inputs[0].channels, x.channels), problem
+    yield from _merge_conditions(inputs, "weighted_sum")
+
+
+def _weighted_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
+    there = attrs.get("there", (True,) * len(inputs))
+    return Cost(0, add(*[choose(present, 1, 0) for present in there]))
+
+
+def _weighted_shares(
+    full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
+) -> dict[str, tuple[Index, ...]]:
+    places = full.get("places", tuple(range(len(inputs))))
+    kept = [places.index(place) for place in small.get("places", range(len(small_inputs)))]
+    return trimmed({"factors": (positions(kept, len(inputs)),)})
+
+
+WEIGHTED_SUM = Operator(
+    name="weighted_sum",
+    params=(
+        Param(
+            "weights",
+            "symbol",
+            Symbol("fast"),
+            ("fast", "softmax", "free"),
+            doc="how the learned factors are normalised: fast divides relu(w) by their sum, softmax exp(w), free not",
+        ),
+        Param("eps", "number", Fraction(1, 10_000), doc="added to the sum of the factors with fast", low=0, high=1),
+        Param("init", "number", 1, doc="initial value of each factor"),
+    ),
+    shape=_weighted_shape,
+    must=_weighted_must,
+    cost=_weighted_cost,
+    module=f"{LAYERS}.merge:WeightedSum",
+    arguments=lambda inputs, output, attrs: {
+        "inputs": len(inputs),
+        "weights": word(attrs["weights"]),
+        "eps": float(attrs["eps"]),
+        "init": float(attrs["init"]),
+    },
+    shares=_weighted_shares,
+    inputs=-1,
+    by_input=True,
+    identities=KEEPS_ZERO,
+    zeros=by_channel,
+    doc="adds its inputs with a learned factor each, normalised over those that are there; later ones are resized to "
+    "the first where they differ in size",
+)
+
+OPERATORS = (SUM, MEAN, CONCAT, PRODUCT, WEIGHTED_SUM)

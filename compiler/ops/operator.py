@@ -18,6 +18,22 @@ Index = tuple[int, ...] | slice | None
 """Which entries of one axis of a weight a smaller setting uses: None for all, a slice (a view), or indices."""
 
 
+class Made(tuple[Index, ...]):
+    """Which entries of a weight are read where a smaller setting's are not these but made of them, by the method
+    `made(name, part, to)` of the larger module; `to` says what it is asked for.
+    """
+
+    to: Any
+
+    def __new__(cls, index: Iterable[Index], to: Any) -> Made:
+        made = super().__new__(cls, index)
+        made.to = to
+        return made
+
+    def __repr__(self) -> str:
+        return f"Made({super().__repr__()}, {self.to!r})"
+
+
 class Cost(NamedTuple):
     """Exact cost of one operator for one image: multiply-accumulates and parameters.
 
@@ -25,7 +41,8 @@ class Cost(NamedTuple):
     `torch.utils.flop_counter` counts, halved, with one exception. Local attention counts as its paper counts it,
     however it is computed: every window is full, k * k keys for each query, also where it reaches beyond the border.
     Torch sees there what products of matrices take: all pixels with all on a map hardly larger than a window, blocks
-    with all that their windows reach, or none where shifted maps are summed up.
+    with all that their windows reach, or none where shifted maps are summed up. (Scaled dot product attention counts
+    its two products on every device; of torch's kernels the counter does not know the CPU's.)
     """
 
     macs: Value = 0
@@ -156,11 +173,11 @@ class Operator:
         shape: (input shapes, attrs) -> output shape. Numbers may be values over decisions.
         cost: (input shapes, output shape, attrs) -> Cost, written with + * // so that numbers and values over
             decisions both work.
-        module: "package.module:Class", a torch module that knows nothing of the compiler.
+        module: "package.module:Class", a torch module that knows nothing of the compiler, or a function that makes one.
         arguments: (input shapes, output shape, attrs), all plain -> the keyword arguments of that class.
-        shares: which entries of each parameter and buffer a smaller setting uses; names left out are used whole. The
-            arguments are the larger attrs and input
-            shapes and the smaller ones, all plain.
+        shares: which entries of each parameter and buffer a smaller setting uses, or of which its own are `Made`;
+            names left out are used whole. The arguments are the larger attrs and input shapes and the smaller ones, all
+            plain.
         units: search units that the setting has.
         must: (input shapes, attrs) -> what has to hold for every choice, each with what to say where it does not.
         least: parameters that need the more weights the smaller they are.
@@ -169,6 +186,9 @@ class Operator:
         alive: condition under which the operator has an output at all (a MixConv without a channel has none).
         inputs: how many tensors it reads; -1 for any number (a branch bundle), of which it reads those that are there.
         needs: of any number of inputs, how many at the end have to be there: the boxes behind a pyramid's maps.
+        by_input: of any number of inputs, whether it has weights for each, also where some are not there. Then the
+            attrs of `shares` have `places`, which says of each input which one of all it is, and those of `cost` have
+            `there`, the conditions under which each one is there.
         groups: of any number of inputs, into how many groups of one size they fall: logits of all levels, then deltas.
         identities: what is known of the output without the weights.
         zeros: (arguments of the module, those of a smaller one) -> whether the larger module, with zeros in place of
@@ -190,6 +210,7 @@ class Operator:
     alive: Callable[[Attrs], Value] = _always
     inputs: int = 1
     needs: int = 0
+    by_input: bool = False
     groups: int = 1
     identities: Identities = NONE_KNOWN
     zeros: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = _differently

@@ -9,6 +9,7 @@ from typing import Any
 
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, STRIDE, a_map, is_plain, same, strided, word
+from nasdsl.compiler.ops.kernel import check_kernel, kernel_conditions, kernel_param, plain_kernel, sides
 from nasdsl.compiler.ops.operator import (
     KEEPS_ZERO,
     LINEAR,
@@ -134,6 +135,8 @@ def _pool_stride(x: Shape, attrs: Attrs) -> Value:
 def _pool_shape(name: str) -> Callable[[Sequence[Shape], Attrs], Shape]:
     def shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
         x = a_map(inputs[0], name)
+        if attrs["kernel"] is not None:
+            check_kernel(attrs["kernel"])
         stride = _pool_stride(x, attrs)
         if is_plain(stride) and Fraction(stride).denominator != 1:
             raise ShapeProblem(
@@ -149,6 +152,8 @@ def _pool_shape(name: str) -> Callable[[Sequence[Shape], Attrs], Shape]:
 
 def _pool_must(name: str) -> Callable[[Sequence[Shape], Attrs], Iterator[tuple[Value, ShapeProblem]]]:
     def must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+        if attrs["kernel"] is not None:
+            yield from kernel_conditions(attrs["kernel"])
         if attrs["to"] is not None:
             stride = _pool_stride(inputs[0], attrs)
             message = f"{name} cannot bring a map to a scale that is finer, or coarser by no whole number"
@@ -162,7 +167,8 @@ def _pool_arguments(kind: str) -> Callable[[Sequence[Shape], Shape, Attrs], dict
     def arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> dict[str, Any]:
         stride = int(_pool_stride(inputs[0], attrs))
         default = 3 if attrs["to"] is None else stride
-        return {"kind": kind, "kernel": default if attrs["kernel"] is None else attrs["kernel"], "stride": stride}
+        kernel = default if attrs["kernel"] is None else plain_kernel(attrs["kernel"])
+        return {"kind": kind, "kernel": kernel, "stride": stride}
 
     return arguments
 
@@ -170,7 +176,7 @@ def _pool_arguments(kind: str) -> Callable[[Sequence[Shape], Shape, Attrs], dict
 def _pool_passes(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Value:
     stride = _pool_stride(inputs[0], attrs)
     kernel = attrs["kernel"] if attrs["kernel"] is not None else 3 if attrs["to"] is None else stride
-    return both(equal(kernel, 1), equal(stride, 1))
+    return both(*[equal(side, 1) for side in sides(kernel)], equal(stride, 1))
 
 
 def _pool(kind: str, doc: str) -> Operator:
@@ -178,9 +184,7 @@ def _pool(kind: str, doc: str) -> Operator:
     return Operator(
         name=name,
         params=(
-            Param(
-                "kernel", "positive", None, doc="side of the window; by default 3, or with `to` the same as the stride"
-            ),
+            kernel_param(None, "side of the window, by default 3, with `to` the same as the stride"),
             STRIDE,
             Param("to", "scale", None, doc="scale of the output, instead of a stride"),
         ),
@@ -210,6 +214,51 @@ GLOBAL_POOL = Operator(
     identities=LINEAR,
     zeros=by_channel,
     doc="mean over all pixels; gives a vector",
+)
+
+
+# --- grids and sizes of other maps ------------------------------------------------------------------------------------
+
+
+def _adaptive_pool_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    x = a_map(inputs[0], "adaptive_pool")
+    return Shape(x.channels, attrs["bins"], attrs["bins"], multiply(x.scale, divide(attrs["bins"], x.height)), x.items)
+
+
+ADAPTIVE_POOL = Operator(
+    name="adaptive_pool",
+    params=(Param("bins", "positive", doc="the output has so many times so many pixels, whatever the input's size"),),
+    shape=_adaptive_pool_shape,
+    cost=_free,
+    module=f"{LAYERS}.resample:AdaptivePool",
+    arguments=lambda inputs, output, attrs: {"bins": attrs["bins"]},
+    identities=LINEAR,
+    zeros=by_channel,
+    doc="mean over the parts of a grid of so many times so many",
+)
+
+
+def _resize_like_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
+    x, like = inputs[0], a_map(inputs[1], "resize_like")
+    return Shape(x.channels, like.height, like.width, like.scale, x.items)
+
+
+def _resize_like_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value, ShapeProblem]]:
+    x, like = inputs
+    yield equal(x.items, like.items), ShapeProblem("resize_like needs inputs of which an image gives as many")
+
+
+RESIZE_LIKE = Operator(
+    name="resize_like",
+    params=(Param("mode", "symbol", Symbol("bilinear"), MODES, doc="how values between pixels are made"),),
+    shape=_resize_like_shape,
+    must=_resize_like_must,
+    cost=_free,
+    module=f"{LAYERS}.resample:ResizeLike",
+    arguments=lambda inputs, output, attrs: {"mode": word(attrs["mode"])},
+    inputs=2,
+    zeros=by_channel,
+    doc="brings its first input to the size of the second: resizes a map, spreads a vector over all pixels",
 )
 
 
@@ -258,6 +307,8 @@ OPERATORS = (
     _pool("max", "maximum over windows"),
     _pool("avg", "mean over windows"),
     GLOBAL_POOL,
+    ADAPTIVE_POOL,
+    RESIZE_LIKE,
     IDENTITY,
     ZERO,
     DROPOUT,

@@ -654,10 +654,13 @@ class _Maker:
             return "×".join(_plain(axis) for axis in axes)
         parts = []
         kernel, stride = node.attrs.get("kernel"), node.attrs.get("stride", 1)
-        if isinstance(kernel, int):
-            parts.append(f"{kernel}×{kernel}")
-        if "out" in node.attrs and not isinstance(node.attrs["out"], expr.Expr):
-            parts.append(_plain(node.attrs["out"]))
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        if isinstance(sides, tuple) and all(isinstance(side, int) for side in sides):
+            parts.append("×".join(map(str, sides)))
+        out = node.attrs.get("out", shape.channels)
+        out = shape.channels if out is None else out  # left to the operator
+        if "out" in node.attrs and not isinstance(out, expr.Expr):
+            parts.append(_plain(out))
         elif "classes" in node.attrs:
             parts.append(_plain(node.attrs["classes"]))
         if isinstance(stride, int) and stride != 1:

@@ -11,6 +11,7 @@ from nasdsl.runtime.data.open import find_readers, open_data
 from nasdsl.runtime.data.readers import Reader
 from nasdsl.runtime.data.reading import Reading
 from nasdsl.runtime.data.splits import DataSplits, Request, Samples
+from nasdsl.runtime.data.tables import TableSet
 from nasdsl.runtime.data.tell import told
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Samples",
     "SegmentationSet",
     "Size",
+    "TableSet",
     "find_readers",
     "open_data",
     "to_crop",

@@ -26,6 +26,7 @@ from nasdsl.runtime.data.layouts import KeypointLayout
 from nasdsl.runtime.data.readers import by_cross
 from nasdsl.runtime.data.scenes import JOINTS, Scenes, compose
 from nasdsl.runtime.data.splits import DataSplits, Request
+from nasdsl.runtime.data.tables import embedded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,7 +55,7 @@ def source(split: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def read_default(request: Request) -> DataSplits:
-    """The embedded data for one of the four tasks.
+    """The embedded data for a task; for regression that of `tables.embedded`.
 
     Raises:
         DataError: there is none for the task.
@@ -64,6 +65,7 @@ def read_default(request: Request) -> DataSplits:
         "segmentation": _segmentation,
         "keypoints": _keypoints,
         "detection": _detection,
+        "regression": embedded,
     }
     if request.task not in made:
         raise DataError(f'there is no embedded data for the task "{request.task}"', help="name your own with --data")

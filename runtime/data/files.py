@@ -235,7 +235,8 @@ class Files:
 
 
 def open_files(spec: str | Path, links: bool = False) -> Files:
-    """The files that a user's `--data` names: a folder, a zip, or one `.json`, `.yaml` or IDX file with its neighbours.
+    """The files that a user's `--data` names: a folder, a zip, or one `.json`, `.yaml`, IDX or CSV file with its
+    neighbours.
 
     Args:
         links: follow links that lead out of the folder.
@@ -263,11 +264,11 @@ def open_files(spec: str | Path, links: bool = False) -> Files:
         )
     if path.suffix.lower() in (".yaml", ".yml"):
         return Files(path.parent, chosen=path, links=links)
-    if path.suffix.lower() == ".gz" or "ubyte" in path.name.lower():
+    if path.suffix.lower() in (".gz", ".csv", ".tsv") or "ubyte" in path.name.lower():
         return Files(path.parent, chosen=path, flat=True, links=links)
     raise DataError(
         f"{path.name} is not a kind of file that can be read as data",
-        help="give a folder, a .zip, a COCO .json, a YOLO .yaml or an IDX .gz file",
+        help="give a folder, a .zip, a COCO .json, a YOLO .yaml, an IDX .gz or a .csv file",
     )
 
 

@@ -17,12 +17,14 @@ from nasdsl.runtime.data.masks import ADE20K, CITY, FOLDERS, PAIR_LISTS, VOC_MAS
 from nasdsl.runtime.data.plugins import with_entry_points
 from nasdsl.runtime.data.readers import Reader
 from nasdsl.runtime.data.splits import GIB, DataSplits, Request
+from nasdsl.runtime.data.tables import TABLES
 from nasdsl.runtime.data.voc import VOC
 from nasdsl.runtime.data.yolo import YOLO
 
 # Each accepts what is laid out as it expects and nothing else; where two accept, the user chooses.
 READERS = (
-    IDX, IMAGE_FOLDERS, CITY, ADE20K, VOC_MASKS, PAIR_LISTS, FOLDERS, COCO_KEYPOINTS, COCO_BOXES, VOC, YOLO
+    IDX, IMAGE_FOLDERS, CITY, ADE20K, VOC_MASKS, PAIR_LISTS, FOLDERS, COCO_KEYPOINTS, COCO_BOXES, VOC, YOLO,
+    TABLES,
 )  # fmt: skip
 
 
@@ -52,14 +54,15 @@ def open_data(
     reader: str | None = None,
     links: bool = False,
 ) -> DataSplits:
-    """The data that `spec` names: a folder, a zip, a COCO `.json`, a YOLO `.yaml`, an IDX `.gz`; None is what ships.
+    """The data that `spec` names: a folder, a zip, a COCO `.json`, a YOLO `.yaml`, an IDX `.gz`,
+    a `.csv`; None is what ships.
 
     Args:
         task: the name of a task, such as "classification", "segmentation", "keypoints" or "detection".
         size: height and width of samples; None takes that of the files, or the usual one of the task. For detection
             it leaves images as they are, up to 800 and 1333 pixels, and pads each batch to a multiple of 32.
         train_size: of stored training samples, when augmentation is to crop `size` out of more.
-        channels: 1 for grey, 3 for colour.
+        channels: 1 for grey, 3 for colour. Tables have their own.
         seed: of held-out splits and of the embedded scenes.
         cache_bytes: decoded samples are kept in memory when a split takes no more than this.
         centre_crop: fraction of the image that validation shows (classification; 224/256 in the HR-NAS paper).

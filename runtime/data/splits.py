@@ -56,7 +56,7 @@ class Request:
                 raise DataError(f"{what} must be height and width in pixels, 1 to 16384 each, not {size}")
         if self.sides is not None:
             self._check_sides(self.sides)
-        if self.channels not in (1, 3):
+        if self.channels not in (1, 3) and self.task != "regression":
             raise DataError(f"images have 1 (grey) or 3 (colour) channels, not {self.channels}")
         if not 0 < self.centre_crop <= 1:
             raise DataError(f"centre_crop is a fraction of the image, above 0 and up to 1, not {self.centre_crop}")
@@ -81,7 +81,9 @@ class DataSplits:
     `ignore_index` is the label of pixels that count for nothing (segmentation only); `layout` names the joints
     (keypoints only); `size` is the (height, width) of validation samples, or what holds all of them where they differ;
     `description` is for people, and so is what `reading` has: where it all comes from. `details` of detection:
-    `category_ids`, the annotation file's id of each class, and what was counted in the boxes of `train` and `val`.
+    `category_ids`, the annotation file's id of each class, and what was counted in the boxes of `train` and `val`. Of a
+    table (regression) `classes` are the targets, `channels` is how many features there are, and `details` has the
+    names of these, `features`.
     """
 
     train: Samples

@@ -48,8 +48,10 @@ def told(data: DataSplits) -> list[str]:
 
 
 def _counted(data: DataSplits, train: str = "", val: str = "") -> list[str]:
-    what = "instances" if data.task == "keypoints" else "images"
+    what = {"keypoints": "instances", "regression": "rows"}.get(data.task, "images")
     lines = [f"training: {len(data.train):,} {what}{train}", f"validation: {len(data.val):,} {what}{val}"]
+    if data.task == "regression":
+        return lines
     numbered = [f"{number} {name}" for number, name in enumerate(data.classes)]
     lines.append(f"classes: {len(numbered)}: {some(numbered, 8)}")
     if data.layout is not None:
@@ -59,6 +61,8 @@ def _counted(data: DataSplits, train: str = "", val: str = "") -> list[str]:
 
 
 def _left_out(reading: Reading) -> Iterator[str]:
+    if reading.files.chosen is not None and not reading.images:  # a table is one file, whatever lies beside it
+        return
     used = {*reading.images, *reading.others}
     beside = {str(PurePosixPath(name).parent) for name in reading.images}
     reasons: Counter[str] = Counter()

@@ -33,13 +33,15 @@ class NamedEvaluator(ABC):
         settings: what may stand behind its name: a model, or another type that pydantic knows.
         needs_data: whether the problem must have data, a task and devices.
         open_input: whether the size of the input may be open to choice. `Problem.at` then has the data at each size.
-        headline: the metric that is maximised where nothing else is asked for.
+        headline: the metric that is wanted where nothing else is asked for.
+        higher_is_better: whether it is then maximised.
     """
 
     settings: ClassVar[Any]
     needs_data: ClassVar[bool] = False
     open_input: ClassVar[bool] = False
     headline: str | None = None
+    higher_is_better: bool = True
 
     @classmethod
     @abstractmethod

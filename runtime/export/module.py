@@ -57,6 +57,13 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     return (images - mean) / std
 '''
 
+NORMALISE_ROWS = '''
+def normalise(rows: torch.Tensor) -> torch.Tensor:
+    """What the network wants to see of rows of a table (B C 1 1), with the columns that FEATURES names."""
+    mean, std = (rows.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+    return (rows - mean) / std
+'''
+
 DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -83,8 +90,10 @@ RESERVED = (
     "STD",
     "CLASSES",
     "JOINTS",
+    "FEATURES",
+    "TARGETS",
 )
-TASK_KEYS = ("name", "mean", "std", "classes", "joints")
+TASK_KEYS = ("name", "mean", "std", "classes", "joints", "features", "targets")
 
 
 def dimensions(shape: Shape) -> str:
@@ -168,6 +177,11 @@ def checked_task(task: Mapping[str, Any], network: Network) -> dict[str, Any]:
         given = network.graph.nodes[network.final].shape.channels
         if len(joints) != given:
             raise ExportError(f"the task has {len(joints)} joints, but the network gives {given}")
+    for name, given in (("features", channels), ("targets", network.graph.nodes[network.final].shape.channels)):
+        if task.get(name):
+            names = constants[name.upper()] = tuple(str(one) for one in task[name])
+            if len(names) != given:
+                raise ExportError(f"the task has {len(names)} {name}, but the network has {given}")
     return constants
 
 
@@ -194,7 +208,7 @@ class Writer:
         parts += self.library.definitions.values()
         parts.append("\n".join(self._class()))
         if "MEAN" in self.constants:
-            parts.append(NORMALISE.strip())
+            parts.append((NORMALISE_ROWS if "FEATURES" in self.constants else NORMALISE).strip())
         parts += [READER.strip(), "\n".join(self._main())]
         return "\n\n\n".join(parts) + "\n"
 
@@ -215,18 +229,23 @@ class Writer:
             what = f"{name}, for {self.task}" if self.task else name
         lines = [*wrapped(f"{what}."), ""]
         gives = f"at most {output.items} detections" if network.detects else dimensions(output)
+        sizes = "" if graph.input.shape.pixels == 1 else "; other sizes run too"
         lines += wrapped(
             f"For an input of {dimensions(images)} it takes {macs:,} multiply-accumulates and gives "
-            f"{gives}; other sizes run too. It has {params:,} parameters, which lie in "
+            f"{gives}{sizes}. It has {params:,} parameters, which lie in "
             f"{self.module}.py.safetensors. This file needs torch and nothing else."
         )
-        prepared = "normalise(images)" if "MEAN" in self.constants else "images"
+        table = "FEATURES" in self.constants
+        rows = "rows" if table else "images"
+        prepared = f"normalise({rows})" if "MEAN" in self.constants else rows
         wanted = "load, normalise" if "MEAN" in self.constants else "load"
         size = f"B {dimensions(images).replace(' x ', ' ')}"
-        values = " with values from 0 to 1" if "MEAN" in self.constants else ""
+        values = " with values from 0 to 1" if "MEAN" in self.constants and not table else ""
         answer = "found" if network.detects else "output"
         lines += ["", f"    from {self.module} import {wanted}", ""]
-        lines += ["    model = load()", f"    {answer} = model({prepared})  # images: {size}{values}"]
+        lines += ["    model = load()", f"    {answer} = model({prepared})  # {rows}: {size}{values}"]
+        if "TARGETS" in self.constants:
+            lines += ["", *wrapped("Its output has the numbers that TARGETS names, in their own units.")]
         if network.told:
             for paragraph in self._about_records(prepared, output.items):
                 lines += ["", *wrapped(paragraph)]

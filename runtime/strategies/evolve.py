@@ -59,7 +59,8 @@ class Evolve(Settings):
     Attributes:
         maximise, minimise: objectives, one or several: metrics of the evaluator, or measures such as `macs`, `params`
             and `latency`, which without a table of latencies is, with `train`, the milliseconds that the network takes
-            for an image on this device. Left out, the one metric of the evaluator is maximised, or the task's headline.
+            for an image on this device. Left out, the one metric of the evaluator is maximised, or the task's headline,
+            which of errors is minimised.
         budget: on any measures, such as `macs <= 600M`, or a list of these. Together with the budgets of the space
             (`require`) they hold for everything that is evaluated.
         method: `random` without replacement; `regularised` evolution (Real et al. 2019); `nsga2` (Deb et al. 2002);
@@ -197,11 +198,12 @@ class Evolve(Settings):
         shared = {one: getattr(self, one) for one in SHARED if one in kind.model_fields}
         return kind.model_validate({**{one: value for one, value in shared.items() if value is not None}, **own})
 
-    def objectives(self, headline: str | None) -> Objectives:
+    def objectives(self, headline: str | None, higher: bool = True) -> Objectives:
         """What is wanted.
 
         Args:
-            headline: the metric that is maximised where nothing is said.
+            headline: the metric that is wanted where nothing is said.
+            higher: whether it is maximised.
 
         Raises:
             CompileError: there is none, either.
@@ -214,7 +216,7 @@ class Evolve(Settings):
                 None,
                 help="set `maximise` or `minimise` to a column of the table, or to a measure such as `macs`",
             )
-        return Objectives(directions or {str(headline): True})
+        return Objectives(directions or {str(headline): higher})
 
     @property
     def window(self) -> dict[str, tuple[float | None, float | None]]:
@@ -358,7 +360,7 @@ def explore(
         RunError: too many evaluations failed, or no trial is complete.
     """
     named = evaluator if isinstance(evaluator, NamedEvaluator) else None
-    objectives = settings.objectives(getattr(evaluator, "headline", None))
+    objectives = settings.objectives(getattr(evaluator, "headline", None), getattr(evaluator, "higher_is_better", True))
     pool = named.pool(Encoding(space.graph.decisions)) if named is not None else None
     distinct = settings.distinct == "function"
     asked = [measures.base(one)[1] for one in objectives.names if _is_measure(space, one)]

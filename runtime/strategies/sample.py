@@ -23,6 +23,7 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.files import to_json, write_text
 from nasdsl.compiler.slices import take
+from nasdsl.compiler.space import Space
 from nasdsl.compiler.stored import Stored
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.checkpoint import save_weights
@@ -34,7 +35,7 @@ from nasdsl.runtime.limits import Limits, costs_told
 from nasdsl.runtime.loop import run_stages
 from nasdsl.runtime.optim import decayed
 from nasdsl.runtime.pretrained import begin
-from nasdsl.runtime.problem import Problem, Result
+from nasdsl.runtime.problem import RESIZES, Needs, Problem, Result, task_of
 from nasdsl.runtime.sampling import Inside, Rule, Sampler, by_decision, generator
 from nasdsl.runtime.settings import Settings, Train, amount
 from nasdsl.runtime.stored import parsed
@@ -178,8 +179,8 @@ class OneShot:
         uses: dict[int, list[tuple[Any, ...]]] = {}
         for parameter, index in self._largest:
             uses.setdefault(id(parameter), []).append(index)
-        for parameter in {id(parameter): parameter for parameter, _ in self._largest}.values():
-            if not decayed("", parameter) or parameter.grad is None:
+        for name, parameter in self.trainer.network.named_parameters():
+            if id(parameter) not in uses or not decayed(name, parameter) or parameter.grad is None:
                 continue
             mine = uses[id(parameter)]
             if len(mine) == 1 and all(part is None or isinstance(part, slice) for part in mine[0]):
@@ -245,6 +246,11 @@ class SampleSearch:
     def handles(cls, decision: Decision) -> bool:
         """Everything."""
         return True
+
+    @classmethod
+    def needs(cls, settings: Sample, space: Space) -> Needs:
+        """Data. The size of the images may be a choice where targets don't speak of pixels."""
+        return Needs(open_input=task_of(space) in RESIZES)
 
     def search(self, problem: Problem, settings: Sample) -> Result:
         """Trains the supernet, from the beginning or from the run's checkpoint, and picks the best candidate."""

@@ -7,6 +7,7 @@ from nasdsl.runtime.tasks.classification import Classification
 from nasdsl.runtime.tasks.detection import Detection
 from nasdsl.runtime.tasks.keypoints import Keypoints
 from nasdsl.runtime.tasks.normalise import Normalise
+from nasdsl.runtime.tasks.regression import Regression
 from nasdsl.runtime.tasks.segmentation import Segmentation
 from nasdsl.runtime.tasks.task import Augmentation, Metric, OneTensor, Task, TaskError
 
@@ -18,6 +19,7 @@ __all__ = [
     "Metric",
     "Normalise",
     "OneTensor",
+    "Regression",
     "Segmentation",
     "Task",
     "TaskError",
@@ -25,7 +27,7 @@ __all__ = [
     "find_tasks",
 ]
 
-TASKS: tuple[type[Task], ...] = (Classification, Segmentation, Keypoints, Detection)
+TASKS: tuple[type[Task], ...] = (Classification, Segmentation, Keypoints, Detection, Regression)
 
 
 def find_tasks() -> dict[str, type[Task]]:

@@ -53,6 +53,10 @@ class Task(Protocol):
         headline: the name of the number that searches optimise, and the first that a metric gives.
         heads: the operators that networks for this task end in.
         distils: whether a network can learn from the outputs of another, as logits (B, classes, ...).
+
+    A task may have more: `param`, the parameter of a space that is set to how many outputs the data has, by default
+    `classes`; `prepare(network)`, called before a network is trained; and `learnt_by(network, normalise)`, the task as
+    a trained network knows it.
     """
 
     name: ClassVar[str]

@@ -137,7 +137,7 @@ def check(op: str, values: Mapping[str, Any]) -> None:
             if not is_whole(value) or not 1 <= value <= LARGEST_WIDTH:
                 raise Wrong(what)
         elif name == "kernel":
-            if not is_whole(value) or value < 1 or value % 2 == 0 or value >= LARGEST_KERNEL:
+            if not is_whole(value) or not 1 <= value < LARGEST_KERNEL:
                 raise Wrong(what)
         elif name == "bias":
             if not isinstance(value, bool) and not (value is None and op != "linear"):

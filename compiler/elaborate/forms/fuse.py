@@ -11,13 +11,13 @@ from nasdsl.compiler import bound
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate
-from nasdsl.compiler.elaborate.forms import concat
 from nasdsl.compiler.elaborate.forms.bundles import branch_name, bundle, bundled, guarded
 from nasdsl.compiler.elaborate.frame import Frame, Scope, mismatch
-from nasdsl.compiler.elaborate.merging import Term, add_up, check_equal, choose_shape
-from nasdsl.compiler.elaborate.steps import run_let, run_step
+from nasdsl.compiler.elaborate.merging import Term, check_equal, choose_shape
+from nasdsl.compiler.elaborate.steps import apply, run_let, run_step
 from nasdsl.compiler.elaborate.values import Flow, Tensor
 from nasdsl.compiler.graph import Edge
+from nasdsl.compiler.ops.operator import Operator
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Expr, Value
@@ -306,20 +306,33 @@ def _merge(rule: v.Fusion, terms: list[Term], frame: Frame, span: Span) -> Flow:
             help="add `merge: sum()`",
         )
     first, *further = entry.steps if isinstance(entry, bound.Pipe) else (entry,)
-    word = first.called if isinstance(first, bound.Invocation) else ""
-    if word == "sum":
-        merged: Flow = add_up(terms, frame, "sum", entry.span)
-    elif word == "concat":
-        call = evaluate(first, frame)
-        tensors = v.Guarded(tuple((flow, when) for flow, when, _ in terms))
-        merged = concat.run(_with(call, {"from": tensors}), None, frame, "concat", span)
+    call = evaluate(first, frame)
+    tensors = v.Guarded(tuple((flow, when) for flow, when, _ in terms))
+    merged: Flow
+    if isinstance(call, v.Invocation) and isinstance(call.definition, bound.Form) and call.name in _MERGING:
+        merged = call.definition.run(_with(call, {"from": tensors}), None, frame, call.name, entry.span)
+    elif isinstance(call, v.Invocation) and _takes_several(call.definition):
+        flow = v.as_branches(tensors)
+        merged = (
+            v.LOST if any(v.is_lost(one) for one, _, _ in terms) else apply(call, flow, frame, call.name, entry.span)
+        )
     else:
-        raise error("bad-argument", "`merge` begins with `sum()` or `concat()`", first.span)
+        help = "write `merge: sum()`, `concat()`, `mean()`, or an operator that takes several tensors"
+        raise error("bad-argument", "`merge` begins with what makes one tensor of several", first.span, help=help)
     for step in further:
         assert isinstance(merged, Tensor)
         inner = _context(rule, frame, merged, merged.shape.scale, merged.shape.channels)
         merged = run_step(step, merged, inner)
     return merged
+
+
+_MERGING = ("sum", "concat", "mean")
+"""The forms that make one tensor of several."""
+
+
+def _takes_several(definition: object) -> bool:
+    """Whether an operator may be given several tensors; one of the file looks at its `inputs` itself."""
+    return isinstance(definition, bound.Operator) or (isinstance(definition, Operator) and definition.inputs != 1)
 
 
 def _with(call: v.Invocation, more: Mapping[str, Any]) -> v.Invocation:
