@@ -1209,6 +1209,40 @@ case(
 )
 
 
+# Of the subsets 4 and at most one more (3); behind 2 one of 2 others; of the loop the kernel of the first width (2), with
+# and without the second.
+case(
+    "with what subsets, orders and decided operators decide",
+    3 * 2 * (2 * 2),
+    """
+    space test = base with {
+      some[4]: true
+      order[0]: 2
+      c.kernels: [1, 3]
+      for.w[4]: true
+      for[1].conv.kernel: 3
+    }
+    space base {
+      input 3 x 16 x 16
+      let some = manyof(0..2, [4, 8, 12])
+      let order = permute(2, [1, 2, 3])
+      operator cell(out) {
+        let kernels = [for x in inputs: oneof(1, 3)]
+        sum([for i in 0..1: inputs[i] -> conv(out, kernel: kernels[i])])
+      }
+      let c = cell(8)
+      network {
+        a: conv(4 + sum(some))
+        b: conv(4 * order[0], stride: order[1])
+        branches(a, b -> resize(to: 1)) -> c
+        for w in manyof(1..2, [4, 8]) { conv(w, kernel: oneof(1, 3)) }
+        classify(10)
+      }
+    }
+    """,
+    wrap=False,
+)
+
 # --- The tests --------------------------------------------------------------------------------------------------------
 
 

@@ -603,7 +603,22 @@ class _Program:
         if self.deciding(0.4):
             second = f"oneof(none, {second})"
         set_of = self.one((f"[{a}, {b}]", f"[{b}, {a}]", f"branches({a}, {b})", "last(earlier, 2)"))
-        return f"{{\n{a}: conv({self.width(names, 1)})\n{b}: {second}\n{set_of} -> {call}\n}}"
+        made = f"{a}: conv({self.width(names, 1)})\n{b}: {second}\n"
+        if self.chance(0.3):
+            whole, width = self.fresh("s"), self.known(names)
+            step = self.one(
+                (
+                    f"{whole} -> {call}",
+                    f"{whole}[0] -> conv({whole}[-1].width)",
+                    f"sum([for x in {whole}: x -> conv({width})])",
+                    f"for x in {whole} {{ conv({width}, kernel: {self.kernel(names)}) }}",
+                    f"[{whole}[-1], {a}] -> {call}",
+                )
+            )
+            if " -> " not in step:
+                step = f"{a} -> {step}"
+            return f"{{\n{made}{whole}: {set_of}\n{step}\n}}"
+        return f"{{\n{made}{set_of} -> {call}\n}}"
 
     def call(self, name: str, names: _Names, depth: int) -> str:
         needs = self.operators[name]

@@ -832,6 +832,8 @@ class _Run:
         value = self.value(node, env, path)
         if isinstance(value, dict):
             return list(value)
+        if isinstance(value, tuple):
+            return _listed(value)
         if not isinstance(value, list):
             raise Wrong(f"{shown(value)} in the place of a list")
         there = [i for i, item in enumerate(value) if not _is_absent(item)]
@@ -875,15 +877,7 @@ class _Run:
 
     def inputs(self, env: Env) -> list[Any]:
         """What comes in around this: one tensor, or the branches that are there."""
-        if not isinstance(env.incoming, tuple):
-            return [self.incoming_map(env)]
-        if any(branch is POISON for branch in env.incoming):
-            raise Hurt
-        there = [i for i, branch in enumerate(env.incoming) if not _is_absent(branch)]
-        items = [env.incoming[i] for i in there]
-        if isinstance(env.incoming, Loose):
-            return Items(items)
-        return items if len(items) == len(env.incoming) else Items(items, there, len(env.incoming))
+        return _listed(env.incoming) if isinstance(env.incoming, tuple) else [self.incoming_map(env)]
 
     def incoming_map(self, env: Env) -> Map:
         if env.incoming is POISON:
@@ -1053,6 +1047,7 @@ class _Run:
     def index(self, node: syntax.Index, env: Env, path: str) -> Any:
         base = self.value(node.base, env, path)
         key = self.value(node.index, env, path)
+        base = _listed(base) if isinstance(base, tuple) else base
         if isinstance(base, dict) and key in base:
             return base[key]
         if isinstance(base, list) and is_whole(key) and -len(base) <= key < len(base):
@@ -1407,6 +1402,17 @@ def _branches(items: list[Any]) -> Any:
     if isinstance(items, Items) or any(isinstance(item, Loose) for item in items):
         return Loose(parts)
     return tuple(parts) if parts else None
+
+
+def _listed(branches: tuple[Any, ...]) -> list[Any]:
+    """The branches of a set that are there."""
+    if any(branch is POISON for branch in branches):
+        raise Hurt
+    there = [i for i, branch in enumerate(branches) if not _is_absent(branch)]
+    items = [branches[i] for i in there]
+    if isinstance(branches, Loose):
+        return Items(items)
+    return items if len(items) == len(branches) else Items(items, there, len(branches))
 
 
 def _starts_anew(value: Any) -> bool:
