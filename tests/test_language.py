@@ -1209,8 +1209,8 @@ case(
 )
 
 
-# Of the subsets 4 and at most one more (3); behind 2 one of 2 others; of the loop the kernel of the first width (2), with
-# and without the second.
+# Of the subsets 4 and at most one more (3); behind 2 one of 2 others; of the loop the kernel of the first width (2),
+# with and without the second.
 case(
     "with what subsets, orders and decided operators decide",
     3 * 2 * (2 * 2),
