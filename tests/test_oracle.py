@@ -355,6 +355,72 @@ EQUAL = {
           classify(2)
         }
     """,
+    "a cell used three times, on sets of branches that differ": """
+        operator cell(out) {
+          let ks = [for x in inputs: 2 * oneof(0, 1) + 1]
+          repeat oneof(1, 2) {
+            let w = previous(w, else: out) + 4
+            s: sum([for x in inputs: x -> conv(w)]) -> conv(out, kernel: max(ks))
+          }
+          for x in last(earlier, 1) { x -> conv(out + length(ks)) }
+        }
+        let c = cell(4)
+        network {
+          a: conv(4)
+          b: oneof(none, conv(8))
+          [a, b] -> c
+          d: [b] -> c(out: 8) if oneof(true, false) else identity()
+          [a, b, d] -> c
+          classify(2)
+        }
+        require max(cell.w) <= 16
+    """,
+    "branches and copies up to a decision": """
+        network {
+          a: conv(4)
+          b: a -> conv(4, stride: 2)
+          let k = oneof(1, 2)
+          lanes: branches(a, b)
+          for i in 1..k { lanes: parallel { conv(width + 4 * i, kernel: oneof(1, 3)) } }
+          top: parallel { for j in 1..k { conv(width, kernel: 3) } }
+          sum([for x in inputs: x -> conv(8)], top -> concat() -> conv(8))
+          { repeat k { e: conv(8) } -> mean(from: [earlier[-1]]) } if k > 1 else conv(8)
+          classify(2)
+        }
+    """,
+    "some of those that come in, and their widths": """
+        operator mix(n) {
+          let chosen = manyof(1..n, inputs)
+          let ws = [for x in chosen: x.width]
+          require ws[0] >= 8 or length(ws) > 1
+          sum([for x in chosen: x -> conv(max(ws))])
+        }
+        network {
+          a: conv(4)
+          b: conv(oneof(8, 12))
+          c: conv(16)
+          d: [a, b, c] -> mix(2)
+          let m = mix(1)
+          [a, d] -> m -> conv(8)
+          [b, c] -> m(n: 2)
+          classify(2)
+        }
+    """,
+    "what search units leave": """
+        operator se2(out) = residual { conv(out) -> se() }
+        operator gate(out) {
+          x: mixconv(out, hidden: { 3: units(2), 5: units(1) })
+          sum([for y in earlier: y -> conv(out)], identity() -> conv(out))
+          for z in earlier { z -> conv(out) -> conv(4) }
+          concat(from: inputs)
+        }
+        network {
+          a: conv(4)
+          let g = gate(4)
+          [a] -> g -> g(out: 8)
+          classify(2)
+        }
+    """,
 }
 REFUSED = {
     "an item that was not chosen": "let l = manyof(1, [4, 8])\n network { conv(l[1]) -> classify(2) }",

@@ -160,12 +160,15 @@ class Items(list[Any]):
     """A list of which choices decide what it holds: what is there.
 
     `places` are those of the items in the list of all that may be there, of `size` items; None where other
-    architectures tell.
+    architectures tell. `anew` tells that some that may be there are, or start from, tensors with names.
     """
 
-    def __init__(self, items: Iterable[Any], places: Sequence[int] | None = None, size: int | None = None) -> None:
+    def __init__(
+        self, items: Iterable[Any], places: Sequence[int] | None = None, size: int | None = None, anew: bool = False
+    ) -> None:
         super().__init__(items)
         self.places, self.size = places, size
+        self.anew = anew or any(map(_starts_anew, self))
 
 
 class Loose(tuple[Any, ...]):
@@ -716,7 +719,7 @@ class _Run:
         if how == "branches":
             return _branches(Items(made) if loose else made)
         parts = [part for one in made for part in (one if isinstance(one, tuple) and how == "concat" else (one,))]
-        return self.together(how, parts, flow, any(map(_starts_anew, every)))
+        return self.together(how, parts, flow, any(map(_starts_anew, items)))
 
     def together(self, how: str, parts: Sequence[Any], flow: Any, anew: bool) -> Any:
         """The tensors merged. Where nothing comes in, and none of them stands for itself, nothing is asked for."""
@@ -840,7 +843,7 @@ class _Run:
         if len(there) == len(value):
             return value
         known = not isinstance(value, Items)
-        return Items([value[i] for i in there], there if known else None, len(value) if known else None)
+        return Items([value[i] for i in there], there if known else None, len(value) if known else None, anew=True)
 
     def literal(self, node: syntax.Number, env: Env, path: str) -> Any:
         return node.value
@@ -859,9 +862,10 @@ class _Run:
             return env.labels.named[word]
         tensors = [tensor for tensor in env.labels.tensors if tensor is POISON or not tensor.gone]
         if word == "earlier":
-            return Items(tensors)
+            return Items(tensors, anew=True)
         if word == "unused":
-            return Items(tensor for tensor in tensors if tensor is POISON or tensor.number not in self.read)
+            unread = [tensor for tensor in tensors if tensor is POISON or tensor.number not in self.read]
+            return Items(unread, anew=True)
         if word == "inputs":
             return self.inputs(env)
         if word == "at":
@@ -914,7 +918,11 @@ class _Run:
         made = [
             self.value(node.body, row, join(path, place)) for row, place in zip(rows, places_of(source), strict=True)
         ]
-        return Items(made, source.places, source.size) if isinstance(source, Items) else made
+        if not isinstance(source, Items):
+            return made
+        first = node.body.steps[0] if isinstance(node.body, syntax.Pipe) else node.body
+        anew = isinstance(first, syntax.Name) and first.name == node.binds[0].name and source.anew
+        return Items(made, source.places, source.size, anew)
 
     def rows(self, node: syntax.Comprehension, env: Env, path: str) -> tuple[list[Env], list[Any]]:
         """Where the values of a comprehension are made, and a list with items at their places."""
@@ -986,12 +994,13 @@ class _Run:
     def joined(self, left: list[Any], right: list[Any]) -> list[Any]:
         if not isinstance(left, Items) and not isinstance(right, Items):
             return left + right
+        anew = _starts_anew(left) or _starts_anew(right)
         sizes = [side.size if isinstance(side, Items) else len(side) for side in (left, right)]
         places = [side.places if isinstance(side, Items) else range(len(side)) for side in (left, right)]
         if sizes[0] is None or places[0] is None or places[1] is None:
-            return Items([*left, *right])
+            return Items([*left, *right], anew=anew)
         moved = [*places[0], *(sizes[0] + place for place in places[1])]
-        return Items([*left, *right], moved, None if sizes[1] is None else sizes[0] + sizes[1])
+        return Items([*left, *right], moved, None if sizes[1] is None else sizes[0] + sizes[1], anew)
 
     def logic(self, node: syntax.Binary, env: Env, path: str) -> bool:
         """Both sides decide; where the left one tells, the right one need not have a value."""
@@ -1223,7 +1232,7 @@ class _Run:
         else:
             subsets = list(itertools.combinations(range(len(items)), sizes[0]))
             chosen = self.decide(env, path, node, "subset", subsets)
-        return Items([items[i] for i in chosen], chosen, len(items))
+        return Items([items[i] for i in chosen], chosen, len(items), _starts_anew(items))
 
     def some_of(self, items: list[Any], node: syntax.Call, env: Env, path: str) -> list[int]:
         """Which items are taken: a choice for each, which goes by the item's name."""
@@ -1318,7 +1327,9 @@ class _Run:
             raise Wrong(f"{node.function.name} of {shown(n)}")
         items = list(base.items()) if isinstance(base, dict) else base
         cut = items[:n] if node.function.name == "take" else items[len(items) - n :] if n < len(items) else items
-        return dict(cut) if isinstance(base, dict) else Items(cut) if isinstance(base, Items) else cut
+        if isinstance(base, Items):
+            return Items(cut, anew=base.anew)
+        return dict(cut) if isinstance(base, dict) else cut
 
     def previous(self, node: syntax.Call, env: Env, path: str) -> Any:
         """The value of the copy before: where a `let` of this name was last made before the run of the innermost body
@@ -1411,12 +1422,14 @@ def _listed(branches: tuple[Any, ...]) -> list[Any]:
     there = [i for i, branch in enumerate(branches) if not _is_absent(branch)]
     items = [branches[i] for i in there]
     if isinstance(branches, Loose):
-        return Items(items)
-    return items if len(items) == len(branches) else Items(items, there, len(branches))
+        return Items(items, anew=True)
+    return items if len(items) == len(branches) else Items(items, there, len(branches), anew=True)
 
 
 def _starts_anew(value: Any) -> bool:
     """Whether an operator starts from a tensor, and not from what comes in."""
+    if isinstance(value, Items):
+        return value.anew
     if isinstance(value, list):
         return any(map(_starts_anew, value))
     return _starts_anew(value.parts[0]) if isinstance(value, Steps) else value is None or isinstance(value, Map | tuple)
