@@ -370,10 +370,10 @@ class _Program:
     def others(self, names: _Names, takes: str) -> list[str]:
         """Some arguments of an operator that takes what the letters say."""
         parts = []
-        if "f" in takes and self.chance(0.3):
-            parts.append(f"fun: {self.one(self.functions)}")
         if "o" in takes and self.chance(0.7):
             parts.append(f"out: {self.width(names, 1)}" if self.chance(0.7) else self.width(names, 1))
+        if "f" in takes and self.chance(0.3):
+            parts.append(f"fun: {self.one(self.functions)}")
         if "m" in takes and self.chance(0.3):
             parts.append(f"mid: {self.width(names, 1)}")
         if "s" in takes and self.chance(0.4):

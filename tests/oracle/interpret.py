@@ -651,6 +651,8 @@ class _Run:
         inside = self.body(block.items, flow, env)
         if flow is POISON or inside is POISON:
             return POISON
+        if isinstance(flow, tuple) or (flow is not None and isinstance(inside, tuple)):
+            raise Wrong("a residual of several branches")
         if not isinstance(flow, Map) or not isinstance(inside, Map):
             return flow if isinstance(flow, Map) else inside
         if (flow.height is None) != (inside.height is None):
