@@ -63,7 +63,7 @@ class Architecture:
     """The values of the present decisions by path, in the graph's order of decisions. Made by `Architecture.of`.
 
     It reads like a mapping: a choice has its option (`5`, `"conv"`), a subset and an order have a list of items, units
-    a list of the kept ones. `indices` is the same as an assignment that `expr.evaluate` takes. To the type checker it
+    a list of the kept ones. `indices` is the same as an assignment that `tree.evaluate` takes. To the type checker it
     is no `Mapping`, since those are assignments of indices. Architectures are equal where their values are.
 
     Attributes:

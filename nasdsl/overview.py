@@ -320,7 +320,7 @@ def graph_to_text(graph: Graph) -> str:
 
 
 def graph_to_json(space: Space) -> dict[str, Any]:
-    """The graph as data; values over decisions in the form of `expr.to_json`."""
+    """The graph as data; values over decisions in the form of `as_json.to_json`."""
     graph = space.graph
     return {
         "format": "nasdsl graph 1",

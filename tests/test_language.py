@@ -708,6 +708,287 @@ case(
     """,
 )
 
+# --- Inputs, decided operators, and lists of which choices decide the items -------------------------------------------
+
+# The tensors that come in, of other widths each time. What is decided for each is decided at the first use: 2 * 2.
+case(
+    "inputs of a decided operator",
+    2 * 2,
+    """
+    operator cell(out) {
+      let kernels = [for x in inputs: oneof(1, 3)]
+      sum([for i in 0..1: inputs[i] -> conv(out, kernel: kernels[i])])
+    }
+    let c = cell(8)
+    network {
+      a: conv(4)
+      b: conv(12)
+      c1: [a, b] -> c
+      c2: [b, c1] -> c(out: 16)
+      last(earlier, 2) -> c(out: 4) -> classify(10)
+    }
+    """,
+)
+
+# A branch that may be missing: its kernel (2) is decided where it is there, that of the other one (2) always.
+# 2 with one branch, 2 * 2 with both.
+case(
+    "inputs that may be missing",
+    2 + 2 * 2,
+    """
+    operator cell() { concat([for x in inputs: x -> conv(x.width, kernel: oneof(1, 3))]) }
+    network {
+      a: conv(8)
+      b: oneof(none, conv(4))
+      [b, a] -> cell() -> classify(10)
+    }
+    """,
+)
+
+# How many come in, and the scale of the first: the second network has the same shapes, whatever is chosen.
+case(
+    "what tensors tell of themselves",
+    2,
+    """
+    operator same(out) {
+      for x in inputs { n: x -> conv(out, stride: x.scale / inputs[-1].scale) }
+      sum(from: earlier) -> conv(4 * length(inputs))
+    }
+    network {
+      a: conv(8)
+      b: a -> conv(oneof(8, 12), stride: 2)
+      [a, b] -> same(8) -> conv(b.width) -> classify(10)
+    }
+    """,
+)
+
+# In the network itself `inputs` is the image; in a branch, the branch.
+case(
+    "inputs of the network",
+    2,
+    """
+    network {
+      conv(inputs[0].width * oneof(2, 4))
+      fine: identity()
+      coarse: conv(8, stride: 2)
+      branches(fine, coarse)
+      parallel { conv(inputs[0].width + length(inputs)) }
+      concat() -> classify(10)
+    }
+    """,
+)
+
+# Tied: one kernel (2) and one stride (2) for three uses; a default that decided (3 factors) stays, the other follows.
+case(
+    "an operator that was decided, with other arguments",
+    2 * 3 * 2,
+    """
+    operator block(out, factor = oneof(1, 2, 3), mid = factor * out, stride = 1) {
+      conv(mid, kernel: oneof(1, 3)) -> conv(out, stride: stride)
+    }
+    let b = block(8, stride: oneof(1, 2))
+    network { b, b(out: 4), b(16, mid: 8), b(), classify(10) }
+    """,
+)
+
+# One of two operators, and what it decides: (2 + 1). Both get the stride.
+case(
+    "one of several operators, with other arguments",
+    2 + 1,
+    """
+    operator wide(out, stride = 1) { conv(oneof(16, 24)) -> conv(out, stride: stride) }
+    operator plain(out, stride = 1) { conv(out, kernel: 3, stride: stride) }
+    let op = oneof(wide(8), plain(8))
+    network { op, op(stride: 2), op(out: 12, stride: 2) -> classify(10) }
+    """,
+)
+
+# An operator of the catalogue; its new argument decides at each call: 2 * 2 * 2.
+case(
+    "a convolution, with other arguments",
+    2 * 2 * 2,
+    """
+    let c = conv(oneof(4, 8))
+    network { c, c(kernel: oneof(1, 3)), c(kernel: oneof(1, 3), stride: 2) -> classify(10) }
+    """,
+)
+
+# `none` takes no arguments, and stays none.
+case(
+    "none, with other arguments",
+    2,
+    "network { conv(8), let o = oneof(none, conv(8)), conv(8) + o(kernel: 3), classify(2) }",
+)
+
+# A function as an argument is called by place and by name; each call decides: 2 * 2.
+case(
+    "a function as an argument",
+    2 * 2,
+    """
+    let twice(x) = oneof(x, 2 * x)
+    operator block(f) { conv(f(8)) -> conv(f(x: 4)) }
+    network { block(twice), classify(10) }
+    """,
+)
+
+# Of 3 widths 0 to 2: 1 + 3 + 3. A kernel (2) for each that is there: 1 + 3 * 2 + 3 * 4.
+case(
+    "a loop over what was chosen",
+    1 + 3 * 2 + 3 * 4,
+    "network { conv(8), for w in manyof(0..2, [4, 8, 12]) { conv(w, kernel: oneof(1, 3)) }, classify(10) }",
+)
+
+# All subsets of 3, and those with 1 or 2 of 4: a choice for each item.
+case(
+    "subsets of any size",
+    2**3 * (4 + 6),
+    """
+    let some = manyof(0..3, [4, 8, 12])
+    let few = manyof(1..2, [1, 2, 3, 4])
+    network { conv(8 + sum(some)), conv(4 * length(few) + max(few)), classify(10) }
+    """,
+)
+
+# Of {0, 2} of 3 there are 1 + 3.
+case(
+    "subsets of stepped sizes",
+    1 + comb(3, 2),
+    "network { conv(4 + sum(manyof(0..2 step 2, [4, 8, 16]))), classify(10) }",
+)
+
+# Orders of 2 out of 4 different items: 4 * 3. With the first less than the second half of them.
+case(
+    "orders of some items",
+    12 + 6,
+    """
+    let mode = oneof(any, rising)
+    let order = permute(2, [1, 2, 3, 4])
+    require mode == rising implies order[0] < order[1]
+    network { for w in order { conv(4 * w) }, classify(10) }
+    """,
+)
+
+# An order of all of them: 3!.
+case("orders of all items", factorial(3), "network { for w in permute(3, [4, 8, 12]) { conv(w) }, classify(10) }")
+
+# 1 to k copies with a kernel each (2): 2 + 4 + 8; and the same as a sum of branches.
+case(
+    "a loop to a decision",
+    2 + 4 + 8,
+    "network { let k = oneof(1, 2, 3), for i in 1..k { conv(8 * i, kernel: oneof(1, 3)) }, classify(10) }",
+)
+case(
+    "a sum to a decision",
+    2 + 4 + 8,
+    "network { let k = oneof(1, 2, 3), sum([for i in 1..k: conv(8, kernel: oneof(1, 3))]), classify(10) }",
+)
+
+# A list made from those chosen: each of 3 may be there, one at least, and has one of two widths; these sum to at most
+# 24. One item: 6 ways (4, 8; 8, 16; 12, 24). Two, {4,8}x{8,16}: 12, 20, 16, 24; {4,8}x{12,24}: 16, 20;
+# {8,16}x{12,24}: 20. Three: 24.
+case(
+    "a list made of what was chosen",
+    6 + 4 + 2 + 1 + 1,
+    """
+    let widths = [for w in manyof(1..3, [4, 8, 12]): oneof(1, 2) * w]
+    require sum(widths) <= 24
+    network { conv(widths[0]), conv(max(widths)), conv(widths[-1]), classify(10) }
+    """,
+)
+
+# 2 of 4, of which one is large.
+case(
+    "counted among what was chosen",
+    2 * 2,
+    """
+    let some = manyof(2, [4, 8, 24, 32])
+    require count([for w in some: w > 16]) == 1 and (8 in some or 4 in some) and not 16 in some
+    network { conv(sum(some)), classify(10) }
+    """,
+)
+
+# Labelled tensors of which some may be missing: 2 depths, and one kernel (2) for each copy; a second kernel each.
+case(
+    "a loop over labelled tensors that may be missing",
+    2 * 2 + 4 * 4,
+    """
+    network {
+      repeat oneof(1, 2) { n: conv(8, kernel: oneof(1, 3)) }
+      let firsts = earlier
+      sum([for x in firsts: x -> conv(8, kernel: oneof(1, 3))])
+      classify(10)
+    }
+    """,
+)
+
+# For an item that is missing there is no kernel (2), and what comes in goes on.
+case(
+    "a loop that lets through what comes in",
+    2 + 2 * 2,
+    """
+    network {
+      a: conv(8)
+      b: oneof(none, conv(8))
+      c: a -> conv(8)
+      for x in [b, c] { concat(x, conv(4, kernel: oneof(1, 3))) -> conv(8) }
+      classify(10)
+    }
+    """,
+)
+
+# Operators and tensors, added, averaged and joined; a list stands for its items: 1 to 2 of them, 3 ways.
+case(
+    "steps of several operators",
+    3,
+    """
+    network {
+      a: conv(8)
+      sum(a, conv(8), { conv(4) -> conv(8) })
+      mean(conv(8), [for k in manyof(1..2, [3, 5]): conv(8, kernel: k)])
+      concat(a, [a, conv(4)], branches(conv(4), conv(8, stride: 1)))
+      classify(10)
+    }
+    """,
+)
+
+# Some operators of three, by what tells them apart: 3 + 3 + 1.
+case(
+    "a sum of chosen operators",
+    7,
+    "network { conv(8), sum(manyof(1..3, [conv(8), conv(8, kernel: 3), identity()])), classify(10) }",
+)
+
+# Where nothing comes in, a sum of what is made of it asks for nothing. Its kernel is decided all the same: 2 * 2.
+case(
+    "a sum of what is missing",
+    2 * 2,
+    """
+    network {
+      conv(8)
+      conv(8) + { oneof(none, conv(8)) -> sum(conv(8, kernel: oneof(1, 3)), identity()) }
+      classify(10)
+    }
+    """,
+)
+
+# Arithmetic between a keyword and its block: 2 * k copies with a kernel (2) each, 4 + 16; 2 values of j.
+case(
+    "arithmetic in heads",
+    2**2 * 2 + 2**4 * 2,
+    """
+    network {
+      let k = oneof(1, 2)
+      let n = 3
+      repeat 2 * k { conv(8, kernel: oneof(1, 3)) }
+      for i in 1 - 1..n - 2 { conv(8 + i) }
+      let j = oneof(1, 2)
+      match k + j { 2: identity(), 3: conv(8), else: conv(4) }
+      conv(sum([for i in -1..n + -1: i + 2]))
+      classify(10)
+    }
+    """,
+)
+
 # --- Fusions ----------------------------------------------------------------------------------------------------------
 
 RULE = """same: conv(width, kernel: oneof(1, 3)), down: conv(width, stride: at / scale)
@@ -927,6 +1208,40 @@ case(
     wrap=False,
 )
 
+
+# Of the subsets 4 and at most one more (3); behind 2 one of 2 others; of the loop the kernel of the first width (2),
+# with and without the second.
+case(
+    "with what subsets, orders and decided operators decide",
+    3 * 2 * (2 * 2),
+    """
+    space test = base with {
+      some[4]: true
+      order[0]: 2
+      c.kernels: [1, 3]
+      for.w[4]: true
+      for[1].conv.kernel: 3
+    }
+    space base {
+      input 3 x 16 x 16
+      let some = manyof(0..2, [4, 8, 12])
+      let order = permute(2, [1, 2, 3])
+      operator cell(out) {
+        let kernels = [for x in inputs: oneof(1, 3)]
+        sum([for i in 0..1: inputs[i] -> conv(out, kernel: kernels[i])])
+      }
+      let c = cell(8)
+      network {
+        a: conv(4 + sum(some))
+        b: conv(4 * order[0], stride: order[1])
+        branches(a, b -> resize(to: 1)) -> c
+        for w in manyof(1..2, [4, 8]) { conv(w, kernel: oneof(1, 3)) }
+        classify(10)
+      }
+    }
+    """,
+    wrap=False,
+)
 
 # --- The tests --------------------------------------------------------------------------------------------------------
 

@@ -219,6 +219,208 @@ EQUAL = {
           classify(2)
         }
     """,
+    "a default that decided nothing follows the other arguments": """
+        operator cell(out, mid = 2 * out) { conv(mid) -> conv(out) }
+        let c = cell(oneof(4, 8))
+        network { c(out: 16) -> c -> classify(2) }
+    """,
+    "an operator with other arguments, or none": """
+        operator cell(out) { conv(out) }
+        let o = oneof(none, cell(8))
+        network { conv(8) + o(out: 8) -> classify(2) }
+    """,
+    "a sum as a value where nothing comes in": """
+        let o = conv(8) + conv(8, kernel: 3)
+        network { conv(8) -> conv(8) + { oneof(none, conv(8)) -> o } -> classify(2) }
+    """,
+    "the first of those that come in": """
+        operator cell() {
+          let x = inputs[0]
+          x -> conv(inputs[-1].width)
+        }
+        network {
+          a: conv(8, kernel: 3)
+          b: oneof(none, conv(12))
+          [b, a] -> cell()
+          n: [a, b] -> cell()
+          earlier[oneof(0, -1)] -> conv(4)
+          classify(2)
+        }
+    """,
+    "a loop over some of those that come in": """
+        operator cell() { for x in inputs { x -> conv(8) } }
+        network {
+          a: conv(8)
+          b: oneof(none, conv(8))
+          [b, a] -> cell()
+          for x in [a, b] { concat(x, conv(4)) }
+          classify(2)
+        }
+    """,
+    "the widths of those copies that are there": """
+        network {
+          repeat oneof(1, 2) { n: conv(8) }
+          conv(sum([for x in n: x.width]))
+          conv(length(n)) -> classify(2)
+        }
+    """,
+    "places of items that may be missing": """
+        operator cell(out) {
+          let kernels = [for x in inputs: oneof(1, 3)]
+          for i in manyof(1..2, [0, 1]) { n: inputs[0] -> conv(out, kernel: kernels[-1]) }
+          concat(from: last(earlier, 1))
+        }
+        let c = cell(4)
+        network {
+          a: conv(4)
+          b: oneof(none, conv(8))
+          s: [b, a] -> c
+          [s, b] -> c(out: 8) -> classify(2)
+        }
+    """,
+    "a cell that is decided once, on the two before": """
+        operator cell(out, k = oneof(1, 3)) {
+          let kinds = [for x in inputs: oneof(none, small, large)]
+          require count([for kind in kinds: kind != none]) == 1
+          for x in inputs { n: x -> conv(out, kernel: k) }
+          sum([for i in 0..1: earlier[i] -> match kinds[i] {
+            none: none
+            small: conv(out)
+            large: conv(out, kernel: 3)
+          }])
+        }
+        let c = cell(8)
+        network {
+          a: conv(4)
+          b: conv(12)
+          for i in 0..1 { m: last(earlier, 2) -> c(out: 4 * (i + 1)) }
+          for x in last(earlier, 2) { y: x -> conv(8, kernel: oneof(1, 3)) }
+          concat(from: earlier) -> classify(2)
+        }
+    """,
+    "other arguments for defaults that decide, and orders that are matched": """
+        operator block(out, mid = 2 * out, stride = oneof(1, 2), part = conv(mid)) { part -> conv(out, stride: stride) }
+        let b = block(4)
+        network {
+          b(8), b(8, mid: 4), b(stride: 1), b
+          let w = b(12)
+          w(part: conv(4, kernel: oneof(1, 3))), w
+          let orders = permute(2, [small, large, wide])
+          match orders[0] { small: conv(4), large: conv(8), wide: conv(12) }
+          for o in orders { match o { small: conv(4), large: conv(8, kernel: oneof(1, 3)), wide: conv(12) } }
+          for i in [for j in 1..oneof(1, 2): 2 * j] { conv(4 * i) }
+          classify(2)
+        }
+    """,
+    "labelled tensors of copies that may be missing": """
+        operator cell() {
+          repeat oneof(1, 2) { s: concat() -> conv(8) -> branches(identity(), [for x in earlier: x]) -> concat() }
+          let ws = [for x in earlier: x.width]
+          require max(ws) <= 40 and length(ws) >= 1
+          concat(from: last(earlier, 2))
+          conv(4 * length(ws) + sum(ws) - ws[-1])
+        }
+        network {
+          a: conv(4)
+          b: oneof(conv(4), none)
+          [a, b] -> cell() -> cell()
+          classify(2)
+        }
+    """,
+    "branches of which a choice leaves one out": """
+        operator cell(out) { mean([for x in inputs: x -> conv(out) -> resize(to: 1/2)]) }
+        operator pyramid() { parallel { conv(inputs[0].width + 4) } }
+        network {
+          a: conv(4)
+          b: a -> conv(8, stride: 2)
+          c: match oneof(on, off) { on: b -> conv(4, stride: 2), off: none }
+          let tops = [a, b, c]
+          tops -> pyramid() -> parallel { repeat oneof(1, 2) { conv(width) } } -> concat() -> conv(4)
+          d: tops -> cell(8)
+          [tops[0], d] -> cell(4)
+          branches(a, tops) -> cell(oneof(4, 8))
+          branches(conv(4), [a, b], branches(d, conv(4) -> conv(8))) -> concat(from: inputs)
+          classify(2)
+        }
+    """,
+    "one of several operators, used with other arguments": """
+        operator block(out, stride = 1) { residual { conv(out, stride: stride, kernel: oneof(1, 3)) } }
+        network {
+          conv(4)
+          let op = oneof(block(4), conv(4), deep: block(4, stride: 2))
+          for i in 1..2 { op(out: 4 * i) }
+          repeat oneof(0, 1) { op(stride: 1) }
+          let p = op(stride: 2)
+          p(out: 12)
+          classify(2)
+        }
+    """,
+    "a cell used three times, on sets of branches that differ": """
+        operator cell(out) {
+          let ks = [for x in inputs: 2 * oneof(0, 1) + 1]
+          repeat oneof(1, 2) {
+            let w = previous(w, else: out) + 4
+            s: sum([for x in inputs: x -> conv(w)]) -> conv(out, kernel: max(ks))
+          }
+          for x in last(earlier, 1) { x -> conv(out + length(ks)) }
+        }
+        let c = cell(4)
+        network {
+          a: conv(4)
+          b: oneof(none, conv(8))
+          [a, b] -> c
+          d: [b] -> c(out: 8) if oneof(true, false) else identity()
+          [a, b, d] -> c
+          classify(2)
+        }
+        require max(cell.w) <= 16
+    """,
+    "branches and copies up to a decision": """
+        network {
+          a: conv(4)
+          b: a -> conv(4, stride: 2)
+          let k = oneof(1, 2)
+          lanes: branches(a, b)
+          for i in 1..k { lanes: parallel { conv(width + 4 * i, kernel: oneof(1, 3)) } }
+          top: parallel { for j in 1..k { conv(width, kernel: 3) } }
+          sum([for x in inputs: x -> conv(8)], top -> concat() -> conv(8))
+          { repeat k { e: conv(8) } -> mean(from: [earlier[-1]]) } if k > 1 else conv(8)
+          classify(2)
+        }
+    """,
+    "some of those that come in, and their widths": """
+        operator mix(n) {
+          let chosen = manyof(1..n, inputs)
+          let ws = [for x in chosen: x.width]
+          require ws[0] >= 8 or length(ws) > 1
+          sum([for x in chosen: x -> conv(max(ws))])
+        }
+        network {
+          a: conv(4)
+          b: conv(oneof(8, 12))
+          c: conv(16)
+          d: [a, b, c] -> mix(2)
+          let m = mix(1)
+          [a, d] -> m -> conv(8)
+          [b, c] -> m(n: 2)
+          classify(2)
+        }
+    """,
+    "what search units leave": """
+        operator se2(out) = residual { conv(out) -> se() }
+        operator gate(out) {
+          x: mixconv(out, hidden: { 3: units(2), 5: units(1) })
+          sum([for y in earlier: y -> conv(out)], identity() -> conv(out))
+          for z in earlier { z -> conv(out) -> conv(4) }
+          concat(from: inputs)
+        }
+        network {
+          a: conv(4)
+          let g = gate(4)
+          [a] -> g -> g(out: 8)
+          classify(2)
+        }
+    """,
 }
 REFUSED = {
     "an item that was not chosen": "let l = manyof(1, [4, 8])\n network { conv(l[1]) -> classify(2) }",

@@ -159,7 +159,7 @@ def state_of(args: Sequence[Series]) -> State | None:
 
 
 def apply(function: str, args: Sequence[Series]) -> Series:
-    """A function of the table in every row, as `expr.evaluate` applies it to what `args` have there."""
+    """A function of the table in every row, as `tree.evaluate` applies it to what `args` have there."""
     meaning = FUNCTIONS[function]
     if meaning.picks:
         return choose(*args)

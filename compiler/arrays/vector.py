@@ -1,4 +1,4 @@
-"""Expressions over decisions, evaluated for all rows of a matrix together, exactly as `expr.evaluate` does one by one.
+"""Expressions over decisions, evaluated for all rows of a matrix together, exactly as `tree.evaluate` does one by one.
 
 **Digits.** An expression reads a decision through few small numbers: which option, how many units are kept, whether an
 item is in, what stands at a position. A largest subexpression whose digits have few joint values is tabulated once, and
@@ -41,7 +41,7 @@ Digit: TypeAlias = tuple[str, int]
 
 
 def evaluate_rows(value: Value, encoding: Encoding, matrix: Matrix) -> Series:
-    """The value of an expression in every row: `expr.evaluate` of each architecture.
+    """The value of an expression in every row: `tree.evaluate` of each architecture.
 
     Raises:
         ArgumentError: a decision or an entry that the encoding does not have.

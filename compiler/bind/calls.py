@@ -5,7 +5,7 @@ from __future__ import annotations
 from nasdsl.compiler import bound, ops, syntax
 from nasdsl.compiler.bind import arguments as a
 from nasdsl.compiler.bind.arguments import Given
-from nasdsl.compiler.bind.base import Base, Each, Place
+from nasdsl.compiler.bind.base import AMBIENT, Base, Each, Place
 from nasdsl.compiler.bind.habits import near, near_operator
 from nasdsl.compiler.bind.messages import not_callable
 from nasdsl.compiler.diagnostics import Diagnostic
@@ -43,6 +43,8 @@ class Calls(Base):
         if known:
             return self.again(node, declared, place, step)
         self.arguments(node, place)
+        if name in AMBIENT:
+            return self.told(not_callable(name, "a word of the language", node.span))
         functions = [n for n in place.names if isinstance(f := place.names.find(n)[1], syntax.Let) and f.formals]
         candidates = [*self.callable_names(), *words.functions, *functions]
         message, help = f"no operator or function named `{name}`", near_operator(name, candidates)

@@ -40,10 +40,11 @@ def bind_formals(
     preset: Mapping[str, Binding] = NOTHING,
     body: bound.Body | None = None,
     known: Mapping[str, Any] = MappingProxyType({}),
+    decided: set[str] | None = None,
 ) -> dict[str, Any]:
     """The values of the arguments of an operator, function or fusion of the file; defaults and what is allowed see the
     names of `home`, where it stands. Values that are preset go before defaults; those that are known need no
-    evaluation.
+    evaluation. The names of defaults that decide something, or are operators, which may, are added to `decided`.
     """
     made = each([partial(evaluate, value, frame, join(path, name)) for name, value in given.items()])
     values = {**known, **dict(zip(given, made, strict=True))}
@@ -55,9 +56,11 @@ def bind_formals(
             own.scope.bind(name, value)
         for formal in formals:
             if formal.name not in values and formal.default is not None:
-                found = preset.get(formal.name)
+                found, made_before = preset.get(formal.name), len(frame.builder.made)
                 value = evaluate(formal.default, own, join(path, formal.name)) if found is None else found.value
                 values[formal.name] = value
+                if decided is not None and (len(frame.builder.made) > made_before or v.is_operator(value)):
+                    decided.add(formal.name)
                 own.scope.bind(formal.name, value)
     for formal in formals:
         name = formal.name
@@ -243,7 +246,10 @@ def _wrong(value: Any, param: Param, span: Span, frame: Frame, words: str) -> Ex
         return CompileError([no_value(value.word, value.span or span, names, f"`{param.name}` needs {words}")])
     if isinstance(value, int) and value > MOST_WIDE and param.type in ("positive", "width"):
         return error("bad-argument", f"`{param.name}` is at most {MOST_WIDE:,}", span, f"is {value:,}", help=param.doc)
-    return error("bad-argument", f"`{param.name}` needs {words}, and this is {v.describe(value)}", span, help=param.doc)
+    help = param.doc
+    if isinstance(value, v.Tensor) and param.name in ("out", "to"):
+        help = f"write `{' '.join(span.text.split())}.{'width' if param.name == 'out' else 'scale'}`"
+    return error("bad-argument", f"`{param.name}` needs {words}, and this is {v.describe(value)}", span, help=help)
 
 
 _UNITS = ("width", "widths")

@@ -9,7 +9,7 @@ from typing import Any
 from nasdsl.compiler import bound
 from nasdsl.compiler.bind.arguments import Given, match, needs, with_shared
 from nasdsl.compiler.bind.messages import no_value, not_callable
-from nasdsl.compiler.diagnostics import CompileError, error
+from nasdsl.compiler.diagnostics import CompileError, Label, error
 from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.arguments import NOTHING, Evaluate, bind_arguments, bind_formals, checked
@@ -33,9 +33,14 @@ def invocation(node: bound.Invocation, frame: Frame, path: str, evaluate: Evalua
     home = library.home(definition, frame.builder)
     preset = frame.builder.defaults if definition.file else NOTHING
     owner = f"`{definition.name}`"
-    arguments = bind_formals(definition.formals, node.arguments, frame, path, evaluate, owner, home, preset, node.body)
+    decided: set[str] = set()
+    arguments = bind_formals(
+        definition.formals, node.arguments, frame, path, evaluate, owner, home, preset, node.body, decided=decided
+    )
     shared = _shares_weights(definition, arguments, spans)
-    return v.Invocation(definition, arguments, path, node.span, None, frame, spans, shared=shared)
+    return v.Invocation(
+        definition, arguments, path, node.span, None, frame, spans, shared=shared, decided=frozenset(decided)
+    )
 
 
 def _shares_weights(operator: bound.Operator, arguments: dict[str, Any], spans: dict[str, Span]) -> bool:
@@ -109,6 +114,8 @@ def again(node: bound.Again, frame: Frame, path: str, evaluate: Evaluate) -> Any
 def _with_arguments(
     value: Any, given: Sequence[Given], node: bound.Again, frame: Frame, path: str, evaluate: Evaluate
 ) -> Any:
+    if v.is_none(value):
+        return value
     if isinstance(value, v.Alternatives):
         cases = [
             replace(case, value=_with_arguments(case.value, given, node, frame.when(case.condition), path, evaluate))
@@ -121,7 +128,8 @@ def _with_arguments(
     params = definition.formals if isinstance(definition, bound.Operator) else definition.params
     found, problems = match(given, with_shared(tuple(param.name for param in params)), owner)
     if problems:
-        raise CompileError(problems)
+        made_here = Label(value.span, f"`{node.called}` is this")
+        raise CompileError([replace(one, others=(*one.others, made_here)) for one in problems])
     changes = {name: one.value for name, one in found.items()}
     kept = {name: old for name, old in value.arguments.items() if name not in changes}
     spans = {**value.spans, **{name: one.span for name, one in changes.items()}}
@@ -133,10 +141,14 @@ def _with_arguments(
                 made[name] = checked(made[name], checks[name], one.span, frame, definition.name)
         arguments = {**kept, **made}
     else:  # a default follows what it is computed from, unless it decided something
-        settled = {name: old for name, old in kept.items() if name in value.spans or v.mentions_decisions(old)}
+        settled = {name: old for name, old in kept.items() if name in value.spans or name in value.decided}
+        decided = set(value.decided)
         home = library.home(definition, frame.builder)
         preset = frame.builder.defaults if definition.file else NOTHING
-        arguments = bind_formals(definition.formals, changes, frame, path, evaluate, owner, home, preset, known=settled)
+        arguments = bind_formals(
+            definition.formals, changes, frame, path, evaluate, owner, home, preset, known=settled, decided=decided
+        )
+        value = replace(value, decided=frozenset(decided))
         if "share" in changes and _shares_weights(definition, arguments, spans):
             return replace(value, arguments=arguments, span=node.span, spans=spans, shared=True)
     return replace(value, arguments=arguments, span=node.span, spans=spans)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,7 +76,9 @@ def oneof(node: bound.Apply, frame: Frame, path: str) -> Any:
     if operators:
         for _, value, place in items:
             if not v.is_operator(value):
-                raise error("mixed-options", f"some options are operators, and this is {v.describe(value)}", place.span)
+                message = f"some options are operators, and this is {v.describe(value)}"
+                help = f"write `{place.span.text} -> identity()`" if isinstance(value, v.Tensor) else ""
+                raise error("mixed-options", message, place.span, help=help)
         cases = tuple(
             v.Alternative(Among(decision.path, n, frozenset((i,))), label, value, labelled=items[i][0] != "")
             for i, (label, value) in enumerate(zip(labels, values, strict=True))
@@ -94,7 +96,9 @@ def _table(path: str, values: list[Any], items: Items) -> Any:
         return tuple(_table(path, [value[i] for value in values], items) for i in range(len(values[0])))
     for value, (_, _, place) in zip(values, items, strict=True):
         if not (v.is_number(value) or isinstance(value, Symbol | str | bool)):
-            raise error("mixed-options", f"`oneof` cannot choose among these: one is {v.describe(value)}", place.span)
+            message = f"`oneof` cannot choose among these: one is {v.describe(value)}"
+            help = "write `[a, b][oneof(0, 1)]`" if isinstance(value, v.Tensor) else ""
+            raise error("mixed-options", message, place.span, help=help)
         if v.is_number(value) != v.is_number(values[0]):
             raise error("mixed-options", "some options are numbers and some are not", place.span)
     return tree.case(path, tuple(values))
@@ -113,7 +117,7 @@ def _options(node: bound.Apply, frame: Frame, path: str, inner: list[Option]) ->
         if isinstance(value, tuple) and (isinstance(option, bound.Range) or len(given) == 1):
             out.extend(("", item, option) for item in value)
         elif isinstance(value, v.Guarded):
-            raise error("not-constant", _FIXED_LIST, option.span)
+            raise error("not-constant", _FIXED_LIST, option.span, help="say what depends with `match` or `require`")
         elif isinstance(value, v.Text) and not label:
             message = "a body in braces needs a label to be chosen by"
             raise error("no-label", message, option.span, help="write `label: { ... }`")
@@ -162,31 +166,7 @@ def _mentioned(value: Any) -> set[str]:
 
 def _labels(items: Items) -> list[str]:
     """How a file names each option: its label, its value, or its operator with the arguments that tell it apart."""
-    names = [
-        label
-        or (
-            value.name
-            if isinstance(value, v.Invocation)
-            else v.show(value)
-            if not v.is_operator(value) or v.is_none(value)
-            else ""
-        )
-        for label, value, _ in items
-    ]
-    alike: dict[str, list[v.Invocation]] = {}
-    for name, (_, value, _) in zip(names, items, strict=True):
-        if isinstance(value, v.Invocation):
-            alike.setdefault(name, []).append(value)
-    out: list[str] = []
-    for i, (label, value, _) in enumerate(items):
-        name, rivals = names[i] or f"option{i}", alike.get(names[i], [])
-        if isinstance(value, v.Invocation) and len(rivals) > 1 and not label:
-            telling = [
-                k for k in value.arguments if any(not _same(r.arguments.get(k), value.arguments[k]) for r in rivals)
-            ]
-            if telling:
-                name = f"{name}({', '.join(f'{k}: {_shown(value.arguments[k])}' for k in telling)})"
-        out.append(name)
+    out = _names([label for label, _, _ in items], [value for _, value, _ in items])
     seen: set[str] = set()
     for i, name in enumerate(out):
         if name not in seen:
@@ -198,6 +178,36 @@ def _labels(items: Items) -> list[str]:
                 items[i][2].span,
                 help="give them labels: `oneof(a: ..., b: ...)`",
             )
+    return out
+
+
+def _names(labels: Sequence[str], values: Sequence[Any]) -> list[str]:
+    """What some values go by: their labels, their text, or their operators with the arguments that tell them apart."""
+    names = [
+        label
+        or (
+            value.name
+            if isinstance(value, v.Invocation)
+            else v.show(value)
+            if not v.is_operator(value) or v.is_none(value)
+            else ""
+        )
+        for label, value in zip(labels, values, strict=True)
+    ]
+    alike: dict[str, list[v.Invocation]] = {}
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, v.Invocation):
+            alike.setdefault(name, []).append(value)
+    out: list[str] = []
+    for i, (label, value) in enumerate(zip(labels, values, strict=True)):
+        name, rivals = names[i] or f"option{i}", alike.get(names[i], [])
+        if isinstance(value, v.Invocation) and len(rivals) > 1 and not label:
+            telling = [
+                k for k in value.arguments if any(not _same(r.arguments.get(k), value.arguments[k]) for r in rivals)
+            ]
+            if telling:
+                name = f"{name}({', '.join(f'{k}: {_shown(value.arguments[k])}' for k in telling)})"
+        out.append(name)
     return out
 
 
@@ -232,14 +242,18 @@ def manyof(node: bound.Apply, frame: Frame, path: str) -> v.Guarded:
     value = evaluate(list_node, frame, path)
     if isinstance(value, v.Guarded):
         if any(present is not True for _, present in value.items):
-            raise error("not-constant", _FIXED_LIST, list_node.span, "some of its items are not always there")
+            help = "choose from all that may be there, and say what depends with `require`"
+            raise error(
+                "not-constant", _FIXED_LIST, list_node.span, "some of its items are not always there", help=help
+            )
         items: tuple[Any, ...] = tuple(item for item, _ in value.items)
     else:
-        items = as_items(value, list_node, frame)
+        items = value if isinstance(value, tuple) else as_items(value, list_node, frame)
     k = sizes[-1]
     if k > len(items):
         raise error("too-many", f"{k} different items cannot be chosen from {len(items)}", node.span)
-    labels = tuple(item.label or item.node if isinstance(item, v.Tensor) else v.show(item) for item in items)
+    known = [item.label or item.node if isinstance(item, v.Tensor) else "" for item in items]
+    labels = tuple(_names(known, items))
     if len(sizes) > 1:
         return _any_number(items, labels, sizes, node, frame, path)
     if k == len(items):
@@ -252,7 +266,10 @@ def _sizes(node: bound.Expr, frame: Frame) -> tuple[int, ...]:
     """How many items may be chosen, in order."""
     if not isinstance(node, bound.Range):
         return (integer(node, frame, "how many to choose"),)
-    sizes = as_items(evaluate(node, frame), node, frame)
+    sizes = evaluate(node, frame)
+    if not isinstance(sizes, tuple):
+        help = "choose from the widest range, and say the rest with `require length(...) <= ...`"
+        raise error("not-constant", "how many to choose must not depend on a decision", node.span, help=help)
     if not all(isinstance(size, int) and size >= 0 for size in sizes):
         raise error("not-an-integer", "how many to choose must be whole numbers", node.span)
     return sizes
@@ -300,8 +317,9 @@ def permute(node: bound.Apply, frame: Frame, path: str) -> tuple[Any, ...]:
 
 def _arranged(k: int, items: tuple[Any, ...], node: bound.Apply, frame: Frame, path: str) -> tuple[Any, ...]:
     """A choice for each place, and the requirement that no item is taken twice."""
+    given = node.arguments[-1].span
     if len(set(items)) != len(items):
-        raise error("duplicate-option", "`permute` takes some of a list of different items", node.span)
+        raise error("duplicate-option", "`permute(n, list)` orders different items, and some of these are equal", given)
     if k > len(items):
         raise error("too-many", f"{k} different items cannot be ordered out of {len(items)}", node.span)
     if len(items) == 1:

@@ -378,7 +378,11 @@ def _field(node: bound.Field, frame: Frame, path: str) -> Any:
             return getattr(base.shape, _OF_TENSORS[node.name])
         help = near(node.name, _OF_TENSORS) or "it has `width` and `scale`"
         raise error("unknown-field", f"a tensor has no `{node.name}`", node.place, help=help)
-    raise error("no-fields", f"{v.describe(base)} has no parts", node.base.span)
+    help = ""
+    if isinstance(base, tuple | v.Guarded):
+        word = " ".join(node.base.span.text.split())
+        help = f"its items may have: `{word}[0].{node.name}`, or `[for x in {word}: x.{node.name}]`"
+    raise error("no-fields", f"{v.describe(base)} has no parts", node.base.span, help=help)
 
 
 _OF_TENSORS = {"width": "channels", "scale": "scale"}
@@ -398,10 +402,12 @@ def _index(node: bound.Index, frame: Frame, path: str) -> Any:
         table: dict[Any, Any] = dict(enumerate(base))
         if isinstance(key, Expr):
             table.update({i - len(base): item for i, item in enumerate(base)})
-        shown = f"0..{len(base) - 1}"
+        shown = (
+            f"there are 0..{len(base) - 1}" if len(base) > 1 else "there is only `0`" if base else "the list is empty"
+        )
     elif isinstance(base, v.Record):
         table = dict(base.entries)
-        shown = ", ".join(v.show(k) for k in table)
+        shown = f"there are {', '.join(v.show(k) for k in table)}"
     else:
         raise error("no-items", f"{v.describe(base)} has no items", node.base.span)
     if isinstance(key, Expr):
@@ -409,7 +415,7 @@ def _index(node: bound.Index, frame: Frame, path: str) -> Any:
     if isinstance(key, int) and key < 0 and isinstance(base, tuple):
         key += len(base)
     if key not in table:
-        raise error("no-such-item", f"there is no item `{v.show(key)}`", node.index.span, help=f"there are {shown}")
+        raise error("no-such-item", f"there is no item `{v.show(key)}`", node.index.span, help=shown)
     return table[key]
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from nasdsl.compiler.decision import Decision, Kind
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
+from nasdsl.compiler.elaborate.led import in_call
 from nasdsl.compiler.elaborate.values import Flow, Invocation, Known, Tensor, Text
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.extremes import counterexample
@@ -99,6 +100,7 @@ class Obligation:
     diagnostic: Diagnostic
     compared: tuple[Value, ...] = ()
     lost: bool = False
+    calls: tuple[Invocation, ...] = ()  # of operators of the file that stood around the place
 
 
 @dataclass
@@ -147,6 +149,7 @@ class Builder:
         self.words: tuple[str, ...] = ()  # that can be called, for suggestions
         self.homes: dict[str, Frame] = {}  # by file of the library, "" for the space: where its operators stand
         self.library_calls: list[Invocation] = []  # where the file led into the library: its mistakes are told there
+        self.calls: list[Invocation] = []  # of operators of the file, the innermost last
         self.bring_out: Callable[[Iterable[Diagnostic], Invocation], list[Diagnostic]] | None = None
 
     def spend(self, amount: int, span: Span | None) -> None:
@@ -190,6 +193,7 @@ class Builder:
         """
         if self.library_calls and self.bring_out is not None:
             diagnostics = self.bring_out(diagnostics, self.library_calls[-1])
+        diagnostics = [in_call(one, self.calls) for one in diagnostics]
         known = {(d.code, d.span) for d in self.diagnostics}
         for diagnostic in diagnostics:
             if (diagnostic.code, diagnostic.span) not in known:
@@ -347,7 +351,7 @@ class Builder:
             if self.library_calls and self.bring_out is not None:
                 (diagnostic,) = self.bring_out((diagnostic,), self.library_calls[-1])
             held = expr.either(expr.negate(there), condition)
-            self.obligations.append(Obligation(held, diagnostic, compared, lost))
+            self.obligations.append(Obligation(held, diagnostic, compared, lost, tuple(self.calls)))
         return True
 
     def possible(self, condition: Value) -> bool:

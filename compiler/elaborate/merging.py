@@ -215,19 +215,18 @@ def choose_shape(test: Value, then: Shape, otherwise: Shape) -> Shape:
 
 
 def _select_branches(outcomes: Sequence[tuple[Value, Flow]], frame: Frame, span: Span) -> Branches:
-    """Level by level; a level can be missing under some alternatives."""
-    by_scale: dict[Any, list[tuple[Value, Flow]]] = {}
+    """Level by level, of several at one scale the first with the first; one can be missing under some alternatives."""
+    by_scale: dict[tuple[Any, int], list[tuple[Value, Flow]]] = {}
     for test, flow in outcomes:
+        seen: list[Value] = []
         for tensor in flow.tensors if isinstance(flow, Branches) else (flow,) if flow is not None else ():
-            cases = by_scale.setdefault(tensor.shape.scale, [])
-            if any(test == other for other, _ in cases):
-                message = f"an alternative gives two branches at scale {v.show(tensor.shape.scale)}"
-                raise error("several-branches", message, tensor.span or span, help="pick one, or join them")
-            cases.append((test, tensor))
+            scale = tensor.shape.scale
+            by_scale.setdefault((scale, seen.count(scale)), []).append((test, tensor))
+            seen.append(scale)
     out: list[Tensor] = []
-    if not any(isinstance(scale, Expr) for scale in by_scale):  # the finest first, whichever alternative comes first
-        by_scale = dict(sorted(by_scale.items(), key=lambda level: -level[0]))
-    for scale, cases in by_scale.items():
+    if not any(isinstance(scale, Expr) for scale, _ in by_scale):  # finest first, whichever alternative comes first
+        by_scale = dict(sorted(by_scale.items(), key=lambda level: (-level[0][0], level[0][1])))
+    for (scale, _), cases in by_scale.items():
         missing = [(test, None) for test, _ in outcomes if all(test != other for other, _ in cases)]
         chosen = select([*cases, *missing], frame.under(f"[{v.show(scale)}]"), span)
         assert isinstance(chosen, Tensor)

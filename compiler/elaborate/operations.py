@@ -13,6 +13,7 @@ from nasdsl.compiler.bind.messages import no_value, unknown_option
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.frame import Frame
+from nasdsl.compiler.elaborate.merging import select
 from nasdsl.compiler.elaborate.places import at_place
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr, tree
@@ -142,14 +143,29 @@ def guarded_items(value: Any, node: bound.Expr, frame: Frame) -> list[tuple[Any,
     if isinstance(value, v.Guarded):
         return list(value.items)
     if isinstance(value, tuple):
-        return [(item, True) for item in value]
+        return [(item, item.present if isinstance(item, v.Tensor) else item is not None) for item in value]
     if isinstance(value, v.Branches):
         return [(tensor, tensor.present) for tensor in value.tensors]
     if isinstance(value, v.Record):
         return [(key, True) for key in value.entries]
     if isinstance(value, Symbol):
         raise error("unknown-name", f"no list named `{value.word}`", node.span, help=near(value.word, frame.scope))
-    raise error("not-a-list", f"a list is needed here, and this is {v.describe(value)}", node.span)
+    raise error(
+        "not-a-list", f"a list is needed here, and this is {v.describe(value)}", node.span, help=_as_list(value)
+    )
+
+
+def _as_list(value: Any) -> str:
+    """What may have been meant by something that is no list."""
+    if v.is_number(value):
+        return f"`[{v.show(value)}]` is a list, and so is `0..{v.show(value)}`"
+    if kinds_of(value) == {"number"}:
+        return "a range is a list: `0..n - 1`"
+    if isinstance(value, v.Tensor):
+        return "`[a, b]` is a list of tensors; `inputs` lists those that come in, `earlier` those with labels"
+    if v.is_operator(value):
+        return "`a + b` and `sum(a, b)` add what operators make; one alone stands without `sum`"
+    return ""
 
 
 def joined(left: Any, right: Any, node: bound.Binary, frame: Frame) -> Any:
@@ -267,6 +283,13 @@ def placed(base: v.Guarded, key: Any, node: bound.Index, frame: Frame) -> Any:
         raise CompileError([])
     if not cases:
         raise CompileError([diagnostic])
+    return _item_of(cases, node, frame)
+
+
+def _item_of(cases: list[tuple[Any, str, Any]], node: bound.Index, frame: Frame) -> Any:
+    """The item of which the condition holds."""
+    if all(isinstance(item, v.Tensor) for _, _, item in cases):
+        return select([(test, item) for test, _, item in cases], frame.under("item"), node.span)
     return chosen(cases, node.span, frame.decisions)
 
 
@@ -278,13 +301,13 @@ def looked_up(table: dict[Any, Any], key: Expr, shown: str, node: bound.Index, f
     possible = tree.options(key)
     if possible is None or not possible <= table.keys():
         found = expr.either(*[expr.equal(key, k) for k in table])
-        if not frame.builder.prove(found, frame, _no_such_item(node, f"there are {shown}")):
+        if not frame.builder.prove(found, frame, _no_such_item(node, shown)):
             raise CompileError([])
     if possible is not None:  # each of which is there, as is proven
         table = {k: value for k, value in table.items() if k in possible}
     if any(not (v.is_number(value) or isinstance(value, Expr | Symbol | str | bool)) for value in table.values()):
         cases = [(expr.equal(key, k), v.show(k), value) for k, value in table.items()]
-        return cases[0][2] if len(cases) == 1 else chosen(cases, node.span, frame.decisions)
+        return cases[0][2] if len(cases) == 1 else _item_of(cases, node, frame)
     if not any(isinstance(value, Expr) for value in table.values()):
         return apply("lookup", tuple(table.items()), key)
     keys = list(table)

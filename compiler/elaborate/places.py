@@ -47,6 +47,8 @@ def _folded(items: Items, fold: Callable[[tuple[Value, ...], Value], Value]) -> 
 
 def _before(items: Items) -> list[Value]:
     """How many items are there before each."""
+    if not items:
+        return []
     counts = (expr.choose(there, 1, 0) for _, there in items[:-1])
     return list(accumulate(counts, expr.add, initial=0))
 

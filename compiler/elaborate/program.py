@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -91,6 +92,9 @@ def _chain(name: str, files: Files) -> list[syntax.Space | syntax.Derived]:
         if isinstance(item, syntax.Space):
             return out[::-1]
         name, span = item.base.name, item.base.span
+
+
+_HANDED_ON = "`none` is no tensor; `identity()` hands on what comes in"
 
 
 class _Program:
@@ -304,16 +308,13 @@ class _Program:
             return
         if not isinstance(flow, Tensor):
             what = "nothing" if flow is None else f"{len(flow.tensors)} branches"
-            ended = self.builder.ended if flow is None else None
-            raise error(
-                "bad-output",
-                f"the network ends in {what}",
-                section.span,
-                others=() if ended is None else (Label(ended, "nothing comes out of this"),),
-                help="end with a head such as `classify(classes: 10)` or `segment(classes: 19)`"
-                if ended is None
-                else "",
-            )
+            message, ended = f"the network ends in {what}", self.builder.ended if flow is None else None
+            if ended is None:
+                help = "end with a head such as `classify(classes: 10)` or `segment(classes: 19)`"
+                raise error("bad-output", message, section.span, help=help)
+            others = (Label(section.span, "what follows in this gets nothing"),)
+            help = _HANDED_ON if re.search(r"\bnone\b", ended.text) else ""
+            raise error("bad-output", message, ended, "nothing comes out of this", others=others, help=help)
         if flow.present is not True:
             self.builder.require(flow.present, self.frame, "something reaches the output", "live", section.span)
         made = self.builder.node(

@@ -14,6 +14,7 @@ from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.budgets import nothing_left, unaffordable
 from nasdsl.compiler.elaborate.frame import Builder, Obligation
+from nasdsl.compiler.elaborate.led import in_call
 from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.extremes import conflict, counterexample
 from nasdsl.compiler.graph import Graph, Requirement
@@ -48,7 +49,8 @@ def prove(graph: Graph, builder: Builder) -> None:
                     proved[key] = counterexample(graph, obligation.condition, given)
             except TooWide:
                 message = f"whether this always holds is too tangled to prove: {old.message}"
-                builder.report([replace(old, code="unproven", message=message, severity="warning")])
+                told_late = replace(old, code="unproven", message=message, severity="warning")
+                builder.report([in_call(told_late, obligation.calls)])
                 proved[key] = None
         found = proved[key]
         if found is None:
@@ -57,7 +59,7 @@ def prove(graph: Graph, builder: Builder) -> None:
         if undefined and any(overlap(old.span, span) for _, span in told):
             continue  # that a part of it has no value is told there
         told.add((old.code, old.span))
-        builder.report([_shown_by(found, obligation, graph)])
+        builder.report([in_call(_shown_by(found, obligation, graph), obligation.calls)])
 
 
 def agree(graph: Graph, builder: Builder) -> None:

@@ -15,6 +15,7 @@ from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import condition, evaluate, match_cases
 from nasdsl.compiler.elaborate.frame import DEEPEST_CALLS, FATAL, Broken, Frame, Labels, Scope, each, join
+from nasdsl.compiler.elaborate.led import in_call
 from nasdsl.compiler.elaborate.merging import add_up, select, where_there
 from nasdsl.compiler.elaborate.nodes import apply_operator, copies_in
 from nasdsl.compiler.elaborate.operations import guarded_items
@@ -319,12 +320,7 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
             flow = apply(step, flow, frame, _site(step, name), own_place(step, span))
         return flow
     if isinstance(value, v.Sum):
-        places = [own_place(term, span) for term in value.terms]
-        outcomes = [
-            (apply(term, flow, frame, _site(term, name), place), True, place)
-            for term, place in zip(value.terms, places, strict=True)
-        ]
-        return add_up(outcomes, frame, "sum", span)
+        return _apply_sum(value, flow, frame, name, span)
     if isinstance(value, v.Alternatives):
         site = frame.under(name)
         flows = each(
@@ -352,6 +348,19 @@ def apply(value: Any, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
         help = f"write `{value.word}()`" if value.word in words else near(value.word, [*frame.scope, *words])
         raise CompileError([no_step(value.word, value.span or span, help)])
     raise v.not_an_operator(value, span)
+
+
+def _apply_sum(value: v.Sum, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
+    places = [own_place(term, span) for term in value.terms]
+
+    def add(flow: Flow, frame: Frame) -> Flow:
+        outcomes = [
+            (apply(term, flow, frame, _site(term, name), place), True, place)
+            for term, place in zip(value.terms, places, strict=True)
+        ]
+        return add_up(outcomes, frame, "sum", span)
+
+    return add(flow, frame) if v.starts_anew(value.terms) else where_there(flow, frame, add)
 
 
 def _note_left_out(outcomes: Iterable[tuple[Value, Flow, Span]], flow: Flow, frame: Frame) -> None:
@@ -390,14 +399,27 @@ def _apply_user(value: v.Invocation, operator: bound.Operator, flow: Flow, frame
     for name, argument in value.arguments.items():
         inner.scope.bind(name, argument, value.spans.get(name))
     frame.builder.instances[frame.path] = operator.name
-    if not operator.file or library.inside(value.span):
+    if library.inside(value.span):
         return _run_user(value, operator, flow, inner, frame)
+    if not operator.file:
+        return _run_of_file(value, operator, flow, inner, frame)
     calls = frame.builder.library_calls
     calls.append(value)
     try:
         return _run_user(value, operator, flow, inner, frame)
     except CompileError as problem:
         raise CompileError(library.brought_out(problem.diagnostics, value)) from None
+    finally:
+        calls.pop()
+
+
+def _run_of_file(value: v.Invocation, operator: bound.Operator, flow: Flow, inner: Frame, frame: Frame) -> Flow:
+    calls = frame.builder.calls
+    calls.append(value)
+    try:
+        return _run_user(value, operator, flow, inner, frame)
+    except CompileError as problem:
+        raise CompileError([in_call(one, calls) for one in problem.diagnostics]) from None
     finally:
         calls.pop()
 

@@ -19,7 +19,7 @@ from nasdsl.compiler.values.expr import Value, both
 from nasdsl.compiler.values.plain import KINDS, Symbol
 from nasdsl.compiler.values.plain import is_number as is_number
 from nasdsl.compiler.values.plain import kind_of as kind_of
-from nasdsl.compiler.values.tree import Case, Expr, Slot, decisions_of
+from nasdsl.compiler.values.tree import Case, Expr, Slot
 
 if TYPE_CHECKING:
     from nasdsl.compiler.ops.operator import Operator
@@ -147,6 +147,7 @@ class Invocation:
     spans: Mapping[str, Span] = field(default_factory=dict)
     known: Known = field(default_factory=dict)
     shared: bool = False  # whether all copies of the step have one set of weights
+    decided: frozenset[str] = frozenset()  # arguments that were left out and whose defaults decided something
 
     @property
     def name(self) -> str:
@@ -232,7 +233,9 @@ MOST_HELD = 50_000
 
 
 def not_an_operator(value: Any, span: Span) -> CompileError:
-    return error("not-an-operator", f"an operator is needed here, and this is {describe(value)}", span)
+    several = isinstance(value, tuple) and any(map(is_operator, value))
+    help = "`sum(a, b)` and `concat(a, b)` join what several operators make" if several else ""
+    return error("not-an-operator", f"an operator is needed here, and this is {describe(value)}", span, help=help)
 
 
 def as_branches(value: Any) -> Branches | None:
@@ -246,14 +249,18 @@ def as_branches(value: Any) -> Branches | None:
     return Branches(tuple(replace(item, present=both(item.present, there)) for item, there in tensors))
 
 
-def mentions_decisions(value: Any) -> bool:
-    """Whether a value hangs on a decision, or is an operator, which may make some."""
-    if isinstance(value, tuple):
-        return any(map(mentions_decisions, value))
-    return isinstance(value, (*OPERATOR_VALUES, Guarded, Record, Units)) or bool(decisions_of(value))
-
-
 OPERATOR_VALUES = (Invocation, Sequence, Sum, Alternatives, Text)
+
+
+def starts_anew(items: tuple[Any, ...]) -> bool:
+    """Whether one of some operators starts from a tensor with a name, and not from what comes in."""
+    for item in items:
+        first = item.steps[0] if isinstance(item, Sequence) else item
+        if isinstance(first, Guarded):
+            first = tuple(one for one, _ in first.items)
+        if isinstance(first, Tensor | Branches) or (isinstance(first, tuple) and starts_anew(first)):
+            return True
+    return False
 
 
 def is_none(value: Any) -> bool:

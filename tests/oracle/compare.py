@@ -146,6 +146,8 @@ def _passed_by(span: Span | None, tree: syntax.File, expected: Meaning) -> bool:
 _INDEX = r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]"
 _BRANCH = re.compile(f"(?<=parallel)(?:{_INDEX})+")
 _SUFFIX = re.compile(r"\[(\d+)\]$")
+_PLACE = "[~]"
+_ANY_PLACE = re.compile(re.escape(re.escape(_PLACE)))
 
 Key = frozenset[tuple[Any, ...]]
 
@@ -170,18 +172,27 @@ class _Comparison:
 
     # keys: an architecture as what is decided where, without the numbers that make paths unique
 
-    def _name(self, path: str) -> tuple[str, int, int]:
-        """The path less such a number, the number, and where the decision stands in the text."""
+    def _name(self, path: str) -> tuple[str, tuple[int, ...], int]:
+        """The path less such a number, the number, and where the decision stands in the text.
+
+        Where the interpreter does not know an item's place among those that are not there, it is one of the numbers.
+        """
         span = self.graph.decisions[path].span
         assert span is not None
         known = self.paths.get(span.start, set())
         suffix = _SUFFIX.search(path)
-        if _alike(path) not in known and suffix is not None and _alike(path[: suffix.start()]) in known:
-            return _alike(path[: suffix.start()]), int(suffix[1]), span.start
-        return _alike(path), 0, span.start
+        ends = [(path, 0), *([(path[: suffix.start()], int(suffix[1]))] if suffix is not None else [])]
+        for end, number in ends:
+            if _alike(end) in known:
+                return _alike(end), (number,), span.start
+            for other in known:
+                found = re.fullmatch(_ANY_PLACE.sub(r"\\[(\\d+)\\]", re.escape(other)), _alike(end))
+                if _PLACE in other and found is not None:
+                    return other, (*map(int, found.groups()), number), span.start
+        return _alike(path), (0,), span.start
 
     def key(self, architecture: Architecture) -> Key:
-        found: dict[tuple[str, int], list[tuple[int, Any]]] = {}
+        found: dict[tuple[str, int], list[tuple[tuple[int, ...], Any]]] = {}
         for path, value in architecture.indices.items():
             name, number, place = self.names[path]
             found.setdefault((name, place), []).append((number, value))

@@ -33,7 +33,11 @@ class _Names:
         self.operators: list[str] = list(outer.operators) if outer else []
         self.params: dict[str, list[str]] = dict(outer.params) if outer else {}
         self.chosen: dict[str, list[str]] = dict(outer.chosen) if outer else {}  # operators, by their alternatives
+        self.sparse: list[str] = list(outer.sparse) if outer else []  # lists of which choices decide the items
+        self.tensors: list[str] = list(outer.tensors) if outer else []
+        self.decided: dict[str, str] = dict(outer.decided) if outer else {}  # operators, by what they take
         self.flow: bool = outer.flow if outer else False  # whether `in` means something
+        self.inputs: bool = outer.inputs if outer else False  # whether `inputs` may be several
 
 
 class _Program:
@@ -81,12 +85,14 @@ class _Program:
             lines.append(self.param(names))
         params = list(names.params)
         top = _Names(names)
-        for _ in range(self.rng.choice((0, 0, 0, 1))):
+        for _ in range(self.rng.choice((0, 0, 1))):
             lines.append(self.function(names))
         for _ in range(self.rng.choice((0, 0, 1, 1, 2, 3))):
             lines.append(self.operator(names))
         for _ in range(self.rng.choice((0, 0, 1, 2, 3))):
             lines.append(self.let(top, network=False))
+        if self.operators and self.chance(0.5):
+            lines.append(self.tied(top))
         lines.append(self.network(top))
         for _ in range(self.rng.choice((0, 0, 0, 1, 1, 2))):
             lines += self.required(top, 2, outside=True)
@@ -111,6 +117,24 @@ class _Program:
         if self.chance(0.5):
             changes += self.required(names, 1, outside=True)
         return "space t = s with {\n" + "\n".join(changes) + "\n}\n"
+
+    def tied(self, names: _Names) -> str:
+        """An operator that is decided for the whole network."""
+        callee = self.one(list(self.operators))
+        if "b" in self.operators[callee]:
+            return f"let {self.fresh('w')} = 8"
+        self.called_ones.add(callee)
+        name, inner = self.fresh("o"), _Names(names)
+        inner.flow = False
+        needs = self.operators[callee]
+        self.operators[callee] = needs.replace("p", "")  # its layers may read what comes in
+        value = self.call(callee, inner, 0)
+        self.operators[callee] = needs
+        names.decided[name] = needs
+        if self.deciding(0.3):
+            value = f"oneof({value}, b: {self.one((value, 'conv(8)', 'none'))})"
+        names.operators.append(name)
+        return f"let {name} = {value}"
 
     def param(self, names: _Names) -> str:
         name = self.fresh("p")
@@ -154,6 +178,15 @@ class _Program:
             needs += "k"
             inner.words["kind"] = ["small", "large"]
             inner.hanging.add("kind")
+        if "o" in needs and self.chance(0.15):
+            formals.append(f"mid = {self.one(('2 * out', 'out + oneof(0, 4)', 'oneof(4, 8)', '8'))}")
+            needs += "m"
+            inner.numbers += ["mid", "mid"]
+            inner.hanging.add("mid")
+        if self.functions and self.chance(0.25) and formals:
+            formals.append("fun")
+            needs += "f"
+            inner.numbers += ["fun(8)", "fun(x: 4)"]
         if self.chance(0.15) and formals:
             formals.append("part = identity()")
             needs += "p"
@@ -164,8 +197,12 @@ class _Program:
             inner.operators += ["body", "body"]
         self.current = name
         strided = "s" in needs
-        kind = self.rng.choice((0, 0, 0, 0, 1, 2, 3))
-        if kind == 1 and not strided:
+        kind = self.rng.choice((0, 0, 0, 0, 1, 2, 3, 4, 4))
+        if kind == 4 and not strided:
+            inner.inputs = True
+            needs += "i"
+            body = " {\n" + self.of_inputs(inner, "out" if "o" in needs else "8") + "\n}"
+        elif kind == 1 and not strided:
             body = f" = {self.step(inner, 2)}"
         elif kind == 2 and not strided:
             body = f" = {self.repeat(inner, 2)}"
@@ -190,7 +227,14 @@ class _Program:
         steps = []
         if self.chance(0.5):
             steps.append(f"conv({self.width(inner, 1)})")
+        tied = list(names.decided)
+        if tied and self.chance(0.6):
+            self.size = min(self.size, 4)
         steps += self.body(inner, 3)
+        for _ in range(self.rng.choice((0, 1, 2, 3)) if tied else 0):
+            label = self.fresh("s")
+            steps.append(f"{label}: {self.again(inner)}")
+            inner.tensors.append(label)
         if self.chance(0.3):
             steps.append("global_pool()")
             steps.append(f"linear({self.rng.choice((4, 10))})")
@@ -229,6 +273,11 @@ class _Program:
         ]
         if depth > 1:
             kinds.append((2, self.branched))
+        kinds.append((3, self.gathered))
+        if names.tensors:
+            kinds.append((2, self.started))
+        if names.decided:
+            kinds.append((8, lambda n, d: self.again(n)))
         if self.operators:
             kinds.append((6, self.called))
         if names.operators:
@@ -237,8 +286,135 @@ class _Program:
         text = make(names, depth)
         if top and self.chance(0.15) and " -> " not in text.split("\n")[0]:
             label = self.fresh("s")
+            names.tensors.append(label)
+            names.numbers.append(f"{label}.width")
+            names.hanging.add(label)
             return f"{label}: {text}"
         return text
+
+    def started(self, names: _Names, depth: int) -> str:
+        """A step that starts from tensors with names."""
+        tensor = self.one(names.tensors)
+        kind = self.rng.randrange(5)
+        if kind == 0:
+            return (
+                f"[{tensor}, {self.one(names.tensors)}] -> {self.one(('concat()', 'mean()', 'concat(from: inputs)'))}"
+            )
+        if kind == 1:
+            return f"concat({tensor}, {self.step(names, depth - 1)})"
+        if kind == 2:
+            return f"sum({tensor}, {tensor} -> conv({tensor}.width))"
+        if kind == 3:
+            return f"resize(to: {tensor}.scale)"
+        return f"{tensor} -> {self.step(names, depth - 1)}"
+
+    def gathered(self, names: _Names, depth: int) -> str:
+        """Operators and lists of them, which choices may leave out, as one."""
+        width = self.known(names)
+        how = self.one(("sum", "sum", "mean", "concat"))
+        kind = self.rng.randrange(6)
+        if kind == 0:
+            return f"{how}(conv({width}), {{ {self.step(_Names(names), depth - 1)} -> conv({width}) }})"
+        if kind == 1:
+            return f"branches(conv({width}), {self.step(names, depth - 1)}) -> concat()"
+        inner = _Names(names)
+        name = self.fresh("i")
+        source = self.source(inner, name)
+        kernel = "oneof(1, 3)" if self.deciding(0.3) else self.one(("1", "3"))
+        item = f"conv({width}, kernel: {kernel})"
+        if kind == 2:
+            item = f"{name} -> {item}" if name in inner.tensors else f"conv({self.width(inner, 1)}) -> {item}"
+        listed = f"[for {name} in {source}: {item}]"
+        if kind == 3:
+            return f"{how}({listed}, conv({width}))"
+        if kind == 4:
+            return f"branches({listed}) -> {self.one(('concat()', 'mean()'))}"
+        if kind == 5 and self.deciding(0.5):
+            return f"conv({width}) + {{ oneof(none, conv(4)) -> {self.one(('sum', 'mean'))}({listed}) }}"
+        return f"{how}({listed})"
+
+    def source(self, names: _Names, name: str) -> str:
+        """A list of which choices may decide the items, and what each of them then is."""
+        kinds = ["[4, 8]", "0..1", "0..4 / 2 - 1"]
+        if names.tensors:
+            kinds += ["earlier", "last(earlier, 2)"]
+        if names.inputs:
+            kinds += ["inputs"] * 3
+        kinds += names.sparse * 2
+        if names.small:
+            small = self.one(names.small)
+            kinds += [f"0..{small}", f"1..{small} + 1"]
+        if self.deciding(0.6):
+            kinds = ["manyof(0..2, [4, 8])", "manyof(1..2, [4, 8, 12])", "permute(2, [4, 8, 12])", "1..oneof(1, 2)"]
+            kinds += ["manyof(1, [8, 12])", "[for j in manyof(0..1, [4, 12]): j + 4]", "manyof(0..2 step 2, [4, 8])"]
+            kinds += ["manyof(1..2, inputs)"] * 2 if names.inputs else []
+        source = self.one(kinds)
+        if source in ("earlier", "inputs", "last(earlier, 2)", "manyof(1..2, inputs)"):
+            names.tensors.append(name)
+            names.numbers.append(f"{name}.width")
+        elif ".." in source and not source.startswith(("manyof", "[")):
+            names.small.append(name)
+        else:
+            names.numbers += [name, name]
+        return source
+
+    def again(self, names: _Names) -> str:
+        """An operator that was decided, perhaps with other arguments."""
+        name = self.one(list(names.decided))
+        parts = self.others(names, names.decided[name])
+        call = f"{name}({', '.join(parts)})"
+        if "i" in names.decided[name] and names.tensors and self.chance(0.6):
+            call = f"{self.bundle(names)} -> {call}"
+        return call
+
+    def others(self, names: _Names, takes: str) -> list[str]:
+        """Some arguments of an operator that takes what the letters say."""
+        parts = []
+        if "o" in takes and self.chance(0.7):
+            parts.append(f"out: {self.width(names, 1)}" if self.chance(0.7) else self.width(names, 1))
+        if "f" in takes and self.chance(0.3):
+            parts.append(f"fun: {self.one(self.functions)}")
+        if "m" in takes and self.chance(0.3):
+            parts.append(f"mid: {self.width(names, 1)}")
+        if "s" in takes and self.chance(0.4):
+            parts.append(f"stride: {self.stride(names)}")
+        if "k" in takes and self.chance(0.4):
+            parts.append(f"kind: {self.one(('small', 'large'))}")
+        if "e" in takes and self.chance(0.5):
+            parts.append(f"kernel: {self.kernel(names)}")
+        return parts
+
+    def bundle(self, names: _Names) -> str:
+        """Some tensors as a set of branches."""
+        a, b = self.one(names.tensors), self.one(names.tensors)
+        return self.one((f"[{a}, {b}]", f"[{a}]", f"branches({a}, {b})", "last(earlier, 2)", f"[{a}, {b}]"))
+
+    def of_inputs(self, names: _Names, width: str) -> str:
+        """What an operator makes of all that comes in."""
+        kernel = "oneof(1, 3)" if self.deciding(0.5) else self.one(("1", "3"))
+        item = f"conv({width}, kernel: {kernel})"
+        last = self.one(("sum(from: earlier)", "concat(from: earlier)", "mean(from: last(earlier, 2))"))
+        kind = self.rng.randrange(8)
+        if kind == 0:
+            return f"for x in inputs {{ n: x -> {item} }}\n{last}"
+        if kind == 1:
+            return f"a: inputs[0] -> {item}\nb: inputs[-1] -> conv({width})\n{self.one(('concat(a, b)', 'sum(a, b)'))}"
+        if kind == 2:
+            made = self.one((f"oneof(conv({width}), conv({width}, kernel: 3))", item))
+            return f"let ops = [for x in inputs: {made}]\nsum([for i in 0..length(inputs) - 1: inputs[i] -> ops[i]])"
+        if kind == 3 and self.deciding():
+            chosen = self.one(("manyof(1, inputs)", "manyof(0..2, inputs)", "manyof(1..2, inputs)"))
+            return f"sum([for x in {chosen}: x -> {item}])"
+        if kind == 4:
+            return f"concat([for x in inputs: x -> conv(x.width, kernel: {kernel})])"
+        if kind == 5:
+            many = "match length(inputs) { 1: identity(), else: concat() }" if self.chance(0.5) else "concat()"
+            return f"{many}\n{item}"
+        if kind == 6:
+            return (
+                f"for x in inputs {{ n: x -> {item} }}\nfor x in earlier {{ x -> conv({width}) }}\nconcat(from: unused)"
+            )
+        return f"{self.one(('sum', 'mean'))}([for x in inputs: x -> {item}])"
 
     def layer(self, names: _Names) -> str:
         kind = self.rng.randrange(14)
@@ -310,6 +486,9 @@ class _Program:
                 + "\n".join(f"{w}: {self.step(_Names(names), depth - 1)}" for w in cases)
                 + "\n}"
             )
+        if names.small and self.chance(0.2):
+            a, b = (self.step(_Names(names), depth - 1) for _ in range(2))
+            return f"match {self.one(names.small)} + 1 {{\n2: {a}\nelse: {b}\n}}"
         if names.chosen and self.chance(0.5):
             name = self.one(list(names.chosen))
             first, second = names.chosen[name]
@@ -336,7 +515,9 @@ class _Program:
         inner.truths.append("first")
         count = self.rng.choice(("1", "2", "2", "3"))
         if names.small and self.chance(0.3):
-            count = self.one(names.small)
+            count = self.one((self.one(names.small), self.one(names.small), f"2 * {self.one(names.small)}"))
+        elif self.chance(0.1):
+            count = self.one(("1 + 1", "3 - 2", "4 / 2 - 1"))
         elif self.deciding(0.6):
             count = self.one(("oneof(1, 2)", "oneof(1..3)", "oneof(0, 1)", "oneof(0..2)", "oneof(1, 3)"))
         return f"repeat {count} {{\n" + "\n".join(self.body(inner, depth - 1)) + "\n}"
@@ -354,9 +535,13 @@ class _Program:
             for other in lists:
                 if names.lists[other] > 2:
                     inner.numbers.append(f"{other}[{name}]")
-        elif self.deciding(0.3):
+        elif self.deciding(0.2):
             source = self.one(("manyof(2, [4, 8, 12])", "(permute([4, 8]))", "(manyof(1, [4, 8]))", "[oneof(4, 8), 8]"))
             inner.numbers += [name, name]
+        elif self.chance(0.6):
+            source = self.source(inner, name)
+            if name in inner.tensors and self.chance(0.7):
+                return f"for {name} in {source} {{\n{name} -> {self.step(inner, depth - 1)}\n}}"
         else:
             source = self.one(("[4, 8]", "[8, 8]", "[12, 4]"))
             inner.numbers += [name, name]
@@ -405,6 +590,38 @@ class _Program:
         if not self.current:
             self.called_ones.add(name)
         needs = self.operators[name]
+        if "i" in needs and depth > 0 and self.chance(0.6):
+            return self.of_several(names, self.call(name, names, depth))
+        return self.call(name, names, depth)
+
+    def of_several(self, names: _Names, call: str) -> str:
+        """A call with two tensors, of which choices may leave one out."""
+        if len(names.tensors) > 1 and self.chance(0.4):
+            return f"{self.bundle(names)} -> {call}"
+        a, b = self.fresh("s"), self.fresh("s")
+        second = f"conv({self.known(names)}, kernel: 3)"
+        if self.deciding(0.4):
+            second = f"oneof(none, {second})"
+        set_of = self.one((f"[{a}, {b}]", f"[{b}, {a}]", f"branches({a}, {b})", "last(earlier, 2)"))
+        made = f"{a}: conv({self.width(names, 1)})\n{b}: {second}\n"
+        if self.chance(0.3):
+            whole, width = self.fresh("s"), self.known(names)
+            step = self.one(
+                (
+                    f"{whole} -> {call}",
+                    f"{whole}[0] -> conv({whole}[-1].width)",
+                    f"sum([for x in {whole}: x -> conv({width})])",
+                    f"for x in {whole} {{ conv({width}, kernel: {self.kernel(names)}) }}",
+                    f"[{whole}[-1], {a}] -> {call}",
+                )
+            )
+            if " -> " not in step:
+                step = f"{a} -> {step}"
+            return f"{{\n{made}{whole}: {set_of}\n{step}\n}}"
+        return f"{{\n{made}{set_of} -> {call}\n}}"
+
+    def call(self, name: str, names: _Names, depth: int) -> str:
+        needs = self.operators[name]
         parts = []
         if "o" in needs:
             parts.append(self.width(names, 1))
@@ -412,6 +629,10 @@ class _Program:
             parts.append(f"stride: {self.stride(names)}")
         if "k" in needs and self.chance(0.6):
             parts.append(f"kind: {'oneof(small, large)' if self.deciding() else 'large'}")
+        if "f" in needs:
+            parts.append(f"fun: {self.one(self.functions)}")
+        if "m" in needs and self.chance(0.3):
+            parts.append(f"mid: {self.width(names, 1)}")
         if "p" in needs and self.chance(0.7):
             parts.append(f"part: {self.layer(names)}")
         if "b" in needs:
@@ -506,7 +727,14 @@ class _Program:
                     "manyof(2, [4, 8, 12])",
                     "[for i in 1..2: oneof(4 * i, 8 * i)]",
                     "take(permute([4, 8, 12]), 2)",
+                    "permute(2, [4, 8, 12])",
                 ]
+                if self.chance(0.4):
+                    del names.lists[name]
+                    names.sparse.append(name)
+                    value = self.some_of(names)
+                    names.numbers += [f"4 * (1 + length({name}))", f"(4 + sum({name}))"]
+                    return f"let {name} = {value}"
             value = self.one(kinds)
             names.numbers += [f"{name}[0]", f"{name}[1]"]
             return f"let {name} = {value}"
@@ -514,7 +742,16 @@ class _Program:
             name = self.fresh("o")
             value = self.layer(names)
             if self.operators and self.chance(0.5):
-                value = self.called(names, 1)
+                value = self.called(names, 0)
+                names.decided[name] = self.operators.get(value.partition("(")[0].partition(" ")[0], "").replace("b", "")
+            elif self.chance(0.4):
+                width = self.width(names, 1)
+                value = f"conv({width}, kernel: {self.kernel(names)})"
+                if self.deciding(0.5):
+                    value = f"oneof(a: conv({width}), b: conv({width}, kernel: 3), c: {value})"
+                    if self.operators and self.chance(0.3):
+                        value = f"oneof({self.call(self.one(list(self.operators)), names, 0)}, b: conv({width}))"
+                names.decided[name] = "o" if "oneof(a" not in value else "oe"
             elif self.chance(0.3):
                 value = f"{self.layer(names)} -> {self.layer(names)}"
             elif self.chance(0.15):
@@ -542,6 +779,15 @@ class _Program:
             return f"let {name} = oneof({', '.join(map(str, self.rng.sample(WIDTHS, 2)))})"
         names.fixed.append(name)
         return f"let {name} = {self.rng.choice(WIDTHS)}"
+
+    def some_of(self, names: _Names) -> str:
+        """A list of which choices decide the items: numbers that are multiples of 4."""
+        kinds = ["manyof(0..2, [4, 8, 12])", "manyof(1..2, [4, 8])", "manyof(2..3, [4, 8, 8])", "manyof(0..1, [4, 8])"]
+        kinds += ["[for x in manyof(1..2, [4, 8, 12]): x + 4]", "[for x in manyof(0..2, [4, 8]): oneof(x, 16)]"]
+        kinds += ["[for x in 1..oneof(1, 2): 4 * x]", "[for x in manyof(1, [4, 8]), y in [0, 4]: x + y]"]
+        kinds += ["last(manyof(1..2, [4, 8, 12]), 1)", "manyof(1..2, [4, 8]) + [12]", "[4] + manyof(0..1, [8, 12])"]
+        kinds += [f"[for x in 0..{small}: 4 * x + 4]" for small in names.small[-1:]]
+        return self.one(kinds)
 
     # --- Numbers
 
@@ -634,7 +880,10 @@ class _Program:
         some.words = {name: words for name, words in names.words.items() if name in names.hanging}
         some.truths = [name for name in names.truths if name in names.hanging]
         some.lists = {name: size for name, size in names.lists.items() if name in names.hanging}
-        if not (some.numbers or some.small or some.words or some.truths or (outside and self.called_ones)):
+        some.sparse = list(names.sparse)
+        if not (
+            some.sparse or some.numbers or some.small or some.words or some.truths or (outside and self.called_ones)
+        ):
             return []
         return [f"require {self.condition(some, depth, outside)}"]
 
@@ -660,6 +909,18 @@ class _Program:
             if of == "truth":
                 return f"count({listed}) {compare} {self.rng.choice((0, 1))}"
             return f"length({listed}) {compare} 2"
+        if names.sparse and self.chance(0.3):
+            name, compare = self.one(names.sparse), self.one(("<=", ">=", "==", "!="))
+            return self.one(
+                (
+                    f"length({name}) {compare} {self.one(('1', '2'))}",
+                    f"count([for x in {name}: x > 4]) {compare} 1",
+                    f"sum({name}) {compare} 12",
+                    f"8 in {name}",
+                    f"max({name}) {compare} 8" if self.chance(0.5) else f"sum([for x in {name}: x * x]) {compare} 80",
+                    f"{name}[0] {compare} 8" if self.chance(0.5) else f"4 in last({name}, 1)",
+                )
+            )
         kind = self.rng.randrange(7)
         if kind == 6 and names.chosen and self.chance(0.5):
             name = self.one(list(names.chosen))

@@ -109,13 +109,17 @@ class Operator:
 
 @dataclass(eq=False)
 class Use(Operator):
-    """A call of an operator with its arguments. What it decides the first time it is used holds for every use."""
+    """A call of an operator with its arguments. What it decides the first time it is used holds for every use.
+
+    `kept` are the arguments that stay when others change: those that were given, and defaults that decided something.
+    """
 
     name: str
     definition: syntax.Operator | None
     arguments: Mapping[str, Any]
     path: str
     memory: dict[Any, Any] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
 
 
 @dataclass(eq=False)
@@ -141,18 +145,34 @@ class Text(Operator):
 
 @dataclass(eq=False)
 class Gather(Operator):
-    """`concat(...)`, `sum(from: ...)`, `mean(from: ...)`. Without either list it is of the branches that come in."""
+    """`concat(...)`, `sum(...)`, `mean(...)`, `branches(...)`. Without either list they are of what comes in."""
 
     how: str
-    items: Sequence[Any] | None  # operators for what comes in
+    items: Sequence[Any] | None  # tensors, and operators for what comes in; a list stands for its items
     tensors: Sequence[Any] | None
 
 
-@dataclass(eq=False)
-class Gathered(Operator):
-    """`branches(a, b)`: labelled tensors as a set of branches."""
+class Nothing(int):
+    """The sum of a list without items: 0, or a step that adds nothing."""
 
-    tensors: Sequence[Any]
+
+class Items(list[Any]):
+    """A list of which choices decide what it holds: what is there.
+
+    `places` are those of the items in the list of all that may be there, of `size` items; None where other
+    architectures tell. `anew` tells that some that may be there are, or start from, tensors with names.
+    """
+
+    def __init__(
+        self, items: Iterable[Any], places: Sequence[int] | None = None, size: int | None = None, anew: bool = False
+    ) -> None:
+        super().__init__(items)
+        self.places, self.size = places, size
+        self.anew = anew or any(map(_starts_anew, self))
+
+
+class Loose(tuple[Any, ...]):
+    """A set of branches of which other architectures tell what may be there."""
 
 
 @dataclass(eq=False)
@@ -228,6 +248,13 @@ def join(path: str, step: str) -> str:
     if not path or not step:
         return path or step
     return path + step if step.startswith("[") else f"{path}.{step}"
+
+
+def places_of(items: Sequence[Any]) -> list[str]:
+    """How paths go by the items of a list: by their places among all that may be there."""
+    if not isinstance(items, Items):
+        return [f"[{i}]" for i in range(len(items))]
+    return ["[~]"] * len(items) if items.places is None else [f"[{i}]" for i in items.places]
 
 
 def is_number(value: Any) -> bool:
@@ -333,6 +360,15 @@ def is_fixed(node: Any, scope: Scope) -> bool:
     return all(is_fixed(child, scope) for child in _children(node))
 
 
+def has_fixed_items(node: Any, scope: Scope) -> bool:
+    """Whether no decision can change the items of a list, though it may change which of them are there."""
+    if isinstance(node, syntax.Range):
+        return node.step is None or is_fixed(node, scope)
+    if isinstance(node, syntax.Call) and node.function.name == "manyof":
+        return is_fixed((node.arguments or ())[1], scope)
+    return is_fixed(node, scope)
+
+
 def _children(node: Any) -> Iterator[Any]:
     match node:
         case syntax.List():
@@ -365,6 +401,7 @@ def _children(node: Any) -> Iterator[Any]:
 class _Run:
     def __init__(self, answers: Sequence[int]) -> None:
         self.answers = answers
+        self.asked = 0  # how often a decision was asked for
         self.taken: list[tuple[int, int]] = []  # of each decision: which of its values, of how many
         self.decided: list[Answer] = []
         self.layers: list[Layer] = []
@@ -441,10 +478,10 @@ class _Run:
         out = self.body(section.body.items, image, self.top.but(incoming=image))
         if out is POISON:
             return
+        if isinstance(out, tuple) and len(out) == 1:
+            (out,) = out
         if out is None or (isinstance(out, Map) and out.gone):
             self.member = False
-        elif isinstance(out, tuple) and len(out) == 1:
-            return
         elif not isinstance(out, Map):
             self.wrong.append("the network ends in no tensor")
 
@@ -492,6 +529,7 @@ class _Run:
         """One of the values; the one already taken where a tied operator is used again."""
         path = path or {"choice": "oneof", "units": "units", "subset": "manyof", "order": "permute"}[kind]
         place = node.span.start
+        self.asked += 1
         keys = []
         for memory, met in env.memories:
             count = met.get((path, place), 0)
@@ -539,17 +577,17 @@ class _Run:
         assert isinstance(item.key, syntax.Name)
         label = item.key.name
         flow = self.tried(lambda: self.labelled(label, item.value, flow, env))
+        before = env.labels.named.get(label, [])
+        before = before if isinstance(before, list) else [before]
+        if isinstance(flow, Map):
+            flow = replace(flow, label=f"{label}[{len(before)}]" if env.copies else label)
         env.scope.names[label] = flow, False
         if not isinstance(flow, Map):
             env.labels.named[label] = flow
             if flow is POISON:
                 env.labels.tensors.append(flow)
             return flow
-        if env.copies:
-            before = env.labels.named.get(label, [])
-            env.labels.named[label] = [*(before if isinstance(before, list) else [before]), flow]
-        else:
-            env.labels.named[label] = flow
+        env.labels.named[label] = [*before, flow] if env.copies else flow
         env.labels.tensors.append(flow)
         return flow
 
@@ -565,7 +603,9 @@ class _Run:
                     flow = self.tried_step(part, flow, env)
                 return flow
             case syntax.Binary(operator="+"):
-                return self.merged("sum", [self.step(term, flow, env) for term in _terms(node)])
+                terms = _terms(node)
+                anew = any(self.starts_anew(term, env) for term in terms)
+                return self.together("sum", [self.step(term, flow, env) for term in terms], flow, anew)
             case syntax.If():
                 return self.step(node.then if self.condition(node.condition, env) else node.otherwise, flow, env)
             case syntax.Match():
@@ -598,17 +638,21 @@ class _Run:
         return flow
 
     def loop(self, node: syntax.For, flow: Any, env: Env, name: str) -> Any:
-        fixed = is_fixed(node.bind.source, env.scope)
-        for i, item in enumerate(self.items(node.bind.source, env, join(env.path, f"{name}.{node.bind.name}"))):
+        """A body for each item that is there."""
+        fixed = has_fixed_items(node.bind.source, env.scope)
+        items = self.items(node.bind.source, env, join(env.path, f"{name}.{node.bind.name}"))
+        for place, item in zip(places_of(items), items, strict=True):
             scope = Scope(env.scope)
             scope.names[node.bind.name] = item, fixed
-            flow = self.body(node.body.items, flow, env.under(f"{name}[{i}]").but(scope=scope, names={}, copies=True))
+            flow = self.body(node.body.items, flow, env.under(f"{name}{place}").but(scope=scope, names={}, copies=True))
         return flow
 
     def residual(self, block: syntax.Block, flow: Any, env: Env) -> Any:
         inside = self.body(block.items, flow, env)
         if flow is POISON or inside is POISON:
             return POISON
+        if isinstance(flow, tuple) or (flow is not None and isinstance(inside, tuple)):
+            raise Wrong("a residual of several branches")
         if not isinstance(flow, Map) or not isinstance(inside, Map):
             return flow if isinstance(flow, Map) else inside
         if (flow.height is None) != (inside.height is None):
@@ -623,10 +667,14 @@ class _Run:
         return shortcut if shortcut.gone else self.merged("sum", [shortcut, inside])
 
     def apply(self, value: Any, flow: Any, env: Env) -> Any:
-        if isinstance(value, Map):
+        if isinstance(value, Map | tuple):
             return value
         if value is POISON:
             raise Hurt
+        if isinstance(value, list):
+            return _branches(value)
+        if isinstance(value, Nothing):
+            return self.together("sum", [], flow, False)
         if value is None or value == Word("none"):
             return None
         if isinstance(value, Use) and value.definition is not None:
@@ -644,7 +692,8 @@ class _Run:
                 flow = self.apply(part, flow, env)
             return flow
         if isinstance(value, Terms):
-            return self.merged("sum", [self.apply(part, flow, env) for part in value.parts])
+            made = [self.apply(part, flow, env) for part in value.parts]
+            return self.together("sum", made, flow, any(map(_starts_anew, value.parts)))
         if isinstance(value, Text):
             memories = (*env.memories, (value.memory, {}))
             inner = value.env.but(path=value.path, memories=memories, names=step_names([value.node]))
@@ -653,22 +702,53 @@ class _Run:
             return self.step(value.node, flow, inner)
         if isinstance(value, Gather):
             if value.items is not None:
-                return self.merged(value.how, [self.apply(item, flow, env) for item in value.items])
+                return self.gathered(value.how, value.items, flow, env)
             if value.tensors is not None:
                 return self.merged(value.how, value.tensors)
             parts = _bundle(flow)
             if value.how == "concat":  # at the finest scale
                 parts = tuple(sorted(parts, key=lambda part: part.scale, reverse=True))
-            return self.merged(value.how, parts) if parts else None
-        if isinstance(value, Gathered):
-            return _bundled([part for tensor in value.tensors for part in _bundle(tensor)])
+            return self.merged(value.how, parts)
         if isinstance(value, Parallel):
             return self.parallel(value, flow, env)
         raise Wrong(f"{shown(value)} in the place of an operator")
 
+    def gathered(self, how: str, items: Sequence[Any], flow: Any, env: Env) -> Any:
+        """What operators make of what comes in, and tensors, as one."""
+        loose = any(isinstance(item, Items) for item in items)
+        every = [one for item in items for one in (item if isinstance(item, list) else [item])]
+        made = [self.apply(item, flow, env) for item in every]
+        if how == "branches":
+            return _branches(Items(made) if loose else made)
+        parts = [part for one in made for part in (one if isinstance(one, tuple) and how == "concat" else (one,))]
+        return self.together(how, parts, flow, any(map(_starts_anew, items)))
+
+    def together(self, how: str, parts: Sequence[Any], flow: Any, anew: bool) -> Any:
+        """The tensors merged. Where nothing comes in, and none of them stands for itself, nothing is asked for."""
+        if anew or not _is_absent(flow) or any(part is POISON or not _is_absent(part) for part in parts):
+            return self.merged(how, parts)
+        return next((part for part in parts if part is not None), None)
+
+    def starts_anew(self, term: Any, env: Env) -> bool:
+        """Whether a term of a sum starts from a tensor with a name."""
+        first = term.steps[0] if isinstance(term, syntax.Pipe) else term
+        while isinstance(first, syntax.Index):
+            first = first.base
+        if not isinstance(first, syntax.Name):
+            return False
+        found = env.scope.find(first.name)
+        if found is None and first.name not in env.labels.named:
+            return False
+        return _starts_anew(env.labels.named[first.name] if found is None else found[0])
+
     def parallel(self, value: Parallel, flow: Any, env: Env) -> Any:
-        out: list[Map] = []
-        for branch in _bundle(flow):
+        out: list[Map | None] = []
+        for branch in flow if isinstance(flow, tuple) else (flow,):
+            if branch is POISON:
+                raise Hurt
+            if _is_absent(branch):
+                out.append(None)
+                continue
             scope = Scope(value.env.scope)
             scope.names["width"] = branch.channels, False
             scope.names["scale"] = plain(branch.scale), False
@@ -677,8 +757,8 @@ class _Run:
             made = self.body(value.body.items, branch, inner)
             if made is POISON:
                 return POISON
-            out += _bundle(made)
-        return _bundled(out)
+            out += made if isinstance(made, tuple) else (made,)
+        return Loose(out) if isinstance(flow, Loose) else tuple(out)
 
     def use(self, value: Use, operator: syntax.Operator, flow: Any, env: Env) -> Any:
         scope = Scope(self.top.scope)
@@ -707,7 +787,7 @@ class _Run:
         self.read.add(x.number)
         if not y.gone:
             self.layers.append(layer)
-        return replace(y, number=next(self.numbers))
+        return replace(y, number=next(self.numbers), label="")
 
     def merged(self, how: str, parts: Sequence[Any]) -> Any:
         """The sum (or the like) of those tensors that are there. Where none is, this is no architecture."""
@@ -731,7 +811,7 @@ class _Run:
             return first
         self.read |= {part.number for part in there}
         channels = sum(part.channels for part in there) if how == "concat" else first.channels
-        return replace(first, channels=channels, number=next(self.numbers))
+        return replace(first, channels=channels, number=next(self.numbers), label="")
 
     # expressions
 
@@ -757,9 +837,15 @@ class _Run:
         value = self.value(node, env, path)
         if isinstance(value, dict):
             return list(value)
+        if isinstance(value, tuple):
+            return _listed(value)
         if not isinstance(value, list):
             raise Wrong(f"{shown(value)} in the place of a list")
-        return value
+        there = [i for i, item in enumerate(value) if not _is_absent(item)]
+        if len(there) == len(value):
+            return value
+        known = not isinstance(value, Items)
+        return Items([value[i] for i in there], there if known else None, len(value) if known else None, anew=True)
 
     def literal(self, node: syntax.Number, env: Env, path: str) -> Any:
         return node.value
@@ -776,10 +862,14 @@ class _Run:
             return found[0]
         if word in env.labels.named:
             return env.labels.named[word]
+        tensors = [tensor for tensor in env.labels.tensors if tensor is POISON or not tensor.gone]
         if word == "earlier":
-            return list(env.labels.tensors)
+            return Items(tensors, anew=True)
         if word == "unused":
-            return [tensor for tensor in env.labels.tensors if tensor is POISON or tensor.number not in self.read]
+            unread = [tensor for tensor in tensors if tensor is POISON or tensor.number not in self.read]
+            return Items(unread, anew=True)
+        if word == "inputs":
+            return self.inputs(env)
         if word == "at":
             return plain(self.incoming_map(env).scale)
         if word in ("true", "false"):
@@ -791,6 +881,10 @@ class _Run:
     def incoming(self, node: syntax.Incoming, env: Env, path: str) -> Any:
         return self.incoming_map(env).channels
 
+    def inputs(self, env: Env) -> list[Any]:
+        """What comes in around this: one tensor, or the branches that are there."""
+        return _listed(env.incoming) if isinstance(env.incoming, tuple) else [self.incoming_map(env)]
+
     def incoming_map(self, env: Env) -> Map:
         if env.incoming is POISON:
             raise Hurt
@@ -800,10 +894,12 @@ class _Run:
 
     def listed(self, node: syntax.List, env: Env, path: str, before: int = 0) -> list[Any]:
         out: list[Any] = []
+        loose = False
         for i, item in enumerate(node.items, before):
             value = self.value(item, env, join(path, f"[{i}]"))
             out.extend(value if isinstance(item, syntax.Range) else [value])
-        return out
+            loose = loose or (isinstance(item, syntax.Range) and isinstance(value, Items))
+        return Items(out) if loose else out
 
     def ranged(self, node: syntax.Range, env: Env, path: str) -> list[Any]:
         first = self.number(node.first, env, join(path, "first"))
@@ -811,27 +907,44 @@ class _Run:
         step = 1 if node.step is None else self.number(node.step, env)
         if step <= 0 or last < first:
             raise Wrong(f"the range {first}..{last} step {step}")
-        return [plain(first + i * step) for i in range(math.floor(Fraction(last - first) / step) + 1)]
+        items = [plain(first + i * step) for i in range(math.floor(Fraction(last - first) / step) + 1)]
+        if is_fixed(node, env.scope):
+            return items
+        return Items(items, range(len(items)) if is_fixed(node.first, env.scope) else None)
 
     def size(self, node: syntax.Size, env: Env, path: str) -> tuple[Any, ...]:
         return tuple([self.value(part, env, path) for part in node.parts])
 
     def comprehension(self, node: syntax.Comprehension, env: Env, path: str) -> list[Any]:
-        rows = self.rows(node, env, path)
-        return [self.value(node.body, row, join(path, f"[{i}]")) for i, row in enumerate(rows)]
+        rows, source = self.rows(node, env, path)
+        made = [
+            self.value(node.body, row, join(path, place)) for row, place in zip(rows, places_of(source), strict=True)
+        ]
+        if not isinstance(source, Items):
+            return made
+        first = node.body.steps[0] if isinstance(node.body, syntax.Pipe) else node.body
+        anew = isinstance(first, syntax.Name) and first.name == node.binds[0].name and source.anew
+        return Items(made, source.places, source.size, anew)
 
-    def rows(self, node: syntax.Comprehension, env: Env, path: str) -> list[Env]:
+    def rows(self, node: syntax.Comprehension, env: Env, path: str) -> tuple[list[Env], list[Any]]:
+        """Where the values of a comprehension are made, and a list with items at their places."""
         rows = [env]
+        places: list[Any] = [None]
         for bind in node.binds:
-            grown = []
+            grown: list[Env] = []
+            loose = isinstance(places, Items)
             for row in rows:
-                fixed = is_fixed(bind.source, row.scope)
-                for item in self.items(bind.source, row, path):
+                fixed = has_fixed_items(bind.source, row.scope)
+                items = self.items(bind.source, row, path)
+                loose = loose or isinstance(items, Items)
+                for item in items:
                     scope = Scope(row.scope)
                     scope.names[bind.name] = item, fixed
                     grown.append(row.but(scope=scope))
-            rows = grown
-        return rows
+            rows, places = grown, Items(grown) if loose else grown
+            if len(node.binds) == 1:
+                places = items
+        return rows, places
 
     def block(self, node: syntax.Block, env: Env, path: str) -> Any:
         if not node.items or not all(isinstance(item, syntax.Named) for item in node.items):
@@ -865,13 +978,13 @@ class _Run:
             return any(alike(left, item) for item in items)
         left = self.value(node.left, env, path)
         if operator == "+" and isinstance(left, list) and isinstance(node.right, syntax.List):
-            right: Any = self.listed(node.right, env, path, len(left))
+            right: Any = self.listed(node.right, env, path, 0 if isinstance(left, Items) else len(left))
         else:
             right = self.value(node.right, env, path)
         if operator in ("==", "!="):
             return alike(left, right) == (operator == "==")
         if operator == "+" and isinstance(left, list) and isinstance(right, list):
-            return left + right
+            return self.joined(left, right)
         nothing = left == right == Word("none")
         if operator == "+" and (nothing or isinstance(left, Operator) or isinstance(right, Operator)):
             return Terms((left, right))
@@ -879,6 +992,17 @@ class _Run:
         if not is_number(a) or not is_number(b):
             raise Wrong(f"{shown(a)} {operator} {shown(b)}")
         return _calculated(operator, a, b)
+
+    def joined(self, left: list[Any], right: list[Any]) -> list[Any]:
+        if not isinstance(left, Items) and not isinstance(right, Items):
+            return left + right
+        anew = _starts_anew(left) or _starts_anew(right)
+        sizes = [side.size if isinstance(side, Items) else len(side) for side in (left, right)]
+        places = [side.places if isinstance(side, Items) else range(len(side)) for side in (left, right)]
+        if sizes[0] is None or places[0] is None or places[1] is None:
+            return Items([*left, *right], anew=anew)
+        moved = [*places[0], *(sizes[0] + place for place in places[1])]
+        return Items([*left, *right], moved, None if sizes[1] is None else sizes[0] + sizes[1], anew)
 
     def logic(self, node: syntax.Binary, env: Env, path: str) -> bool:
         """Both sides decide; where the left one tells, the right one need not have a value."""
@@ -921,9 +1045,12 @@ class _Run:
         return self.value(taken, env, path if alone else join(path, label))
 
     def field(self, node: syntax.Field, env: Env, path: str) -> Any:
-        if isinstance(node.base, syntax.Name) and env.scope.find(node.base.name) is None:
-            return list(self.fields.get((node.base.name, node.name.name), []))
+        word = node.base.name if isinstance(node.base, syntax.Name) else ""
+        if word and env.scope.find(word) is None and word not in env.labels.named:
+            return list(self.fields.get((word, node.name.name), []))
         base = self.value(node.base, env, path)
+        if isinstance(base, Map) and node.name.name in ("width", "scale"):
+            return base.channels if node.name.name == "width" else plain(base.scale)
         if not isinstance(base, dict) or Word(node.name.name) not in base:
             raise Wrong(f"no entry {node.name.name}")
         return base[Word(node.name.name)]
@@ -931,6 +1058,7 @@ class _Run:
     def index(self, node: syntax.Index, env: Env, path: str) -> Any:
         base = self.value(node.base, env, path)
         key = self.value(node.index, env, path)
+        base = _listed(base) if isinstance(base, tuple) else base
         if isinstance(base, dict) and key in base:
             return base[key]
         if isinstance(base, list) and is_whole(key) and -len(base) <= key < len(base):
@@ -952,46 +1080,86 @@ class _Run:
             return self.function(found[0], node, env, path)
         operator = self.operators.get(name)
         if operator is not None:
-            return Use(name, operator, self.arguments(operator.formals, node, env, path), path)
+            given, kept = self.arguments(operator.formals, node, env, path)
+            return Use(name, operator, given, path, kept=kept)
         if name == "residual":
             return Text(node, env, path)
         if name == "parallel":
             assert node.body is not None
             return Parallel(node.body, env, path)
-        if name == "branches":
-            return Gathered([self.value(item, env, path) for item in node.arguments or ()])
         if name in ("concat", "sum", "mean") and not node.arguments:
             return Gather(name, None, None)
         if name in ("concat", "sum", "mean") and all(isinstance(item, syntax.Named) for item in node.arguments or ()):
             (item,) = node.arguments or ()
             assert isinstance(item, syntax.Named)
             return Gather(name, None, self.items(item.value, env, join(path, "from")))
-        if name == "concat":
+        if name in ("concat", "mean", "branches") or (name == "sum" and len(node.arguments or ()) > 1):
             return Gather(name, [self.value(item, env, path) for item in node.arguments or ()], None)
         if name in _FUNCTIONS:
             return _FUNCTIONS[name](self, node, env, path)
+        if name not in PARAMETERS and found is not None:
+            return self.again(found[0], node, env, path)
         names = list(PARAMETERS[name])
         given = {key: self.value(value, env, join(path, key)) for key, value in _bound(node, names, False).items()}
         check(name, given)
         return Use(name, None, given, path)
 
+    def again(self, value: Any, node: syntax.Call, env: Env, path: str) -> Any:
+        """An operator that was decided, with other arguments. What it decided stays."""
+        if value is POISON:
+            raise Hurt
+        if value == Word("none"):
+            return value
+        if not isinstance(value, Use):
+            raise Wrong(f"{shown(value)} takes no arguments")
+        definition = value.definition
+        names = list(PARAMETERS[value.name]) if definition is None else [f.name.name for f in definition.formals]
+        given = node.arguments or ()
+        if len([item for item in given if not isinstance(item, syntax.Named)]) > len(names):
+            raise Wrong(f"{value.name} takes no such argument")
+        bound = _bound(node, names, False)
+        if not bound.keys() <= set(names):
+            raise Wrong(f"{value.name} takes none of {', '.join(bound.keys() - set(names))}")
+        if definition is None:
+            changed = {key: self.value(one, env, join(path, key)) for key, one in bound.items()}
+            check(value.name, changed)
+            made = replace(value, arguments={**value.arguments, **changed})
+        else:
+            known = {key: one for key, one in value.arguments.items() if key in value.kept and key not in bound}
+            arguments, kept = self.arguments(definition.formals, node, env, path, known=known)
+            made = replace(value, arguments=arguments, kept=value.kept | kept)
+        made.label = value.label
+        return made
+
     def arguments(
-        self, formals: Sequence[syntax.Formal], node: syntax.Call, env: Env, path: str, positional: bool = False
-    ) -> dict[str, tuple[Any, bool]]:
+        self,
+        formals: Sequence[syntax.Formal],
+        node: syntax.Call,
+        env: Env,
+        path: str,
+        positional: bool = False,
+        known: Mapping[str, tuple[Any, bool]] | None = None,
+    ) -> tuple[dict[str, tuple[Any, bool]], frozenset[str]]:
+        """The arguments of a call, and which of them stay when others change."""
         names = [formal.name.name for formal in formals]
-        out: dict[str, tuple[Any, bool]] = {}
+        out: dict[str, tuple[Any, bool]] = dict(known or {})
         for key, value in _bound(node, names, positional).items():
             out[key] = self.value(value, env, join(path, key)), is_fixed(value, env.scope)
         if node.body is not None:
             out["body"] = Text(node.body, env, join(path, "body"), own_input=True), False
+        kept = set(out)
         own = env.but(scope=Scope(self.top.scope))
         own.scope.names.update(out)
         for formal in formals:
-            if formal.name.name not in out:
+            name = formal.name.name
+            if name not in out:
                 assert formal.default is not None
-                value = self.value(formal.default, own, join(path, formal.name.name))
-                out[formal.name.name] = value, is_fixed(formal.default, own.scope)
-                own.scope.names[formal.name.name] = out[formal.name.name]
+                before = self.asked
+                value = self.value(formal.default, own, join(path, name))
+                out[name] = value, is_fixed(formal.default, own.scope)
+                own.scope.names[name] = out[name]
+                if self.asked > before or isinstance(value, Operator):
+                    kept.add(name)
         for formal in formals:
             if formal.allowed is not None:
                 allowed = self.value(formal.allowed, env.but(scope=Scope(self.top.scope)), join(path, formal.name.name))
@@ -1000,10 +1168,10 @@ class _Run:
                     for item in allowed
                 ):
                     raise Wrong(f"`{formal.name.name}` is {shown(out[formal.name.name][0])}")
-        return out
+        return out, frozenset(kept)
 
     def function(self, function: Function, node: syntax.Call, env: Env, path: str) -> Any:
-        given = self.arguments(function.formals, node, env, path, positional=True)
+        given, _ = self.arguments(function.formals, node, env, path, positional=True)
         scope = Scope(function.env.scope)
         scope.names.update(given)
         return self.value(function.body, env.but(scope=scope), path)
@@ -1027,7 +1195,7 @@ class _Run:
             if isinstance(only, syntax.List) and not any(isinstance(item, syntax.Range) for item in only.items):
                 return [("", self.later(item, env, join(path, f"[{i}]"))) for i, item in enumerate(only.items)]
             if isinstance(only, syntax.Comprehension):
-                rows = self.rows(only, env, path)
+                rows, _ = self.rows(only, env, path)
                 return [("", self.later(only.body, row, join(path, f"[{i}]"))) for i, row in enumerate(rows)]
             step = only.function.name if isinstance(only, syntax.Call) else ""
             value = self.value(only, env, join(path, step))
@@ -1050,24 +1218,57 @@ class _Run:
 
     def manyof(self, node: syntax.Call, env: Env, path: str) -> Any:
         k_node, list_node = node.arguments or ()
-        k = self.number(k_node, env)
-        items = self.items(list_node, env, path)
-        if not is_whole(k) or not 0 <= k <= len(items):
-            raise Wrong(f"{shown(k)} of {len(items)} items")
-        if k == len(items):
+        several = isinstance(k_node, syntax.Range)
+        sizes = self.value(k_node, env) if several else [self.number(k_node, env)]
+        items = self.value(list_node, env, path)
+        if not isinstance(items, list):
+            items = self.items(list_node, env, path)
+        if not all(is_whole(k) and 0 <= k <= len(items) for k in sizes):
+            raise Wrong(f"{shown(sizes)} of {len(items)} items")
+        if len(sizes) > 1:
+            chosen = self.some_of(items, node, env, path)
+            if len(chosen) not in sizes:
+                self.member = False
+        elif sizes[0] == len(items):
             return items
-        chosen = self.decide(env, path, node, "subset", list(itertools.combinations(range(len(items)), k)))
-        return [items[i] for i in chosen]
+        else:
+            subsets = list(itertools.combinations(range(len(items)), sizes[0]))
+            chosen = self.decide(env, path, node, "subset", subsets)
+        return Items([items[i] for i in chosen], chosen, len(items), _starts_anew(items))
+
+    def some_of(self, items: list[Any], node: syntax.Call, env: Env, path: str) -> list[int]:
+        """Which items are taken: a choice for each, which goes by the item's name."""
+        names = [item.label if isinstance(item, Map) else shown(item) for item in items]
+        out = []
+        for i, name in enumerate(names):
+            step = f"[{name}#{names[:i].count(name)}]" if names.count(name) > 1 else f"[{name}]"
+            if self.decide(env, join(path, step), node, "choice", range(2)):
+                out.append(i)
+        return out
 
     def permute(self, node: syntax.Call, env: Env, path: str) -> Any:
-        (given,) = node.arguments or ()
+        *size, given = node.arguments or ()
         items = self.items(given, env, path)
+        if size:
+            return self.arranged(self.number(size[0], env), items, node, env, path)
         orders: dict[Any, tuple[int, ...]] = {}
         for order in itertools.permutations(range(len(items))):
             orders.setdefault(tuple(items[i] for i in order), order)
         if len(orders) < 2:
             return items
         return [items[i] for i in self.decide(env, path, node, "order", list(orders.values()))]
+
+    def arranged(self, k: Any, items: list[Any], node: syntax.Call, env: Env, path: str) -> list[Any]:
+        """A choice for each place. That no item is at two of them is required."""
+        if not is_whole(k) or not 0 <= k <= len(items) or len(set(items)) < len(items):
+            raise Wrong(f"{shown(k)} of {len(items)} items in order")
+        if len(items) == 1:
+            return items[:k]
+        options = range(len(items))
+        chosen = [self.decide(env, join(path, f"[{i}]"), node, "choice", options) for i in range(k)]
+        if len(set(chosen)) < k:
+            self.member = False
+        return [items[i] for i in chosen]
 
     def units(self, node: syntax.Call, env: Env, path: str) -> Any:
         (given,) = node.arguments or ()
@@ -1111,6 +1312,11 @@ class _Run:
         items = self.items(given, env, path)
         if node.function.name == "length":
             return len(items)
+        if node.function.name == "sum":
+            if not items:
+                return Nothing(0)
+            if any(isinstance(item, Operator | Map | tuple) or item is None for item in items):
+                return Gather("sum", [items], None)
         kind = "number" if node.function.name == "sum" else "truth"
         if not all(kind_of(item) == kind for item in items):
             raise Wrong(f"{node.function.name} of other things")
@@ -1123,6 +1329,8 @@ class _Run:
             raise Wrong(f"{node.function.name} of {shown(n)}")
         items = list(base.items()) if isinstance(base, dict) else base
         cut = items[:n] if node.function.name == "take" else items[len(items) - n :] if n < len(items) else items
+        if isinstance(base, Items):
+            return Items(cut, anew=base.anew)
         return dict(cut) if isinstance(base, dict) else cut
 
     def previous(self, node: syntax.Call, env: Env, path: str) -> Any:
@@ -1185,14 +1393,48 @@ def _bundle(flow: Any) -> tuple[Map, ...]:
     Raises:
         Hurt: one of them hangs on what went wrong.
     """
-    parts = flow if isinstance(flow, tuple) else () if flow is None else (flow,)
+    parts = flow if isinstance(flow, tuple) else (flow,)
     if any(part is POISON for part in parts):
         raise Hurt
-    return tuple([part for part in parts if not part.gone])
+    return tuple([part for part in parts if not _is_absent(part)])
 
 
-def _bundled(parts: Sequence[Map]) -> Any:
+def _is_absent(flow: Any) -> bool:
+    """Whether there is no tensor."""
+    return flow is None or (isinstance(flow, Map) and flow.gone)
+
+
+def _branches(items: list[Any]) -> Any:
+    """A list of tensors, and of sets of them, as one set."""
+    for item in items:
+        if item is POISON:
+            raise Hurt
+        if not isinstance(item, Map | tuple) and item is not None:
+            raise Wrong(f"{shown(item)} in the place of a tensor")
+    parts = [part for item in items for part in (item if isinstance(item, tuple) else (item,))]
+    if isinstance(items, Items) or any(isinstance(item, Loose) for item in items):
+        return Loose(parts)
     return tuple(parts) if parts else None
+
+
+def _listed(branches: tuple[Any, ...]) -> list[Any]:
+    """The branches of a set that are there."""
+    if any(branch is POISON for branch in branches):
+        raise Hurt
+    there = [i for i, branch in enumerate(branches) if not _is_absent(branch)]
+    items = [branches[i] for i in there]
+    if isinstance(branches, Loose):
+        return Items(items, anew=True)
+    return items if len(items) == len(branches) else Items(items, there, len(branches), anew=True)
+
+
+def _starts_anew(value: Any) -> bool:
+    """Whether an operator starts from a tensor, and not from what comes in."""
+    if isinstance(value, Items):
+        return value.anew
+    if isinstance(value, list):
+        return any(map(_starts_anew, value))
+    return _starts_anew(value.parts[0]) if isinstance(value, Steps) else value is None or isinstance(value, Map | tuple)
 
 
 def _same(value: Any) -> Any:

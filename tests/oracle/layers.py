@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -30,7 +30,8 @@ class Units:
 
 @dataclass(frozen=True)
 class Map:
-    """A tensor of one image; a vector has neither height nor width. `number` tells it from others.
+    """A tensor of one image; a vector has neither height nor width. `number` tells it from others, `label` is what a
+    step calls it.
 
     `gone` is what an operator without a unit left would have made: a shape that no tensor has.
     """
@@ -41,6 +42,7 @@ class Map:
     scale: Fraction
     number: int = 0
     gone: bool = False
+    label: str = field(default="", compare=False)
 
     @property
     def pixels(self) -> int:

@@ -69,17 +69,6 @@ def only(tensor: Tensor, there: Value) -> Tensor:
     return replace(tensor, present=expr.both(tensor.present, there))
 
 
-def starts_anew(items: tuple[Any, ...]) -> bool:
-    """Whether one of some operators starts from a tensor with a name, and not from what comes in."""
-    for item in items:
-        first = item.steps[0] if isinstance(item, v.Sequence) else item
-        if isinstance(first, v.Guarded):
-            first = tuple(one for one, _ in first.items)
-        if isinstance(first, Tensor | Branches) or (isinstance(first, tuple) and starts_anew(first)):
-            return True
-    return False
-
-
 def at_scale(
     tensors: list[tuple[Tensor, Value]], scale: Value, place: Span, frame: Frame
 ) -> tuple[list[tuple[Tensor, Value]], Value]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from nasdsl.compiler import bound, ops
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.forms.bundles import at_scale, bundle, guarded, outcomes, starts_anew
+from nasdsl.compiler.elaborate.forms.bundles import at_scale, bundle, guarded, outcomes
 from nasdsl.compiler.elaborate.frame import Frame
 from nasdsl.compiler.elaborate.merging import alike, merge, where_there
 from nasdsl.compiler.elaborate.values import Flow, Tensor
@@ -24,7 +24,7 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
     operator = ops.find("concat")
     assert operator is not None
     items = value.arguments.get("*", ())
-    if items and isinstance(flow, Tensor) and flow.present is not True and not starts_anew(items):
+    if items and isinstance(flow, Tensor) and flow.present is not True and not v.starts_anew(items):
         return where_there(flow, frame, lambda flow, frame: run(value, flow, frame, name, span))
     if "*" in value.arguments:
         made = outcomes(value.arguments["*"], flow, frame, name, span)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nasdsl.compiler import bound
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.forms.bundles import bundle, guarded, outcomes, starts_anew
+from nasdsl.compiler.elaborate.forms.bundles import bundle, guarded, outcomes
 from nasdsl.compiler.elaborate.frame import Frame
 from nasdsl.compiler.elaborate.merging import Term, alike, merge, same_shape, where_there
 from nasdsl.compiler.elaborate.values import Flow, Tensor
@@ -18,7 +18,7 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
         def average(flow: Flow, frame: Frame) -> Flow:
             return _average(outcomes(items, flow, frame, name, span), frame, name, span)
 
-        return average(flow, frame) if starts_anew(items) else where_there(flow, frame, average)
+        return average(flow, frame) if v.starts_anew(items) else where_there(flow, frame, average)
     given = value.arguments.get("from")
     tensors = [(tensor, True) for tensor in bundle(flow)] if given is None else guarded(given, span)
     return _average([(tensor, when, tensor.span or span) for tensor, when in tensors], frame, name, span)

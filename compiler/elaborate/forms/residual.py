@@ -49,7 +49,9 @@ def _with_shortcut(value: v.Invocation, span: Span, flow: Flow, frame: Frame) ->
         return inside if flow is None else flow
     if v.is_lost(flow) or v.is_lost(inside):
         return v.LOST
-    assert isinstance(inside, Tensor)
+    if isinstance(inside, Branches):
+        message = "`residual` adds one tensor, and its body ends in a set of branches"
+        raise error("several-branches", message, span, help="end the body with `concat()`, `sum()` or `pick(...)`")
     if (flow.shape.height is None) != (inside.shape.height is None):
         raise error(
             "kind-mismatch",

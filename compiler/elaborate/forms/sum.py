@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nasdsl.compiler import bound
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.forms.bundles import bundle, guarded, outcomes, starts_anew
+from nasdsl.compiler.elaborate.forms.bundles import bundle, guarded, outcomes
 from nasdsl.compiler.elaborate.frame import Frame
 from nasdsl.compiler.elaborate.merging import add_up, where_there
 from nasdsl.compiler.elaborate.values import Flow
@@ -18,7 +18,7 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
         def add(flow: Flow, frame: Frame) -> Flow:
             return add_up(outcomes(items, flow, frame, name, span), frame, name, span)
 
-        return add(flow, frame) if starts_anew(items) else where_there(flow, frame, add)
+        return add(flow, frame) if v.starts_anew(items) else where_there(flow, frame, add)
     if "from" in value.arguments:
         tensors = guarded(value.arguments["from"], value.spans.get("from", span))
     else:
