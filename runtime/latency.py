@@ -20,6 +20,7 @@ from nasdsl.compiler import ops
 from nasdsl.compiler.asked import asked
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import Units
+from nasdsl.compiler.evaluated import evaluated
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Node
 from nasdsl.compiler.largest import largest_values
@@ -50,7 +51,7 @@ class Latency:
             CompileError: the table cannot be read, or lacks an operator of the space.
         """
         graph = network.graph
-        nodes = [node for node in graph.operators() if node.name in network.settings and _has_units(node)]
+        nodes = [node for node in evaluated(graph).operators() if node.name in network.settings and _has_units(node)]
         found = points_of(path, graph, nodes)
         largest = largest_values(graph)
         points = {}
@@ -89,7 +90,7 @@ def profile(
     device: str = "cpu",
     note: Callable[[str], None] = print,
 ) -> LatencyTable:
-    """Measures every operator of a supernet in each setting that its architectures ask for (`asked`), each once, and
+    """Measures every operator that a supernet evaluates, in each setting that its architectures ask for (`asked`), each once, and
     writes the table after each. It goes on after a stop, and adds to a table of another space on the same device.
 
     Args:
@@ -100,7 +101,7 @@ def profile(
         before = read_table(path)
         if before.model_copy(update={"operators": {}}) == table:
             table = before
-    for node in network.graph.operators():
+    for node in evaluated(network.graph).operators():
         if node.name not in network.settings:
             continue
         for one in asked(network.graph, node):

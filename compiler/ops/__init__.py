@@ -16,6 +16,7 @@ from typing import Any
 from nasdsl.compiler.ops import (
     activation,
     attention,
+    auxiliary,
     conv,
     deform,
     dense,
@@ -46,6 +47,7 @@ FAMILIES = (
     regions,
     dense,
     activation,
+    auxiliary,
 )
 
 
