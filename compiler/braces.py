@@ -10,7 +10,7 @@ def braces(graph: Graph) -> dict[str, tuple[str, ...]]:
     """Of each node that runs in training alone and leads somewhere the nodes of the `auxiliary`s around it, the
     outermost first: those that all of what it leads to stand in. One that leads out of all of them has none."""
     found: dict[str, tuple[str, ...]] = {}
-    for node in reversed(graph.nodes.values()):
+    for node in reversed(tuple(graph.nodes.values())):
         around = found.get(node.name, ()) if node.aside else ()
         for place, edge in enumerate(node.inputs):
             if graph.nodes[edge.source].aside:

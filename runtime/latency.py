@@ -90,8 +90,9 @@ def profile(
     device: str = "cpu",
     note: Callable[[str], None] = print,
 ) -> LatencyTable:
-    """Measures every operator that a supernet evaluates, in each setting that its architectures ask for (`asked`), each once, and
-    writes the table after each. It goes on after a stop, and adds to a table of another space on the same device.
+    """Measures every operator of a supernet in each setting that its architectures ask for (`asked`), each once, and
+    writes the table after each; what runs in training alone is left out. It goes on after a stop, and adds to a table
+    of another space on the same device.
 
     Args:
         repeats: timed runs of each point, after three that warm up.

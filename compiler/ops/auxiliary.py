@@ -7,7 +7,9 @@ from nasdsl.compiler.ops.operator import Cost, Identities, Operator, Param, by_c
 
 AUXILIARY = Operator(
     name="auxiliary",
-    params=(Param("weight", "number", above=0, doc="what the loss of its output is multiplied by, beside the main one"),),
+    params=(
+        Param("weight", "number", above=0, doc="what the loss of its output is multiplied by, beside the main one"),
+    ),
     shape=same,
     cost=lambda inputs, output, attrs: Cost(),
     module=f"{LAYERS}.auxiliary:Auxiliary",

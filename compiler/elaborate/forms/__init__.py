@@ -19,5 +19,6 @@ from nasdsl.compiler.elaborate.forms import (
 )
 
 FORMS: Mapping[str, bound.Form] = {
-    form.FORM.name: form.FORM for form in (parallel, residual, auxiliary, fuse, branches, extend, pick, concat, sum, mean)
+    form.FORM.name: form.FORM
+    for form in (parallel, residual, auxiliary, fuse, branches, extend, pick, concat, sum, mean)
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +10,7 @@ from nasdsl.compiler import bound
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.arguments import checked
-from nasdsl.compiler.elaborate.frame import Frame
+from nasdsl.compiler.elaborate.frame import Builder, Frame
 from nasdsl.compiler.elaborate.merging import where_there
 from nasdsl.compiler.elaborate.operations import constant
 from nasdsl.compiler.elaborate.steps import apply, run_body
@@ -32,10 +33,12 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
 
 def _with_side(value: v.Invocation, span: Span, flow: Flow, frame: Frame) -> Flow:
     builder = frame.builder
+    if value.block is not None and "operator" in value.arguments:
+        raise error("bad-argument", "`auxiliary` takes an operator or a body, not both", value.spans["operator"])
     place = value.spans.get("weight", span)
     weight = constant(value.arguments["weight"], place, "the weight of `auxiliary`")
     weight = checked(weight, AUXILIARY.params[0], place, frame, AUXILIARY.name)
-    start, uses = len(builder.nodes), {name: len(conditions) for name, conditions in builder.uses.items()}
+    start, uses = len(builder.nodes), {source: len(conditions) for source, conditions in builder.uses.items()}
     if value.block is None:
         operator = value.arguments["operator"]
         side = apply(operator, flow, frame, operator.name if isinstance(operator, v.Invocation) else "", span)
@@ -51,8 +54,7 @@ def _with_side(value: v.Invocation, span: Span, flow: Flow, frame: Frame) -> Flo
         side = run_body(value.block, flow, body)
     own = list(builder.nodes)[start:]
     builder.nodes.update({one: replace(builder.nodes[one], aside=True) for one in own})
-    for source, conditions in builder.uses.items():  # what only a side has read is `unused` for the network
-        del conditions[uses.get(source, 0) :]
+    _forget(builder, uses)
     if not isinstance(flow, Tensor) or v.is_lost(flow):
         return flow
     if v.is_lost(side):
@@ -68,7 +70,15 @@ def _with_side(value: v.Invocation, span: Span, flow: Flow, frame: Frame) -> Flo
     edges = (Edge(flow.node), Edge(side.node))
     attrs = {"weight": weight}
     made = builder.node(frame.path, "operator", AUXILIARY.name, attrs, edges, flow.shape, frame.present, span)
+    _forget(builder, uses)
+    builder.uses[made.node] = builder.uses.setdefault(flow.node, [])  # who reads one has read the other
     return replace(made, present=True)
+
+
+def _forget(builder: Builder, uses: Mapping[str, int]) -> None:
+    """What only a side has read is `unused` for the network."""
+    for source, conditions in builder.uses.items():
+        del conditions[uses.get(source, 0) :]
 
 
 FORM = bound.Form(
