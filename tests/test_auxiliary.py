@@ -214,7 +214,7 @@ def test_what_only_a_side_has_read_is_unused() -> None:
       network { cell() -> classify(3) }
     }
     """
-    side = "auxiliary(weight: 1) { concat(a, b) -> classify(3) }"
+    side = "auxiliary(weight: 1) { auxiliary(classify(3), weight: 1) -> concat(a, b) -> classify(3) }"
     plain, whole, read = (made(text, one).graph for one in ("", side, f"c: {side} -> conv(4)"))
     assert cost_of(plain, {}) == cost_of(whole, {})
     sums = [[len(node.inputs) for node in graph.nodes.values() if node.op == "sum"] for graph in (plain, whole, read)]
@@ -396,6 +396,12 @@ def test_a_fresh_head_is_fresh_in_sides_too(tmp_path: Path) -> None:
 def test_wrong_uses_are_told(steps: str, message: str) -> None:
     with pytest.raises(CompileError, match=message):
         network_in(f"{steps}, classify(3)")
+
+
+def test_its_weight_may_stand_in_defaults() -> None:
+    text = "space s { input 1 x 8 x 8\n defaults { weight: 0.3 }\n network { auxiliary { classify(3) }, classify(3) } }"
+    outputs = Supernet(elaborate(Source(text)).graph).train()(images(2, 1, 8, 8))
+    assert outputs.sides[0].weight == 0.3
 
 
 def test_a_side_cannot_end_in_nothing_for_some_choices() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from nasdsl.compiler import bound
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.arguments import checked
+from nasdsl.compiler.elaborate.arguments import checked, default_of
 from nasdsl.compiler.elaborate.frame import Builder, Frame
 from nasdsl.compiler.elaborate.merging import where_there
 from nasdsl.compiler.elaborate.operations import constant
@@ -35,10 +36,8 @@ def _with_side(value: v.Invocation, span: Span, flow: Flow, frame: Frame) -> Flo
     builder = frame.builder
     if value.block is not None and "operator" in value.arguments:
         raise error("bad-argument", "`auxiliary` takes an operator or a body, not both", value.spans["operator"])
-    place = value.spans.get("weight", span)
-    weight = constant(value.arguments["weight"], place, "the weight of `auxiliary`")
-    weight = checked(weight, AUXILIARY.params[0], place, frame, AUXILIARY.name)
-    start, uses = len(builder.nodes), {source: len(conditions) for source, conditions in builder.uses.items()}
+    weight = _weight(value, frame, span)
+    start, uses = len(builder.nodes), {id(conditions): len(conditions) for conditions in builder.uses.values()}
     if value.block is None:
         operator = value.arguments["operator"]
         side = apply(operator, flow, frame, operator.name if isinstance(operator, v.Invocation) else "", span)
@@ -75,10 +74,19 @@ def _with_side(value: v.Invocation, span: Span, flow: Flow, frame: Frame) -> Flo
     return replace(made, present=True)
 
 
-def _forget(builder: Builder, uses: Mapping[str, int]) -> None:
-    """What only a side has read is `unused` for the network."""
-    for source, conditions in builder.uses.items():
-        del conditions[uses.get(source, 0) :]
+def _weight(value: v.Invocation, frame: Frame, span: Span) -> Any:
+    (param,) = AUXILIARY.params
+    if param.name not in value.arguments:
+        weight = default_of(param, span, frame, AUXILIARY.name)
+    else:
+        weight = checked(value.arguments[param.name], param, value.spans[param.name], frame, AUXILIARY.name)
+    return constant(weight, value.spans.get(param.name, span), "the weight of `auxiliary`")
+
+
+def _forget(builder: Builder, uses: Mapping[int, int]) -> None:
+    """What only a side has read is `unused` for the network. Tensors may have one list of their uses."""
+    for conditions in builder.uses.values():
+        del conditions[uses.get(id(conditions), 0) :]
 
 
 FORM = bound.Form(
