@@ -221,6 +221,25 @@ def test_what_only_a_side_has_read_is_unused() -> None:
     assert sums == [[2], [2], [2]]  # `b`, or what was made of it behind the side
 
 
+def test_what_a_side_makes_is_not_previous_outside() -> None:
+    text = """
+    space s {
+      input 1 x 8 x 8
+      operator block() {
+        let width = previous(width, else: 4) + oneof(2, 4)
+        conv(width)
+      }
+      network { block(), SIDE block(), classify(3) }
+      require sum(block.width) <= 16
+    }
+    """
+    plain, whole = (made(text, one) for one in ("", "auxiliary(weight: 1) { block(), block(), classify(3) },"))
+    assert [len(everything(space)) for space in (plain, whole)] == [2, 8]  # 6 and 8 or 10
+    for one in everything(whole):
+        left = {path: index for path, index in one.indices.items() if not path.startswith("auxiliary")}
+        assert cost_of(whole.graph, one.indices) == cost_of(plain.graph, left)
+
+
 def test_exports_are_without_it(tmp_path: Path) -> None:
     text = made().source.text
     one = elaborate(

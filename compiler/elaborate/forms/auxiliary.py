@@ -38,6 +38,7 @@ def _with_side(value: v.Invocation, span: Span, flow: Flow, frame: Frame) -> Flo
         raise error("bad-argument", "`auxiliary` takes an operator or a body, not both", value.spans["operator"])
     weight = _weight(value, frame, span)
     start, uses = len(builder.nodes), {id(conditions): len(conditions) for conditions in builder.uses.values()}
+    fields = {key: list(made) for key, made in builder.fields.items()}, dict(builder.running)
     if value.block is None:
         operator = value.arguments["operator"]
         side = apply(operator, flow, frame, operator.name if isinstance(operator, v.Invocation) else "", span)
@@ -54,6 +55,7 @@ def _with_side(value: v.Invocation, span: Span, flow: Flow, frame: Frame) -> Flo
     own = list(builder.nodes)[start:]
     builder.nodes.update({one: replace(builder.nodes[one], aside=True) for one in own})
     _forget(builder, uses)
+    builder.fields, builder.running = fields  # nor is `previous` what a side has made
     if not isinstance(flow, Tensor) or v.is_lost(flow):
         return flow
     if v.is_lost(side):
