@@ -331,7 +331,7 @@ class _Compiler:
                 found[node.name] = [source for source, _ in own], [gate for _, gate in own]
         if output is None:
             raise ArgumentError("nothing leads from the input to the output with the values that count")
-        needed = {output}
+        needed = {output, *[name for name in found if self.graph.nodes[name].op == AUXILIARY.name]}
         for name in reversed(found):
             if name in needed:
                 needed.update(found[name][0])

@@ -74,9 +74,10 @@ def _head(graph: Graph, name: str) -> Node:
 
 
 def _order(graph: Graph) -> list[Node]:
-    """The nodes that the outputs hang on, inputs first. Without recursion: networks are deep."""
+    """The nodes that the outputs and the sides hang on, inputs first. Without recursion: networks are deep."""
     order: dict[str, Node] = {}
-    waiting = [(name, False) for name in reversed(graph.outputs)]
+    ends = [*graph.outputs, *[node.name for node in graph.nodes.values() if node.op == AUXILIARY.name]]
+    waiting = [(name, False) for name in reversed(ends)]
     while waiting:
         name, ready = waiting.pop()
         if name in order:

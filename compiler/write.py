@@ -394,9 +394,8 @@ class _Straight:
     def _run(self, nodes: Iterable[Node], before: str, last: str, titles: bool = False) -> Iterator[str]:
         """The steps of a body, which begins with what is made `before` it and ends in what is made `last`."""
         group = ""
-        for node in nodes:
-            if node.kind in ("input", "output") or self._inlined(node):
-                continue
+        shown = [node for node in nodes if node.kind not in ("input", "output") and not self._inlined(node)]
+        for node in shown:
             text, *body = self._side(node, before) if self._has_side(node) else [self._text(node, before)]
             top, *inner = _steps(node.name)[:-1] or [""]
             while len(inner) > 1 and not inner[-1].endswith("]"):
@@ -406,7 +405,7 @@ class _Straight:
                 yield ""
                 yield f"# {top}"
                 group = top
-            if node.name != last:
+            if node.name != last or node is not shown[-1]:
                 text = f"{self._label(node)}: {text}"
             if len(text) + len(rest) + 4 + 2 * INDENT > WIDTH:
                 yield f"# {rest}"

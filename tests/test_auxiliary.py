@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,31 @@ def test_several_sides_and_one_inside_another() -> None:
     expected = F.cross_entropy(outputs.output, labels) + parts[0] / 2 + parts[1] + 2 * parts[2]
     torch.testing.assert_close(loss_of(Classification(3), outputs, labels), expected)
     assert isinstance(network.eval()(images(2, 1, 12, 12)), Tensor)
+
+
+def test_a_side_need_not_lie_on_the_way_to_the_output() -> None:
+    """What comes in may be read by its label."""
+    beside = (
+        "a: conv(oneof(4, 6)), auxiliary(weight: 0.4) { conv(5) -> classify(3) }, a -> classify(3), x: identity(), "
+    )
+    spaces = [
+        elaborate(Source(f"space s {{ input 1 x 12 x 12\n network {{ {steps} }} }}"))
+        for steps in (f"{beside} x", f"{beside} auxiliary(classify(3), weight: 2), x")
+    ]
+    for number, space in enumerate(spaces, 1):
+        assert not space.warnings
+        network, labels = Relaxed(space.graph).train(), torch.tensor([0, 1])
+        even = {path: torch.tensor([0.5, 0.5], requires_grad=True) for path in network.gates.values}
+        for weights in (None, even):
+            network.relax(weights)
+            outputs = network(images(2, 1, 12, 12))
+            assert len(outputs.sides) == number
+            assert loss_of(Classification(3), outputs, labels) > F.cross_entropy(outputs.output, labels)
+        one = pin(space.graph, dict.fromkeys(even, 0))
+        again = elaborate(Source(expanded(replace(space, graph=one))))
+        assert structure(again.graph).whole == structure(one).whole
+        assert len(structure(one).heads) == number + 1
+        assert cost_of(again.graph, {}) == cost_of(one, {})
 
 
 def test_maps_of_sides_may_be_smaller_than_those_of_the_network() -> None:

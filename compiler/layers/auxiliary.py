@@ -31,7 +31,12 @@ class Auxiliary(nn.Module):
         self.weight = weight
 
     def forward(self, x: torch.Tensor, side: torch.Tensor, sides: list[Side] | None = None) -> torch.Tensor:
-        """Args: sides: gets the side, where the network learns."""
+        """
+        Args:
+            x: goes on as it is.
+            side: what a head gives, such as B classes.
+            sides: where the network learns: the side is added.
+        """
         if sides is not None:
             sides.append(Side(self.weight, side))
         return x
