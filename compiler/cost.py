@@ -4,7 +4,8 @@ as a number.
 MACs are multiply-accumulates for one image of the declared size; FLOPs are twice as many. Batch norm, activations,
 pooling and resizing count none; the windows of local attention count as full (`Cost` in `ops/operator.py`). Parameters
 are those of the modules, batch norm's scale and shift included and running statistics not. `measures/` says what the
-others are.
+others are. A network costs what its evaluation does: what stands in the braces of an `auxiliary` counts nothing, by any
+measure, as papers count (DARTS, NASNet).
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Any
 
 from nasdsl.compiler import measures
 from nasdsl.compiler.diagnostics import NasdslError
+from nasdsl.compiler.evaluated import evaluated
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.measures.measure import Measure, Place
+from nasdsl.compiler.ops.auxiliary import AUXILIARY
 from nasdsl.compiler.ops.operator import Cost
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
@@ -54,6 +57,7 @@ def total(graph: Graph, name: str, under: str = "") -> Value:
 def totals(graph: Graph, names: Iterable[str], under: str = "") -> dict[str, Value]:
     """As `total`, of several measures, each by its name."""
     wanted = {name: measures.base(name) for name in names}
+    graph = evaluated(graph)
     keys = {name: (measures.find(name), under) for _, name in wanted.values()}
     missing = [key for key in keys.values() if key not in graph.sums]
     if missing:
@@ -107,13 +111,15 @@ def in_units(graph: Graph, name: str) -> Value:
 
 
 def node_term(graph: Graph, node: Node, name: str) -> Value:
-    """What a node adds to a measure where it counts, in the measure's unit.
+    """What a node adds to a measure where it counts, in the measure's unit; 0 of one that runs in training alone.
 
     Raises:
         ArgumentError, MissingTable: as `total`.
     """
     factor, name = measures.base(name)
     measure = measures.find(name)
+    if node.aside or node.op == AUXILIARY.name:
+        return 0
     ((_, term),) = _terms(graph, measure, [Place(graph, node)])
     return _times(Fraction(factor, measure.scale), term)
 

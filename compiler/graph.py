@@ -72,6 +72,7 @@ class Node:
             unit left has none).
         weight: nodes with the same key share weights.
         span: where the source asks for it.
+        aside: whether it stands in the braces of an `auxiliary`, and so runs in training alone.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Node:
     present: Value = True
     weight: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
+    aside: bool = False
 
     @property
     def places(self) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 
 from nasdsl.compiler.asked import Asked, asked, by_choice
 from nasdsl.compiler.diagnostics import error
+from nasdsl.compiler.evaluated import evaluated
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.measures.measure import Place
 from nasdsl.compiler.setting import Setting
@@ -130,7 +131,7 @@ def terms(path: Path, graph: Graph) -> dict[str, Value]:
     Raises:
         CompileError: as `points_of`.
     """
-    found = points_of(path, graph, graph.operators())
+    found = points_of(path, graph, evaluated(graph).operators())
     return {name: _term(graph, graph.nodes[name], ways) for name, ways in found.items()}
 
 

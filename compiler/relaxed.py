@@ -31,6 +31,7 @@ from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.largest import largest_node
 from nasdsl.compiler.layers.mixture import fitted, mixed, passed
 from nasdsl.compiler.layers.resample import resized
+from nasdsl.compiler.ops.auxiliary import AUXILIARY
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.relaxable import unrelaxable
 from nasdsl.compiler.setting import Setting
@@ -289,10 +290,9 @@ class _Compiler:
         Raises:
             ArgumentError, CompileError: as `Relaxed.relax`.
         """
-        image = self.graph.input.name
         while True:
             self.numbers.clear()
-            sources, output = self._sources(image)
+            sources, output = self._sources(self.graph.input.name)
             layers = {}
             for name, (_, gates) in sources.items():
                 layer = self._layer(self.graph.nodes[name], gates)
@@ -302,7 +302,7 @@ class _Compiler:
                 break
             self.never |= sources.keys() - layers.keys()
         made = {name: own for name, (own, _) in sources.items()}
-        program = laid_out(made, image, output, layers.__getitem__, self.network._told)
+        program = laid_out(self.graph, made, output, layers.__getitem__, self.network._told)
         numbers = tuple(self.numbers)
         return Compiled(program, self.gates.table(numbers), numbers, self.whole is not None)
 
@@ -331,7 +331,7 @@ class _Compiler:
                 found[node.name] = [source for source, _ in own], [gate for _, gate in own]
         if output is None:
             raise ArgumentError("nothing leads from the input to the output with the values that count")
-        needed = {output}
+        needed = {output, *[name for name in found if self.graph.nodes[name].op == AUXILIARY.name]}
         for name in reversed(found):
             if name in needed:
                 needed.update(found[name][0])
@@ -475,7 +475,7 @@ class _Compiler:
         here = self.narrowed.nodes.get(node.name)
         if here is None:  # it lets through the one input that it has
             return
-        if node.name in self.network._told:
+        if node.name in self.network._told or node.op == AUXILIARY.name:
             self._refuse(node, [here.present], "whether there is something that takes part in the loss")
         if not adds_up(node):
             there = [edge.when for edge in here.inputs] + [

@@ -12,6 +12,7 @@ from typing import Any
 
 from nasdsl.compiler.decision import FixedUnits
 from nasdsl.compiler.graph import Graph, Node
+from nasdsl.compiler.ops.auxiliary import AUXILIARY
 
 
 @dataclass(frozen=True)
@@ -19,23 +20,24 @@ class Structure:
     """
     Attributes:
         whole: hash of the operators with their parameters, of what each reads, and of which share weights.
-        body: the same without the parameters of the head, the operator that the network ends in.
+        body: the same without the parameters of the heads, the operators that the network and its sides end in.
         layers: the keys of the weights (`Node.weight`), each once, in the order in which the hash goes through them.
-        head: the key of the head's weights; empty where the network ends in a sum.
+        heads: the keys of the weights of the head, and of those that sides end in (`auxiliary`); those that end in a
+            sum have none.
         units: hash of which search units are kept, by number; empty where the widths are plain numbers.
     """
 
     whole: str
     body: str
     layers: tuple[str, ...]
-    head: str
+    heads: tuple[str, ...]
     units: str
 
 
 def structure(graph: Graph) -> Structure:
     """The structure of an architecture. Two graphs with the same hash are the same network but for the names of nodes:
     they are gone through from the output back, along the inputs of each node in order, and nothing else is hashed.
-    Sizes do not count: a network without fixed sizes is the same one for larger images.
+    Sizes do not count: a network without fixed sizes is the same one for larger images. Nor do weights of losses.
 
     Args:
         graph: without decisions.
@@ -44,27 +46,38 @@ def structure(graph: Graph) -> Structure:
     number = {node.name: at for at, node in enumerate(order)}
     layers = list(dict.fromkeys(node.weight for node in order if node.kind == "operator"))
     known = {weight: at for at, weight in enumerate(layers)}
-    last = graph.nodes[graph.nodes[graph.outputs[0]].inputs[0].source]
-    head = last.name if last.kind == "operator" else ""
+    ends = [graph.nodes[graph.outputs[0]].inputs[0], *[one.inputs[1] for one in order if one.op == AUXILIARY.name]]
+    heads = [_head(graph, edge.source) for edge in ends]
+    named = {head.name for head in heads if head.kind == "operator"}
     kept = [(at, key, value.kept) for at, node in enumerate(order) for key, value in _units(node.attrs)]
     units = hashlib.sha256(repr(kept).encode()).hexdigest()[:16] if kept else ""
     hashes = []
-    for without in ("", head):
+    for without in (frozenset[str](), named):
         whole = hashlib.sha256()
         for node in order:
             inputs = [number[edge.source] for edge in node.inputs]
-            attrs = {} if without and node.name == without else node.attrs
+            attrs = {} if node.name in without or node.op == AUXILIARY.name else node.attrs
             weight = known[node.weight] if node.kind == "operator" else None
             told = {key: _plain(value) for key, value in attrs.items() if key != "share"}
             whole.update(f"{node.kind} {node.op} {sorted(told.items())} {inputs} {weight}\n".encode())
         hashes.append(whole.hexdigest()[:16])
-    return Structure(hashes[0], hashes[1], tuple(layers), graph.nodes[head].weight if head else "", units)
+    keys = tuple(dict.fromkeys(head.weight for head in heads if head.kind == "operator"))
+    return Structure(hashes[0], hashes[1], tuple(layers), keys, units)
+
+
+def _head(graph: Graph, name: str) -> Node:
+    """The operator that a network or a side ends in; what only lets through its input is none."""
+    node = graph.nodes[name]
+    while node.op == AUXILIARY.name:
+        node = graph.nodes[node.inputs[0].source]
+    return node
 
 
 def _order(graph: Graph) -> list[Node]:
-    """The nodes that the outputs hang on, inputs first. Without recursion: networks are deep."""
+    """The nodes that the outputs and the sides hang on, inputs first. Without recursion: networks are deep."""
     order: dict[str, Node] = {}
-    waiting = [(name, False) for name in reversed(graph.outputs)]
+    ends = [*graph.outputs, *[node.name for node in graph.nodes.values() if node.op == AUXILIARY.name]]
+    waiting = [(name, False) for name in reversed(ends)]
     while waiting:
         name, ready = waiting.pop()
         if name in order:

@@ -17,7 +17,9 @@ from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.extremes import feasible, structural
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.largest import largest_values
+from nasdsl.compiler.layers.auxiliary import Side, Sided
 from nasdsl.compiler.layers.scene import Scene
+from nasdsl.compiler.ops.auxiliary import AUXILIARY
 from nasdsl.compiler.ops.operator import Index, Made
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.setting import Setting, largest_settings, layer_class, setting_of
@@ -38,13 +40,16 @@ Layer = Callable[..., Any]
 @dataclass(frozen=True)
 class Step:
     """One line of the flat program that `forward` runs: `slot[output] = layer(*slots[inputs])`; then `frees` are
-    dropped. A layer that `reads` is told of the scene, too."""
+    dropped. A layer that `reads` is told of the scene, too. One that is `aside` runs in training alone, and so does one
+    that `parts`, of which in evaluation the first input goes on."""
 
     layer: Layer
     inputs: tuple[int, ...]
     output: int
     frees: tuple[int, ...]
     reads: bool = False
+    aside: bool = False
+    parts: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,25 +62,37 @@ class Program:
 
 
 def laid_out(
-    sources: Mapping[str, Sequence[str]], image: str, output: str, layer: Callable[[str], Layer], told: Container[str]
+    graph: Graph,
+    sources: Mapping[str, Sequence[str]],
+    output: str,
+    layer: Callable[[str], Layer],
+    told: Container[str],
 ) -> Program:
     """A program of tensors that are made one after the other.
 
     Args:
+        graph: whose nodes they are.
         sources: by name, in order, what each tensor is made of.
-        image: the name of the image.
         output: the name of what is given.
         layer: what makes it, by name.
         told: of which the layer reads the scene.
     """
-    slots = {name: slot for slot, name in enumerate((image, *sources))}
+    slots = {name: slot for slot, name in enumerate((graph.input.name, *sources))}
     last = {source: name for name, own in sources.items() for source in own}
     frees: dict[str, list[int]] = {}
     for source, user in last.items():
         if source != output:
             frees.setdefault(user, []).append(slots[source])
     steps = [
-        Step(layer(name), tuple(slots[one] for one in own), slots[name], tuple(frees.get(name, ())), name in told)
+        Step(
+            layer(name),
+            tuple(slots[one] for one in own),
+            slots[name],
+            tuple(frees.get(name, ())),
+            name in told,
+            graph.nodes[name].aside,
+            graph.nodes[name].op == AUXILIARY.name,
+        )
         for name, own in sources.items()
     ]
     return Program(tuple(steps), len(slots), slots[output])
@@ -177,7 +194,7 @@ class Supernet(nn.Module):
         shape = self.graph.input.shape
         sides = (shape.height, shape.width)
         is_open = any(isinstance(side, Expr) for side in sides)
-        self._sides = tuple(int(evaluate(side, indices)) for side in sides) if is_open else None
+        self._size = tuple(int(evaluate(side, indices)) for side in sides) if is_open else None
 
     def _set(self, program: Program) -> None:
         self.steps, self._slots, self._output = program.steps, program.slots, program.output
@@ -206,7 +223,7 @@ class Supernet(nn.Module):
                 alias[node.name] = node.name
                 made[node.name] = inputs
         nodes = self.graph.nodes
-        return laid_out(made, self.graph.input.name, output, lambda name: self._layer(nodes[name], whole), self._told)
+        return laid_out(self.graph, made, output, lambda name: self._layer(nodes[name], whole), self._told)
 
     def _layer(self, node: Node, whole: Pinned) -> Layer:
         if node.kind == "merge" and node.op == "sum":
@@ -243,16 +260,27 @@ class Supernet(nn.Module):
         Args:
             targets: what a detector learns from, and the sizes of its images (`layers/scene.py`): in training, where
                 they have boxes, it gives its losses by name instead. Other networks do not read them.
+
+        Returns:
+            In training, where something `auxiliary` is active, that and the outputs of the sides: `Sided`.
         """
         scene = Scene.of(x, targets, self.training) if self.reads_scene else None
+        sides: list[Side] | None = [] if self.training else None
         slots: list[Any] = [None] * self._slots
-        slots[0] = x if self._sides is None else _resized(x, self._sides)
+        slots[0] = x if self._size is None else _resized(x, self._size)
         for step in self.steps:
-            inputs = [slots[i] for i in step.inputs]
-            slots[step.output] = step.layer(*inputs, scene=scene) if step.reads else step.layer(*inputs)
+            if sides is not None or not step.aside:
+                inputs = [slots[i] for i in step.inputs]
+                if step.parts:
+                    slots[step.output] = inputs[0] if sides is None else step.layer(*inputs, sides=sides)
+                else:
+                    slots[step.output] = step.layer(*inputs, scene=scene) if step.reads else step.layer(*inputs)
             for i in step.frees:
                 slots[i] = None
-        return scene.losses if scene is not None and scene.learns else slots[self._output]
+        output = slots[self._output]
+        if scene is not None and scene.learns:
+            return scene.losses
+        return Sided(output, tuple(sides)) if sides else output
 
     @property
     def reads_scene(self) -> bool:

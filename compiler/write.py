@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -12,12 +12,14 @@ from typing import Any
 
 from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.architecture import Architecture, canonical
+from nasdsl.compiler.braces import braces
 from nasdsl.compiler.decision import Decision, FixedUnits
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.elaborate.settings import expression
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.files import quoted, write_text
 from nasdsl.compiler.graph import Graph, Node
+from nasdsl.compiler.ops.auxiliary import AUXILIARY
 from nasdsl.compiler.ops.operator import REQUIRED, Operator
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.source import Source
@@ -337,6 +339,7 @@ class _Straight:
     def __init__(self, graph: Graph):
         self.graph = graph
         self.users = graph.users()
+        self.braces = braces(graph)
         self.defaults = self._common_settings()
         scales = sorted({n.shape.scale for n in graph.nodes.values() if n.kind != "output"}, reverse=True)
         self.lanes = {scale: _letters(i) for i, scale in enumerate(scales)}
@@ -385,29 +388,44 @@ class _Straight:
         if sum(len(node.inputs) for node in self.users["input"]) > 1 or len(self.users["input"]) > 1:
             self.labels["input"] = "image"
             yield "image: {}"
+        nodes = self.graph.nodes.values()
+        yield from self._run([node for node in nodes if not node.aside], "input", self.last, titles=True)
+
+    def _run(self, nodes: Iterable[Node], before: str, last: str, titles: bool = False) -> Iterator[str]:
+        """The steps of a body, which begins with what is made `before` it and ends in what is made `last`."""
         group = ""
-        before = "input"
-        for node in self.graph.nodes.values():
-            if node.kind in ("input", "output") or self._inlined(node):
-                continue
-            text = self._text(node, before)
+        shown = [node for node in nodes if node.kind not in ("input", "output") and not self._inlined(node)]
+        for node in shown:
+            text, *body = self._side(node, before) if self._has_side(node) else [self._text(node, before)]
             top, *inner = _steps(node.name)[:-1] or [""]
             while len(inner) > 1 and not inner[-1].endswith("]"):
                 inner.pop()  # names of operators: the line shows what they are made of
             rest = ".".join(inner)
-            if top != group and top:
+            if titles and top != group and top:
                 yield ""
                 yield f"# {top}"
                 group = top
-            if node.name != self.last:
+            if node.name != last or node is not shown[-1]:
                 text = f"{self._label(node)}: {text}"
             if len(text) + len(rest) + 4 + 2 * INDENT > WIDTH:
                 yield f"# {rest}"
                 rest = ""
             yield f"{text}  # {rest}" if rest else text
+            yield from body
             before = node.name
-        if before != self.last:
-            yield self.labels[self.last]
+        if before != last:
+            yield self.labels[last]
+
+    def _has_side(self, node: Node) -> bool:
+        return node.op == AUXILIARY.name and len(node.inputs) > 1
+
+    def _side(self, node: Node, before: str) -> Iterator[str]:
+        """`auxiliary(weight: 0.4) {`, the steps of its side, and the end."""
+        source, side = (edge.source for edge in node.inputs)
+        yield self._from(source, before, f"{node.op}(weight: {_written(node.attrs['weight'])}) {{")
+        nodes = self.graph.nodes.values()
+        yield from self._run([n for n in nodes if self.braces.get(n.name, ())[-1:] == (node.name,)], source, side)
+        yield "}"
 
     def _label(self, node: Node) -> str:
         if node.name not in self.labels:
@@ -419,7 +437,7 @@ class _Straight:
     def _inlined(self, node: Node) -> bool:
         """Whether the node stands in the line of the only one that reads it."""
         users = self.users[node.name]
-        if node.name == self.last or len(users) != 1:
+        if node.name == self.last or len(users) != 1 or self._has_side(node):
             return False
         (user,) = users
         if user.kind == "operator" and len(user.inputs) == 1:

@@ -15,6 +15,7 @@ from nasdsl.compiler.count import count as count_exactly
 from nasdsl.compiler.decision import Decision, FixedUnits, Units
 from nasdsl.compiler.elaborate.values import show
 from nasdsl.compiler.engine.limits import TooWide
+from nasdsl.compiler.evaluated import evaluated
 from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.measures import DEFAULT, find
@@ -120,7 +121,7 @@ def stage_rows(
     costed: dict[str, list[Node]] = {}  # with sums and concatenations, which are no layers
     for node in graph.operators():
         stages.setdefault(stage_of(node.name), []).append(node)
-    for node in graph.nodes.values():
+    for node in evaluated(graph).nodes.values():
         if node.kind in ("operator", "merge"):
             costed.setdefault(stage_of(node.name), []).append(node)
     decisions: dict[str, int] = {}

@@ -24,6 +24,7 @@ from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem
 from nasdsl.runtime.runs import RunFolder
 from nasdsl.runtime.settings import Train
+from nasdsl.runtime.tasks import loss_of
 from nasdsl.runtime.trainer import Trainer, average_gradients
 from nasdsl.runtime.watch import Watch
 
@@ -139,7 +140,7 @@ class Turns:
         self.network.relax(self.for_choices())
         try:
             with trainer.autocast():
-                loss = trainer.task.loss(trainer.model(images, targets), targets)
+                loss = loss_of(trainer.task, trainer.model(images, targets), targets)
             paid = self.paid()
             loss = loss if paid is None else loss + paid
             trainer.check_loss(float(loss.detach()), "the loss of its choices")
@@ -206,7 +207,7 @@ class Turns:
         try:
             hooks = torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor)
             with torch.random.fork_rng(devices=[]), trainer.autocast(), hooks:
-                trainer.task.loss(self.network(images, targets), targets)
+                loss_of(trainer.task, self.network(images, targets), targets)
         except ValueError as problem:
             raise trainer.of_one_value(problem) from None
         finally:

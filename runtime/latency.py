@@ -20,6 +20,7 @@ from nasdsl.compiler import ops
 from nasdsl.compiler.asked import asked
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import Units
+from nasdsl.compiler.evaluated import evaluated
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Node
 from nasdsl.compiler.largest import largest_values
@@ -50,7 +51,7 @@ class Latency:
             CompileError: the table cannot be read, or lacks an operator of the space.
         """
         graph = network.graph
-        nodes = [node for node in graph.operators() if node.name in network.settings and _has_units(node)]
+        nodes = [node for node in evaluated(graph).operators() if node.name in network.settings and _has_units(node)]
         found = points_of(path, graph, nodes)
         largest = largest_values(graph)
         points = {}
@@ -90,7 +91,8 @@ def profile(
     note: Callable[[str], None] = print,
 ) -> LatencyTable:
     """Measures every operator of a supernet in each setting that its architectures ask for (`asked`), each once, and
-    writes the table after each. It goes on after a stop, and adds to a table of another space on the same device.
+    writes the table after each; what runs in training alone is left out. It goes on after a stop, and adds to a table
+    of another space on the same device.
 
     Args:
         repeats: timed runs of each point, after three that warm up.
@@ -100,7 +102,7 @@ def profile(
         before = read_table(path)
         if before.model_copy(update={"operators": {}}) == table:
             table = before
-    for node in network.graph.operators():
+    for node in evaluated(network.graph).operators():
         if node.name not in network.settings:
             continue
         for one in asked(network.graph, node):

@@ -109,6 +109,8 @@ def paper_cost(graph: Graph, group: Group, alive: int) -> float:
     The last token is never free, also where the scales of all have changed sign.
     """
     node = graph.nodes[group.node]
+    if node.aside:
+        return 0.0
     if group.kind == "channel":
         return float(int(group.label) ** 2 * node.shape.pixels)
     side = int(node.attrs["size"]) ** 2
@@ -125,6 +127,8 @@ def code_cost(graph: Graph, group: Group, alive: int, side: int = 224) -> float:
     For a token E (c + 2) + E c' + 4 E^2 + 4 + 2 E (n^2 - (n - 1)^2), what its profiler sees of the transformer.
     """
     node = graph.nodes[group.node]
+    if node.aside:
+        return 0.0
     source = graph.nodes[node.inputs[0].source].shape
     if group.kind == "channel":
         pixels_in, pixels_out = (_pixels(scale, side) for scale in (source.scale, node.shape.scale))
@@ -200,7 +204,8 @@ class Penalty:
         self._others = self._of_others() if self.latency is None and self.measure != "macs" else {}
         self._slopes: dict[str, float] = {}
         if self.latency is not None:
-            self._slopes = {group.node: self.latency.slope(group.node, network) for group in self.groups}
+            nodes = [group.node for group in self.groups if not network.graph.nodes[group.node].aside]
+            self._slopes = {node: self.latency.slope(node, network) for node in nodes}
         self._steady: dict[str, torch.Tensor] = {}
         for group in self.groups:
             if group.kind != "token":
@@ -227,7 +232,9 @@ class Penalty:
         return self.cost(group, len(group.kept))
 
     def cost(self, group: Group, alive: int) -> float:
-        """Delta of one unit where `alive` of its group live, before normalisation."""
+        """Delta of one unit where `alive` of its group live, before normalisation; 0 of what runs in training alone."""
+        if self.network.graph.nodes[group.node].aside:
+            return 0.0
         if self.form == "uniform":
             return 1.0
         if self.latency is not None:

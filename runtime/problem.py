@@ -14,6 +14,7 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.graph import Node
+from nasdsl.compiler.ops.auxiliary import AUXILIARY
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataSplits
@@ -181,9 +182,31 @@ def head_of(space: Space) -> Node:
     """The operator that a space's network ends in; of several, which a choice decides between, one."""
     graph = space.graph
     node = graph.nodes[graph.outputs[0]]
-    while node.kind in ("output", "select"):
+    while node.kind in ("output", "select") or node.op == AUXILIARY.name:
         node = graph.nodes[node.inputs[0].source]
     return node
+
+
+def sides_of(space: Space) -> list[tuple[Node, list[Node]]]:
+    """Each `auxiliary` of a space, and the operators that its side ends in: of several, which a choice decides between,
+    all."""
+    graph = space.graph
+    found = []
+    for node in graph.nodes.values():
+        if node.op != AUXILIARY.name:
+            continue
+        ends: dict[str, Node] = {}
+        waiting = [node.inputs[1].source]
+        while waiting:
+            end = graph.nodes[waiting.pop()]
+            if end.kind == "select":
+                waiting += [edge.source for edge in reversed(end.inputs)]
+            elif end.op == AUXILIARY.name:
+                waiting.append(end.inputs[0].source)
+            else:
+                ends[end.name] = end
+        found.append((node, list(ends.values())))
+    return found
 
 
 def task_of(space: Space) -> str:

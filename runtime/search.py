@@ -44,6 +44,7 @@ from nasdsl.runtime.problem import (
     Watch,
     check_decisions,
     head_of,
+    sides_of,
     task_of,
 )
 from nasdsl.runtime.recipes import with_recipe
@@ -151,6 +152,7 @@ def fit_to_data(
             space.graph.nodes[space.graph.outputs[0]].span,
             help=f"set the number of {param} to {wanted}",
         )
+    check_sides(space, task)
     return measured(space, options.tables), data, task
 
 
@@ -174,6 +176,29 @@ def with_features(space: Space, data: DataSplits) -> Space:
                 help=f"write `input {data.channels} x 1 x 1`",
             )
     return space
+
+
+def check_sides(space: Space, task: Task) -> None:
+    """
+    Raises:
+        CompileError: what stands in the braces of an `auxiliary` ends in no head for the task, or in one for another
+            number of classes.
+    """
+    for node, ends in sides_of(space):
+        for end in ends:
+            if end.op not in task.heads:
+                heads = ", ".join(f"`{head}`" for head in task.heads)
+                message = f"this `auxiliary` ends in `{end.op}`, which is no head for {task.name}"
+                raise error("no-task", message, node.span, help=f"end it with {heads}")
+            has = end.shape.channels
+            if has != task.outputs:
+                message = f"the data has {task.outputs} classes, and an `auxiliary` of the network gives {_value(has)}"
+                help = f"set the number of classes to {task.outputs}"
+                raise error("wrong-outputs", message, end.span, help=help)
+
+
+def _value(width: Any) -> str:
+    return "what choices decide" if isinstance(width, Expr) else f"{width}"
 
 
 def input_size(space: Space, open_input: bool = False) -> InputSize:

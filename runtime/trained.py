@@ -91,10 +91,10 @@ def load_network(space: Space, weights: Path | None = None, fresh_head: bool = F
     form, wanted = structure(network.graph), network.state_dict()
     if about.architecture is not None:
         tensors = _renamed(tensors, about, form, file, fresh_head)
-    head = f"layers.{key_of(form.head)}." if fresh_head and form.head else None
-    if head is not None:
-        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(head)}
-        tensors |= {name: tensor for name, tensor in wanted.items() if name.startswith(head)}
+    if fresh_head and form.heads:
+        heads = _in_heads(form)
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
+        tensors |= {name: tensor for name, tensor in wanted.items() if name.startswith(heads)}
     wrong = [n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape] + [
         n for n in tensors if n not in wanted
     ]
@@ -114,7 +114,7 @@ def _renamed(
     """
     same = about.body == form.body if fresh_head else about.architecture == form.whole
     if not same or len(about.layers or ()) != len(form.layers):
-        layers = [name for name in tensors if name.startswith(f"layers.{key_of(form.head)}.")] if form.head else []
+        layers = [name for name in tensors if name.startswith(_in_heads(form))]
         raise _of_another(file, about, "it computes otherwise", form, layers if about.body == form.body else [])
     if about.units and form.units and about.units != form.units:
         raise _of_another(file, about, "it has other search units", form, [])
@@ -126,13 +126,17 @@ def _renamed(
     return found
 
 
+def _in_heads(form: Structure) -> tuple[str, ...]:
+    """What the names of the heads' tensors begin with."""
+    return tuple(f"layers.{key_of(head)}." for head in form.heads)
+
+
 def _of_another(file: Path, about: AboutWeights, why: str, form: Structure, wrong: Sequence[str]) -> CompileError:
     """
     Args:
         wrong: names of the tensors that differ.
     """
-    head = f"layers.{key_of(form.head)}."
-    if form.head and wrong and all(name.startswith(head) for name in wrong):
+    if wrong and all(name.startswith(_in_heads(form)) for name in wrong):
         help = "its head has other outputs; `nasdsl train --inherit FILE --fresh-head` begins with a new one"
     elif about.space and about.task:
         help = f"they are of the space `{about.space}`, for {about.task}"

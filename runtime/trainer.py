@@ -40,7 +40,7 @@ from nasdsl.runtime.parts import frozen_layers
 from nasdsl.runtime.settings import Train
 from nasdsl.runtime.settle import settle
 from nasdsl.runtime.stored import OTHER
-from nasdsl.runtime.tasks import Task
+from nasdsl.runtime.tasks import Task, loss_of
 
 
 class Beside(Protocol):
@@ -261,7 +261,7 @@ class Trainer:
     def one_pass(self, images: torch.Tensor, targets: Any) -> float:
         """The gradients of the task's loss for the network as it is, and the loss."""
         with self.autocast():
-            loss = self.task.loss(self.model(images, targets), targets)
+            loss = loss_of(self.task, self.model(images, targets), targets)
         self.fabric.backward(loss)
         return float(loss.detach())
 

@@ -183,6 +183,7 @@ SETTINGS: list[Setting] = [
     ("concat", (MAP, TINY, SMALL), {"scale": Fraction(1, 8), "mode": S("nearest")}),
     ("concat", (VECTOR, VECTOR), {}),
     ("mean", (MAP, SMALL), {}),
+    ("auxiliary", (MAP, CLASSES), {"weight": Fraction(2, 5)}),
     ("mean", (BOXES, BOXES, BOXES), {}),
     ("linear", (VECTOR,), {"out": 5}),
     ("linear", (VECTOR,), {"out": 5, "act": S("relu"), "bias": False}),

@@ -166,7 +166,8 @@ class Calls(Base):
             help = f"write `{form.name} {{ ... }}`"
             problems.append(Diagnostic("missing-body", f"{owner} needs a body", node.span, help=help))
         for param in form.parameters:
-            if param.missing and param.name not in found and not problems:
+            given_elsewhere = param.name in found or param.name in self.declared.defaults
+            if param.missing and not given_elsewhere and not problems:
                 problems.append(Diagnostic("missing-argument", param.missing, node.function.span, help=param.usage))
         if problems:
             return self.told(*problems)

@@ -11,6 +11,7 @@ from nasdsl.compiler.elaborate import library
 from nasdsl.compiler.elaborate.frame import Builder, LeftOut
 from nasdsl.compiler.engine.limits import TooWide, bounded
 from nasdsl.compiler.graph import Graph, Requirement
+from nasdsl.compiler.ops.auxiliary import AUXILIARY
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.bounds import known_from
@@ -78,8 +79,9 @@ def _number(lost: list[tuple[LeftOut, Requirement]], graph: Graph) -> str:
 
 
 def _never_read(graph: Graph) -> Iterator[Diagnostic]:
-    """Layers that lead to no output, told once for each place in the text."""
-    reached = set(graph.outputs)
+    """Layers that lead to no output, told once for each place in the text. What goes through an `auxiliary` leads to a
+    loss."""
+    reached = {*graph.outputs, *[node.name for node in graph.nodes.values() if node.op == AUXILIARY.name]}
     for node in reversed(tuple(graph.nodes.values())):
         if node.name in reached:
             reached.update(edge.source for edge in node.inputs)

@@ -24,6 +24,7 @@ from nasdsl.compiler.elaborate.operations import constant
 from nasdsl.compiler.elaborate.pins import resolve_pins
 from nasdsl.compiler.elaborate.proofs import PROOF, agree, check_pinned, in_order, overlap, prove, same_inside
 from nasdsl.compiler.elaborate.settings import expression, read_defaults, read_section
+from nasdsl.compiler.elaborate.sides import check_sides
 from nasdsl.compiler.elaborate.steps import apply, run_body, run_let, run_require, try_labelled, try_let
 from nasdsl.compiler.elaborate.used import Files
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
@@ -129,6 +130,7 @@ class _Program:
                     sections[made.kind] = made
         self._stop_on_errors(self.text.found)
         graph = self.builder.graph((self.output or "",))
+        self._attempt(check_sides, graph)
         with bounded(PROOF):
             self._attempt(prove, graph, self.builder)
             self._attempt(agree, graph, self.builder)

@@ -16,6 +16,7 @@ from typing import Any
 from nasdsl.compiler.ops import (
     activation,
     attention,
+    auxiliary,
     branch,
     conv,
     deform,
@@ -56,6 +57,7 @@ FAMILIES = (
     tokens,
     self_attention,
     activation,
+    auxiliary,
 )
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from nasdsl.compiler import ops
 from nasdsl.compiler.cost import total_cost
+from nasdsl.compiler.evaluated import evaluated
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.layers.activation import Activation, Dropout
 from nasdsl.compiler.layers.conv import Shortcut
@@ -98,8 +99,7 @@ class Network:
     """A network of one architecture as named layers and lines of code."""
 
     def __init__(self, network: Supernet) -> None:
-        graph = network.graph
-        self.graph = graph
+        graph = self.graph = evaluated(network.graph)
         order, final = live_nodes(graph)
         self.told = {node.name for node in order if node.kind == "operator" and reads_scene(node.op)}
         self.detects = graph.nodes[final].op in Detection.heads

@@ -22,6 +22,7 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, error
 from nasdsl.compiler.files import to_json, write_text
+from nasdsl.compiler.layers.auxiliary import Sided
 from nasdsl.compiler.slices import take
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.stored import Stored
@@ -39,6 +40,7 @@ from nasdsl.runtime.problem import RESIZES, Needs, Problem, Result, task_of
 from nasdsl.runtime.sampling import Inside, Rule, Sampler, by_decision, generator
 from nasdsl.runtime.settings import Settings, Train, amount
 from nasdsl.runtime.stored import parsed
+from nasdsl.runtime.tasks import loss_of, loss_of_sides
 from nasdsl.runtime.trainer import Trainer, finite
 
 MOST_SHOWN = 8
@@ -160,18 +162,20 @@ class OneShot:
             trainer.fabric.backward(loss)
             total += loss.detach()
             if one.role == "largest":
-                teacher = outputs.detach() if self.settings.distil is not None else None
+                teacher = _main(outputs).detach() if self.settings.distil is not None else None
                 self._largest = trainer.network.parts()
         return float(total) / len(drawn)
 
     def _loss(self, outputs: Any, targets: Any, teacher: torch.Tensor | None) -> torch.Tensor:
         task, distil = self.trainer.task, self.settings.distil
         if distil is None or teacher is None:
-            return task.loss(outputs, targets)
-        soft = distillation(outputs, teacher, distil.temperature)
-        if distil.weight == 1:
-            return soft
-        return distil.weight * soft + (1 - distil.weight) * task.loss(outputs, targets)
+            return loss_of(task, outputs, targets)
+        loss = distillation(_main(outputs), teacher, distil.temperature)
+        if distil.weight != 1:
+            loss = distil.weight * loss + (1 - distil.weight) * task.loss(_main(outputs), targets)
+        if isinstance(outputs, Sided):  # sides learn from the data alone
+            loss = loss + loss_of_sides(task, outputs, targets)
+        return loss
 
     @torch.no_grad()
     def decay(self, weight: float) -> None:
@@ -187,6 +191,11 @@ class OneShot:
                 take(parameter.grad, mine[0]).add_(take(parameter, mine[0]), alpha=weight)
             else:
                 parameter.grad.addcmul_(parameter, used(parameter, mine), value=weight)
+
+
+def _main(outputs: Any) -> Any:
+    """What a network gives in training, without what its sides give."""
+    return outputs.output if isinstance(outputs, Sided) else outputs
 
 
 def used(parameter: torch.Tensor, uses: Sequence[tuple[Any, ...]]) -> torch.Tensor:

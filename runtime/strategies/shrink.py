@@ -266,6 +266,8 @@ class Shrinker:
         guards = self._guards_by_path(groups)
         order: list[tuple[float, int, int]] = []
         for i, (group, scores) in enumerate(zip(groups, importance, strict=True)):
+            if self.graph.nodes[group.node].aside:  # it costs nothing
+                continue
             per = self.penalty.cost(group, alive[i]) if self.settings.rank == "scale_per_cost" else 1.0
             order.extend((score / per, i, j) for j, score in enumerate(scores.tolist()) if keep[i][j])
         order.sort()

@@ -9,7 +9,7 @@ from nasdsl.runtime.tasks.keypoints import Keypoints
 from nasdsl.runtime.tasks.normalise import Normalise
 from nasdsl.runtime.tasks.regression import Regression
 from nasdsl.runtime.tasks.segmentation import Segmentation
-from nasdsl.runtime.tasks.task import Augmentation, Metric, OneTensor, Task, TaskError
+from nasdsl.runtime.tasks.task import Augmentation, Metric, OneTensor, Task, TaskError, loss_of, loss_of_sides
 
 __all__ = [
     "Augmentation",
@@ -25,6 +25,8 @@ __all__ = [
     "TaskError",
     "find_task",
     "find_tasks",
+    "loss_of",
+    "loss_of_sides",
 ]
 
 TASKS: tuple[type[Task], ...] = (Classification, Segmentation, Keypoints, Detection, Regression)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.graph import Node
+from nasdsl.compiler.layers.auxiliary import Sided
 from nasdsl.runtime.data import Batch, DataSplits, Size
 from nasdsl.runtime.tasks.normalise import Normalise
 
@@ -105,6 +106,18 @@ class Task(Protocol):
     def augment(self, preset: str, size: Size | None = None, **options: Any) -> Augmentation:
         """A preset by name ("none" changes nothing). `size` is what comes out; None keeps that of the images."""
         ...
+
+
+def loss_of(task: Task, outputs: Outputs, targets: Any) -> Tensor:
+    """A task's loss of what a network gives in training. That of each side (`auxiliary`) is added, times its weight."""
+    if not isinstance(outputs, Sided):
+        return task.loss(outputs, targets)
+    return task.loss(outputs.output, targets) + loss_of_sides(task, outputs, targets)
+
+
+def loss_of_sides(task: Task, outputs: Sided, targets: Any) -> Tensor:
+    """The sum of the losses of a network's sides, each times its weight."""
+    return torch.stack([side.weight * task.loss(side.output, targets) for side in outputs.sides]).sum()
 
 
 class OneTensor:

@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nasdsl.compiler import bound
-from nasdsl.compiler.elaborate.forms import branches, concat, extend, fuse, mean, parallel, pick, residual, sum
+from nasdsl.compiler.elaborate.forms import (
+    auxiliary,
+    branches,
+    concat,
+    extend,
+    fuse,
+    mean,
+    parallel,
+    pick,
+    residual,
+    sum,
+)
 
 FORMS: Mapping[str, bound.Form] = {
-    form.FORM.name: form.FORM for form in (parallel, residual, fuse, branches, extend, pick, concat, sum, mean)
+    form.FORM.name: form.FORM
+    for form in (parallel, residual, auxiliary, fuse, branches, extend, pick, concat, sum, mean)
 }
