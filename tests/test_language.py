@@ -1243,6 +1243,28 @@ case(
     wrap=False,
 )
 
+# Equal items by their number, operators by what tells them apart: 4 and the first 8; kernel 3 alone or with one of two.
+case(
+    "with items of subsets",
+    1 * (1 + 2),
+    """
+    space test = base with {
+      some[8][1]: false
+      sum[conv(kernel: 3)]: true
+    }
+    space base {
+      input 3 x 16 x 16
+      let some = manyof(2..3, [4, 8, 8])
+      network {
+        conv(sum(some))
+        sum(manyof(1..2, [conv(8), conv(8, kernel: 3), conv(8, kernel: 5)]))
+        classify(10)
+      }
+    }
+    """,
+    wrap=False,
+)
+
 # --- The tests --------------------------------------------------------------------------------------------------------
 
 

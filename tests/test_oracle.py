@@ -421,6 +421,20 @@ EQUAL = {
           classify(2)
         }
     """,
+    "one tensor, and then two, into what is decided once": """
+      operator op1(out) {
+      for x in inputs { n: x -> conv(out, kernel: oneof(1, 3)) }
+      concat(from: earlier)
+      }
+      let o5 = op1(8)
+      network {
+      conv(8)
+      s6: o5(out: 4)
+      s7: o5(out: 8)
+      s8: last(earlier, 2) -> o5(8)
+      classify(4)
+      }
+    """,
 }
 REFUSED = {
     "an item that was not chosen": "let l = manyof(1, [4, 8])\n network { conv(l[1]) -> classify(2) }",

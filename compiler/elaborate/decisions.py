@@ -281,7 +281,7 @@ def _any_number(
     """A choice for each item whether it is taken, and the requirement that it are as many as are allowed."""
     taken: list[Any] = []
     for label, number in zip(labels, _numbered(labels), strict=True):
-        place = join(path, f"[{label}#{number}]" if labels.count(label) > 1 else f"[{label}]")
+        place = join(path, f"[{label}][{number}]" if labels.count(label) > 1 else f"[{label}]")
         words = ("false", "true")
         decision = frame.builder.decide(place, "choice", (False, True), words, 0, frame, node.span)
         taken.append(Among(decision.path, 2, frozenset((1,))))

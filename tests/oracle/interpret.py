@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -254,7 +255,7 @@ def places_of(items: Sequence[Any]) -> list[str]:
     """How paths go by the items of a list: by their places among all that may be there."""
     if not isinstance(items, Items):
         return [f"[{i}]" for i in range(len(items))]
-    return ["[~]"] * len(items) if items.places is None else [f"[{i}]" for i in items.places]
+    return [f"[~{i}]" for i in range(len(items))] if items.places is None else [f"[{i}]" for i in items.places]
 
 
 def is_number(value: Any) -> bool:
@@ -530,6 +531,7 @@ class _Run:
         path = path or {"choice": "oneof", "units": "units", "subset": "manyof", "order": "permute"}[kind]
         place = node.span.start
         self.asked += 1
+        path, told = path.replace("[~", "["), re.sub(r"\[~\d+\]", "[~]", path)  # as if all items were there
         keys = []
         for memory, met in env.memories:
             count = met.get((path, place), 0)
@@ -544,7 +546,7 @@ class _Run:
             index = self.answers[number] if number < len(self.answers) else 0
             self.taken.append((index, len(values)))
             value = values[index]
-            self.decided.append(Answer(path, place, kind, value))
+            self.decided.append(Answer(told, place, kind, value))
         for memory, key in keys:
             memory[key] = value
         return value
@@ -1241,7 +1243,7 @@ class _Run:
         names = [item.label if isinstance(item, Map) else shown(item) for item in items]
         out = []
         for i, name in enumerate(names):
-            step = f"[{name}#{names[:i].count(name)}]" if names.count(name) > 1 else f"[{name}]"
+            step = f"[{name}][{names[:i].count(name)}]" if names.count(name) > 1 else f"[{name}]"
             if self.decide(env, join(path, step), node, "choice", range(2)):
                 out.append(i)
         return out
