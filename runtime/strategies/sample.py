@@ -35,6 +35,7 @@ from nasdsl.runtime.inherit import SUPERNET, Inherited
 from nasdsl.runtime.limits import Limits, costs_told
 from nasdsl.runtime.loop import run_stages
 from nasdsl.runtime.optim import decayed
+from nasdsl.runtime.phases import Phase, Phased
 from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import RESIZES, Needs, Problem, Result, task_of
 from nasdsl.runtime.sampling import Inside, Rule, Sampler, by_decision, generator
@@ -64,6 +65,8 @@ class Sample(Settings):
 
     Attributes:
         rule: how the architectures of a step are drawn; a word, or a record with its `name`.
+        phases: what is drawn from when on, as in Once-for-All: `[{ epochs: 25, open: [kernel] }, { epochs: 25, open:
+            [kernel, depth] }]`. The last lasts to the end; without any all is drawn from the beginning.
         weight_decay_of: `all` parameters that a step has run, or those that its `largest` architecture has, as in the
             TrioNet paper.
         distil: in-place distillation, `distil: { weight: 1 }`.
@@ -79,6 +82,7 @@ class Sample(Settings):
     """
 
     rule: Rule = Rule(name="sandwich")
+    phases: tuple[Phase, ...] = ()
     weight_decay_of: str = "all"
     distil: Distil | None = None
     hold_back: float = Field(default=0.1, ge=0)
@@ -137,7 +141,7 @@ def distillation(logits: torch.Tensor, teacher: torch.Tensor, temperature: float
 class OneShot:
     """Hangs a rule into a trainer: each step sums the gradients of the architectures that the rule draws for it."""
 
-    def __init__(self, trainer: Trainer, settings: Sample, sampler: Sampler):
+    def __init__(self, trainer: Trainer, settings: Sample, sampler: Sampler | Phased):
         self.trainer, self.settings, self.sampler = trainer, settings, sampler
         self._largest: list[tuple[nn.Parameter, tuple[Any, ...]]] = []
         if settings.distil is not None and not trainer.task.distils:
@@ -278,7 +282,11 @@ class SampleSearch:
         trainer = Trainer(
             network, problem.task, data, settings.train, problem.fabric, problem.seed, problem.workers, in_parts=True
         )
-        OneShot(trainer, settings, sampler)
+        drawn = Phased(graph, settings.rule, settings.phases, trainer.steps_per_epoch) if settings.phases else sampler
+        if isinstance(drawn, Phased) and any(end >= trainer.steps for end in drawn.ends[:-1]):
+            message = "the last of the phases begins when the training has ended"
+            raise error("bad-setting", message, None, help="give `train` more epochs, or the phases fewer")
+        OneShot(trainer, settings, drawn)
         problem.run.restore(trainer)
         self._train(problem, trainer, settings, shown)
         with trainer.averaged(0) as averaged:
