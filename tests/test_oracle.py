@@ -437,6 +437,11 @@ EQUAL = {
     """,
 }
 REFUSED = {
+    "an item that nothing may be, asked for by a requirement": """
+        let some = manyof(0..1, [4, 8])
+        network { conv(8) -> classify(2) }
+        require some[0] != 8
+    """,
     "an item that was not chosen": "let l = manyof(1, [4, 8])\n network { conv(l[1]) -> classify(2) }",
     "an item that is not always there": """
         operator block() {

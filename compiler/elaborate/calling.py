@@ -65,7 +65,8 @@ def evaluation(node: bound.Evaluation, frame: Frame, path: str, evaluate: Evalua
     found = frame.scope.find(node.called)
     if found is None or found.value is Broken:
         raise CompileError([] if found is not None else [no_value(node.called, node.span, frame.scope)])
-    assert isinstance(found.value, v.Function)
+    if not isinstance(found.value, v.Function):  # the name is defined again behind its function
+        raise CompileError([not_callable(node.called, v.describe(found.value), node.span)])
     return _called(found.value, node.arguments, node.place, frame, path, evaluate)
 
 
