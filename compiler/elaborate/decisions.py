@@ -238,8 +238,9 @@ def units(node: bound.Apply, frame: Frame, path: str) -> Units:
 def manyof(node: bound.Apply, frame: Frame, path: str) -> v.Guarded:
     """Some of the items of a list: so many, or with `manyof(0..3, list)` any number in the range."""
     k_node, list_node = node.arguments
-    sizes = _sizes(k_node, frame)
+    sizes, begun = _sizes(k_node, frame), len(frame.builder.made)
     value = evaluate(list_node, frame, path)
+    inside = frame.builder.made[begun:]
     if isinstance(value, v.Guarded):
         if any(present is not True for _, present in value.items):
             help = "choose from all that may be there, and say what depends with `require`"
@@ -255,11 +256,15 @@ def manyof(node: bound.Apply, frame: Frame, path: str) -> v.Guarded:
     known = [item.label or item.node if isinstance(item, v.Tensor) else "" for item in items]
     labels = tuple(_names(known, items))
     if len(sizes) > 1:
-        return _any_number(items, labels, sizes, node, frame, path)
-    if k == len(items):
+        chosen = _any_number(items, labels, sizes, node, frame, path)
+    elif k == len(items):
         return v.Guarded(tuple((item, True) for item in items))
-    decision = frame.builder.decide(path, "subset", labels, labels, k, frame, node.span)
-    return v.Guarded(tuple((item, Has(decision.path, i)) for i, item in enumerate(items)))
+    else:
+        decision = frame.builder.decide(path, "subset", labels, labels, k, frame, node.span)
+        chosen = v.Guarded(tuple((item, Has(decision.path, i)) for i, item in enumerate(items)))
+    for held in _held([("", item, list_node) for item in items], inside, begun):  # there where their item is
+        frame.builder.only_when([frame.builder.made[i] for i in held.made], chosen.items[held.number][1])
+    return chosen
 
 
 def _sizes(node: bound.Expr, frame: Frame) -> tuple[int, ...]:

@@ -1222,6 +1222,8 @@ class _Run:
         k_node, list_node = node.arguments or ()
         several = isinstance(k_node, syntax.Range)
         sizes = self.value(k_node, env) if several else [self.number(k_node, env)]
+        if len(sizes) == 1 and not is_fixed(list_node, env.scope):
+            return self.decided_items(sizes[0], list_node, node, env, path)
         items = self.value(list_node, env, path)
         if not isinstance(items, list):
             items = self.items(list_node, env, path)
@@ -1237,6 +1239,19 @@ class _Run:
             subsets = list(itertools.combinations(range(len(items)), sizes[0]))
             chosen = self.decide(env, path, node, "subset", subsets)
         return Items([items[i] for i in chosen], chosen, len(items), _starts_anew(items))
+
+    def decided_items(self, k: Any, listed: Any, node: syntax.Call, env: Env, path: str) -> Any:
+        """Some items of a list in which something is decided: for those alone that are chosen."""
+        makers = [
+            make for _, make in self.options(syntax.Call(node.function, (listed,), None, span=node.span), env, path)
+        ]
+        if not is_whole(k) or not 0 <= k <= len(makers):
+            raise Wrong(f"{shown(k)} of {len(makers)} items")
+        if k == len(makers):
+            return [make() for make in makers]
+        chosen = self.decide(env, path, node, "subset", list(itertools.combinations(range(len(makers)), k)))
+        made = [makers[i]() for i in chosen]
+        return Items(made, chosen, len(makers), _starts_anew(made))
 
     def some_of(self, items: list[Any], node: syntax.Call, env: Env, path: str) -> list[int]:
         """Which items are taken: a choice for each, which goes by the item's name."""
