@@ -247,6 +247,48 @@ def test_what_only_a_side_has_read_is_unused() -> None:
     assert sums == [[2], [2], [2]]  # `b`, or what was made of it behind the side
 
 
+def test_labels_of_a_side_are_not_listed_outside() -> None:
+    text = """
+    space s {
+      input 1 x 8 x 8
+      operator cell(part) {
+        a: conv(4)
+        SIDE
+        concat(from: WORD) -> conv(oneof(4, 8))
+      }
+      network { cell(part: { x: conv(4), classify(3) }) -> classify(3) }
+    }
+    """
+    side = "auxiliary(weight: 1) { b: conv(4), auxiliary(part, weight: 1), c: conv(4), concat(from: earlier) }"
+    for word in ("earlier", "unused"):
+        plain, whole = (made(text.replace("WORD", word), one).graph for one in ("", side))
+        assert cost_of(plain, {"cell.conv.out": 1}) == cost_of(whole, {"cell.conv.out": 1})
+        (joined,) = (node for node in whole.nodes.values() if node.op == "concat")
+        assert joined.aside and len(joined.inputs) == 3  # `a`, `b` and `c`; outside `a` alone is left
+
+
+def test_steps_of_a_side_may_lead_nowhere() -> None:
+    ends = "a: conv(4), s: conv(4), t: a -> conv(8), auxiliary(weight: 2) { u: conv(4), classify(3) }, a -> classify(3)"
+    space = elaborate(
+        Source(
+            f"space s {{ input 1 x 12 x 12\n network {{ conv(4), auxiliary(weight: 1) {{ {ends} }}, classify(3) }} }}"
+        )
+    )
+    again = elaborate(Source(expanded(space)))
+    one, two = structure(space.graph), structure(again.graph)
+    assert (one.whole, one.body, len(one.layers)) == (two.whole, two.body, len(two.layers))
+    assert [node.aside for node in again.graph.operators()].count(True) == 7
+    outputs = Supernet(space.graph).train()(images(2, 1, 12, 12))
+    assert [side.weight for side in outputs.sides] == [2, 1]
+
+
+def test_nothing_of_a_side_is_decided_where_nothing_comes_in() -> None:
+    side = "auxiliary(weight: 1) { a -> conv(oneof(4, 8)) -> classify(3) }"
+    for before, size in (("none", 1), ("oneof(none, conv(4))", 1 + 2)):
+        steps = f"a: conv(4), {{ {before} -> {side} }} + conv(4), classify(3)"
+        assert len(everything(elaborate(Source(f"space s {{ input 1 x 8 x 8\n network {{ {steps} }} }}")))) == size
+
+
 def test_what_a_side_makes_is_not_previous_outside() -> None:
     text = """
     space s {

@@ -19,6 +19,7 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count
 from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.evaluated import evaluated
 from nasdsl.compiler.extremes import feasible, structural
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin
@@ -291,6 +292,45 @@ case(
       )
       classify(10)
     }
+    """,
+)
+
+# --- Sides that run in training alone ---------------------------------------------------------------------------------
+
+# Two widths; without the side, or with it: its depth 1 or 2, and a kernel for each copy.
+case(
+    "decisions of a side",
+    2 * (1 + (2 + 2**2)),
+    """
+    network {
+      conv(oneof(8, 12))
+      oneof(identity(), auxiliary(weight: 0.4) { repeat oneof(1, 2) { conv(4, kernel: oneof(1, 3)) } -> classify(10) })
+      classify(10)
+    }
+    """,
+)
+
+# Two strides; the side needs one of its two terms, which leaves 3 of 4 choices, and has 2 values of its own `w`. The
+# `w` of the network follows none of a side, and is `cell.w[0]`: 4 + 8.
+case(
+    "a side is there and leaves nothing",
+    2 * (3 * 2) * 1,
+    """
+    operator cell() {
+      let w = previous(w, else: 4) + oneof(4, 8)
+      a: conv(w)
+      concat(from: unused)
+    }
+    network {
+      conv(8, stride: oneof(1, 2))
+      auxiliary(weight: 1/3) {
+        oneof(none, conv(4)) + oneof(none, conv(4, kernel: 3)) -> cell()
+        classify(10)
+      }
+      cell()
+      classify(10)
+    }
+    require cell.w[0] == 12
     """,
 )
 
@@ -1317,7 +1357,9 @@ def test_runs_and_extracts_to_the_same(name):
             small = network.extract(architecture).eval()
             taken = small(image)
         assert torch.allclose(whole, taken, atol=1e-5), name
-        assert sum(p.numel() for p in small.parameters()) == cost_of(graph, architecture.indices)["params"]
+        plain = evaluated(small.graph)
+        alone = small if plain is small.graph else Supernet(plain)
+        assert sum(p.numel() for p in alone.parameters()) == cost_of(graph, architecture.indices)["params"]
 
 
 def test_a_shortcut_is_there_where_the_shape_changes():

@@ -421,6 +421,43 @@ EQUAL = {
           classify(2)
         }
     """,
+    "heads in the middle, with choices in them and around them": """
+        operator cell(out) {
+          let w = previous(w, else: 4) + oneof(0, 4)
+          a: conv(w)
+          b: conv(out)
+          auxiliary(weight: 1/3) {
+            c: conv(w) + oneof(none, conv(w, kernel: 3))
+            auxiliary(weight: 2) { conv(oneof(4, 8)) -> classify(2) }
+            concat(from: unused) -> classify(3)
+          }
+          concat(from: unused)
+        }
+        let c = cell(4)
+        network {
+          auxiliary(weight: 0.4) { c -> conv(4) -> classify(2) }
+          c
+          { oneof(none, conv(4)) -> auxiliary({ conv(8, kernel: oneof(1, 3)) -> classify(3) }, weight: 1) } + conv(4)
+          oneof(identity(), auxiliary(weight: 1) { oneof(none, conv(4)) -> classify(2) })
+          classify(2)
+        }
+        require sum(cell.w) <= 8 and length(cell.w) == 1
+    """,
+    "a head in the middle of each copy": """
+        network {
+          repeat oneof(1, 2) {
+            a: conv(4)
+            auxiliary(weight: 1) {
+              s: conv(4, kernel: oneof(1, 3))
+              t: conv(8)
+              s -> classify(2)
+            }
+          }
+          concat(from: earlier)
+          residual { mixconv(in, hidden: { 3: units(2) }) -> auxiliary(classify(2), weight: 1) }
+          classify(2)
+        }
+    """,
     "one tensor, and then two, into what is decided once": """
       operator op1(out) {
       for x in inputs { n: x -> conv(out, kernel: oneof(1, 3)) }

@@ -139,6 +139,7 @@ class Builder:
         self.flow: Flow = None  # what comes into the step that is being run
         self.ended: Span | None = None  # the step out of which nothing came, where nothing runs through the pipeline
         self.left_out: list[LeftOut] = []
+        self.labelled: list[Labels] = []  # for each labelled tensor: what lists it
         self.uses: dict[str, list[Value]] = {}  # by tensor: the conditions under which something has read it
         self.tied: dict[str, tuple[str, Mapping[str, Any], Span]] = {}  # by shared weight: the first step that has it
         self.work = 0
@@ -455,6 +456,7 @@ class Labels:
             listed = self._as_seen_outside(tensor, frame)
             self.named[label] = (*before, listed)
         self.tensors.append(listed)
+        frame.builder.labelled.append(self)
         return tensor
 
     def _as_seen_outside(self, tensor: Tensor, frame: Frame) -> Tensor:

@@ -21,8 +21,10 @@ from nasdsl.compiler.decision import FixedUnits
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.budget import UnreadableBudget
+from nasdsl.compiler.evaluated import evaluated
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.odds import Odds
+from nasdsl.compiler.ops.auxiliary import AUXILIARY
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Population
@@ -315,7 +317,7 @@ class _Comparison:
         if pinned.decisions:
             raise Differs("pin", f"{architecture} leaves {list(pinned.decisions)}")
         found = Counter(_layers(pinned))
-        wanted = Counter((layer.op, layer.arguments, layer.reads, layer.gives) for layer in member.layers)
+        wanted = Counter((one.op, one.arguments, one.reads, one.gives, one.aside) for one in member.layers)
         if found != wanted:
             raise Differs("layers", f"{architecture}\nmore: {_few(found - wanted)}\nless: {_few(wanted - found)}")
         costs = cost_of(pinned, {})
@@ -447,18 +449,26 @@ class _Comparison:
             member = self.by_key[self.key(architecture)]
             supernet.activate(architecture)
             alone = supernet.extract()
-            parameters = sum(p.numel() for p in alone.parameters())
-            if parameters != member.params:
-                raise Differs("weights", f"{architecture}: {parameters}, and it is {member.params}")
             pinned = pin(self.graph, architecture.indices)
+            plain = Supernet(evaluated(pinned)).eval()
+            kept = plain.state_dict().keys()
+            plain.load_state_dict({name: value for name, value in alone.state_dict().items() if name in kept})
+            with_sides = sum(layer.params for layer in member.layers)
+            for network, wanted in ((alone, with_sides), (plain, member.params)):
+                parameters = sum(p.numel() for p in network.parameters())
+                if parameters != wanted:
+                    raise Differs("weights", f"{architecture}: {parameters}, and it is {wanted}")
             image = image_for(pinned, 2)
             with torch.no_grad():
-                one, other = supernet(image), alone(image)
+                outputs = [network(image) for network in (supernet, alone, plain)]
             size = output_size(pinned.nodes[pinned.outputs[0]].shape, 2)
-            if tuple(one.shape) != size or tuple(other.shape) != size:
-                raise Differs("output", f"{architecture}: {tuple(one.shape)}, {tuple(other.shape)}, and it is {size}")
-            if not float((one - other).abs().max()) <= 1e-5 * max(1.0, float(one.abs().max())):
-                raise Differs("extracted", f"{architecture}: differs by {float((one - other).abs().max())}")
+            shapes = [tuple(output.shape) for output in outputs]
+            if shapes != 3 * [size]:
+                raise Differs("output", f"{architecture}: {shapes}, and it is {size}")
+            one, *others = outputs
+            for other in others:
+                if not float((one - other).abs().max()) <= 1e-5 * max(1.0, float(one.abs().max())):
+                    raise Differs("extracted", f"{architecture}: differs by {float((one - other).abs().max())}")
             self.done["networks"] += 1
 
 
@@ -472,16 +482,19 @@ def _layers(graph: Graph) -> Iterator[tuple[Any, ...]]:
     for node in graph.operators():
         if node.reached is not True:
             raise Differs("layers", f"{node.name} is reached: {node.reached}")
-        (edge,) = node.inputs
+        edge, *side = node.inputs
+        if len(side) != (node.op == AUXILIARY.name):
+            raise Differs("layers", f"{node.name} reads {len(node.inputs)} tensors")
         x, y = graph.nodes[edge.source].shape, node.shape
         arguments = []
-        for name, default in PARAMETERS[node.op].items():
+        for name, default in PARAMETERS.get(node.op, {"weight": None}).items():
             value = node.attrs[name]
             if value is None and name == "kernel":
                 value = default
             if not isinstance(value, Mapping):
                 arguments.append((name, _plain(value)))
-        yield node.op, tuple(arguments), (x.channels, x.height, x.width), (y.channels, y.height, y.width)
+        reads, gives = ((shape.channels, shape.height, shape.width) for shape in (x, y))
+        yield node.op, tuple(arguments), reads, gives, node.aside
 
 
 def _plain(value: Any) -> Any:

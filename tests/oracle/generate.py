@@ -273,6 +273,7 @@ class _Program:
         ]
         if depth > 1:
             kinds.append((2, self.branched))
+        kinds.append((2, self.aside))
         kinds.append((3, self.gathered))
         if names.tensors:
             kinds.append((2, self.started))
@@ -550,6 +551,23 @@ class _Program:
 
     def residual(self, names: _Names, depth: int) -> str:
         return "residual {\n" + "\n".join(self.body(_Names(names), depth - 1)) + "\n}"
+
+    def aside(self, names: _Names, depth: int) -> str:
+        """A head in the middle, of which a choice may leave its input out, its end, or the whole."""
+        weight = "0" if self.slip(0.1) else self.one(("1", "0.4", "1/3", *names.fixed))
+        head = f"classify({self.rng.choice((2, 3))})"
+        inner = _Names(names)
+        if self.chance(0.25):
+            operator = self.one((head, f"{{ {self.layer(inner)} -> {head} }}", f"{self.layer(inner)} -> {head}"))
+            side = f"auxiliary({operator}, weight: {weight})"
+        else:
+            lines = self.body(inner, depth - 1)
+            if self.deciding(0.15):
+                lines.append("oneof(none, conv(4))")
+            side = f"auxiliary(weight: {weight}) {{\n" + "\n".join([*lines, head]) + "\n}"
+        if self.deciding(0.15):
+            return f"oneof(identity(), {side})"
+        return f"{{ oneof(none, {self.layer(names)}) -> {side} }} + conv(4)" if self.deciding(0.1) else side
 
     def added(self, names: _Names, depth: int) -> str:
         width = self.known(names)

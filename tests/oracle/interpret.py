@@ -186,6 +186,18 @@ class Parallel(Operator):
 
 
 @dataclass(eq=False)
+class Side(Operator):
+    """`auxiliary(weight: w) { ... }`, or with an operator in the place of the braces."""
+
+    body: syntax.Block | None
+    operator: Any
+    weight: Any
+    env: Env
+    path: str
+    memory: dict[Any, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
 class Function:
     formals: tuple[syntax.Formal, ...]
     body: syntax.Expr
@@ -407,6 +419,7 @@ class _Run:
         self.decided: list[Answer] = []
         self.layers: list[Layer] = []
         self.read: set[int] = set()
+        self.noted: list[Labels] = []  # of each labelled tensor: where it was noted
         self.fields: dict[tuple[str, str], list[Any]] = {}
         self.history: dict[tuple[str, str], list[tuple[int, Any]]] = {}
         self.operators: dict[str, syntax.Operator] = {}
@@ -457,10 +470,8 @@ class _Run:
                 self.let(item, self.top)
             elif isinstance(item, syntax.Section):
                 self.network(item, inputs[-1])
-        self.totals = {
-            "macs": sum(layer.macs for layer in self.layers),
-            "params": sum(layer.params for layer in self.layers),
-        }
+        costly = [layer for layer in self.layers if not layer.aside]
+        self.totals = {"macs": sum(layer.macs for layer in costly), "params": sum(layer.params for layer in costly)}
         self.totals["flops"] = 2 * self.totals["macs"]
         for item in (*space.body, *changes):
             if isinstance(item, syntax.Require):
@@ -587,11 +598,15 @@ class _Run:
         if not isinstance(flow, Map):
             env.labels.named[label] = flow
             if flow is POISON:
-                env.labels.tensors.append(flow)
+                self.note(flow, env.labels)
             return flow
         env.labels.named[label] = [*before, flow] if env.copies else flow
-        env.labels.tensors.append(flow)
+        self.note(flow, env.labels)
         return flow
+
+    def note(self, tensor: Any, labels: Labels) -> None:
+        labels.tensors.append(tensor)
+        self.noted.append(labels)
 
     def labelled(self, label: str, node: syntax.Expr, flow: Any, env: Env) -> Any:
         if isinstance(node, syntax.Call | syntax.Repeat | syntax.For):
@@ -713,6 +728,8 @@ class _Run:
             return self.merged(value.how, parts)
         if isinstance(value, Parallel):
             return self.parallel(value, flow, env)
+        if isinstance(value, Side):
+            return self.aside(value, flow, env)
         raise Wrong(f"{shown(value)} in the place of an operator")
 
     def gathered(self, how: str, items: Sequence[Any], flow: Any, env: Env) -> Any:
@@ -761,6 +778,40 @@ class _Run:
                 return POISON
             out += made if isinstance(made, tuple) else (made,)
         return Loose(out) if isinstance(flow, Loose) else tuple(out)
+
+    def aside(self, value: Side, flow: Any, env: Env) -> Any:
+        """What comes in. What the body makes of it is there, but outside nothing is as if it had been run."""
+        if flow is POISON:
+            raise Hurt
+        if isinstance(flow, tuple):
+            raise Wrong("several branches come into an auxiliary")
+        if not is_number(value.weight) or value.weight <= 0:
+            raise Wrong(f"the weight {shown(value.weight)}")
+        if _is_absent(flow):
+            return flow
+        layers, noted, made_before = len(self.layers), len(self.noted), next(self.numbers)
+        read = set(self.read)
+        fields, history = ({key: list(values) for key, values in kept.items()} for kept in (self.fields, self.history))
+        memories = (*env.memories, (value.memory, {}))
+        if value.body is None:
+            side = self.apply(value.operator, flow, env.but(memories=memories))
+        else:
+            side = self.body(value.body.items, flow, value.env.but(path=value.path, names={}, memories=memories))
+        self.layers[layers:] = [replace(layer, aside=True) for layer in self.layers[layers:]]
+        self.read, self.fields, self.history = read, fields, history
+        while len(self.noted) > noted:
+            self.noted.pop().tensors.pop()
+        if side is POISON:
+            raise Hurt
+        if isinstance(side, tuple):
+            raise Wrong("the body of an auxiliary ends in branches")
+        if _is_absent(side):  # no architecture, or a mistake where it can't be otherwise
+            self.member = False
+            raise Wrong("the body of an auxiliary ends in nothing")
+        if side.number < made_before:
+            raise Wrong("the body of an auxiliary makes nothing")
+        self.layers.append(Layer("auxiliary", (("weight", value.weight),), flow.size, flow.size, 0, 0))
+        return replace(flow, label="")
 
     def use(self, value: Use, operator: syntax.Operator, flow: Any, env: Env) -> Any:
         scope = Scope(self.top.scope)
@@ -1089,6 +1140,10 @@ class _Run:
         if name == "parallel":
             assert node.body is not None
             return Parallel(node.body, env, path)
+        if name == "auxiliary":
+            bound = _bound(node, ["operator"], False)
+            given = {key: self.value(value, env, join(path, key)) for key, value in bound.items()}
+            return Side(node.body, given.get("operator"), given["weight"], env, path)
         if name in ("concat", "sum", "mean") and not node.arguments:
             return Gather(name, None, None)
         if name in ("concat", "sum", "mean") and all(isinstance(item, syntax.Named) for item in node.arguments or ()):

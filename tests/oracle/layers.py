@@ -55,7 +55,8 @@ class Map:
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator of an architecture, as it is used: its arguments, what it reads and what it gives."""
+    """One operator of an architecture, as it is used: its arguments, what it reads and what it gives. One that is
+    `aside` stands in the braces of an `auxiliary`, and so costs nothing."""
 
     op: str
     arguments: tuple[tuple[str, Any], ...]
@@ -63,6 +64,7 @@ class Layer:
     gives: tuple[int, int | None, int | None]
     macs: int
     params: int
+    aside: bool = False
 
 
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {

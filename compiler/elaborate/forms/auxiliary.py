@@ -29,6 +29,8 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
             span,
             help="use it inside `parallel { ... }`, or in front of what makes branches",
         )
+    if flow is None:
+        return None
     return where_there(flow, frame, partial(_with_side, value, span))
 
 
@@ -37,7 +39,8 @@ def _with_side(value: v.Invocation, span: Span, flow: Flow, frame: Frame) -> Flo
     if value.block is not None and "operator" in value.arguments:
         raise error("bad-argument", "`auxiliary` takes an operator or a body, not both", value.spans["operator"])
     weight = _weight(value, frame, span)
-    start, uses = len(builder.nodes), {id(conditions): len(conditions) for conditions in builder.uses.values()}
+    start, labelled = len(builder.nodes), len(builder.labelled)
+    uses = {id(conditions): len(conditions) for conditions in builder.uses.values()}
     fields = {key: list(made) for key, made in builder.fields.items()}, dict(builder.running)
     if value.block is None:
         operator = value.arguments["operator"]
@@ -56,6 +59,8 @@ def _with_side(value: v.Invocation, span: Span, flow: Flow, frame: Frame) -> Flo
     builder.nodes.update({one: replace(builder.nodes[one], aside=True) for one in own})
     _forget(builder, uses)
     builder.fields, builder.running = fields  # nor is `previous` what a side has made
+    while len(builder.labelled) > labelled:  # nor `earlier`, nor `unused`
+        builder.labelled.pop().tensors.pop()
     if not isinstance(flow, Tensor) or v.is_lost(flow):
         return flow
     if v.is_lost(side):
