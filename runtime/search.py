@@ -15,11 +15,11 @@ from lightning_fabric import Fabric
 
 from nasdsl.compiler.diagnostics import NasdslError, error
 from nasdsl.compiler.elaborate.program import elaborate
-from nasdsl.compiler.largest import largest_sides
+from nasdsl.compiler.largest import largest_sides, largest_values
 from nasdsl.compiler.measured import measured
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
-from nasdsl.compiler.values.tree import Expr
+from nasdsl.compiler.values.tree import Expr, evaluate
 from nasdsl.runtime.data import DataSplits, open_data, told
 from nasdsl.runtime.device import device_named
 from nasdsl.runtime.errors import RunError
@@ -220,9 +220,11 @@ def input_size(space: Space, open_input: bool = False) -> InputSize:
                 space.graph.input.span,
                 help="pin it with `with { input ... }`",
             )
-        if isinstance(shape.channels, Expr):
-            raise error("open-input", "how many channels come in is open to choice", space.graph.input.span)
-        sides = (shape.channels, *largest_sides(space.graph))
+        if isinstance(shape.channels, int):
+            sides = (shape.channels, *largest_sides(space.graph))
+        else:  # images of different depth have no greatest: one of those there are
+            values = largest_values(space.graph)
+            sides = tuple(evaluate(side, values) for side in sides)
     channels, height, width = (int(side) for side in sides)
     return channels, height, width
 

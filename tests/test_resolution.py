@@ -69,5 +69,5 @@ def test_other_searches_ask_for_one_size(tmp_path: Path) -> None:
     with pytest.raises(CompileError, match="the size of the input is open to choice"):
         run(file, runtime="shrink")
     file.write_text(SPACE.replace("input 1 x side", "input oneof(1, 3) x side"))
-    with pytest.raises(CompileError, match="how many channels come in is open to choice"):
+    with pytest.raises(CompileError, match="the size of the input is open to choice"):
         run(file)

@@ -263,7 +263,8 @@ class SampleSearch:
     @classmethod
     def needs(cls, settings: Sample, space: Space) -> Needs:
         """Data. The size of the images may be a choice where targets don't speak of pixels."""
-        return Needs(open_input=task_of(space) in RESIZES)
+        one_depth = isinstance(space.graph.input.shape.channels, int)
+        return Needs(open_input=one_depth and task_of(space) in RESIZES)
 
     def search(self, problem: Problem, settings: Sample) -> Result:
         """Trains the supernet, from the beginning or from the run's checkpoint, and picks the best candidate."""
