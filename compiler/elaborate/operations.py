@@ -284,9 +284,9 @@ def placed(base: v.Guarded, key: Any, node: bound.Index, frame: Frame) -> Any:
     if not cases:
         raise CompileError([diagnostic])
     value, exists = _item_of(cases, node, frame), expr.either(*[test for test, _, _ in cases])
-    if not isinstance(exists, Expr) or expr.kinds_of(value) != {"number"}:
+    if not isinstance(exists, Expr) or kinds_of(value) != {"number"}:
         return value
-    return expr.choose(exists, value, expr.apply("div", 1, expr.choose(exists, 1, 0)))  # no requirement may excuse it
+    return expr.choose(exists, value, apply("div", 1, expr.choose(exists, 1, 0)))  # no requirement may excuse it
 
 
 def _item_of(cases: list[tuple[Any, str, Any]], node: bound.Index, frame: Frame) -> Any:
