@@ -395,9 +395,9 @@ class _Comparison:
         return path, [path]
 
     def written(self, place: str, value: str) -> str:
-        """A pin, or one in a record under the first part of its path."""
+        """A pin, or one in a record under the first part of its path; there `operator` begins a definition."""
         head, dot, rest = place.partition(".")
-        if dot and "[" not in head and head != "else" and self.rng.random() < 0.3:
+        if dot and "[" not in head and head != "else" and self.rng.random() < 0.3 and not rest.startswith("operator."):
             return f"{head}: {{ {rest}: {value} }}"
         return f"{place}: {value}"
 
