@@ -55,7 +55,7 @@ def test_every_benchmark_says_what_it_takes(name: str, capsys: pytest.CaptureFix
     assert end.value.code == 0 and name in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_speed_runs(capsys: pytest.CaptureFixture[str]) -> None:
     benchmarks.main(["speed", "--quick", "--repeats", "1", "--no-write"])
     assert capsys.readouterr().out.count("small_cifar") == 2 + 4 + 1
@@ -66,7 +66,7 @@ def test_steps_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("trionet_small") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_startup_runs(capsys: pytest.CaptureFixture[str]) -> None:
     benchmarks.main(["startup", "spaces/tiny.space", "--repeats", "1", "--no-write"])
     assert "nasdsl.compiler" in capsys.readouterr().out
@@ -203,7 +203,7 @@ def test_draws_by_hand_are_uniform() -> None:
         assert abs(((forms >= low) & (forms < high)).sum() - expected) < 5 * expected**0.5
 
 
-@pytest.mark.parametrize("name", ["numpy", pytest.param("nasdsl", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["numpy", pytest.param("nasdsl", marks=pytest.mark.long)])
 def test_rivals_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     benchmarks.main(["rivals", "--tools", name, "--repeats", "1", "--seconds", "0.01", "--many", "1000", "--no-write"])
     text = capsys.readouterr().out

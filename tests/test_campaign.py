@@ -82,7 +82,7 @@ RUNS = {
     "train": f"train one.space {TRAINED}",
 }
 """A command of each runtime."""
-NAMES = tuple(RUNS) if WHOLE else ("shrink", "gumbel", "function")
+NAMES = tuple(RUNS) if WHOLE else ("shrink", "function")
 
 
 class Camp:

@@ -177,6 +177,7 @@ def test_what_does_not_fit_in_memory_is_told(small: Any, monkeypatch: pytest.Mon
         )
 
 
+@pytest.mark.long
 def test_what_does_not_fit_in_memory_fails_a_trial_and_not_the_search(
     small: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

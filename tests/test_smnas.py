@@ -317,6 +317,7 @@ def test_structures_are_as_predicted(seed: int) -> None:
     check_costs(space, values.indices, structure_cost(structure_of(space, values.indices, [(64, 64), (96, 128)]), 3, 5))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(NETWORKS))
 def test_structures_taken_out_compute_what_the_supernet_does(seed: int) -> None:
     space = graph("smnas_structure", changes=f"{SMALL}, trunk: oneof(resnet18, mobilenet_v2)")

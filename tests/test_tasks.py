@@ -496,7 +496,7 @@ def _guess(task: Task, images: torch.Tensor, targets: Any) -> torch.Tensor:
     return encode(targets["joints"] + off, targets["size"], (32, 32), 2.0)[0]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_metrics_over_two_processes_equal_one(tmp_path):
     torch.multiprocessing.spawn(_one_rank, (2, str(tmp_path)), nprocs=2)  # type: ignore[attr-defined]
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))

@@ -447,7 +447,7 @@ leave(0)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_torchrun_starts_processes_that_train_one_network(tmp_path: Path) -> None:
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
