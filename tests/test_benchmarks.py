@@ -25,7 +25,7 @@ from nasdsl.compiler.layers.mixconv import MixConv
 SPACES = (("hrnas_small", "small_cifar", 32), ("hrnas_small", "hrnas_small", 64), ("hrnas_code", "hrnas_code", 64))
 
 
-@pytest.mark.parametrize("file,name,size", SPACES)
+@pytest.mark.parametrize("file,name,size", [*SPACES[:2], pytest.param(*SPACES[2], marks=pytest.mark.long)])
 def test_the_hand_written_network_computes_the_same(file: str, name: str, size: int) -> None:
     space = speed.load(name, file)
     supernet = nasdsl.supernet(space)

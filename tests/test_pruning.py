@@ -282,7 +282,7 @@ def test_what_is_skipped_is_what_the_definition_says(case: str, names: tuple[str
 
 
 @given(st.integers(0, 1 << 15).map(lambda n: 2 * n + 1), st.sampled_from([1, 3, 1000]), st.sampled_from(list(CASES)))
-@runs(max_examples=6, suppress_health_check=list(HealthCheck))
+@runs(max_examples=3, suppress_health_check=list(HealthCheck))
 def test_nothing_of_the_front_is_skipped_where_more_is_no_worse(seed: int, levels: int, case: str) -> None:
     names = ("worth", "macs")
     found = [trial.objectives for trial in searched(case, seed, levels, names) if trial.objectives]

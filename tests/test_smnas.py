@@ -298,6 +298,7 @@ def test_known_detectors_are_among_the_structures() -> None:
 SMALL = "input oneof(3 x 64 x 64, 3 x 96 x 128), rois: 5, classes: 3"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(NETWORKS))
 def test_structures_are_as_predicted(seed: int) -> None:
     space = graph("smnas_structure", changes=SMALL)
