@@ -335,7 +335,10 @@ class Let(Node):
 
 
 class Require(Node):
+    """`require condition`. `asks` is whether it asks for a part of something, `segment.depth`."""
+
     condition: Expr
+    asks: bool
 
 
 class Labelled(Node):

@@ -34,10 +34,6 @@ def _shown(token: Token) -> str:
     return f"`{short(token.text)}`"
 
 
-def _is_word(token: Token) -> bool:
-    return token.text.isidentifier() and token.kind != "STRING"
-
-
 def _is_keyword(token: Token) -> bool:
     return token.kind == token.text and token.text.isidentifier()
 

@@ -35,8 +35,6 @@ from nasdsl.compiler.source import Span
 WIDTH = 120
 INDENT = 2
 
-Anything = syntax.Node | None
-
 
 def unparse(file: syntax.File) -> str:
     """The text of a file. `parse(unparse(file)) == file`, comments are kept, and a second time changes nothing."""

@@ -21,7 +21,7 @@ from nasdsl.compiler.bind.steps import Steps
 from nasdsl.compiler.bind.values import Values, values_of
 from nasdsl.compiler.bind.walk import bound_in
 from nasdsl.compiler.bound import NETWORKS, SLOTS
-from nasdsl.compiler.diagnostics import Diagnostic, Label
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label
 from nasdsl.compiler.source import Span
 
 SECTIONS = (*NETWORKS, "defaults", "published", "search", "train")
@@ -88,9 +88,14 @@ class Binder(Values, Steps, Calls):
     def outside(self, node: syntax.Node, settings: bool = True) -> bound.Expr:
         """An expression that stands outside of the space: a pin's value, a setting from elsewhere.
 
-        Raises nothing: mistakes are in `found`.
+        Raises:
+            CompileError: with the mistakes of names in it.
         """
-        return self.value(node, replace(self.top, settings=settings))
+        before = len(self.found)
+        value = self.value(node, replace(self.top, settings=settings))
+        if len(self.found) > before:
+            raise CompileError(self.found[before:])
+        return value
 
     # --- Declarations ------------------------------------------------------------------------------------------------
 
@@ -150,7 +155,7 @@ class Binder(Values, Steps, Calls):
         elif isinstance(item, syntax.Input):
             return bound.Input(self.value(item.value, self.top), span=item.value.span)
         elif isinstance(item, syntax.Require):
-            return bound.Require(self.value(item.condition, self.top), span=item.span)
+            return self.require(item, self.top)
         elif isinstance(item, syntax.Pin):
             self.pinned(item.value, replace(self.top, settings=True))
         elif isinstance(item, syntax.Section):

@@ -8,6 +8,7 @@ from nasdsl.compiler import bound, syntax
 from nasdsl.compiler.bind.base import AMBIENT, NO_NAMES, Base, Extent, Place, StepNames, extent
 from nasdsl.compiler.bind.habits import near_operator
 from nasdsl.compiler.bind.messages import no_step
+from nasdsl.compiler.bind.walk import walk
 from nasdsl.compiler.diagnostics import Label
 from nasdsl.compiler.source import Span
 
@@ -85,7 +86,7 @@ class Steps(Base):
         if isinstance(item, syntax.Let):
             return self.let(item, place)
         if isinstance(item, syntax.Require):
-            return bound.Require(self.value(item.condition, place), span=item.span)
+            return self.require(item, place)
         if not isinstance(item, syntax.Named):
             return self.step(item, place, names)
         value = self.alone(item.value, place)
@@ -94,6 +95,10 @@ class Steps(Base):
         if not isinstance(item.key, syntax.Name):
             return self.report("bad-label", "a step's label is a word", item.key.span)
         return bound.Labelled(item.key.name, value, item.key.span, span=item.span)
+
+    def require(self, item: syntax.Require, place: Place) -> bound.Require:
+        asks = any(isinstance(node, syntax.Field) for node in walk(item))
+        return bound.Require(self.value(item.condition, place), asks, span=item.span)
 
     def alone(self, node: syntax.Node, place: Place) -> bound.Expr:
         """A step that stands behind a label, or is an operator's whole body."""

@@ -141,6 +141,7 @@ class Builder:
         self.left_out: list[LeftOut] = []
         self.labelled: list[Labels] = []  # for each labelled tensor: what lists it
         self.uses: dict[str, list[Value]] = {}  # by tensor: the conditions under which something has read it
+        self.passed: dict[str, str] = {}  # by what lets a tensor through: that tensor, whose readers are its own
         self.tied: dict[str, tuple[str, Mapping[str, Any], Span]] = {}  # by shared weight: the first step that has it
         self.work = 0
         self.made: list[Made] = []
@@ -231,7 +232,8 @@ class Builder:
         unique = self._unique(name, self.nodes, f"{name}.{{}}")
         runs = present if reached is None else reached
         for edge in inputs:
-            self.uses.setdefault(edge.source, []).append(expr.both(runs, edge.when))
+            read = self.passed.get(edge.source, edge.source)
+            self.uses.setdefault(read, []).append(expr.both(runs, edge.when))
         self.nodes[unique] = Node(
             unique,
             kind,
@@ -368,7 +370,8 @@ class Builder:
 
     def unread(self, tensors: Iterable[Tensor]) -> tuple[tuple[Tensor, Value], ...]:
         """Tensors, each with the condition under which it is there and nothing has read it so far."""
-        return tuple((t, expr.both(t.present, expr.negate(expr.either(*self.uses.get(t.node, ()))))) for t in tensors)
+        read = ((t, self.uses.get(self.passed.get(t.node, t.node), ())) for t in tensors)
+        return tuple((t, expr.both(t.present, expr.negate(expr.either(*conditions)))) for t, conditions in read)
 
     def some_chosen(self, conditions: Iterable[Value]) -> bool:
         """Whether one of the conditions plainly holds: so many items of a subset are asked for that one is chosen."""

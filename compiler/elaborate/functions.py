@@ -143,6 +143,9 @@ class _Functions(Mapping[str, bound.Function]):
         numbers = "all" if function.takes == ("number",) else ""
         return bound.Function(name, _on_values(name, function.call), function.call, numbers)
 
+    def __contains__(self, name: object) -> bool:
+        return name in _OWN or (name in TABLE and TABLE[str(name)].call is not None)
+
     def __iter__(self) -> Iterator[str]:
         yield from _OWN
         yield from (name for name, function in TABLE.items() if function.call is not None)

@@ -219,15 +219,6 @@ class _Program:
             if item.name not in self.params:
                 self.frame.scope.bind(item.name, Broken, item.span)
 
-    def _given(self, node: syntax.Expr) -> Any:
-        """The value that a parameter is given from outside, in a word or a number."""
-        binder = self.text.binder
-        before = len(binder.found)
-        value = binder.outside(node, settings=False)
-        if len(binder.found) > before:
-            raise CompileError(binder.found[before:])
-        return evaluate(value, self.frame)
-
     def _set_param(self, item: bound.Param, given: syntax.Expr | None) -> None:
         name = item.name
         default = evaluate(item.value, self.frame)
@@ -237,7 +228,7 @@ class _Program:
                 raise CompileError([no_list_of_allowed(item.value.span, "param task in [a, b]")])
             choices, default = default, default[0]
             self.frame.scope.bind(f"{name} in", choices)
-        value = default if given is None else self._given(given)
+        value = default if given is None else evaluate(self.text.binder.outside(given, settings=False), self.frame)
         place = item.value.span if given is None else given.span
         constant(value, place, "a parameter")
         if choices and value not in choices:
@@ -271,7 +262,7 @@ class _Program:
                     self._attempt(self._network, item)
 
     def _require(self, item: bound.Require) -> None:
-        if self.output is None and "." in item.condition.span.text:
+        if self.output is None and item.asks:
             return  # the network that would have had the values has a mistake itself
         run_require(item, self.frame)
 

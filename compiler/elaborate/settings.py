@@ -10,7 +10,7 @@ from typing import Any
 from nasdsl.compiler import bound, measures, syntax
 from nasdsl.compiler.bind.base import Declared, Vocabulary
 from nasdsl.compiler.bind.binder import Binder
-from nasdsl.compiler.diagnostics import CompileError, error
+from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.expressions import evaluate
 from nasdsl.compiler.elaborate.frame import Binding, Builder, Frame, Scope
@@ -151,8 +151,6 @@ def read_values(texts: Mapping[str, str]) -> dict[str, Any]:
         else:
             binder = Binder(Vocabulary({}, {}, BUILT_IN_NAMES), Declared())
             node = binder.outside(expression(key, text))
-            if binder.found:
-                raise CompileError(binder.found)
             record[last] = plain(evaluate(node, frame, key), node.span)
     return out
 

@@ -49,6 +49,15 @@ def run_body(body: bound.Body, flow: Flow, frame: Frame) -> Flow:
     return flow
 
 
+def run_braces(value: v.Invocation, flow: Flow, frame: Frame) -> Flow:
+    """Runs the text in a form's braces, whose steps and decisions stand where the form does."""
+    assert value.frame is not None and value.block is not None
+    inner = value.frame.but(
+        path=frame.path, decisions=frame.decisions, uses=frame.uses, present=frame.present, cuts=frame.cuts
+    )
+    return run_body(value.block, flow, inner)
+
+
 def try_step(node: bound.Expr, flow: Flow, frame: Frame) -> Flow:
     """Runs a step; after a mistake in it the next ones are still looked at."""
     try:

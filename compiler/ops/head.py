@@ -65,11 +65,7 @@ LINEAR = Operator(
 )
 
 
-# --- classify ---------------------------------------------------------------------------------------------------------
-
-
-def _classify_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    return _vector(attrs["classes"], inputs[0])
+# --- heads that give a vector -----------------------------------------------------------------------------------------
 
 
 def _classify_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost:
@@ -77,66 +73,53 @@ def _classify_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost
     return Cost(weights, add(weights, output.channels))
 
 
-def _classify_shares(
-    full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
-) -> dict[str, tuple[Index, ...]]:
-    rows = leading(full["classes"], small["classes"])
-    columns = leading(inputs[0].channels, small_inputs[0].channels)
-    return trimmed({"linear.weight": (rows, columns), "linear.bias": (rows,)})
+def _of_pixels(name: str, outputs: Param, layer: str, doc: str, more: tuple[str, ...] = ()) -> Operator:
+    """A head that gives a vector: mean over all pixels, dropout, linear.
+
+    Args:
+        outputs: the parameter that says how many numbers it gives.
+        layer: the class of its module.
+        more: parameters and buffers of the module that have an entry for each of these numbers, beside the linear
+            layer's.
+    """
+
+    def shares(
+        full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
+    ) -> dict[str, tuple[Index, ...]]:
+        rows = leading(full[outputs.name], small[outputs.name])
+        columns = leading(inputs[0].channels, small_inputs[0].channels)
+        return trimmed({"linear.weight": (rows, columns), "linear.bias": (rows,), **dict.fromkeys(more, (rows,))})
+
+    return Operator(
+        name=name,
+        params=(outputs, Param("dropout", "number", 0, doc="dropout before the linear layer", low=0, high=1)),
+        shape=lambda inputs, attrs: _vector(attrs[outputs.name], inputs[0]),
+        cost=_classify_cost,
+        module=f"{LAYERS}.head:{layer}",
+        arguments=lambda inputs, output, attrs: {
+            "inputs": inputs[0].channels,
+            outputs.name: output.channels,
+            "dropout": float(attrs["dropout"]),
+        },
+        shares=shares,
+        zeros=partial(alike_but, ("inputs",)),
+        doc=doc,
+    )
 
 
-CLASSIFY = Operator(
-    name="classify",
-    params=(
-        Param("classes", "positive", doc="number of classes"),
-        Param("dropout", "number", 0, doc="dropout before the linear layer", low=0, high=1),
-    ),
-    shape=_classify_shape,
-    cost=_classify_cost,
-    module=f"{LAYERS}.head:Classify",
-    arguments=lambda inputs, output, attrs: {
-        "inputs": inputs[0].channels,
-        "classes": output.channels,
-        "dropout": float(attrs["dropout"]),
-    },
-    shares=_classify_shares,
-    zeros=partial(alike_but, ("inputs",)),
-    doc="head of classification: mean over all pixels, dropout, linear",
+CLASSIFY = _of_pixels(
+    "classify",
+    Param("classes", "positive", doc="number of classes"),
+    "Classify",
+    "head of classification: mean over all pixels, dropout, linear",
 )
 
-
-# --- regress ----------------------------------------------------------------------------------------------------------
-
-
-def _regress_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
-    return _vector(attrs["targets"], inputs[0])
-
-
-def _regress_shares(
-    full: Attrs, small: Attrs, inputs: Sequence[Shape], small_inputs: Sequence[Shape]
-) -> dict[str, tuple[Index, ...]]:
-    rows = leading(full["targets"], small["targets"])
-    columns = leading(inputs[0].channels, small_inputs[0].channels)
-    return trimmed({"linear.weight": (rows, columns), "linear.bias": (rows,), "scale": (rows,), "shift": (rows,)})
-
-
-REGRESS = Operator(
-    name="regress",
-    params=(
-        Param("targets", "positive", 1, doc="how many numbers are predicted"),
-        Param("dropout", "number", 0, doc="dropout before the linear layer", low=0, high=1),
-    ),
-    shape=_regress_shape,
-    cost=_classify_cost,
-    module=f"{LAYERS}.head:Regress",
-    arguments=lambda inputs, output, attrs: {
-        "inputs": inputs[0].channels,
-        "targets": output.channels,
-        "dropout": float(attrs["dropout"]),
-    },
-    shares=_regress_shares,
-    zeros=partial(alike_but, ("inputs",)),
-    doc="head of regression: mean over all pixels, dropout, linear, in the units of the targets",
+REGRESS = _of_pixels(
+    "regress",
+    Param("targets", "positive", 1, doc="how many numbers are predicted"),
+    "Regress",
+    "head of regression: mean over all pixels, dropout, linear, in the units of the targets",
+    ("scale", "shift"),
 )
 
 

@@ -272,7 +272,7 @@ class SampleSearch:
             message = f"distillation is of classes, and {problem.task.name} has none"
             raise error("no-classes", message, None, help="leave `distil` out")
         graph = problem.space.graph
-        sampler = Sampler(graph, settings.rule)
+        sampler = None if settings.phases else Sampler(graph, settings.rule)
         pool = candidates(problem, settings)
         shown = followed(problem, settings)
         data = held_back(problem.data, settings.hold_back)
@@ -283,7 +283,7 @@ class SampleSearch:
         trainer = Trainer(
             network, problem.task, data, settings.train, problem.fabric, problem.seed, problem.workers, in_parts=True
         )
-        drawn = Phased(graph, settings.rule, settings.phases, trainer.steps_per_epoch) if settings.phases else sampler
+        drawn = sampler or Phased(graph, settings.rule, settings.phases, trainer.steps_per_epoch)
         if isinstance(drawn, Phased) and any(end >= trainer.steps for end in drawn.ends[:-1]):
             message = "the last of the phases begins when the training has ended"
             raise error("bad-setting", message, None, help="give `train` more epochs, or the phases fewer")

@@ -14,7 +14,7 @@ from nasdsl.compiler.elaborate.arguments import checked, default_of
 from nasdsl.compiler.elaborate.frame import Builder, Frame
 from nasdsl.compiler.elaborate.merging import where_there
 from nasdsl.compiler.elaborate.operations import constant
-from nasdsl.compiler.elaborate.steps import apply, run_body
+from nasdsl.compiler.elaborate.steps import apply, run_braces
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.graph import Edge
 from nasdsl.compiler.ops.auxiliary import AUXILIARY
@@ -40,21 +40,13 @@ def _with_side(value: v.Invocation, span: Span, flow: Flow, frame: Frame) -> Flo
         raise error("bad-argument", "`auxiliary` takes an operator or a body, not both", value.spans["operator"])
     weight = _weight(value, frame, span)
     start, labelled = len(builder.nodes), len(builder.labelled)
-    uses = {id(conditions): len(conditions) for conditions in builder.uses.values()}
+    uses = {tensor: len(conditions) for tensor, conditions in builder.uses.items()}
     fields = {key: list(made) for key, made in builder.fields.items()}, dict(builder.running)
     if value.block is None:
         operator = value.arguments["operator"]
         side = apply(operator, flow, frame, operator.name if isinstance(operator, v.Invocation) else "", span)
     else:
-        assert value.frame is not None
-        body = value.frame.but(
-            path=frame.path,
-            decisions=frame.decisions,
-            uses=frame.uses,
-            present=frame.present,
-            cuts=frame.cuts,
-        )
-        side = run_body(value.block, flow, body)
+        side = run_braces(value, flow, frame)
     own = list(builder.nodes)[start:]
     builder.nodes.update({one: replace(builder.nodes[one], aside=True) for one in own})
     _forget(builder, uses)
@@ -77,7 +69,7 @@ def _with_side(value: v.Invocation, span: Span, flow: Flow, frame: Frame) -> Flo
     attrs = {"weight": weight}
     made = builder.node(frame.path, "operator", AUXILIARY.name, attrs, edges, flow.shape, frame.present, span)
     _forget(builder, uses)
-    builder.uses[made.node] = builder.uses.setdefault(flow.node, [])  # who reads one has read the other
+    builder.passed[made.node] = builder.passed.get(flow.node, flow.node)  # who reads one has read the other
     return replace(made, present=True)
 
 
@@ -90,10 +82,10 @@ def _weight(value: v.Invocation, frame: Frame, span: Span) -> Any:
     return constant(weight, value.spans.get(param.name, span), "the weight of `auxiliary`")
 
 
-def _forget(builder: Builder, uses: Mapping[int, int]) -> None:
-    """What only a side has read is `unused` for the network. Tensors may have one list of their uses."""
-    for conditions in builder.uses.values():
-        del conditions[uses.get(id(conditions), 0) :]
+def _forget(builder: Builder, uses: Mapping[str, int]) -> None:
+    """What only a side has read is `unused` for the network."""
+    for tensor, conditions in builder.uses.items():
+        del conditions[uses.get(tensor, 0) :]
 
 
 FORM = bound.Form(

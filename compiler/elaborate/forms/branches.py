@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from nasdsl.compiler import bound
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.forms.bundles import bundle, bundled, only, outcomes
+from nasdsl.compiler.elaborate.forms.bundles import bundle, bundled, outcomes
 from nasdsl.compiler.elaborate.frame import Frame
+from nasdsl.compiler.elaborate.merging import only_where
 from nasdsl.compiler.elaborate.values import Flow, Tensor
 from nasdsl.compiler.source import Span
 
@@ -16,7 +17,7 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
         return flow
     out: list[Tensor] = []
     for made, there, _ in outcomes(value.arguments["*"], flow, frame, name, span):
-        out.extend(tensor if there is True else only(tensor, there) for tensor in bundle(made))
+        out.extend(bundle(made if there is True else only_where(made, there)))
     return bundled(out)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from nasdsl.compiler.diagnostics import Diagnostic, error
@@ -62,11 +61,6 @@ def outcomes(items: tuple[Any, ...], flow: Flow, frame: Frame, name: str, span: 
             place = own_place(item, span)
             out.append((apply(item, flow, frame.when(there), f"{name}[{i}]", place), there, place))
     return out
-
-
-def only(tensor: Tensor, there: Value) -> Tensor:
-    """A tensor under one more condition."""
-    return replace(tensor, present=expr.both(tensor.present, there))
 
 
 def at_scale(

@@ -9,10 +9,10 @@ from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
 from nasdsl.compiler.elaborate.forms.bundles import branch_name, bundle, bundled
 from nasdsl.compiler.elaborate.frame import Broken, Frame, Scope
+from nasdsl.compiler.elaborate.merging import only_where
 from nasdsl.compiler.elaborate.steps import apply, run_body
 from nasdsl.compiler.elaborate.values import Flow, Tensor
 from nasdsl.compiler.source import Span
-from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.plain import Symbol
 
 
@@ -45,9 +45,7 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
                 cuts=inner.cuts,
             )
             result = run_body(value.block, tensor, inner)
-        out.extend(
-            made if there is True else replace(made, present=expr.both(made.present, there)) for made in bundle(result)
-        )
+        out.extend(bundle(result if there is True else only_where(result, there)))
     return bundled(out)
 
 

@@ -12,7 +12,7 @@ from nasdsl.compiler.elaborate.arguments import default_of
 from nasdsl.compiler.elaborate.frame import Frame, join, mismatch
 from nasdsl.compiler.elaborate.merging import add_up, choose_shape, kind_of, where_there
 from nasdsl.compiler.elaborate.nodes import node_for
-from nasdsl.compiler.elaborate.steps import apply, run_body
+from nasdsl.compiler.elaborate.steps import apply, run_braces
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.graph import Edge
 from nasdsl.compiler.source import Span
@@ -36,15 +36,7 @@ def _with_shortcut(value: v.Invocation, span: Span, flow: Flow, frame: Frame) ->
     if value.block is None:
         inside = apply(value.arguments["operator"], flow, frame, "", span)
     else:
-        assert value.frame is not None
-        body = value.frame.but(
-            path=frame.path,
-            decisions=frame.decisions,
-            uses=frame.uses,
-            present=frame.present,
-            cuts=frame.cuts,
-        )
-        inside = run_body(value.block, flow, body)
+        inside = run_braces(value, flow, frame)
     if not isinstance(flow, Tensor) or inside is None:
         return inside if flow is None else flow
     if v.is_lost(flow) or v.is_lost(inside):
