@@ -1,4 +1,4 @@
-"""The command line. Each command is a line of COMMANDS; its code is imported when it is asked for."""
+"""The command line. Each command is a line of COMMANDS and a module of `commands`, imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ class Command:
     """One command.
 
     Attributes:
-        module: has `NAME_options(parser)`, which describes the command, and `NAME(args)`, which runs it and returns the
-            exit code (None for success).
+        name: of its module in `nasdsl/commands/`, too, which has `options(parser)`, which describes the command, and
+            `run(args)`, which runs it and returns the exit code (None for success).
+        summary: its line in the list of commands.
     """
 
     name: str
     summary: str
-    module: str
 
     def load(self) -> ModuleType:
-        return importlib.import_module(self.module)
+        return importlib.import_module(f"nasdsl.commands.{self.name}")
 
 
 COMMANDS = (
-    Command("check", "find the mistakes in a file", "nasdsl.commands"),
-    Command("compile", "show what a space holds: decisions, size, costs, memory of its supernet", "nasdsl.commands"),
-    Command("count", "the exact number of architectures, and how it comes about", "nasdsl.commands_size"),
-    Command("cost", "the cheapest and the dearest architecture, and the costs of all", "nasdsl.commands_size"),
-    Command("sample", "random architectures, also inside a budget", "nasdsl.commands_size"),
-    Command("draw", "a picture of a space or of an architecture", "nasdsl.commands"),
-    Command("fmt", "bring files into the canonical layout", "nasdsl.commands"),
-    Command("expand", "write an architecture out in full", "nasdsl.commands"),
-    Command("pin", "write a smaller space: decisions get values, or fewer alternatives", "nasdsl.commands_pin"),
-    Command("diff", "what tells two spaces or architectures apart", "nasdsl.commands_pin"),
-    Command("operators", "what a space can be built from", "nasdsl.commands_operators"),
-    Command("search", "search a space on data, and write what is found", "nasdsl.commands_run"),
-    Command("trials", "list what a search has evaluated", "nasdsl.commands_trials"),
-    Command("train", "train an architecture", "nasdsl.commands_run"),
-    Command("eval", "measure an architecture", "nasdsl.commands_run"),
-    Command("predict", "apply a trained architecture to images", "nasdsl.commands_predict"),
-    Command("export", "take an architecture out, as plain torch", "nasdsl.commands_run"),
-    Command("report", "a search as one page of HTML", "nasdsl.commands_report"),
-    Command("profile", "measure a space's operators on this device", "nasdsl.commands_run"),
-    Command("demo", "the main job from start to finish, on images that come along", "nasdsl.demo"),
+    Command("check", "find the mistakes in a file"),
+    Command("compile", "show what a space holds: decisions, size, costs, memory of its supernet"),
+    Command("count", "the exact number of architectures, and how it comes about"),
+    Command("cost", "the cheapest and the dearest architecture, and the costs of all"),
+    Command("sample", "random architectures, also inside a budget"),
+    Command("draw", "a picture of a space or of an architecture"),
+    Command("fmt", "bring files into the canonical layout"),
+    Command("expand", "write an architecture out in full"),
+    Command("pin", "write a smaller space: decisions get values, or fewer alternatives"),
+    Command("diff", "what tells two spaces or architectures apart"),
+    Command("operators", "what a space can be built from"),
+    Command("search", "search a space on data, and write what is found"),
+    Command("trials", "list what a search has evaluated"),
+    Command("train", "train an architecture"),
+    Command("eval", "measure an architecture"),
+    Command("predict", "apply a trained architecture to images"),
+    Command("export", "take an architecture out, as plain torch"),
+    Command("report", "a search as one page of HTML"),
+    Command("profile", "measure a space's operators on this device"),
+    Command("demo", "the main job from start to finish, on images that come along"),
 )
 
 DESCRIPTION = "A language for neural-architecture search spaces: write the space, not the supernet."
@@ -104,7 +104,7 @@ def _run(argv: list[str]) -> int:
         return USAGE
     command = next(c for c in COMMANDS if c.name == args.command)
     try:
-        code = getattr(command.load(), command.name)(args)
+        code = command.load().run(args)
         return OK if code is None else int(code)
     except (KeyboardInterrupt, BrokenPipeError):
         raise
@@ -123,7 +123,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for command in COMMANDS:
         sub = commands.add_parser(command.name, help=command.summary, formatter_class=Formatter)
         if command.name == asked:
-            getattr(command.load(), f"{command.name}_options")(sub)
+            command.load().options(sub)
     return parser
 
 

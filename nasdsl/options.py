@@ -20,6 +20,12 @@ class UsageError(NasdslError):
     code = "usage"
 
 
+def describe(parser: argparse.ArgumentParser, description: str, *examples: str) -> None:
+    """What `--help` of a command says beside its options."""
+    parser.description = description
+    parser.epilog = "examples:\n" + "\n".join(f"  nasdsl {example}" for example in examples)
+
+
 def add_file(parser: argparse.ArgumentParser, several: bool = False) -> None:
     """FILE: a `.space` file, `-`, or the name of one that ships."""
     help = "a .space file, `-` for standard input, or the name of a space that ships with nasdsl, such as tiny"

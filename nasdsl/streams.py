@@ -7,7 +7,9 @@ import io
 import os
 import sys
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any, TextIO
+
+from nasdsl.compiler.files import to_json
 
 PLAIN: Mapping[str, str] = {
     **dict.fromkeys("█▉▊▋▌▍", "#"),
@@ -63,6 +65,11 @@ def write_program(text: str) -> None:
     sys.stdout.flush()
     buffer.write(text.encode())
     buffer.flush()
+
+
+def as_json(value: Any) -> None:
+    """Prints one JSON value."""
+    print(to_json(value, indent=2))
 
 
 def silence() -> None:

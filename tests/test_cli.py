@@ -81,7 +81,7 @@ def test_the_help_of_search_lists_all_searches(capsys):
 def test_every_command_has_help(capsys, command):
     code, out, _ = run(capsys, command.name, "--help")
     assert code == 0
-    if command.module == "nasdsl.commands":
+    if command.name in ("check", "compile", "draw", "expand", "fmt"):
         assert f"nasdsl {command.name} " in out.split("examples:")[1]
 
 

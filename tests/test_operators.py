@@ -7,7 +7,7 @@ import json
 import pytest
 
 from nasdsl.cli import main
-from nasdsl.commands_operators import comment
+from nasdsl.commands.operators import comment
 from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.bind import library
 from nasdsl.compiler.parse import parse

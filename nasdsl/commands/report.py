@@ -7,16 +7,15 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasdsl.commands import describe
 from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.files import source_of
-from nasdsl.options import UsageError, add_defines, add_tables, space_of, tables_of, whole_number
+from nasdsl.options import UsageError, add_defines, add_tables, describe, space_of, tables_of, whole_number
 
 if TYPE_CHECKING:
     from nasdsl.compiler.space import Space
 
 
-def report_options(parser: ArgumentParser) -> None:
+def options(parser: ArgumentParser) -> None:
     describe(
         parser,
         "Writes one HTML file that shows a search: the front, the best so far, where its trials lie in the space,\n"
@@ -51,7 +50,7 @@ def report_options(parser: ArgumentParser) -> None:
     group.add_argument("--device", metavar="NAME", default="auto", help="cpu, cuda, mps or auto (default)")
 
 
-def report(args: Namespace) -> None:
+def run(args: Namespace) -> None:
     from nasdsl.compiler.measured import measured
     from nasdsl.page.read import database_url, read_study, read_training
     from nasdsl.page.write import page, training_page
@@ -90,7 +89,7 @@ def _examples(args: Namespace, run: Path) -> tuple[str, str]:
     """The part of the page with what a network finds in images, and how many there are, in words. Whatever keeps it
     from being shown is told there, and on the terminal if it was asked for; the rest of the page does not depend on it.
     """
-    from nasdsl.commands_predict import SCORE
+    from nasdsl.commands.predict import SCORE
     from nasdsl.page.examples import Asked, examples_of, examples_section, why_none
     from nasdsl.runtime.origin import RESULT
 

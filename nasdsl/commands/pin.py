@@ -1,4 +1,4 @@
-"""The commands that make spaces smaller and compare them: pin, diff."""
+"""The command `pin`: a smaller space."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.commands import as_json, describe
-from nasdsl.files import source_of
-from nasdsl.options import UsageError, add_format, add_space, space_of
-from nasdsl.report import table, thousands
+from nasdsl.commands.diff import named, there
+from nasdsl.options import UsageError, add_space, describe, space_of
 from nasdsl.runtime.outputs import check_output, inputs_of, write_output
 from nasdsl.streams import write_program
 
 if TYPE_CHECKING:
-    from nasdsl.compiler.decision import Decision
     from nasdsl.compiler.graph import Graph
     from nasdsl.compiler.space import Space
 
-# --- pin --------------------------------------------------------------------------------------------------------------
 
-
-def pin_options(parser: ArgumentParser) -> None:
+def options(parser: ArgumentParser) -> None:
     describe(
         parser,
         "Writes a smaller space: decisions get values, or fewer alternatives. A place is a decision's path, or a part\n"
@@ -44,13 +39,13 @@ def pin_options(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--out", metavar="OUT", help="the file to write; by default standard output")
 
 
-def pin(args: Namespace) -> None:
+def run(args: Namespace) -> None:
     from nasdsl.compiler.tokens import is_name
     from nasdsl.compiler.write import path_from, pinned
 
     space = space_of(args)
     if args.out is not None:
-        other = [] if args.other is None else inputs_of(_named(args.other))
+        other = [] if args.other is None else inputs_of(named(args.other))
         check_output(Path(args.out), [*inputs_of(space), *other], streams=True)
     narrowed: dict[str, tuple[int, ...]] = {}
     if args.other is not None and args.number is not None:
@@ -141,7 +136,7 @@ def _taken_over(space: Space, args: Namespace, places: dict[str, str], beside: P
     from nasdsl.compiler.unparse import unparse
     from nasdsl.compiler.write import entries, free_name, last_step, path_from, used
 
-    other = _named(args.other)
+    other = named(args.other)
     theirs = _decided(other)
     taken, left = [], [name for name in theirs if name not in space.params]
     for name in space.params:
@@ -183,7 +178,7 @@ def _same_decisions(space: Space, other: Space, places: dict[str, str]) -> dict[
     found = {}
     for path, decision in space.graph.decisions.items():
         theirs = whole.decisions.get(path)
-        if theirs is None or path not in other.pins or not _there(theirs, other.pins):
+        if theirs is None or path not in other.pins or not there(theirs, other.pins):
             continue
         text = theirs.describe(other.pins[path])
         known = decision.kind != "choice" or text in [decision.describe(option) for option in range(decision.n)]
@@ -202,7 +197,7 @@ def _decided(space: Space) -> dict[str, dict[str, str]]:
     for path, value in space.pins.items():
         decision = whole.decisions.get(path)
         name = path.rpartition(".")[2].partition("[")[0]
-        if decision is not None and name != "input" and _there(decision, space.pins):
+        if decision is not None and name != "input" and there(decision, space.pins):
             found.setdefault(name, {}).setdefault(decision.describe(value), path)
     for name, value in space.params.items():
         found.setdefault(name, {show(value): name})
@@ -218,143 +213,3 @@ def _split(text: str) -> tuple[str, str]:
     if not equals or not place.strip() or not value.strip():
         raise UsageError(f"a pin is written PLACE=VALUE, such as stage.depth=2, and not `{text}`")
     return place.strip(), value.strip()
-
-
-# --- diff -------------------------------------------------------------------------------------------------------------
-
-MOST_ROWS = 40
-
-
-def diff_options(parser: ArgumentParser) -> None:
-    describe(
-        parser,
-        "What tells two spaces or architectures apart: size, costs, and each decision that is open in one and decided\n"
-        "in the other, or decided otherwise. FILE:NAME takes a certain space of a file.",
-        "diff spaces/trionet.space:axial26 spaces/trionet.space:axial38",
-        "diff found.space best.space --all",
-    )
-    parser.add_argument("one", metavar="FILE[:NAME]")
-    parser.add_argument("other", metavar="FILE[:NAME]")
-    parser.add_argument("--all", action="store_true", help=f"list all differences, not the first {MOST_ROWS}")
-    add_format(parser)
-
-
-def diff(args: Namespace) -> None:
-    one, other = _named(args.one), _named(args.other)
-    figures = [_figures(space) for space in (one, other)]
-    rows = _differences(one, other)
-    if args.format == "json":
-        as_json(
-            {
-                "spaces": [one.name, other.name],
-                "figures": {word: [a, b] for (word, a), (_, b) in zip(*figures, strict=True)},
-                "decisions": {path: [a, b] for path, a, b in rows},
-            }
-        )
-        return
-    head = ("", *_titles(args, one, other))
-    lines = [(word, a, b) for (word, a), (_, b) in zip(*figures, strict=True)]
-    print(table(lines, head, right="12", indent=0))
-    print()
-    if not rows:
-        print("no decision differs")
-        return
-    shown = rows if args.all else rows[:MOST_ROWS]
-    print(table(shown, ("decision", *head[1:]), indent=0))
-    if len(shown) < len(rows):
-        print(f"… and {len(rows) - len(shown):,} more, which --all lists")
-
-
-def _titles(args: Namespace, one: Space, other: Space) -> tuple[str, str]:
-    return (one.name, other.name) if one.name != other.name else (args.one, args.other)
-
-
-def _named(text: str) -> Space:
-    """FILE or FILE:NAME."""
-    from nasdsl.compiler.elaborate.program import elaborate
-
-    file, colon, name = text.rpartition(":")
-    if not colon or not name.isidentifier() or Path(text).exists():
-        file, name = text, ""
-    return elaborate(source_of(file), name or None)
-
-
-def _figures(space: Space) -> list[tuple[str, str]]:
-    """Size and costs as far as they are known exactly."""
-    from nasdsl.compiler import measures
-    from nasdsl.compiler.count import brief, count
-    from nasdsl.compiler.engine.limits import Infeasible, TooWide
-    from nasdsl.compiler.population import extremes_of
-
-    try:
-        size = brief(count(space.graph).total)
-    except TooWide:
-        size = "too tangled"
-    rows = [("architectures", size), ("decisions", thousands(len(space.graph.decisions)))]
-    try:
-        found = extremes_of(space.graph)
-        costs = {name: (low.cost, high.cost) for name, (low, high) in found.items()}
-    except (TooWide, Infeasible):
-        costs = {}
-    for name in measures.DEFAULT:
-        word = measures.find(name).label
-        low, high = costs.get(name, (None, None))
-        if low is None or high is None:
-            rows.append((word, "too tangled"))
-        else:
-            rows.append((word, thousands(low) if low == high else f"{thousands(low)} to {thousands(high)}"))
-    return rows
-
-
-def _differences(one: Space, other: Space) -> list[tuple[str, str, str]]:
-    """Each decision that does not stand alike in both, with what it is in each."""
-    states = [_states(space) for space in (one, other)]
-    paths = dict.fromkeys([*states[0], *states[1]])
-    rows = [(path, states[0].get(path, "-"), states[1].get(path, "-")) for path in paths]
-    params = [
-        (name, _param(one, name), _param(other, name))
-        for name in dict.fromkeys([*one.params, *other.params])
-        if _param(one, name) != _param(other, name)
-    ]
-    return params + [row for row in rows if row[1] != row[2]]
-
-
-def _param(space: Space, name: str) -> str:
-    from nasdsl.compiler.elaborate.values import show
-
-    return show(space.params[name]) if name in space.params else "-"
-
-
-def _states(space: Space) -> dict[str, str]:
-    """Of each decision: its value where it is decided, else what it is open to; what cannot exist is left out."""
-    whole: Graph = space.graph if space.whole is None else space.whole
-    out = {}
-    for path, decision in whole.decisions.items():
-        if path in space.graph.decisions:
-            out[path] = _open(space.graph.decisions[path])
-        elif path in space.pins and _there(decision, space.pins):
-            out[path] = _short(decision.describe(space.pins[path]))
-    return out
-
-
-def _there(decision: Decision, values: Any) -> bool:
-    from nasdsl.compiler.values.plain import FAULTS
-    from nasdsl.compiler.values.tree import evaluate
-
-    try:
-        return evaluate(decision.present, values) is not False
-    except FAULTS:
-        return False
-
-
-def _open(decision: Decision) -> str:
-    if decision.kind == "units":
-        return f"units({decision.n})"
-    words = ", ".join(decision.labels) or ", ".join(str(item) for item in decision.items)
-    kind = {"choice": "oneof", "subset": "manyof", "order": "permute"}[decision.kind]
-    size = f"{decision.size}, " if decision.kind == "subset" else ""
-    return _short(f"{kind}({size}{words})")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:59] + "…"

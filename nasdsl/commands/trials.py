@@ -8,14 +8,15 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.commands import as_json, describe
+from nasdsl.options import describe
 from nasdsl.report import printable
+from nasdsl.streams import as_json
 
 if TYPE_CHECKING:
     from nasdsl.runtime.evolution.trial import Trial
 
 
-def trials_options(parser: ArgumentParser) -> None:
+def options(parser: ArgumentParser) -> None:
     describe(
         parser,
         "Lists the trials of a search that evaluates architectures: what was measured, what they cost, which\n"
@@ -35,7 +36,7 @@ def trials_options(parser: ArgumentParser) -> None:
     )
 
 
-def trials(args: Namespace) -> None:
+def run(args: Namespace) -> None:
     from nasdsl.options import UsageError
     from nasdsl.runtime.errors import RunError
     from nasdsl.runtime.storage import DATABASE, database_url

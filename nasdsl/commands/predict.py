@@ -6,10 +6,10 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.commands import as_json, describe
 from nasdsl.compiler.diagnostics import NasdslError, error
 from nasdsl.files import source_of
-from nasdsl.options import UsageError, add_format, add_space, defines, whole_number
+from nasdsl.options import UsageError, add_format, add_space, defines, describe, whole_number
+from nasdsl.streams import as_json
 
 if TYPE_CHECKING:
     from nasdsl.compiler.space import Space
@@ -46,7 +46,7 @@ def _fraction(text: str) -> float:
     return value
 
 
-def predict_options(parser: ArgumentParser) -> None:
+def options(parser: ArgumentParser) -> None:
     describe(
         parser,
         DESCRIPTION,
@@ -84,7 +84,7 @@ def predict_options(parser: ArgumentParser) -> None:
     add_format(parser)
 
 
-def predict(args: Namespace) -> int:
+def run(args: Namespace) -> int:
     import torch
 
     from nasdsl.predictions import Results

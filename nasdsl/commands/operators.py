@@ -6,16 +6,16 @@ import re
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from nasdsl.commands import as_json, describe
 from nasdsl.compiler.diagnostics import error, suggest
-from nasdsl.options import add_format
+from nasdsl.options import add_format, describe
 from nasdsl.report import table
+from nasdsl.streams import as_json
 
 if TYPE_CHECKING:
     from nasdsl.compiler.ops.operator import Operator
 
 
-def operators_options(parser: ArgumentParser) -> None:
+def options(parser: ArgumentParser) -> None:
     describe(
         parser,
         "Lists the operators that every file can use: those of the catalogue, of installed packages, and those of the\n"
@@ -27,7 +27,7 @@ def operators_options(parser: ArgumentParser) -> None:
     add_format(parser)
 
 
-def operators(args: Namespace) -> None:
+def run(args: Namespace) -> None:
     from nasdsl.compiler import ops
     from nasdsl.compiler.bind import library
 

@@ -17,7 +17,7 @@ cores.
 """
 
 
-def demo_options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.add_argument(
         "--out", metavar="FOLDER", default="runs/demo", help="where everything goes (default: runs/demo)"
@@ -26,7 +26,7 @@ def demo_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", metavar="N", help="CPU threads for torch")
 
 
-def demo(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     folder = Path(args.out)
     whole, small = str(spaces.path("hrnas")), str(spaces.path("hrnas_small"))
     found, thinned = str(folder / "found.space"), str(folder / "thinned.space")
