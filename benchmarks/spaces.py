@@ -27,7 +27,7 @@ from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.budget import Within
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
-from nasdsl.compiler.engine.vary import Variation
+from nasdsl.compiler.engine.variation import Variation
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.population import Population, joined
 from nasdsl.files import names_in, source_of

@@ -26,11 +26,11 @@ import numpy as np
 import nasdsl
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.space import Space
+from nasdsl.runtime.benchmark_table import Table, TableSettings
 from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.loop import Search
 from nasdsl.runtime.evolution.objectives import Objectives, hypervolume
 from nasdsl.runtime.evolution.trial import Memory
-from nasdsl.runtime.known import Table, TableSettings
 from nasdsl.runtime.strategies.evolve import Evolve
 
 AT = (50, 100, 200, 500)

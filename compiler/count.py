@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasdsl.compiler.engine.eliminate import COUNT, Elimination, Step, eliminate
+from nasdsl.compiler.engine.factors import Constraint, FactorGraph, Variable
 from nasdsl.compiler.engine.limits import TooWide
-from nasdsl.compiler.engine.network import Constraint, Network, Variable
 from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.values.plain import ABSENT
@@ -92,7 +92,7 @@ def count(graph: Graph) -> Count:
     """
     wanted = structural(graph)
     budgets = tuple(r for r in graph.requirements if r.origin == "budget")
-    network = Network(graph.decisions, [Constraint(r.condition) for r in wanted])
+    network = FactorGraph(graph.decisions, [Constraint(r.condition) for r in wanted])
     components = network.components()
     governing = {i for i in (_governor(network, component) for component in components) if i is not None}
     try:
@@ -107,7 +107,7 @@ def count(graph: Graph) -> Count:
     return Count(result.total, _factors(result, components, governing), budgets)
 
 
-def _governor(network: Network, component: list[int]) -> int | None:
+def _governor(network: FactorGraph, component: list[int]) -> int | None:
     """The choice that decides most often whether others of its component are present."""
     if len(component) == 1:
         return None

@@ -9,8 +9,8 @@ from typing import Any
 from nasdsl.compiler.architecture import Architecture, is_present
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.eliminate import EXISTS, GREATEST, LEAST, Semiring, eliminate
+from nasdsl.compiler.engine.factors import Constraint, FactorGraph
 from nasdsl.compiler.engine.limits import Infeasible, spend
-from nasdsl.compiler.engine.network import Constraint, Network
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.tree import Expr, Remembering, decisions_of, holds, value_at
@@ -42,7 +42,7 @@ def _extreme(
     graph: Graph, cost: Value, semiring: Semiring, better: Callable[[Any, Any], Any]
 ) -> tuple[Any, Architecture]:
     constraints = [Constraint(r.condition) for r in structural(graph)]
-    result = eliminate(Network(graph.decisions, constraints, cost, better), semiring)
+    result = eliminate(FactorGraph(graph.decisions, constraints, cost, better), semiring)
     values = result.best()
     if values is None:
         raise Infeasible("no architecture meets all requirements")
@@ -164,11 +164,11 @@ def _constraints(requirements: Iterable[Requirement]) -> list[Constraint]:
 
 
 def _possible(decisions: Any, constraints: Iterable[Constraint]) -> bool:
-    return eliminate(Network(decisions, constraints), EXISTS).total is not None
+    return eliminate(FactorGraph(decisions, constraints), EXISTS).total is not None
 
 
 def _witness(graph: Graph, constraints: Iterable[Constraint]) -> Architecture | None:
-    values = eliminate(Network(graph.decisions, constraints), EXISTS).best()
+    values = eliminate(FactorGraph(graph.decisions, constraints), EXISTS).best()
     return None if values is None else Architecture.at(graph, values)
 
 

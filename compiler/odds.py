@@ -39,7 +39,7 @@ from nasdsl.compiler.engine.alias import Alias
 from nasdsl.compiler.engine.budget import budget_windows, least_alone
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.lattice import Bounds, Window, bounds
-from nasdsl.compiler.engine.layers import Floats, Ints, Layer
+from nasdsl.compiler.engine.levels import Floats, Ints, Layer
 from nasdsl.compiler.engine.likeliest import likeliest_paths
 from nasdsl.compiler.engine.limits import Infeasible, bounded
 from nasdsl.compiler.graph import Graph

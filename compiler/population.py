@@ -27,7 +27,7 @@ from nasdsl.compiler.engine.diagram import WIDEST_LAYER, Diagram
 from nasdsl.compiler.engine.histogram import count_within, distribution
 from nasdsl.compiler.engine.lattice import Window, whole_bound
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
-from nasdsl.compiler.engine.vary import Variation
+from nasdsl.compiler.engine.variation import Variation
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.sample import Numbering
 

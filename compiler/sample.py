@@ -17,9 +17,9 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.cells import Cell
 from nasdsl.compiler.engine.eliminate import COUNT, Step, eliminate
+from nasdsl.compiler.engine.factors import Constraint, FactorGraph
 from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.engine.members import Members
-from nasdsl.compiler.engine.network import Constraint, Network
 from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.values.plain import ABSENT
@@ -55,7 +55,7 @@ class Numbering:
 
     def __init__(self, graph: Graph):
         self._decisions = graph.decisions
-        network = Network(graph.decisions, [Constraint(r.condition) for r in structural(graph)])
+        network = FactorGraph(graph.decisions, [Constraint(r.condition) for r in structural(graph)])
         self._result = eliminate(network, COUNT)
         if self._result.total is None:
             raise Infeasible("no architecture meets all requirements")

@@ -17,7 +17,7 @@ from nasdsl.compiler.relaxed import Relaxed
 from nasdsl.runtime.choices import Learning
 from nasdsl.runtime.chosen import CHOICES
 from nasdsl.runtime.data import Batch, Loader
-from nasdsl.runtime.data.held import held_back
+from nasdsl.runtime.data.holdout import held_back
 from nasdsl.runtime.errors import Diverged, RunError
 from nasdsl.runtime.memory import available
 from nasdsl.runtime.pretrained import begin

@@ -16,6 +16,7 @@ from nasdsl.compiler.diagnostics import cause
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
+from nasdsl.runtime.benchmark_table import Table
 from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.data.plugins import is_child_of, with_entry_points
 from nasdsl.runtime.errors import Diverged
@@ -24,7 +25,6 @@ from nasdsl.runtime.evolution.objectives import EvaluationError, Untrainable
 from nasdsl.runtime.files import content, folder_of, known_file
 from nasdsl.runtime.functions import FUNCTIONS, find_function
 from nasdsl.runtime.inherit import SUPERNET, Inherited, load
-from nasdsl.runtime.known import Table
 from nasdsl.runtime.memory import lack_of_memory, release_memory
 from nasdsl.runtime.pretrained import begin, files_of
 from nasdsl.runtime.problem import InputSize, Problem, Result

@@ -23,10 +23,10 @@ from nasdsl.runtime.files import content
 from nasdsl.runtime.inherit import SUPERNET, load_supernet
 from nasdsl.runtime.lock import let_go
 from nasdsl.runtime.loop import run_epochs
-from nasdsl.runtime.origin import write_result
 from nasdsl.runtime.outputs import check_weights, inputs_of
 from nasdsl.runtime.pretrained import begin, check_start, files_of
 from nasdsl.runtime.problem import Result, Silent, Watch
+from nasdsl.runtime.provenance import write_result
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.results import save_result
 from nasdsl.runtime.runs import TRAINING, About

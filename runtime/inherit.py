@@ -12,7 +12,7 @@ from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.checkpoint import load_weights
 from nasdsl.runtime.data import DataSplits
-from nasdsl.runtime.data.held import held_back
+from nasdsl.runtime.data.holdout import held_back
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.problem import Problem
 from nasdsl.runtime.runs import ABOUT, About

@@ -16,8 +16,8 @@ from nasdsl.compiler.diagnostics import error, suggest
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.write import plain_steps
-from nasdsl.runtime.ends import Ends
 from nasdsl.runtime.sampling import Drawn, Rule, Sampler
+from nasdsl.runtime.sandwich import SandwichExtremes
 from nasdsl.runtime.settings import Settings, amount
 
 
@@ -81,7 +81,7 @@ class Phased:
 
     @cached_property
     def _greatest(self) -> dict[str, Any]:
-        return dict(Ends(self.graph).extreme(True).indices)
+        return dict(SandwichExtremes(self.graph).extreme(True).indices)
 
     def _whole(self, drawn: Architecture, closed: dict[str, Any]) -> Architecture:
         """An architecture of the whole space: of what is closed it has what is there."""

@@ -143,7 +143,7 @@ def put_back(path: Path) -> None:
 
 def _process(number: int) -> str:
     """A process, so that it is not taken for a later one of the same number."""
-    from nasdsl.runtime.pulse import born, machine  # brings optuna, which not every run needs
+    from nasdsl.runtime.heartbeat import born, machine  # brings optuna, which not every run needs
 
     return f"{machine()}\n{number}\n{born(number)}"
 

@@ -26,8 +26,8 @@ from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.values.tree import decisions_of, holds
-from nasdsl.runtime.ends import Ends, is_size
 from nasdsl.runtime.limits import Limits, window_of
+from nasdsl.runtime.sandwich import SandwichExtremes, is_size
 from nasdsl.runtime.settings import Settings
 
 Role = Literal["smallest", "largest", "random"]
@@ -313,7 +313,7 @@ class Sandwich:
         self.graph = graph = Graph(graph.nodes, graph.decisions, kept, graph.outputs, graph.instances)
         self.rule = rule
         self.operators = [path for path, decision in graph.decisions.items() if not is_size(decision)]
-        self.ends = Ends(graph)
+        self.ends = SandwichExtremes(graph)
         self.hierarchical = Hierarchical(graph)
         self.uniform = Inside(graph) if rule.draw == "uniform" else None
         self._numberings: dict[tuple[Any, ...], Numbering] = {}

@@ -28,7 +28,6 @@ from nasdsl.runtime.front import Front
 from nasdsl.runtime.functions import refuse_what_is_typed
 from nasdsl.runtime.launch import is_first_process
 from nasdsl.runtime.lock import hold, let_go
-from nasdsl.runtime.origin import write_origin, write_result
 from nasdsl.runtime.outputs import check_result, check_weights, inputs_of
 from nasdsl.runtime.pretrained import check_start, files_of, init_file
 from nasdsl.runtime.problem import (
@@ -47,6 +46,7 @@ from nasdsl.runtime.problem import (
     sides_of,
     task_of,
 )
+from nasdsl.runtime.provenance import write_origin, write_result
 from nasdsl.runtime.recipes import with_recipe
 from nasdsl.runtime.results import front_folder, weights_path, write_found
 from nasdsl.runtime.runs import (

@@ -46,7 +46,7 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.stored import Stored
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.trial import Proposal, State, Tally, Trial
-from nasdsl.runtime.pulse import Pulse, born, machine
+from nasdsl.runtime.heartbeat import Heartbeat, born, machine
 from nasdsl.runtime.runs import TOLD, UNTOUCHED, started_with
 from nasdsl.runtime.storage import open_storage, told_of_trials
 from nasdsl.runtime.stored import OTHER, checked
@@ -136,7 +136,7 @@ class Database:
         self._study, self._new = _study(self._storage, name, ways, about, list(directions))
         self._id: int = self._storage.get_study_id_from_name(name)
         self._me = {"machine": machine(), "pid": os.getpid(), "born": born(os.getpid())}
-        self._pulse = Pulse(self._storage, heartbeat)
+        self._pulse = Heartbeat(self._storage, heartbeat)
         self._attempts: list[FrozenTrial] = []  # by number
         self._index: dict[int, int] = {}  # of the trial, by the number of the first attempt at it
         self._of_index: dict[int, list[int]] = {}  # the numbers of all attempts at each trial, rising

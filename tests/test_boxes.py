@@ -15,7 +15,7 @@ from PIL import Image
 
 from nasdsl.runtime.data import DataError, DataSplits, DetectionSet, Loader, Request, open_data
 from nasdsl.runtime.data.boxes import Rows, Tally, within_sides
-from nasdsl.runtime.data.held import held_back
+from nasdsl.runtime.data.holdout import held_back
 from nasdsl.runtime.data.images import mean_colour
 from tests.datafiles import flat, png, store
 

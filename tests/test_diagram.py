@@ -315,7 +315,7 @@ def sampler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "blocks":
         monkeypatch.setattr(budget, "work", lambda groups: len(groups) ** 3)
     if request.param == "scan":
-        monkeypatch.setattr(budget, "Squeeze", lambda groups, ends, room: budget._Scan(groups, room, ends))
+        monkeypatch.setattr(budget, "BudgetSampler", lambda groups, ends, room: budget._Scan(groups, room, ends))
     if request.param == "tilted":
         monkeypatch.setattr(lattice, "FAR", 0.01)
     return str(request.param)

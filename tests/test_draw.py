@@ -20,9 +20,9 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.values.tree import evaluate
 from nasdsl.drawing.dot import to_dot
 from nasdsl.drawing.fold import fold
-from nasdsl.drawing.place import place, staged
+from nasdsl.drawing.layout import lay_out, staged
+from nasdsl.drawing.picture import LEVELS, Bar, make_picture
 from nasdsl.drawing.render import FORMATS, RenderError, render
-from nasdsl.drawing.scene import LEVELS, Bar, make_scene
 from tests import shipped
 
 GOLDEN = Path(__file__).parent / "drawings"
@@ -65,7 +65,7 @@ space lanes {
 
 
 def scene_of(text, level="block"):
-    return make_scene(nasdsl.loads(text), level)
+    return make_picture(nasdsl.loads(text), level)
 
 
 def items_of(scene):
@@ -84,7 +84,7 @@ def test_what_an_architecture_left_out_is_faded_unless_there_is_more_of_it():
         }}
         space one = whole with {{ x: o1 }}
         """
-        scene = make_scene(elaborate(Source(text), "one"), "operator")
+        scene = make_picture(elaborate(Source(text), "one"), "operator")
         assert any(item.state == "gone" for item in scene.items) == faded
         assert sum(item.state != "gone" and item.title == "conv" for item in scene.items) == 5
 
@@ -96,7 +96,7 @@ def test_levels_that_are_read_at_the_end_have_lanes():
         concat(a, b, c, scale: 1/2), classify(2) }
     }"""
     scene = scene_of(text)
-    placed = place(scene, {item.key: (10.0, 10.0) for item in scene.items})
+    placed = lay_out(scene, {item.key: (10.0, 10.0) for item in scene.items})
     assert [lane.name for lane in placed.lanes] == ["1/2", "1/4", "1/8"]
 
 
@@ -128,7 +128,7 @@ def test_blocks_are_uses_of_the_files_operators():
 
 def test_operators_are_shown_one_by_one():
     space = nasdsl.loads(CHAIN)
-    scene = make_scene(space, "operator")
+    scene = make_picture(space, "operator")
     assert [item.key for item in scene.items] == list(space.graph.nodes)
 
 
@@ -138,7 +138,7 @@ def test_an_architecture_shows_what_it_has_left_out():
     values["stage[0].block.mixconv.hidden[3]"] = (0, 5)
     values["stage[1].block.mixconv.hidden[5]"] = (0, 1, 2, 3)
     pinned = replace(space, graph=pin(space.graph, values), whole=space.graph, pins=values)
-    items = items_of(make_scene(pinned, "block"))
+    items = items_of(make_picture(pinned, "block"))
     assert items["stage[0].block"].bars == (Bar("3", 8, 2), Bar("5", 4, 0), Bar("token", 4, 0))
     assert [items[f"stage[0].repeat[{i}].block"].state for i in (0, 1)] == ["gone", "gone"]
     assert items["stem"].rows[0].options == (("3", True), ("5", False), ("7", False))
@@ -154,12 +154,12 @@ def test_what_a_shrunk_file_has_left_out_is_shown(tmp_path, monkeypatch):
     values["stage[0].parallel[1/2].repeat[1].mix.mixconv.hidden[3]"] = ()
     values["stage[0].parallel[1/2].repeat[1].mix.mixconv.hidden[7]"] = ()
     nasdsl.save(space, values, "found.space")
-    scene = make_scene(nasdsl.load("found.space"), "block")
+    scene = make_picture(nasdsl.load("found.space"), "block")
     items = items_of(scene)
     assert [key for key, item in items.items() if item.state == "gone"] == ["stage[0].parallel[1/2].repeat[1].mix"]
     assert items["stage[0].parallel[1/2].repeat[0].mix"].bars == (Bar("3", 8, 1), Bar("7", 8, 1))
     assert all(link.state == "fixed" for link in scene.links), "its input passes through an empty block"
-    assert set(items) == set(items_of(make_scene(space, "block")))
+    assert set(items) == set(items_of(make_picture(space, "block")))
 
 
 @pytest.mark.parametrize("level", ["block", "operator"])
@@ -175,7 +175,7 @@ def test_links_point_forward(text, level):
 
 
 def placed(scene):
-    return place(scene, {item.key: (40.0, 20.0) for item in scene.items})
+    return lay_out(scene, {item.key: (40.0, 20.0) for item in scene.items})
 
 
 def test_lanes_by_scale_the_finest_on_top():
@@ -237,7 +237,7 @@ def test_copies_that_an_architecture_does_without_are_gone():
     text = CHAIN.replace("repeat oneof(1, 2) { block(out) }", "repeat oneof(1, 2) { residual { conv(out) } }")
     space = nasdsl.loads(text)
     values: dict[str, Any] = {path: d.words[0] for path, d in space.graph.decisions.items() if d.kind == "choice"}
-    items = items_of(make_scene(nasdsl.pin(space, values), "operator"))
+    items = items_of(make_picture(nasdsl.pin(space, values), "operator"))
     assert items["stage[0].repeat[1].conv"].state == "gone"
     assert items["stage[0].repeat[1].residual"].state == "gone"
 
@@ -296,7 +296,7 @@ space one = permuted with {
 
 
 def folded(text, *opened):
-    return fold(make_scene(nasdsl.loads(text), "module", opened))
+    return fold(make_picture(nasdsl.loads(text), "module", opened))
 
 
 def stands_for_each_node_once(scene, graph):
@@ -341,7 +341,7 @@ def test_a_picture_is_the_same_each_time():
 @pytest.mark.parametrize("name", ["hrnas", "nasbench_mr", "smnas_structure", "spinenet", "trionet"])
 def test_each_node_is_in_one_box(name):
     space = shipped.space(name)
-    stands_for_each_node_once(fold(make_scene(space, "module")), space.graph)
+    stands_for_each_node_once(fold(make_picture(space, "module")), space.graph)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_each_node_is_in_one_box(name):
 def test_a_page_holds_architectures(file, name):
     space = shipped.space(file, name)
     assert smallest_letters(to_dot(space)) >= 5.7
-    scene = fold(make_scene(space, "module"))
+    scene = fold(make_picture(space, "module"))
     assert not any(item.state == "open" for item in scene.items)
     names = [name for item in scene.items for name in item.nodes]
     assert len(names) == len(set(names))
@@ -365,8 +365,8 @@ def test_a_page_holds_architectures(file, name):
 
 @pytest.mark.parametrize("name", ["nasbench201", "hrnas", "smnas_modules", "spinenet", "trionet"])
 def test_no_box_lies_on_another_in_a_large_picture(name):
-    scene = fold(make_scene(shipped.space(name), "module"))
-    boxes = place(scene, {item.key: (60.0, 30.0) for item in scene.items}).boxes
+    scene = fold(make_picture(shipped.space(name), "module"))
+    boxes = lay_out(scene, {item.key: (60.0, 30.0) for item in scene.items}).boxes
     assert set(boxes) == {item.key for item in scene.items}
     found = list(boxes.values())
     for i, a in enumerate(found):
@@ -403,7 +403,7 @@ def test_an_opened_choice_shows_its_options_each_in_its_own_lane(word):
 
 def test_the_parts_of_a_detector_are_drawn():
     assert staged(folded(DETECTOR)) == ["backbone", "neck", "head"]
-    assert staged(fold(make_scene(shipped.space("spinenet"), "module"))) == ["backbone", "neck", "head"]
+    assert staged(fold(make_picture(shipped.space("spinenet"), "module"))) == ["backbone", "neck", "head"]
 
 
 def test_a_name_that_opens_nothing_is_told_with_what_does():
@@ -420,7 +420,7 @@ def test_a_name_that_opens_nothing_is_told_with_what_does():
 def test_what_is_decided_is_drawn_without_the_other_options():
     text = DETECTOR + "space one = detector_of_choices with { trunk: small }"
     space = elaborate(Source(text), "one")
-    scene = fold(make_scene(space, "module"))
+    scene = fold(make_picture(space, "module"))
     drawn = [item.key for item in scene.items if item.state != "gone"]
     assert "backbone.small.a" in drawn
     assert not any("large" in key for key in drawn)
@@ -453,7 +453,7 @@ def test_copies_of_an_architecture_are_those_that_it_has():
     values: dict[str, Any] = dict.fromkeys(space.graph.decisions, (0,))
     values |= {path: d.words[0] for path, d in space.graph.decisions.items() if d.kind == "choice"}
     found = nasdsl.pin(space, {**values, "stage[0].repeat.depth": 3, "stage[1].repeat.depth": 5})
-    items = items_of(fold(make_scene(found, "module")))
+    items = items_of(fold(make_picture(found, "module")))
     assert (items["stage[0].repeat[0].block"].count, items["stage[1].repeat[0].block"].count) == ("× 3", "× 5")
 
 
@@ -478,18 +478,18 @@ def test_what_differs_is_not_folded():
     decisions = list(space.graph.decisions)
     for kept, expected in (([0, 1], ["", "× 2"]), ([0, 2], ["", "", ""])):
         found = nasdsl.pin(space, {path: kept if path == decisions[1] else [0, 1] for path in decisions})
-        scene = fold(make_scene(found, "module"))
+        scene = fold(make_picture(found, "module"))
         assert [item.count for item in scene.items if item.kind == "block"] == expected
 
 
 def test_what_an_architecture_does_not_have_makes_no_difference():
-    scene = fold(make_scene(shipped.space("trionet", "resnet50"), "module"))
+    scene = fold(make_picture(shipped.space("trionet", "resnet50"), "module"))
     counts = [item.count for item in scene.items if item.title == "trio"]
     assert counts == ["", "× 2", "", "× 3", "", "× 5", "", "× 2"]  # ResNet-50 has 3, 4, 6 and 3 blocks
 
 
 def test_what_is_repeated_together_stands_in_a_frame():
-    scene = fold(make_scene(shipped.space("nasbench201"), "module"))
+    scene = fold(make_picture(shipped.space("nasbench201"), "module"))
     assert [frame.label for frame in scene.frames] == ["× 5"] * 3
     assert all(len({key.partition(".")[0] for key in frame.keys}) == 1 for frame in scene.frames)
     found = placed(scene)
@@ -510,7 +510,7 @@ def test_a_long_list_of_options_is_told_once():
 
 def test_permuted_blocks_stand_in_their_order_and_at_their_level():
     space = elaborate(Source(PERMUTED), "one")
-    scene = fold(make_scene(space, "module"))
+    scene = fold(make_picture(space, "module"))
     blocks = [item for item in scene.items if item.key in scene.permuted]
     assert [(item.title, item.scale, item.kinds, item.ends) for item in blocks] == [
         ("b[0]", Fraction(1, 4), ("plain",), False),
@@ -529,7 +529,7 @@ def test_permuted_blocks_stand_in_their_order_and_at_their_level():
 
 def test_a_space_of_permuted_blocks_says_what_is_decided_in_few_lines():
     space = nasdsl.loads(PERMUTED)
-    scene = fold(make_scene(space, "module"))
+    scene = fold(make_picture(space, "module"))
     blocks = [item for item in scene.items if item.key in scene.permuted]
     assert all(item.scales == tuple(Fraction(1, 2**level) for level in (2, 3, 4, 5)) for item in blocks)
     rows = [{row.name: [text for text, _ in row.options] for row in item.rows} for item in blocks]
@@ -546,7 +546,7 @@ def test_the_scales_of_a_permuted_block_are_those_that_it_can_have():
     """Against all orders."""
     space = nasdsl.loads(PERMUTED)
     decision = space.graph.decisions["order"]
-    for item in make_scene(space, "module").items:
+    for item in make_picture(space, "module").items:
         if item.kinds:
             node = space.graph.nodes[[n for n in item.nodes if space.graph.nodes[n].kind == "select"][-1]]
             found = {evaluate(node.shape.scale, {"order": order}) for order in decision.values()}
@@ -555,7 +555,7 @@ def test_the_scales_of_a_permuted_block_are_those_that_it_can_have():
 
 def test_spinenet_is_drawn_as_permuted_blocks():
     space = shipped.space("spinenet", "spinenet49")
-    scene = fold(make_scene(space, "module"))
+    scene = fold(make_picture(space, "module"))
     assert len(scene.permuted) == 15
     levels = [item.scale.denominator.bit_length() - 1 for item in scene.items if item.key in scene.permuted]
     assert levels == [2, 4, 3, 4, 6, 4, 5, 7, 5, 5, 4, 3, 5, 7, 6]  # figure 2 of the paper, from left to right
@@ -608,7 +608,7 @@ def test_the_spaces_that_ship_can_be_drawn(tmp_path, name, level):
     out = tmp_path / "picture.svg"
     render(space, out, level)
     drawn = re.findall(r"<title>n(\d+)</title>", out.read_text(encoding="utf-8"))
-    scene = make_scene(space, level)
+    scene = make_picture(space, level)
     assert len(drawn) == len((fold(scene) if level == "module" else scene).items)
 
 

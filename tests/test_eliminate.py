@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.count import brief, count, decimal, scientific
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.engine import network
+from nasdsl.compiler.engine import factors
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
 from nasdsl.compiler.extremes import conflict, counterexample, feasible, greatest, least
 from nasdsl.compiler.graph import Graph, Requirement
@@ -31,9 +31,9 @@ from tests.enumeration import Missing, conditions, enumerate_all, frozen, graphs
 @pytest.fixture(params=[2, 128], ids=["split", "direct"], autouse=True, scope="module")
 def direct(request: pytest.FixtureRequest) -> Iterator[None]:
     """Everything once with tables as they are, once with all that can be split into intermediates."""
-    before, network.DIRECT = network.DIRECT, request.param
+    before, factors.DIRECT = factors.DIRECT, request.param
     yield
-    network.DIRECT = before
+    factors.DIRECT = before
 
 
 thorough = settings(

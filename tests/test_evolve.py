@@ -31,13 +31,13 @@ from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.sample import Numbering
+from nasdsl.runtime.benchmark_table import Pattern, Table, TableSettings, Words
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.candidates import Candidates, Draws
 from nasdsl.runtime.evolution.loop import Search
 from nasdsl.runtime.evolution.objectives import Objectives, crowding, front, hypervolume, order, ranks
 from nasdsl.runtime.evolution.trial import Memory, Trial
 from nasdsl.runtime.functions import FUNCTIONS
-from nasdsl.runtime.known import Pattern, Table, TableSettings, Words
 from nasdsl.runtime.problem import Exploration
 from nasdsl.runtime.search import Found, Options, search
 from nasdsl.runtime.strategies.evolve import Evolve
@@ -391,7 +391,7 @@ def test_a_table_that_is_not_there(odds: Any, tmp_path: Path) -> None:
 
 
 def test_tables_that_never_end_are_not_read(odds: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nasdsl.runtime.known.LARGEST", 1 << 20)
+    monkeypatch.setattr("nasdsl.runtime.benchmark_table.LARGEST", 1 << 20)
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "device.json").symlink_to("/dev/zero")
     with (tmp_path / "sparse.csv.gz").open("wb") as sparse:

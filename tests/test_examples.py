@@ -28,8 +28,8 @@ from nasdsl.page.examples import MOST_BYTES, MOST_SHOWN, data_uri
 from nasdsl.runtime.data import DataSplits, open_data
 from nasdsl.runtime.examples import MOST_LOOKED_AT, Examples, examples, f1, mean_overlap
 from nasdsl.runtime.found import FoundBoxes, FoundClasses, FoundJoints, FoundMask, Names
-from nasdsl.runtime.origin import RESULT
 from nasdsl.runtime.predict import PREDICTORS, Predictor
+from nasdsl.runtime.provenance import RESULT
 from nasdsl.runtime.tasks import Normalise
 from nasdsl.runtime.tasks.heatmaps import encode
 from nasdsl.runtime.tasks.segmentation import Overlap

@@ -38,7 +38,7 @@ from nasdsl.options import UsageError
 from nasdsl.progress import Bars
 from nasdsl.runtime.checkpoint import State, load_checkpoint, load_weights
 from nasdsl.runtime.errors import Diverged, RunError
-from nasdsl.runtime.origin import ORIGIN, read_origin, write_origin
+from nasdsl.runtime.provenance import ORIGIN, read_origin, write_origin
 from nasdsl.runtime.runs import ABOUT, About, RunFolder
 from nasdsl.runtime.storage import database_url
 from nasdsl.runtime.strategies.sample import read_scores

@@ -38,8 +38,8 @@ from nasdsl.runtime.chosen import CHOICES, DECODED, probabilities_told, scores_t
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.examples import Example, Examples
 from nasdsl.runtime.found import FoundClasses, Names
-from nasdsl.runtime.origin import ORIGIN, read_origin, write_origin
 from nasdsl.runtime.problem import Narrowing
+from nasdsl.runtime.provenance import ORIGIN, read_origin, write_origin
 from nasdsl.runtime.runs import ABOUT, HISTORY, About
 from nasdsl.runtime.search import Found
 

@@ -26,13 +26,13 @@ from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.checkpoint import load_weights
 from nasdsl.runtime.data import DataError
-from nasdsl.runtime.data.held import held_back
+from nasdsl.runtime.data.holdout import held_back
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.fit import evaluate_file, train
 from nasdsl.runtime.inherit import SUPERNET, load
 from nasdsl.runtime.optim import decayed
-from nasdsl.runtime.origin import read_origin, read_result
 from nasdsl.runtime.problem import Exploration, Result
+from nasdsl.runtime.provenance import read_origin, read_result
 from nasdsl.runtime.sampling import Sampler
 from nasdsl.runtime.search import Options, search
 from nasdsl.runtime.strategies.sample import OneShot, Sample, distillation

@@ -20,8 +20,8 @@ from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.source import Source
-from nasdsl.runtime.ends import Ends, is_size
 from nasdsl.runtime.sampling import Drawn, Rule, Sampler
+from nasdsl.runtime.sandwich import SandwichExtremes, is_size
 from nasdsl.runtime.settings import read_settings
 from nasdsl.runtime.strategies.sample import Sample
 from tests.enumeration import enumerate_all, frozen, graphs
@@ -280,7 +280,7 @@ def test_ends_where_the_extremes_together_are_forbidden() -> None:
     }"""
     graph = elaborate(Source(text)).graph
     everything = enumerate_all(graph)
-    ends = Ends(graph)
+    ends = SandwichExtremes(graph)
     macs = [cost_of(graph, values)["macs"] for values in everything]
     assert len(everything) == 5
     assert cost_of(graph, ends.largest({}).indices)["macs"] == max(macs)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from nasdsl.compiler import cost
 from nasdsl.compiler import measures as registry
 from nasdsl.compiler.architecture import wrong
+from nasdsl.compiler.arrays.columns import MISSING, Column
 from nasdsl.compiler.arrays.encoding import ABSENT, Encoding, Matrix, tidy, within
-from nasdsl.compiler.arrays.series import MISSING, Series
 from nasdsl.compiler.arrays.vector import ROWS, Program, assignment
 from nasdsl.compiler.diagnostics import ArgumentError
-from nasdsl.compiler.engine.network import cost_terms
+from nasdsl.compiler.engine.factors import cost_terms
 from nasdsl.compiler.extremes import structural
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.values import expr
@@ -198,7 +198,7 @@ def _flat(value: Value) -> Value:
     return Apply("add", terms) if len(terms) > 1 else value
 
 
-def _met(one: Series, absent: bool) -> NDArray[np.bool_]:
+def _met(one: Column, absent: bool) -> NDArray[np.bool_]:
     """Where a condition holds: not where it is a fault, and as told where it hangs on an absent decision."""
     if one.state is None:
         return one.truth()
@@ -206,7 +206,7 @@ def _met(one: Series, absent: bool) -> NDArray[np.bool_]:
     return met
 
 
-def _amounts(one: Series, name: str, exact: bool) -> NDArray[Any]:
+def _amounts(one: Column, name: str, exact: bool) -> NDArray[Any]:
     if one.kind == "item":
         raise ArgumentError(f"{name} is no number in every row")
     if one.kind != "number" or (one.scale != 1 and not exact):

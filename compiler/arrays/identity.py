@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler import ops
+from nasdsl.compiler.arrays.columns import Column, constant
 from nasdsl.compiler.arrays.encoding import Encoding, Matrix
-from nasdsl.compiler.arrays.series import Series, constant
 from nasdsl.compiler.arrays.vector import ROWS, Program
 from nasdsl.compiler.cost import node_cost
 from nasdsl.compiler.decision import FixedUnits, Units, count_of
@@ -158,7 +158,7 @@ class Fingerprints:
 class _Rows:
     """The values that nodes ask for, as hashes or truth values of every row."""
 
-    def __init__(self, values: list[Series]):
+    def __init__(self, values: list[Column]):
         self._values = values
         self._hashes: dict[int, Hash] = {}
 
@@ -172,7 +172,7 @@ class _Rows:
         return one.truth() if one.state is None else one.truth() & (one.state == 0)
 
 
-def _hash_of(one: Series) -> Hash:
+def _hash_of(one: Column) -> Hash:
     """A hash of each value; equal numbers have equal ones, however they are held."""
     values = np.atleast_1d(one.values)
     if one.kind == "item":

@@ -6,7 +6,7 @@ then costs a row one look-up, at the mixed-radix number of its digits; what is l
 a running width) is arithmetic on whole arrays. Summands are brought together in such tables, so that a sum over a
 network takes few look-ups.
 
-**No value.** Rows may have none: a decision is absent, or a function outside its domain. Series say which, and `and`,
+**No value.** Rows may have none: a decision is absent, or a function outside its domain. Column say which, and `and`,
 `or` and `if` treat these rows as the scalar code does.
 """
 
@@ -21,9 +21,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.compiler.arrays import series
+from nasdsl.compiler.arrays import columns
+from nasdsl.compiler.arrays.columns import UNCLEAR, Column, State
 from nasdsl.compiler.arrays.encoding import ABSENT, Encoding, Matrix, is_empty
-from nasdsl.compiler.arrays.series import UNCLEAR, Series, State
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.function import FUNCTIONS
@@ -40,7 +40,7 @@ Digit: TypeAlias = tuple[str, int]
 """A decision's path, and an item of a subset or a position of an order (0 for a choice or units). Digit 0: absent."""
 
 
-def evaluate_rows(value: Value, encoding: Encoding, matrix: Matrix) -> Series:
+def evaluate_rows(value: Value, encoding: Encoding, matrix: Matrix) -> Column:
     """The value of an expression in every row: `tree.evaluate` of each architecture.
 
     Raises:
@@ -77,7 +77,7 @@ class Program:
         self._plan = plan
         self.rows = max(1, min(ROWS, CELLS // max(1, encoding.width)))
 
-    def __call__(self, matrix: Matrix) -> list[Series]:
+    def __call__(self, matrix: Matrix) -> list[Column]:
         """Each value in every row of a matrix [n, width].
 
         Raises:
@@ -88,14 +88,14 @@ class Program:
             [(one, len(chunk)) for one in self._run(chunk)]
             for chunk in (matrix[start : start + self.rows] for start in range(0, len(matrix), self.rows))
         ] or [[(one, 0) for one in self._run(matrix)]]
-        return [series.joined(column) for column in zip(*parts, strict=True)]
+        return [columns.joined(column) for column in zip(*parts, strict=True)]
 
-    def _run(self, chunk: Matrix) -> list[Series]:
+    def _run(self, chunk: Matrix) -> list[Column]:
         run = _Run(self._plan, chunk)
         out = [run.value(step) for step in self._plan.outputs]
         return [self._settled(value, one, chunk) for value, one in zip(self.values, out, strict=True)]
 
-    def _settled(self, value: Value, one: Series, chunk: Matrix) -> Series:
+    def _settled(self, value: Value, one: Column, chunk: Matrix) -> Column:
         """Rows in which something is absent and something else a fault: the scalar code tells which comes first."""
         if one.state is None or not (one.state == UNCLEAR).any():
             return one
@@ -105,7 +105,7 @@ class Program:
         state = one.state.copy()
         for row in rows.tolist():
             here = value_at(value, assignment(self.encoding, chunk[row]))
-            state[row] = series.MISSING if here is NO_VALUE else series.FAULTY
+            state[row] = columns.MISSING if here is NO_VALUE else columns.FAULTY
         return replace(one, state=state)
 
     # what expressions read
@@ -181,7 +181,7 @@ class _Step:
 
     def __init__(self, value: Value, scope: tuple[Digit, ...], function: Any, args: tuple[int, ...]):
         self.value, self.scope, self.function, self.args = value, scope, function, args
-        self.result: Series | None = None  # of a constant, or the table
+        self.result: Column | None = None  # of a constant, or the table
 
 
 class _Plan:
@@ -279,7 +279,7 @@ class _Plan:
             if step.function is not None:
                 continue
             if not step.scope:
-                step.result = series.constant(value_at(step.value, {}))
+                step.result = columns.constant(value_at(step.value, {}))
                 continue
             grid = tables.get(step.scope)
             if grid is None:
@@ -335,7 +335,7 @@ def _gatherer(value: Value) -> Any:
     return lambda *parts: dict(zip(keys, parts, strict=True))
 
 
-def _trimmed(table: Series) -> Series:
+def _trimmed(table: Column) -> Column:
     """Arrays of their own, with the bounds and the scale that occur, without a state where all entries have a value."""
     state = table.state if table.state is not None and table.state.any() else None
     values = np.array(table.values)
@@ -353,8 +353,8 @@ def _trimmed(table: Series) -> Series:
     )
 
 
-def _applied(function: Any, args: Sequence[Series]) -> Series:
-    return series.apply(function, args) if isinstance(function, str) else series.by_cases(function, args)
+def _applied(function: Any, args: Sequence[Column]) -> Column:
+    return columns.apply(function, args) if isinstance(function, str) else columns.by_cases(function, args)
 
 
 class _Grid:
@@ -365,19 +365,19 @@ class _Grid:
         sizes = [program.size(digit) for digit in scope]
         self.size = math.prod(sizes)
         self._numbers = dict(zip(scope, (axis.ravel() for axis in np.indices(sizes)), strict=True))
-        self._known: dict[Any, Series] = {}
+        self._known: dict[Any, Column] = {}
 
-    def value(self, value: Value) -> Series:
+    def value(self, value: Value) -> Column:
         key = (type(value), value) if isinstance(value, Expr) else id(value)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._new(value)
         return known
 
-    def _new(self, value: Value) -> Series:
+    def _new(self, value: Value) -> Column:
         digits = self.program.digits(value)
         if not digits:
-            return series.constant(value_at(value, {}))
+            return columns.constant(value_at(value, {}))
         if isinstance(value, Apply):
             return _applied(value.function, [self.value(arg) for arg in value.args])
         if not isinstance(value, Expr):
@@ -385,7 +385,7 @@ class _Grid:
         (digit,) = digits
         numbers = range(self.program.size(digit))
         readings = [value_at(value, _reading(self.program.encoding, digit, number)) for number in numbers]
-        return series.series(readings).take(self._numbers[digit])
+        return columns.column(readings).take(self._numbers[digit])
 
 
 class _Run:
@@ -396,10 +396,10 @@ class _Run:
         self._digits = plan.read(chunk)
         self._codes: dict[tuple[Digit, ...], NDArray[np.intp]] = {}
         self._states: dict[int, State | None] = {}
-        self._done: dict[int, Series] = {}
+        self._done: dict[int, Column] = {}
         self._uses = plan.uses.copy()
 
-    def value(self, number: int) -> Series:
+    def value(self, number: int) -> Column:
         known = self._done.get(number)
         if known is None:
             step = self.plan.steps[number]
@@ -415,7 +415,7 @@ class _Run:
             self._done.pop(number, None)
         return known
 
-    def _look_up(self, table: Series, scope: tuple[Digit, ...]) -> Series:
+    def _look_up(self, table: Column, scope: tuple[Digit, ...]) -> Column:
         codes = self.codes(scope)
         state: State | None = None
         if table.state is not None:  # mostly one for several tables, and nothing is missing

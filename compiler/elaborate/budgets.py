@@ -15,8 +15,8 @@ from nasdsl.compiler.architecture import Architecture, is_present
 from nasdsl.compiler.cost import in_units, is_known, total
 from nasdsl.compiler.diagnostics import Diagnostic, Label
 from nasdsl.compiler.engine.eliminate import COUNT, eliminate
+from nasdsl.compiler.engine.factors import Constraint, FactorGraph, cost_terms
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
-from nasdsl.compiler.engine.network import Constraint, Network, cost_terms
 from nasdsl.compiler.extremes import conflict, feasible, least, structural
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.values import expr
@@ -327,7 +327,7 @@ def _gap(graph: Graph, one: Value, other: Value, seen: list[Architecture]) -> Fr
 
 def _nothing_inside(graph: Graph, costs: _Costs, budgets: Sequence[Requirement]) -> Diagnostic | None:
     """Budgets that leave nothing over, from the costs of all architectures of a small space."""
-    number = eliminate(Network(graph.decisions, [Constraint(r.condition) for r in structural(graph)]), COUNT).total
+    number = eliminate(FactorGraph(graph.decisions, [Constraint(r.condition) for r in structural(graph)]), COUNT).total
     if number is None or number > MOST_ARCHITECTURES:
         return _unproven(budgets)
     from nasdsl.compiler.engine.budget import UnreadableBudget, budget_windows  # numpy takes a while to import

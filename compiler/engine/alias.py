@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.compiler.engine.layers import Floats, Ints
+from nasdsl.compiler.engine.levels import Floats, Ints
 
 
 class Alias:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from nasdsl.compiler import measures
 from nasdsl.compiler.cost import is_known
 from nasdsl.compiler.diagnostics import NasdslError
+from nasdsl.compiler.engine.budget_sampler import BudgetSampler, work
+from nasdsl.compiler.engine.completions import Completions, member, scan
 from nasdsl.compiler.engine.diagram import Diagram, Paths, chunks
 from nasdsl.compiler.engine.histogram import Tally, count_between, times
 from nasdsl.compiler.engine.lattice import Bounds, Groups, Lattice, Window, bounds, grouped, lattice_for, told_bound
-from nasdsl.compiler.engine.layers import Ints
+from nasdsl.compiler.engine.levels import Ints
 from nasdsl.compiler.engine.limits import Infeasible
-from nasdsl.compiler.engine.room import Room, member, scan
-from nasdsl.compiler.engine.squeeze import Squeeze, work
 from nasdsl.compiler.graph import Graph, Requirement
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import is_number
@@ -164,7 +164,7 @@ class Within:
         self.bounds = bounds(diagram, window)
         self.exact = True
         self._log_share = 0.0
-        self._sampler: Squeeze | _Scan | None = None
+        self._sampler: BudgetSampler | _Scan | None = None
         self._by_blocks = False
         if self.bounds.columns and diagram.layers:
             self._prepare()
@@ -186,13 +186,13 @@ class Within:
             lattice = lattice_for(diagram, wanted, kept // (sum(block.before for block in blocks) + 1))
             groups, ends, self._by_blocks = lattice.groups, list(range(len(blocks) + 1)), True
         try:
-            room = Room(lattice, wanted, ends)
+            room = Completions(lattice, wanted, ends)
         except Infeasible as problem:
             raise Infeasible(f"{problem.message}; {least_alone(diagram, wanted)}") from None
         self.exact, self._lattice, self._room, self._log_share = lattice.exact, lattice, room, room.log_share
-        self._sampler = Squeeze(groups, ends, room) if single else _Scan(groups, room, ends)
+        self._sampler = BudgetSampler(groups, ends, room) if single else _Scan(groups, room, ends)
 
-    def rooms(self) -> tuple[Room, list[Ints], list[int]]:
+    def rooms(self) -> tuple[Completions, list[Ints], list[int]]:
         """What fits at the boundaries between layers: the tables, of each layer [arcs, measures] the steps that arcs
         use up, and the numbers of these boundaries in the tables."""
         diagram = self.diagram
@@ -233,7 +233,9 @@ class Within:
         if lattice.theta:
             wider = wider.tilted(lattice.theta, lattice.axis)
         low = tuple(max(0, bound - error) for bound, error in zip(wanted.low, wider.error, strict=True))
-        return math.exp(min(0.0, self._log_share - Room(wider, Bounds(wanted.columns, low, tuple(high)), ()).log_share))
+        return math.exp(
+            min(0.0, self._log_share - Completions(wider, Bounds(wanted.columns, low, tuple(high)), ()).log_share)
+        )
 
     def draw(self, n: int, rng: np.random.Generator) -> Paths:
         """`n` independent architectures inside."""
@@ -269,7 +271,7 @@ def _joined_groups(diagram: Diagram, lattice: Lattice) -> list[Groups]:
 class _Scan:
     """Draws arcs by adding up what fits behind them, for several measures."""
 
-    def __init__(self, groups: Sequence[Groups], room: Room, boundaries: Sequence[int]):
+    def __init__(self, groups: Sequence[Groups], room: Completions, boundaries: Sequence[int]):
         self.groups, self.room, self.boundaries = groups, room, boundaries
 
     def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.int32]:

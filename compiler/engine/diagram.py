@@ -31,12 +31,12 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.alias import Alias
 from nasdsl.compiler.engine.cells import Cell
-from nasdsl.compiler.engine.chain import chain, whole
-from nasdsl.compiler.engine.cheapest import best_behind, paths_in_order
-from nasdsl.compiler.engine.layers import Ints, Layer, Layering, Weights, join, moments, segments
+from nasdsl.compiler.engine.compile_diagram import compile_diagram, whole
+from nasdsl.compiler.engine.factors import Constraint, FactorGraph
+from nasdsl.compiler.engine.levels import Ints, Layer, Layering, Weights, join, moments, segments
 from nasdsl.compiler.engine.lookup import Lookup
 from nasdsl.compiler.engine.members import Members
-from nasdsl.compiler.engine.network import Constraint, Network
+from nasdsl.compiler.engine.shortest_paths import best_behind, paths_in_order
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import ABSENT
@@ -91,11 +91,11 @@ class Diagram:
         costs = costs or {}
         self.scales = {name: (scales or {}).get(name, 1) for name in costs}
         wanted = [Constraint(r.condition) for r in graph.requirements if r.origin != "budget"]
-        self.network = Network(graph.decisions, wanted, exact=tuple(costs.values()), apart=apart)
+        self.network = FactorGraph(graph.decisions, wanted, exact=tuple(costs.values()), apart=apart)
         self.measures = tuple(costs)
         self.encoding = Encoding(graph.decisions)
         self.constants: Ints = np.array([whole(charge.constant) for charge in self.network.charges], np.int64)
-        links = chain(self.network)
+        links = compile_diagram(self.network)
         counts = [[cell.count for cell in self._cells(link)] for link in links]
         if hierarchical:
             counts = [self._assignments(link) for link in links]

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from nasdsl.compiler.engine.factors import Factor, FactorGraph, Variable
 from nasdsl.compiler.engine.limits import WIDEST, TooWide, spend
-from nasdsl.compiler.engine.network import Factor, Network, Variable
 from nasdsl.compiler.values.plain import ABSENT, FAULT
 
 
@@ -52,7 +52,7 @@ class Elimination:
         width: entries of the largest table.
     """
 
-    network: Network
+    network: FactorGraph
     semiring: Semiring
     weights: list[list[Any]]
     steps: list[Step]
@@ -105,7 +105,7 @@ class Elimination:
         return out
 
 
-def eliminate(network: Network, semiring: Semiring, last: Iterable[int] = ()) -> Elimination:
+def eliminate(network: FactorGraph, semiring: Semiring, last: Iterable[int] = ()) -> Elimination:
     """All variables summed out, those in `last` after all others.
 
     Raises:
@@ -164,7 +164,7 @@ def _weights(variable: Variable, semiring: Semiring) -> list[Any]:
     return [None if cell.cost is FAULT else cell.cost for cell in variable.cells]
 
 
-def elimination_order(network: Network, factors: list[Factor], last: frozenset[int]) -> Iterator[int]:
+def elimination_order(network: FactorGraph, factors: list[Factor], last: frozenset[int]) -> Iterator[int]:
     """Always the variable that leaves the smallest table; of equals the latest: a block goes before what governs it."""
     count = len(network.variables)
     size = [variable.size for variable in network.variables]
@@ -199,7 +199,7 @@ def elimination_order(network: Network, factors: list[Factor], last: frozenset[i
 
 
 def _sum_out(
-    i: int, weights: list[Any], bucket: list[Factor], semiring: Semiring, network: Network
+    i: int, weights: list[Any], bucket: list[Factor], semiring: Semiring, network: FactorGraph
 ) -> tuple[tuple[int, ...], dict[tuple[int, ...], Any]]:
     """The product of the factors of a bucket, summed over one variable."""
     scope: tuple[int, ...] = (i,)
@@ -218,7 +218,7 @@ def _sum_out(
 
 
 def _join(
-    scope: tuple[int, ...], table: dict[tuple[int, ...], Any], factor: Factor, semiring: Semiring, network: Network
+    scope: tuple[int, ...], table: dict[tuple[int, ...], Any], factor: Factor, semiring: Semiring, network: FactorGraph
 ) -> tuple[tuple[int, ...], dict[tuple[int, ...], Any]]:
     """The product of two tables: entries that agree on the shared variables."""
     shared = [i for i in factor.scope if i in scope]

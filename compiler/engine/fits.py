@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler.engine.budget import Within
-from nasdsl.compiler.engine.cheapest import best_behind
 from nasdsl.compiler.engine.diagram import Diagram
+from nasdsl.compiler.engine.shortest_paths import best_behind
 
 
 class Ceiling:

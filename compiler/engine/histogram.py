@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler.diagnostics import ArgumentError
+from nasdsl.compiler.engine.completions import Completions
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.lattice import Bounds, Lattice, Window, behind_states, bounds, lattice_for
-from nasdsl.compiler.engine.layers import Floats, Ints, join
+from nasdsl.compiler.engine.levels import Floats, Ints, join
 from nasdsl.compiler.engine.limits import Infeasible
-from nasdsl.compiler.engine.room import Room
 
 COUNTED = 100  # exact counts are told up to 2^COUNTED architectures
 LISTED = 1 << 16  # so many architectures are looked at one by one; on a lattice their costs may have to be rounded
@@ -156,7 +156,7 @@ def count_between(diagram: Diagram, wanted: Bounds) -> Tally:
     lattice = lattice_for(diagram, wanted, up=False)
     if not lattice.exact or lattice.theta or diagram.total.bit_length() > COUNTED:
         try:
-            log_share = Room(lattice, wanted, ()).log_share
+            log_share = Completions(lattice, wanted, ()).log_share
         except Infeasible:
             return Tally(0, 0.0, lattice.exact)
         return Tally(times(diagram.total, log_share), math.exp(log_share), False)

@@ -32,10 +32,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler.diagnostics import ArgumentError
-from nasdsl.compiler.engine.cheapest import best_behind
 from nasdsl.compiler.engine.diagram import Diagram
-from nasdsl.compiler.engine.layers import Floats, Ints, Layer, moments
+from nasdsl.compiler.engine.levels import Floats, Ints, Layer, moments
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
+from nasdsl.compiler.engine.shortest_paths import best_behind
 
 Window: TypeAlias = Mapping[str, tuple[float | None, float | None]]
 """Of some measures the least and the greatest value allowed, in their units, both included; None for no bound."""

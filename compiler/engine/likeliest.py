@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler.diagnostics import NasdslError
-from nasdsl.compiler.engine.layers import Floats, Ints, Layer, spread
+from nasdsl.compiler.engine.levels import Floats, Ints, Layer, spread
 from nasdsl.compiler.engine.limits import TooWide
 
 SAME = 1e-11

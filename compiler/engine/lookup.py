@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.compiler.engine.layers import Ints
+from nasdsl.compiler.engine.levels import Ints
 
 DENSE = 1 << 20  # entries of a table that is indexed directly
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.compiler.engine.layers import Floats, Ints, Layer, spread
+from nasdsl.compiler.engine.factors import FactorGraph
+from nasdsl.compiler.engine.levels import Floats, Ints, Layer, spread
 from nasdsl.compiler.engine.limits import TooWide
-from nasdsl.compiler.engine.network import Network
 from nasdsl.compiler.values.plain import ABSENT
 
 NEVER = 1 << 62
@@ -120,7 +120,7 @@ class Neighbours:
         TooWide: more than MOST_NEIGHBOURS come into question.
     """
 
-    def __init__(self, network: Network, layer: Layer, costs: Ints, behind: Ints):
+    def __init__(self, network: FactorGraph, layer: Layer, costs: Ints, behind: Ints):
         self.layer, self.costs, self.width = layer, costs, len(layer.decisions)
         self.absent = np.array([_absent(network, decision) for decision in layer.decisions])
         counts = [[cell.count for cell in network.variables[d].cells] for d in layer.decisions]
@@ -218,7 +218,7 @@ class Neighbours:
         return out
 
 
-def _absent(network: Network, decision: int) -> int:
+def _absent(network: FactorGraph, decision: int) -> int:
     """The number of the cell of absence, -1 where there is none."""
     cells = network.variables[decision].cells
     return len(cells) - 1 if cells and cells[-1].value is ABSENT else -1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.compiler.engine.layers import Floats, Ints
+from nasdsl.compiler.engine.levels import Floats, Ints
 from nasdsl.compiler.engine.neighbours import Lists, Neighbours
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nasdsl.compiler.arrays.series import Series, apply, constant
+from nasdsl.compiler.arrays.columns import Column, apply, constant
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.tree import Apply, Kept, value_at
 
@@ -18,17 +18,17 @@ def at_widths(n: int, values: Sequence[Value]) -> list[list[Any]]:
     Args:
         values: over one decision, of units, that is present.
     """
-    known: dict[int, Series] = {}
+    known: dict[int, Column] = {}
 
-    def of(value: Value) -> Series:
+    def of(value: Value) -> Column:
         found = known.get(id(value))
         if found is None:
             found = known[id(value)] = new(value)
         return found
 
-    def new(value: Value) -> Series:
+    def new(value: Value) -> Column:
         if isinstance(value, Kept):
-            return Series("number", np.arange(n + 1, dtype=np.int64), low=0, high=n)
+            return Column("number", np.arange(n + 1, dtype=np.int64), low=0, high=n)
         if isinstance(value, Apply):
             return apply(value.function, [of(arg) for arg in value.args])
         return constant(value_at(value, {}))

@@ -91,7 +91,7 @@ def _examples(args: Namespace, run: Path) -> tuple[str, str]:
     """
     from nasdsl.commands.predict import SCORE
     from nasdsl.page.examples import Asked, examples_of, examples_section, why_none
-    from nasdsl.runtime.origin import RESULT
+    from nasdsl.runtime.provenance import RESULT
 
     try:
         source = None if args.network is None else source_of(args.network)
@@ -105,7 +105,7 @@ def _examples(args: Namespace, run: Path) -> tuple[str, str]:
 
 
 def _space(args: Namespace, run: Path) -> Space:
-    from nasdsl.runtime.origin import read_origin
+    from nasdsl.runtime.provenance import read_origin
 
     if args.file is not None:
         return space_of(args)

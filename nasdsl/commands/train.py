@@ -78,7 +78,7 @@ def _weights_beside(source: Source, args: argparse.Namespace) -> Path:
         UsageError: there is no such place.
     """
     from nasdsl import spaces
-    from nasdsl.runtime.origin import read_result
+    from nasdsl.runtime.provenance import read_result
 
     assert source.path is not None
     ships = source.path.parent.resolve() == spaces.FOLDER

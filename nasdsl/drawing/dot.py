@@ -11,8 +11,8 @@ from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
 from nasdsl.drawing.fold import fold, told_once
-from nasdsl.drawing.place import Band, Box, Placed, Point, place, shrinkage
-from nasdsl.drawing.scene import LEVELS, SMALL, Bar, Item, Link, Row, Scene, make_scene
+from nasdsl.drawing.layout import Band, Box, Placed, Point, lay_out, shrinkage
+from nasdsl.drawing.picture import LEVELS, SMALL, Bar, Item, Link, Picture, Row, make_picture
 
 FONT = "Helvetica,Arial,sans-serif"
 INK, LINE, PALE, PAPER = "#1a1a1a", "#595959", "#c4c4c4", "#ffffff"
@@ -65,12 +65,12 @@ def to_dot(space: Space | Graph, level: str = "module", opened: Sequence[str] = 
         known = " or ".join([", ".join(f"`{one}`" for one in LEVELS[:-1]), f"`{LEVELS[-1]}`"])
         raise ArgumentError(f"a level is {known}, not `{level}`")
     for outer in range(MOST_OUTER + 1):
-        scene = make_scene(space, chosen, opened, outer)
+        scene = make_picture(space, chosen, opened, outer)
         if chosen == "module":
             scene = told_once(fold(scene))
         for compact in (False, True):
             faces = {item.key: _face(item, compact) for item in scene.items}
-            placed = place(scene, {key: size for key, (_, size) in faces.items()}, compact)
+            placed = lay_out(scene, {key: size for key, (_, size) in faces.items()}, compact)
             if chosen != "module" or shrinkage(scene, placed) <= 1:
                 break  # what has more in it is larger than a page, whatever its boxes are
         if chosen != "module" or opened or LEAST_TEXT * shrinkage(scene, placed) <= SMALL_TEXT:
@@ -78,7 +78,7 @@ def to_dot(space: Space | Graph, level: str = "module", opened: Sequence[str] = 
     return _Writer(scene, placed, {key: label for key, (label, _) in faces.items()}, _colours(scene)).text()
 
 
-def _colours(scene: Scene) -> dict[str, str]:
+def _colours(scene: Picture) -> dict[str, str]:
     """A colour for each operator that a permuted block can be."""
     kinds = dict.fromkeys(kind for item in scene.items for kind in item.kinds)
     return {kind: KINDS[i % len(KINDS)] for i, kind in enumerate(kinds)}
@@ -235,7 +235,7 @@ def _bars_height(bars: Sequence[Bar]) -> float:
 
 
 class _Writer:
-    def __init__(self, scene: Scene, placed: Placed, labels: Mapping[str, str], colours: Mapping[str, str]):
+    def __init__(self, scene: Picture, placed: Placed, labels: Mapping[str, str], colours: Mapping[str, str]):
         self.scene, self.placed, self.labels, self.colours = scene, placed, labels, colours
         self.names = {item.key: f"n{i}" for i, item in enumerate(scene.items)}
         self.out: list[str] = []

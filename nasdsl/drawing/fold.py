@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from nasdsl.drawing.scene import SMALL, Frame, Item, Link, Row, Scene, State
+from nasdsl.drawing.picture import SMALL, Frame, Item, Link, Picture, Row, State
 
 Copies = Mapping[int, Mapping[str, str]]
 """For each index the items of that copy: what stands behind the index in their paths, and their keys."""
@@ -16,7 +16,7 @@ Way = Literal["chain", "parallel"]
 MOST_IN_BOX = 5  # options of a list that is repeated where it is used
 
 
-def fold(scene: Scene) -> Scene:
+def fold(scene: Picture) -> Picture:
     """The scene with one of several equal copies.
 
     Copies are equal if their items are, but for indices, if they are linked inside in the same way, and if each reads
@@ -27,7 +27,7 @@ def fold(scene: Scene) -> Scene:
 
 
 class _Folding:
-    def __init__(self, scene: Scene):
+    def __init__(self, scene: Picture):
         self.scene = scene
         self.items: dict[str, Item] = {item.key: item for item in scene.items}
         self.sources: dict[str, dict[str, State]] = {item.key: {} for item in scene.items}
@@ -37,7 +37,7 @@ class _Folding:
         for link in scene.links:
             self._link(link.source, link.target, link.state)
 
-    def folded(self) -> Scene:
+    def folded(self) -> Picture:
         for prefix in sorted({place for key in self.items for place, _, _ in _places(key)}, key=lambda p: (-len(p), p)):
             self._fold_copies(prefix)
         self._fold_siblings()
@@ -252,7 +252,7 @@ def _places(key: str) -> list[tuple[str, int, str]]:
     return [(key[: m.start()], int(m[1]), key[m.end() :]) for m in re.finditer(r"\[(\d+)\]", key)]
 
 
-def told_once(scene: Scene) -> Scene:
+def told_once(scene: Picture) -> Picture:
     """The scene with long lists of options that several choices share told once, as a note; a box then has its name
     only, or how many options are left, or which one is taken."""
     boxes: dict[tuple[str, ...], list[str]] = {}

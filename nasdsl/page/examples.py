@@ -13,7 +13,7 @@ from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.files import unquoted
 from nasdsl.compiler.parse import read
 from nasdsl.runtime.errors import RunError
-from nasdsl.runtime.origin import ORIGIN, Origin, read_result
+from nasdsl.runtime.provenance import ORIGIN, Origin, read_result
 from nasdsl.runtime.runs import ABOUT, About
 from nasdsl.runtime.stored import read_stored
 

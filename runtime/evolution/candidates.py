@@ -22,7 +22,7 @@ from nasdsl.compiler.engine.budget import Within, budget_windows
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.lattice import Window
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
-from nasdsl.compiler.engine.vary import Variation
+from nasdsl.compiler.engine.variation import Variation
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.measures import with_default
 from nasdsl.compiler.population import Population, inside_window, joined

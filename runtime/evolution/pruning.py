@@ -21,7 +21,7 @@ from nasdsl.compiler.arrays.encoding import ABSENT
 from nasdsl.compiler.cost import totals
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import suggest
-from nasdsl.compiler.engine.direction import Directions
+from nasdsl.compiler.engine.monotone import Monotone
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.tree import decisions_of, evaluate, holds
@@ -123,7 +123,7 @@ def _widths(graph: Graph) -> list[tuple[Value, Value]]:
 
 def _proven(graph: Graph, decisions: Mapping[str, Decision], measures: Sequence[str]) -> set[str]:
     """The numbers of which more never costs less, whatever else is chosen, and sometimes more."""
-    total, directions = totals(graph, measures), Directions()
+    total, directions = totals(graph, measures), Monotone()
     found = set()
     for path, decision in decisions.items():
         if decision.ordered and (_rises(decision) or _falls(decision)):

@@ -28,8 +28,7 @@ from nasdsl.compiler.space import Space
 from nasdsl.compiler.stored import Stored
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.checkpoint import save_weights
-from nasdsl.runtime.data.held import held_back
-from nasdsl.runtime.ends import Ends, is_size
+from nasdsl.runtime.data.holdout import held_back
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.inherit import SUPERNET, Inherited
 from nasdsl.runtime.limits import Limits, costs_told
@@ -39,6 +38,7 @@ from nasdsl.runtime.phases import Phase, Phased
 from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import RESIZES, Needs, Problem, Result, task_of
 from nasdsl.runtime.sampling import Inside, Rule, Sampler, by_decision, generator
+from nasdsl.runtime.sandwich import SandwichExtremes, is_size
 from nasdsl.runtime.settings import Settings, Train, amount
 from nasdsl.runtime.stored import parsed
 from nasdsl.runtime.tasks import loss_of, loss_of_sides
@@ -219,7 +219,7 @@ def followed(problem: Problem, settings: Sample) -> dict[str, Architecture]:
     """The networks whose metrics the history has, by name: `smallest`, `largest`, and an operator's word for the
     largest network that has it wherever it can be. Places that do not offer it have their first operator."""
     graph = problem.space.graph
-    ends = Ends(graph)
+    ends = SandwichExtremes(graph)
     out: dict[str, Architecture] = {}
     operators = {path: d for path, d in graph.decisions.items() if not is_size(d)}
     first = {path: next(iter(decision.values())) for path, decision in operators.items()}

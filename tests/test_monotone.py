@@ -1,4 +1,4 @@
-"""Directions of costs against the values of all architectures, and tangled costs that only rise."""
+"""Monotone of costs against the values of all architectures, and tangled costs that only rise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nasdsl.compiler.decision import Decision
-from nasdsl.compiler.engine.direction import Directions
+from nasdsl.compiler.engine.monotone import Monotone
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.values.expr import Value, add, both, choose, less, multiply
@@ -27,7 +27,7 @@ def test_directions_hold_whatever_else_is_chosen(data: st.DataObject) -> None:
     value = data.draw(numbers(made, 3))
     if data.draw(st.booleans()):
         value = choose(data.draw(conditions(made, 1)), value, 0)
-    directions = Directions()
+    directions = Monotone()
     everything = enumerate_all(space(made))
     for d in made:
         if d.kind not in ("choice", "units"):

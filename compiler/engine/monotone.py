@@ -12,7 +12,7 @@ from nasdsl.compiler.values.plain import ABSENT, FAULT, is_number
 from nasdsl.compiler.values.tree import Among, Apply, Case, Expr, Has, Kept, Slot, decisions_of, value_at
 
 
-class Directions:
+class Monotone:
     """Signs of the parts of a cost, each worked out once: parts are shared, and a running width holds the one before it
     twice, and so on down."""
 

@@ -20,7 +20,7 @@ from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.budget import Within
 from nasdsl.compiler.engine.diagram import Diagram, Paths, chunks, encoded
 from nasdsl.compiler.engine.fits import Ceiling, Inside
-from nasdsl.compiler.engine.layers import Floats, Ints, spread
+from nasdsl.compiler.engine.levels import Floats, Ints, spread
 from nasdsl.compiler.engine.members import Members
 from nasdsl.compiler.engine.neighbours import NEVER, Neighbours, Tree
 from nasdsl.compiler.engine.pick import pick, weighted

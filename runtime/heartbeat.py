@@ -30,7 +30,7 @@ def born(pid: int) -> str:
     return "" if facts[0] in "ZX" else facts[19]  # of one that is dead nothing is left but that it was
 
 
-class Pulse:
+class Heartbeat:
     """Signs of life of the trial in hand, while it is evaluated."""
 
     def __init__(self, storage: Any, seconds: int):

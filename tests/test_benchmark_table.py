@@ -18,9 +18,9 @@ from nasdsl import cli
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
+from nasdsl.runtime.benchmark_table import Pattern, Table, TableSettings, Words
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.objectives import Untrainable
-from nasdsl.runtime.known import Pattern, Table, TableSettings, Words
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "tables.md"
 

@@ -9,8 +9,8 @@ from nasdsl.compiler.architecture import Architecture, is_present
 from nasdsl.compiler.cost import total_cost
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
-from nasdsl.compiler.engine.direction import Directions
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
+from nasdsl.compiler.engine.monotone import Monotone
 from nasdsl.compiler.extremes import greatest, least, structural
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin
@@ -28,7 +28,7 @@ def is_size(decision: Decision) -> bool:
     return decision.ordered or decision.kind == "units"
 
 
-class Ends:
+class SandwichExtremes:
     """Takes every size of a space to its end.
 
     The larger of two numbers is the one with more MACs; where that depends on other decisions, or neither has more (as
@@ -40,13 +40,13 @@ class Ends:
         self.graph = graph
         self.macs = total_cost(graph).macs
         self.requirements = structural(graph)
-        directions = Directions()
+        directions = Monotone()
         self._falling = {
             path for path, decision in graph.decisions.items() if decision.ordered and self._falls(directions, decision)
         }
         self._known: dict[tuple[bool, tuple[Any, ...]], Architecture] = {}
 
-    def _falls(self, directions: Directions, decision: Decision) -> bool:
+    def _falls(self, directions: Monotone, decision: Decision) -> bool:
         """Whether greater numbers cost less. Options stand in any order; directions are of rising ones."""
         if list(decision.items) == sorted(decision.items):
             return directions.of(self.macs, decision.path, decision.n) == -1

@@ -16,7 +16,7 @@ from nasdsl.compiler.engine.budget import Within
 from nasdsl.compiler.engine.diagram import Diagram
 from nasdsl.compiler.engine.histogram import distribution
 from nasdsl.compiler.engine.lattice import Window
-from nasdsl.compiler.engine.vary import Variation
+from nasdsl.compiler.engine.variation import Variation
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.values.expr import Value, add, choose, equal, less, multiply
 from nasdsl.compiler.values.tree import Case, Has, Kept, Slot

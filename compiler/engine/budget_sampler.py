@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler.engine.alias import Alias
+from nasdsl.compiler.engine.completions import Completions, member, scan
 from nasdsl.compiler.engine.lattice import Groups
-from nasdsl.compiler.engine.layers import Floats, Ints, spread
-from nasdsl.compiler.engine.room import Room, member, scan
+from nasdsl.compiler.engine.levels import Floats, Ints, spread
 
 MOST_ENTRIES = 1 << 21  # in the tables of one layer
 ALL_ENTRIES = 1 << 22  # in the tables of all
@@ -44,7 +44,7 @@ def work(groups: Groups, entries: int = MOST_ENTRIES) -> float:
     return float(100 + 10 * count.max() * min(1.0, 4 / number))
 
 
-class Squeeze:
+class BudgetSampler:
     """Draws the arcs of some layers inside a window of one measure.
 
     Args:
@@ -52,7 +52,7 @@ class Squeeze:
         boundaries: of the tables of `room`, before each layer and after the last.
     """
 
-    def __init__(self, groups: Sequence[Groups], boundaries: Sequence[int], room: Room):
+    def __init__(self, groups: Sequence[Groups], boundaries: Sequence[int], room: Completions):
         self.groups, self.boundaries, self.room = groups, boundaries, room
         entries = min(MOST_ENTRIES, ALL_ENTRIES // max(1, len(groups) - 2))  # the first and the last need few
         first = groups[0]
@@ -97,7 +97,7 @@ class Squeeze:
 class _Last:
     """The last layer, where all arcs weigh the same: those that fit are a range of them in the order of cost."""
 
-    def __init__(self, groups: Groups, boundary: int, room: Room):
+    def __init__(self, groups: Groups, boundary: int, room: Completions):
         _, offset, length = room.table(boundary)
         self.room, self.boundary = room, boundary
         self.first = np.zeros(int((offset + length)[-1]), np.int64)
@@ -128,7 +128,7 @@ class _Last:
 class _Buckets:
     """The tables of one layer."""
 
-    def __init__(self, groups: Groups, before: int, after: int, room: Room, come: Floats, entries: int):
+    def __init__(self, groups: Groups, before: int, after: int, room: Completions, come: Floats, entries: int):
         self.groups, self.before, self.after, self.room = groups, before, after, room
         table, offset, length = room.table(before)
         count = np.diff(groups.start)

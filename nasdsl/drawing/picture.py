@@ -110,7 +110,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Picture:
     """Items in topological order, and links.
 
     Attributes:
@@ -131,7 +131,7 @@ class Scene:
     notes: tuple[str, ...] = ()
 
 
-def make_scene(space: Space | Graph, level: Level, words: Sequence[str] = (), outer: int = 0) -> Scene:
+def make_picture(space: Space | Graph, level: Level, words: Sequence[str] = (), outer: int = 0) -> Picture:
     """The items of a space or an architecture.
 
     What an architecture has left out is in the picture too, faded, where the space knows the whole that it came from;
@@ -189,7 +189,7 @@ class _Maker:
         self.permuted: list[str] = []
         self.own: dict[str, list[str]] = {}  # by decision: the items that depend on it
 
-    def scene(self, name: str, facts: str) -> Scene:
+    def scene(self, name: str, facts: str) -> Picture:
         if self.level == "module":
             self._own_permuted()
         if self.level != "operator":
@@ -214,7 +214,7 @@ class _Maker:
         blocks = titles.pop() if len(titles) == 1 else ""
         if blocks:  # the legend names them
             items = {k: replace(i, title="" if i.title == blocks and i.bars else i.title) for k, i in items.items()}
-        return Scene(
+        return Picture(
             name,
             facts,
             tuple(items[key] for key in ordered),

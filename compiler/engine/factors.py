@@ -10,8 +10,8 @@ from typing import Any
 
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.cells import Cell, cells_of, ends_of_cells, structure
-from nasdsl.compiler.engine.direction import Directions
 from nasdsl.compiler.engine.limits import WIDEST, TooWide, spend
+from nasdsl.compiler.engine.monotone import Monotone
 from nasdsl.compiler.values.expr import Value, multiply
 from nasdsl.compiler.values.function import FUNCTIONS
 from nasdsl.compiler.values.plain import ABSENT, FAULT, FAULTS
@@ -68,7 +68,7 @@ class Charge:
     factors: list[Factor]
 
 
-class Network:
+class FactorGraph:
     """Decisions, constraints and a cost as variables and factors, ready to be eliminated in a semiring.
 
     Args:
@@ -194,7 +194,7 @@ class Network:
 
     def _make_cells(self) -> None:
         like: dict[Any, tuple[list[Cell], list[list[Any]]]] = {}
-        directions = Directions()
+        directions = Monotone()
         for i, (variable, atoms, costs) in enumerate(zip(self.variables, self._atoms, self._single, strict=True)):
             decision = variable.decision
             assert decision is not None
@@ -219,7 +219,7 @@ class Network:
             for term, values in zip(atoms.values(), table, strict=True):
                 term.values = values
 
-    def _best_end(self, i: int, directions: Directions) -> Callable[[Iterable[int]], int] | None:
+    def _best_end(self, i: int, directions: Monotone) -> Callable[[Iterable[int]], int] | None:
         """`min` or `max`: where the best width, or option, of a cell lies, if at one end of every cell."""
         decision = self.variables[i].decision
         assert decision is not None

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from nasdsl.compiler.bound import SLOTS
 from nasdsl.compiler.elaborate.values import show
-from nasdsl.drawing.scene import Item, Link, Scene
+from nasdsl.drawing.picture import Item, Link, Picture
 
 Point = tuple[float, float]
 
@@ -97,7 +97,7 @@ class Placed:
     rows: int
 
 
-def place(scene: Scene, sizes: Mapping[str, Point], compact: bool = False) -> Placed:
+def lay_out(scene: Picture, sizes: Mapping[str, Point], compact: bool = False) -> Placed:
     """Positions for all items, and curves for all links.
 
     A picture that is wider than a page goes on in the next row. Of the widths of a lying and of a standing page the
@@ -113,13 +113,13 @@ def place(scene: Scene, sizes: Mapping[str, Point], compact: bool = False) -> Pl
     return min((placed for placed in found if shrinkage(scene, placed) < least + 0.02), key=lambda placed: placed.rows)
 
 
-def shrinkage(scene: Scene, placed: Placed) -> float:
+def shrinkage(scene: Picture, placed: Placed) -> float:
     """By how much a picture is too large for a page; 1 if it fits."""
     width, height = placed.width - placed.left, placed.height + NOTE * len(scene.notes)
     return min(max(width / across, height / down, 1.0) for across, down in PAGES)
 
 
-def staged(scene: Scene) -> list[str]:
+def staged(scene: Picture) -> list[str]:
     """The groups that are drawn as such: stages of a loop, which have an index and more than one item, and the parts of
     a detector."""
     count: dict[str, int] = {}
@@ -129,7 +129,7 @@ def staged(scene: Scene) -> list[str]:
     return [group for group, n in count.items() if group in parts or (n > 1 and re.search(r"\[\d+\]$", group))]
 
 
-def _columns(scene: Scene) -> dict[str, int]:
+def _columns(scene: Picture) -> dict[str, int]:
     """The longest way to each item. A stage, and what follows one, begins where all before it has ended; so does a
     block that has its place in an order, or that more than one scale is open to."""
     stages = set(staged(scene))
@@ -150,7 +150,7 @@ def _columns(scene: Scene) -> dict[str, int]:
     return out
 
 
-def _move_late(scene: Scene, columns: dict[str, int], sources: Mapping[str, Sequence[str]]) -> None:
+def _move_late(scene: Picture, columns: dict[str, int], sources: Mapping[str, Sequence[str]]) -> None:
     """Alternatives that read the same tensor but are read at different times stand before what reads them, so that no
     column is much higher than the others."""
     targets: dict[str, list[str]] = {item.key: [] for item in scene.items}
@@ -180,7 +180,7 @@ def _order(cells: Mapping[tuple[int, int], list[Item]], lanes: Mapping[str, int]
 class _Strip:
     """A scene in columns, to be cut into rows."""
 
-    def __init__(self, scene: Scene, sizes: Mapping[str, Point], columns: Mapping[str, int], density: float):
+    def __init__(self, scene: Picture, sizes: Mapping[str, Point], columns: Mapping[str, int], density: float):
         self.scene, self.sizes, self.columns = scene, sizes, columns
         self.lane, self.stack, self.gap, self.between = (density * room for room in (LANE, STACK, GAP, ROW))
         self.between = max(self.between, 44.0)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine.eliminate import elimination_order
-from nasdsl.compiler.engine.layers import Layer, Weights
+from nasdsl.compiler.engine.factors import Factor, FactorGraph
+from nasdsl.compiler.engine.levels import Layer, Weights
 from nasdsl.compiler.engine.limits import EXACT, Infeasible, TooCostly, TooWide, spend
-from nasdsl.compiler.engine.network import Factor, Network
 from nasdsl.compiler.values.tree import decisions_of
 
 MOST_ARCS = 1 << 18  # of one decision
@@ -30,7 +30,7 @@ _LARGEST = np.iinfo(np.int64).max
 _NO_COST = np.iinfo(np.int64).min  # a FAULT: the cost has no value
 
 
-def chain(network: Network) -> list[Layer]:
+def compile_diagram(network: FactorGraph) -> list[Layer]:
     """The layers, from a single state before the first decision to a single one after the last.
 
     Raises:
@@ -62,12 +62,12 @@ def chain(network: Network) -> list[Layer]:
 # --- order ------------------------------------------------------------------------------------------------------------
 
 
-def _scopes(network: Network) -> list[tuple[int, ...]]:
+def _scopes(network: FactorGraph) -> list[tuple[int, ...]]:
     charged = [factor.scope for charge in network.charges for factor in charge.factors]
     return [scope for scope, _ in network.relations] + charged
 
 
-def _order(network: Network) -> list[int]:
+def _order(network: FactorGraph) -> list[int]:
     """All variables: each component in the graph's order or, where that keeps fewer states, in the reverse of the
     order of elimination, as far as presence allows: what governs others comes before them. Intermediates come as soon
     as what they follow from is there."""
@@ -90,7 +90,7 @@ def _order(network: Network) -> list[int]:
     return out
 
 
-def _governors_first(network: Network, decisions: Sequence[int], place: Mapping[int, int]) -> list[int]:
+def _governors_first(network: FactorGraph, decisions: Sequence[int], place: Mapping[int, int]) -> list[int]:
     """Decisions by place, each after those that decide whether it is present."""
     inside = set(decisions)
     missing: dict[int, int] = {}
@@ -114,7 +114,7 @@ def _governors_first(network: Network, decisions: Sequence[int], place: Mapping[
     return out
 
 
-def _with_intermediates(network: Network, decisions: Sequence[int], component: Sequence[int]) -> list[int]:
+def _with_intermediates(network: FactorGraph, decisions: Sequence[int], component: Sequence[int]) -> list[int]:
     waiting: dict[int, list[int]] = {}
     missing: dict[int, int] = {}
     for i in component:
@@ -135,7 +135,7 @@ def _with_intermediates(network: Network, decisions: Sequence[int], component: S
     return out
 
 
-def _states(network: Network, order: Sequence[int], scopes: Sequence[tuple[int, ...]]) -> float:
+def _states(network: FactorGraph, order: Sequence[int], scopes: Sequence[tuple[int, ...]]) -> float:
     """At most so many states stand between the variables in this order, all places together."""
     at = {variable: place for place, variable in enumerate(order)}
     last = dict(at)
@@ -169,7 +169,7 @@ class _Table:
 class _Walk:
     """Takes the decisions in order and keeps the states."""
 
-    def __init__(self, network: Network, order: Sequence[int]):
+    def __init__(self, network: FactorGraph, order: Sequence[int]):
         self.network, self.order = network, order
         self.fraction: Any = None  # a cost that is no whole number, if there is one
         self.at = {variable: place for place, variable in enumerate(order)}

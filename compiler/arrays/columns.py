@@ -29,7 +29,7 @@ _WHOLE = 1 << 53  # float64 holds every integer up to this one
 
 
 @dataclass(frozen=True)
-class Series:
+class Column:
     """One value for each row; arrays of no axes stand for the same in all rows.
 
     Attributes:
@@ -49,13 +49,13 @@ class Series:
     items: tuple[Any, ...] = ()
     state: State | None = None
 
-    def take(self, rows: Array) -> Series:
+    def take(self, rows: Array) -> Column:
         """The values of certain rows, as many as there are row numbers."""
         values = self.values.take(rows, mode="clip") if self.values.ndim else self.values
         state = self.state.take(rows, mode="clip") if self.state is not None and self.state.ndim else self.state
         return replace(self, values=values, state=state)
 
-    def spread(self, n: int) -> Series:
+    def spread(self, n: int) -> Column:
         """With an entry for each of n rows."""
         state = None if self.state is None else np.broadcast_to(self.state, (n,))
         return replace(self, values=np.broadcast_to(self.values, (n,)), state=state)
@@ -76,7 +76,7 @@ class Series:
         return [words[state] if state else palette[code] for code, state in zip(codes.tolist(), states, strict=True)]
 
 
-def series(values: Sequence[Any]) -> Series:
+def column(values: Sequence[Any]) -> Column:
     """Plain values, one for each row; ABSENT and FAULT where there is none."""
     state = np.asarray([MISSING if v is ABSENT else FAULTY if v is FAULT else 0 for v in values], np.uint8)
     there = [v for v in values if v is not ABSENT and v is not FAULT]
@@ -88,9 +88,9 @@ def series(values: Sequence[Any]) -> Series:
     return replace(_of_kind(full, kinds), state=state)
 
 
-def constant(value: Any) -> Series:
+def constant(value: Any) -> Column:
     """The same value in all rows."""
-    one = series([value])
+    one = column([value])
     return replace(one, values=one.values.reshape(()), state=None if one.state is None else one.state.reshape(()))
 
 
@@ -102,20 +102,20 @@ def _kind(value: Any) -> str:
     return "float" if isinstance(value, float) else "item"
 
 
-def _of_kind(values: Sequence[Any], kinds: set[str]) -> Series:
+def _of_kind(values: Sequence[Any], kinds: set[str]) -> Column:
     if kinds == {"bool"}:
-        return Series("bool", np.asarray(values, np.bool_))
+        return Column("bool", np.asarray(values, np.bool_))
     if kinds == {"number"}:
         scale = math.lcm(*{v.denominator for v in values})
         return _numbers([int(v * scale) for v in values], scale)
     if kinds == {"float"}:
-        return Series("float", np.asarray(values, np.float64))
-    return Series("item", np.arange(len(values)), items=tuple(values))
+        return Column("float", np.asarray(values, np.float64))
+    return Column("item", np.arange(len(values)), items=tuple(values))
 
 
-def _numbers(values: list[int], scale: int) -> Series:
+def _numbers(values: list[int], scale: int) -> Column:
     low, high = min(values, default=0), max(values, default=0)
-    return Series("number", np.asarray(values, _dtype(low, high)), scale, low, high)
+    return Column("number", np.asarray(values, _dtype(low, high)), scale, low, high)
 
 
 def _dtype(low: int, high: int) -> type[Any]:
@@ -128,7 +128,7 @@ def _fit(values: Any, low: int, high: int) -> Array:
     return np.asarray(np.asarray(values), _dtype(low, high))  # a numpy scalar would stay one inside an object array
 
 
-def _palette(one: Series) -> tuple[Array, list[Any]]:
+def _palette(one: Column) -> tuple[Array, list[Any]]:
     """Row by row a number, and the plain value of each number."""
     if one.kind == "bool":
         return one.values.astype(np.intp), [False, True]
@@ -149,7 +149,7 @@ def _palette(one: Series) -> tuple[Array, list[Any]]:
 # --- functions --------------------------------------------------------------------------------------------------------
 
 
-def state_of(args: Sequence[Series]) -> State | None:
+def state_of(args: Sequence[Column]) -> State | None:
     """What is missing in any of the arguments."""
     out: State | None = None
     for arg in args:
@@ -158,7 +158,7 @@ def state_of(args: Sequence[Series]) -> State | None:
     return out
 
 
-def apply(function: str, args: Sequence[Series]) -> Series:
+def apply(function: str, args: Sequence[Column]) -> Column:
     """A function of the table in every row, as `tree.evaluate` applies it to what `args` have there."""
     meaning = FUNCTIONS[function]
     if meaning.picks:
@@ -169,7 +169,7 @@ def apply(function: str, args: Sequence[Series]) -> Series:
     return by_cases(meaning.plain, args) if made is None else made
 
 
-def by_cases(function: Callable[..., Any], args: Sequence[Series]) -> Series:
+def by_cases(function: Callable[..., Any], args: Sequence[Column]) -> Column:
     """Any function of plain values: called once for each combination of arguments that occurs."""
     state = state_of(args)
     shape = np.broadcast_shapes(*[arg.values.shape for arg in args], () if state is None else state.shape)
@@ -188,7 +188,7 @@ def by_cases(function: Callable[..., Any], args: Sequence[Series]) -> Series:
         parts.append((numbers, plain))
     first, inverse = _distinct(codes, size)
     results = [_call(function, [plain[numbers[row]] for numbers, plain in parts]) for row in first.tolist()]
-    found = series(results or [0])
+    found = column(results or [0])
     rows = np.zeros(shape, np.intp)
     rows[fine] = inverse
     faults = None if found.state is None else np.asarray(found.state[rows])
@@ -215,7 +215,7 @@ def _call(function: Callable[..., Any], args: list[Any]) -> Any:
         return FAULT
 
 
-def choose(condition: Series, then: Series, otherwise: Series) -> Series:
+def choose(condition: Column, then: Column, otherwise: Column) -> Column:
     """`then` where the condition is true, else `otherwise`."""
     met = condition.truth()
     then, otherwise = alike([then, otherwise])
@@ -229,11 +229,11 @@ def choose(condition: Series, then: Series, otherwise: Series) -> Series:
     return replace(then, values=np.where(met, then.values, otherwise.values), low=low, high=high, state=state)
 
 
-def _state(one: Series) -> State:
+def _state(one: Column) -> State:
     return np.zeros((), np.uint8) if one.state is None else one.state
 
 
-def alike(parts: Sequence[Series]) -> list[Series]:
+def alike(parts: Sequence[Column]) -> list[Column]:
     """The same series in one form, so that their values can stand in one array."""
     kinds = {part.kind for part in parts}
     if kinds == {"number"}:
@@ -246,11 +246,11 @@ def alike(parts: Sequence[Series]) -> list[Series]:
         codes, plain = _palette(part)
         out.append(("item", codes + len(items), part.state))
         items += plain
-    return [Series("item", codes, items=tuple(items), state=state) for _, codes, state in out]
+    return [Column("item", codes, items=tuple(items), state=state) for _, codes, state in out]
 
 
-def joined(parts: Sequence[tuple[Series, int]]) -> Series:
-    """Series of so many rows each, one after the other."""
+def joined(parts: Sequence[tuple[Column, int]]) -> Column:
+    """Column of so many rows each, one after the other."""
     whole = alike([part.spread(n) for part, n in parts])
     state: State | None = None
     if any(part.state is not None for part in whole):
@@ -259,7 +259,7 @@ def joined(parts: Sequence[tuple[Series, int]]) -> Series:
     return replace(whole[0], values=np.concatenate([p.values for p in whole]), low=low, high=high, state=state)
 
 
-def _junction(args: Sequence[Series], decided: bool) -> Series:
+def _junction(args: Sequence[Column], decided: bool) -> Column:
     """One argument may decide the whole, whatever stands before it and has no value."""
     decides: Array = np.zeros((), np.bool_)
     state: State | None = None
@@ -274,35 +274,35 @@ def _junction(args: Sequence[Series], decided: bool) -> Series:
         decides = decides | mine
     if state is not None and faulty is not None:
         state = np.where(decides, 0, np.where(faulty, FAULTY, state)).astype(np.uint8)
-    return Series("bool", np.asarray(decides if decided else ~decides), state=state)
+    return Column("bool", np.asarray(decides if decided else ~decides), state=state)
 
 
 # --- kernels ----------------------------------------------------------------------------------------------------------
 #
 # Numbers: all are integers over one scale, and Python's integers take over where 64 bits might not do.
 
-Kernel: TypeAlias = Callable[[Sequence[Series]], Series | None]
+Kernel: TypeAlias = Callable[[Sequence[Column]], Column | None]
 """A function on whole arrays; None where it has no quick way for what the arguments are."""
 
 
-def _denial(args: Sequence[Series]) -> Series:
-    return Series("bool", np.asarray(~args[0].truth()), state=args[0].state)
+def _denial(args: Sequence[Column]) -> Column:
+    return Column("bool", np.asarray(~args[0].truth()), state=args[0].state)
 
 
-def _as_floats(arg: Series) -> bool:
+def _as_floats(arg: Column) -> bool:
     """Whether float64 holds all values."""
     return arg.kind == "float" or (arg.scale == 1 and arg.low >= -_WHOLE and arg.high <= _WHOLE)
 
 
 def _kernel(
-    exact: Callable[[list[Series]], Series | None],
-    floats: Callable[[list[Array], State | None], Series] | None = None,
+    exact: Callable[[list[Column]], Column | None],
+    floats: Callable[[list[Array], State | None], Column] | None = None,
     truths: bool = False,
 ) -> Kernel:
     """A kernel for numbers: `exact`, or `floats` where one is a float and the others are exact as floats. With `truths`
     it works on truth values too, as 0 and 1."""
 
-    def of(args: Sequence[Series]) -> Series | None:
+    def of(args: Sequence[Column]) -> Column | None:
         kinds = {arg.kind for arg in args}
         if truths and kinds == {"bool"}:
             return exact([replace(arg, kind="number", values=arg.values.astype(np.int64)) for arg in args])
@@ -315,24 +315,24 @@ def _kernel(
     return of
 
 
-def _one_scale(args: Sequence[Series]) -> list[Series]:
+def _one_scale(args: Sequence[Column]) -> list[Column]:
     scale = math.lcm(*[arg.scale for arg in args])
     return [_scaled(arg, scale // arg.scale, scale) for arg in args]
 
 
-def _scaled(arg: Series, by: int, scale: int) -> Series:
+def _scaled(arg: Column, by: int, scale: int) -> Column:
     low, high = arg.low * by, arg.high * by
     values = arg.values if by == 1 or low == high == 0 else _fit(_fit(arg.values, low, high) * by, low, high)
     return replace(arg, values=values, scale=scale, low=low, high=high)
 
 
-def _operands(args: Sequence[Series], low: int, high: int) -> list[Array]:
+def _operands(args: Sequence[Column], low: int, high: int) -> list[Array]:
     """Values in a type that holds them all, and the result within the bounds."""
     low, high = min(low, *[arg.low for arg in args]), max(high, *[arg.high for arg in args])
     return [_fit(arg.values, low, high) for arg in args]
 
 
-def _add(args: list[Series]) -> Series:
+def _add(args: list[Column]) -> Column:
     args = _one_scale(args)
     low, high = sum(min(arg.low, 0) for arg in args), sum(max(arg.high, 0) for arg in args)  # of partial sums too
     parts = _operands(args, low, high)
@@ -344,40 +344,40 @@ def _add(args: list[Series]) -> Series:
         else:
             total = _fit(total + part, low, high)
     low, high = sum(arg.low for arg in args), sum(arg.high for arg in args)
-    return Series("number", _fit(total, low, high), args[0].scale, low, high, (), state_of(args))
+    return Column("number", _fit(total, low, high), args[0].scale, low, high, (), state_of(args))
 
 
-def _multiply(args: list[Series]) -> Series:
+def _multiply(args: list[Column]) -> Column:
     out = args[0]
     for arg in args[1:]:
         ends = [a * b for a in (out.low, out.high) for b in (arg.low, arg.high)]
         low, high = min(ends), max(ends)
         a, b = _operands([out, arg], low, high)
-        out = Series("number", _fit(a * b, low, high), out.scale * arg.scale, low, high)
+        out = Column("number", _fit(a * b, low, high), out.scale * arg.scale, low, high)
     return replace(out, state=state_of(args))
 
 
-def _extreme(function: Any, end: Callable[..., int]) -> Callable[[list[Series]], Series]:
-    def of(args: list[Series]) -> Series:
+def _extreme(function: Any, end: Callable[..., int]) -> Callable[[list[Column]], Column]:
+    def of(args: list[Column]) -> Column:
         args = _one_scale(args)
         low, high = end(arg.low for arg in args), end(arg.high for arg in args)
         out, *rest = _operands(args, low, high)
         for part in rest:
             out = function(out, part)
-        return Series("number", _fit(out, low, high), args[0].scale, low, high, (), state_of(args))
+        return Column("number", _fit(out, low, high), args[0].scale, low, high, (), state_of(args))
 
     return of
 
 
-def _compare(function: Any) -> Callable[[list[Series]], Series]:
-    def of(args: list[Series]) -> Series:
+def _compare(function: Any) -> Callable[[list[Column]], Column]:
+    def of(args: list[Column]) -> Column:
         a, b = _operands(_one_scale(args), 0, 0)
-        return Series("bool", np.asarray(function(a, b), np.bool_), state=state_of(args))
+        return Column("bool", np.asarray(function(a, b), np.bool_), state=state_of(args))
 
     return of
 
 
-def _divisor(args: list[Series]) -> tuple[Array, Array, Series, Series, State | None]:
+def _divisor(args: list[Column]) -> tuple[Array, Array, Column, Column, State | None]:
     """Dividend and divisor over one scale; a division by zero is a fault, and in its place one by 1."""
     a, b = _one_scale(args)
     x, y = _operands([a, b], -max(abs(a.low), abs(a.high)) - 1, max(abs(a.low), abs(a.high)) + 1)
@@ -391,8 +391,8 @@ def _divisor(args: list[Series]) -> tuple[Array, Array, Series, Series, State | 
     return x, y, a, b, state
 
 
-def _quotient(up: bool) -> Callable[[list[Series]], Series]:
-    def of(args: list[Series]) -> Series:
+def _quotient(up: bool) -> Callable[[list[Column]], Column]:
+    def of(args: list[Column]) -> Column:
         x, y, a, b, state = _divisor(args)
         if a.low >= 0 and b.low > 0:
             low, high = a.low // b.high, -(-a.high // b.low)
@@ -400,23 +400,23 @@ def _quotient(up: bool) -> Callable[[list[Series]], Series]:
             high = max(abs(a.low), abs(a.high)) + 1
             low = -high
         out = -(-x // y) if up else x // y
-        return Series("number", _fit(out, low, high), 1, low, high, (), state)
+        return Column("number", _fit(out, low, high), 1, low, high, (), state)
 
     return of
 
 
-def _modulo(args: list[Series]) -> Series:
+def _modulo(args: list[Column]) -> Column:
     x, y, _, b, state = _divisor(args)
     low, high = min(0, b.low), max(0, b.high)
-    return Series("number", _fit(x % y, low, high), b.scale, low, high, (), state)
+    return Column("number", _fit(x % y, low, high), b.scale, low, high, (), state)
 
 
-def _divides(args: list[Series]) -> Series:
+def _divides(args: list[Column]) -> Column:
     rest = _modulo([args[1], args[0]])
-    return Series("bool", np.asarray(rest.values == 0, np.bool_), state=rest.state)
+    return Column("bool", np.asarray(rest.values == 0, np.bool_), state=rest.state)
 
 
-def _rounded(args: list[Series], way: str) -> Series:
+def _rounded(args: list[Column], way: str) -> Column:
     (one,) = args
     if one.scale == 1:
         return one
@@ -425,10 +425,10 @@ def _rounded(args: list[Series], way: str) -> Series:
     low, high = 2 * one.low + lift, 2 * one.high + lift
     values = (_fit(one.values, min(low, 2 * one.low), max(high, 2 * one.high, scale)) * 2 + lift) // scale
     low, high = low // scale, high // scale
-    return Series("number", _fit(values, low, high), 1, low, high, (), one.state)
+    return Column("number", _fit(values, low, high), 1, low, high, (), one.state)
 
 
-def _common_divisor(args: list[Series]) -> Series | None:
+def _common_divisor(args: list[Column]) -> Column | None:
     if any(arg.scale != 1 for arg in args):  # a fault, unless all are whole
         return None
     high = max(max(abs(arg.low), abs(arg.high)) for arg in args)
@@ -436,16 +436,16 @@ def _common_divisor(args: list[Series]) -> Series | None:
     out = abs(out)
     for part in rest:
         out = np.gcd(out, part)
-    return Series("number", _fit(out, 0, high), 1, 0, high, (), state_of(args))
+    return Column("number", _fit(out, 0, high), 1, 0, high, (), state_of(args))
 
 
-def _float_fold(function: Any, kind: Literal["float", "bool"]) -> Callable[[list[Array], State | None], Series]:
-    def of(args: list[Array], state: State | None) -> Series:
+def _float_fold(function: Any, kind: Literal["float", "bool"]) -> Callable[[list[Array], State | None], Column]:
+    def of(args: list[Array], state: State | None) -> Column:
         out, *rest = args
         with np.errstate(all="ignore"):  # infinities are values, as they are in Python
             for part in rest:
                 out = function(out, part)
-        return Series(kind, np.asarray(out), state=state)
+        return Column(kind, np.asarray(out), state=state)
 
     return of
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.compiler.engine.layers import Ints, Layer
+from nasdsl.compiler.engine.levels import Ints, Layer
 
 
 def best_behind(layers: Sequence[Layer], column: int, sign: int = 1) -> list[Ints]:

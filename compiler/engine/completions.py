@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.compiler.engine.lattice import Bounds, Groups, Lattice, behind_states
-from nasdsl.compiler.engine.layers import Floats, Ints
+from nasdsl.compiler.engine.levels import Floats, Ints
 from nasdsl.compiler.engine.limits import Infeasible
 
 
-class Room:
+class Completions:
     """Of what can follow on a state, the share that fits into what is left of a window, as tables over the lattice.
 
     What is *left* is the number of steps between what has been spent so far, with the least that can follow, and the
@@ -114,7 +114,7 @@ def scan(
     groups: Groups,
     state: int,
     left: Ints,
-    room: Room,
+    room: Completions,
     boundary: int,
     uniform: Floats,
     known: Floats | None = None,
