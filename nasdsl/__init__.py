@@ -21,6 +21,7 @@ from nasdsl.compiler import notebook as _notebook
 
 if TYPE_CHECKING:
     from nasdsl.api.exporting import Exported, export
+    from nasdsl.api.looping import Draws, draws, recalibrate
     from nasdsl.api.predicting import Numbers, Prediction, Predictions, predict
     from nasdsl.api.reporting import Report, report
     from nasdsl.api.searching import Found, search
@@ -45,6 +46,7 @@ __all__ = [
     "Count",
     "Data",
     "Diagnostic",
+    "Draws",
     "Exported",
     "Found",
     "NasdslError",
@@ -65,6 +67,7 @@ __all__ = [
     "cost_range",
     "count",
     "draw",
+    "draws",
     "evaluate",
     "expand",
     "export",
@@ -74,6 +77,7 @@ __all__ = [
     "pin",
     "population",
     "predict",
+    "recalibrate",
     "report",
     "sample",
     "save",
@@ -91,6 +95,7 @@ _MODULES = {
     "Count": "compiler.count",
     "Data": "runtime.data",
     "Diagnostic": "compiler.diagnostics",
+    "Draws": "api.looping",
     "Exported": "api.exporting",
     "Found": "api.searching",
     "NasdslError": "compiler.diagnostics",
@@ -106,9 +111,11 @@ _MODULES = {
     "Trained": "api.training",
     "Trial": "runtime.evolution.trial",
     "Values": "compiler.architecture",
+    "draws": "api.looping",
     "evaluate": "api.training",
     "export": "api.exporting",
     "predict": "api.predicting",
+    "recalibrate": "api.looping",
     "report": "api.reporting",
     "search": "api.searching",
     "study": "api.studying",
