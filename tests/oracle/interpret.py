@@ -657,7 +657,11 @@ class _Run:
     def loop(self, node: syntax.For, flow: Any, env: Env, name: str) -> Any:
         """A body for each item that is there."""
         fixed = has_fixed_items(node.bind.source, env.scope)
-        items = self.items(node.bind.source, env, join(env.path, f"{name}.{node.bind.name}"))
+        try:
+            items = self.items(node.bind.source, env, join(env.path, f"{name}.{node.bind.name}"))
+        except (Hurt, Wrong):
+            self.note(POISON, env.labels)  # what the body would have labelled is not nothing
+            raise
         for place, item in zip(places_of(items), items, strict=True):
             scope = Scope(env.scope)
             scope.names[node.bind.name] = item, fixed
