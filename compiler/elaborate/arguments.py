@@ -127,6 +127,11 @@ def bind_arguments(
     values: dict[str, Any] = {param.name: value for param, value in zip(operator.params, made, strict=True)}
     if "share" in given:
         values["share"] = evaluate(given["share"], frame, join(path, "share"))
+        if not isinstance(values["share"], Symbol):
+            message = "`share` is `weights`, `none` or a word that several steps have"
+            transforms = isinstance(values["share"], v.Record) and "transform" in {p.name for p in operator.params}
+            help = "smaller kernels are made of larger ones with `transform: true`" if transforms else ""
+            raise error("bad-argument", message, given["share"].span, help=help)
     return values
 
 
