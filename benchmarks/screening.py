@@ -2,10 +2,10 @@
 
     python -m benchmarks screening --data ../shared/data --workers 2
 
-`spaces/hitdetector_small.space` is screened on images of blood cells (BCCD) as in docs/howto/gradient.md, with several seeds
-and weights of the sparsity term. In each part of the network, options are ranked: those that stay by their scores in
-the end, before them those that went, the last to go first. The Hit-Detector paper says that with a weight of 0 or 0.01
-scores stay nearly equal and ranks are unstable.
+`spaces/hitdetector_small.space` is screened on images of blood cells (BCCD) as in docs/howto/gradient.md, with several
+seeds and weights of the sparsity term. In each part of the network, options are ranked: those that stay by their scores
+in the end, before them those that went, the last to go first. The Hit-Detector paper says that with a weight of 0 or
+0.01 scores stay nearly equal and ranks are unstable.
 
 What is done already is not done again.
 """

@@ -1,4 +1,4 @@
-"""The site, built by `make docs`: MyST pages beside this file, and pages that are made of the compiler's own records."""
+"""The site, built by `make docs`: MyST pages beside this file, and pages made of the compiler's own records."""
 
 from __future__ import annotations
 

@@ -14,9 +14,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from docs._ext.blocks import Block, blocks
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+
+from docs._ext.blocks import Block, blocks
 
 FOLDER = "_drawn"
 """Beside the pages; made by the build, and no part of the repository."""
