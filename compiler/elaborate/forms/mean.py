@@ -42,13 +42,6 @@ FORM = bound.Form(
     run,
     "averages tensors",
     "As `sum`, and divided by how many there are.",
-    Example(
-        """
-        conv(16, kernel: 3)
-        mean(identity(), conv(16, kernel: oneof(3, 5)))
-        classify(10)
-    """,
-        2,
-    ),
+    Example("conv(16, kernel: 3)\nmean(identity(), conv(16, kernel: oneof(3, 5)))\nclassify(10)", 2),
     rest="step",
 )

@@ -54,12 +54,5 @@ FORM = bound.Form(
     run,
     "takes one branch out",
     "There has to be a branch at that scale, and one alone, whatever is chosen. The scale may depend on a decision.",
-    Example(
-        """
-        branches(conv(8), conv(16, stride: 2))
-        pick(oneof(1/1, 1/2))
-        classify(10)
-    """,
-        2,
-    ),
+    Example("branches(conv(8), conv(16, stride: 2))\npick(oneof(1/1, 1/2))\nclassify(10)", 2),
 )

@@ -107,14 +107,7 @@ FORM = bound.Form(
     "Where the body changes width or scale, the shortcut is a strided 1x1 convolution with norm, and the identity "
     "for those choices that change neither. Its steps go by the names that they would have without it. A body that "
     "ends in `none` leaves the input as it is.",
-    Example(
-        """
-        conv(16, kernel: 3)
-        residual { conv(16, kernel: oneof(3, 5)), conv(16, act: none) }
-        relu()
-    """,
-        2,
-    ),
+    Example("conv(16, kernel: 3)\nresidual { conv(16, kernel: oneof(3, 5)), conv(16, act: none) }\nrelu()", 2),
     body=True,
     joins=True,
 )

@@ -35,13 +35,6 @@ FORM = bound.Form(
     "Operators are each given what comes in; a list stands for its items, and without any the branches that come in "
     "are added. `a() + b()` is the same for two. What is not there takes no part; where nothing is there, the sum "
     "is not there either. Of a list of numbers, `sum(list)` is the function.",
-    Example(
-        """
-        conv(16, kernel: 3)
-        sum(conv(16), max_pool(3), oneof(none, avg_pool(3)))
-        classify(10)
-    """,
-        2,
-    ),
+    Example("conv(16, kernel: 3)\nsum(conv(16), max_pool(3), oneof(none, avg_pool(3)))\nclassify(10)", 2),
     rest="step",
 )
