@@ -26,7 +26,7 @@ from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.as_json import to_json
 from nasdsl.compiler.values.tree import Case, Expr, Slot, evaluate
 from nasdsl.drawing.paths import STEP, stage_of
-from nasdsl.report import table, thousands
+from nasdsl.terminal import table, thousands
 
 if TYPE_CHECKING:
     from nasdsl.compiler.population import Extreme

@@ -271,6 +271,13 @@ def predictor_for(space: Space, about: AboutWeights) -> Predictor:
         raise error("bad-weights", f"the weights name {named} outputs, and the network has {outputs}", None)
     if task == Segmentation.name and outputs > IGNORE:
         raise error("too-many-classes", f"a mask can have {IGNORE} classes, and the network has {outputs}", None)
+    if about.normalised is not None:
+        raise error(
+            "unknown-normalisation",
+            "the network learnt from images that had been normalised, and its weights do not say how",
+            None,
+            help="train it on `nasdsl.Data(..., normalised=(mean, std))`",
+        )
     known_range = about.mean is not None and about.std is not None
     normalise = Normalise(about.mean, about.std) if known_range else Normalise.imagenet(shape.channels)  # type: ignore[arg-type]
     return PREDICTORS[task]((shape.height, shape.width), shape.channels, normalise, Names(classes, joints))

@@ -169,8 +169,7 @@ def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> b
         "units": form.units,
         "layers": json.dumps(form.layers),
         "task": task.name,
-        "mean": ",".join(map(str, task.normalise.mean)),
-        "std": ",".join(map(str, task.normalise.std)),
+        **_normalisation(task, data),
         "outputs": f"{task.outputs}",
         "classes": json.dumps(data.classes),
         **({"features": json.dumps(features)} if features is not None else {}),
@@ -179,6 +178,16 @@ def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> b
         **{key: f"{value}" for key, value in {**result.metrics, **result.costs}.items()},
     }
     return weights_data(result.network.state_dict(), metadata)
+
+
+def _normalisation(task: Task, data: DataSplits) -> dict[str, str]:
+    """By what images are to be normalised; where they were before the network saw them, and nobody said how, that."""
+    mean, std = task.normalise.mean, task.normalise.std
+    if data.normalised is not None:
+        if data.normalised.mean is None or data.normalised.std is None:
+            return {"normalised": "elsewhere"}
+        mean, std = data.normalised.mean, data.normalised.std
+    return {"mean": ",".join(map(str, mean)), "std": ",".join(map(str, std))}
 
 
 def save_result(file: Path, space: Space, result: Result, task: Task, data: DataSplits) -> None:

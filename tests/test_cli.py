@@ -16,8 +16,8 @@ from nasdsl import cli
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label
 from nasdsl.compiler.measures.measure import sized
 from nasdsl.compiler.source import Source, Span
-from nasdsl.report import Paint, show_diagnostics, table, written
 from nasdsl.runtime.strategies import STRATEGIES
+from nasdsl.terminal import Paint, show_diagnostics, table, written
 
 GOOD = """\
 space good {

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from nasdsl.compiler.diagnostics import error, suggest
 from nasdsl.options import add_format, describe
-from nasdsl.report import table
 from nasdsl.streams import as_json
+from nasdsl.terminal import table
 
 if TYPE_CHECKING:
     from nasdsl.compiler.ops.operator import Operator

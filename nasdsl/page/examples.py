@@ -74,6 +74,8 @@ def examples_of(run: Path, asked: Asked) -> Examples:
     if asked.data is None and written is None:
         raise RunError("the run does not say what its network learnt from", "name the data with `--data`")
     data, reader, links = asked.data, asked.reader, asked.links
+    if data is None and written is not None and written.given:
+        raise RunError("the run learnt from data that was handed over in Python", "name the data with `--data`")
     if data is None and written is not None:
         data, reader, links = written.data, reader or written.reader, links or written.links
         if data is not None and not Path(data).exists():
