@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -61,7 +62,7 @@ class Conditioned:
         self.diagram = diagram
         links = diagram.chain.layers
         ends = [0] + [i + 1 for i, link in enumerate(links) if link.after == 1]
-        self.parts = [_Part(diagram, links[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+        self.parts = [_Part(diagram, links[a:b]) for a, b in pairwise(ends)]
         self.home = {link.decisions[0]: n for n, part in enumerate(self.parts) for link in part.layers}
         self.number = diagram.network.index
         self._spectra: dict[Any, NDArray[np.complex128] | None] = {}
