@@ -43,7 +43,7 @@ def compile_diagram(network: FactorGraph) -> list[Layer]:
         raise Infeasible("no architecture meets all requirements")
     order = _order(network)
     walk = _Walk(network, order)
-    layers = _merge(_prune(list(walk.layers())))
+    layers = _merge(prune(list(walk.layers())))
     for layer in layers:
         wrong = (layer.costs < _NO_COST // 2).any(axis=1)
         if wrong.any() and walk.fraction is not None:
@@ -347,7 +347,7 @@ def _distinct(columns: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np
 # --- states -----------------------------------------------------------------------------------------------------------
 
 
-def _prune(layers: list[Layer]) -> list[Layer]:
+def prune(layers: list[Layer]) -> list[Layer]:
     """Without the arcs into states from which no architecture can be completed, and without these states."""
     out: list[Layer] = []
     number = np.arange(1) if layers and layers[-1].after else np.zeros(0, np.int64)
