@@ -44,7 +44,7 @@ def bind_formals(
 ) -> dict[str, Any]:
     """The values of the arguments of an operator, function or fusion of the file; defaults and what is allowed see the
     names of `home`, where it stands. Values that are preset go before defaults; those that are known need no
-    evaluation. The names of defaults that decide something, or are operators, which may, are added to `decided`.
+    evaluation. The names of defaults that decide something are added to `decided`.
     """
     made = each([partial(evaluate, value, frame, join(path, name)) for name, value in given.items()])
     values = {**known, **dict(zip(given, made, strict=True))}
@@ -59,7 +59,7 @@ def bind_formals(
                 found, made_before = preset.get(formal.name), len(frame.builder.made)
                 value = evaluate(formal.default, own, join(path, formal.name)) if found is None else found.value
                 values[formal.name] = value
-                if decided is not None and (len(frame.builder.made) > made_before or v.is_operator(value)):
+                if decided is not None and len(frame.builder.made) > made_before:
                     decided.add(formal.name)
                 own.scope.bind(formal.name, value)
     for formal in formals:
