@@ -47,6 +47,8 @@ COMMANDS = (
     Command("pin", "write a smaller space: decisions get values, or fewer alternatives"),
     Command("diff", "what tells two spaces or architectures apart"),
     Command("operators", "what a space can be built from"),
+    Command("help", "what a word of the language means, or a setting of a search"),
+    Command("explain", "what a mistake means, by its code, and how it is mended"),
     Command("search", "search a space on data, and write what is found"),
     Command("trials", "list what a search has evaluated"),
     Command("train", "train an architecture"),

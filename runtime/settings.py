@@ -171,8 +171,9 @@ class Train(Settings):
         epochs, batch: left out, by the number of training images (`settle.py`).
         optimiser: the step rule; a record of settings of its own.
         schedule: the learning rate over the run.
-        weight_decay: L2 on matrices and convolutions only, added to the gradient ("loss", as HR-NAS), or left to the
-            optimiser ("optimiser"), which decouples it from the gradient for adamw and rmsprop.
+        weight_decay: L2 on matrices and convolutions only.
+        weight_decay_form: added to the gradient ("loss", as HR-NAS), or left to the optimiser ("optimiser"), which
+            decouples it from the gradient for adamw and rmsprop.
         clip: the greatest norm of a step's gradient; left out, none.
         ema: averages of the weights, which are measured and kept in place of them.
         augment: name of one of the task's presets.
