@@ -62,6 +62,7 @@ class Shrink(Settings):
             `macs <= 0.3`; a latency always in milliseconds.
         until: with a target, the share of the run by which it is met; the rest trains what is left.
         rank: with a target, what units are ranked by: "scale" |alpha|, or "scale_per_cost" |alpha| / Delta.
+        train: how weights are trained meanwhile.
     """
 
     penalty: dict[Cost, float] = Field(default={"macs": 1.6e-4})
