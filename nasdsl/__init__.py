@@ -20,6 +20,9 @@ from typing import Any as _Any
 from nasdsl.compiler import notebook as _notebook
 
 if TYPE_CHECKING:
+    from nasdsl.api.exporting import Exported, export
+    from nasdsl.api.predicting import Numbers, Prediction, Predictions, predict
+    from nasdsl.api.reporting import Report, report
     from nasdsl.api.searching import Found, search
     from nasdsl.api.training import Trained, evaluate, train
     from nasdsl.compiler.architecture import Architecture, ArchitectureError, Values
@@ -41,10 +44,15 @@ __all__ = [
     "Count",
     "Data",
     "Diagnostic",
+    "Exported",
     "Found",
     "NasdslError",
+    "Numbers",
     "Population",
+    "Prediction",
+    "Predictions",
     "Progress",
+    "Report",
     "Space",
     "Supernet",
     "Trained",
@@ -57,11 +65,14 @@ __all__ = [
     "draw",
     "evaluate",
     "expand",
+    "export",
     "load",
     "loads",
     "measured",
     "pin",
     "population",
+    "predict",
+    "report",
     "sample",
     "save",
     "search",
@@ -77,16 +88,24 @@ _MODULES = {
     "Count": "compiler.count",
     "Data": "runtime.data",
     "Diagnostic": "compiler.diagnostics",
+    "Exported": "api.exporting",
     "Found": "api.searching",
     "NasdslError": "compiler.diagnostics",
+    "Numbers": "api.predicting",
     "Population": "compiler.population",
+    "Prediction": "api.predicting",
+    "Predictions": "api.predicting",
     "Progress": "runtime.watch",
+    "Report": "api.reporting",
     "Space": "compiler.space",
     "Supernet": "compiler.supernet",
     "Trained": "api.training",
     "Trial": "runtime.evolution.trial",
     "Values": "compiler.architecture",
     "evaluate": "api.training",
+    "export": "api.exporting",
+    "predict": "api.predicting",
+    "report": "api.reporting",
     "search": "api.searching",
     "train": "api.training",
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -93,12 +95,30 @@ def space_given(args: argparse.Namespace) -> Space:
 
 def how_to_run(args: argparse.Namespace) -> dict[str, Any]:
     """What `add_run` has, as the functions of Python take it."""
-    if args.reader is not None and args.data is None:
-        raise UsageError("--reader says how --data is read, and there is none")
-    if args.links and args.data is None:
-        raise UsageError("--links says how --data is read, and there is none")
-    names = ("data", "reader", "links", "device", "workers", "threads")
-    return {name: getattr(args, name) for name in names}
+    return {name: getattr(args, name) for name in ("data", "reader", "links", "device", "workers", "threads")}
+
+
+@contextmanager
+def called(args: argparse.Namespace, **options: str) -> Iterator[None]:
+    """Inside, arguments of a function of Python that do not go together are options that do not.
+
+    Args:
+        options: what the command line calls an argument, where that is not `--` and its name.
+
+    Raises:
+        UsageError: they do not.
+    """
+    from nasdsl.api.given import CallError
+
+    known = {name: f"--{name.replace('_', '-')}" for name in vars(args)} | options
+
+    def named(text: str) -> str:
+        return re.sub(r"`(\w+)`", lambda word: known.get(word[1], word[0]), text)
+
+    try:
+        yield
+    except CallError as problem:
+        raise UsageError(named(problem.message), help=named(problem.help)) from None
 
 
 def how_to_train(args: argparse.Namespace, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.structure import Structure, structure
 from nasdsl.compiler.supernet import Supernet, key_of
+from nasdsl.compiler.with_params import with_params
 from nasdsl.runtime.checkpoint import AboutWeights, load_weights
 from nasdsl.runtime.problem import head_of, task_of
 from nasdsl.runtime.results import weights_path
@@ -41,18 +42,26 @@ def architecture(space: Space) -> Space:
 def load_trained(
     source: Source, name: str | None, defines: Mapping[str, str], weights: Path | None = None
 ) -> tuple[Space, Supernet, AboutWeights]:
-    """An architecture with its network and weights, as `load_network`. A parameter `classes` of the space is set to the
-    number of outputs that the weights are for, where the user has not set it, as `fit_to_data` does.
+    """As `trained_space`, of a file's space.
 
     Raises:
         CompileError: as `load_network`, and what is wrong with the file.
     """
-    space = elaborate(source, name, defines)
-    if "classes" in space.params and "classes" not in defines:
+    return trained_space(elaborate(source, name, defines), weights)
+
+
+def trained_space(space: Space, weights: Path | None = None) -> tuple[Space, Supernet, AboutWeights]:
+    """An architecture with its network and weights, as `load_network`. A parameter `classes` of the space is set to the
+    number of outputs that the weights are for, where the user has not set it, as `fit_to_data` does.
+
+    Raises:
+        CompileError: as `load_network`.
+    """
+    if "classes" in space.params and "classes" not in space.overrides:
         about = load_weights(_weights_of(space, weights))[1]
         outputs = checked(AboutWeights, about, "the weights", "a file of weights that can be used").outputs
         if outputs is not None and find_task(task_of(space)).outputs_of(head_of(space)) != outputs:
-            space = elaborate(source, name, {**defines, "classes": str(outputs)})
+            space = with_params(space, {"classes": str(outputs)})
     return space, *load_network(space, weights)
 
 

@@ -493,3 +493,116 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
     one = nasdsl.pin(whole, nasdsl.sample(whole)[0])
     inherited = nasdsl.train(one, pair(), inherit=supernet, device="cpu", epochs=0.2, batch=8)
     assert inherited.network.graph.decisions == {}
+
+
+# --- What is found, taken out and told --------------------------------------------------------------------------------
+
+
+def test_predictions_of_paths_and_of_images_are_one(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = nasdsl.loads(ARCHITECTURE.replace("8 x 8", "12 x 12"))
+    made = nasdsl.train(space, pair(), device="cpu", epochs=3, batch=8)
+    (folder / "photos").mkdir()
+    images = [Bars("val", "pil")[i][0] for i in range(6)]
+    for number, image in enumerate(images):
+        image.save(folder / "photos" / f"{number}.png")
+    found = nasdsl.predict(made, images, most=2)
+    assert isinstance(found, nasdsl.Predictions) and len(found) == 6 and not found.files
+    tensors: list[Any] = [torch.from_numpy(np.array(image)) for image in images]
+    floats = [image.float()[None] / 255 for image in tensors]
+    told: list[nasdsl.Progress] = []
+    for other in (
+        nasdsl.predict(made, "photos", most=2, on_progress=told.append),
+        nasdsl.predict(made, tensors, most=2),
+        nasdsl.predict(made, floats, most=2, batch=1),
+        nasdsl.predict(space, images, weights=made.network, most=2),
+    ):
+        assert isinstance(other, nasdsl.Predictions)
+        for one, same in zip(found, other, strict=True):
+            assert np.array_equal(one.found.labels, same.found.labels)  # type: ignore[union-attr]
+            assert np.allclose(one.found.scores, same.found.scores, atol=1e-6)  # type: ignore[union-attr]
+    assert told[0].kind == "start" and told[-2].done == 6
+    val = Bars("val", "pil")
+    every = nasdsl.predict(made, [image for image, _ in (val[i] for i in range(len(val)))])
+    right = [int(one.found.labels[0]) == val[i][1] for i, one in enumerate(every)]  # type: ignore[union-attr, arg-type]
+    assert np.mean(right) == pytest.approx(made.metrics["top1"]), "as they were measured"
+    assert found.names.classes == ("none", "standing", "lying")
+    assert repr(found) == "Predictions(classification: 6 images)"
+
+    (folder / "one.space").write_text(ARCHITECTURE.replace("8 x 8", "12 x 12"))
+    made.save("one.safetensors")
+    assert main(["predict", "one.space", "photos", "-o", "typed", "--most", "2", "--format", "json"]) == 0
+    typed = json.loads(capsys.readouterr().out)
+    written = nasdsl.predict("one.space", "photos", "mine", most=2)
+    assert {**written.facts(), "out": [name.replace("mine", "typed") for name in written.facts()["out"]]} == typed
+    assert (folder / "typed" / "predictions.csv").read_text() == (folder / "mine" / "predictions.csv").read_text()
+    with pytest.raises(ArgumentError, match="the folder mine is not empty"):
+        nasdsl.predict("one.space", "photos", "mine")
+    with pytest.raises(ArgumentError, match="`score` is for detection"):
+        nasdsl.predict(made, images, score=0.5)
+    with pytest.raises(DataError, match=r"values beyond 0\.\.1"):
+        nasdsl.predict(made, [floats[0] * 3])
+    with pytest.raises(DataError, match="picture has 1 or 3 channels"):
+        nasdsl.predict(made, torch.zeros(2, 12, 12))
+
+
+def test_rows_are_predicted(folder: Path) -> None:
+    features = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    data = nasdsl.Data(TensorDataset(features, features.sum(1)), features=["a", "b", "c"], classes=["sum"])
+    space = nasdsl.loads("space m { input 3 x 1 x 1\n  network { flatten() -> linear(8) -> relu() -> regress(1) } }\n")
+    made = nasdsl.train(space, data, device="cpu", epochs=20, batch=8)
+    found = nasdsl.predict(made, features)
+    assert isinstance(found, nasdsl.Numbers) and found.values.shape == (40, 1) and found.targets == ("sum",)
+    assert np.corrcoef(found.values[:, 0], features.sum(1).numpy())[0, 1] > 0.8
+    lines = [",".join(map(str, row)) for row in features.tolist()]
+    (folder / "rows.csv").write_text("a,b,c\n" + "\n".join(lines) + "\n")
+    assert np.allclose(nasdsl.predict(made, "rows.csv", "out").values, found.values, atol=1e-5)  # type: ignore[union-attr]
+    assert (folder / "out" / "predictions.csv").read_text().startswith("table,line,sum\nrows.csv,2,")
+    assert next(iter(found)) == {"sum": found.values[0, 0]}
+    with pytest.raises(ArgumentError, match="have 3 columns"):
+        nasdsl.predict(made, features[:, :2])
+
+
+def test_an_export_is_that_of_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "one.space").write_text(ARCHITECTURE.replace("8 x 8", "12 x 12"))
+    made = nasdsl.train("one.space", pair(), device="cpu", epochs=0.5, batch=8, out="one.safetensors")
+    assert main(["export", "one.space", "-o", "typed.py", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["module"] == "typed.py"
+    found = nasdsl.export(made, "mine.py")
+    assert found.difference < 1e-5 and found.files == (Path("mine.py"), Path("mine.py.safetensors"))
+    assert Path("mine.py").read_text().replace("mine", "typed") == Path("typed.py").read_text()
+    alone = nasdsl.export(made.network, "alone.py")
+    assert alone.difference < 1e-5 and "CLASSES" not in Path("alone.py").read_text()
+    with pytest.raises(ArgumentError, match="`out` names the file"):
+        nasdsl.export(made.network)
+    with pytest.raises(ArgumentError, match="`to` is python"):
+        nasdsl.export(made, "a.py", to="paper")
+    assert main(["export", "-", "-o", "typed.py"]) != 0
+
+
+def test_reports_of_runs_and_of_what_is_in_memory(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = nasdsl.load("small.space")
+
+    def worth(architecture: nasdsl.Architecture) -> float:
+        return float(nasdsl.cost(space, architecture)["params"] % 97)
+
+    wanted: dict[str, Any] = {"trials": 6, "minimise": "macs", "maximise": "value"}
+    kept = nasdsl.search(space, worth, out="best.space", **wanted)
+    assert main(["report", "runs/best", "-o", "typed.html"]) == 0
+    told = capsys.readouterr().out
+    made = nasdsl.report(kept.run or "", "mine.html")
+    assert f"typed.html: {made.told}\n" == told and made.why_no_images is None
+    assert made.file.read_text() == Path("typed.html").read_text()
+    alone = nasdsl.report(nasdsl.search(space, worth, **wanted), "alone.html")
+    assert alone.told == made.told and "6 trials" in alone.told
+    trained = nasdsl.train(nasdsl.loads(ARCHITECTURE.replace("8 x 8", "12 x 12")), pair(), device="cpu", epochs=1,
+                           batch=8, out="one.safetensors", run="run")  # type: ignore[arg-type]  # fmt: skip
+    page = nasdsl.report(trained, data=nasdsl.Data(*pair()), device="cpu")
+    assert page.file == Path("run/report.html") and page.told == "6 images"
+    assert nasdsl.report("run", "again.html").told == "no images", "the data was handed over"
+    assert "handed over in Python" in (nasdsl.report("run", "again.html").why_no_images or "")
+    with pytest.raises(ArgumentError, match="`out` has to name the file"):
+        nasdsl.report(nasdsl.search(space, worth, **wanted))
+    with pytest.raises(RunError, match="nothing was kept"):
+        nasdsl.report(nasdsl.search("small.space", pair(), **QUICK), "none.html")

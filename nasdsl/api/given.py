@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from nasdsl.runtime.search import Options
 
 
+class CallError(ArgumentError):
+    """Arguments that do not go together. Its texts name them in backticks, as those of the commands' options."""
+
+
 @runtime_checkable
 class HasSpace(Protocol):
     """What a search or a training gave."""
@@ -56,7 +60,7 @@ def space_like(given: SpaceLike) -> Space:
         return elaborate(source_of(str(given)))
     if isinstance(given, HasSpace) and isinstance(given.space, Space):
         return given.space
-    raise ArgumentError(f"a space is needed here, and this is a {type(given).__name__}", "`nasdsl.load` reads one")
+    raise CallError(f"a space is needed here, and this is a {type(given).__name__}", "`nasdsl.load` reads one")
 
 
 def weights_like(given: SpaceLike, weights: WeightsLike) -> Path | Supernet | None:
@@ -108,10 +112,10 @@ def options_of(
 
         torch.set_num_threads(threads)
     found = data_like(data)
-    if not isinstance(found, str) and (reader is not None or links):
-        raise ArgumentError(
-            f"`{'reader' if reader is not None else 'links'}` says how files are read, and data is none"
-        )
+    for name, there in (("reader", reader is not None), ("links", links)):
+        if there and not isinstance(found, str):
+            what = "there is none" if found is None else "it is no file"
+            raise CallError(f"`{name}` says how `data` is read, and {what}")
     return Options(
         data=found,
         run=None if run is None else Path(run),
@@ -140,7 +144,7 @@ def settings_of(*parts: Mapping[str, Any] | None) -> dict[str, Any]:
             if value is None:
                 continue
             if name in found:
-                raise ArgumentError(f"two arguments say what `{name}` is")
+                raise CallError(f"two arguments say what `{name}` is")
             found[name] = value
     return found
 
@@ -159,7 +163,7 @@ def with_training(settings: dict[str, Any], given: Mapping[str, Any], within: st
         return settings_of(settings, given)
     inner = settings.get(within, {})
     if not isinstance(inner, Mapping):
-        raise ArgumentError(f"`{within}` is a record of settings")
+        raise CallError(f"`{within}` is a record of settings")
     return {**settings, within: settings_of(inner, given)}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.api.given import (
+    CallError,
     DataLike,
     SpaceLike,
     limits_of,
@@ -133,6 +134,9 @@ def search(
         RunError: an evaluation failed (`failures` allows some), nothing measures an objective, or the folder holds
             another run.
     """
+    path = None if out is None else Path(out)
+    if path is not None and path.suffix != ".space":
+        raise CallError(f"`out` names a .space file, and not {path}")
     given = space_like(space)
     evaluator = evaluator_of(data)
     runtime, own, proposes = chosen(method, evaluator is not None)
@@ -173,9 +177,6 @@ def search(
         latency=latency,
         measured=measured,
     )
-    path = None if out is None else Path(out)
-    if path is not None and path.suffix != ".space":
-        raise ArgumentError(f"`out` names a .space file, and not `{path}`")
     by = None if evaluator is None and own is None else Handed(evaluator, own)
     written = search_space(given, path, options, runtime, watching(on_progress), by)
     return Found(written, path)
@@ -376,7 +377,7 @@ class Found:
 
         out = Path(path)
         if out.suffix != ".space":
-            raise ArgumentError(f"a result is a .space file, and not `{out}`")
+            raise CallError(f"a result is a .space file, and not `{out}`")
         space = as_file(self.searched, out.parent)
         inputs = inputs_of(space)
         check_result(out, inputs)
@@ -401,7 +402,7 @@ class Found:
             if len(names) > 1:
                 told["front"] = [str(file) for file in self.files[1:]] or len(result.front)
             return told
-        return {**told, **{one.name: one for one in self.screened()}}
+        return {**told, **{one.name: str(one) for one in self.screened()}}
 
     def screened(self) -> Iterator[Stays]:
         """What stays of each list of options that a screening has shortened, by declaration."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.api.given import (
+    CallError,
     DataLike,
     SpaceLike,
     WeightsLike,
@@ -19,7 +20,6 @@ from nasdsl.api.given import (
 )
 from nasdsl.compiler import notebook
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import Data
@@ -82,17 +82,17 @@ def train(
         DataError, TaskError: the data cannot be read, or is not for the task.
         RunError: the training diverged, or the folder holds another run.
     """
+    path = None if out is None else Path(out)
+    if path is not None and path.suffix != ".safetensors":
+        raise CallError(f"`out` names a .safetensors file, and not {path}")
+    if fresh_head and inherit is None:
+        raise CallError("`fresh_head` goes with `inherit`")
     given = space_like(space)
     if data is not None and not isinstance(data, str | PathLike):
         data = Data.of(data)
         if batch is None and "batch" not in (settings or {}) and "batch" not in more:
             batch = data.batch
     entries = settings_of(settings, more, {"epochs": epochs, "batch": batch})
-    path = None if out is None else Path(out)
-    if path is not None and path.suffix != ".safetensors":
-        raise ArgumentError(f"`out` names a .safetensors file, and not `{path}`")
-    if fresh_head and inherit is None:
-        raise ArgumentError("`fresh_head` goes with `inherit`")
     options = options_of(
         data,
         entries,
@@ -116,7 +116,7 @@ def _weights(given: Any) -> Path | Supernet | None:
         return Path(given)
     found = getattr(given, "network", None)
     if not isinstance(found, Supernet):
-        raise ArgumentError(f"`inherit` is a file or a network, and this {type(given).__name__} has none")
+        raise CallError(f"`inherit` is a file or a network, and this {type(given).__name__} has none")
     return found
 
 
@@ -219,7 +219,7 @@ class Trained:
 
         out = Path(path)
         if out.suffix != ".safetensors":
-            raise ArgumentError(f"weights are a .safetensors file, and not `{out}`")
+            raise CallError(f"weights are a .safetensors file, and not `{out}`")
         check_weights(out, inputs_of(self.space))
         save_result(out, self.space, self.fitted.result, self.task, self.data)
         return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nasdsl.options import add_format, add_space, whole_number
-from nasdsl.running import add_run, how_to_run, report_facts, space_given
+from nasdsl.running import add_run, called, how_to_run, report_facts, space_given
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from nasdsl.progress import Bars
 
     how = how_to_run(args)
-    metrics = evaluate(space_given(args), weights=args.weights, batch=args.batch, on_progress=Bars(), **how)
+    with called(args):
+        metrics = evaluate(space_given(args), weights=args.weights, batch=args.batch, on_progress=Bars(), **how)
     report_facts(args, metrics)
     return 0

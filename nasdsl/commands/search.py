@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.options import UsageError, add_format, add_space, add_tables, tables_of
-from nasdsl.running import add_run, add_training, how_to_train, overrides_of, report_facts, space_given
+from nasdsl.running import add_run, add_training, called, how_to_train, overrides_of, report_facts, space_given
 
 if TYPE_CHECKING:
     from nasdsl.api.searching import Found
@@ -76,15 +75,12 @@ def run(args: argparse.Namespace) -> int:
     from nasdsl.progress import Bars
 
     settings = overrides_of(args, "train.", target=args.target)
-    out = Path(args.out)
-    if out.suffix != ".space":
-        raise UsageError(f"--out names a .space file, and not `{out}`")
     given = how_to_train(args, _with_table(settings, _evolve_settings(args)))
     tables = tables_of(args)
     latency, others = tables.pop("latency", None), tables
-    found = search(
-        space_given(args), method=args.runtime, latency=latency, measured=others, on_progress=Bars(), **given
-    )
+    with called(args, method="--runtime"):
+        space = space_given(args)
+        found = search(space, method=args.runtime, latency=latency, measured=others, on_progress=Bars(), **given)
     report_facts(args, _facts(found, args.format))
     return 0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, defines
-from nasdsl.running import add_run, add_training, how_to_train, overrides_of, report_facts
+from nasdsl.running import add_run, add_training, called, how_to_train, overrides_of, report_facts
 from nasdsl.runtime.launch import is_first_process
 
 if TYPE_CHECKING:
@@ -60,13 +60,10 @@ def run(args: argparse.Namespace) -> int:
         args.out = str(_weights_beside(source, args))
         if is_first_process():
             bars.note(f"the weights go to {args.out}")
-    if Path(args.out).suffix != ".safetensors":
-        raise UsageError(f"--out names a .safetensors file, and not `{args.out}`")
     given = how_to_train(args, overrides_of(args, ""))
-    if args.fresh_head and args.inherit is None:
-        raise UsageError("--fresh-head goes with --inherit")
-    space = elaborate(source, args.space, defines(args.defines))
-    trained = train(space, inherit=args.inherit, fresh_head=args.fresh_head, on_progress=bars, **given)
+    with called(args):
+        space = elaborate(source, args.space, defines(args.defines))
+        trained = train(space, inherit=args.inherit, fresh_head=args.fresh_head, on_progress=bars, **given)
     report_facts(args, trained.facts())
     return 0
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nasdsl.runtime.data.errors import DataError
 from nasdsl.runtime.data.given_samples import KINDS, Given
-from nasdsl.runtime.data.given_values import is_image, numbers_of, vector_of
+from nasdsl.runtime.data.given_values import ROUNDING, is_image, numbers_of, vector_of
 from nasdsl.runtime.data.images import Size, spread
 from nasdsl.runtime.data.labels import IGNORE
 from nasdsl.runtime.data.readers import hold_out
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 LOOKED_AT = 16
 """So many samples tell what images are like: pixels, or numbers that somebody has normalised."""
-ROUNDING = 0.01
-"""So far beyond black and white floats may be, as resampling leaves them."""
 TASKS = ("classification", "segmentation", "detection", "regression")
 """Tasks whose samples can be handed over."""
 

@@ -16,6 +16,9 @@ from nasdsl.runtime.data.errors import DataError
 from nasdsl.runtime.data.images import Size, centre_cut, coloured, inner_size, planes
 from nasdsl.runtime.data.labels import IGNORE
 
+ROUNDING = 0.01
+"""So far beyond black and white floats may be, as resampling leaves them."""
+
 
 def is_image(value: Any) -> bool:
     """Whether an input is an image, and no vector of features."""
@@ -44,6 +47,33 @@ def pillow_of(value: Any, where: str) -> Any:
     if not isinstance(value, Tensor):
         raise DataError(f"the image of {where} is a {type(value).__name__}", help="give a tensor or an image")
     return None
+
+
+def picture_of(value: Any, where: str) -> Any:
+    """An image as Pillow's: one of its own, an array, or a tensor (C, H, W) of 8 bits or of floats in 0..1.
+
+    Raises:
+        DataError: it is none of these.
+    """
+    from PIL import Image
+
+    found = pillow_of(value, where)
+    if found is not None:
+        return found
+    channels = value.shape[0] if value.ndim == 3 else 1
+    if channels not in (1, 3):
+        raise DataError(
+            f"the image of {where} is a tensor of {tuple(value.shape)}", help="a picture has 1 or 3 channels"
+        )
+    pixels = pixels_of(value, channels, where)
+    if pixels.dtype != torch.uint8:
+        if float(pixels.min()) < -ROUNDING or float(pixels.max()) > 1 + ROUNDING:
+            raise DataError(
+                f"the image of {where} has values beyond 0..1", help="give it as it is before normalisation"
+            )
+        pixels = (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
+    array = pixels.cpu().numpy()
+    return Image.fromarray(array[0] if channels == 1 else np.ascontiguousarray(array.transpose(1, 2, 0)))
 
 
 def pixels_of(value: Any, channels: int, where: str) -> Tensor:
