@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nasdsl import spaces
+from nasdsl.compiler.as_networkx import as_networkx
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count, scientific
 from nasdsl.compiler.elaborate.program import elaborate
@@ -103,6 +104,27 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     exec(compile(code, "README.md", "exec"), made)
     assert made["network"].graph.decisions == {}
     assert not elaborate(read(tmp_path / "found.space")).graph.decisions
+
+
+def test_the_python_of_the_graph_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "graph.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "spaces").symlink_to(DOCS.parent / "spaces")
+    monkeypatch.chdir(tmp_path)
+    made: dict[str, Any] = {}
+    exec(compile(code, "graph.md", "exec"), made)
+    assert (made["order"][0], made["order"][-1]) == ("input", "output")
+    assert set(made["graph"]) == made["behind"] | {"input", "stem"}
+    assert len(made["decisions"]) == 12
+    assert (tmp_path / "tiny.graphml").exists()
+
+
+def test_the_attributes_of_the_graph_are_in_its_table() -> None:
+    text = (DOCS / "graph.md").read_text(encoding="utf-8")
+    graph = as_networkx(shipped.space("tiny"))
+    names = {name for _, data in graph.nodes(data=True) for name in data if not name.endswith(("_least", "_most"))}
+    rows = re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
+    assert names == set(re.findall(r"`(\w+)`", " ".join(rows)))
+    assert all(f"`{name}`" in text for name in (*graph.graph, "input", "when"))
 
 
 BLOCKS = re.findall(r"```space\n(.*?)```", (DOCS / "language.md").read_text(encoding="utf-8"), re.DOTALL)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
+import graphviz
+
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
@@ -34,6 +36,7 @@ BARS = {
     "channel": "#5b9f71",
 }
 
+PEN = {"penwidth": "0.8"}
 BAR_WIDTH, BAR_HEIGHT = 48, 5
 TEXT, SMALL_TEXT = 8.0, 7.0
 LEAST_TEXT = 6.0  # points, on a page, beside a legend
@@ -48,6 +51,12 @@ MIN_LEGEND = 300.0  # how wide a legend may be under a narrower picture
 
 
 def to_dot(space: Space | Graph, level: str = "module", opened: Sequence[str] = ()) -> str:
+    """The picture of a space or an architecture, in graphviz's language. Otherwise as `digraph`."""
+    text: str = digraph(space, level, opened).source
+    return text
+
+
+def digraph(space: Space | Graph, level: str = "module", opened: Sequence[str] = ()) -> graphviz.Digraph:
     """The picture of a space or an architecture.
 
     Args:
@@ -75,7 +84,7 @@ def to_dot(space: Space | Graph, level: str = "module", opened: Sequence[str] = 
                 break  # what has more in it is larger than a page, whatever its boxes are
         if chosen != "module" or opened or LEAST_TEXT * shrinkage(scene, placed) <= SMALL_TEXT:
             break
-    return _Writer(scene, placed, {key: label for key, (label, _) in faces.items()}, _colours(scene)).text()
+    return _Writer(scene, placed, {key: label for key, (label, _) in faces.items()}, _colours(scene)).picture()
 
 
 def _colours(scene: Picture) -> dict[str, str]:
@@ -90,13 +99,13 @@ def _colours(scene: Picture) -> dict[str, str]:
 def _face(item: Item, compact: bool = False) -> tuple[str, Point]:
     """An item's label, and the size of its box in points."""
     if item.kind == "sum":
-        return '"+"', (13.0, 13.0)
+        return "+", (13.0, 13.0)
     if item.kind == "concat":
-        return '"C"', (14.0, 14.0)
+        return "C", (14.0, 14.0)
     if item.kind == "mean":
-        return '"μ"', (14.0, 14.0)
+        return "μ", (14.0, 14.0)
     if item.kind == "select" and not item.rows:
-        return '""', (11.0, 11.0)
+        return "", (11.0, 11.0)
     gone = item.state == "gone"
     lines: list[str] = []
     width = 0.0
@@ -238,34 +247,42 @@ class _Writer:
     def __init__(self, scene: Picture, placed: Placed, labels: Mapping[str, str], colours: Mapping[str, str]):
         self.scene, self.placed, self.labels, self.colours = scene, placed, labels, colours
         self.names = {item.key: f"n{i}" for i, item in enumerate(scene.items)}
-        self.out: list[str] = []
+        self.out = graphviz.Digraph(
+            scene.name or "graph",
+            comment="Positions are given: render with `neato -n2`.",
+            graph_attr={
+                "outputorder": "nodesfirst",
+                "splines": "true",
+                "bgcolor": PAPER,
+                "pad": "0.12",
+                "fontname": FONT,
+            },
+            node_attr={
+                "fontname": FONT,
+                "fontsize": f"{TEXT:g}",
+                "fixedsize": "true",
+                "margin": "0",
+                "penwidth": "0.8",
+            },
+            edge_attr={"color": LINE, "penwidth": "0.8", "arrowsize": "0.42"},
+        )
 
-    def text(self) -> str:
-        title = self.scene.name or "graph"
-        self.out = [
-            f"digraph {_quoted(title)} {{",
-            "  // Positions are given: render with `neato -n2`.",
-            f'  graph [outputorder=nodesfirst, splines=true, bgcolor="{PAPER}", pad=0.12, fontname="{FONT}"];',
-            f'  node [fontname="{FONT}", fontsize={TEXT:g}, fixedsize=true, margin=0, penwidth=0.8];',
-            f'  edge [color="{LINE}", penwidth=0.8, arrowsize=0.42];',
-        ]
+    def picture(self) -> graphviz.Digraph:
         self._background()
         for item in self.scene.items:
             self._item(item)
         for link in self.scene.links:
             self._link(link)
         self._legend()
-        self.out.append("}")
-        return "\n".join(self.out) + "\n"
+        return self.out
 
     def _node(self, name: str, box: Box, **attributes: str) -> None:
-        given = {
-            "pos": f'"{box.x:.1f},{-box.y:.1f}!"',
+        place = {
+            "pos": f"{box.x:.1f},{-box.y:.1f}!",
             "width": f"{box.width / 72:.3f}",
             "height": f"{box.height / 72:.3f}",
-            **attributes,
         }
-        self.out.append(f"  {name} [{', '.join(f'{key}={value}' for key, value in given.items())}];")
+        self.out.node(name, **place, **attributes)
 
     def _words(self, name: str, text: str, x: float, y: float, size: float, colour: str, side: str = "l") -> None:
         """A line of text that starts (l), ends (r) or has its middle (c) at x."""
@@ -284,8 +301,8 @@ class _Writer:
         for i, band in enumerate(placed.bands):
             x, y = (band.left + band.right) / 2, (band.top + band.bottom) / 2
             box = Box(x, y, band.right - band.left + MARGIN, band.bottom - band.top + MARGIN)
-            fill = f'"{BAND}"'
-            self._node(f"band{i}", box, shape="box", style='"filled,rounded"', fillcolor=fill, color=fill, label='""')
+            fill = BAND
+            self._node(f"band{i}", box, shape="box", style="filled,rounded", fillcolor=fill, color=fill, label="")
             self._words(
                 f"stage{i}", self._stage(band.name), x, band.top - MARGIN / 2 - 8, SMALL_TEXT + 0.5, LANE_INK, "c"
             )
@@ -294,8 +311,8 @@ class _Writer:
                 self._words(f"lane{i}", lane.name, lane.x, lane.y - 6, SMALL_TEXT, LANE_INK, "c")
                 continue
             box = Box((lane.x + lane.end) / 2, lane.y, lane.end - lane.x, 0.6)
-            line = f'"{GUIDE}"'
-            self._node(f"guide{i}", box, shape="box", style="filled", fillcolor=line, color=line, label='""')
+            line = GUIDE
+            self._node(f"guide{i}", box, shape="box", style="filled", fillcolor=line, color=line, label="")
             self._words(f"lane{i}", lane.name, lane.x, lane.y - 8, SMALL_TEXT, LANE_INK)
         for i, frame in enumerate(placed.frames):
             self._frame(f"frame{i}", frame)
@@ -313,17 +330,17 @@ class _Writer:
     def _frame(self, name: str, frame: Band) -> None:
         x, y = (frame.left + frame.right) / 2, (frame.top + frame.bottom) / 2
         box = Box(x, y, frame.right - frame.left, frame.bottom - frame.top)
-        line = f'"{FRAME_LINE}"'
-        self._node(name, box, shape="box", style='"rounded,dashed"', color=line, label='""')
+        line = FRAME_LINE
+        self._node(name, box, shape="box", style="rounded,dashed", color=line, label="")
         colour = OPEN if re.search(r"[–|]", frame.name) else INK
         self._words(f"{name}n", frame.name, frame.right - 3, frame.top - 6, SMALL_TEXT, colour, "r")
 
     def _item(self, item: Item) -> None:
         box = self.placed.boxes[item.key]
-        attributes = {"label": self.labels[item.key], "tooltip": _quoted(item.key)}
+        attributes = {"label": self.labels[item.key], "tooltip": graphviz.escape(item.key)}
         attributes |= _style(item)
         if len(item.kinds) == 1:
-            attributes["fillcolor"] = f'"{self.colours[item.kinds[0]]}"'
+            attributes["fillcolor"] = self.colours[item.kinds[0]]
         if item.ends:  # the outer line is drawn 4 points outside
             box, attributes["peripheries"] = replace(box, width=box.width - 8, height=box.height - 8), "2"
         self._node(self.names[item.key], box, **attributes)
@@ -335,9 +352,9 @@ class _Writer:
         if len(route) >= 2:
             route[-2] = (min(route[-2][0], route[-1][0] - 0.5), route[-2][1])
         points = " ".join(f"{x:.1f},{-y:.1f}" for x, y in route)
-        look = {"fixed": "", "open": ", style=dashed", "gone": f', style=dotted, color="{PALE}"'}[link.state]
-        ends = f"{self.names[link.source]} -> {self.names[link.target]}"
-        self.out.append(f'  {ends} [pos="e,{tip[0]:.1f},{-tip[1]:.1f} {points}"{look}];')
+        look = {"fixed": {}, "open": {"style": "dashed"}, "gone": {"style": "dotted", "color": PALE}}[link.state]
+        place = f"e,{tip[0]:.1f},{-tip[1]:.1f} {points}"
+        self.out.edge(self.names[link.source], self.names[link.target], pos=place, **look)
 
     # --- Legend
 
@@ -350,12 +367,12 @@ class _Writer:
         for i, (item, words, width) in enumerate(entries):
             label, (w, h) = _swatch(item) if item.bars else _face(item)
             if item.kind == "operator":
-                label, (w, h) = '""', (31.0, 11.0)
+                label, (w, h) = "", (31.0, 11.0)
             if x > left and x + w + width > max(self.placed.width, MIN_LEGEND):
                 x, y = left, y + 18
             style = _style(item, legend=True)
             if item.kinds:
-                style["fillcolor"] = f'"{self.colours[item.kinds[0]]}"'
+                style["fillcolor"] = self.colours[item.kinds[0]]
             if item.ends:
                 w, h, style["peripheries"] = w - 8, h - 4, "2"
             self._node(f"key{i}", Box(x + w / 2 + 4 * item.ends, y, w, h), label=label, **style)
@@ -433,17 +450,13 @@ def _style(item: Item, legend: bool = False) -> dict[str, str]:
     if item.kind in SMALL and not item.rows:
         line = "solid"  # dashes need room
         ink = LINE if item.optional else ink
-    style = {"color": f'"{ink}"', "fillcolor": f'"{fill}"'}
+    style = {"color": ink, "fillcolor": fill}
     if item.kind in ("sum", "mean", "concat"):
         colour = PALE if item.state == "gone" else INK
-        return style | {"shape": "circle", "style": f'"filled,{line}"', "fontcolor": f'"{colour}"', "fontsize": "9"}
+        return style | {"shape": "circle", "style": f"filled,{line}", "fontcolor": colour, "fontsize": "9"}
     if item.kind == "select" and not item.rows:
-        return style | {"shape": "diamond", "style": f'"filled,{line}"'}
+        return style | {"shape": "diamond", "style": f"filled,{line}"}
     if item.kind in ("input", "output"):
         return {"shape": "none"}
     rounded = "" if item.kind == "block" or item.bars or legend else "rounded,"
-    return style | {"shape": "box", "style": f'"filled,{rounded}{line}"'}
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return style | {"shape": "box", "style": f"filled,{rounded}{line}"}

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+import networkx
+
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.values.tree import Expr, decisions_of
 from nasdsl.drawing.paths import prefixes, without_indices
@@ -82,16 +84,8 @@ class _Modules:
 
     def _convex(self, nodes: frozenset[str]) -> bool:
         """Whether nothing outside lies on a way from the nodes back to them, so that one box can stand for them."""
-        queue = [user.name for name in nodes for user in self.users[name] if user.name not in nodes]
-        seen: set[str] = set()
-        while queue:
-            name = queue.pop()
-            if name in nodes:
-                return False
-            if name not in seen:
-                seen.add(name)
-                queue.extend(user.name for user in self.users[name])
-        return True
+        after = list({user.name for name in nodes for user in self.users[name]} - nodes)
+        return not any(nodes.intersection(names) for names in networkx.bfs_layers(self.graph.digraph, after))
 
 
 def places(name: str) -> list[str]:

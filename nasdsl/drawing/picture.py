@@ -9,6 +9,8 @@ from functools import cached_property
 from itertools import islice, product
 from typing import Any, Literal, get_args
 
+import networkx
+
 from nasdsl.compiler import ops
 from nasdsl.compiler.bound import SLOTS
 from nasdsl.compiler.decision import Decision, FixedUnits, Units
@@ -751,20 +753,11 @@ def _plain(value: Any) -> str:
 
 def _topological(items: Mapping[str, Item], links: Sequence[Link]) -> list[str]:
     """The keys so that links point forward; as they are where contraction has made a circle."""
-    left = dict.fromkeys(items, 0)
-    after: dict[str, list[str]] = {key: [] for key in items}
-    for link in links:
-        left[link.target] += 1
-        after[link.source].append(link.target)
+    order: networkx.DiGraph[str] = networkx.DiGraph()
+    order.add_nodes_from(items)
+    order.add_edges_from((link.source, link.target) for link in links)
     position = {key: i for i, key in enumerate(items)}
-    ready = sorted((key for key, n in left.items() if n == 0), key=position.__getitem__)
-    out: list[str] = []
-    while ready:
-        key = ready.pop(0)
-        out.append(key)
-        for target in after[key]:
-            left[target] -= 1
-            if left[target] == 0:
-                ready.append(target)
-        ready.sort(key=position.__getitem__)
-    return out if len(out) == len(items) else list(items)
+    try:
+        return list(networkx.lexicographical_topological_sort(order, position.__getitem__))
+    except networkx.NetworkXUnfeasible:
+        return list(items)
