@@ -20,6 +20,8 @@ from typing import Any as _Any
 from nasdsl.compiler import notebook as _notebook
 
 if TYPE_CHECKING:
+    import networkx as _networkx
+
     from nasdsl.api.exporting import Exported, export
     from nasdsl.api.predicting import Numbers, Prediction, Predictions, predict
     from nasdsl.api.reporting import Report, report
@@ -66,6 +68,7 @@ __all__ = [
     "evaluate",
     "expand",
     "export",
+    "graph",
     "load",
     "loads",
     "measured",
@@ -251,6 +254,21 @@ def draw(space: Space, path: str | _Path | None = None, level: str = "module", o
     if path is not None:
         _render(space, _Path(path), level, opened)
     return _to_dot(space, level, opened)
+
+
+def graph(space: Space) -> _networkx.MultiDiGraph[str]:
+    """The graph of a space or an architecture as a `networkx.MultiDiGraph`: a node for each tensor, by its path; an
+    edge to each node that reads it. All attributes are texts and numbers, so networkx's writers take it as it is:
+    `networkx.write_graphml(nasdsl.graph(space), "tiny.graphml")`.
+
+    `docs/api/graph.md` lists the attributes, as does `nasdsl.compiler.as_networkx.as_networkx`. Nodes have `kind`,
+    `operator`, `label`, `inside`, `shape`, `channels`, `height`, `width`, `scale`, `decisions`, `present`,
+    `parameters`, `weight`, `macs` and `params`, numbers that hang on decisions as `macs_least` and `macs_most`; edges
+    have `input` and `when`; the graph has `name`, `input`, `outputs`, `decisions` and `requirements`.
+    """
+    from nasdsl.compiler.as_networkx import as_networkx as _as_networkx
+
+    return _as_networkx(space)
 
 
 # --- What holds for all architectures ---------------------------------------------------------------------------------

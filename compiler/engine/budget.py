@@ -250,7 +250,6 @@ class Within:
             paths[rows] = self.diagram.through(arcs) if self._by_blocks else arcs
         return paths
 
-
     @cached_property
     def _scan(self) -> _Scan:
         return _Scan(self._groups, self._room, self._ends)
