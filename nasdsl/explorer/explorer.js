@@ -136,7 +136,7 @@ function complain(text, ...more) {
 
 function show() {
   const n = Object.keys(state.pins).length;
-  byId("total").textContent = view.total;
+  byId("total").replaceChildren(...view.total.split(",").flatMap((part, i) => (i ? [",", element("wbr"), part] : [part])));
   byId("plural").textContent = view.total === "1" ? "architecture" : "architectures";
   byId("pinned").textContent = n ? `${n.toLocaleString("en-US")} of ${data.decisions.length.toLocaleString("en-US")} decisions pinned` : "nothing pinned";
   byId("undo").disabled = !before.length;
@@ -147,11 +147,11 @@ function show() {
   const costs = view.costs || {}, maybe = view.estimated ? "≈ " : "";
   byId("costs").replaceChildren(...data.measures.map((one) => {
     const ends = costs[one.name] || [NaN, NaN];
-    const cell = (value) => element("td", { title: Number.isFinite(value) ? full(value) : null }, Number.isFinite(value) ? maybe + (full(value).length > 12 ? short(value) : full(value)) : "–");
+    const cell = (value) => element("td", { title: Number.isFinite(value) ? full(value) : null }, Number.isFinite(value) ? maybe + (maybe || full(value).length > 17 ? short(value) : full(value)) : "–");
     return element("tr", {}, element("th", { scope: "row" }, one.label + (one.unit && !one.label.includes(one.unit) ? `, ${one.unit}` : "")), cell(ends[0]), cell(ends[1]));
   }));
   byId("estimated").hidden = !data.why;
-  byId("estimated").textContent = data.why ? `Costs are those of architectures drawn at random, and only the number of all is exact: ${data.why}. What a budget rules out cannot be told.` : "";
+  byId("estimated").textContent = data.why ? `The number of architectures is exact, ${view.estimated ? "their costs are those of some drawn at random" : "and so are the ends of their costs, but how these are spread is not"}: ${data.why}. Which options a budget rules out cannot be told.` : "";
   showInside();
   showHistogram();
   rows.forEach((row, i) => row.show(view.decisions[i]));
@@ -159,8 +159,14 @@ function show() {
   only();
   drawing.gone(new Set(view.gone));
   const macs = costs[by];
-  byId("follow").textContent = `${view.total} left` + (macs ? `, ${short(macs[0])} to ${short(macs[1])} ${label(by)}` : "") + (view.inside ? `, ${percent(view.inside.share)} in budget` : "");
+  byId("follow").textContent = `${brief(view.total)} left` + (macs ? `, ${short(macs[0])} to ${short(macs[1])} ${label(by)}` : "") + (view.inside ? `, ${percent(view.inside.share)} in budget` : "");
   byId("live").textContent = `${view.total} ${byId("plural").textContent} left` + (macs ? `, ${short(macs[0])} to ${short(macs[1])} ${label(by)}` : "");
+}
+
+// `7.18e25` where a number in full would be long.
+function brief(text) {
+  const digits = text.replaceAll(",", "");
+  return text.length <= 15 || !/^\d+$/.test(digits) ? text : Number(digits).toExponential(2).replace("e+", "e");
 }
 
 const label = (name) => data.measures.find((one) => one.name === name).label;
@@ -196,7 +202,7 @@ async function countInside() {
 
 function showHistogram() {
   const found = view.histogram, wide = 320, high = 150, left = 4, right = 4, floor = high - 20;
-  byId("histogram-title").textContent = found ? `${found.exact ? "" : "About "}how architectures are spread over` : "";
+  byId("histogram-title").textContent = found ? `${found.exact ? "H" : "About h"}ow architectures are spread over` : "";
   byId("by").hidden = !found;
   if (!found) { byId("histogram").replaceChildren(); byId("histogram-note").textContent = ""; return; }
   const edges = found.edges, low = edges[0], top = edges.at(-1), peak = Math.max(...found.shares) || 1;
@@ -436,7 +442,7 @@ function only() {
 
 // --- The network: boxes inside boxes, each level laid out in layers
 
-const GAP = 16, RANK = 26, PAD = 12, TITLE = 24, LANE = 10;
+const GAP = 16, RANK = 26, PAD = 12, TITLE = 24, LANE = 10, BUNDLE = 5;
 const ruler = document.createElement("canvas").getContext("2d");
 ruler.font = '12px "Helvetica Neue", Helvetica, Arial, "Liberation Sans", sans-serif';
 const widthOf = (text) => ruler.measureText(text).width;
@@ -479,22 +485,68 @@ class Drawing {
       const other = home.get(source);
       if (other !== undefined && other !== i) box.from.add(other);
     })));
-    return boxes;
+    return this.bundled(boxes);
+  }
+
+  // Many boxes that read the same and are read by the same, such as the options of a choice, become one that holds them.
+  bundled(boxes) {
+    const to = boxes.map(() => []);
+    boxes.forEach((box, i) => box.from.forEach((j) => to[j].push(i)));
+    const alike = new Map();
+    boxes.forEach((box, i) => {
+      const key = `${[...box.from].sort()}|${to[i]}`;
+      alike.set(key, [...(alike.get(key) || []), i]);
+    });
+    const place = boxes.map((_, i) => i), bundles = new Map();
+    for (const members of alike.values()) if (members.length > BUNDLE) {
+      bundles.set(members[0], members);
+      members.forEach((i) => { place[i] = members[0]; });
+    }
+    if (!bundles.size) return boxes;
+    const kept = boxes.map((_, i) => i).filter((i) => place[i] === i), at = new Map(kept.map((i, n) => [i, n]));
+    return kept.map((i) => {
+      const from = new Set([...boxes[i].from].map((j) => at.get(place[j])));
+      return bundles.has(i) ? { members: bundles.get(i).map((j) => boxes[j]), from } : { ...boxes[i], from };
+    });
+  }
+
+  // A bundle as rows.
+  shelved(members) {
+    members.forEach((box) => this.measure(box));
+    const most = Math.max(420, ...members.map((box) => box.wide));
+    let x = 0, y = 0, row = 0, wide = 0;
+    const items = members.map((box) => {
+      if (x && x + box.wide > most) { y += row + 8; x = row = 0; }
+      const item = { box, x, y, wide: box.wide, high: box.high };
+      x += box.wide + 8;
+      row = Math.max(row, box.high);
+      wide = Math.max(wide, x - 8);
+      return item;
+    });
+    return { items, edges: [], wide, high: y + row, inner: wide };
+  }
+
+  measure(box) {
+    if (box.members) {
+      box.inside = this.shelved(box.members);
+      box.wide = box.inside.wide + 2 * PAD;
+      box.high = box.inside.high + 2 * PAD;
+      return;
+    }
+    const child = box.child, opened = child.inner.size && this.open.has(child.path);
+    box.lines = this.lines(child);
+    const own = Math.max(...box.lines.map((line) => widthOf(line))) + 22 + (this.badge(child) ? 30 : 0) + (child.inner.size ? 14 : 0);
+    if (opened) {
+      box.inside = this.lay(child);
+      box.wide = Math.max(own, box.inside.wide + 2 * PAD);
+      box.high = TITLE + box.inside.high + PAD;
+    } else { box.wide = Math.max(own, 54); box.high = box.lines.length > 1 ? 38 : 26; }
   }
 
   // Where everything in a place stands, from its upper left corner.
   lay(place) {
     const boxes = this.level(place);
-    boxes.forEach((box) => {
-      const child = box.child, opened = child.inner.size && this.open.has(child.path);
-      box.lines = this.lines(child);
-      const own = Math.max(...box.lines.map((line) => widthOf(line))) + 22 + (this.badge(child) ? 30 : 0) + (child.inner.size ? 14 : 0);
-      if (opened) {
-        box.inside = this.lay(child);
-        box.wide = Math.max(own, box.inside.wide + 2 * PAD);
-        box.high = TITLE + box.inside.high + PAD;
-      } else { box.wide = Math.max(own, 54); box.high = box.lines.length > 1 ? 38 : 26; }
-    });
+    boxes.forEach((box) => this.measure(box));
     const rank = boxes.map(() => 0);
     boxes.forEach((box, i) => box.from.forEach((j) => { if (j < i) rank[i] = Math.max(rank[i], rank[j] + 1); }));
     // An edge that passes ranks gets a place of its own in each, so that it runs through no box.
@@ -550,7 +602,7 @@ class Drawing {
     const body = element("g", { transform: "translate(12 12)" });
     this.paint(plan, body);
     const wide = plan.wide + 24, high = plan.high + 24;
-    const svg = element("svg", { width: wide.toFixed(0), height: high.toFixed(0), viewBox: `0 0 ${wide.toFixed(0)} ${high.toFixed(0)}` }, body);
+    const svg = element("svg", { class: "whole", width: wide.toFixed(0), height: high.toFixed(0), viewBox: `0 0 ${wide.toFixed(0)} ${high.toFixed(0)}` }, body);
     byId("drawing").replaceChildren(svg);
     this.gone(this.missing);
     if (focused) { const same = svg.querySelector(`[data-path="${CSS.escape(focused)}"]`); if (same) same.focus({ preventScroll: true }); }
@@ -580,7 +632,17 @@ class Drawing {
       host.append(element("path", { class: "tip", d: edge.back ? `M${tx} ${ty}l6 -3.5v7z` : `M${tx} ${ty}l-3.5 -6h7z` }));
     }
     for (const item of plan.items) {
-      const { box } = item, child = box.child, many = child.inner.size > 0, opened = !!box.inside;
+      const { box } = item;
+      if (box.members) {
+        const bundle = element("g", { class: "bundle", transform: `translate(${item.x.toFixed(1)} ${item.y.toFixed(1)})` },
+          element("rect", { width: box.wide.toFixed(1), height: box.high.toFixed(1) }));
+        const inner = element("g", { transform: `translate(${PAD} ${PAD})` });
+        this.paint(box.inside, inner);
+        bundle.append(inner);
+        host.append(bundle);
+        continue;
+      }
+      const child = box.child, many = child.inner.size > 0, opened = !!box.inside;
       const decisions = this.decisions.get(child.path) || [];
       const told = many ? `${child.path}, ${opened ? "open" : "closed"}, ${decisions.length} decisions` : `${child.path}: ${data.nodes[child.own[0]][1]}, gives ${data.nodes[child.own[0]][3]}`;
       const act = () => { if (many) { if (!this.open.delete(child.path)) this.open.add(child.path); this.draw(); } else if (decisions.length) choose(child.path); };
@@ -593,7 +655,7 @@ class Drawing {
       unit.append(element("text", { x: 9, y: 17 }, head));
       if (box.lines.length > 1) unit.append(element("text", { class: "what", x: 9, y: 31 }, box.lines[1]));
       if (decisions.length) {
-        const badge = element("g", { class: "badge", transform: `translate(${(box.wide - 32).toFixed(1)} 5)`, tabindex: "0", role: "button", "aria-label": `Show the ${decisions.length} decisions in ${child.path}`,
+        const badge = element("g", { class: "badge", transform: `translate(${(opened ? widthOf(box.lines[0]) + 32 : box.wide - 32).toFixed(1)} 5)`, tabindex: "0", role: "button", "aria-label": `Show the ${decisions.length} decisions in ${child.path}`,
           onclick: (event) => { event.stopPropagation(); choose(child.path); },
           onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); event.stopPropagation(); choose(child.path); } } },
           element("title", {}, `${decisions.length} decisions: show them`), element("rect", { width: 26, height: 16 }), element("text", { x: 13, y: 12, "text-anchor": "middle" }, String(decisions.length)));

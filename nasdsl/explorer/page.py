@@ -20,7 +20,7 @@ POLICY = (
 )
 INSIDE = POLICY.replace("; frame-ancestors 'none'", "")
 """The policy as a page can have it inside."""
-LONGEST = 90
+LONGEST = 44
 """Characters of an expression that is shown."""
 MOST_ALONE = 4096
 """Options whose sizes a page without a server tells."""

@@ -20,10 +20,11 @@ from nasdsl.compiler.diagnostics import ArgumentError, NasdslError
 from nasdsl.compiler.engine.budget import Within
 from nasdsl.compiler.engine.cells import Cell, Patterns
 from nasdsl.compiler.engine.conditioned import Conditioned, Under
-from nasdsl.compiler.engine.histogram import Distribution, count_within
+from nasdsl.compiler.engine.histogram import LISTED, Distribution, count_within
 from nasdsl.compiler.engine.lattice import Bounds, Window, bounds, whole_bound
-from nasdsl.compiler.engine.limits import Infeasible
-from nasdsl.compiler.population import Estimate, Population, inside_window, joined
+from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
+from nasdsl.compiler.pin import pin
+from nasdsl.compiler.population import Estimate, Population, eliminated, inside_window, joined
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.plain import ABSENT
@@ -41,6 +42,8 @@ MOST_BITS = 2000
 """Of a number of which it is found out whether it is a power."""
 CERTAIN = 10**11
 """So many architectures can be told by their share to the last one, where costs are not rounded."""
+PROOF = 200_000
+"""Table entries that the ends of a cost may take where no diagram has them."""
 VISIBLE = 1e-10
 """Shares below are told as less than that: rounding may be as large."""
 SHOWN = 6.0
@@ -92,6 +95,7 @@ class Session:
         self.population = Population(self.space.graph, self.names)
         self._base = Conditioned(self.population.diagram)
         self._known: dict[tuple[str, bytes], dict[str, Any]] = {}
+        self._proves = not self.population.exact and self._proven({}) is not None
 
     # --- What is asked
 
@@ -190,6 +194,9 @@ class Session:
         ]
         if not open_:
             return {"share": 1.0, "count": number(under.total), "exact": True}
+        if under.total <= LISTED:
+            tally = count_within(under.diagram, window)
+            return {"share": tally.share, "count": number(tally.number), "exact": True}
         if len(open_) == 1:
             name, low, high = open_[0]
             found = spread if name == asked.by else under.spread(name)
@@ -221,15 +228,27 @@ class Session:
 
     def _estimated_costs(self, out: dict[str, Any], under: Under, window: Window, asked: Asked) -> None:
         drawn = self._drawn(under)
-        if under.total <= 1:
+        if under.total == 1:
             drawn = drawn[:1]
         out["costs"] = {name: [drawn[:, i].min().item(), drawn[:, i].max().item()] for i, name in enumerate(self.names)}
-        out["estimated"] = under.total > 1
+        proven = self._proven(asked.pins) if self._proves and under.total > 1 else None
+        out["costs"] |= proven or {}
+        out["estimated"] = under.total > 1 and proven is None
         spread = Estimate(np.sort(drawn[:, self.names.index(asked.by)]))
         out["histogram"] = self._histogram(spread, asked.by, under)
         if window:
             share = float(inside_window(drawn, [window.get(name, (None, None)) for name in self.names]).mean())
             out["inside"] = _about(share, under.total, math.sqrt(max(share * (1 - share), 1 / DRAWS) / DRAWS))
+
+    def _proven(self, pins: Mapping[str, Any]) -> dict[str, list[Any]] | None:
+        """The ends of costs by elimination, which may find them where a diagram is too large; None where it does
+        not."""
+        graph = pin(self.space.graph, pins)
+        try:
+            with bounded(PROOF):
+                return {name: [end.cost for end in eliminated(graph, name)] for name in self.names}
+        except TooWide:
+            return None
 
     def _histogram(self, spread: Any, by: str, under: Under) -> dict[str, Any]:
         """Bins around the mean, where nearly all costs lie."""
@@ -423,7 +442,17 @@ def _read_value(decision: Decision, value: Any) -> Any:
 
 def _left(decision: Decision, cells: Sequence[Cell], possible: NDArray[np.bool_]) -> dict[str, Any]:
     """What a decision can still be: which options or items are `off`, which counts of units are possible (`kept`, in
-    ranges), which items it must have."""
+    ranges), which items it must have; and whether it is `there` in `maybe` some architectures, or in `no` one."""
+    told = _values_left(decision, cells, possible)
+    gone = [cell.value is ABSENT for cell, fine in zip(cells, possible.tolist(), strict=True) if fine]
+    if all(gone):
+        told["there"] = "no"
+    elif any(gone):
+        told["there"] = "maybe"
+    return told
+
+
+def _values_left(decision: Decision, cells: Sequence[Cell], possible: NDArray[np.bool_]) -> dict[str, Any]:
     here = [cell for cell, fine in zip(cells, possible.tolist(), strict=True) if fine and cell.value is not ABSENT]
     if decision.kind == "choice":
         fine = {option for cell in here for option in cell.members}

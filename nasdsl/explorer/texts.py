@@ -29,7 +29,7 @@ def texts(space: Space, pins: Mapping[str, Any], budgets: Sequence[str], command
     there = {path: value for path, value in pins.items() if not absent(space.graph.decisions[path], pins)}
     text = pinned(space, there, NAME, _path(space))
     head, _, block = text.rpartition(" with {")
-    inside = block.strip().removesuffix("}").strip("\n")
+    inside = block.rstrip().removesuffix("}").strip("\n")
     lines = [*([inside] if inside.strip() else []), *(f"  require {budget}" for budget in budgets)]
     block = "with {\n" + "\n".join(lines) + "\n}" if lines else ""
     words = [f"{path}={space.graph.decisions[path].describe(value)}" for path, value in there.items()]
