@@ -107,7 +107,7 @@ def _holds_for_a_decision(
         block = conditioned.encoded(decision, value, under.base.diagram.encoding.dtype)
         seen.setdefault(int(inside.locate(block[None])[0]), []).append(cost)
     found = under.ranges(path)
-    possible = under.possible(path, window)
+    possible = under.possible(found, window)
     for cell in range(len(under.cells(path))):
         costs = seen.get(cell, [])
         assert (found[cell, 0] == 0) == bool(costs)

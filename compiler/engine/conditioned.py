@@ -337,6 +337,7 @@ class Under:
         self.base, self.parts, self._fixed = base, list(parts), dict(fixed)
         self._constants = base.diagram.constants
         self._measures = base.diagram.measures
+        self._others: dict[int, Floats] = {}
         self._ends = np.array([part.ends for part in parts]).reshape(len(parts), 1 + 2 * len(self._measures))
 
     @cached_property
@@ -365,22 +366,23 @@ class Under:
         architecture has it, else infinity; the least of each measure; and the greatest of each, times -1."""
         number = self.base.number[path]
         home = self.base.home[number]
-        others = self._ends.sum(axis=0, where=(np.arange(len(self.parts)) != home)[:, None])
-        found: Floats = self.parts[home].through[number] + others
-        found[:, 1:] += np.concatenate((self._constants, -self._constants))
+        if home not in self._others:
+            others = self._ends.sum(axis=0, where=(np.arange(len(self.parts)) != home)[:, None])
+            others[1:] += np.concatenate((self._constants, -self._constants))
+            self._others[home] = others
+        found: Floats = self.parts[home].through[number] + self._others[home]
         return found
 
     def cells(self, path: str) -> list[Any]:
         """Of a decision, as `ranges` tells of them."""
         return self.base.diagram.network.variables[self.base.number[path]].cells
 
-    def possible(self, path: str, wanted: Bounds) -> NDArray[np.bool_]:
-        """[cells]: which of them some architecture has, were the decision free; and one inside each of the bounds, each
-        by itself."""
-        found = self.ranges(path)
-        fine: NDArray[np.bool_] = found[:, 0] == 0
+    def possible(self, ranges: Floats, wanted: Bounds) -> NDArray[np.bool_]:
+        """[cells]: of which `ranges` says that some architecture has them, and one inside each of the bounds, each by
+        itself."""
+        fine: NDArray[np.bool_] = ranges[:, 0] == 0
         for column, low, high in zip(*wanted, strict=True):
-            fine &= (found[:, 1 + column] <= high) & (-found[:, 1 + len(self._measures) + column] >= low)
+            fine &= (ranges[:, 1 + column] <= high) & (-ranges[:, 1 + len(self._measures) + column] >= low)
         return fine
 
     def spread(self, measure: str) -> Distribution | None:
