@@ -23,7 +23,7 @@ ARGS   ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help setup demo test check lint types fix golden bench wheel lock clean
+.PHONY: help setup demo test check lint types fix golden docs bench wheel lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 17
@@ -62,6 +62,10 @@ fix: $(STAMP)  ## repair what can be repaired: imports, simple lint, layout of t
 
 golden: $(STAMP)  ## rewrite the expected files of the tests; then read the diff
 	$(PYTEST) --golden -q $(ARGS) $(TESTS)
+
+docs: $(STAMP)  ## build the site into build/docs; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -n -q -j auto docs build/docs $(ARGS)
+	@echo "the site is build/docs/index.html"
 
 bench: $(STAMP)  ## measure speed; ARGS for the options of the benchmarks
 	$(BIN)/python -m $(BENCH) $(ARGS)

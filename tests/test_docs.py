@@ -105,7 +105,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert not elaborate(read(tmp_path / "found.space")).graph.decisions
 
 
-BLOCKS = re.findall(r"```space\n(.*?)```", (DOCS / "language.md").read_text(encoding="utf-8"), re.DOTALL)
+BLOCKS = re.findall(r"```space\n(.*?)```", (DOCS / "language" / "cells.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.mark.parametrize("text", BLOCKS, ids=lambda text: re.findall(r"^space (\w+)", text, re.MULTILINE)[0])

@@ -27,7 +27,7 @@ from nasdsl.runtime.tasks import Classification, TaskError
 from tests.datafiles import flat, png, store
 from tests.test_docs import DOCS, ROW, tables
 
-LAYOUTS, PIXELS, MASKS = tables((DOCS / "data.md").read_text(encoding="utf-8"))
+LAYOUTS, PIXELS, MASKS = tables((DOCS / "howto" / "data.md").read_text(encoding="utf-8"))
 Members = dict[str, bytes]
 
 

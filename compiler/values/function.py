@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from nasdsl.compiler.example import Manual
 from nasdsl.compiler.values.plain import Kind
 
 Value: TypeAlias = Any
@@ -55,6 +56,7 @@ class Function:
         positive: the value is never negative where no argument is.
         bounds: (intervals of the arguments, arguments) -> interval of the value; None where they do not tell.
         call: how a file calls it; None for what only operators of the language and the compiler itself apply.
+        manual: what is told of it, where files can call it.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Function:
     positive: bool = False
     bounds: Callable[[Sequence[Interval], Sequence[Value]], Interval | None] | None = None
     call: Call | None = None
+    manual: Manual | None = None
 
     def kind_taken(self, place: int) -> Kind | None:
         """The kind of the argument at a place."""
