@@ -279,7 +279,7 @@ class _ReadingPartly(_Reading):
     """One that keeps what it can of a text with mistakes."""
 
     def run(self) -> syntax.File | None:
-        index = 0
+        index, stopped = 0, -1
         while index < len(self.tokens):
             token = self.tokens[index]
             if token.leads and token.kind not in CONTINUES and self.accepts(LINE_BREAK):
@@ -288,7 +288,9 @@ class _ReadingPartly(_Reading):
                 index += 1
                 continue
             self.give_up(LINE_BREAK if token.kind != END else END)
-            if token.kind != END:
+            if token.leads and token.kind not in (*CONTINUES, END) and index != stopped:
+                stopped = index  # it may begin the next item
+            elif token.kind != END:
                 index = self.skip(index)
             elif not self.accepts(END):
                 return None

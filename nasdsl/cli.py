@@ -47,6 +47,7 @@ COMMANDS = (
     Command("pin", "write a smaller space: decisions get values, or fewer alternatives"),
     Command("diff", "what tells two spaces or architectures apart"),
     Command("operators", "what a space can be built from"),
+    Command("lsp", "a language server, for editors"),
     Command("search", "search a space on data, and write what is found"),
     Command("trials", "list what a search has evaluated"),
     Command("train", "train an architecture"),
