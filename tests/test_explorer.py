@@ -25,8 +25,8 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import ArgumentError, NasdslError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.population import Population, extremes_of
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
