@@ -22,9 +22,10 @@ extensions = [
     "docs._ext.highlight",
     "docs._ext.drawings",
     "docs._ext.links",
+    "docs._ext.reference",
     "docs._ext.mathml",
 ]
-exclude_patterns = ["_ext", "_templates"]
+exclude_patterns = ["_ext", "_made", "_templates"]
 source_suffix = {".md": "markdown"}
 
 myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath", "fieldlist"]
