@@ -19,10 +19,10 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "docs._ext.highlight",
     "docs._ext.drawings",
     "docs._ext.links",
+    "docs._ext.mathml",
 ]
 exclude_patterns = ["_ext", "_templates"]
 source_suffix = {".md": "markdown"}
@@ -30,6 +30,7 @@ source_suffix = {".md": "markdown"}
 myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 4
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "nasdsl"
 html_static_path = ["_static"]

@@ -41,6 +41,7 @@ COMMANDS = (
     Command("count", "the exact number of architectures, and how it comes about"),
     Command("cost", "the cheapest and the dearest architecture, and the costs of all"),
     Command("sample", "random architectures, also inside a budget"),
+    Command("explore", "a page on which decisions are pinned and what is left is told at once"),
     Command("draw", "a picture of a space or of an architecture"),
     Command("fmt", "bring files into the canonical layout"),
     Command("expand", "write an architecture out in full"),

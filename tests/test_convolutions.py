@@ -347,6 +347,8 @@ def test_transformed_kernels_are_mixed_one_by_one() -> None:
         ("conv(4, kernel: [oneof(3, 5), 3], transform: true)", "not plain numbers"),
         ("depthwise(oneof([1, 3], [3, 1]), transform: true)", "not plain numbers"),
         ("conv(4, kernel: oneof(3, 5), share: { kernel: transform })", "`transform: true`"),
+        ("max_pool(kernel: 3, share: { kernel: transform })", "a word that several steps have"),
+        ("relu(share: oneof(weights, none))", "a word that several steps have"),
     ],
 )
 def test_what_cannot_be_transformed(step: str, message: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nasdsl import spaces
+from nasdsl.compiler.as_networkx import as_networkx
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count, scientific
 from nasdsl.compiler.elaborate.program import elaborate
@@ -103,6 +104,15 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     exec(compile(code, "README.md", "exec"), made)
     assert made["network"].graph.decisions == {}
     assert not elaborate(read(tmp_path / "found.space")).graph.decisions
+
+
+def test_the_attributes_of_the_graph_are_in_its_table() -> None:
+    text = (DOCS / "api" / "graph.md").read_text(encoding="utf-8")
+    graph = as_networkx(shipped.space("tiny"))
+    names = {name for _, data in graph.nodes(data=True) for name in data if not name.endswith(("_least", "_most"))}
+    rows = re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
+    assert names == set(re.findall(r"`(\w+)`", " ".join(rows)))
+    assert all(f"`{name}`" in text for name in (*graph.graph, "input", "when"))
 
 
 BLOCKS = re.findall(r"```space\n(.*?)```", (DOCS / "language" / "cells.md").read_text(encoding="utf-8"), re.DOTALL)

@@ -19,8 +19,8 @@ from nasdsl.options import (
     describe,
     tables_of,
 )
-from nasdsl.report import Paint, show_diagnostics, wants_colour
 from nasdsl.streams import as_json
+from nasdsl.terminal import Paint, show_diagnostics, wants_colour
 
 if TYPE_CHECKING:
     from nasdsl.compiler.space import Space

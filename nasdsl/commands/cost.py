@@ -24,10 +24,10 @@ from nasdsl.options import (
     tables_of,
     whole_number,
 )
-from nasdsl.report import Paint, table, thousands, wants_colour, width_of
 from nasdsl.runtime.outputs import check_output, inputs_of, write_output
 from nasdsl.sizes import label_of, names_of, population_of, write_result
 from nasdsl.streams import as_json
+from nasdsl.terminal import Paint, table, thousands, wants_colour, width_of
 
 if TYPE_CHECKING:
     from nasdsl.compiler.population import Population

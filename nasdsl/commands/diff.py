@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.files import source_of
 from nasdsl.options import add_format, describe
-from nasdsl.report import table, thousands
 from nasdsl.streams import as_json
+from nasdsl.terminal import table, thousands
 
 if TYPE_CHECKING:
     from nasdsl.compiler.decision import Decision

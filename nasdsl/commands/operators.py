@@ -6,8 +6,8 @@ from argparse import ArgumentParser, Namespace
 
 from nasdsl.compiler.diagnostics import error, suggest
 from nasdsl.options import add_format, describe
-from nasdsl.report import table
 from nasdsl.streams import as_json
+from nasdsl.terminal import table
 
 
 def options(parser: ArgumentParser) -> None:

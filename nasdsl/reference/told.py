@@ -20,7 +20,9 @@ def told(entry: Entry) -> str:
     """All about one."""
     where = f"{KINDS[entry.kind].lower()}{f': {entry.group}' if entry.group else ''}"
     parts = [
-        _wrapped(entry.signature, "", "    ") + f"\n  {_wrapped(entry.doc, '', '  ')}\n  ({where})",
+        "\n".join(
+            [_wrapped(entry.signature, "", "    "), _wrapped(entry.doc, "  ", "  "), _wrapped(f"({where})", "  ", "  ")]
+        ),
         *(_wrapped(part, "  ", "  ") for part in entry.text.split("\n\n") if part),
     ]
     if entry.rows:

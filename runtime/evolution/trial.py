@@ -61,6 +61,16 @@ class Trial:
         """The values of its decisions by path."""
         return self.proposal.architecture
 
+    @property
+    def costs(self) -> Mapping[str, float]:
+        """MACs, parameters and what else is told of it, by name."""
+        return self.proposal.costs
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """The indices of the trials that it was made from."""
+        return self.proposal.parents
+
 
 class Tally:
     """The trials of a search by index, and what is asked of them before each proposal, kept up as they change: with

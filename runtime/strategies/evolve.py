@@ -262,16 +262,28 @@ class _Settings:
 
 
 class EvolveSearch:
-    """The runtime `evolve`."""
+    """The runtime `evolve`.
+
+    Args:
+        evaluator: what gives an architecture its worth, and `method`: what proposes; by default as the settings say.
+    """
 
     name: ClassVar[str] = "evolve"
     shared: ClassVar[bool] = True
     settings: ClassVar[type[BaseModel]] = _Settings()  # type: ignore[assignment]
 
+    def __init__(self, evaluator: Evaluator | None = None, method: Method | None = None) -> None:
+        self.evaluator, self.method = evaluator, method
+
     @classmethod
     def handles(cls, decision: Decision) -> bool:
         """Everything."""
         return True
+
+    @staticmethod
+    def free(settings: Evolve) -> frozenset[str]:
+        """Settings that may change while a search goes on."""
+        return FREE if settings.prune is not None else FREE | {"prune"}
 
     @classmethod
     def needs(cls, settings: Evolve, space: Space) -> Needs:
@@ -281,8 +293,7 @@ class EvolveSearch:
             CompileError: none is named.
         """
         kind, own = _evaluator(settings)
-        free = FREE if settings.prune is not None else FREE | {"prune"}
-        return Needs(kind.needs_data, kind.open_input, free, kind.contents(own, folder_of(space)))
+        return Needs(kind.needs_data, kind.open_input, cls.free(settings), kind.contents(own, folder_of(space)))
 
     def search(self, problem: Problem, settings: Evolve) -> Exploration:
         """Runs, or goes on with, the search. Several processes may run it at once; they share the work.
@@ -297,16 +308,19 @@ class EvolveSearch:
                 "processes that train one network together cannot share the trials of `evolve`",
                 "start the command several times, each with one device: they share the work",
             )
-        kind, own = _evaluator(settings)
-        evaluator = kind.make(problem, own, (*settings.maximise, *settings.minimise))
-        for line in evaluator.told():
+        evaluator = self.evaluator
+        if evaluator is None:
+            kind, own = _evaluator(settings)
+            evaluator = kind.make(problem, own, (*settings.maximise, *settings.minimise))
+        for line in evaluator.told() if isinstance(evaluator, NamedEvaluator) else ():
             problem.watch.note(line)
+        method = self.method or settings.proposer()
 
         def ledger(objectives: Objectives) -> Ledger:
             return _ledger(problem, settings, objectives)
 
         with told_of_trials("the same command goes on with the search"):
-            return explore(problem.space, evaluator, settings, problem.seed, settings.proposer(), ledger, problem.watch)
+            return explore(problem.space, evaluator, settings, problem.seed, method, ledger, problem.watch)
 
 
 def _evaluator(settings: Evolve) -> tuple[type[NamedEvaluator], Any]:

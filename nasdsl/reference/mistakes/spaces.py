@@ -78,7 +78,7 @@ MISTAKES = (
         "What is given to `-D` or `--set` is no value of the language.",
         "Put it in quotes for the shell, and words of it as in a file.",
         "param width = 8\nnetwork { conv(width) }",
-        command='nasdsl check mine.space -D "width=8 9"',
+        command='nasdsl check mine.space -D "width=8, let b = 9"',
     ),
     M(
         "unknown-decision",
@@ -105,7 +105,7 @@ MISTAKES = (
         "bad-place",
         "The left side of a pin is no path.",
         "Write `path: value`, with numbers and names as indices.",
-        "space mine = large with { [8]: 2 }" + _BASE,
+        "space mine = large with { repeat[[1]].conv: 8 }" + _BASE,
         whole=True,
     ),
     M(

@@ -34,11 +34,11 @@ def _paragraph(text: str) -> str:
 
 def listed(groups: Sequence[Any]) -> str:
     """All codes, a line each, by the groups of the page."""
-    return "\n\n".join(
-        f"{group.TITLE}\n{table([(one.code, textwrap.shorten(one.meaning, 80, placeholder=' ...')) for one in "
-"group.MISTAKES])}"
-        for group in groups
-    )
+    parts = []
+    for group in groups:
+        rows = [(one.code, textwrap.shorten(one.meaning, 80, placeholder=" ...")) for one in group.MISTAKES]
+        parts.append(f"{group.TITLE}\n{table(rows)}")
+    return "\n\n".join(parts)
 
 
 def to_json(mistake: Mistake) -> dict[str, Any]:
