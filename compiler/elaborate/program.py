@@ -29,6 +29,7 @@ from nasdsl.compiler.elaborate.steps import apply, run_body, run_let, run_requir
 from nasdsl.compiler.elaborate.used import Files
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.elaborate.vocabulary import VOCABULARY
+from nasdsl.compiler.elaborate.watch import Watch
 from nasdsl.compiler.engine.limits import bounded
 from nasdsl.compiler.graph import Edge, Graph, Shape
 from nasdsl.compiler.pin import pin
@@ -40,17 +41,20 @@ LONGEST_CHAIN = 1_000
 """Spaces that are made from each other."""
 
 
-def elaborate(source: Source, name: str | None = None, defines: Mapping[str, str] | None = None) -> Space:
+def elaborate(
+    source: Source, name: str | None = None, defines: Mapping[str, str] | None = None, watch: Watch | None = None
+) -> Space:
     """The space of a file, checked as a whole.
 
     Args:
         name: which space of the file; the first that the file itself defines where it is left out.
         defines: parameters set from outside, as text in the language.
+        watch: is told what each step comes to.
 
     Raises:
         CompileError: with every independent mistake that was found.
     """
-    return _elaborated(Files(source), name, defines)
+    return _elaborated(Files(source), name, defines, watch)
 
 
 def elaborate_all(source: Source, defines: Mapping[str, str] | None = None) -> Iterator[Space]:
@@ -60,7 +64,7 @@ def elaborate_all(source: Source, defines: Mapping[str, str] | None = None) -> I
         yield _elaborated(files, item.name.name, defines)
 
 
-def _elaborated(files: Files, name: str | None, defines: Mapping[str, str] | None) -> Space:
+def _elaborated(files: Files, name: str | None, defines: Mapping[str, str] | None, watch: Watch | None = None) -> Space:
     if name is None:
         if not files.own:
             raise error("no-space", "the file defines no space", None, help="write `space name { ... }`")
@@ -71,7 +75,15 @@ def _elaborated(files: Files, name: str | None, defines: Mapping[str, str] | Non
     base = chain[0]
     assert isinstance(base, syntax.Space)
     changes = [change for derived in chain[1:] if isinstance(derived, syntax.Derived) for change in derived.changes]
-    return _Program(files, base, changes, name, dict(defines or {})).run()
+    program = _Program(files, base, changes, name, dict(defines or {}))
+    if watch is None:
+        return program.run()
+    program.builder.watch = watch
+    try:
+        return program.run()
+    finally:
+        watch.nodes, watch.decisions = program.builder.nodes, program.builder.decisions
+        watch.made = [made.path for made in program.builder.made]
 
 
 def _chain(name: str, files: Files) -> list[syntax.Space | syntax.Derived]:
@@ -239,6 +251,7 @@ class _Program:
             raise error("bad-param", f"`{name}` takes {_kind(default)}, and this is {v.describe(value)}", place)
         self.params[name] = value
         self.frame.scope.bind(name, value, item.span)
+        self.builder.stands_for(item.span, value)
 
     # --- The network --------------------------------------------------------------------------------------------------
 

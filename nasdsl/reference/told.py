@@ -9,7 +9,7 @@ from typing import Any
 
 from nasdsl.compiler.example import Example
 from nasdsl.reference.entry import KINDS, Entry, Row
-from nasdsl.report import table
+from nasdsl.terminal import table
 
 WIDTH = 100
 LONG = 32

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nasdsl.reference.mistakes.mistake import FILE, Mistake
-from nasdsl.report import table
+from nasdsl.terminal import table
 
 WIDTH = 100
 
