@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from argparse import ArgumentParser, Namespace
 
 from nasdsl.compiler.diagnostics import NasdslError
@@ -33,4 +35,6 @@ def run(args: Namespace) -> None:
         raise NoServer("the language server needs pygls, which is not installed", help) from None
     from nasdsl.editor.server import make_server
 
-    make_server().start_io()
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what anybody prints is no answer
+    make_server().start_io(sys.stdin.buffer, answers)

@@ -11,7 +11,7 @@ from nasdsl.compiler.brackets import PARTNER
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, NasdslError
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.source import Span
-from nasdsl.compiler.tokens import is_name
+from nasdsl.compiler.tokens import FOREIGN, is_name
 from nasdsl.compiler.unparse import unparse
 from nasdsl.editor.document import Document
 from nasdsl.editor.names import Declaration, Occurrence, home
@@ -122,7 +122,10 @@ def renamed(
         edits = [_edit(place, declaration, new) for place in _places(one, declaration)]
         if edits:
             out[path] = edits
-            _refuse_clash(one, declaration, edits, new)
+    texts = {path: applied(documents[path].text, edits) for path, edits in out.items()}
+    for path, edits in out.items():
+        others = {other: text for other, text in texts.items() if other is not None and other != path}
+        _refuse_clash(documents[path], edits, others, new)
     return out
 
 
@@ -158,22 +161,17 @@ def _refuse_unclear(document: Document, declaration: Declaration, old: str) -> N
             raise NotRenamable(f"the pin in line {span.line} may mean this `{old}` or another one")
 
 
-def _refuse_clash(document: Document, declaration: Declaration, edits: Sequence[Edit], new: str) -> None:
-    """That each name means what it meant before."""
+def _refuse_clash(document: Document, edits: Sequence[Edit], others: Mapping[Path, str], new: str) -> None:
+    """That each name means what it meant before, where the other files are changed as well."""
     if document.misread:
         raise NotRenamable("the file has mistakes of form", "mend them first, so that no place is missed")
     text = applied(document.text, edits)
-    after = replace(document, text=text)
+    after = replace(document, text=text, others={**document.others, **others})
     moved = sorted(edits, key=lambda edit: edit.start)
     mistakes = {d.message for d in document.names.found}
-    fresh = [d for d in after.mistakes if d.message not in mistakes and not _of_another_file(d, declaration, document)]
+    fresh = [d for d in after.mistakes if d.message not in mistakes]
     if after.misread or fresh or _shape(after) != _expected(document, moved):
         raise NotRenamable(f"`{new}` already means something where this would be called so")
-
-
-def _of_another_file(d: Diagnostic, declaration: Declaration, document: Document) -> bool:
-    """Whether a mistake is only that the file which declares the name has not been changed yet."""
-    return declaration.span is not None and declaration.span.source is not document.source
 
 
 def _shape(document: Document) -> list[tuple[int, tuple[object, int]]]:
@@ -236,7 +234,8 @@ def _offered(d: Diagnostic) -> Iterator[Fix]:
     places = [span for span in places if span.source is d.span.source]
     for word in _MEANT.findall(d.help):
         yield Fix(f"Change to `{word}`", tuple(_put(span, word) for span in places), True)
-    for text in _WRITE.findall(d.help):
+    written = [FOREIGN[d.span.text]] if d.span.text in FOREIGN else _WRITE.findall(d.help)
+    for text in written:
         if "..." not in text:
             yield Fix(f"Write `{text}`", (_put(d.span, text),), True, to_try=True)
     for words in _ONE_OF.findall(d.help):

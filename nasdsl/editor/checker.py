@@ -19,7 +19,7 @@ class _Process:
     """A worker, and a thread that reads its answers."""
 
     def __init__(self, tell: Callable[[_Process, Any], None], *options: str):
-        command = [sys.executable, "-m", "nasdsl.editor.worker", *options]
+        command = [sys.executable, "-c", "from nasdsl.editor.worker import main; main()", *options]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         threading.Thread(target=self._read, args=(tell,), daemon=True).start()
 

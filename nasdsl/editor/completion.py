@@ -329,14 +329,14 @@ class _Asking:
         operator = None if self.callee(called) is not None else ops.CATALOGUE.get(called)
         param = operator.param(parameter) if operator is not None else None
         if param is not None:
-            yield from (Item(word, "word", rank=1) for word in param.choices)
+            yield from (Item(word, "word", rank=0) for word in param.choices)
             if param.type == "bool":
-                yield from (Item(word, "word", rank=1) for word in ("true", "false"))
+                yield from (Item(word, "word", rank=0) for word in ("true", "false"))
         node = self.callee(called)
         if isinstance(node, syntax.Operator | syntax.Fusion | syntax.Let):
             formal = next((one for one in node.formals or () if one.name.name == parameter), None)
             if formal is not None and isinstance(formal.allowed, syntax.List):
-                yield from (Item(_text(one), "value", rank=1) for one in formal.allowed.items)
+                yield from (Item(_text(one), "value", rank=0) for one in formal.allowed.items)
 
     # --- Settings ----------------------------------------------------------------------------------------------------
 
@@ -347,7 +347,7 @@ class _Asking:
         if len(item) >= 2 and item[1].kind == ":":
             found = setting.parts.get(item[0].text) if setting is not None else None
             if found is not None:
-                yield from (Item(word, "word", rank=1) for word in found.words)
+                yield from (Item(word, "word", rank=0) for word in found.words)
                 if found.parts:
                     yield Item("{ }", "keyword", insert="{ $0 }", rank=2)
             yield from self.values(steps=False)
@@ -378,7 +378,7 @@ class _Asking:
         else:
             choices = (p.choices for op in ops.CATALOGUE.values() for p in op.params if p.name == item[0].text)
             yield from (
-                Item(word, "word", rank=1) for word in dict.fromkeys(word for found in choices for word in found)
+                Item(word, "word", rank=0) for word in dict.fromkeys(word for found in choices for word in found)
             )
             yield from self.values(steps=False)
 

@@ -168,7 +168,8 @@ def index(source: Source, tree: syntax.File) -> Index:
     bases = [base for number, base in enumerate(bases) if not any(base is one for one in bases[:number])]
     for base in bases or (None,):
         _bind(made, base, [item for item in derived if made.base_of(item) is base])
-    for space in [*own, *derived]:
+    spaces: list[syntax.Space | syntax.Derived] = [*own, *derived]
+    for space in spaces:
         made.occurrences.append(Occurrence(space.name.span, _space(space), declares=True))
         if isinstance(space, syntax.Derived) and space.base.name in made.spaces:
             made.occurrences.append(Occurrence(space.base.span, _space(made.spaces[space.base.name])))

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +127,7 @@ class SpaceServer(LanguageServer):
             own = known.document.path.resolve()
             for other, one in self.open.items():
                 if other != uri and any(home(source) == str(own) for source in one.document.names.files):
-                    one.document = Document(
-                        one.document.text,
-                        one.document.name,
-                        one.document.path,
-                        one.document.encoding,
-                        self.unsaved(other),
-                    )
+                    one.document = replace(one.document, others=self.unsaved(other))
                     self.publish(other)
                     self.check_soon(other)
 

@@ -45,10 +45,15 @@ def _of_model(model: Any, depth: int = 0) -> Setting:
         kind = " | ".join(words) if words else _kind(one.annotation)
         detail = f"{kind} = {default}" if default else kind
         inside = _of_model(inner, depth + 1).parts if inner is not None else {}
-        word = getattr(inner, "word", None)  # the entry that a word alone stands for
-        words = words or (inside[word].words if isinstance(word, str) and word in inside else ())
+        words = words or _words_for(inner, inside, docs.get(name, ""))
         parts[name] = Setting(detail, docs.get(name, ""), words, inside)
     return Setting(doc=inspect.getdoc(model) or "", parts=parts)
+
+
+def _words_for(model: Any, inside: Mapping[str, Setting], doc: str) -> tuple[str, ...]:
+    """Words that may stand for a whole record, as its model or its description says."""
+    word = getattr(model, "word", None) or ("name" if re.search(r"\ba word\b", doc) else "")
+    return inside[word].words if word in inside else ()
 
 
 def _attributes(doc: str) -> dict[str, str]:
@@ -76,7 +81,7 @@ def _words(annotation: Any) -> list[str]:
 
 
 def _models(annotation: Any) -> list[Any]:
-    return [part for part in _parts(annotation) if hasattr(part, "model_fields")]
+    return [part for part in _parts(annotation) if isinstance(part, type) and hasattr(part, "model_fields")]
 
 
 def _kind(annotation: Any) -> str:
@@ -88,4 +93,4 @@ def _kind(annotation: Any) -> str:
 def _written(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return "" if value is None or hasattr(value, "model_fields") or callable(value) else str(value)
+    return str(value) if isinstance(value, int | float | str | tuple | list | dict) else ""

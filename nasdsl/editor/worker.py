@@ -143,11 +143,10 @@ def main() -> None:
         answers.write(packed(SettingsAnswer(setting_words())))
         answers.flush()
         return
-    while (request := receive(requests.read)) is not None:
-        for answer in check(request):
-            answers.write(packed(answer))
-            answers.flush()
-
-
-if __name__ == "__main__":
-    main()
+    try:
+        while (request := receive(requests.read)) is not None:
+            for answer in check(request):
+                answers.write(packed(answer))
+                answers.flush()
+    except BrokenPipeError:  # the server has ended
+        os._exit(0)
