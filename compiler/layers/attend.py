@@ -161,9 +161,7 @@ class Blocks(Pattern):
     def __init__(self, height: int, width: int, window: int, device: torch.device) -> None:
         self.window, self.size = window, (height, width)
         self.blocks = -(-height // BLOCK), -(-width // BLOCK)
-        self.block = (
-            (BLOCK, BLOCK) if is_open(height, width) else (-(-height // self.blocks[0]), -(-width // self.blocks[1]))
-        )
+        self.block = -(-height // self.blocks[0]), -(-width // self.blocks[1])
         self.reach = self.block[0] + window - 1, self.block[1] + window - 1
         self.pixels, self.reached = self.block[0] * self.block[1], self.reach[0] * self.reach[1]
         self.number = self.blocks[0] * self.blocks[1]

@@ -64,29 +64,27 @@ def onnx_model(recording: Recording, opset: int = OPSET, facts: Mapping[str, str
 def _name(model: ModelProto, recording: Recording) -> None:
     """Gives inputs, outputs and their open sizes names, and drops what the exporter noted at each node."""
     graph = model.graph
-    inputs = (IMAGES, SIZES)[: len(graph.input)]
     watched = [f"watched_{number}" for number in range(len(graph.output) - len(recording.outputs))]
-    names = dict(zip((one.name for one in graph.input), inputs, strict=True))
-    names |= dict(zip((one.name for one in graph.output), (*recording.outputs, *watched), strict=True))
+    inputs, outputs = (IMAGES, SIZES)[: len(graph.input)], (*recording.outputs, *watched)
+    names = dict(zip((one.name for one in (*graph.input, *graph.output)), (*inputs, *outputs), strict=True))
     for node in graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
+    for tensor in graph.initializer:
+        del tensor.metadata_props[:]
     del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:]
     batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    for value in (*graph.input, *graph.output):
-        is_input = value.name in dict(zip((one.name for one in graph.input), inputs, strict=True))
-        value.name = names[value.name]
+    for value, name in zip((*graph.input, *graph.output), (*inputs, *outputs), strict=True):
+        value.name = name
         del value.metadata_props[:]
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if dim.dim_param == batch:
                 dim.dim_param = "batch"
             elif dim.dim_param:
-                side = ("batch", "channels", "height", "width")[axis] if axis < 4 else f"axis_{axis}"
-                dim.dim_param = side if is_input else f"{value.name}_{side}"
-    for tensor in graph.initializer:
-        del tensor.metadata_props[:]
+                side = {2: "height", 3: "width"}.get(axis, f"axis_{axis}")
+                dim.dim_param = side if name in inputs else f"{name}_{side}"
 
 
 def session(model: bytes) -> Any:
