@@ -120,12 +120,9 @@ def __getattr__(name: str) -> _Any:
     if name in _MODULES:
         return getattr(_importlib.import_module(f"nasdsl.{_MODULES[name]}"), name)
     if name == "__version__":
-        from importlib import metadata as _metadata
+        from nasdsl.compiler.version import version as _version
 
-        try:
-            return _metadata.version("nasdsl")
-        except _metadata.PackageNotFoundError:
-            return "0+unknown"  # a checkout that is not installed
+        return _version()
     raise AttributeError(f"module `nasdsl` has no attribute `{name}`")
 
 
