@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     import networkx as _networkx
 
     from nasdsl.api.exporting import Exported, export
+    from nasdsl.api.looping import Draws, draws, recalibrate
     from nasdsl.api.predicting import Numbers, Prediction, Predictions, predict
     from nasdsl.api.reporting import Report, report
     from nasdsl.api.searching import Found, search
+    from nasdsl.api.studying import Study, study
     from nasdsl.api.training import Trained, evaluate, train
     from nasdsl.compiler.architecture import Architecture, ArchitectureError, Values
     from nasdsl.compiler.count import Count
@@ -46,6 +48,7 @@ __all__ = [
     "Count",
     "Data",
     "Diagnostic",
+    "Draws",
     "Exported",
     "Found",
     "NasdslError",
@@ -56,6 +59,7 @@ __all__ = [
     "Progress",
     "Report",
     "Space",
+    "Study",
     "Supernet",
     "Trained",
     "Trial",
@@ -65,6 +69,7 @@ __all__ = [
     "cost_range",
     "count",
     "draw",
+    "draws",
     "evaluate",
     "expand",
     "export",
@@ -75,10 +80,12 @@ __all__ = [
     "pin",
     "population",
     "predict",
+    "recalibrate",
     "report",
     "sample",
     "save",
     "search",
+    "study",
     "supernet",
     "train",
 ]
@@ -91,6 +98,7 @@ _MODULES = {
     "Count": "compiler.count",
     "Data": "runtime.data",
     "Diagnostic": "compiler.diagnostics",
+    "Draws": "api.looping",
     "Exported": "api.exporting",
     "Found": "api.searching",
     "NasdslError": "compiler.diagnostics",
@@ -101,15 +109,19 @@ _MODULES = {
     "Progress": "runtime.watch",
     "Report": "api.reporting",
     "Space": "compiler.space",
+    "Study": "api.studying",
     "Supernet": "compiler.supernet",
     "Trained": "api.training",
     "Trial": "runtime.evolution.trial",
     "Values": "compiler.architecture",
+    "draws": "api.looping",
     "evaluate": "api.training",
     "export": "api.exporting",
     "predict": "api.predicting",
+    "recalibrate": "api.looping",
     "report": "api.reporting",
     "search": "api.searching",
+    "study": "api.studying",
     "train": "api.training",
 }
 

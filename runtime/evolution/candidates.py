@@ -156,6 +156,7 @@ class Candidates:
             seed,
             parents,
             notes,
+            self.graph.decisions,
         )
 
     def new(self, rows: Rows, seen: Collection[str]) -> Row | None:
