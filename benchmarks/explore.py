@@ -20,7 +20,7 @@ from benchmarks.measure import RESULTS, report, table
 from nasdsl.compiler.decision import Decision
 from nasdsl.explorer.answers import answers
 from nasdsl.explorer.page import page
-from nasdsl.explorer.serve import Server
+from nasdsl.explorer.serve import HOST, Server
 from nasdsl.explorer.session import Session
 
 SPACES = ("hrnas", "trionet", "hitdetector")
@@ -98,7 +98,7 @@ def value(decision: Decision, rng: random.Random) -> Any:
 def ask(server: Server, question: Any) -> tuple[float, Any, int]:
     """Seconds, the answer, and its length."""
     start = time.perf_counter()
-    connection = http.client.HTTPConnection(*server.server_address[:2])
+    connection = http.client.HTTPConnection(HOST, server.port)
     headers = {"Content-Type": "application/json"}
     connection.request("POST", f"/{server.token}/view", json.dumps(question), headers)
     body = connection.getresponse().read()

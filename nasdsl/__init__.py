@@ -156,7 +156,7 @@ def load(path: str | _Path, space: str | None = None, **params: _Any) -> Space:
     Raises:
         CompileError: with a diagnostic for every mistake in the file.
     """
-    from nasdsl.compiler.elaborate.program import elaborate as _elaborate
+    from nasdsl.compiler.pipeline import elaborate as _elaborate
     from nasdsl.files import source_of as _source_of
 
     return _elaborate(_source_of(str(path)), space, {name: _text(value) for name, value in params.items()})
@@ -164,7 +164,7 @@ def load(path: str | _Path, space: str | None = None, **params: _Any) -> Space:
 
 def loads(text: str, space: str | None = None, **params: _Any) -> Space:
     """The space of a text; `use "..."` in it is resolved in the present folder. Otherwise as `load`."""
-    from nasdsl.compiler.elaborate.program import elaborate as _elaborate
+    from nasdsl.compiler.pipeline import elaborate as _elaborate
     from nasdsl.compiler.source import Source as _Source
 
     return _elaborate(_Source(text), space, {name: _text(value) for name, value in params.items()})

@@ -50,6 +50,7 @@ COMMANDS = (
     Command("operators", "what a space can be built from"),
     Command("help", "what a word of the language means, or a setting of a search"),
     Command("explain", "what a mistake means, by its code, and how it is mended"),
+    Command("lsp", "a language server, for editors"),
     Command("search", "search a space on data, and write what is found"),
     Command("trials", "list what a search has evaluated"),
     Command("train", "train an architecture"),

@@ -88,7 +88,7 @@ def overrides_of(args: argparse.Namespace, prefix: str, **more: str | None) -> d
 
 def space_given(args: argparse.Namespace) -> Space:
     """The space that FILE, --space and -D name, checked as a whole."""
-    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.pipeline import elaborate
 
     return elaborate(source_of(args.file), args.space, defines(args.defines))
 

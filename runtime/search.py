@@ -16,9 +16,9 @@ from lightning_fabric import Fabric
 
 from nasdsl.compiler.as_file import as_file, write_source
 from nasdsl.compiler.diagnostics import NasdslError, error
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.largest import largest_sides, largest_values
 from nasdsl.compiler.measured import measured
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.values.tree import Expr, evaluate

@@ -15,7 +15,7 @@ from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.compiler.engine import conditioned
 from nasdsl.compiler.engine.conditioned import Conditioned
-from nasdsl.compiler.engine.diagram import Diagram
+from nasdsl.compiler.engine.diagram import Diagram, encoded
 from nasdsl.compiler.engine.histogram import distribution
 from nasdsl.compiler.engine.lattice import Bounds
 from nasdsl.compiler.engine.limits import Infeasible
@@ -104,7 +104,7 @@ def _holds_for_a_decision(
     seen: dict[int, list[tuple[int, ...]]] = {}
     for row, cost in rows.items():
         value = dict(row).get(path, ABSENT)
-        block = conditioned.encoded(decision, value, under.base.diagram.encoding.dtype)
+        block = encoded(decision, value, under.base.diagram.encoding.dtype)
         seen.setdefault(int(inside.locate(block[None])[0]), []).append(cost)
     found = under.ranges(path)
     possible = under.possible(found, window)

@@ -14,9 +14,9 @@ from nasdsl import spaces
 from nasdsl.compiler.as_networkx import as_networkx
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count, scientific
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import parse, read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.unparse import unparse
 from nasdsl.files import names_in

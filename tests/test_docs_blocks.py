@@ -20,8 +20,8 @@ from docs._ext.blocks import Block, blocks
 from docs._ext.drawings import draw
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import NasdslError
-from nasdsl.compiler.elaborate.program import elaborate_all
 from nasdsl.compiler.parse import parse
+from nasdsl.compiler.pipeline import elaborate_all
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.unparse import unparse
 from tests.forks import Forks, Session

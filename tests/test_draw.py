@@ -14,8 +14,8 @@ import pytest
 
 import nasdsl
 from nasdsl import cli, spaces
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.values.tree import evaluate
 from nasdsl.drawing.dot import to_dot

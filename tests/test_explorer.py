@@ -25,15 +25,15 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import ArgumentError, NasdslError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.population import Population, extremes_of
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.explorer.answers import answers
 from nasdsl.explorer.budgets import read_budget
 from nasdsl.explorer.page import page
-from nasdsl.explorer.serve import Server
+from nasdsl.explorer.serve import HOST, Server
 from nasdsl.explorer.session import Session
 from tests import shipped
 
@@ -329,7 +329,7 @@ def server(kinds: Space, session: Session) -> Iterator[Server]:
 def asked(
     server: Server, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, bytes, http.client.HTTPMessage]:
-    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=20)
+    connection = http.client.HTTPConnection(HOST, server.port, timeout=20)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, path, body, named)
     reply = connection.getresponse()
@@ -350,7 +350,7 @@ def test_the_page_is_served_with_its_token_alone(server: Server) -> None:
     assert asked(server, "GET", "/")[0] == 404
     assert asked(server, "GET", "/wrong/")[0] == 404
     assert asked(server, "GET", f"{place}other")[0] == 404
-    assert server.server_address[0] == "127.0.0.1"
+    assert server.server_address[0] == HOST == "127.0.0.1"
     assert asked(server, "HEAD", place)[:2] == (200, b"")
 
 
@@ -388,7 +388,7 @@ def test_questions_that_are_none(server: Server, body: bytes, status: int) -> No
 
 
 def test_own_origins_may_ask(server: Server) -> None:
-    port = server.server_address[1]
+    port = server.port
     for name in ("127.0.0.1", "localhost"):
         headers = {**JSON, "Host": f"{name}:{port}", "Origin": f"http://{name}:{port}"}
         assert asked(server, "POST", f"/{server.token}/view", b"{}", **headers)[0] == 200
@@ -402,7 +402,7 @@ def test_a_failure_is_told_and_the_next_question_answered(server: Server, monkey
 
 
 def test_a_port_that_is_taken(server: Server, kinds: Space, capsys: pytest.CaptureFixture[str]) -> None:
-    port = str(server.server_address[1])
+    port = str(server.port)
     assert main(["explore", str(kinds.source.path), "--no-browser", "--port", port]) == 2
     assert f"port {port} cannot be had" in capsys.readouterr().err
 

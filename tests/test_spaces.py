@@ -15,12 +15,12 @@ from nasdsl import spaces
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.population import extremes_of
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source

@@ -31,7 +31,7 @@ from nasdsl.compiler.engine.compile_diagram import prune
 from nasdsl.compiler.engine.diagram import Diagram, encoded, ways_behind
 from nasdsl.compiler.engine.eliminate import COUNT, product
 from nasdsl.compiler.engine.histogram import Distribution
-from nasdsl.compiler.engine.lattice import Bounds, behind_states, grouped
+from nasdsl.compiler.engine.lattice import behind_states, grouped
 from nasdsl.compiler.engine.levels import Floats, Ints, Layer, Layering, Weights, moments
 from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.engine.shortest_paths import best_behind
@@ -49,6 +49,9 @@ NOISE = 1e-15
 """Shares below are rounding."""
 Pins: TypeAlias = tuple[tuple[int, tuple[int, ...]], ...]
 """Of some decisions, by number, how many values each of their cells has left."""
+
+Limits: TypeAlias = tuple[Sequence[int], Sequence[float], Sequence[float]]
+"""Columns of measures, and of each the least and the greatest cost allowed; infinite for no bound."""
 
 
 class Conditioned:
@@ -310,7 +313,8 @@ class _Pinned:
             excess = _excess(layer, column, *behind[i : i + 2])
             shifts.append((excess + step // 2) // step)
         if len(layers) == 1:
-            return np.bincount(shifts[0] % POINTS, self._shares[0], POINTS)
+            found: Floats = np.bincount(shifts[0] % POINTS, self._shares[0], POINTS).astype(np.float64)
+            return found
         groups = [
             grouped(layer, share, shift[:, None])
             for layer, share, shift in zip(layers, self._shares, shifts, strict=True)
@@ -319,7 +323,7 @@ class _Pinned:
         if length * sum(map(len, groups)) > MOST_WORK:
             raise OverflowError
         ((shares,),) = deque(behind_states(groups, np.ones(1), (length,)), maxlen=1)
-        return np.bincount(np.arange(len(shares)) % POINTS, shares, POINTS)
+        return np.bincount(np.arange(len(shares)) % POINTS, shares, POINTS).astype(np.float64)
 
 
 def _left(prices: Floats, kept: NDArray[np.bool_] | None) -> Floats:
@@ -377,11 +381,11 @@ class Under:
         """Of a decision, as `ranges` tells of them."""
         return self.base.diagram.network.variables[self.base.number[path]].cells
 
-    def possible(self, ranges: Floats, wanted: Bounds) -> NDArray[np.bool_]:
+    def possible(self, ranges: Floats, limits: Limits) -> NDArray[np.bool_]:
         """[cells]: of which `ranges` says that some architecture has them, and one inside each of the bounds, each by
         itself."""
         fine: NDArray[np.bool_] = ranges[:, 0] == 0
-        for column, low, high in zip(*wanted, strict=True):
+        for column, low, high in zip(*limits, strict=True):
             fine &= (ranges[:, 1 + column] <= high) & (-ranges[:, 1 + len(self._measures) + column] >= low)
         return fine
 

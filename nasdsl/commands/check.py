@@ -47,8 +47,8 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from nasdsl.compiler.elaborate.program import elaborate, elaborate_all
     from nasdsl.compiler.measured import measured
+    from nasdsl.compiler.pipeline import elaborate, elaborate_all
 
     tables = tables_of(args)
     found: list[Diagnostic] = []

@@ -63,18 +63,18 @@ def _window(text: str, known: Collection[str]) -> Window:
     if base not in known:
         raise ArgumentError(f"`{name}` is not looked at here", f"`nasdsl explore --measure {name}` does")
     if between is not None:
-        return {base: (_amount(base, factor, *found.group(2, 3)), _amount(base, factor, *found.group(4, 5)))}
-    sign, bound = found[2], _amount(base, factor, *found.group(3, 4))
+        return {base: (_plain(_amount(factor, *found.group(2, 3))), _plain(_amount(factor, *found.group(4, 5))))}
+    sign, bound = found[2], _amount(factor, *found.group(3, 4))
     step = Fraction(1, measures.find(base).scale)
     if sign == "==":
-        return {base: (float(bound), float(bound))}
+        return {base: (_plain(bound), _plain(bound))}
     if sign in ("<=", "<"):
         beyond = bound if sign == "<=" else _next(bound, step, -1)
         return {base: (None, _plain(beyond))}
     return {base: (_plain(bound if sign == ">=" else _next(bound, step, 1)), None)}
 
 
-def _amount(base: str, factor: int, digits: str, size: str) -> Fraction:
+def _amount(factor: int, digits: str, size: str) -> Fraction:
     return Fraction(digits.replace("_", "")) * SIZES[size] / factor
 
 

@@ -47,8 +47,12 @@ class Server(ThreadingHTTPServer):
         super().__init__((HOST, port), _Handler)
 
     @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    @property
     def address(self) -> str:
-        return f"http://{HOST}:{self.server_address[1]}/{self.token}/"
+        return f"http://{HOST}:{self.port}/{self.token}/"
 
     def answer(self, kind: str, question: Any) -> Any:
         """One at a time: what is computed is kept for the next."""
@@ -128,8 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "/".join(rest).strip("/")
 
     def _origins(self) -> list[str]:
-        port = self.server.server_address[1]
-        return [f"http://{name}:{port}" for name in NAMES]
+        return [f"http://{name}:{self.server.port}" for name in NAMES]
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         self.close_connection = True  # what the request brings along is not read

@@ -19,9 +19,9 @@ from nasdsl.compiler.decision import Decision, Units, runs
 from nasdsl.compiler.diagnostics import ArgumentError, NasdslError
 from nasdsl.compiler.engine.budget import Within
 from nasdsl.compiler.engine.cells import Cell, Patterns
-from nasdsl.compiler.engine.conditioned import Conditioned, Under
+from nasdsl.compiler.engine.conditioned import Conditioned, Limits, Under
 from nasdsl.compiler.engine.histogram import LISTED, Distribution, count_within
-from nasdsl.compiler.engine.lattice import Bounds, Window, bounds, whole_bound
+from nasdsl.compiler.engine.lattice import Window, bounds, whole_bound
 from nasdsl.compiler.engine.limits import Infeasible, TooWide, bounded
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Estimate, Population, eliminated, inside_window, joined
@@ -152,17 +152,17 @@ class Session:
         out["decisions"] = self._decisions(under, limits, asked)
         return out
 
-    def _limits(self, window: Window) -> Bounds:
-        """The window in whole numbers, whether or not anything lies inside; none where costs are not known exactly."""
+    def _limits(self, window: Window) -> Limits:
+        """The window by columns, whether or not anything lies inside; none where costs are not known exactly."""
         if not self.population.exact:
-            return Bounds((), (), ())
+            return (), (), ()
         columns, lows, highs = [], [], []
         for name, (low, high) in window.items():
             scale = measures.find(name).scale
             columns.append(self.population.diagram.measure(name))
             lows.append(-math.inf if low is None else whole_bound(low, scale))
             highs.append(math.inf if high is None else whole_bound(high, scale))
-        return Bounds(tuple(columns), tuple(lows), tuple(highs))
+        return tuple(columns), tuple(lows), tuple(highs)
 
     def _exact_costs(self, out: dict[str, Any], under: Under, window: Window, asked: Asked) -> None:
         out["costs"] = {
@@ -279,7 +279,7 @@ class Session:
 
     # --- Decisions
 
-    def _decisions(self, under: Under, limits: Bounds, asked: Asked) -> list[dict[str, Any]]:
+    def _decisions(self, under: Under, limits: Limits, asked: Asked) -> list[dict[str, Any]]:
         """Of each decision what it can be while all other pins stand: whether it is there, what is `off`, and, of a
         choice, the least and the greatest of the shown measure with each option."""
         column = self.population.diagram.measure(asked.by) if self.population.exact else -1

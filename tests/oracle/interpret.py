@@ -368,8 +368,8 @@ def _tied(new: Any, old: Any) -> Any:
     if type(new) is type(old) and isinstance(new, Steps | Terms) and len(new.parts) == len(old.parts):
         return replace(new, parts=list(map(_tied, new.parts, old.parts)))
     if isinstance(new, list | tuple) and type(new) is type(old) and len(new) == len(old):
-        made = list(map(_tied, new, old))
-        return tuple(made) if isinstance(new, tuple) else Items(made) if isinstance(new, Items) else made
+        items = list(map(_tied, new, old))
+        return tuple(items) if isinstance(new, tuple) else Items(items) if isinstance(new, Items) else items
     return new
 
 
