@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -31,7 +32,7 @@ from nasdsl.drawing.modules import (
     permuted_blocks,
     places,
 )
-from nasdsl.drawing.paths import prefixes, short_names, stage_of, steps_under, without_indices
+from nasdsl.drawing.paths import last_word, prefixes, short_names, stage_of, steps_under, without_indices
 from nasdsl.drawing.tied import Cell, inside_of, tied_cells, uses_in_words
 
 Level = Literal["module", "block", "operator"]
@@ -42,6 +43,7 @@ Kind = Literal["input", "output", "block", "operator", "choice", "sum", "mean", 
 SMALL: frozenset[Kind] = frozenset({"sum", "mean", "concat", "select"})
 MOST_SCALES = 2000  # values tried for the scales of a block
 MOST_NAMES = 12  # that a message lists
+LONGEST_NAME = 24  # of a choice inside a box
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,13 @@ def _short(number: int) -> str:
 
 class _Maker:
     def __init__(
-        self, whole: Graph, graph: Graph, pins: Mapping[str, Any], level: Level, words: Sequence[str], outer: int = 0,
+        self,
+        whole: Graph,
+        graph: Graph,
+        pins: Mapping[str, Any],
+        level: Level,
+        words: Sequence[str],
+        outer: int = 0,
         inside: bool = False,
     ):
         """
@@ -502,6 +510,8 @@ class _Maker:
         empty = bool(bars) and not rows and all(bar.kept == 0 for bar in bars)  # what is left only passes its input on
         state: State = "gone" if not alive or empty or key in self.silent else "open" if is_open else "fixed"
         note = self._note(last) if kind in ("operator", "input", "output") else ""
+        if kind == "block" and not bars and key not in self.permuted and key not in self.cells:
+            note = self._note_of_block(nodes)
         if kind == "input" and len(paths := decisions_of((last.shape.channels, last.shape.height))) == 1:
             decision = self.whole.decisions[min(paths)]
             rows = tuple(Row("", (option,)) for option in self._row(decision, "").options)
@@ -537,9 +547,12 @@ class _Maker:
         """Closed choices of which an architecture takes an option that gives zeros."""
         found = set()
         for key, path in self.closed.items():
-            node = self.whole.nodes.get(key)
-            if path in self.pins and node is not None and node.kind == "select":
-                sources = [edge.source for edge in node.inputs if self._holds(edge.when) is not False]
+            own = (node for node in self.whole.nodes.values() if self.owner.get(node.name) == key)
+            ends = [
+                one for one in own if one.kind == "select" and path in decisions_of(tuple(e.when for e in one.inputs))
+            ]
+            if path in self.pins and ends:
+                sources = [edge.source for edge in ends[-1].inputs if self._holds(edge.when) is not False]
                 if sources and all(self.whole.nodes[source].op == "zero" for source in sources):
                     found.add(key)
         return frozenset(found)
@@ -805,10 +818,17 @@ class _Maker:
                 else self._row(decision, name)
                 for decision, name in zip(found, names, strict=True)
             )
+        if any(len(name) > LONGEST_NAME for name in names):
+            return self._grouped(found)
         if self.level == "module":  # the lane says at which scale
             here = f"[{show(self._finest(nodes))}]"
             names = [name.removesuffix(here) for name in names]
         return tuple(self._row(decision, name) for decision, name in zip(found, names, strict=True))
+
+    def _grouped(self, decisions: Sequence[Decision]) -> tuple[Row, ...]:
+        """Rows of many choices in one box, those that are called alike and have the same options together."""
+        counts = Counter((row.name, row.options) for row in (self._row(d, last_word(d.path)) for d in decisions))
+        return tuple(Row(f"{name} × {n}" if n > 1 else name, options) for (name, options), n in counts.items())
 
     def _row(self, decision: Decision, name: str) -> Row:
         """A choice with what is taken: nothing of it where an architecture does not make it at all."""
@@ -843,7 +863,29 @@ class _Maker:
             parts.append(_plain(node.attrs["classes"]))
         if isinstance(stride, int) and stride != 1:
             parts.append(f"/{stride}")
-        return " ".join(parts)
+        return " ".join([*parts, *_unusual(node)])
+
+    def _note_of_block(self, nodes: Sequence[Node]) -> str:
+        """As of a layer, of a block in which it is decided: its kernel if there is one, its channels, its stride."""
+        layers = [
+            self.graph.nodes.get(node.name, node) for node in nodes if node.kind == "operator" and self._alive(node)
+        ]
+        inside = {node.name for node in nodes}
+        kernels = {kernel for layer in layers if (kernel := layer.attrs.get("kernel")) not in (None, 1)}
+        dilations = {part for layer in layers for part in _unusual(layer) if re.fullmatch(r"d\d+", part)}
+        parts = []
+        if len(kernels) == 1 and not isinstance(kernel := kernels.pop(), Expr):
+            parts.append("×".join(map(str, kernel if isinstance(kernel, tuple) else (kernel, kernel))))
+        ends = [node for node in nodes if any(user.name not in inside for user in self.users[node.name])] or nodes[-1:]
+        end = self.graph.nodes.get(ends[-1].name, ends[-1])
+        if len(ends) == 1 and isinstance(end.shape.channels, int):
+            parts.append(str(end.shape.channels))
+        read = [edge.source for node in nodes for edge in node.inputs if edge.source not in inside]
+        scales = [self.graph.nodes.get(name, self.whole.nodes[name]).shape.scale for name in read] + [end.shape.scale]
+        if len(ends) == 1 and len(set(read)) == 1 and not any(isinstance(scale, Expr) for scale in scales):
+            ratio = Fraction(scales[0]) / Fraction(scales[-1]) if scales[-1] else 1
+            parts += [f"/{ratio}"] if ratio > 1 and end.shape.height is not None else []
+        return " ".join([*parts, *sorted(dilations)])
 
     # --- Links
 
@@ -919,6 +961,24 @@ def _open(attrs: Mapping[str, Any]) -> bool:
 
 def _bar_kind(group: Any) -> str:
     return "token" if group.kind == "token" else group.label or "channel"
+
+
+def _unusual(node: Node) -> list[str]:
+    """Settings of a layer that are told where they are not as they mostly are: dilation, groups, norm, and the order of
+    convolution, norm and activation."""
+    found = []
+    for name, sign in (("dilation", "d"), ("groups", "g")):
+        value = node.attrs.get(name, 1)
+        if isinstance(value, int) and value != 1:
+            found.append(f"{sign}{value}")
+    norm, order = node.attrs.get("norm", "batch"), node.attrs.get("order")
+    if norm != "batch" and isinstance(norm, str):
+        found.append(f"{norm.removesuffix('_norm')} norm" if norm != "none" else "no norm")
+    words = list(map(str, order)) if isinstance(order, tuple) else []
+    parts = [word for word in words if str(node.attrs.get(word)) != "none"]
+    if parts != sorted(parts, key=("conv", "norm", "act").index):
+        found.append("-".join(parts))
+    return found
 
 
 def _plain(value: Any) -> str:
