@@ -121,12 +121,14 @@ def lay_out_all(
         sizes: of the items of the picture.
         inner: of those of each detail.
     """
+    if not scene.details:
+        return lay_out(scene, sizes, compact)
     details = [lay_out(detail, own, compact) for detail, own in zip(scene.details, inner, strict=True)]
     found = []
     for across, _ in PAGES:
         places, width, height = _side_by_side(scene.details, details, across)
         main = lay_out(scene, sizes, compact, height)
-        left, top = main.left, main.height + (DETAIL if details else 0.0)
+        left, top = main.left, main.height + DETAIL
         apart = [_moved(one, left + x, top + y) for one, (x, y) in zip(details, places, strict=True)]
         whole = replace(main, width=max(main.width, left + width), height=top + height, apart=tuple(apart))
         found.append(whole)
@@ -540,9 +542,7 @@ class _Strip:
                 out.append(Band(name, left, right, min(reach[row]), max(reach[row])))
         return tuple(out)
 
-    def _frames(
-        self, boxes: Mapping[str, Box], rows: Mapping[str, int], lanes: Sequence[Lane]
-    ) -> tuple[Band, ...]:
+    def _frames(self, boxes: Mapping[str, Box], rows: Mapping[str, int], lanes: Sequence[Lane]) -> tuple[Band, ...]:
         """Around what is repeated, with the names of lanes above it; outer ones first, so that inner ones are painted
         over them."""
         named = {(lane.x, lane.y) for lane in lanes if lane.end is None}

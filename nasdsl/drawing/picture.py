@@ -43,6 +43,7 @@ Kind = Literal["input", "output", "block", "operator", "choice", "sum", "mean", 
 SMALL: frozenset[Kind] = frozenset({"sum", "mean", "concat", "select"})
 MOST_SCALES = 2000  # values tried for the scales of a block
 MOST_NAMES = 12  # that a message lists
+TOLD = ("kernel", "stride", "dilation", "groups", "norm", "order")  # settings that tell layers apart at a glance
 LONGEST_NAME = 24  # of a choice inside a box
 
 
@@ -272,8 +273,25 @@ class _Maker:
             closed=tuple(self.closed.items()),
             notes=self._notes(steps),
             steps=steps,
-            details=tuple(map(self._detail, cells)),
+            details=tuple(map(self._detail, [*cells, *self._fusing_blocks()])),
         )
+
+    def _fusing_blocks(self) -> list[Cell]:
+        """Where a box stands for what lies around blocks: operators of several inputs that are used more than once."""
+        if not self.outer or self.inside or self.words or self.opened:
+            return []
+        innermost = self._innermost(set(self.whole.instances))
+        uses: dict[str, list[str]] = {}
+        for path in self.whole.instances:
+            if path in self.leaves - innermost and path in self.owner.values():
+                uses.setdefault(self.whole.instances[path], []).append(path)
+        found = [Cell(operator, tuple(paths), frozenset()) for operator, paths in uses.items() if len(paths) > 1]
+        return [cell for cell in found if all(self._reads_several(use) for use in cell.uses)]
+
+    def _reads_several(self, use: str) -> bool:
+        inside = {name for name, key in self.owner.items() if key == use}
+        read = {edge.source for name in inside for edge in self.whole.nodes[name].inputs} - inside
+        return len(read) > 1
 
     def _detail(self, cell: Cell) -> Picture:
         whole, graph = inside_of(cell, self.whole, self.graph)
@@ -327,11 +345,22 @@ class _Maker:
                 self.owner |= dict.fromkeys((node.name, *(one.name for one in read)), node.name)
 
     def _own_blocks(self) -> None:
-        """Uses of operators that use no others are blocks."""
+        """Uses of operators that use no others are blocks; in a cell those that are a choice are boxes of its
+        options."""
+        leaves = frozenset(path for path in self.leaves if not (self.inside and self._is_choice(path)))
         for node in self.whole.nodes.values():
-            here = next((path for path in prefixes(node.name, whole=True) if path in self.leaves), None)
+            here = next((path for path in prefixes(node.name, whole=True) if path in leaves), None)
             if here is not None:
                 self.owner.setdefault(node.name, here)
+
+    def _is_choice(self, path: str) -> bool:
+        """Whether a use of an operator is nothing but a choice between some layers."""
+        inside = {name for name in self.whole.nodes if path in prefixes(name, whole=True)}
+        ends = [name for name in inside if any(user.name not in inside for user in self.users[name])]
+        end = self.whole.nodes[ends[0]] if ends else None
+        if end is None or len(ends) > 1 or end.kind != "select" or not self._alternatives(end):
+            return False
+        return inside <= {end.name}.union(*self._regions(end))
 
     @cached_property
     def leaves(self) -> frozenset[str]:
@@ -667,7 +696,7 @@ class _Maker:
             shape, there = node.shape, decisions_of(node.reached)
             sides = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
             settings = self._alike((dict(node.attrs), sides), item.key, there)
-            possible = tuple(options(value) for value in node.attrs.values() if isinstance(value, Expr))
+            possible = tuple(options(node.attrs[name]) for name in TOLD if isinstance(node.attrs.get(name), Expr))
             inputs = []
             for edge in node.inputs:
                 before = self.whole.nodes[edge.source].shape
@@ -972,8 +1001,8 @@ def _unusual(node: Node) -> list[str]:
         if isinstance(value, int) and value != 1:
             found.append(f"{sign}{value}")
     norm, order = node.attrs.get("norm", "batch"), node.attrs.get("order")
-    if norm != "batch" and isinstance(norm, str):
-        found.append(f"{norm.removesuffix('_norm')} norm" if norm != "none" else "no norm")
+    if str(norm) != "batch" and not isinstance(norm, Expr):
+        found.append("no norm" if str(norm) == "none" else f"{norm} norm")
     words = list(map(str, order)) if isinstance(order, tuple) else []
     parts = [word for word in words if str(node.attrs.get(word)) != "none"]
     if parts != sorted(parts, key=("conv", "norm", "act").index):
