@@ -21,7 +21,11 @@ from nasdsl.runtime.errors import Diverged
 from nasdsl.runtime.evolution.trial import Trial
 from nasdsl.runtime.front import Front
 from nasdsl.runtime.problem import Exploration, Learning, Narrowing, Result, Watch
+from nasdsl.runtime.self_told import told_of_network
 from nasdsl.runtime.tasks import Task
+
+PIXELS = {1: "grey, from 0 to 1 before `mean` and `std`", 3: "RGB, from 0 to 1 before `mean` and `std`"}
+"""By channels, what images are as the network sees them."""
 
 
 def weights_path(path: Path) -> Path:
@@ -150,8 +154,8 @@ def costs_of(costs: Mapping[str, float]) -> str:
 
 
 def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> bytes:
-    """The weights of a result, with what is needed to use them: what computes with them, task, normalisation, names,
-    costs, metrics.
+    """The weights of a result, with what is needed to use them: the network in full (`told_of_network`), task,
+    normalisation, names, costs, metrics.
 
     Raises:
         Diverged: a weight or a statistic is no finite number.
@@ -160,8 +164,9 @@ def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> b
         if not bool(tensor.isfinite().all()):
             raise Diverged(f"`{key}` of its network holds what is no finite number, and no weights are written")
     categories, features = data.details.get("category_ids"), data.details.get("features")
-    form = structure(result.network.graph)
+    form, channels = structure(result.network.graph), result.network.graph.input.shape.channels
     metadata = {
+        **told_of_network(space, result.network.graph, result.architecture),
         "space": space.name,
         "digest": space.digest(),
         "architecture": form.whole,
@@ -173,6 +178,7 @@ def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> b
         "std": ",".join(map(str, task.normalise.std)),
         "outputs": f"{task.outputs}",
         "classes": json.dumps(data.classes),
+        **({"pixels": PIXELS[channels]} if features is None and channels in PIXELS else {}),
         **({"features": json.dumps(features)} if features is not None else {}),
         **({"category_ids": json.dumps(categories, default=str)} if categories is not None else {}),
         **({"joints": json.dumps(dataclasses.asdict(data.layout))} if data.layout is not None else {}),

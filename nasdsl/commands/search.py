@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     options = dataclasses.replace(
         options, overrides=_with_table(dict(options.overrides or {}), _evolve_overrides(args))
     )
-    source, given = source_of(args.file), defines(args.defines)
+    source, given = source_of(args.file, weights=False), defines(args.defines)
     report_facts(args, _facts(run(source, out, options, args.space, given, args.runtime, Bars()), out, args.format))
     return 0
 
