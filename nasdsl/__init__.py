@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nasdsl.api.predicting import Numbers, Prediction, Predictions, predict
     from nasdsl.api.reporting import Report, report
     from nasdsl.api.searching import Found, search
+    from nasdsl.api.studying import Study, study
     from nasdsl.api.training import Trained, evaluate, train
     from nasdsl.compiler.architecture import Architecture, ArchitectureError, Values
     from nasdsl.compiler.count import Count
@@ -56,6 +57,7 @@ __all__ = [
     "Progress",
     "Report",
     "Space",
+    "Study",
     "Supernet",
     "Trained",
     "Trial",
@@ -79,6 +81,7 @@ __all__ = [
     "sample",
     "save",
     "search",
+    "study",
     "supernet",
     "train",
 ]
@@ -101,6 +104,7 @@ _MODULES = {
     "Progress": "runtime.watch",
     "Report": "api.reporting",
     "Space": "compiler.space",
+    "Study": "api.studying",
     "Supernet": "compiler.supernet",
     "Trained": "api.training",
     "Trial": "runtime.evolution.trial",
@@ -110,6 +114,7 @@ _MODULES = {
     "predict": "api.predicting",
     "report": "api.reporting",
     "search": "api.searching",
+    "study": "api.studying",
     "train": "api.training",
 }
 
@@ -120,12 +125,9 @@ def __getattr__(name: str) -> _Any:
     if name in _MODULES:
         return getattr(_importlib.import_module(f"nasdsl.{_MODULES[name]}"), name)
     if name == "__version__":
-        from importlib import metadata as _metadata
+        from nasdsl.compiler.version import version as _version
 
-        try:
-            return _metadata.version("nasdsl")
-        except _metadata.PackageNotFoundError:
-            return "0+unknown"  # a checkout that is not installed
+        return _version()
     raise AttributeError(f"module `nasdsl` has no attribute `{name}`")
 
 

@@ -81,13 +81,16 @@ class Bars:
                 console=self.console,
             )
             self.bar.start()
-            self.task = self.bar.add_task(title, total=steps, completed=done, facts="")
+            self.task = self.bar.add_task(title, total=steps or None, completed=done, facts="")
 
     def step(self, done: int, facts: Mapping[str, Any]) -> None:
         if self.bar is not None:
             self.bar.update(self.task, completed=done, facts=describe(facts))
         elif {k: v for k, v in facts.items() if k not in ("epoch", "loss")} != self.seen:
             self.seen = {k: v for k, v in facts.items() if k not in ("epoch", "loss")}
+            if not self.steps:  # nobody says when it ends
+                sys.stderr.write(f"{done:,}  {describe(facts)}\n")
+                return
             spent = time.monotonic() - self.begun
             left = spent / max(done - self.first, 1) * (self.steps - done)
             sys.stderr.write(f"{100 * done / self.steps:3.0f} %  {describe(facts)}  {left:.0f} s left\n")

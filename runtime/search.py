@@ -152,6 +152,12 @@ class Handed:
     evaluator: Evaluator | None = None
     method: Method | None = None
 
+    @property
+    def names(self) -> set[str]:
+        """Of the settings in whose place it stands."""
+        method = {"method"} if self.method is not None else set()
+        return method | (set(find_evaluators()) if self.evaluator is not None else set())
+
     def told(self) -> dict[str, str]:
         """What a run's folder says of it."""
         kinds = {"evaluator": self.evaluator, "proposes": self.method}
@@ -500,12 +506,10 @@ def chosen_search(
     entries: dict[str, Any] = {}
     spans: Mapping[str, Span] = {}
     if section is not None and section.name in getattr(strategy, "reads", (chosen,)):
+        handed = set() if by is None else by.names
+        section = replace(section, entries={k: value for k, value in section.entries.items() if k not in handed})
         refuse_what_is_typed(section, options.overrides or {})
         entries, spans = dict(section.entries), section.spans
-    if by is not None:
-        handed = {"method"} if by.method is not None else set()
-        handed |= set(find_evaluators()) if by.evaluator is not None else set()
-        entries = {name: value for name, value in entries.items() if name not in handed}
     entries = merged(entries, options.overrides or {}, strategy.settings)
     if isinstance(entries.get("train"), Mapping):
         entries["train"] = with_recipe(entries["train"], spans.get("train.preset"))

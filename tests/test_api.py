@@ -310,7 +310,7 @@ def test_classes_and_validation_are_found(folder: Path) -> None:
     part = nasdsl.Data(Subset(plain, range(8)), plain, classes=["a", "b", "c", "d"])
     assert part.splits("classification", (8, 8), 1).classes == ("a", "b", "c", "d")
     listed = [(image, int(label)) for image, label in zip(images, labels, strict=True)]
-    assert nasdsl.Data(listed).splits("classification", (8, 8), 1).classes == ("0", "1", "2", "3")  # type: ignore[arg-type]
+    assert nasdsl.Data(listed).splits("classification", (8, 8), 1).classes == ("0", "1", "2", "3")
     assert nasdsl.Data(plain, plain, classes=9).splits("classification", (8, 8), 1).classes[-1] == "8"
     assert nasdsl.Data(plain).identity() == nasdsl.Data(TensorDataset(images + 1, labels)).identity()
     assert nasdsl.Data(plain).identity() != nasdsl.Data(TensorDataset(images, labels.flip(0))).identity()
@@ -319,14 +319,14 @@ def test_classes_and_validation_are_found(folder: Path) -> None:
 def test_images_of_another_size_and_depth(folder: Path) -> None:
     wide = torch.zeros(3, 8, 16)
     wide[:, :, 4:12] = 1
-    splits = nasdsl.Data([(wide, 0), (wide, 1)], [(wide, 0)]).splits("classification", (4, 4), 3)  # type: ignore[arg-type]
+    splits = nasdsl.Data([(wide, 0), (wide, 1)], [(wide, 0)]).splits("classification", (4, 4), 3)
     assert splits.train.batch([0])[0].shape == (1, 3, 4, 4)
     assert torch.allclose(splits.train.batch([0])[0], torch.ones(1, 3, 4, 4), atol=0.2), "the middle is shown"
     grey = Image.new("L", (8, 8), 200)
-    found = nasdsl.Data([(grey, 0), (grey, 1)], [(grey, 0)]).splits("classification", (4, 4), 3)  # type: ignore[arg-type]
+    found = nasdsl.Data([(grey, 0), (grey, 1)], [(grey, 0)]).splits("classification", (4, 4), 3)
     assert found.val.batch([0])[0].tolist() == torch.full((1, 3, 4, 4), 200).tolist()
     deep = torch.rand(5, 4, 4)
-    five = nasdsl.Data([(deep, 0), (deep, 1)], [(deep, 0)])  # type: ignore[arg-type]
+    five = nasdsl.Data([(deep, 0), (deep, 1)], [(deep, 0)])
     space = nasdsl.loads("space five { input 5 x 4 x 4\n  network { conv(4) -> classify(2) } }\n")
     assert nasdsl.train(space, five, device="cpu", epochs=1, batch=2).metrics["top1"] >= 0
 
@@ -413,10 +413,10 @@ def test_the_test_split_is_what_is_measured(folder: Path) -> None:
     space = nasdsl.loads(ARCHITECTURE.replace("8 x 8", "12 x 12"))
     train, val = pair()
     wrong = [(image, (label + 1) % 3) for image, label in (val[i] for i in range(len(val)))]
-    made = nasdsl.train(space, (train, val, wrong), device="cpu", epochs=6, batch=8)  # type: ignore[arg-type]
+    made = nasdsl.train(space, (train, val, wrong), device="cpu", epochs=6, batch=8)
     right = nasdsl.evaluate(made, (train, val), device="cpu")["top1"]
     assert right == made.metrics["top1"] > 0.5
-    assert nasdsl.evaluate(made, (train, val, wrong), device="cpu")["top1"] < 0.5  # type: ignore[arg-type]
+    assert nasdsl.evaluate(made, (train, val, wrong), device="cpu")["top1"] < 0.5
 
 
 def test_data_that_ships_has_a_name(folder: Path) -> None:
@@ -457,7 +457,7 @@ MISTAKES: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("data", "message"), MISTAKES, ids=lambda value: value if isinstance(value, str) else "")
 def test_mistakes_in_data_are_told(folder: Path, data: Any, message: str) -> None:
     space = nasdsl.loads(ARCHITECTURE)
-    whole = (data, LABELLED) if isinstance(data, list) and data else data
+    whole: Any = (data, LABELLED) if isinstance(data, list) and data else data
     with pytest.raises(DataError, match=message):
         nasdsl.train(space, whole, device="cpu", epochs=1, batch=1)
 
@@ -468,7 +468,7 @@ def test_a_set_that_fails_is_named(folder: Path) -> None:
             raise KeyError(index)
 
     with pytest.raises(DataError, match=r"sample 0 of the train set \(Broken\) cannot be read: KeyError"):
-        nasdsl.train(nasdsl.loads(ARCHITECTURE), (Broken("train"), LABELLED), device="cpu")  # type: ignore[arg-type]
+        nasdsl.train(nasdsl.loads(ARCHITECTURE), (Broken("train"), LABELLED), device="cpu")
     with pytest.raises(DataError, match="read from files"):
         nasdsl.Data(Bars("train")).splits("keypoints", (8, 8), 1)
 
@@ -524,8 +524,8 @@ def test_predictions_of_paths_and_of_images_are_one(
             assert np.allclose(one.found.scores, same.found.scores, atol=1e-6)  # type: ignore[union-attr]
     assert told[0].kind == "start" and told[-2].done == 6
     val = Bars("val", "pil")
-    every = nasdsl.predict(made, [image for image, _ in (val[i] for i in range(len(val)))])
-    right = [int(one.found.labels[0]) == val[i][1] for i, one in enumerate(every)]  # type: ignore[union-attr, arg-type]
+    every: Any = nasdsl.predict(made, [image for image, _ in (val[i] for i in range(len(val)))])
+    right = [int(one.found.labels[0]) == val[i][1] for i, one in enumerate(every)]
     assert np.mean(right) == pytest.approx(made.metrics["top1"]), "as they were measured"
     assert found.names.classes == ("none", "standing", "lying")
     assert repr(found) == "Predictions(classification: 6 images)"
@@ -597,7 +597,7 @@ def test_reports_of_runs_and_of_what_is_in_memory(folder: Path, capsys: pytest.C
     alone = nasdsl.report(nasdsl.search(space, worth, **wanted), "alone.html")
     assert alone.told == made.told and "6 trials" in alone.told
     trained = nasdsl.train(nasdsl.loads(ARCHITECTURE.replace("8 x 8", "12 x 12")), pair(), device="cpu", epochs=1,
-                           batch=8, out="one.safetensors", run="run")  # type: ignore[arg-type]  # fmt: skip
+                           batch=8, out="one.safetensors", run="run")  # fmt: skip
     page = nasdsl.report(trained, data=nasdsl.Data(*pair()), device="cpu")
     assert page.file == Path("run/report.html") and page.told == "6 images"
     assert nasdsl.report("run", "again.html").told == "no images", "the data was handed over"

@@ -22,7 +22,7 @@ from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.elaborate.forms import FORMS
 from nasdsl.compiler.elaborate.functions import FUNCTIONS
-from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.tables import tables
 from nasdsl.reference import language

@@ -35,7 +35,7 @@ SpaceLike: TypeAlias = Space | HasSpace | str | PathLike[str]
 """A space; what a search or a training gave; the path of a file; or the name of a space that ships."""
 
 if TYPE_CHECKING:
-    Part: TypeAlias = Dataset[Any] | DataLoader[Any]
+    Part: TypeAlias = Dataset[Any] | DataLoader[Any] | Sequence[tuple[Any, Any]]
     DataLike: TypeAlias = str | PathLike[str] | Data | Part | tuple[Part, ...] | None
     """A path; the name of data that ships; sets or loaders (`nasdsl.Data`); None is what ships for the task."""
 else:

@@ -25,7 +25,7 @@ from nasdsl.predictions import Results
 from nasdsl.runtime.checkpoint import AboutWeights
 from nasdsl.runtime.data.given_values import picture_of
 from nasdsl.runtime.device import device_named
-from nasdsl.runtime.found import Found, Names
+from nasdsl.runtime.found import Found, FoundBoxes, Names
 from nasdsl.runtime.predict import Photo, Predictor, Shown, photos_in, predictor_for
 from nasdsl.runtime.predict import predict as predicted
 from nasdsl.runtime.predict_rows import Given, is_for_tables, names_of, predict_rows, tables_at
@@ -209,7 +209,7 @@ class Predictions(Sequence[Prediction]):
         told |= {"left_out": list(self.left_out)} if self.left_out else {}
         told |= {"unreadable": list(self.unreadable)} if self.unreadable else {}
         if self.task == "detection":
-            told["detections"] = sum(len(one.found.scores) for one in self.found)  # type: ignore[union-attr]
+            told["detections"] = sum(len(one.found.labels) for one in self.found if isinstance(one.found, FoundBoxes))
         return told
 
     def __repr__(self) -> str:

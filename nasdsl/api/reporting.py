@@ -96,7 +96,7 @@ def report(
         name: Path(path) for name, path in {**(measured or {}), **({"latency": latency} if latency else {})}.items()
     }
     if given is not None and network is None and getattr(given, "network", None) is not None:
-        asked = Asked(given, weights, data, reader, links, device, SCORE)  # type: ignore[arg-type]
+        asked = Asked(given, weights, data, reader, links, device, SCORE)
     trials = _trials(given)
     if (
         trials is None

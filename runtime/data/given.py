@@ -62,9 +62,9 @@ class Data:
 
     def __init__(
         self,
-        train: Dataset[Any] | DataLoader[Any],
-        val: Dataset[Any] | DataLoader[Any] | None = None,
-        test: Dataset[Any] | DataLoader[Any] | None = None,
+        train: Dataset[Any] | DataLoader[Any] | Sequence[tuple[Any, Any]],
+        val: Dataset[Any] | DataLoader[Any] | Sequence[tuple[Any, Any]] | None = None,
+        test: Dataset[Any] | DataLoader[Any] | Sequence[tuple[Any, Any]] | None = None,
         *,
         classes: Sequence[str] | int | None = None,
         features: Sequence[str] | None = None,
