@@ -32,6 +32,7 @@ BENCHMARKS = {
         "time and memory of training attention operators, against copies for each offset",
         "benchmarks.attention",
     ),
+    "explore": ("time in which the explorer answers a pin", "benchmarks.explore"),
     "report": ("time to write the page of a large search and to open it; needs chromium", "benchmarks.report"),
     "oneshot": (
         "what a supernet knows of its architectures, and what is found with it; takes hours",

@@ -74,21 +74,13 @@ def _head(graph: Graph, name: str) -> Node:
 
 
 def _order(graph: Graph) -> list[Node]:
-    """The nodes that the outputs and the sides hang on, inputs first. Without recursion: networks are deep."""
-    order: dict[str, Node] = {}
+    """The nodes that the outputs and the sides hang on, inputs first."""
+    import networkx
+
+    inputs = graph.digraph.reverse(copy=False)
     ends = [*graph.outputs, *[node.name for node in graph.nodes.values() if node.op == AUXILIARY.name]]
-    waiting = [(name, False) for name in reversed(ends)]
-    while waiting:
-        name, ready = waiting.pop()
-        if name in order:
-            continue
-        node = graph.nodes[name]
-        if ready:
-            order[name] = node
-            continue
-        waiting.append((name, True))
-        waiting += [(edge.source, False) for edge in reversed(node.inputs) if edge.source not in order]
-    return list(order.values())
+    order = dict.fromkeys(name for end in ends for name in networkx.dfs_postorder_nodes(inputs, end))
+    return [graph.nodes[name] for name in order]
 
 
 def _units(attrs: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, FixedUnits]]:

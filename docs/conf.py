@@ -20,11 +20,13 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "docs._ext.highlight",
+    "docs._ext.docstrings",
     "docs._ext.drawings",
     "docs._ext.links",
+    "docs._ext.reference",
     "docs._ext.mathml",
 ]
-exclude_patterns = ["_ext", "_templates"]
+exclude_patterns = ["_ext", "_made", "_templates"]
 source_suffix = {".md": "markdown"}
 
 myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath", "fieldlist"]
@@ -42,7 +44,9 @@ templates_path = ["_templates"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+napoleon_use_ivar = True
 napoleon_use_rtype = False
+default_role = "code"  # docstrings are written as Markdown is: `code`
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r".*")]  # types of other libraries, whose pages are not at hand offline
 suppress_warnings = ["toc.empty_glob"]

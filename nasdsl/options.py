@@ -147,8 +147,8 @@ def space_of(args: argparse.Namespace) -> Space:
     Raises:
         CompileError: the file has mistakes, or a condition has, or a table does not fit.
     """
-    from nasdsl.compiler.elaborate.program import elaborate
     from nasdsl.compiler.measured import measured
+    from nasdsl.compiler.pipeline import elaborate
 
     space = elaborate(source_of(args.file), args.space, defines(args.defines))
     budgets = getattr(args, "budgets", [])
@@ -159,7 +159,7 @@ def _narrowed(space: Space, conditions: Sequence[str]) -> Space:
     """The space with more requirements; it keeps its name, its files and its pins."""
     import dataclasses
 
-    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.pipeline import elaborate
     from nasdsl.compiler.source import Source
     from nasdsl.compiler.write import free_name, used
 

@@ -71,6 +71,7 @@ class AboutWeights(Stored):
         layers: keys of their layers, in its order.
         task: that they were trained for.
         mean, std: that images are normalised by, one number a channel.
+        normalised: `elsewhere` where images had been normalised before the network saw them, nobody said how.
         outputs: how many the task wants: classes, joints.
         classes: their names, in order of label; for keypoints, of the instances.
         features: names of the columns of a table, in order of channel.
@@ -89,6 +90,7 @@ class AboutWeights(Stored):
     task: str | None = None
     mean: Numbers | None = None
     std: Numbers | None = None
+    normalised: str | None = None
     outputs: Json[int] | None = None
     classes: Json[tuple[str, ...]] | None = None
     features: Json[tuple[str, ...]] | None = None

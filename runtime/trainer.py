@@ -93,6 +93,11 @@ class Trainer:
         share: dict[str, Any] = {"rank": fabric.global_rank, "world": fabric.world_size, "device": fabric.device}
         self._share = share = {**share, "workers": workers}
         self.batch = max(1, settings.batch // fabric.world_size)
+        if data.normalised is not None and settings.augment not in ("none", "flip"):
+            raise RunError(
+                f"the augmentation `{settings.augment}` paints with colours, and the images are normalised already",
+                "give images as pixels, or augment them in the set and say `augment: none`",
+            )
         self._augment = task.augment(
             settings.augment, size if settings.augment not in ("none", "flip") else None, **settings.augment_options
         )

@@ -14,8 +14,8 @@ import pytest
 
 import nasdsl
 from nasdsl import cli, spaces
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.values.tree import evaluate
 from nasdsl.drawing.dot import to_dot
@@ -307,8 +307,8 @@ def stands_for_each_node_once(scene, graph):
 
 def corners(dot):
     """The size of a picture in points, from what is written in it."""
-    found = re.findall(r'pos="(-?[\d.]+),(-?[\d.]+)!", width=([\d.]+), height=([\d.]+)', dot)
-    boxes = [tuple(map(float, box)) for box in found]
+    found = re.findall(r'height=([\d.]+) .*?pos="(-?[\d.]+),(-?[\d.]+)!".*? width=([\d.]+)', dot)
+    boxes = [(float(x), float(y), float(width), float(height)) for height, x, y, width in found]
     lines = [pair.split(",") for points in re.findall(r'pos="e,([^"]*)"', dot) for pair in points.split()]
     xs = [x + side * 36 * w for x, _, w, _ in boxes for side in (-1, 1)] + [float(x) for x, _ in lines]
     ys = [y + side * 36 * h for _, y, _, h in boxes for side in (-1, 1)] + [float(y) for _, y in lines]
@@ -596,7 +596,7 @@ needs_graphviz = pytest.mark.skipif(shutil.which("neato") is None, reason="graph
 def test_every_format(tmp_path, form):
     out = tmp_path / f"lanes.{form}"
     render(nasdsl.loads(LANES), out)
-    start = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG", "dot": b"digraph"}[form]
+    start = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG", "dot": b"// Positions"}[form]
     assert out.read_bytes().startswith(start)
 
 
@@ -613,11 +613,11 @@ def test_the_spaces_that_ship_can_be_drawn(tmp_path, name, level):
 
 
 def test_without_graphviz_there_is_the_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RenderError, match="graphviz is not installed") as raised:
         render(nasdsl.loads(LANES), tmp_path / "lanes.pdf")
     assert "neato -n2 -Tpdf" in raised.value.help
-    assert (tmp_path / "lanes.dot").read_text(encoding="utf-8").startswith("digraph")
+    assert (tmp_path / "lanes.dot").read_text(encoding="utf-8").startswith("// Positions are given")
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

@@ -17,9 +17,9 @@ from nasdsl.options import (
     describe,
     space_of,
 )
-from nasdsl.report import show_diagnostics
 from nasdsl.runtime.outputs import check_output, inputs_of, write_output
 from nasdsl.streams import as_json
+from nasdsl.terminal import show_diagnostics
 
 
 def options(parser: ArgumentParser) -> None:

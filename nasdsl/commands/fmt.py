@@ -12,8 +12,8 @@ from nasdsl.options import (
     add_file,
     describe,
 )
-from nasdsl.report import show_diagnostics
 from nasdsl.streams import write_program
+from nasdsl.terminal import show_diagnostics
 
 if TYPE_CHECKING:
     from nasdsl.compiler.source import Source

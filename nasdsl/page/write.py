@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from nasdsl.compiler.count import brief
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.budget import UnreadableBudget
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
-from nasdsl.compiler.files import to_json
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.space import Space
@@ -28,9 +26,11 @@ from nasdsl.drawing.costs import cost_histogram
 from nasdsl.drawing.histogram import Mark, as_svg, short
 from nasdsl.drawing.render import RenderError, svg
 from nasdsl.page.choices import choices_section
+from nasdsl.page.parts import filled, part, scripts
 from nasdsl.page.study import Record, Study, Training, label_of
 from nasdsl.runtime.errors import RunError
 
+HERE = "nasdsl.page"
 PICTURES = 6
 BINS = 48
 MOST_METRICS = 6
@@ -63,17 +63,18 @@ def page(space: Space, study: Study, pictures: int = PICTURES, examples: str = "
         "drawings": _drawings(space, study, drawn),
         "examples": examples,
     }
-    return _filled(
+    return filled(
+        HERE,
         "page.html",
         {
             "title": html.escape(f"{space.name}: {study.name}" if study.name != space.name else space.name),
             "heading": html.escape(space.name),
             "sub": _sub(space, study),
             "tiles": _tiles(space, study),
-            "body": _filled("trials.html", body),
+            "body": filled(HERE, "trials.html", body),
             "about": _about(space, study),
-            "style": _part("page.css"),
-            "scripts": _scripts(told),
+            "style": part(HERE, "page.css"),
+            "scripts": scripts(HERE, "page.js", told),
         },
     )
 
@@ -99,7 +100,8 @@ def training_page(space: Space, training: Training, examples: str = "") -> str:
         whole = f'<h2>{_whole(space)}</h2><figure class="wide">{_inline(svg(space))}</figure>'
     except RenderError as problem:
         whole = f'<p class="note">There are no drawings: {html.escape(problem.message)}.</p>'
-    return _filled(
+    return filled(
+        HERE,
         "page.html",
         {
             "title": html.escape(f"{space.name}: {what}"),
@@ -108,7 +110,7 @@ def training_page(space: Space, training: Training, examples: str = "") -> str:
             "tiles": _boxed(tiles),
             "body": f"{told}{examples}{whole}",
             "about": _facts(space, training.about),
-            "style": _part("page.css"),
+            "style": part(HERE, "page.css"),
             "scripts": "",
         },
     )
@@ -116,25 +118,6 @@ def training_page(space: Space, training: Training, examples: str = "") -> str:
 
 def _whole(space: Space) -> str:
     return "The space" if space.graph.decisions else "The architecture"
-
-
-def _filled(name: str, fields: Mapping[str, str]) -> str:
-    """A part of the page with its fields, in one pass, so that what is filled in is not searched for fields itself."""
-    return re.sub(r"\$\{(\w+)\}", lambda match: fields[match[1]], _part(name))
-
-
-def _scripts(told: Any) -> str:
-    return f'<script type="application/json" id="data">{_inert(told)}</script>\n<script>\n{_part("page.js")}</script>\n'
-
-
-def _part(name: str) -> str:
-    return resources.files("nasdsl.page").joinpath(name).read_text(encoding="utf-8")
-
-
-def _inert(value: Any) -> str:
-    """JSON that no HTML reader takes for markup."""
-    text = to_json(value, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 # --- Figures of the whole ---------------------------------------------------------------------------------------------

@@ -157,6 +157,7 @@ class Candidates:
             seed,
             parents,
             notes,
+            self.graph.decisions,
         )
 
     def new(self, rows: Rows, seen: Collection[str]) -> Row | None:
