@@ -99,7 +99,7 @@ def font(text: str, colour: str, size: float, bold: bool = False) -> str:
 
 def _text_row(text: str, height: int = 0) -> str:
     """A line of text. Graphviz sets one of several pieces too high in its row, so that such a row needs a height."""
-    room = f' HEIGHT="{height}" VALIGN="BOTTOM"' if text.count("<FONT") > 1 else ""
+    room = f' HEIGHT="{height}" VALIGN="BOTTOM"' if height else ""
     return f'<TR><TD ALIGN="CENTER"{room}>{text}</TD></TR>'
 
 

@@ -664,11 +664,13 @@ class _Maker:
         place = {key: i for i, key in enumerate(self.permuted)}
         back: dict[str, set[int]] = {}
         for node in self.whole.nodes.values():
-            target = place.get(self.owner.get(node.name, ""))
-            for edge in node.inputs if target is not None else ():
-                source = place.get(self.owner.get(self._shown(edge.source), ""))
-                if source is not None and source != target:
-                    back.setdefault(self.permuted[target], set()).add(target - source)
+            target = self.owner.get(node.name, "")
+            sources = {self.owner.get(self._shown(edge.source), "") for edge in node.inputs} - {target}
+            if target in place:
+                back.setdefault(target, set()).update(
+                    place[target] - place[source] for source in sources & place.keys()
+                )
+        back.pop(self.permuted[0], None)
         most = max((max(steps) for steps in back.values()), default=0)
         full = all(steps == {*range(1, min(most, place[key]) + 1)} for key, steps in back.items())
         return [f"each reads the {most} before it"] if full and most > 1 else []

@@ -44,16 +44,16 @@ def tied_cells(graph: Graph) -> list[Cell]:
                 if place in graph.instances:
                     choices.setdefault(place, set()).update(path for path in made if not _under(path, place))
     families: dict[tuple[str, frozenset[str]], list[str]] = {}
-    for place, paths in choices.items():
-        if len(paths) >= LEAST_CHOICES:
-            families.setdefault((graph.instances[place], frozenset(paths)), []).append(place)
+    for place, made_there in choices.items():
+        if len(made_there) >= LEAST_CHOICES:
+            families.setdefault((graph.instances[place], frozenset(made_there)), []).append(place)
     found: list[Cell] = []
     for (operator, paths), uses in families.items():
         around = common_path(uses)
         local = bool(around) and all(_under(path, around) for path in paths)  # copies of a loop are folded as they are
         if len(uses) > 1 and not local:
             first = {re.split(r"[.\[]", path, maxsplit=1)[0] for path in paths if re.match(r"\w+\.", path)}
-            name = first.pop() if len(first) == 1 and len(paths) > 1 else operator
+            name = first.pop() if len(first) == 1 else operator
             found.append(Cell(name, tuple(uses), paths))
     inside = {use for cell in found for use in cell.uses for other in found if any(_under(use, u) for u in other.uses)}
     return [cell for cell in found if inside.isdisjoint(cell.uses)]
