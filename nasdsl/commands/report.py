@@ -20,10 +20,12 @@ def options(parser: ArgumentParser) -> None:
         parser,
         "Writes one HTML file that shows a search: the front, the best so far, where its trials lie in the space,\n"
         "drawings of the space and of architectures along the front, and all trials in a table whose rows open. Of a\n"
-        "run that trains one network it shows what was measured; of a search by gradient, how its choices went and\n"
-        "what was taken; of a screening, which options went and when. Where there is a trained network, it shows what\n"
-        "that finds in some images of the validation split, beside what is true. The file needs nothing else, and no\n"
-        "connection. RUN is the folder of a search or of a training, which need not have ended.",
+        "run that trains one network it shows what was measured; of a shrinking, which units went and when; of a\n"
+        "sampled supernet, the scores of candidates and how their ranks settled; of a search by gradient, how its\n"
+        "choices went and what was taken; of a screening, which options went and when. Where there is a trained\n"
+        "network, it shows what that finds in some images of the validation split, beside what is true. The file\n"
+        "needs nothing else, and no connection. RUN is the folder of a search or of a training, which need not have\n"
+        "ended.",
         "report runs/found",
         "report runs/found --network other.space --data camvid.zip",
         "report runs/found -o found.html --pictures 10",
@@ -72,7 +74,7 @@ def run(args: Namespace) -> None:
         if training is not None:
             space = measured(_space(args, run), tables_of(args))
             images, shown = _examples(args, run)
-            write_output(out, training_page(space, training, images))
+            write_output(out, training_page(space, training, images, _found(run)))
             sys.stdout.write(f"{out}: {shown}\n")
             return
     url = database_url(run, args.storage)
@@ -102,6 +104,19 @@ def _examples(args: Namespace, run: Path) -> tuple[str, str]:
             sys.stderr.write(f"note: {why_none(problem)}\n")
         return examples_section(problem, SCORE), "no images"
     return examples_section(found, SCORE), f"{len(found.shown)} images"
+
+
+def _found(run: Path) -> Space | None:
+    """The architecture that came of a search; None while there is none, or where its file is not what it was."""
+    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.parse import read
+    from nasdsl.runtime.provenance import read_result
+
+    try:
+        written = read_result(run)
+        return None if written is None or written.file is None else elaborate(read(Path(written.file)))
+    except NasdslError:
+        return None
 
 
 def _space(args: Namespace, run: Path) -> Space:
