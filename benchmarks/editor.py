@@ -137,9 +137,7 @@ class _Session:
         """Seconds that the server has used so far, where the system tells it."""
         server = self.client._server
         try:
-            fields = (
-                Path(f"/proc/{server.pid if server is not None else 0}/stat").read_text().rpartition(")")[2].split()
-            )
+            text = Path(f"/proc/{server.pid if server is not None else 0}/stat").read_text()
         except OSError:
             return math.nan
         fields = text.rpartition(")")[2].split()
