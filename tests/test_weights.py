@@ -12,8 +12,8 @@ import torch
 import nasdsl
 from nasdsl.cli import main
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.structure import structure
