@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "docs._ext.highlight",
+    "docs._ext.docstrings",
     "docs._ext.drawings",
     "docs._ext.links",
     "docs._ext.reference",
@@ -43,7 +44,9 @@ templates_path = ["_templates"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+napoleon_use_ivar = True
 napoleon_use_rtype = False
+default_role = "code"  # docstrings are written as Markdown is: `code`
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r".*")]  # types of other libraries, whose pages are not at hand offline
 suppress_warnings = ["toc.empty_glob"]

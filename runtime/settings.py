@@ -45,7 +45,7 @@ class Optimiser(Settings):
 
     Attributes:
         name: which one. `sgd` and `rmsprop` have `momentum`, `adam` and `adamw` have `betas`.
-        lr: the peak rate; left out, by the optimiser and the batch (`settle.py`).
+        lr: the peak rate; left out, by the optimiser and the batch.
         lr_batch: the batch that `lr` is for; with another batch it is scaled in proportion.
         momentum: of `sgd` and `rmsprop`.
         nesterov: whether `sgd` looks ahead, as Nesterov's momentum does.
@@ -168,7 +168,7 @@ class Train(Settings):
 
     Attributes:
         preset: a recipe of a paper, whose settings hold where nothing else is said.
-        epochs, batch: left out, by the number of training images (`settle.py`).
+        epochs, batch: left out, by the number of training images.
         optimiser: the step rule; a record of settings of its own.
         schedule: the learning rate over the run.
         weight_decay: L2 on matrices and convolutions only.

@@ -1,15 +1,18 @@
-"""Parts of pages that are made of records: the reference of the language, settings of searches, diagnostics, and the text
-of the spaces that ship. They are written to `_made/`, which pages include, before a build reads any page.
+"""Parts of pages that are made of records: the reference of the language, settings of searches, diagnostics, the public
+names of Python, and the text of the spaces that ship. They are written to `_made/`, which pages include, before a build
+reads any page.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
+import nasdsl
 from nasdsl import spaces
 from nasdsl.reference import language, searches
 from nasdsl.reference.entry import KINDS, Entry, Row
@@ -19,6 +22,8 @@ from nasdsl.reference.mistakes.told import shown
 from nasdsl.reference.told import written
 
 FOLDER = "_made"
+LONG = 40
+"""Characters of what a parameter may be, beyond which it stands beside its meaning."""
 
 
 def write_all(app: Sphinx, config: object) -> None:
@@ -43,6 +48,7 @@ def parts() -> Iterator[tuple[str, str]]:
     for kind, entries in by_kind.items():
         yield f"{kind}.md", of_kind(entries)
     yield "diagnostics.md", diagnostics()
+    yield from api()
 
 
 def of_kind(entries: list[Entry]) -> str:
@@ -113,9 +119,12 @@ def table(title: str, rows: Iterable[Row]) -> str:
         return ""
     lines = [f"| {title} | is | default | |", "|---|---|---|---|"]
     for row in rows:
-        kind = " or ".join(f"`{part}`" if title == "parameter" else part for part in row.kind.split(" | ") if part)
+        words = row.kind.split(" | ")
+        kind, doc = " or ".join(words), row.doc
+        if len(kind) > LONG:
+            kind, doc = "one of", f"{doc}: {', '.join(f'`{word}`' for word in words)}"
         default = "needed" if row.needed else f"`{row.default}`" if row.default else ""
-        lines.append(f"| `{row.name}` | {escaped(kind)} | {escaped(default)} | {escaped(row.doc)} |")
+        lines.append(f"| `{row.name}` | {escaped(kind)} | {escaped(default)} | {escaped(doc)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -148,12 +157,39 @@ def explained(mistake: Mistake) -> str:
     parts = [f"(code-{mistake.code})=", f"### `{mistake.code}`\n", mistake.meaning + "\n"]
     parts.append(f"*Mended:* {mistake.mended}\n")
     if mistake.text:
-        parts.append(f"```text\n{shown(mistake)}```\n")
+        parts.append(f"```{{code-block}} space-part\n:force:\n\n{shown(mistake)}```\n")
     if mistake.command:
         kind = "console" if mistake.command.startswith("nasdsl ") else "python"
         before = "$ " if kind == "console" else ""
         parts.append(f"```{kind}\n{before}{mistake.command}\n```\n")
     return "\n".join(parts)
+
+
+# --- Python -----------------------------------------------------------------------------------------------------------
+
+
+def api() -> Iterator[tuple[str, str]]:
+    """The public names by what they are."""
+    values = {name: getattr(nasdsl, name) for name in nasdsl.__all__ if not name.startswith("_")}
+    kinds = {
+        "functions": [name for name, value in values.items() if inspect.isfunction(value)],
+        "exceptions": [name for name, value in values.items() if is_exception(value)],
+        "classes": [name for name, value in values.items() if inspect.isclass(value) and not is_exception(value)],
+    }
+    for kind, names in kinds.items():
+        directive = "autofunction" if kind == "functions" else "autoclass"
+        parts = [documented(directive, f"nasdsl.{name}", name) for name in sorted(names)]
+        yield f"api_{kind}.md", "\n".join(parts)
+
+
+def is_exception(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, BaseException)
+
+
+def documented(directive: str, path: str, title: str) -> str:
+    """A section for one name, from its docstring."""
+    members = "   :members:\n   :show-inheritance:\n" if directive == "autoclass" else ""
+    return f"## {title}\n\n```{{eval-rst}}\n.. {directive}:: {path}\n{members}```\n"
 
 
 # --- Spaces -----------------------------------------------------------------------------------------------------------

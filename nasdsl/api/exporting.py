@@ -10,8 +10,10 @@ from nasdsl.api.predicting import trained_like
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.checkpoint import AboutWeights
-from nasdsl.runtime.export import Exported, export_network
+from nasdsl.runtime.export import ENDINGS, Exported, export_network
 from nasdsl.runtime.results import weights_path
+
+__all__ = ["Exported", "export"]
 
 ONLY = {"opset": ("onnx",), "fixed_size": ("onnx", "torch"), "padded": ("onnx", "torch")}
 """Arguments that are for some forms alone."""
@@ -52,6 +54,8 @@ def export(
         OutputError: the file cannot be written, or something else is there.
         ExportError: the network cannot be written, or gives other numbers.
     """
+    if to not in ENDINGS:
+        raise CallError(f"`to` is {', '.join(ENDINGS)}, and not {to}")
     for name, given in (("opset", opset is not None), ("fixed_size", fixed_size), ("padded", padded)):
         if given and to not in ONLY[name]:
             raise CallError(f"`{name}` is for {' and '.join(ONLY[name])}, and not for {to}")

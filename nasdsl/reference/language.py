@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from nasdsl.compiler import bound, measures, ops
 from nasdsl.compiler.bind import library
-from nasdsl.compiler.constructs import CONSTRUCTS, Construct
+from nasdsl.compiler.constructs import CONSTRUCTS
+from nasdsl.compiler.constructs.construct import Construct
 from nasdsl.compiler.elaborate.forms import FORMS
 from nasdsl.compiler.elaborate.functions import FUNCTIONS
 from nasdsl.compiler.example import Example
@@ -93,9 +94,22 @@ def of_operator(one: Operator, group: str) -> Entry:
     )
 
 
+KINDS = {
+    "any": "number | list",
+    "bool": "true | false",
+    "int": "whole number",
+    "positive": "positive whole number",
+    "odd": "odd number",
+    "symbol": "word",
+    "width": "number | units",
+    "widths": "record of widths",
+}
+"""What a parameter may be, in words of the language."""
+
+
 def _parameter(param: Param) -> Row:
     needed = param.default is REQUIRED
-    kind = " | ".join(param.choices) if param.choices else param.type
+    kind = " | ".join(param.choices) if param.choices else KINDS.get(param.type, param.type)
     if not param.choices and (param.low is not None or param.above is not None or param.high is not None):
         kind = f"{kind} {_bounds(param)}"
     default = "" if needed else ops.written(param.default)

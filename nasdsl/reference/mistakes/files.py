@@ -47,7 +47,7 @@ MISTAKES = (
     M(
         "data",
         "Data cannot be read: no layout fits, several do, or something in it is damaged.",
-        "[The table of layouts](../howto/data.md) has all; the message names the file.",
+        "The message names the file. The page on data has a table of all layouts; `--reader NAME` chooses one.",
         _NETWORK,
         "nasdsl train mine.space --data mine.space",
     ),
