@@ -181,7 +181,7 @@ class Run:
 
     def console(self, block: Block) -> None:
         for first, last, command in commands(block):
-            ended = self.forks.shell(self.folder, command, self.environment())
+            ended = self.forks.shell(self.folder, command, self.environment(), TIMEOUT / 2 if block.is_long else LIMIT)
             if ended.code:
                 said = ended.said.rstrip()
                 self.complain(first, f"`{command}` ends with exit code {ended.code}:\n{said}")
