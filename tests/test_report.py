@@ -35,6 +35,7 @@ from nasdsl.page.examples import examples_section
 from nasdsl.page.read import read_study
 from nasdsl.page.study import Objective, Record, Study
 from nasdsl.page.write import page
+from nasdsl.runtime.attempts import read_attempts
 from nasdsl.runtime.chosen import CHOICES, DECODED, probabilities_told, scores_told
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.examples import Example, Examples
@@ -624,6 +625,34 @@ def test_the_end_of_a_screening_is_told_by_declaration(searched: Path, form: str
         assert facts == {"op": "2 of 3 options stay, in 2 places: none, conv(kernel: 5)"}
     else:
         assert facts == {"screened": {"op": {"places": 2, "options": 3, "stay": ["none", "conv(kernel: 5)"]}}}
+
+
+def test_attempts_are_what_optuna_reads(tmp_path: Path) -> None:
+    """Read at once from the tables: whatever Optuna keeps of other studies, of values and of attributes."""
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'some.db'}")
+    for name in ("other", "mine"):
+        study = optuna.create_study(storage=storage, study_name=name, directions=["maximize", "minimize"])
+        for values in ((1.5, math.inf), (-math.inf, 2e300), (0.1 + 0.2, -3.0)):
+            trial = study.ask()
+            trial.suggest_categorical("option", ["a", "b"])
+            trial.set_user_attr("costs", {"macs": 3, "latency": 0.1 + 0.2})
+            trial.set_user_attr("error", 'äöü "quoted" </script>')
+            study.tell(trial, values)
+        study.enqueue_trial({"option": "a"}, user_attrs={"seed": 2**63})
+        study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+        study.ask()
+    found = read_attempts(storage.engine, "mine")
+    expected = optuna.load_study(study_name="mine", storage=storage).get_trials()
+    assert [(one.number, one.state, one.values, one.user_attrs) for one in found] == [
+        (one.number, one.state, one.values, one.user_attrs) for one in expected
+    ]
+    assert len(found) == 5 and read_attempts(storage.engine, "none") == []
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql("update trial_user_attributes set value_json = 'no json'")
+    with pytest.raises(RunError, match="cannot be read"):
+        read_attempts(storage.engine, "mine")
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 # --- Other trainings --------------------------------------------------------------------------------------------------
