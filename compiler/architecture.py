@@ -129,6 +129,16 @@ class Architecture:
                 found[path] = canonical(decision, indices[path])
         return cls(graph.decisions, tuple(found.items()))
 
+    @classmethod
+    def written(cls, decisions: Mapping[str, Decision], values: Mapping[str, Any]) -> Architecture:
+        """The architecture that `to_json` has written of one of a graph with these decisions. Requirements are not
+        looked at: it has met them.
+
+        Raises:
+            ArchitectureError: a value outside its domain.
+        """
+        return cls(decisions, tuple((path, index_of(decisions[path], value)) for path, value in values.items()))
+
     @cached_property
     def indices(self) -> Mapping[str, Any]:
         """Of a choice the index of its option, of units and a subset a sorted tuple of indices, of an order a tuple of

@@ -12,7 +12,6 @@ Importing the package is quick: each function imports what it needs when it is c
 from __future__ import annotations
 
 import importlib as _importlib
-from collections.abc import Callable as _Callable
 from collections.abc import Sequence as _Sequence
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING
@@ -21,69 +20,121 @@ from typing import Any as _Any
 from nasdsl.compiler import notebook as _notebook
 
 if TYPE_CHECKING:
+    import networkx as _networkx
+
+    from nasdsl.api.exporting import Exported, export
+    from nasdsl.api.looping import Draws, draws, recalibrate
+    from nasdsl.api.predicting import Numbers, Prediction, Predictions, predict
+    from nasdsl.api.reporting import Report, report
+    from nasdsl.api.searching import Found, search
+    from nasdsl.api.studying import Study, study
+    from nasdsl.api.training import Trained, evaluate, train
     from nasdsl.compiler.architecture import Architecture, ArchitectureError, Values
     from nasdsl.compiler.count import Count
     from nasdsl.compiler.diagnostics import CompileError, Diagnostic, NasdslError
     from nasdsl.compiler.population import Population
     from nasdsl.compiler.space import Space
     from nasdsl.compiler.supernet import Supernet
-    from nasdsl.runtime.evolution.evaluator import Evaluator as _Evaluator
-    from nasdsl.runtime.evolution.methods import Method as _Method
-    from nasdsl.runtime.problem import Exploration as _Exploration
+    from nasdsl.progress import Bars
+    from nasdsl.runtime.data import Data
+    from nasdsl.runtime.evolution.trial import Trial
+    from nasdsl.runtime.watch import Progress
 
 __all__ = [
     "Architecture",
     "ArchitectureError",
+    "Bars",
     "CompileError",
     "Count",
+    "Data",
     "Diagnostic",
+    "Draws",
+    "Exported",
+    "Found",
     "NasdslError",
+    "Numbers",
     "Population",
+    "Prediction",
+    "Predictions",
+    "Progress",
+    "Report",
     "Space",
+    "Study",
     "Supernet",
+    "Trained",
+    "Trial",
     "Values",
     "__version__",
     "cost",
     "cost_range",
     "count",
     "draw",
+    "draws",
+    "evaluate",
     "expand",
+    "export",
+    "graph",
     "load",
     "loads",
     "measured",
     "pin",
     "population",
+    "predict",
+    "recalibrate",
+    "report",
     "sample",
     "save",
     "search",
+    "study",
     "supernet",
+    "train",
 ]
 
-_CLASSES = {
-    "Architecture": "architecture",
-    "ArchitectureError": "architecture",
-    "CompileError": "diagnostics",
-    "Count": "count",
-    "Diagnostic": "diagnostics",
-    "NasdslError": "diagnostics",
-    "Population": "population",
-    "Space": "space",
-    "Supernet": "supernet",
-    "Values": "architecture",
+_MODULES = {
+    "Architecture": "compiler.architecture",
+    "ArchitectureError": "compiler.architecture",
+    "Bars": "progress",
+    "CompileError": "compiler.diagnostics",
+    "Count": "compiler.count",
+    "Data": "runtime.data",
+    "Diagnostic": "compiler.diagnostics",
+    "Draws": "api.looping",
+    "Exported": "api.exporting",
+    "Found": "api.searching",
+    "NasdslError": "compiler.diagnostics",
+    "Numbers": "api.predicting",
+    "Population": "compiler.population",
+    "Prediction": "api.predicting",
+    "Predictions": "api.predicting",
+    "Progress": "runtime.watch",
+    "Report": "api.reporting",
+    "Space": "compiler.space",
+    "Study": "api.studying",
+    "Supernet": "compiler.supernet",
+    "Trained": "api.training",
+    "Trial": "runtime.evolution.trial",
+    "Values": "compiler.architecture",
+    "draws": "api.looping",
+    "evaluate": "api.training",
+    "export": "api.exporting",
+    "predict": "api.predicting",
+    "recalibrate": "api.looping",
+    "report": "api.reporting",
+    "search": "api.searching",
+    "study": "api.studying",
+    "train": "api.training",
 }
 
 
 def __getattr__(name: str) -> _Any:
-    """Classes, on first use: their modules would make every import of the package slower."""
-    if name in _CLASSES:
-        return getattr(_importlib.import_module(f"nasdsl.compiler.{_CLASSES[name]}"), name)
+    """Classes, and the jobs that take a while, on first use: their modules would make every import of the package
+    slower."""
+    if name in _MODULES:
+        return getattr(_importlib.import_module(f"nasdsl.{_MODULES[name]}"), name)
     if name == "__version__":
-        from importlib import metadata as _metadata
+        from nasdsl.compiler.version import version as _version
 
-        try:
-            return _metadata.version("nasdsl")
-        except _metadata.PackageNotFoundError:
-            return "0+unknown"  # a checkout that is not installed
+        return _version()
     raise AttributeError(f"module `nasdsl` has no attribute `{name}`")
 
 
@@ -114,7 +165,7 @@ def load(path: str | _Path, space: str | None = None, **params: _Any) -> Space:
     Raises:
         CompileError: with a diagnostic for every mistake in the file.
     """
-    from nasdsl.compiler.elaborate.program import elaborate as _elaborate
+    from nasdsl.compiler.pipeline import elaborate as _elaborate
     from nasdsl.files import source_of as _source_of
 
     return _elaborate(_source_of(str(path)), space, {name: _text(value) for name, value in params.items()})
@@ -122,7 +173,7 @@ def load(path: str | _Path, space: str | None = None, **params: _Any) -> Space:
 
 def loads(text: str, space: str | None = None, **params: _Any) -> Space:
     """The space of a text; `use "..."` in it is resolved in the present folder. Otherwise as `load`."""
-    from nasdsl.compiler.elaborate.program import elaborate as _elaborate
+    from nasdsl.compiler.pipeline import elaborate as _elaborate
     from nasdsl.compiler.source import Source as _Source
 
     return _elaborate(_Source(text), space, {name: _text(value) for name, value in params.items()})
@@ -154,7 +205,8 @@ def pin(space: Space, values: Values) -> Space:
 
 
 def save(space: Space, values: Values | None, path: str | _Path, name: str = "found", note: str = "") -> None:
-    """Writes a result file: the space, named by its file and content, with its decisions set to values.
+    """Writes a result file: the space, named by its file and content, with its decisions set to values. The text of a
+    space that was made by `loads` is written beside it, as `NAME.space`.
 
     Args:
         values: an architecture, or its values by path; None writes a space that was made smaller by `pin` as it is.
@@ -163,9 +215,11 @@ def save(space: Space, values: Values | None, path: str | _Path, name: str = "fo
 
     Raises:
         ArchitectureError: as `pin`, and a decision without a value.
-        ArgumentError: the space was not read from a file, or the name is no word.
+        ArgumentError: the name is no word, or beside the file lies another one that has the name of the space.
     """
     from nasdsl.compiler.architecture import Architecture as _Architecture
+    from nasdsl.compiler.as_file import as_file as _as_file
+    from nasdsl.compiler.as_file import write_source as _write_source
     from nasdsl.compiler.decide import decide as _decide
     from nasdsl.compiler.diagnostics import ArgumentError as _ArgumentError
     from nasdsl.compiler.tokens import is_name as _is_name
@@ -173,9 +227,11 @@ def save(space: Space, values: Values | None, path: str | _Path, name: str = "fo
 
     if not _is_name(name):
         raise _ArgumentError(f"a space's name is a word, and `{name}` is none")
+    space = _as_file(space, _Path(path).parent)
     architecture = None if values is None else _Architecture.of(space, values)
     if architecture is not None:
         _decide(space, architecture)  # refuses what the file's reader would
+    _write_source(space)
     _write_pinned(_Path(path), space, architecture, name, note)
 
 
@@ -207,6 +263,21 @@ def draw(space: Space, path: str | _Path | None = None, level: str = "module", o
     if path is not None:
         _render(space, _Path(path), level, opened)
     return _to_dot(space, level, opened)
+
+
+def graph(space: Space) -> _networkx.MultiDiGraph[str]:
+    """The graph of a space or an architecture as a `networkx.MultiDiGraph`: a node for each tensor, by its path; an
+    edge to each node that reads it. All attributes are texts and numbers, so networkx's writers take it as it is:
+    `networkx.write_graphml(nasdsl.graph(space), "tiny.graphml")`.
+
+    `docs/api/graph.md` lists the attributes, as does `nasdsl.compiler.as_networkx.as_networkx`. Nodes have `kind`,
+    `operator`, `label`, `inside`, `shape`, `channels`, `height`, `width`, `scale`, `decisions`, `present`,
+    `parameters`, `weight`, `macs` and `params`, numbers that hang on decisions as `macs_least` and `macs_most`; edges
+    have `input` and `when`; the graph has `name`, `input`, `outputs`, `decisions` and `requirements`.
+    """
+    from nasdsl.compiler.as_networkx import as_networkx as _as_networkx
+
+    return _as_networkx(space)
 
 
 # --- What holds for all architectures ---------------------------------------------------------------------------------
@@ -302,58 +373,3 @@ def supernet(space: Space) -> Supernet:
     from nasdsl.compiler.supernet import Supernet as _Supernet
 
     return _Supernet(space.graph)
-
-
-# --- Searches ---------------------------------------------------------------------------------------------------------
-
-
-def search(
-    space: Space,
-    evaluate: _Callable[[Architecture], _Any] | _Evaluator,
-    *,
-    method: str | _Method = "regularised",
-    maximise: str | list[str] | tuple[str, ...] = (),
-    minimise: str | list[str] | tuple[str, ...] = (),
-    budget: str | list[str] | tuple[str, ...] = (),
-    trials: int = 500,
-    seed: int = 0,
-    **settings: _Any,
-) -> _Exploration:
-    """Proposes architectures, evaluates them one after the other, and gives all trials (`.trials`) and those that
-    nothing dominates (`.front`). Of a trial `.architecture` has the values by path, `.objectives` and `.metrics` what
-    was measured. All is kept in memory.
-
-        found = nasdsl.search(space, accuracy, maximise="value", minimise="macs", budget="macs <= 5M", trials=100)
-        best = found.front[0].architecture
-
-    Args:
-        evaluate: a function of an architecture that gives a number, which is the metric `value`, or a dict of numbers
-            by name; or an object with `evaluate(architecture, seed)`, such as those of `nasdsl.runtime.evaluators`.
-        method: what proposes: a name that `search evolve { method: ... }` takes, or an object such as
-            `nasdsl.runtime.evolution.methods.Nsga2(population=50)`.
-        maximise, minimise: metrics, `macs`, `flops` or `params`; left out, the one metric is maximised.
-        budget: such as `"macs <= 600M"`, or several of these.
-        trials: evaluations at most; fewer where there are not so many architectures.
-        seed: of all that is random. The same one gives the same trials.
-        settings: others of `search evolve`, such as `draws`, `distinct`, `failures`, `population` or `prune`.
-
-    Raises:
-        CompileError: a setting that does not exist or does not fit.
-        Infeasible: no architecture lies inside the budgets.
-        RunError: an evaluation failed (`failures` allows some), or nothing measures an objective.
-    """
-    from nasdsl.compiler.elaborate.settings import read_values as _read_values
-    from nasdsl.runtime.evaluators import FunctionEvaluator as _FunctionEvaluator
-    from nasdsl.runtime.settings import read_settings as _read_settings
-    from nasdsl.runtime.strategies.evolve import Evolve as _Evolve
-    from nasdsl.runtime.strategies.evolve import explore as _explore
-
-    limits = [budget] if isinstance(budget, str) else budget
-    entries = settings | {"maximise": maximise, "minimise": minimise, "trials": trials}
-    entries["budget"] = [_read_values({"budget": limit})["budget"] for limit in limits]
-    if isinstance(method, str):
-        entries["method"] = method
-    chosen = _read_settings(_Evolve, entries, {}, "`search`")
-    if not hasattr(evaluate, "evaluate"):
-        evaluate = _FunctionEvaluator(evaluate, getattr(evaluate, "__name__", "evaluate"))
-    return _explore(space, evaluate, chosen, seed, None if isinstance(method, str) else method)

@@ -26,7 +26,7 @@ from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.as_json import to_json
 from nasdsl.compiler.values.tree import Case, Expr, Slot, evaluate
 from nasdsl.drawing.paths import STEP, stage_of
-from nasdsl.report import table, thousands
+from nasdsl.terminal import table, thousands
 
 if TYPE_CHECKING:
     from nasdsl.compiler.population import Extreme
@@ -165,7 +165,8 @@ def _costs(graph: Graph, nodes: Iterable[Node], values: Architecture, measures: 
     return [int(total) if find(name).scale == 1 else float(total) for name, total in zip(measures, sums, strict=True)]
 
 
-def _shape(shape: Shape) -> str:
+def shape_of(shape: Shape) -> str:
+    """`64 x 56 x 56`, with what hangs on decisions shortly."""
     parts = [shape.channels] if shape.height is None else [shape.channels, shape.height, shape.width]
     return " x ".join(_value(part) for part in parts)
 
@@ -197,8 +198,8 @@ def summary(space: Space, measures: Sequence[str] = DEFAULT) -> str:
     derived = f" (from {space.base})" if space.base and space.base != space.name else ""
     lines = [f"{space.name}{derived}", ""]
     facts = [
-        ("input", _shape(graph.input.shape)),
-        ("output", _shape(output.shape)),
+        ("input", shape_of(graph.input.shape)),
+        ("output", shape_of(output.shape)),
         ("layers", thousands(sum(1 for _ in graph.operators()))),
         ("decisions", thousands(len(graph.decisions))),
         ("size", str(size) if size is not None else "not known exactly"),
@@ -316,7 +317,9 @@ def graph_to_text(graph: Graph) -> str:
     for node in graph.nodes.values():
         inputs = ", ".join(numbers[edge.source] + ("" if edge.when is True else "?") for edge in node.inputs)
         there = "" if node.present is True else "sometimes"
-        rows.append((numbers[node.name], node.name, node.op, inputs, _shape(node.shape), show(node.shape.scale), there))
+        rows.append(
+            (numbers[node.name], node.name, node.op, inputs, shape_of(node.shape), show(node.shape.scale), there)
+        )
     return table(rows, ("", "node", "operator", "reads", "output", "scale", ""), right="0", indent=0)
 
 

@@ -13,7 +13,7 @@ from nasdsl.compiler.files import to_json, write_text, write_whole
 from nasdsl.drawing.predictions import draw, palette
 from nasdsl.runtime.data import DataError
 from nasdsl.runtime.found import Found, FoundBoxes, FoundClasses, FoundJoints, FoundMask, Names
-from nasdsl.runtime.predict import Photo
+from nasdsl.runtime.predict import Photo, Shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,7 +22,7 @@ DRAWN, MASKS = "images", "masks"
 JPEG = (".jpg", ".jpeg")
 
 
-def placed(photos: Sequence[Photo], endings: Sequence[str]) -> dict[str, str]:
+def placed(photos: Sequence[Photo | Shown], endings: Sequence[str]) -> dict[str, str]:
     """What is written for each image, by its name, with another ending. Where two would be one file, also to a computer
     that does not tell capitals apart, the old ending stays in the name, too.
 
@@ -32,7 +32,7 @@ def placed(photos: Sequence[Photo], endings: Sequence[str]) -> dict[str, str]:
     wanted = [PurePosixPath(photo.name).with_suffix(end).as_posix() for photo, end in zip(photos, endings, strict=True)]
     times = Counter(name.lower() for name in wanted)
     found: dict[str, str] = {}
-    owner: dict[str, Photo] = {}
+    owner: dict[str, Photo | Shown] = {}
     for photo, name, end in zip(photos, wanted, endings, strict=True):
         name = name if times[name.lower()] == 1 else photo.name + end
         other = owner.setdefault(name.lower(), photo)
@@ -51,7 +51,7 @@ class Results:
     """
 
     def __init__(
-        self, out: Path, photos: Sequence[Photo], names: Names, categories: Sequence[Any] | None, score: float
+        self, out: Path, photos: Sequence[Photo | Shown], names: Names, categories: Sequence[Any] | None, score: float
     ) -> None:
         """
         Args:
@@ -70,7 +70,7 @@ class Results:
         self.annotations: list[dict[str, Any]] = []
         self.rows: list[list[str]] = []
 
-    def add(self, photo: Photo, image: Image, found: Found) -> None:
+    def add(self, photo: Photo | Shown, image: Image, found: Found) -> None:
         """Writes what belongs to one image."""
         drawing = draw(image, found, names=self.names, score=self.score)
         save_image(self.out / DRAWN / self.drawn[photo.name], drawing)
@@ -89,7 +89,7 @@ class Results:
     def _cells(self, label: int, chance: float) -> tuple[str, str]:
         return self.names.of(label), f"{chance:.6f}"
 
-    def _mask(self, photo: Photo, found: FoundMask) -> None:
+    def _mask(self, photo: Photo | Shown, found: FoundMask) -> None:
         from PIL import Image as pillow
 
         mask = pillow.fromarray(found.labels).convert("P")

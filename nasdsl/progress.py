@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from nasdsl.compiler.measures import lookup
-from nasdsl.report import printable
+from nasdsl.runtime.watch import Progress
+from nasdsl.terminal import printable
 
 
 def amount(value: float) -> str:
@@ -40,15 +42,25 @@ def describe(facts: Mapping[str, Any]) -> str:
 
 
 class Bars:
-    """A bar on a terminal, and a line for each measurement elsewhere."""
+    """A bar on a terminal, and a line for each measurement elsewhere: what `on_progress` of the commands is."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal
-        self.bar: Progress | None = None
+        self.bar: Bar | None = None
         self.task = TaskID(0)
         self.seen: dict[str, Any] = {}
         self.begun = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.kind == "start":
+            self.start(progress.title, progress.total, progress.done)
+        elif progress.kind == "step":
+            self.step(progress.done, progress.facts)
+        elif progress.kind == "note":
+            self.note(progress.text)
+        else:
+            self.stop()
 
     def start(self, title: str, steps: int, done: int) -> None:
         self.begun = time.monotonic()
@@ -61,7 +73,7 @@ class Bars:
                 BarColumn(bar_width=24),
                 TextColumn("{task.fields[facts]}", markup=False),
             )
-            self.bar = Progress(
+            self.bar = Bar(
                 *columns,
                 TimeElapsedColumn(),
                 TextColumn("left"),
@@ -69,13 +81,16 @@ class Bars:
                 console=self.console,
             )
             self.bar.start()
-            self.task = self.bar.add_task(title, total=steps, completed=done, facts="")
+            self.task = self.bar.add_task(title, total=steps or None, completed=done, facts="")
 
     def step(self, done: int, facts: Mapping[str, Any]) -> None:
         if self.bar is not None:
             self.bar.update(self.task, completed=done, facts=describe(facts))
         elif {k: v for k, v in facts.items() if k not in ("epoch", "loss")} != self.seen:
             self.seen = {k: v for k, v in facts.items() if k not in ("epoch", "loss")}
+            if not self.steps:  # nobody says when it ends
+                sys.stderr.write(f"{done:,}  {describe(facts)}\n")
+                return
             spent = time.monotonic() - self.begun
             left = spent / max(done - self.first, 1) * (self.steps - done)
             sys.stderr.write(f"{100 * done / self.steps:3.0f} %  {describe(facts)}  {left:.0f} s left\n")

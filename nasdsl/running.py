@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.options import UsageError, tables_of, whole_number
-from nasdsl.report import printable
+from nasdsl.files import source_of
+from nasdsl.options import UsageError, defines, whole_number
 from nasdsl.runtime.launch import is_first_process
 from nasdsl.streams import as_json
+from nasdsl.terminal import printable
 
 if TYPE_CHECKING:
-    from nasdsl.runtime.search import Options
+    from nasdsl.compiler.space import Space
 
 
 MOST_THREADS = 1024
@@ -30,7 +33,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="PATH",
-        help="a folder, zip, COCO .json, YOLO .yaml or IDX .gz; left out, the embedded handwritten digits",
+        help="a folder, zip, COCO .json, YOLO .yaml, IDX .gz or .csv; or data that ships, digits or diabetes, which is "
+        "taken where this is left out",
     )
     parser.add_argument(
         "--reader", metavar="NAME", help="the layout of the data, which the first lines of a run name with the others"
@@ -62,8 +66,15 @@ def add_training(parser: argparse.ArgumentParser, out: str, required: bool = Tru
     )
 
 
-def overrides_of(args: argparse.Namespace, prefix: str) -> dict[str, str]:
-    """Settings from the command line, as text by dotted name."""
+def overrides_of(args: argparse.Namespace, prefix: str, **more: str | None) -> dict[str, Any]:
+    """Settings from the command line.
+
+    Args:
+        prefix: of where `epochs` and `batch` stand.
+        more: others that have an option of their own, as text; None is not given.
+    """
+    from nasdsl.compiler.elaborate.settings import read_values
+
     out: dict[str, str] = {}
     for text in args.settings:
         key, equals, value = text.partition("=")
@@ -73,40 +84,48 @@ def overrides_of(args: argparse.Namespace, prefix: str) -> dict[str, str]:
     for name in ("epochs", "batch"):
         if getattr(args, name) is not None:
             out[prefix + name] = getattr(args, name)
-    return out
+    return read_values(out | {name: text for name, text in more.items() if text is not None})
 
 
-def run_options(args: argparse.Namespace, overrides: dict[str, str], seed: int | None = None) -> Options:
-    import torch
+def space_given(args: argparse.Namespace) -> Space:
+    """The space that FILE, --space and -D name, checked as a whole."""
+    from nasdsl.compiler.pipeline import elaborate
 
-    from nasdsl.compiler.elaborate.settings import read_values
-    from nasdsl.runtime.search import Options
-
-    if args.reader is not None and args.data is None:
-        raise UsageError("--reader says how --data is read, and there is none")
-    if args.links and args.data is None:
-        raise UsageError("--links says how --data is read, and there is none")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    return Options(
-        data=args.data,
-        run=run_folder(args, Path(args.out)) if seed is None else None,
-        seed=args.seed if seed is None else seed,
-        overrides=read_values(overrides),
-        accelerator=args.device,
-        workers=args.workers,
-        reader=args.reader,
-        links=args.links,
-        latency=getattr(args, "latency", None),
-        measured={name: str(file) for name, file in tables_of(args).items() if name != "latency"},
-        fresh=getattr(args, "fresh", False),
-    )
+    return elaborate(source_of(args.file), args.space, defines(args.defines))
 
 
-def run_folder(args: argparse.Namespace, out: Path) -> Path:
-    from nasdsl.runtime.search import default_run
+def how_to_run(args: argparse.Namespace) -> dict[str, Any]:
+    """What `add_run` has, as the functions of Python take it."""
+    return {name: getattr(args, name) for name in ("data", "reader", "links", "device", "workers", "threads")}
 
-    return Path(args.run) if args.run is not None else default_run(out, args.command)
+
+@contextmanager
+def called(args: argparse.Namespace, **options: str) -> Iterator[None]:
+    """Inside, arguments of a function of Python that do not go together are options that do not.
+
+    Args:
+        options: what the command line calls an argument, where that is not `--` and its name.
+
+    Raises:
+        UsageError: they do not.
+    """
+    from nasdsl.api.given import CallError
+
+    known = {name: f"--{name.replace('_', '-')}" for name in vars(args)} | options
+
+    def named(text: str) -> str:
+        return re.sub(r"`(\w+)`", lambda word: known.get(word[1], word[0]), text)
+
+    try:
+        yield
+    except CallError as problem:
+        raise UsageError(named(problem.message), help=named(problem.help)) from None
+
+
+def how_to_train(args: argparse.Namespace, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `add_run` and `add_training` have, as the functions of Python take it."""
+    given = {name: getattr(args, name) for name in ("out", "run", "seed", "fresh")}
+    return {**how_to_run(args), **given, "settings": settings}
 
 
 def report_facts(args: argparse.Namespace, facts: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ import traceback
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, NasdslError, cause
 from nasdsl.compiler.files import to_json
 from nasdsl.options import UsageError
-from nasdsl.report import printable, show_diagnostics
 from nasdsl.runtime.launch import is_first_process
+from nasdsl.terminal import printable, show_diagnostics
 
 MISTAKES, USAGE = 1, 2
 

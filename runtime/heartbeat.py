@@ -31,31 +31,30 @@ def born(pid: int) -> str:
 
 
 class Heartbeat:
-    """Signs of life of the trial in hand, while it is evaluated."""
+    """Signs of life of the trials in hand, while they are evaluated."""
 
     def __init__(self, storage: Any, seconds: int):
         self.storage, self.seconds = storage, seconds
-        self.trial: int | None = None
+        self._trials: set[int] = set()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
     def begin(self, trial: int) -> None:
-        self.trial = trial
+        self._trials.add(trial)
         if self._thread is None:
             self._thread = threading.Thread(target=self._beat, daemon=True)
             self._thread.start()
 
     def _beat(self) -> None:
         while not self._over.wait(self.seconds):
-            trial = self.trial
             try:
-                if trial is not None:
+                for trial in tuple(self._trials):
                     self.storage.record_heartbeat(trial)
             except (SQLAlchemyError, StorageInternalError):
                 pass  # the database is busy or away; there are three more before anyone draws conclusions
 
-    def end(self) -> None:
-        self.trial = None
+    def end(self, trial: int) -> None:
+        self._trials.discard(trial)
 
     def close(self) -> None:
         self._over.set()

@@ -71,10 +71,28 @@ class Photo:
         return upright(decode(self.files.read(self.member), self.where))
 
 
+@dataclass(frozen=True)
+class Shown:
+    """An image that was handed over, under a name."""
+
+    name: str
+    image: Image
+
+    @property
+    def where(self) -> str:
+        """How a message names it."""
+        return self.name
+
+    def read(self) -> Image:
+        """The image, upright, as its camera noted."""
+        return upright(self.image)
+
+
 def photos_in(
-    paths: Sequence[Path], out: Path | None = None, links: bool = False, left_out: list[str] | None = None
-) -> list[Photo]:
-    """The images that paths name: files, and folders and zips with all that is below them.
+    paths: Sequence[Path | Shown], out: Path | None = None, links: bool = False, left_out: list[str] | None = None
+) -> list[Photo | Shown]:
+    """The images that paths name: files, and folders and zips with all that is below them. What was handed over is
+    among them.
 
     Args:
         out: a folder whose own images are left out: an earlier result in the folder of the images.
@@ -84,8 +102,11 @@ def photos_in(
     Raises:
         DataError: a path leads nowhere or has no image; two images have one name.
     """
-    found: dict[str, Photo] = {}
+    found: dict[str, Photo | Shown] = {}
     for path in paths:
+        if isinstance(path, Shown):
+            found[path.name] = path
+            continue
         single = path.is_file() and path.suffix.lower() != ".zip"
         files = Files(path.parent, chosen=path, flat=True) if single else open_files(path, links)
         members = [files.chosen or path.name] if single else [name for name in files.names if is_image(name)]
@@ -271,6 +292,13 @@ def predictor_for(space: Space, about: AboutWeights) -> Predictor:
         raise error("bad-weights", f"the weights name {named} outputs, and the network has {outputs}", None)
     if task == Segmentation.name and outputs > IGNORE:
         raise error("too-many-classes", f"a mask can have {IGNORE} classes, and the network has {outputs}", None)
+    if about.normalised is not None:
+        raise error(
+            "unknown-normalisation",
+            "the network learnt from images that had been normalised, and its weights do not say how",
+            None,
+            help="train it on `nasdsl.Data(..., normalised=(mean, std))`",
+        )
     known_range = about.mean is not None and about.std is not None
     normalise = Normalise(about.mean, about.std) if known_range else Normalise.imagenet(shape.channels)  # type: ignore[arg-type]
     return PREDICTORS[task]((shape.height, shape.width), shape.channels, normalise, Names(classes, joints))
@@ -278,25 +306,25 @@ def predictor_for(space: Space, about: AboutWeights) -> Predictor:
 
 # --- The work ---------------------------------------------------------------------------------------------------------
 
-Skip = Callable[[Photo, NasdslError], None]
+Skip = Callable[[Photo | Shown, NasdslError], None]
 
 
 @torch.inference_mode()
 def predict(
     network: Supernet,
     predictor: Predictor,
-    photos: Sequence[Photo],
+    photos: Sequence[Photo | Shown],
     batch: int,
     skip: Skip,
     device: torch.device | str = "cpu",
-) -> Iterator[tuple[Photo, Image, Found]]:
+) -> Iterator[tuple[Photo | Shown, Image, Found]]:
     """Each image, in its own colours, and what is found in it, in order.
 
     Args:
         skip: is told of images that cannot be read.
     """
     network.to(device).eval()
-    waiting: list[tuple[Photo, Image, Bytes]] = []
+    waiting: list[tuple[Photo | Shown, Image, Bytes]] = []
     for photo in photos:
         try:
             image = photo.read()
@@ -312,8 +340,11 @@ def predict(
 
 
 def _answered(
-    network: Supernet, predictor: Predictor, waiting: list[tuple[Photo, Image, Any]], device: torch.device | str
-) -> Iterator[tuple[Photo, Image, Found]]:
+    network: Supernet,
+    predictor: Predictor,
+    waiting: list[tuple[Photo | Shown, Image, Any]],
+    device: torch.device | str,
+) -> Iterator[tuple[Photo | Shown, Image, Found]]:
     pixels = torch.from_numpy(np.stack([one for _, _, one in waiting])).to(device)
     images = predictor.normalise(pixels.float().div_(255))
     originals = [(image.height, image.width) for _, image, _ in waiting]

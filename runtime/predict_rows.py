@@ -35,8 +35,13 @@ def is_for_tables(space: Space) -> bool:
     return task_of(space) == Regression.name and (shape.height, shape.width) == (1, 1)
 
 
-def names_of(space: Space, about: AboutWeights) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def names_of(
+    space: Space, about: AboutWeights, needs_features: bool = True
+) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
     """What features and targets are called.
+
+    Args:
+        needs_features: whether columns have to be found by their names.
 
     Raises:
         CompileError: the weights do not say, or say it of another network.
@@ -44,11 +49,11 @@ def names_of(space: Space, about: AboutWeights) -> tuple[tuple[str, ...], tuple[
     inputs, outputs = space.graph.input.shape.channels, Regression.outputs_of(head_of(space))
     if about.task is not None and about.task != Regression.name:
         raise error("wrong-task", f"the weights are for {about.task}, and the network for {Regression.name}", None)
-    if about.features is None or about.mean is None or about.std is None:
+    if about.mean is None or about.std is None or (needs_features and about.features is None):
         raise error("bad-weights", "the weights do not say which columns of a table they learnt from", None)
     targets = about.classes or tuple(f"target {i + 1}" for i in range(outputs))
     for what, names, has in (("features", about.features, inputs), ("targets", targets, outputs)):
-        if len(names) != has:
+        if names is not None and len(names) != has:
             raise error("bad-weights", f"the weights name {len(names)} {what}, and the network has {has}", None)
     return about.features, targets
 

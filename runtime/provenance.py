@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.files import quoted, unquoted, write_text
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.stored import Stored
 from nasdsl.runtime.errors import RunError
@@ -66,6 +66,7 @@ class Written(Stored):
         weights: the file of its weights.
         data: a path; None is the embedded data.
         reader: of the data, where it was named; and whether `links` that lead out of it were followed.
+        given: whether the data was handed over in Python, so that no file has it.
     """
 
     file: str | None
@@ -73,10 +74,11 @@ class Written(Stored):
     data: str | None
     reader: str | None
     links: bool = False
+    given: bool = False
 
 
 def write_result(
-    run: Path, file: Path | None, weights: Path, data: str | None, reader: str | None, links: bool
+    run: Path, file: Path | None, weights: Path, data: str | None, reader: str | None, links: bool, given: bool = False
 ) -> None:
     """Notes the network of a run in its folder, in paths that hold from anywhere."""
     told = Written(
@@ -85,6 +87,7 @@ def write_result(
         data=None if data is None else quoted(str(Path(data).resolve())),
         reader=reader,
         links=links,
+        given=given,
     )
     write_text(run / RESULT, told.model_dump_json(indent=2) + "\n")
 

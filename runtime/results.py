@@ -15,13 +15,17 @@ from nasdsl.compiler.space import Space
 from nasdsl.compiler.structure import structure
 from nasdsl.compiler.tokens import is_name
 from nasdsl.compiler.write import pinned_text
-from nasdsl.runtime.checkpoint import weights_data
+from nasdsl.runtime.checkpoint import AboutWeights, weights_data
 from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.errors import Diverged
 from nasdsl.runtime.evolution.trial import Trial
 from nasdsl.runtime.front import Front
 from nasdsl.runtime.problem import Exploration, Learning, Narrowing, Result, Watch
+from nasdsl.runtime.self_told import told_of_network
 from nasdsl.runtime.tasks import Task
+
+PIXELS = {1: "grey, from 0 to 1 before `mean` and `std`", 3: "RGB, from 0 to 1 before `mean` and `std`"}
+"""By channels, what images are as the network sees them."""
 
 
 def weights_path(path: Path) -> Path:
@@ -150,8 +154,8 @@ def costs_of(costs: Mapping[str, float]) -> str:
 
 
 def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> bytes:
-    """The weights of a result, with what is needed to use them: what computes with them, task, normalisation, names,
-    costs, metrics.
+    """The weights of a result, with what is needed to use them: the network in full (`told_of_network`), task,
+    normalisation, names, costs, metrics.
 
     Raises:
         Diverged: a weight or a statistic is no finite number.
@@ -159,26 +163,54 @@ def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> b
     for key, tensor in result.network.state_dict().items():
         if not bool(tensor.isfinite().all()):
             raise Diverged(f"`{key}` of its network holds what is no finite number, and no weights are written")
-    categories, features = data.details.get("category_ids"), data.details.get("features")
     form = structure(result.network.graph)
     metadata = {
+        **told_of_network(space, result.network.graph, result.architecture),
         "space": space.name,
         "digest": space.digest(),
         "architecture": form.whole,
         "body": form.body,
         "units": form.units,
         "layers": json.dumps(form.layers),
+        **_learnt(task, data),
+        **_pixels(result, data),
+        **{key: f"{value}" for key, value in {**result.metrics, **result.costs}.items()},
+    }
+    return weights_data(result.network.state_dict(), metadata)
+
+
+def _pixels(result: Result, data: DataSplits) -> dict[str, str]:
+    channels = result.network.graph.input.shape.channels
+    return {"pixels": PIXELS[channels]} if "features" not in data.details and channels in PIXELS else {}
+
+
+def about_result(task: Task, data: DataSplits) -> AboutWeights:
+    """What weights say of themselves, where they were not written."""
+    return AboutWeights.model_validate(_learnt(task, data))
+
+
+def _learnt(task: Task, data: DataSplits) -> dict[str, str]:
+    """What was learnt, and from what."""
+    categories, features = data.details.get("category_ids"), data.details.get("features")
+    return {
         "task": task.name,
-        "mean": ",".join(map(str, task.normalise.mean)),
-        "std": ",".join(map(str, task.normalise.std)),
+        **_normalisation(task, data),
         "outputs": f"{task.outputs}",
         "classes": json.dumps(data.classes),
         **({"features": json.dumps(features)} if features is not None else {}),
         **({"category_ids": json.dumps(categories, default=str)} if categories is not None else {}),
         **({"joints": json.dumps(dataclasses.asdict(data.layout))} if data.layout is not None else {}),
-        **{key: f"{value}" for key, value in {**result.metrics, **result.costs}.items()},
     }
-    return weights_data(result.network.state_dict(), metadata)
+
+
+def _normalisation(task: Task, data: DataSplits) -> dict[str, str]:
+    """By what images are to be normalised; where they were before the network saw them, and nobody said how, that."""
+    mean, std = task.normalise.mean, task.normalise.std
+    if data.normalised is not None:
+        if data.normalised.mean is None or data.normalised.std is None:
+            return {"normalised": "elsewhere"}
+        mean, std = data.normalised.mean, data.normalised.std
+    return {"mean": ",".join(map(str, mean)), "std": ",".join(map(str, std))}
 
 
 def save_result(file: Path, space: Space, result: Result, task: Task, data: DataSplits) -> None:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
+from nasdsl.compiler.as_file import as_file, write_source
 from nasdsl.compiler.diagnostics import NasdslError, error
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.largest import largest_sides, largest_values
 from nasdsl.compiler.measured import measured
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.values.tree import Expr, evaluate
-from nasdsl.runtime.data import DataSplits, open_data, told
+from nasdsl.compiler.with_params import with_params
+from nasdsl.runtime.data import Data, DataSplits, is_built_in, open_data, told
 from nasdsl.runtime.device import device_named
 from nasdsl.runtime.errors import RunError
+from nasdsl.runtime.evaluators import find_evaluators
+from nasdsl.runtime.evolution.evaluator import Evaluator
+from nasdsl.runtime.evolution.methods import Method
 from nasdsl.runtime.files import content, fingerprint
 from nasdsl.runtime.front import Front
 from nasdsl.runtime.functions import refuse_what_is_typed
@@ -64,6 +70,7 @@ from nasdsl.runtime.runs import (
 from nasdsl.runtime.settings import REST, WAYS, Train, merged, read_settings
 from nasdsl.runtime.settle import settle
 from nasdsl.runtime.strategies import find_strategy
+from nasdsl.runtime.strategies.evolve import EvolveSearch
 from nasdsl.runtime.tasks import Regression, Task, find_task
 from nasdsl.runtime.unused import refuse_unused
 
@@ -73,7 +80,8 @@ class Options:
     """Where and how to run, for searches, training and evaluation.
 
     Attributes:
-        data: what to read; None is the embedded data.
+        data: what to read: a path, the name of data that ships, or sets from Python; None is the embedded data.
+        test: measure on the test split of sets from Python, where there is one.
         overrides: settings that come before those of the file, as nested records.
         latency: a latency table, and `measured`: by the names of other measures, the files that they are read from.
         devices, accelerator, precision: as Lightning Fabric takes them; under `torchrun` the processes share the work.
@@ -81,7 +89,7 @@ class Options:
         fresh: start over where the run's folder holds an unfinished run.
     """
 
-    data: str | None = None
+    data: str | Data | None = None
     run: Path | None = None
     seed: int = 0
     overrides: Mapping[str, Any] | None = None
@@ -93,6 +101,7 @@ class Options:
     measured: Mapping[str, str] = field(default_factory=dict)
     links: bool = False
     fresh: bool = False
+    test: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 32:
@@ -105,6 +114,21 @@ class Options:
         return {name: Path(file) for name, file in {**latency, **self.measured}.items()}
 
     @property
+    def path(self) -> str | None:
+        """Of the data; None where it ships, or was handed over in Python."""
+        return self.data if isinstance(self.data, str) and not is_built_in(self.data) else None
+
+    @property
+    def given(self) -> bool:
+        """Whether the data was handed over in Python."""
+        return isinstance(self.data, Data)
+
+    @property
+    def threads(self) -> int:
+        """That prepare batches: as many as asked for, else as the loader that was handed over has workers."""
+        return self.workers or (self.data.workers if isinstance(self.data, Data) else 0)
+
+    @property
     def of_networks(self) -> list[str]:
         """What is given, as the command line calls it, of how networks are trained or measured on data."""
         given = {
@@ -115,6 +139,37 @@ class Options:
             "--workers": self.workers != 0,
         }
         return [option for option, there in given.items() if there]
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What a caller in Python hands to a search by evaluations, where a file would name it.
+
+    Attributes:
+        evaluator: with `evaluate(architecture, seed)`, and `method`: what proposes; None where settings name it.
+    """
+
+    evaluator: Evaluator | None = None
+    method: Method | None = None
+
+    @property
+    def names(self) -> set[str]:
+        """Of the settings in whose place it stands."""
+        method = {"method"} if self.method is not None else set()
+        return method | (set(find_evaluators()) if self.evaluator is not None else set())
+
+    def told(self) -> dict[str, str]:
+        """What a run's folder says of it."""
+        kinds = {"evaluator": self.evaluator, "proposes": self.method}
+        return {name: _name_of(one) for name, one in kinds.items() if one is not None}
+
+
+def _name_of(one: Any) -> str:
+    """`module:name` of a function or of a class, with the settings of a method."""
+    inner = getattr(one, "function", one)
+    kind = inner if hasattr(inner, "__qualname__") else type(inner)
+    settings = f" {one.model_dump(mode='json')}" if isinstance(one, Method) else ""
+    return f"{kind.__module__}:{kind.__qualname__}{settings}"
 
 
 def fit_to_data(
@@ -143,7 +198,7 @@ def fit_to_data(
     task = find_task(data.task).from_data(data)
     wanted, has, param = task.outputs, task.outputs_of(head_of(space)), getattr(task, "param", "classes")
     if wanted != has and param in space.params and param not in space.overrides:
-        space = elaborate(space.source, space.name, {**space.overrides, param: str(wanted)})
+        space = with_params(space, {param: str(wanted)})
         has = task.outputs_of(head_of(space))
     if wanted != has:
         raise error(
@@ -165,7 +220,7 @@ def with_features(space: Space, data: DataSplits) -> Space:
     """
     if data.size == (1, 1):
         if input_size(space)[0] != data.channels and "features" in space.params and "features" not in space.overrides:
-            space = elaborate(space.source, space.name, {**space.overrides, "features": str(data.channels)})
+            space = with_params(space, {"features": str(data.channels)})
         found = input_size(space)
         if found != (data.channels, 1, 1):
             given = " x ".join(map(str, found))
@@ -232,6 +287,8 @@ def input_size(space: Space, open_input: bool = False) -> InputSize:
 def data_at(space: Space, options: Options, size: InputSize) -> DataSplits:
     """The data for a space's task, in a size."""
     channels, height, width = size
+    if isinstance(options.data, Data):
+        return options.data.splits(task_of(space), (height, width), channels, options.test)
     return open_data(
         options.data,
         task_of(space),
@@ -294,14 +351,18 @@ class Found:
     Attributes:
         space: that was searched, fitted to the data.
         files: the result file and, where there is a front of several objectives, those of the front, in order. None in
-            processes other than the first.
-        run: the folder of the run.
+            processes other than the first, and where nothing was to be written.
+        run: the folder of the run; None where it was not kept.
+        learning: what its networks were trained with, if they were.
+        weights: whether the result file has weights beside it.
     """
 
     result: Result | Exploration | Narrowing
     space: Space
     files: list[Path]
-    run: Path
+    run: Path | None
+    learning: Learning | None = None
+    weights: bool = False
 
 
 def search(
@@ -313,22 +374,71 @@ def search(
     runtime: str | None = None,
     watch: Watch | None = None,
 ) -> Found:
-    """Runs, or goes on with, the search that the file names (or `runtime`) and writes what it finds to `out`, with the
-    weights beside it. A front, of several objectives or of the likeliest architectures, is written to a folder beside
-    it, `NAME_front`.
+    """As `search_space`, of a file's space.
 
     Raises:
         CompileError, DataError, TaskError, RunError: in the user's words.
     """
-    plain = elaborate(source, name, defines or {})
+    return search_space(elaborate(source, name, defines or {}), out, options, runtime, watch)
+
+
+def search_space(
+    plain: Space,
+    out: Path | None,
+    options: Options,
+    runtime: str | None = None,
+    watch: Watch | None = None,
+    by: Handed | None = None,
+) -> Found:
+    """Runs, or goes on with, the search that the file names (or `runtime`) and writes what it finds to `out`, with the
+    weights beside it. A front, of several objectives or of the likeliest architectures, is written to a folder beside
+    it, `NAME_front`.
+
+    Args:
+        out: None writes nothing; without a folder in the options nothing is kept of the run either.
+        by: what evaluates, and what proposes, where they are no settings.
+
+    Raises:
+        CompileError, DataError, TaskError, RunError: in the user's words.
+    """
+    if out is None and options.run is None:
+        with nowhere(options) as options:
+            return replace(_searched(plain, out, options, runtime, watch, by, kept=False), run=None)
+    return _searched(plain if out is None else as_file(plain, out.parent), out, options, runtime, watch, by, kept=True)
+
+
+@contextmanager
+def nowhere(options: Options) -> Iterator[Options]:
+    """Options with a folder that goes when the run has ended."""
+    if _set("WORLD_SIZE", 1) > 1:
+        raise RunError("processes that train together share the folder of their run", "name one with `run`")
+    with tempfile.TemporaryDirectory(prefix="nasdsl-") as folder:
+        yield replace(options, run=Path(folder) / "run")
+
+
+def _searched(
+    plain: Space,
+    out: Path | None,
+    options: Options,
+    runtime: str | None,
+    watch: Watch | None,
+    by: Handed | None,
+    kept: bool,
+) -> Found:
     space = measured(plain, options.tables)
-    if space.source.path is None:
-        raise error("no-file", "a search starts from a file, because its result names that file", None)
-    inputs = inputs_of(space, options.data, *options.tables.values())
-    check_result(out, inputs)
-    check_weights(weights_path(out), inputs)
-    strategy, settings = chosen_search(space, options, runtime)
-    needs = strategy.needs(settings, space) if hasattr(strategy, "needs") else Needs()
+    inputs = inputs_of(space, options.path, *options.tables.values())
+    if out is not None:
+        check_result(out, inputs)
+        check_weights(weights_path(out), inputs)
+    strategy, settings = chosen_search(space, options, runtime, by)
+    search = strategy() if by is None else EvolveSearch(by.evaluator, by.method)
+    if not kept and getattr(settings, "storage", None) == "file":
+        settings = settings.model_copy(update={"storage": "memory"})
+    needs = Needs()
+    if by is not None and by.evaluator is not None:
+        needs = Needs(data=False, open_input=True, free=EvolveSearch.free(settings))
+    elif hasattr(strategy, "needs"):
+        needs = strategy.needs(settings, space)
     learning: Learning | None = None
     of_networks = () if needs.data else options.of_networks
     refuse_unused(strategy, settings, space, options.overrides or {}, options.tables, of_networks)
@@ -340,26 +450,31 @@ def search(
         task = find_task(task.name).from_data(data, **train.task)
         learning = Learning(task, data, fabric_for(options, train.precision), _sized(space, options, data, task, train))
     check_decisions(strategy, space)
-    Front(front_folder(out)).check(_most_of_front(settings))
-    about = _about(space, options, strategy, settings, needs, learning)
+    if out is not None:
+        Front(front_folder(out)).check(_most_of_front(settings))
+    about = _about(space, options, strategy, settings, needs, learning, by)
     first = learning is None or learning.fabric.is_global_zero
 
     def open_run() -> RunFolder:
         fabric = None if learning is None else learning.fabric
+        if out is not None and first:
+            write_source(space)
         return run_folder(options, out, space, about, fabric, getattr(strategy, "shared", False))
 
     seen = watch if watch is not None and first else Silent()
-    problem = Problem(space, open_run, learning, options.seed, options.workers, options.latency, seen)
+    problem = Problem(space, open_run, learning, options.seed, options.threads, options.latency, seen)
     try:
         with claimed(lambda: problem.opened, first):
-            result = strategy().search(problem, settings)
+            result = search.search(problem, settings)
             run = problem.run.path
+        if out is None:
+            return Found(result, space, [], run, learning)
         files, trained = write_found(out, space, result, learning, seen) if first else ([], False)
         if trained:
-            write_result(run, out, weights_path(out), options.data, options.reader, options.links)
+            write_result(run, out, weights_path(out), options.path, options.reader, options.links, options.given)
     finally:
         let_go(run_path(options, out, about.search))
-    return Found(result, space, files, run)
+    return Found(result, space, files, run, learning, trained)
 
 
 def _most_of_front(settings: Any) -> int:
@@ -368,9 +483,11 @@ def _most_of_front(settings: Any) -> int:
     return int(getattr(settings, "trials", 0)) if several else int(getattr(settings, "candidates", 0) or 0)
 
 
-def chosen_search(space: Space, options: Options, runtime: str | None) -> tuple[type[Strategy], Any]:
+def chosen_search(
+    space: Space, options: Options, runtime: str | None, by: Handed | None = None
+) -> tuple[type[Strategy], Any]:
     """The search that a file names, or `runtime`, and its settings: those of the file's section, if it is of that
-    search, and those of the command line over them.
+    search, and those of the command line over them. What is handed over goes before what the file says of it.
 
     Raises:
         CompileError: there is no such search; or an entry that does not exist, does not fit or is not for a file, at
@@ -389,6 +506,8 @@ def chosen_search(space: Space, options: Options, runtime: str | None) -> tuple[
     entries: dict[str, Any] = {}
     spans: Mapping[str, Span] = {}
     if section is not None and section.name in getattr(strategy, "reads", (chosen,)):
+        handed = set() if by is None else by.names
+        section = replace(section, entries={k: value for k, value in section.entries.items() if k not in handed})
         refuse_what_is_typed(section, options.overrides or {})
         entries, spans = dict(section.entries), section.spans
     entries = merged(entries, options.overrides or {}, strategy.settings)
@@ -416,7 +535,13 @@ def _sized(
 
 
 def _about(
-    space: Space, options: Options, strategy: type[Strategy], settings: Any, needs: Needs, learning: Learning | None
+    space: Space,
+    options: Options,
+    strategy: type[Strategy],
+    settings: Any,
+    needs: Needs,
+    learning: Learning | None,
+    by: Handed | None,
 ) -> About:
     """What the run is started with."""
     known: dict[str, Any] = {
@@ -425,6 +550,7 @@ def _about(
         "search": strategy.name,
         "settings": without_paths(settings.model_dump(mode="json", exclude=set(needs.free)), needs.contents),
         **needs.contents,
+        **({} if by is None else by.told()),
     }
     if learning is not None:
         known["data"] = data_identity(options.data, learning.data.description)
@@ -432,17 +558,20 @@ def _about(
     return About.model_validate(known)
 
 
-def run_path(options: Options, out: Path, search: str) -> Path:
-    """Where the folder of a run is.
+def run_path(options: Options, out: Path | None, search: str) -> Path:
+    """Where the folder of a run is. Without an output it is named in the options.
 
     Args:
         search: the strategy, or `TRAINING`.
     """
-    return options.run or default_run(out, search)
+    if options.run is not None:
+        return options.run
+    assert out is not None
+    return default_run(out, search)
 
 
 def run_folder(
-    options: Options, out: Path, space: Space, about: About, fabric: Fabric | None = None, shared: bool = False
+    options: Options, out: Path | None, space: Space, about: About, fabric: Fabric | None = None, shared: bool = False
 ) -> RunFolder:
     """The folder of this run, the same in all processes; the first of them prepares it, and holds it (`lock.py`).
 
@@ -506,9 +635,11 @@ def without_paths(settings: dict[str, Any], contents: Collection[str] = ()) -> d
     return found
 
 
-def data_identity(data: str | None, description: str) -> str:
+def data_identity(data: str | Data | None, description: str) -> str:
     """What a run's folder says of its data: the same for the same content, wherever it lies."""
-    if data is None:
+    if isinstance(data, Data):
+        return data.identity()
+    if data is None or is_built_in(data):
         return f"embedded: {description}"
     said = description.partition(": ")[2] or description  # the name of the folder or zip stands in front
     return f"{said} ({fingerprint(Path(data))})"

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import torch
 
+from nasdsl.compiler.architecture import Architecture, ArchitectureError, value_of
 from nasdsl.compiler.diagnostics import CompileError, error
-from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.structure import Structure, structure
 from nasdsl.compiler.supernet import Supernet, key_of
+from nasdsl.compiler.with_params import with_params
 from nasdsl.runtime.checkpoint import AboutWeights, load_weights
 from nasdsl.runtime.problem import head_of, task_of
 from nasdsl.runtime.results import weights_path
@@ -40,18 +42,26 @@ def architecture(space: Space) -> Space:
 def load_trained(
     source: Source, name: str | None, defines: Mapping[str, str], weights: Path | None = None
 ) -> tuple[Space, Supernet, AboutWeights]:
-    """An architecture with its network and weights, as `load_network`. A parameter `classes` of the space is set to the
-    number of outputs that the weights are for, where the user has not set it, as `fit_to_data` does.
+    """As `trained_space`, of a file's space.
 
     Raises:
         CompileError: as `load_network`, and what is wrong with the file.
     """
-    space = elaborate(source, name, defines)
-    if "classes" in space.params and "classes" not in defines:
+    return trained_space(elaborate(source, name, defines), weights)
+
+
+def trained_space(space: Space, weights: Path | None = None) -> tuple[Space, Supernet, AboutWeights]:
+    """An architecture with its network and weights, as `load_network`. A parameter `classes` of the space is set to the
+    number of outputs that the weights are for, where the user has not set it, as `fit_to_data` does.
+
+    Raises:
+        CompileError: as `load_network`.
+    """
+    if "classes" in space.params and "classes" not in space.overrides:
         about = load_weights(_weights_of(space, weights))[1]
         outputs = checked(AboutWeights, about, "the weights", "a file of weights that can be used").outputs
         if outputs is not None and find_task(task_of(space)).outputs_of(head_of(space)) != outputs:
-            space = elaborate(source, name, {**defines, "classes": str(outputs)})
+            space = with_params(space, {"classes": str(outputs)})
     return space, *load_network(space, weights)
 
 
@@ -104,6 +114,49 @@ def load_network(space: Space, weights: Path | None = None, fresh_head: bool = F
     return network.eval(), about
 
 
+def take_weights(network: Supernet, other: Supernet, space: Space, fresh_head: bool = False) -> None:
+    """Gives an architecture's network the weights of another one, of the same architecture or of a space that has it.
+
+    Args:
+        space: of the network.
+        fresh_head: leave the head as it is.
+
+    Raises:
+        CompileError: it is of another architecture.
+    """
+    if other.graph.decisions:
+        known = {} if space.whole is None else space.whole.decisions
+        pinned = [path for path in other.graph.decisions if path in space.pins and path in known]
+        values = {path: value_of(known[path], space.pins[path]) for path in pinned}
+        try:
+            other = other.extract(Architecture.of(other.graph, values))
+        except ArchitectureError as problem:
+            message = f"`{space.name}` is no architecture of the network that is to give its weights"
+            raise error("bad-weights", message, None, help=problem.message) from None
+    form, wanted = structure(network.graph), network.state_dict()
+    theirs = structure(other.graph)
+    same = theirs.body == form.body if fresh_head else theirs.whole == form.whole
+    if not same or len(theirs.layers) != len(form.layers):
+        raise error("bad-weights", "the network that is to give its weights computes otherwise", None)
+    names = dict(zip(map(key_of, theirs.layers), map(key_of, form.layers), strict=True))
+    found = _named_by(names, other.state_dict())
+    if fresh_head and form.heads:
+        heads = _in_heads(form)
+        found = {name: tensor for name, tensor in found.items() if not name.startswith(heads)}
+        found |= {name: tensor for name, tensor in wanted.items() if name.startswith(heads)}
+    network.load_state_dict({name: tensor.detach().cpu() for name, tensor in found.items()})
+    network.eval()
+
+
+def _named_by(names: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights under other names of their layers."""
+    found = {}
+    for name, tensor in tensors.items():
+        start, key, rest = (*name.split(".", 2), "", "")[:3]
+        found[f"{start}.{names[key]}.{rest}" if start == "layers" and key in names else name] = tensor
+    return found
+
+
 def _renamed(
     tensors: dict[str, torch.Tensor], about: AboutWeights, form: Structure, file: Path, fresh_head: bool
 ) -> dict[str, torch.Tensor]:
@@ -118,12 +171,7 @@ def _renamed(
         raise _of_another(file, about, "it computes otherwise", form, layers if about.body == form.body else [])
     if about.units and form.units and about.units != form.units:
         raise _of_another(file, about, "it has other search units", form, [])
-    names = dict(zip(map(key_of, about.layers or ()), map(key_of, form.layers), strict=True))
-    found = {}
-    for name, tensor in tensors.items():
-        start, key, rest = (*name.split(".", 2), "", "")[:3]
-        found[f"{start}.{names[key]}.{rest}" if start == "layers" and key in names else name] = tensor
-    return found
+    return _named_by(dict(zip(map(key_of, about.layers or ()), map(key_of, form.layers), strict=True)), tensors)
 
 
 def _in_heads(form: Structure) -> tuple[str, ...]:

@@ -131,6 +131,7 @@ class Database:
         self._database = open_storage(url, heartbeat)
         self._storage: Any = optuna.storages.get_storage(self._database)  # which reads what is finished once
         self._choices = _distributions(decisions)
+        self._decisions = decisions or None
         self.directions = dict(directions)
         ways: list[Literal["minimize", "maximize"]] = ["maximize" if up else "minimize" for up in directions.values()]
         self._study, self._new = _study(self._storage, name, ways, about, list(directions))
@@ -144,7 +145,7 @@ class Database:
         self._open: set[int] = set()
         self.tally = Tally()
         self._first: dict[str, list[int]] = {}  # indices by key and by function
-        self._mine: int | None = None
+        self._mine: set[int] = set()
         self._looked = -math.inf  # so the first that asks for work looks for the dead
         self._heartbeat = heartbeat
         self.refresh()
@@ -161,7 +162,7 @@ class Database:
 
     @property
     def alone(self) -> bool:
-        return all(number == self._mine for number in self._open)
+        return self._open <= self._mine
 
     def refresh(self) -> None:
         found: list[FrozenTrial] = self._storage.get_all_trials(self._id, deepcopy=False)
@@ -193,7 +194,7 @@ class Database:
     def _standing(self, index: int) -> Trial | None:
         """How a trial stands by its attempts; None where it was withdrawn."""
         found = standing([self._attempts[number] for number in self._of_index[index]])
-        return None if found is None else _read(index, *found)
+        return None if found is None else _read(index, *found, self._decisions)
 
     # --- Work
 
@@ -234,7 +235,7 @@ class Database:
             if self._attempts[number].state == TrialState.WAITING and self._take(number):
                 self.refresh()
                 if self._stands(number, most):
-                    self._mine = number
+                    self._mine.add(number)
                     return self.trials[self._index[root_of(self._attempts[number])]]
         return None
 
@@ -270,7 +271,7 @@ class Database:
         return True
 
     def _end(self, attempt: FrozenTrial, why: str, text: str) -> bool:
-        self._pulse.end()
+        self._pulse.end(attempt._trial_id)
         try:
             self._storage.set_trial_user_attr(attempt._trial_id, why, text)
             self._storage.set_trial_state_values(attempt._trial_id, state=TrialState.FAIL)
@@ -283,16 +284,22 @@ class Database:
         identity = self._attempts[trial.number]._trial_id
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         attributes = {"metrics": finite, "seconds": seconds}
-        self._settle(identity, attributes, TrialState.COMPLETE, objectives)
+        self._settle(trial.number, identity, attributes, TrialState.COMPLETE, objectives)
 
     def fail(self, trial: Trial, error: str) -> None:
-        self._settle(self._attempts[trial.number]._trial_id, {"error": error}, TrialState.FAIL, None)
+        identity = self._attempts[trial.number]._trial_id
+        self._settle(trial.number, identity, {"error": error}, TrialState.FAIL, None)
 
     def _settle(
-        self, identity: int, attributes: Mapping[str, Any], state: TrialState, values: tuple[float, ...] | None
+        self,
+        number: int,
+        identity: int,
+        attributes: Mapping[str, Any],
+        state: TrialState,
+        values: tuple[float, ...] | None,
     ) -> None:
-        self._pulse.end()
-        self._mine = None
+        self._pulse.end(identity)
+        self._mine.discard(number)
         try:
             for name, value in attributes.items():
                 self._storage.set_trial_user_attr(identity, name, value)
@@ -302,8 +309,8 @@ class Database:
         self.refresh()
 
     def give_back(self, trial: Trial) -> None:
-        self._pulse.end()
-        self._mine = None
+        self._pulse.end(self._attempts[trial.number]._trial_id)
+        self._mine.discard(trial.number)
         if self._failed(trial.number):
             self.refresh()
             self._heirs()
@@ -325,7 +332,7 @@ class Database:
             if attempt.state != TrialState.RUNNING or not owner:
                 continue
             ours = self._me["machine"] and owner["machine"] == self._me["machine"]
-            if ours and number != self._mine and born(owner["pid"]) != owner["born"]:
+            if ours and number not in self._mine and born(owner["pid"]) != owner["born"]:
                 lost.append(number)
         for number in lost:
             self._failed(number)
@@ -378,7 +385,7 @@ def standing(attempts: Sequence[FrozenTrial]) -> tuple[FrozenTrial, State] | Non
     return attempts[-1], "waiting"
 
 
-def _read(index: int, attempt: FrozenTrial, state: State) -> Trial:
+def _read(index: int, attempt: FrozenTrial, state: State, decisions: Mapping[str, Decision] | None) -> Trial:
     known = attributes_of(attempt)
     proposal = Proposal(
         known.architecture,
@@ -388,6 +395,7 @@ def _read(index: int, attempt: FrozenTrial, state: State) -> Trial:
         known.seed,
         tuple(known.parents),
         known.notes,
+        decisions,
     )
     return Trial(
         index,

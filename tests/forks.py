@@ -271,7 +271,7 @@ def stand(listening: socket.socket) -> None:
     os.chdir(request["folder"])
     added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [path for path in added if path and path not in sys.path]
-    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(file, mode) for file, mode in enumerate("rww"))
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(file, mode, 1) for file, mode in enumerate("rww"))
     if "session" in request:
         sys.path.insert(0, request["folder"])
         pieces(connection)

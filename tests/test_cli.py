@@ -16,8 +16,8 @@ from nasdsl import cli
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label
 from nasdsl.compiler.measures.measure import sized
 from nasdsl.compiler.source import Source, Span
-from nasdsl.report import Paint, show_diagnostics, table, written
 from nasdsl.runtime.strategies import STRATEGIES
+from nasdsl.terminal import Paint, show_diagnostics, table, written
 
 GOOD = """\
 space good {
@@ -431,8 +431,10 @@ def test_the_python_interface(folder):
     assert nasdsl.cost(nasdsl.loads(nasdsl.expand(one))) == nasdsl.cost(one)
     with pytest.raises(CompileError, match="kernl"):
         nasdsl.load(folder / "bad.space")
-    with pytest.raises(ValueError, match="made from a text"):
-        nasdsl.save(nasdsl.loads(GOOD, classes=7), dict(architecture), "out.space")
+    nasdsl.save(nasdsl.loads(GOOD, classes=7), dict(architecture), "below/out.space")
+    assert nasdsl.load("below/out.space").graph == one.graph
+    with pytest.raises(ValueError, match="was made of a text, and below/good"):
+        nasdsl.save(nasdsl.loads(GOOD + "\n", classes=7), dict(architecture), "below/out.space")
     with pytest.raises(AttributeError, match="nothing"):
         _ = nasdsl.nothing
 

@@ -20,8 +20,8 @@ from docs._ext.blocks import Block, blocks
 from docs._ext.drawings import draw
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import NasdslError
-from nasdsl.compiler.elaborate.program import elaborate_all
 from nasdsl.compiler.parse import parse
+from nasdsl.compiler.pipeline import elaborate_all
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.unparse import unparse
 from tests.forks import Forks, Session
@@ -94,6 +94,24 @@ class Run:
     def complain(self, line: int, text: str) -> None:
         self.problems.append(Problem(f"{self.page}:{line}: {text}"))
 
+    @property
+    def installed(self) -> Path:
+        return self.folder.parent / "installed"
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "COLUMNS": "120",
+            "NO_COLOR": "1",
+            "PIP_TARGET": str(self.folder.parent / "installed"),
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_DEPS": "1",
+            "PIP_NO_BUILD_ISOLATION": "0",  # which is how pip reads an option that says no
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_ROOT_USER_ACTION": "ignore",
+            "PIP_QUIET": "1",
+            "PYTHONPATH": f"{self.installed}{os.pathsep}{ROOT}",
+        }
+
     def all(self, found: list[Block]) -> None:
         """Stops at the first block that fails in another way than by what it prints: the rest hangs on it."""
         for at, block in enumerate(found):
@@ -119,6 +137,12 @@ class Run:
                 return
 
     def space(self, block: Block) -> None:
+        if self.installed.exists() and block.caption:  # what a page installs is known to its forks alone
+            wanted = f"nasdsl fmt --check {block.caption} && nasdsl check --all {block.caption}"
+            ended = self.forks.shell(self.folder, wanted, self.environment())
+            if ended.code or "warning[" in ended.said:
+                self.complain(block.line, f"{block.caption} does not check:\n{ended.said.rstrip()}")
+            return
         name = block.caption or f"line {block.line}"
         source = Source(block.text, name, self.folder / (block.caption or "_.space"))
         try:
@@ -153,20 +177,8 @@ class Run:
             self.complain(block.line, f"cannot be drawn: {problem}")
 
     def console(self, block: Block) -> None:
-        environment = {
-            "COLUMNS": "120",
-            "NO_COLOR": "1",
-            "PIP_TARGET": str(self.folder.parent / "installed"),
-            "PIP_NO_INDEX": "1",
-            "PIP_NO_DEPS": "1",
-            "PIP_NO_BUILD_ISOLATION": "1",
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PIP_ROOT_USER_ACTION": "ignore",
-            "PIP_QUIET": "1",
-            "PYTHONPATH": f"{self.folder.parent / 'installed'}{os.pathsep}{ROOT}",
-        }
         for first, last, command in commands(block):
-            ended = self.forks.shell(self.folder, command, environment)
+            ended = self.forks.shell(self.folder, command, self.environment())
             if ended.code:
                 said = ended.said.rstrip()
                 self.complain(first, f"`{command}` ends with exit code {ended.code}:\n{said}")

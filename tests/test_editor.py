@@ -19,9 +19,9 @@ from lsprotocol import types as lsp
 from pygls.lsp.client import LanguageClient
 
 from nasdsl.compiler.diagnostics import NasdslError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.watch import Watch
 from nasdsl.compiler.parse import parse, parse_partly, read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.editor import outline
 from nasdsl.editor.changes import NotRenamable, applied, fixes, formatted, renamable, renamed

@@ -18,9 +18,9 @@ import nasdsl
 from nasdsl.cli import main
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.settings import read_values
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.plugins import PluginError
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.space import Space
@@ -351,7 +351,7 @@ def test_a_search_from_python_is_that_of_the_command_line(folder: Path) -> None:
             budget="macs <= 40K",
             trials=20,
             seed=5,
-            **({"population": 6} if method == "nsga2" else {}),
+            settings={"population": 6} if method == "nsga2" else None,
         )
         assert [t.proposal for t in found.trials] == [t.proposal for t in typed.trials]
         assert [t.objectives for t in found.front] == [t.objectives for t in typed.front]
@@ -364,7 +364,7 @@ def test_a_search_from_python_takes_any_evaluator(odds: Any) -> None:
     assert len(found.trials) == len(everything)
     assert found.front[0].objectives[0] == max(cost["params"] % 97 + cost["macs"] / 1e6 for cost in everything)
     alone = nasdsl.search(odds, lambda architecture: -len(architecture), trials=200)
-    assert alone.objectives.directions == {"value": True}
+    assert alone.objectives is not None and alone.objectives.directions == {"value": True}
     with pytest.raises(CompileError, match="nothing says what is wanted"):
         nasdsl.search(odds, Worth(odds))
     with pytest.raises(CompileError, match="has no setting `trails`"):

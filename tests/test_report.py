@@ -617,7 +617,7 @@ def test_curves_for_tensorboard_are_means_over_copies(searched: Path) -> None:
 def test_the_end_of_a_screening_is_told_by_declaration(searched: Path, form: str) -> None:
     space = nasdsl.load(searched.parent / "choosing.space")
     narrowing = Narrowing({"body[0].op": (0, 2), "body[1].op": (0, 2)}, "")
-    facts = search_command._facts(Found(narrowing, space, [], Path("r")), Path("o.space"), form)
+    facts = search_command._facts(nasdsl.Found(Found(narrowing, space, [], Path("r")), Path("o.space")), form)
     assert (facts.pop("out"), facts.pop("run")) == ("o.space", "r")
     if form == "text":
         assert facts == {"op": "2 of 3 options stay, in 2 places: none, conv(kernel: 5)"}

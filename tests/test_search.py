@@ -14,10 +14,10 @@ import torch
 
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.settings import read_values
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.runtime import search as searching
 from nasdsl.runtime.checkpoint import load_checkpoint, load_weights
 from nasdsl.runtime.data import DataSplits

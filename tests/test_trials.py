@@ -290,9 +290,9 @@ def test_a_failed_attempt_without_an_heir_gets_one(space: Any, url: str) -> None
     one.add(proposal("a"))
     trial = one.claim(5)
     assert trial is not None
-    one._pulse.end()
+    one._pulse.end(one._attempts[trial.number]._trial_id)
     assert one._failed(trial.number)
-    one._mine = None
+    one._mine.clear()
     for ledger in (one, other):
         ledger.refresh()
     for ledger in (one, other):

@@ -151,9 +151,6 @@ def _check(attrs: Attrs) -> None:
     if sorted(words(attrs["order"])) != sorted(STEPS):
         raise ShapeProblem("order must name conv, norm and act once each", "order", "for example [act, conv, norm]")
     check_kernel(attrs["kernel"])
-    if not isinstance(attrs.get("share", NONE), Symbol):
-        help = "smaller kernels are made of larger ones with `transform: true`"
-        raise ShapeProblem("`share` is `weights`, `none` or a word that several steps have", "share", help)
     if not is_plain(attrs["transform"]):
         raise ShapeProblem("whether kernels are transformed cannot be chosen", "transform", "write `true` or `false`")
     if attrs["transform"]:

@@ -47,7 +47,7 @@ class Function:
         decided: one argument of this truth value decides the whole, whatever the others are and whether they have a
             value.
         associative: arguments may be brought together in any groups; an application to one argument is that argument.
-        array: name of a kernel in `arrays/series.py` that works on whole arrays; without one, `plain` is called for
+        array: name of a kernel in `arrays/columns.py` that works on whole arrays; without one, `plain` is called for
             each combination of arguments that occurs.
         slopes: (arguments, whether one is never negative) -> for each argument 1 where the value never falls as that
             argument rises (-1: never rises), whatever the others are; None where neither is known. False counts as

@@ -24,10 +24,10 @@ from nasdsl.options import (
     tables_of,
     whole_number,
 )
-from nasdsl.report import Paint, table, thousands, wants_colour, width_of
 from nasdsl.runtime.outputs import check_output, inputs_of, write_output
 from nasdsl.sizes import label_of, names_of, population_of, write_result
 from nasdsl.streams import as_json
+from nasdsl.terminal import Paint, table, thousands, wants_colour, width_of
 
 if TYPE_CHECKING:
     from nasdsl.compiler.population import Population
@@ -196,9 +196,9 @@ def _named_in_file(space: Space, name: str, tables: Mapping[str, Path]) -> list[
     from nasdsl.compiler import syntax
     from nasdsl.compiler.cost import cost_of
     from nasdsl.compiler.diagnostics import CompileError
-    from nasdsl.compiler.elaborate.program import elaborate
     from nasdsl.compiler.measured import measured
     from nasdsl.compiler.parse import parse
+    from nasdsl.compiler.pipeline import elaborate
     from nasdsl.drawing.histogram import Mark
 
     found, family = [], {space.name}

@@ -16,9 +16,9 @@ from nasdsl.options import (
     describe,
     space_of,
 )
-from nasdsl.report import table
 from nasdsl.sizes import population_of
 from nasdsl.streams import as_json
+from nasdsl.terminal import table
 
 if TYPE_CHECKING:
     from nasdsl.compiler.population import Part

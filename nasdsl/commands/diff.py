@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.files import source_of
 from nasdsl.options import add_format, describe
-from nasdsl.report import table, thousands
 from nasdsl.streams import as_json
+from nasdsl.terminal import table, thousands
 
 if TYPE_CHECKING:
     from nasdsl.compiler.decision import Decision
@@ -66,7 +66,7 @@ def _titles(args: Namespace, one: Space, other: Space) -> tuple[str, str]:
 
 def named(text: str) -> Space:
     """FILE or FILE:NAME."""
-    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.pipeline import elaborate
 
     file, colon, name = text.rpartition(":")
     if not colon or not name.isidentifier() or Path(text).exists():

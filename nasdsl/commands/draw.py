@@ -17,7 +17,8 @@ def options(parser: ArgumentParser) -> None:
     describe(
         parser,
         "Draws a space, its choices visible, or an architecture. Time runs from left to right, scales are lanes with\n"
-        "the finest on top. The ending of the output says what is written: svg, pdf, png or dot.\n\n"
+        "the finest on top. The ending of the output says what is written: svg, pdf, png or dot; or the graph itself\n"
+        "for other programs, with every node and its attributes: graphml, or json in networkx's node-link form.\n\n"
         "A choice between modules, such as backbones, is one box that names its options, and equal copies are one box\n"
         "that says how many they are, so that a page holds the picture. --open draws the options; --level block draws\n"
         "every block.",
@@ -25,6 +26,7 @@ def options(parser: ArgumentParser) -> None:
         "draw found.space -o found.pdf",
         "draw smnas_structure -o structure.pdf --open backbone --open head",
         "draw tiny -o tiny.png --level operator",
+        "draw tiny -o tiny.graphml",
     )
     add_space(parser)
     parser.add_argument("-o", "--out", metavar="OUT", help="the file to write; by default NAME.svg in this folder")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from nasdsl.files import source_of
-from nasdsl.options import add_format, add_space, defines, whole_number
-from nasdsl.running import add_run, report_facts, run_options
+from nasdsl.options import add_format, add_space, whole_number
+from nasdsl.running import add_run, called, how_to_run, report_facts, space_given
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +19,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from nasdsl.api.training import evaluate
     from nasdsl.progress import Bars
-    from nasdsl.runtime.fit import evaluate_file
 
-    weights = Path(args.weights) if args.weights is not None else None
-    options = run_options(args, {}, seed=0)
-    given = defines(args.defines)
-    metrics = evaluate_file(source_of(args.file), options, args.space, given, weights, args.batch, Bars())
+    how = how_to_run(args)
+    with called(args):
+        metrics = evaluate(space_given(args), weights=args.weights, batch=args.batch, on_progress=Bars(), **how)
     report_facts(args, metrics)
     return 0

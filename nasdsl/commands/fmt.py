@@ -12,8 +12,8 @@ from nasdsl.options import (
     add_file,
     describe,
 )
-from nasdsl.report import show_diagnostics
 from nasdsl.streams import write_program
+from nasdsl.terminal import show_diagnostics
 
 if TYPE_CHECKING:
     from nasdsl.compiler.source import Source
@@ -41,7 +41,7 @@ def run(args: Namespace) -> int:
     changed = 0
     for file in args.files:
         try:
-            source = source_of(file)
+            source = source_of(file, weights=False)
             text = unparse(parse(source))
         except NasdslError as problem:
             found += problem.diagnostics

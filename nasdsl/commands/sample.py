@@ -18,10 +18,10 @@ from nasdsl.options import (
     space_of,
     whole_number,
 )
-from nasdsl.report import table, thousands
 from nasdsl.runtime.outputs import check_output, check_result, inputs_of, write_output
 from nasdsl.sizes import label_of, names_of, population_of, write_result
 from nasdsl.streams import write_program
+from nasdsl.terminal import table, thousands
 
 if TYPE_CHECKING:
     from nasdsl.compiler.population import Population

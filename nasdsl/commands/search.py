@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.files import source_of
-from nasdsl.options import UsageError, add_format, add_space, add_tables, defines
-from nasdsl.running import add_run, add_training, overrides_of, report_facts, run_options
+from nasdsl.options import UsageError, add_format, add_space, add_tables, tables_of
+from nasdsl.running import add_run, add_training, called, how_to_train, overrides_of, report_facts, space_given
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from nasdsl.compiler.space import Space
-    from nasdsl.runtime.search import Found
+    from nasdsl.api.searching import Found
 
 
 SEARCH_EXAMPLES = """\
@@ -34,6 +28,22 @@ examples:
   nasdsl search screened.space --runtime gradient --out found.space
       shortens the lists of options by their scores, and then trains probabilities for those that stay
 
+The function of --function is called as `accuracy(architecture, space)` for each architecture that is tried.
+`architecture` reads like a dict, the values of its decisions by path, and is what the functions of `nasdsl` take;
+`space` is what is searched. It gives a number, which is the metric `value`, or a dict of numbers by name, which
+`maximise` and `minimise` name. What it raises is a failed trial (`--set failures=N` allows some). In my_module.py,
+which may lie in this folder:
+
+  import nasdsl
+
+  def accuracy(architecture, space):
+      network = nasdsl.supernet(nasdsl.pin(space, architecture))    # an ordinary torch.nn.Module
+      ...                                                           # trained and measured
+      return {"top1": 0.93, "seconds": 0.012}
+
+  nasdsl search mine.space --runtime evolve --function my_module:accuracy --set maximise=top1 \\
+      --set minimise=seconds --out best.space
+
 A run that was interrupted goes on when the same command is given again. Its folder has the checkpoint, history.jsonl
 with all measurements, and TensorBoard events. Under `torchrun` the processes share the work.
 """
@@ -48,7 +58,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         metavar="NAME",
-        help="the search to run, not the file's: shrink, thin, sample, gradient, screen, evolve",
+        help="the search to run, not the file's: shrink, thin, sample, gradient, screen, evolve; or what evolve is to "
+        "propose by, such as nsga2",
     )
     parser.add_argument(
         "--target",
@@ -65,7 +76,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         "docs/howto/tables.md",
     )
     group.add_argument("--supernet", metavar="RUN", help="a trained supernet: short for the setting `supernet`")
-    group.add_argument("--function", metavar="MODULE:NAME", help="a Python function, or the name of an installed one")
+    group.add_argument(
+        "--function",
+        metavar="MODULE:NAME",
+        help="a Python function of the architecture and the space, or the name of an installed one; see below",
+    )
     group.add_argument("--trials", metavar="N", help="evaluations in all: short for --set trials=N")
     group.add_argument("--budget", metavar="LIMIT", action="append", help='such as "macs <= 600M"; may be repeated')
     group.add_argument(
@@ -77,40 +92,33 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from nasdsl.api.searching import search
     from nasdsl.progress import Bars
-    from nasdsl.runtime.search import search as run
 
-    overrides = overrides_of(args, "train.")
-    if args.target is not None:
-        overrides |= {"target": args.target}
-    out = Path(args.out)
-    if out.suffix != ".space":
-        raise UsageError(f"--out names a .space file, and not `{out}`")
-    options = run_options(args, overrides)
-    options = dataclasses.replace(
-        options, overrides=_with_table(dict(options.overrides or {}), _evolve_overrides(args))
-    )
-    source, given = source_of(args.file), defines(args.defines)
-    report_facts(args, _facts(run(source, out, options, args.space, given, args.runtime, Bars()), out, args.format))
+    settings = overrides_of(args, "train.", target=args.target)
+    given = how_to_train(args, _with_table(settings, _evolve_settings(args)))
+    tables = tables_of(args)
+    latency, others = tables.pop("latency", None), tables
+    with called(args, method="--runtime"):
+        space = space_given(args)
+        found = search(space, method=args.runtime, latency=latency, measured=others, on_progress=Bars(), **given)
+    report_facts(args, _facts(found, args.format))
     return 0
 
 
-def _evolve_overrides(args: argparse.Namespace) -> dict[str, Any]:
+def _evolve_settings(args: argparse.Namespace) -> dict[str, Any]:
     """The settings of `evolve` that have options of their own."""
+    from nasdsl.api.given import limits_of, path_of
     from nasdsl.compiler.elaborate.settings import read_values
 
-    out: dict[str, Any] = {
-        name: getattr(args, name)
-        for name in ("table", "function", "supernet", "storage")
-        if getattr(args, name) is not None
-    }
-    for name in ("table", "supernet"):  # relative to where the command is given, not to the space's file
-        if name in out:
-            out[name] = str(Path(out[name]).resolve())
+    out: dict[str, Any] = {}
+    for name in ("table", "function", "supernet", "storage"):
+        if getattr(args, name) is not None:  # files: relative to where the command is given, not to the space's file
+            out[name] = path_of(getattr(args, name)) if name in ("table", "supernet") else getattr(args, name)
     if args.trials is not None:
         out |= read_values({"trials": args.trials})
     if args.budget:
-        out["budget"] = [read_values({"budget": limit})["budget"] for limit in args.budget]
+        out["budget"] = limits_of(args.budget)
     return out
 
 
@@ -130,43 +138,15 @@ def _with_table(typed: dict[str, Any], short: dict[str, Any]) -> dict[str, Any]:
     return {**typed, **short}
 
 
-def _facts(found: Found, out: Path, form: str) -> dict[str, Any]:
-    """What the command tells of what a search found."""
-    from nasdsl.runtime.problem import Narrowing, Result
-
-    result = found.result
-    if isinstance(result, Narrowing):
-        return {"out": str(out), "run": str(found.run), **_screened(found.space, result.narrowed, form)}
-    if isinstance(result, Result):
-        weights = str(out.with_suffix(".safetensors"))
-        return {"out": str(out), "weights": weights, "run": str(found.run), **result.metrics, **result.costs}
-    best, names = result.front[0], result.objectives.names
-    facts: dict[str, Any] = {
-        "out": str(out),
-        "run": str(found.run),
-        "trials": len(result.trials),
-        **({} if result.skipped is None else {"skipped": len(result.skipped)}),
-        "best": best.index,
-        **dict(zip(names, best.objectives, strict=True)),
-        **best.proposal.costs,
-    }
-    if len(names) > 1:
-        folder, files = out.with_name(f"{out.stem}_front"), found.files[1:]
-        facts["front"] = str(folder) if form == "text" else [str(file) for file in files]
+def _facts(found: Found, form: str) -> dict[str, Any]:
+    """What the command tells of what a search found: in text the folder of a front, and sentences of a screening."""
+    facts = found.facts()
+    if form == "text" and "front" in facts and found.out is not None:
+        facts["front"] = str(found.out.with_name(f"{found.out.stem}_front"))
+    if form == "json" and found.narrowed is not None:
+        kept = {name: value for name, value in facts.items() if name in ("out", "run")}
+        records = {
+            one.name: {"places": one.places, "options": one.options, "stay": list(one.stay)} for one in found.screened()
+        }
+        return {**kept, "screened": records}
     return facts
-
-
-def _screened(space: Space, narrowed: Mapping[str, tuple[int, ...]], form: str) -> dict[str, Any]:
-    """What stays of the lists of options: by declaration as sentences, or as a record."""
-    from nasdsl.compiler.declarations import declarations_of
-
-    told: dict[str, Any] = {}
-    records = {}
-    for one in declarations_of(space.graph):
-        places = [path for path in one.paths if path in narrowed]
-        if places:
-            stay = [one.labels[i] for i in narrowed[places[0]]]
-            where = f"in {len(places):,} places" if len(places) > 1 else "in 1 place"
-            told[one.name] = f"{len(stay)} of {len(one.labels)} options stay, {where}: {', '.join(stay)}"
-            records[one.name] = {"places": len(places), "options": len(one.labels), "stay": stay}
-    return told if form == "text" else {"screened": records}

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, defines
-from nasdsl.running import add_run, add_training, overrides_of, report_facts, run_folder, run_options
+from nasdsl.running import add_run, add_training, called, how_to_train, overrides_of, report_facts
 from nasdsl.runtime.launch import is_first_process
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from nasdsl.api.training import train
     from nasdsl.progress import Bars
-    from nasdsl.runtime.fit import train as run
 
     if args.out is None and args.file == "-":  # before it is waited for
         raise UsageError("standard input has no name that the weights could have", help="name a file with `--out`")
@@ -59,15 +60,11 @@ def run(args: argparse.Namespace) -> int:
         args.out = str(_weights_beside(source, args))
         if is_first_process():
             bars.note(f"the weights go to {args.out}")
-    out = Path(args.out)
-    if out.suffix != ".safetensors":
-        raise UsageError(f"--out names a .safetensors file, and not `{out}`")
-    inherit = Path(args.inherit) if args.inherit is not None else None
-    options = run_options(args, overrides_of(args, ""))
-    if args.fresh_head and inherit is None:
-        raise UsageError("--fresh-head goes with --inherit")
-    result = run(source, out, options, args.space, defines(args.defines), inherit, bars, args.fresh_head)
-    report_facts(args, {"out": str(out), "run": str(options.run), **result.metrics, **result.costs})
+    given = how_to_train(args, overrides_of(args, ""))
+    with called(args):
+        space = elaborate(source, args.space, defines(args.defines))
+        trained = train(space, inherit=args.inherit, fresh_head=args.fresh_head, on_progress=bars, **given)
+    report_facts(args, trained.facts())
     return 0
 
 
@@ -79,13 +76,16 @@ def _weights_beside(source: Source, args: argparse.Namespace) -> Path:
     """
     from nasdsl import spaces
     from nasdsl.runtime.provenance import read_result
+    from nasdsl.runtime.runs import TRAINING
+    from nasdsl.runtime.search import default_run
 
     assert source.path is not None
     ships = source.path.parent.resolve() == spaces.FOLDER
     beside = Path(source.path.name if ships else source.path).with_suffix(".safetensors")
     tried = [beside, beside.with_name(f"{beside.stem}_trained.safetensors")]
     for out in tried:
-        made = None if not out.exists() else read_result(run_folder(args, out))
+        run = Path(args.run) if args.run is not None else default_run(out, TRAINING)
+        made = None if not out.exists() else read_result(run)
         if not out.exists() or (made is not None and made.file is None and made.weights == str(out.resolve())):
             return out
     raise UsageError(f"{tried[0]} and {tried[1]} hold other weights", help="name a file with `--out`")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.options import describe
-from nasdsl.report import printable
 from nasdsl.streams import as_json
+from nasdsl.terminal import printable
 
 if TYPE_CHECKING:
     from nasdsl.runtime.evolution.trial import Trial

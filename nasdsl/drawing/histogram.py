@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from nasdsl.report import Paint
+from nasdsl.terminal import Paint
 
 FONT = "Helvetica, Arial, sans-serif"
 BAR, LINE, TEXT, MARK = "#7a9cc6", "#3d4652", "#22272e", "#b5462f"

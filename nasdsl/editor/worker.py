@@ -17,9 +17,9 @@ from typing import Any
 
 from nasdsl.compiler import syntax
 from nasdsl.compiler.diagnostics import Diagnostic, NasdslError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.watch import Watch
 from nasdsl.compiler.parse import parse, unsaved
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
 from nasdsl.editor.facts import Facts, SpaceFacts, about_space, facts

@@ -6,12 +6,14 @@ import base64
 import html
 import io
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.files import unquoted
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.space import Space
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.provenance import ORIGIN, Origin, read_result
 from nasdsl.runtime.runs import ABOUT, About
@@ -20,7 +22,7 @@ from nasdsl.runtime.stored import read_stored
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from nasdsl.compiler.source import Source
+    from nasdsl.api.given import DataLike, SpaceLike, WeightsLike
     from nasdsl.runtime.data import DataSplits
     from nasdsl.runtime.examples import Example, Examples
     from nasdsl.runtime.found import Names
@@ -37,68 +39,77 @@ class Asked:
     """What the user says of the network and of the images; what is None is what the run says.
 
     Attributes:
-        network, weights: the files of an architecture and of its weights; these are by default beside it.
-        data: a path, `reader`: of its layout, and `links`: whether those that lead out of it are followed.
+        network: an architecture, its weights by default beside its file; or what a search or a training gave.
+        weights: a file, or a network that has them.
+        data: as `nasdsl.train` takes it, `reader`: of its layout, and `links`: whether those that lead out of it are
+            followed.
         score: what is less sure is not shown (detection, keypoints).
     """
 
-    network: Source | None
-    weights: Path | None
-    data: str | None
+    network: SpaceLike | None
+    weights: WeightsLike
+    data: DataLike
     reader: str | None
     links: bool
     device: str
     score: float
 
 
-def examples_of(run: Path, asked: Asked) -> Examples:
+def examples_of(run: Path | None, asked: Asked) -> Examples:
     """What the network of a run finds in images of its data.
+
+    Args:
+        run: its folder; None where it was not kept.
 
     Raises:
         NasdslError: why there is nothing to be shown, and what to do about it.
     """
-    written = read_result(run) if run.is_dir() else None
-    weights, defines, name = asked.weights, dict[str, str](), None
-    if asked.network is not None:
-        source = asked.network
-    elif written is not None and written.file is not None:
-        source, weights = read(Path(written.file)), weights or Path(written.weights)
-    elif written is None and weights is None:
-        raise RunError("the run names no trained network", HOW)
-    else:  # of the training of an architecture
-        origin = read_stored(Origin, run / ORIGIN, "what says which architecture a run trains")
-        if origin.file is None:
-            raise RunError(f"the architecture of {run} was in no file", "name a file that has it with `--network`")
-        source, name, defines = read(Path(unquoted(origin.file))), origin.space, origin.defines
-        weights = weights or (None if written is None else Path(written.weights))
-    if asked.data is None and written is None:
-        raise RunError("the run does not say what its network learnt from", "name the data with `--data`")
+    from nasdsl.compiler.pipeline import elaborate
+
+    written = read_result(run) if run is not None and run.is_dir() else None
+    network, weights = asked.network, asked.weights
+    if network is None:
+        if run is None or (written is None and weights is None):
+            raise RunError("the run names no trained network", HOW)
+        if written is not None and written.file is not None:
+            network, weights = elaborate(read(Path(written.file))), weights or Path(written.weights)
+        else:  # of the training of an architecture
+            origin = read_stored(Origin, run / ORIGIN, "what says which architecture a run trains")
+            if origin.file is None:
+                raise RunError(f"the architecture of {run} was in no file", "name a file that has it with `--network`")
+            network = elaborate(read(Path(unquoted(origin.file))), origin.space, origin.defines)
+            weights = weights or (None if written is None else Path(written.weights))
     data, reader, links = asked.data, asked.reader, asked.links
+    if data is None and written is None:
+        raise RunError("the run does not say what its network learnt from", "name the data with `--data`")
     if data is None and written is not None:
+        if written.given:
+            raise RunError("the run learnt from data that was handed over in Python", "name the data with `--data`")
         data, reader, links = written.data, reader or written.reader, links or written.links
         if data is not None and not Path(data).exists():
             raise RunError(f"the data {data} is missing", "say with `--data` where it is now")
 
     from dataclasses import replace
 
-    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.api.given import options_of, space_like
+    from nasdsl.api.predicting import trained_like
     from nasdsl.runtime.device import device_named
     from nasdsl.runtime.examples import examples
     from nasdsl.runtime.fit import same_order
     from nasdsl.runtime.memory import lack_of_memory
     from nasdsl.runtime.predict import predictor_for
-    from nasdsl.runtime.search import Options, fit_to_data
-    from nasdsl.runtime.trained import load_network
+    from nasdsl.runtime.search import fit_to_data
 
     device = device_named(asked.device)
-    space, splits, _ = fit_to_data(elaborate(source, name, defines), Options(data=data, reader=reader, links=links))
-    if asked.data is None:
-        _check_data(run, data, splits)
-    network, about = load_network(space, weights)
+    space, splits, _ = fit_to_data(space_like(network), options_of(data, {}, reader=reader, links=links))
+    if asked.data is None and run is not None:
+        _check_data(run, None if data is None else str(data), splits)
+    own = weights is None and not isinstance(network, Space | str | PathLike)
+    _, trained, about = trained_like(network if own else space, weights)
     same_order(about.classes or (), splits.classes)
     predictor = replace(predictor_for(space, about), score=asked.score)
     try:
-        return examples(space, network, predictor, splits, MOST_SHOWN, device)
+        return examples(space, trained, predictor, splits, MOST_SHOWN, device)
     except Exception as problem:  # torch tells a lack of memory by errors of several kinds
         if not lack_of_memory(problem):
             raise

@@ -4,13 +4,14 @@ from nasdsl.runtime.data.boxes import DetectionSet
 from nasdsl.runtime.data.datasets import ClassificationSet, KeypointSet, SegmentationSet, to_crop, to_image
 from nasdsl.runtime.data.errors import DataError
 from nasdsl.runtime.data.files import Files
+from nasdsl.runtime.data.given import Data
 from nasdsl.runtime.data.images import Cached, Size
 from nasdsl.runtime.data.layouts import KeypointLayout
 from nasdsl.runtime.data.loader import Batch, Loader
-from nasdsl.runtime.data.open import find_readers, open_data
+from nasdsl.runtime.data.open import find_readers, is_built_in, open_data
 from nasdsl.runtime.data.readers import Reader
 from nasdsl.runtime.data.reading import Reading
-from nasdsl.runtime.data.splits import DataSplits, Request, Samples
+from nasdsl.runtime.data.splits import DataSplits, Normalised, Request, Samples
 from nasdsl.runtime.data.tables import TableSet
 from nasdsl.runtime.data.tell import told
 
@@ -18,6 +19,7 @@ __all__ = [
     "Batch",
     "Cached",
     "ClassificationSet",
+    "Data",
     "DataError",
     "DataSplits",
     "DetectionSet",
@@ -25,6 +27,7 @@ __all__ = [
     "KeypointLayout",
     "KeypointSet",
     "Loader",
+    "Normalised",
     "Reader",
     "Reading",
     "Request",
@@ -33,6 +36,7 @@ __all__ = [
     "Size",
     "TableSet",
     "find_readers",
+    "is_built_in",
     "open_data",
     "to_crop",
     "to_image",

@@ -50,6 +50,12 @@ def held_back(data: DataSplits, amount: float) -> DataSplits:
     """
     if not amount:
         return data
+    sampler = getattr(data.train, "sampler_name", None)
+    if sampler is not None:
+        raise DataError(
+            f"a part of the training samples is held back, and their loader draws by a {sampler}",
+            help="give the set itself, or a loader that shuffles it",
+        )
     total = len(data.train)
     held = min(max(1, round(amount * total)), total - 1) if amount < 1 else round(amount)  # of few at least one
     if not 0 < held < total:

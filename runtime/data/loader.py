@@ -26,9 +26,10 @@ Normalise = Callable[[Tensor], Tensor]
 class Loader:
     """Batches of a map-style data set.
 
-    The global random state is neither read nor changed: the order comes from (seed, epoch), and the generator that
-    `augment` gets from (seed, epoch, step, rank). With `world` > 1 each rank takes every world-th sample of a global
-    batch of `batch_size * world`, so that together the ranks see what one rank with that batch size sees.
+    The global random state is neither read nor changed: the order comes from (seed, epoch), by chance or as the set
+    says (its `order`, with `drawn` samples an epoch), and the generator that `augment` gets from (seed, epoch, step,
+    rank). With `world` > 1 each rank takes every world-th sample of a global batch of `batch_size * world`, so that
+    together the ranks see what one rank with that batch size sees.
     Without `drop_last` no sample is repeated or lost: the ranks may then differ by one batch.
 
     `workers` threads prepare batches ahead (decoding lets go of the interpreter lock); 0 prepares them in place.
@@ -63,6 +64,8 @@ class Loader:
         self.shuffle, self.drop_last, self.augment, self.normalise = shuffle, drop_last, augment, normalise
         self.workers, self.rank, self.world, self.device = workers, rank, world, torch.device(device)
         self._count = len(dataset)  # type: ignore[arg-type]
+        if shuffle and hasattr(dataset, "drawn"):  # a sampler of the user's may draw fewer or more
+            self._count = dataset.drawn
         if drop_last and len(self) == 0:
             raise DataError(
                 f"the split has {self._count} samples: fewer than one batch of {batch_size * world}",
@@ -79,6 +82,9 @@ class Loader:
         """The order of all samples in an epoch, before it is dealt to ranks."""
         if not self.shuffle:
             return np.arange(self._count)
+        own = self.dataset.order(self.seed, epoch) if hasattr(self.dataset, "order") else None
+        if own is not None:
+            return np.asarray(own, np.int64)
         return np.random.default_rng([self.seed, epoch]).permutation(self._count)
 
     def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:

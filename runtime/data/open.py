@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 from nasdsl.runtime.data.coco import COCO_KEYPOINTS
 from nasdsl.runtime.data.coco_boxes import COCO_BOXES
@@ -26,6 +27,18 @@ READERS = (
     IDX, IMAGE_FOLDERS, CITY, ADE20K, VOC_MASKS, PAIR_LISTS, FOLDERS, COCO_KEYPOINTS, COCO_BOXES, VOC, YOLO,
     TABLES,
 )  # fmt: skip
+
+
+BUILT_IN: Mapping[str, tuple[str, ...]] = {
+    "digits": ("classification", "segmentation", "keypoints", "detection"),
+    "diabetes": ("regression",),
+}
+"""Names of the data that ships, with the tasks that it is for."""
+
+
+def is_built_in(spec: str) -> bool:
+    """Whether data is named that ships, and no file or folder of that name is there."""
+    return spec in BUILT_IN and not Path(spec).exists()
 
 
 def find_readers() -> dict[str, Reader]:
@@ -54,8 +67,8 @@ def open_data(
     reader: str | None = None,
     links: bool = False,
 ) -> DataSplits:
-    """The data that `spec` names: a folder, a zip, a COCO `.json`, a YOLO `.yaml`, an IDX `.gz`,
-    a `.csv`; None is what ships.
+    """The data that `spec` names: a folder, a zip, a COCO `.json`, a YOLO `.yaml`, an IDX `.gz`, a `.csv`, or data that
+    ships, `digits` or `diabetes`; None is what of these is for the task.
 
     Args:
         task: the name of a task, such as "classification", "segmentation", "keypoints" or "detection".
@@ -76,6 +89,12 @@ def open_data(
     """
     request = Request(task, size, train_size, channels, seed, cache_bytes, centre_crop, canvas, scenes, sides)
     if spec is None:
+        return read_default(request)
+    if is_built_in(spec):
+        if task not in BUILT_IN[spec]:
+            names = [name for name, tasks in BUILT_IN.items() if task in tasks]
+            help = f"what ships for {task} is {' or '.join(names)}" if names else "name your own"
+            raise DataError(f"`{spec}` is data for {', '.join(BUILT_IN[spec])}, but the task is {task}", help=help)
         return read_default(request)
     readers = find_readers()
     files = open_files(spec, links)

@@ -75,6 +75,15 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Normalised:
+    """By what mean and deviation of each channel images have been normalised before they come here; None where nobody
+    says."""
+
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
 class DataSplits:
     """Train and validation samples. `classes` are names, in order of label; for keypoints, of the instances.
 
@@ -83,7 +92,7 @@ class DataSplits:
     `description` is for people, and so is what `reading` has: where it all comes from. `details` of detection:
     `category_ids`, the annotation file's id of each class, and what was counted in the boxes of `train` and `val`. Of a
     table (regression) `classes` are the targets, `channels` is how many features there are, and `details` has the
-    names of these, `features`.
+    names of these, `features`. Images are 8-bit numbers, or floats in 0..1, unless they are `normalised`.
     """
 
     train: Samples
@@ -97,6 +106,7 @@ class DataSplits:
     layout: KeypointLayout | None = None
     details: dict[str, Any] = field(default_factory=dict, compare=False)
     reading: Reading | None = field(default=None, compare=False)
+    normalised: Normalised | None = None
 
     def __post_init__(self) -> None:
         for name, split in (("train", self.train), ("validation", self.val)):

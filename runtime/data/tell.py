@@ -32,7 +32,7 @@ def told(data: DataSplits) -> list[str]:
     another reader is chosen. Lines of what is hardly meant begin with `warning: `."""
     reading = data.reading
     if reading is None:
-        return [f"data: {data.description}", *_counted(data)]
+        return [f"data: {data.description}", *_counted(data), *_normalised(data)]
     others = [name for name in reading.layouts if name != reading.reader]
     another = f"; another layout: --reader {' | '.join(map(repr, others))}" if others else ""
     lines = [f"data: {reading.spec}, read as {reading.reader} ({data.task}){another}"]
@@ -58,6 +58,13 @@ def _counted(data: DataSplits, train: str = "", val: str = "") -> list[str]:
         joints = [f"{number} {name}" for number, name in enumerate(data.layout.names)]
         lines.append(f"joints: {len(joints)}: {some(joints, 8)}")
     return lines
+
+
+def _normalised(data: DataSplits) -> list[str]:
+    if data.normalised is None:
+        return []
+    by = "" if data.normalised.mean is None else f" by {data.normalised.mean} and {data.normalised.std}"
+    return [f"images: normalised already{by}, so nothing is done to their values"]
 
 
 def _left_out(reading: Reading) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,17 @@ from nasdsl.runtime.watch import Silent, Watch
 WAIT_SECONDS = 0.2  # until one looks again whether others have finished
 FORGIVEN = 10
 """Architectures that cannot be trained, beside as many as have been evaluated, before a search stops."""
+UNLIMITED = 10**9
+"""Trials that no search has."""
 SKIPPED = 10_000
 """Candidates in a row that need not be evaluated, after which a search counts as exhausted."""
 
 
 class Search:
-    """One worker's part in a search.
+    """One worker's part in a search: it asks for a trial, evaluates it, and tells what came of it.
 
     Args:
+        evaluator: None where somebody else evaluates, who asks and tells.
         trials: how many evaluations the whole search has.
         failures: how many of them may fail before it stops; None allows none but of architectures that cannot be
             trained (`Untrainable`): of these as many as there are complete trials, and `FORGIVEN`.
@@ -38,7 +41,7 @@ class Search:
     def __init__(
         self,
         candidates: Candidates,
-        evaluator: Evaluator,
+        evaluator: Evaluator | None,
         objectives: Objectives,
         method: Method,
         ledger: Ledger,
@@ -65,28 +68,68 @@ class Search:
         Raises:
             RunError: an evaluation failed, and one too many did.
         """
-        ledger = self.ledger
-        tally = ledger.tally
+        tally = self.ledger.tally
         self.watch.start("search", self.most, len(tally.complete))
         try:
-            while True:
-                ledger.refresh()
-                if len(tally.complete) >= self.most:
-                    break
-                trial = ledger.claim(self.most)
-                if trial is not None:
-                    self._evaluate(trial)
-                    continue
-                busy = tally.standing > len(tally.complete)
-                if tally.standing < self.most and self._propose():
-                    continue
-                if not busy:
-                    self._tell_of_end()
-                    break
-                time.sleep(WAIT_SECONDS)
+            while (trial := self.ask()) is not None:
+                self._evaluate(trial)
         finally:
             self.watch.stop()
         return list(tally.complete)
+
+    def ask(self, waits: bool = True) -> Trial | None:
+        """A trial that is now this worker's to evaluate; None where there are enough, or nothing is left. Several may
+        be asked for before one is told.
+
+        Args:
+            waits: for what others have in hand, since that may fail.
+        """
+        ledger, tally = self.ledger, self.ledger.tally
+        while True:
+            ledger.refresh()
+            if len(tally.complete) >= self.most:
+                return None
+            trial = ledger.claim(self.most)
+            if trial is not None:
+                return trial
+            busy = tally.standing > len(tally.complete)
+            if tally.standing < self.most and self._propose():
+                continue
+            if not busy:
+                self._tell_of_end()
+                return None
+            if not waits:
+                return None
+            time.sleep(WAIT_SECONDS)
+
+    def tell(self, trial: Trial, metrics: Mapping[str, float], seconds: float) -> None:
+        """What a trial of this worker's has come to.
+
+        Raises:
+            RunError: nothing measures an objective.
+            EvaluationError: one is no finite number.
+        """
+        self._finish(trial, self.objectives.of(metrics, trial.costs), metrics, seconds)
+
+    def fail(self, trial: Trial, problem: EvaluationError) -> None:
+        """A trial of this worker's cannot be evaluated.
+
+        Raises:
+            RunError: one too many.
+        """
+        self.ledger.fail(trial, problem.message)
+        failed = self.ledger.tally.counts["failed"]
+        allowed, why = self.failures, f"`failures: {self.failures}` allows no more"
+        if allowed is None:
+            complete = len(self.ledger.tally.complete)
+            allowed = FORGIVEN + complete if isinstance(problem, Untrainable) else 0
+            why = f"{complete} are complete; `failures` allows more"
+        if failed > allowed:
+            raise RunError(
+                f"trial {trial.index} cannot be evaluated: {problem.message}",
+                f"{failed} trials failed and {why}; the same command goes on",
+            )
+        self.watch.note(f"trial {trial.index} failed: {problem.message}")
 
     def _known(self) -> Values:
         """[n, objectives] the losses of all complete trials."""
@@ -103,9 +146,9 @@ class Search:
         if tally.standing < self.most and self._skipped < SKIPPED:
             failed = tally.counts["failed"]
             also = f", and {failed:,} cannot be evaluated" if failed else ""
+            of = f" of {self.most:,}" if self.most < UNLIMITED else ""
             self.watch.note(
-                f"the search is complete: nothing is left to evaluate after {len(tally.complete):,} of {self.most:,} "
-                f"trials{also}"
+                f"the search is complete: nothing is left to evaluate after {len(tally.complete):,}{of} trials{also}"
             )
 
     def _propose(self) -> bool:
@@ -146,34 +189,23 @@ class Search:
             self.ledger.skip(proposal, why)
 
     def _evaluate(self, trial: Trial) -> None:
+        assert self.evaluator is not None
         start = time.monotonic()
         try:
-            architecture = Architecture.of(self.candidates.graph, trial.proposal.architecture)
-            metrics = self.evaluator.evaluate(architecture, trial.proposal.seed)
-            values = self.objectives.of(metrics, trial.proposal.costs)
+            architecture = Architecture.of(self.candidates.graph, trial.architecture)
+            metrics = self.evaluator.evaluate(architecture, trial.seed)
+            values = self.objectives.of(metrics, trial.costs)
         except EvaluationError as problem:
-            self._fail(trial, problem)
+            self.fail(trial, problem)
             return
         except BaseException:  # an interrupt too: others shall not wait for what nobody does
             self.ledger.give_back(trial)
             raise
-        self.ledger.finish(trial, values, metrics, time.monotonic() - start)
-        self._show()
+        self._finish(trial, values, metrics, time.monotonic() - start)
 
-    def _fail(self, trial: Trial, problem: EvaluationError) -> None:
-        self.ledger.fail(trial, problem.message)
-        failed = self.ledger.tally.counts["failed"]
-        allowed, why = self.failures, f"`failures: {self.failures}` allows no more"
-        if allowed is None:
-            complete = len(self.ledger.tally.complete)
-            allowed = FORGIVEN + complete if isinstance(problem, Untrainable) else 0
-            why = f"{complete} are complete; `failures` allows more"
-        if failed > allowed:
-            raise RunError(
-                f"trial {trial.index} cannot be evaluated: {problem.message}",
-                f"{failed} trials failed and {why}; the same command goes on",
-            )
-        self.watch.note(f"trial {trial.index} failed: {problem.message}")
+    def _finish(self, trial: Trial, values: tuple[float, ...], metrics: Mapping[str, float], seconds: float) -> None:
+        self.ledger.finish(trial, values, metrics, seconds)
+        self._show()
 
     def _show(self) -> None:
         losses = self._known()

@@ -221,7 +221,7 @@ class Pruning:
                         f"`prune` needs costs that are known without an evaluation, and each evaluation gives `{name}`"
                     )
         if fresh:
-            rows = np.stack([self.candidates.row(trial.architecture) for trial in fresh])
+            rows = np.stack([self.candidates.row(trial.proposal.architecture) for trial in fresh])
             for store, part in zip((self._rows, self._widths), self.order.points(rows), strict=True):
                 store.append(part)
             self._known += fresh

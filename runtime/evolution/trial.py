@@ -6,7 +6,11 @@ from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol
+
+from nasdsl.compiler.architecture import Architecture, Values
+from nasdsl.compiler.decision import Decision
 
 State = Literal["waiting", "running", "complete", "failed", "skipped"]
 
@@ -23,6 +27,7 @@ class Proposal:
         seed: for whoever evaluates it.
         parents: the indices of the trials that it was made from: none for a random draw, two for a crossover.
         notes: what the method that proposed it wants to find again; anything that JSON can hold.
+        decisions: of the space; None where that is not known, such as of trials that are only looked at.
     """
 
     architecture: Mapping[str, Any]
@@ -32,6 +37,7 @@ class Proposal:
     seed: int
     parents: tuple[int, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    decisions: Mapping[str, Decision] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,26 @@ class Trial:
     seconds: float | None = None
     error: str = ""
 
-    @property
-    def architecture(self) -> Mapping[str, Any]:
+    @cached_property
+    def architecture(self) -> Values:
         """The values of its decisions by path."""
-        return self.proposal.architecture
+        known = self.proposal.decisions
+        return self.proposal.architecture if known is None else Architecture.written(known, self.proposal.architecture)
+
+    @property
+    def costs(self) -> Mapping[str, float]:
+        """MACs, parameters and what else is told of it, by name."""
+        return self.proposal.costs
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """The indices of the trials that it was made from."""
+        return self.proposal.parents
+
+    @property
+    def seed(self) -> int:
+        """For whoever evaluates it."""
+        return self.proposal.seed
 
 
 class Tally:

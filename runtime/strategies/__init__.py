@@ -18,14 +18,23 @@ STRATEGIES: Mapping[str, type[Strategy]] = {
 }
 
 
+def find_strategies() -> dict[str, type[Strategy]]:
+    """The searches by name: built in, or an entry point in the group `nasdsl.runtimes`.
+
+    Raises:
+        PluginError: an entry point cannot be used.
+    """
+    return with_entry_points("nasdsl.runtimes", dict(STRATEGIES), lambda value: hasattr(value, "search"))
+
+
 def find_strategy(name: str) -> type[Strategy]:
-    """The search called `name`: built in, or an entry point in the group `nasdsl.runtimes`.
+    """The search called `name`.
 
     Raises:
         CompileError: there is none.
-        PluginError: an entry point cannot be used.
+        PluginError: as `find_strategies`.
     """
-    known = with_entry_points("nasdsl.runtimes", dict(STRATEGIES), lambda value: hasattr(value, "search"))
+    known = find_strategies()
     if name not in known:
         raise error(
             "unknown-search",

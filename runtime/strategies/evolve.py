@@ -22,7 +22,7 @@ from nasdsl.compiler.population import joined
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.stored import fault
 from nasdsl.runtime.errors import RunError
-from nasdsl.runtime.evaluators import find_evaluators
+from nasdsl.runtime.evaluators import VALUE, find_evaluators
 from nasdsl.runtime.evolution.candidates import Candidates, Draws
 from nasdsl.runtime.evolution.evaluator import Evaluator, NamedEvaluator
 from nasdsl.runtime.evolution.loop import Search
@@ -262,16 +262,28 @@ class _Settings:
 
 
 class EvolveSearch:
-    """The runtime `evolve`."""
+    """The runtime `evolve`.
+
+    Args:
+        evaluator: what gives an architecture its worth, and `method`: what proposes; by default as the settings say.
+    """
 
     name: ClassVar[str] = "evolve"
     shared: ClassVar[bool] = True
     settings: ClassVar[type[BaseModel]] = _Settings()  # type: ignore[assignment]
 
+    def __init__(self, evaluator: Evaluator | None = None, method: Method | None = None) -> None:
+        self.evaluator, self.method = evaluator, method
+
     @classmethod
     def handles(cls, decision: Decision) -> bool:
         """Everything."""
         return True
+
+    @staticmethod
+    def free(settings: Evolve) -> frozenset[str]:
+        """Settings that may change while a search goes on."""
+        return FREE if settings.prune is not None else FREE | {"prune"}
 
     @classmethod
     def needs(cls, settings: Evolve, space: Space) -> Needs:
@@ -281,8 +293,7 @@ class EvolveSearch:
             CompileError: none is named.
         """
         kind, own = _evaluator(settings)
-        free = FREE if settings.prune is not None else FREE | {"prune"}
-        return Needs(kind.needs_data, kind.open_input, free, kind.contents(own, folder_of(space)))
+        return Needs(kind.needs_data, kind.open_input, cls.free(settings), kind.contents(own, folder_of(space)))
 
     def search(self, problem: Problem, settings: Evolve) -> Exploration:
         """Runs, or goes on with, the search. Several processes may run it at once; they share the work.
@@ -297,16 +308,19 @@ class EvolveSearch:
                 "processes that train one network together cannot share the trials of `evolve`",
                 "start the command several times, each with one device: they share the work",
             )
-        kind, own = _evaluator(settings)
-        evaluator = kind.make(problem, own, (*settings.maximise, *settings.minimise))
-        for line in evaluator.told():
+        evaluator = self.evaluator
+        if evaluator is None:
+            kind, own = _evaluator(settings)
+            evaluator = kind.make(problem, own, (*settings.maximise, *settings.minimise))
+        for line in evaluator.told() if isinstance(evaluator, NamedEvaluator) else ():
             problem.watch.note(line)
+        method = self.method or settings.proposer()
 
         def ledger(objectives: Objectives) -> Ledger:
             return _ledger(problem, settings, objectives)
 
         with told_of_trials("the same command goes on with the search"):
-            return explore(problem.space, evaluator, settings, problem.seed, settings.proposer(), ledger, problem.watch)
+            return explore(problem.space, evaluator, settings, problem.seed, method, ledger, problem.watch)
 
 
 def _evaluator(settings: Evolve) -> tuple[type[NamedEvaluator], Any]:
@@ -359,8 +373,43 @@ def explore(
         Infeasible: no architecture lies inside the budgets.
         RunError: too many evaluations failed, or no trial is complete.
     """
+    search = prepared(space, evaluator, settings, seed, method, ledger, watch)
+    try:
+        search.run()
+    except NasdslError:
+        search.ledger.take_back()
+        raise
+    finally:
+        search.ledger.close()
+    return explored(space, search)
+
+
+def prepared(
+    space: Space,
+    evaluator: Evaluator | None,
+    settings: Evolve,
+    seed: int = 0,
+    method: Method | None = None,
+    ledger: Callable[[Objectives], Ledger] = lambda objectives: Memory(),
+    watch: Watch | None = None,
+) -> Search:
+    """A search that is about to begin, or to go on.
+
+    Args:
+        evaluator: None where somebody else evaluates; the one metric is then `value`, and is maximised, unless the
+            settings say otherwise.
+
+    The others are as in `explore`.
+
+    Raises:
+        Infeasible: no architecture lies inside the budgets.
+    """
     named = evaluator if isinstance(evaluator, NamedEvaluator) else None
-    objectives = settings.objectives(getattr(evaluator, "headline", None), getattr(evaluator, "higher_is_better", True))
+    if evaluator is None:
+        objectives = settings.objectives(VALUE)
+    else:
+        headline = getattr(evaluator, "headline", None)
+        objectives = settings.objectives(headline, getattr(evaluator, "higher_is_better", True))
     pool = named.pool(Encoding(space.graph.decisions)) if named is not None else None
     distinct = settings.distinct == "function"
     asked = [measures.base(one)[1] for one in objectives.names if _is_measure(space, one)]
@@ -371,36 +420,30 @@ def explore(
         some, more = pruning.order.unproven[0], len(pruning.order.unproven) - 1
         others = f" and {more:,} others" if more else ""
         watch.note(f"prune: `{some}`{others} must be equal, since more may cost less; `order` says otherwise")
-    opened = ledger(objectives)
-    try:
-        search = Search(
-            candidates,
-            evaluator,
-            objectives,
-            method or settings.proposer(),
-            opened,
-            settings.trials,
-            seed,
-            settings.failures,
-            watch,
-            pruning,
-        )
-        trials = search.run()
-        skipped = [trial for _, trial in sorted(opened.trials.items()) if trial.state == "skipped"]
-    except NasdslError:
-        opened.take_back()
-        raise
-    finally:
-        opened.close()
+    method = method or settings.proposer()
+    opened, most, failures = ledger(objectives), settings.trials, settings.failures
+    return Search(candidates, evaluator, objectives, method, opened, most, seed, failures, watch, pruning)
+
+
+def explored(space: Space, search: Search) -> Exploration:
+    """What a search has found so far.
+
+    Raises:
+        RunError: no trial is complete.
+    """
+    named = search.evaluator if isinstance(search.evaluator, NamedEvaluator) else None
+    tally, objectives = search.ledger.tally, search.objectives
+    trials = list(tally.complete)
     if not trials:
         raise RunError("no trial is complete, so there is no best one")
+    skipped = [trial for _, trial in sorted(tally.trials.items()) if trial.state == "skipped"]
 
     def result_of(trial: Trial) -> Result | None:
         if named is None:
             return None
-        architecture = Architecture.of(space.graph, trial.proposal.architecture)
-        return named.result(architecture, {name: float(cost) for name, cost in trial.proposal.costs.items()})
+        architecture = Architecture.of(space.graph, trial.architecture)
+        return named.result(architecture, {name: float(cost) for name, cost in trial.costs.items()})
 
     losses = objectives.losses([trial.objectives for trial in trials])
     best = [trials[at] for at in front(losses)]
-    return Exploration(trials, best, objectives, result_of, None if pruning is None else skipped)
+    return Exploration(trials, best, objectives, result_of, None if search.pruning is None else skipped)

@@ -38,7 +38,7 @@ class Classification(OneTensor):
     def from_data(cls, data: DataSplits, **options: Any) -> Self:
         """The task for a data set; see `Task.from_data`."""
         fits(data, cls.name, least=2)
-        return cls(**{"classes": len(data.classes), "normalise": Normalise.imagenet(data.channels), **options})
+        return cls(**{"classes": len(data.classes), "normalise": Normalise.for_data(data), **options})
 
     @property
     def outputs(self) -> int:

@@ -50,7 +50,7 @@ class Detection:
     def from_data(cls, data: DataSplits, **options: Any) -> Self:
         """The task for a data set; see `Task.from_data`."""
         fits(data, cls.name)
-        return cls(**{"classes": data.classes, "normalise": Normalise.imagenet(data.channels), **options})
+        return cls(**{"classes": data.classes, "normalise": Normalise.for_data(data), **options})
 
     @property
     def outputs(self) -> int:

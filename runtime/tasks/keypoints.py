@@ -43,7 +43,7 @@ class Keypoints(OneTensor):
         fits(data, cls.name)
         if data.layout is None:
             raise TaskError(f"the data names no joints: {data.description}")
-        return cls(**{"layout": data.layout, "normalise": Normalise.imagenet(data.channels), **options})
+        return cls(**{"layout": data.layout, "normalise": Normalise.for_data(data), **options})
 
     @property
     def outputs(self) -> int:

@@ -62,6 +62,8 @@ class Regression(OneTensor):
         """The task for a data set; see `Task.from_data`. What is standardised by is of the training samples."""
         fits(data, cls.name)
         normalise, mean, std = statistics(data.train)
+        if data.size != (1, 1):
+            normalise = Normalise.for_data(data)
         known = {"targets": len(data.classes), "names": data.classes, "normalise": normalise, "mean": mean, "std": std}
         return cls(**{**known, **options})
 

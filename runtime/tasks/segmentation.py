@@ -41,7 +41,7 @@ class Segmentation(OneTensor):
     def from_data(cls, data: DataSplits, **options: Any) -> Self:
         """The task for a data set; see `Task.from_data`."""
         fits(data, cls.name, least=2)
-        known = {"classes": len(data.classes), "normalise": Normalise.imagenet(data.channels)}
+        known = {"classes": len(data.classes), "normalise": Normalise.for_data(data)}
         if data.ignore_index is not None:
             known["ignore_index"] = data.ignore_index
         return cls(**{**known, **options})
