@@ -11,15 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from nasdsl.compiler.measures import lookup
-from nasdsl.report import printable
-
-
-def amount(value: float) -> str:
-    """`1.73M`, `267k`, `12`."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
+from nasdsl.report import amount, printable
 
 
 def describe(facts: Mapping[str, Any]) -> str:
