@@ -49,4 +49,5 @@ def _torch() -> str:
         return f"{torch.__version__}, on {torch.cuda.get_device_name()}"
     if torch.backends.mps.is_available():
         return f"{torch.__version__}, on Apple's mps"
-    return f"{torch.__version__}, on the CPU with {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{torch.__version__}, on the CPU with {threads} thread{'s' if threads > 1 else ''}"

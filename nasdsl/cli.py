@@ -118,7 +118,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser with the options of the command that is asked for; the other commands are listed only."""
     parser = _Parser(prog="nasdsl", description=DESCRIPTION, epilog=EPILOG, formatter_class=Formatter)
     parser.add_argument(
-        "--version", action=_Version, nargs=0, help="print the versions of nasdsl and of what it needs, and leave"
+        "--version", action=_Version, nargs=0, help="print the versions of nasdsl and its packages, and leave"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
     asked = next((word for word in argv if not word.startswith("-")), None)
