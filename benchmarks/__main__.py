@@ -32,6 +32,8 @@ BENCHMARKS = {
         "time and memory of training attention operators, against copies for each offset",
         "benchmarks.attention",
     ),
+    "explore": ("time in which the explorer answers a pin", "benchmarks.explore"),
+    "editor": ("time of each answer of the language server, behind a keystroke", "benchmarks.editor"),
     "report": ("time to write the page of a large search and to open it; needs chromium", "benchmarks.report"),
     "oneshot": (
         "what a supernet knows of its architectures, and what is found with it; takes hours",

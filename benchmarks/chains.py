@@ -1,4 +1,4 @@
-"""Both chains of docs/gradient.md from start to end, and what is found against what else one could train.
+"""Both chains of docs/howto/gradient.md from start to end, and what is found against what else one could train.
 
     python -m benchmarks chains --data ../shared/data --workers 2
 

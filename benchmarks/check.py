@@ -24,7 +24,7 @@ HERE, THERE = "here", "there"
 WORKER = """
 import gc, json, statistics, sys, time
 from nasdsl import spaces
-from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.files import source_of
 repeats, names = int(sys.argv[1]), sys.argv[2:]
 for name in names:

@@ -29,12 +29,12 @@ from scipy.stats import kendalltau
 from benchmarks.measure import Job, done, spread
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.settings import read_values
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.space import Space
 from nasdsl.runtime.data import DataSplits

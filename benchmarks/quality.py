@@ -76,6 +76,10 @@ def run(case: Case, runtime: str, seed: int, data: Path | None, work: Path, extr
 def table(rows: list[dict[str, Any]]) -> str:
     """The two columns, mean and standard deviation over seeds, for each case."""
     lines = [
+        "# What searches find",
+        "",
+        "`python -m benchmarks quality`: mean ± standard deviation over seeds.",
+        "",
         "| data | metric, % | seeds | evenly thinned | shrunk | difference | MACs thinned | MACs shrunk |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]

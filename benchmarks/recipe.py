@@ -27,10 +27,10 @@ from typing import Any, Literal
 import torch
 
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.files import write_text
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.space import Space
 from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.evaluators import ScratchEvaluator

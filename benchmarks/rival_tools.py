@@ -617,7 +617,7 @@ class Nasdsl(Tool):
         diagram: Any = importlib.import_module(f"{engine}.diagram").Diagram
         self.diagram = diagram(self.graph, {"macs": total.macs, "params": total.params})
         self.make_sampler: Any = importlib.import_module(f"{engine}.budget").Within
-        self.make_variation: Any = importlib.import_module(f"{engine}.vary").Variation
+        self.make_variation: Any = importlib.import_module(f"{engine}.variation").Variation
         self.samplers: dict[int, Any] = {}
         self.variations: dict[int | None, Any] = {}
         self.rng = np.random.Generator(np.random.PCG64(seed))

@@ -2,10 +2,10 @@
 
     python -m benchmarks screening --data ../shared/data --workers 2
 
-`spaces/hitdetector_small.space` is screened on images of blood cells (BCCD) as in docs/gradient.md, with several seeds
-and weights of the sparsity term. In each part of the network, options are ranked: those that stay by their scores in
-the end, before them those that went, the last to go first. The Hit-Detector paper says that with a weight of 0 or 0.01
-scores stay nearly equal and ranks are unstable.
+`spaces/hitdetector_small.space` is screened on images of blood cells (BCCD) as in docs/howto/gradient.md, with several
+seeds and weights of the sparsity term. In each part of the network, options are ranked: those that stay by their scores
+in the end, before them those that went, the last to go first. The Hit-Detector paper says that with a weight of 0 or
+0.01 scores stay nearly equal and ranks are unstable.
 
 What is done already is not done again.
 """
@@ -30,7 +30,7 @@ from nasdsl.runtime.search import Options, search
 
 DATA = "bccd_coco_320x240.zip"
 CASES = ((0.1, 6), (0.0, 6), (0.01, 6))
-"""Weights and epochs; the epochs are those of docs/gradient.md."""
+"""Weights and epochs; the epochs are those of docs/howto/gradient.md."""
 
 
 def screened(weight: float, epochs: int, seed: int, data: Path, work: Path) -> dict[str, Any]:

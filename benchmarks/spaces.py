@@ -24,11 +24,11 @@ from benchmarks.rival_tools import peak
 from nasdsl import spaces
 from nasdsl.compiler.count import brief, count
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.budget import Within
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
 from nasdsl.compiler.engine.variation import Variation
 from nasdsl.compiler.parse import parse
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.population import Population, joined
 from nasdsl.files import names_in, source_of
 

@@ -36,7 +36,7 @@ def mark(name):
     now = time.perf_counter()
     marks[name] = now - start
     start = now
-import nasdsl.compiler.elaborate.program
+import nasdsl.compiler.pipeline
 mark("import of the compiler")
 import nasdsl
 space = nasdsl.load(FILE)

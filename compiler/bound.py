@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nasdsl.compiler import syntax
+from nasdsl.compiler.example import Example, Manual
 from nasdsl.compiler.frozen import Frozen
 from nasdsl.compiler.frozen import field as part
 from nasdsl.compiler.ops.operator import Operator as Catalogued
@@ -33,12 +34,14 @@ class Parameter:
 
     Attributes:
         role: what its argument is: a `value`, a `number`, a `step` that is applied to a tensor, or a fusion `rule`.
+        doc: what it means.
         words: words that are no names and may stand for a number.
         missing, usage: what is said where a call has to give it and does not; both empty where it need not.
     """
 
     name: str
     role: str = "value"
+    doc: str = ""
     words: tuple[str, ...] = ()
     missing: str = ""
     usage: str = ""
@@ -52,6 +55,7 @@ class Form:
     Attributes:
         parameters: by name; the first may stand bare.
         run: (invocation, what comes in, frame, name, place) -> what goes out.
+        doc: what it does, in a few words; `text` says the rest, in paragraphs.
         rest: what arguments without a name are: "" where there are none but the first, else their role.
         body: whether it takes text in braces, which has to be there where no `operator` is given.
         names: words that have a value in the text in braces.
@@ -63,6 +67,8 @@ class Form:
     parameters: tuple[Parameter, ...]
     run: Callable[..., Any]
     doc: str
+    text: str
+    example: Example
     rest: str = ""
     body: bool = False
     names: tuple[str, ...] = ()
@@ -77,12 +83,14 @@ class Function:
     Attributes:
         run: (call, frame, path) -> value.
         call: how many arguments it takes, and an example; None for one that looks at its arguments itself.
+        manual: what is told of it.
         numbers: which of its arguments have to be numbers: `all`, the `first`, all but that (`others`), or none.
     """
 
     name: str
     run: Callable[..., Any]
     call: Call | None
+    manual: Manual | None
     numbers: str = ""
 
     def takes_number(self, position: int, count: int) -> bool:

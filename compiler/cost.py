@@ -68,6 +68,15 @@ def totals(graph: Graph, names: Iterable[str], under: str = "") -> dict[str, Val
     return {name: _times(factor, graph.sums[keys[of]]) for name, (factor, of) in wanted.items()}
 
 
+def partial(graph: Graph, name: str, nodes: Iterable[Node]) -> Value:
+    """As `total`, of some of the nodes."""
+    factor, name = measures.base(name)
+    graph = evaluated(graph)
+    kept = [graph.nodes[node.name] for node in nodes if node.name in graph.nodes]
+    places = [Place(graph, node) for node in kept if node.kind in ("operator", "merge")]
+    return _times(factor, _sum(graph, measures.find(name), places))
+
+
 def _times(factor: int | Fraction, value: Value) -> Value:
     return value if factor == 1 else expr.multiply(factor, value)  # a long sum is not made anew for nothing
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from networkx.utils import UnionFind
 
 from nasdsl.compiler.architecture import is_present
 from nasdsl.compiler.decision import Decision
@@ -201,17 +202,13 @@ class Gates:
 
     def _components(self, parts: Sequence[Value]) -> list[list[Value]]:
         """Parts that hang together by what they speak of, each group in order."""
-        groups: list[tuple[frozenset[str], list[Value]]] = []
-        for part in parts:
-            known, group = self._asked(part), [part]
-            apart = []
-            for other_known, other in groups:
-                if other_known & known:
-                    known, group = known | other_known, other + group
-                else:
-                    apart.append((other_known, other))
-            groups = [*apart, (known, group)]
-        return [group for _, group in groups]
+        together: UnionFind[object] = UnionFind()
+        for number, part in enumerate(parts):
+            together.union(number, *self._asked(part))  # numbers are parts, words are decisions
+        groups: dict[object, list[Value]] = {}
+        for number, part in enumerate(parts):
+            groups.setdefault(together[number], []).append(part)
+        return list(groups.values())
 
     # --- Values -------------------------------------------------------------------------------------------------------
 

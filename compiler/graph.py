@@ -132,7 +132,8 @@ class Graph:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "sums"}  # measures may hold functions
+        made = ("sums", "digraph")  # anew where they are asked for: measures may hold functions
+        return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def operators(self) -> Iterator[Node]:
         """The nodes that may have weights."""
@@ -143,15 +144,14 @@ class Graph:
         return next(node for node in self.nodes.values() if node.kind == "input")
 
     @cached_property
-    def digraph(self) -> networkx.MultiDiGraph[str]:
-        """The same as a networkx graph: `node` on each node, `port` and `when` on each edge."""
+    def digraph(self) -> networkx.DiGraph[str]:
+        """Which node reads which, for networkx's algorithms: an edge leads from each node to what reads it.
+        `as_networkx.py` has the same with attributes."""
         import networkx
 
-        graph: networkx.MultiDiGraph[str] = networkx.MultiDiGraph()
-        for node in self.nodes.values():
-            graph.add_node(node.name, node=node)
-            for port, edge in enumerate(node.inputs):
-                graph.add_edge(edge.source, node.name, key=port, port=port, when=edge.when)
+        graph: networkx.DiGraph[str] = networkx.DiGraph()
+        graph.add_nodes_from(self.nodes)
+        graph.add_edges_from((edge.source, node.name) for node in self.nodes.values() for edge in node.inputs)
         return graph
 
     @cached_property

@@ -7,10 +7,13 @@ wrong is put into words in `mistakes.py`.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nasdsl.compiler import syntax
@@ -51,9 +54,39 @@ def parse(source: Source) -> syntax.File:
     return file
 
 
+def parse_partly(source: Source) -> syntax.File:
+    """What can be read of a text, for whoever looks at one that is being written: an item with a mistake is cut off
+    before it, or left out; those around it stay. Of a text without a mistake this is the whole tree.
+    """
+    found = tokenize(Source(source.text[:LARGEST_FILE], source.name, source.path, source.begin))
+    nothing = syntax.File((), span=Span(source, 0, len(source.text)))
+    if _too_deep(source, found.tokens) is not None:
+        return nothing
+    try:
+        return _ReadingPartly(source, mend(source, found.tokens).tokens, found.comments).run() or nothing
+    except CompileError:  # too deep a tree
+        return nothing
+
+
+_UNSAVED: ContextVar[Mapping[Path, str]] = ContextVar("_UNSAVED", default=MappingProxyType({}))
+
+
+@contextmanager
+def unsaved(texts: Mapping[Path, str]) -> Iterator[None]:
+    """Inside, files at these (resolved) paths are read as these texts, as an editor has them."""
+    token = _UNSAVED.set(texts)
+    try:
+        yield
+    finally:
+        _UNSAVED.reset(token)
+
+
 def read(path: Path) -> Source:
     """The text of a file, or a CompileError where there is no text to be had. Line ends become line feeds."""
     name = str(path)
+    texts = _UNSAVED.get()
+    if texts and (text := texts.get(path.resolve())) is not None:
+        return Source(text, name, path)
     try:
         raw = read_whole(path, 4 * LARGEST_FILE)
     except FileNotFoundError:
@@ -240,6 +273,61 @@ class _Reading:
             syntax.Comment(text[start:end], span=Span(self.source, start, end)) for start, end in self.comments
         )
         return syntax.File(tuple(items), comments, span=Span(self.source, 0, len(text)))
+
+
+class _ReadingPartly(_Reading):
+    """One that keeps what it can of a text with mistakes."""
+
+    def run(self) -> syntax.File | None:
+        index, stopped = 0, -1
+        while index < len(self.tokens):
+            token = self.tokens[index]
+            if token.leads and token.kind not in CONTINUES and self.accepts(LINE_BREAK):
+                self.feed(Token(LINE_BREAK, "", token.start, token.start, False))
+            if self.feed(token):
+                index += 1
+                continue
+            self.give_up(LINE_BREAK if token.kind != END else END)
+            if token.leads and token.kind not in (*CONTINUES, END) and index != stopped:
+                stopped = index  # it may begin the next item
+            elif token.kind != END:
+                index = self.skip(index)
+            elif not self.accepts(END):
+                return None
+        made = self.values[0]
+        return made if isinstance(made, syntax.File) else None
+
+    def give_up(self, wanted: str) -> None:
+        """Forget what was read last, back to where an item may end, or to the brace before it."""
+        brackets = open_brackets(self.values)
+        braces = [place for place in brackets if self.values[place].kind == "{"]
+        least = braces[-1] + 1 if braces and wanted != END else 0
+        inner = [place for place in brackets if place >= least]
+        size = inner[0] if inner else len(self.values)
+        self.cut(size)
+        while len(self.values) > least and not self.accepts(wanted):
+            self.cut(len(self.values) - 1)
+
+    def cut(self, size: int) -> None:
+        del self.states[size + 1 :], self.values[size:], self.starts[size:], self.ends[size:], self.depths[size:]
+
+    def skip(self, index: int) -> int:
+        """The token that begins the next item, or closes the braces."""
+        depth, first = 0, index
+        while self.tokens[index].kind != END:
+            token = self.tokens[index]
+            if depth == 0 and index > first and token.leads and token.kind not in CONTINUES:
+                break
+            if token.kind in PARTNER:
+                depth += 1
+            elif token.kind in CLOSES:
+                if depth == 0 and (token.kind == "}" or index > first):
+                    break
+                depth = max(0, depth - 1)
+            elif depth == 0 and token.kind == "," and index > first:
+                break
+            index += 1
+        return index if index > first or self.accepts(self.tokens[index].kind) else index + 1
 
 
 def _ends_in_number(values: list[Any]) -> bool:

@@ -37,13 +37,20 @@ class Structure:
 def structure(graph: Graph) -> Structure:
     """The structure of an architecture. Two graphs with the same hash are the same network but for the names of nodes:
     they are gone through from the output back, along the inputs of each node in order, and nothing else is hashed.
-    Sizes do not count: a network without fixed sizes is the same one for larger images. Nor do weights of losses.
+    Sizes do not count: a network without fixed sizes is the same one for larger images. Nor do weights of losses, or
+    merges of one map.
 
     Args:
         graph: without decisions.
     """
-    order = _order(graph)
-    number = {node.name: at for at, node in enumerate(order)}
+    order: list[Node] = []
+    number: dict[str, int] = {}
+    for node in _order(graph):
+        if _passes(graph, node):
+            number[node.name] = number[node.inputs[0].source]
+        else:
+            number[node.name] = len(order)
+            order.append(node)
     layers = list(dict.fromkeys(node.weight for node in order if node.kind == "operator"))
     known = {weight: at for at, weight in enumerate(layers)}
     ends = [graph.nodes[graph.outputs[0]].inputs[0], *[one.inputs[1] for one in order if one.op == AUXILIARY.name]]
@@ -65,6 +72,13 @@ def structure(graph: Graph) -> Structure:
     return Structure(hashes[0], hashes[1], tuple(layers), keys, units)
 
 
+def _passes(graph: Graph, node: Node) -> bool:
+    """Whether a node is a merge of one map that it leaves as it is, as an architecture written out has none."""
+    if node.kind != "merge" or node.op not in ("sum", "concat", "mean") or len(node.inputs) != 1:
+        return False
+    return graph.nodes[node.inputs[0].source].shape == node.shape
+
+
 def _head(graph: Graph, name: str) -> Node:
     """The operator that a network or a side ends in; what only lets through its input is none."""
     node = graph.nodes[name]
@@ -74,21 +88,13 @@ def _head(graph: Graph, name: str) -> Node:
 
 
 def _order(graph: Graph) -> list[Node]:
-    """The nodes that the outputs and the sides hang on, inputs first. Without recursion: networks are deep."""
-    order: dict[str, Node] = {}
+    """The nodes that the outputs and the sides hang on, inputs first."""
+    import networkx
+
+    inputs = graph.digraph.reverse(copy=False)
     ends = [*graph.outputs, *[node.name for node in graph.nodes.values() if node.op == AUXILIARY.name]]
-    waiting = [(name, False) for name in reversed(ends)]
-    while waiting:
-        name, ready = waiting.pop()
-        if name in order:
-            continue
-        node = graph.nodes[name]
-        if ready:
-            order[name] = node
-            continue
-        waiting.append((name, True))
-        waiting += [(edge.source, False) for edge in reversed(node.inputs) if edge.source not in order]
-    return list(order.values())
+    order = dict.fromkeys(name for end in ends for name in networkx.dfs_postorder_nodes(inputs, end))
+    return [graph.nodes[name] for name in order]
 
 
 def _units(attrs: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, FixedUnits]]:

@@ -126,7 +126,7 @@ def _too_large(text: str, span: Span) -> Diagnostic | None:
     return Diagnostic("number-too-large", "this number is too large or too fine to work with", span, help=help)
 
 
-_FOREIGN = {
+_FOREIGN_WORDS = {
     "&&": ("and", "write `and`"),
     "||": ("or", "write `or`"),
     "!": ("not", "write `not`"),
@@ -149,6 +149,9 @@ _FOREIGN = {
 }
 _COMPARE = {"===": "==", "≤": "<=", "≥": ">=", "≠": "!="}
 
+FOREIGN = {text: _COMPARE.get(text, word) for text, (word, _) in _FOREIGN_WORDS.items() if word}
+"""What others write, and what stands for it here."""
+
 
 def _mistaken(kind: str, text: str, span: Span) -> tuple[Diagnostic, tuple[str, str] | None]:
     """What to say of a piece that is no token, and the token (kind, text) that may stand in for it."""
@@ -170,8 +173,8 @@ def _mistaken(kind: str, text: str, span: Span) -> tuple[Diagnostic, tuple[str, 
     if text == ";":
         help = "a comma or a line break separates" if _goes_on(span) else "a line break is enough"
         return Diagnostic("semicolon", "there are no semicolons in this language", span, help=help), None
-    if text in _FOREIGN:
-        word, help = _FOREIGN[text]
+    if text in _FOREIGN_WORDS:
+        word, help = _FOREIGN_WORDS[text]
         code = "foreign-operator" if text.isascii() else "stray-character"
         message = f"`{text}` is not written this way here" if text.isascii() else f"`{text}` has no meaning here"
         return Diagnostic(code, message, span, help=help), (word, _COMPARE.get(text, word)) if word else None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from nasdsl.compiler.architecture import value_of
 from nasdsl.compiler.decide import decide
 from nasdsl.compiler.diagnostics import ArgumentError
-from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 

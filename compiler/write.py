@@ -76,6 +76,8 @@ def path_from(folder: Path, space: Space) -> str:
     path = space.source.path
     if path is None:
         raise ArgumentError("a result file names the file of its space, and this space was made from a text")
+    if path.suffix == ".safetensors":
+        raise ArgumentError("a result file names the file of its space, and this space was read from its weights")
     return os.path.relpath(path.parent.resolve() / path.name, folder).replace(os.sep, "/")
 
 
@@ -102,11 +104,11 @@ def pinned(
     whole = graph if space.whole is None else space.whole
     for path in whole.decisions:
         if path not in graph.decisions:
-            if path in space.decided and not _absent(whole.decisions[path], space.pins):
+            if path in space.decided and not absent(whole.decisions[path], space.pins):
                 written[path] = whole.decisions[path].describe(space.decided[path])
             continue
         decision = graph.decisions[path]
-        if path in values and not _absent(decision, values):
+        if path in values and not absent(decision, values):
             written[path] = decision.describe(canonical(decision, values[path]))
         elif narrowed and path in narrowed:
             written[path] = "oneof(" + ", ".join(decision.describe(option) for option in narrowed[path]) + ")"
@@ -172,7 +174,8 @@ def free_name(space: Space, name: str) -> str:
     return unique
 
 
-def _absent(decision: Decision, values: Mapping[str, Any]) -> bool:
+def absent(decision: Decision, values: Mapping[str, Any]) -> bool:
+    """Whether a decision is not there under values by path, whatever is still open."""
     try:
         return evaluate(decision.present, values) is False
     except FAULTS:

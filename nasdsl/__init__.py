@@ -20,6 +20,8 @@ from typing import Any as _Any
 from nasdsl.compiler import notebook as _notebook
 
 if TYPE_CHECKING:
+    import networkx as _networkx
+
     from nasdsl.api.exporting import Exported, export
     from nasdsl.api.looping import Draws, draws, recalibrate
     from nasdsl.api.predicting import Numbers, Prediction, Predictions, predict
@@ -71,6 +73,7 @@ __all__ = [
     "evaluate",
     "expand",
     "export",
+    "graph",
     "load",
     "loads",
     "measured",
@@ -129,12 +132,9 @@ def __getattr__(name: str) -> _Any:
     if name in _MODULES:
         return getattr(_importlib.import_module(f"nasdsl.{_MODULES[name]}"), name)
     if name == "__version__":
-        from importlib import metadata as _metadata
+        from nasdsl.compiler.version import version as _version
 
-        try:
-            return _metadata.version("nasdsl")
-        except _metadata.PackageNotFoundError:
-            return "0+unknown"  # a checkout that is not installed
+        return _version()
     raise AttributeError(f"module `nasdsl` has no attribute `{name}`")
 
 
@@ -165,7 +165,7 @@ def load(path: str | _Path, space: str | None = None, **params: _Any) -> Space:
     Raises:
         CompileError: with a diagnostic for every mistake in the file.
     """
-    from nasdsl.compiler.elaborate.program import elaborate as _elaborate
+    from nasdsl.compiler.pipeline import elaborate as _elaborate
     from nasdsl.files import source_of as _source_of
 
     return _elaborate(_source_of(str(path)), space, {name: _text(value) for name, value in params.items()})
@@ -173,7 +173,7 @@ def load(path: str | _Path, space: str | None = None, **params: _Any) -> Space:
 
 def loads(text: str, space: str | None = None, **params: _Any) -> Space:
     """The space of a text; `use "..."` in it is resolved in the present folder. Otherwise as `load`."""
-    from nasdsl.compiler.elaborate.program import elaborate as _elaborate
+    from nasdsl.compiler.pipeline import elaborate as _elaborate
     from nasdsl.compiler.source import Source as _Source
 
     return _elaborate(_Source(text), space, {name: _text(value) for name, value in params.items()})
@@ -247,12 +247,15 @@ def expand(space: Space) -> str:
 
 
 def draw(space: Space, path: str | _Path | None = None, level: str = "module", opened: _Sequence[str] = ()) -> str:
-    """A picture of a space or an architecture, as graphviz text; with a path it is also rendered (svg, pdf, png, dot).
+    """A picture of a space or an architecture, as graphviz text; with a path it is also rendered (svg, pdf, png, dot),
+    or the graph itself is written (graphml, json).
 
     Args:
-        level: `module`, which a page holds: choices between modules are closed, equal copies are drawn once; `block`, a
-            node for each use of one of the file's operators, or `operator`, a node for each layer.
-        opened: paths or decisions of closed choices whose options are to be drawn.
+        level: `module`, which a page holds: choices between modules are closed, equal copies and cells that are decided
+            once are drawn once; `block`, a node for each use of one of the file's operators, or `operator`, a node for
+            each layer.
+        opened: paths or decisions of closed choices whose options are to be drawn, or names of cells that are to be
+            drawn where they are used.
 
     Raises:
         ArgumentError: a level that there isn't, or a name that opens nothing.
@@ -263,6 +266,21 @@ def draw(space: Space, path: str | _Path | None = None, level: str = "module", o
     if path is not None:
         _render(space, _Path(path), level, opened)
     return _to_dot(space, level, opened)
+
+
+def graph(space: Space) -> _networkx.MultiDiGraph[str]:
+    """The graph of a space or an architecture as a `networkx.MultiDiGraph`: a node for each tensor, by its path; an
+    edge to each node that reads it. All attributes are texts and numbers, so networkx's writers take it as it is:
+    `networkx.write_graphml(nasdsl.graph(space), "tiny.graphml")`.
+
+    `docs/api/graph.md` lists the attributes, as does `nasdsl.compiler.as_networkx.as_networkx`. Nodes have `kind`,
+    `operator`, `label`, `inside`, `shape`, `channels`, `height`, `width`, `scale`, `decisions`, `present`,
+    `parameters`, `weight`, `macs` and `params`, numbers that hang on decisions as `macs_least` and `macs_most`; edges
+    have `input` and `when`; the graph has `name`, `input`, `outputs`, `decisions` and `requirements`.
+    """
+    from nasdsl.compiler.as_networkx import as_networkx as _as_networkx
+
+    return _as_networkx(space)
 
 
 # --- What holds for all architectures ---------------------------------------------------------------------------------

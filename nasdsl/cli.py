@@ -41,12 +41,16 @@ COMMANDS = (
     Command("count", "the exact number of architectures, and how it comes about"),
     Command("cost", "the cheapest and the dearest architecture, and the costs of all"),
     Command("sample", "random architectures, also inside a budget"),
+    Command("explore", "a page on which decisions are pinned and what is left is told at once"),
     Command("draw", "a picture of a space or of an architecture"),
     Command("fmt", "bring files into the canonical layout"),
     Command("expand", "write an architecture out in full"),
     Command("pin", "write a smaller space: decisions get values, or fewer alternatives"),
     Command("diff", "what tells two spaces or architectures apart"),
     Command("operators", "what a space can be built from"),
+    Command("help", "what a word of the language means, or a setting of a search"),
+    Command("explain", "what a mistake means, by its code, and how it is mended"),
+    Command("lsp", "a language server, for editors"),
     Command("search", "search a space on data, and write what is found"),
     Command("trials", "list what a search has evaluated"),
     Command("train", "train an architecture"),
@@ -117,7 +121,9 @@ def _run(argv: list[str]) -> int:
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser with the options of the command that is asked for; the other commands are listed only."""
     parser = _Parser(prog="nasdsl", description=DESCRIPTION, epilog=EPILOG, formatter_class=Formatter)
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="print the versions of nasdsl and its packages, and leave"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
     asked = next((word for word in argv if not word.startswith("-")), None)
     for command in COMMANDS:
@@ -150,7 +156,8 @@ class _Parser(argparse.ArgumentParser):
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from nasdsl import __version__
+        from nasdsl.compiler.version import parts
 
-        print(f"nasdsl {__version__}")
+        for name, told in parts():
+            print(f"{name} {told}" if name == "nasdsl" else f"  {name:10}  {told}", flush=True)
         parser.exit(OK)

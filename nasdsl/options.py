@@ -28,7 +28,10 @@ def describe(parser: argparse.ArgumentParser, description: str, *examples: str) 
 
 def add_file(parser: argparse.ArgumentParser, several: bool = False) -> None:
     """FILE: a `.space` file, `-`, or the name of one that ships."""
-    help = "a .space file, `-` for standard input, or the name of a space that ships with nasdsl, such as tiny"
+    help = (
+        "a .space file, a .safetensors file of nasdsl's, `-` for standard input, or the name of a space that ships "
+        "with nasdsl, such as tiny"
+    )
     parser.add_argument("files" if several else "file", metavar="FILE", nargs="+" if several else None, help=help)
 
 
@@ -147,8 +150,8 @@ def space_of(args: argparse.Namespace) -> Space:
     Raises:
         CompileError: the file has mistakes, or a condition has, or a table does not fit.
     """
-    from nasdsl.compiler.elaborate.program import elaborate
     from nasdsl.compiler.measured import measured
+    from nasdsl.compiler.pipeline import elaborate
 
     space = elaborate(source_of(args.file), args.space, defines(args.defines))
     budgets = getattr(args, "budgets", [])
@@ -159,7 +162,7 @@ def _narrowed(space: Space, conditions: Sequence[str]) -> Space:
     """The space with more requirements; it keeps its name, its files and its pins."""
     import dataclasses
 
-    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.pipeline import elaborate
     from nasdsl.compiler.source import Source
     from nasdsl.compiler.write import free_name, used
 

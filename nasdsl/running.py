@@ -89,7 +89,7 @@ def overrides_of(args: argparse.Namespace, prefix: str, **more: str | None) -> d
 
 def space_given(args: argparse.Namespace) -> Space:
     """The space that FILE, --space and -D name, checked as a whole."""
-    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.pipeline import elaborate
 
     return elaborate(source_of(args.file), args.space, defines(args.defines))
 
@@ -135,7 +135,7 @@ def report_facts(args: argparse.Namespace, facts: dict[str, Any]) -> None:
         as_json(facts)
         return
     from nasdsl.compiler.measures import lookup
-    from nasdsl.progress import amount
+    from nasdsl.terminal import amount
 
     for name, value in facts.items():
         shown = (

@@ -37,6 +37,7 @@ class Rule(Settings):
     """What options count for in a step.
 
     Attributes:
+        name: `softmax` (DARTS), `gumbel` (GDAS), or `pair` (ProxylessNAS).
         temperature: of `gumbel`, in the first step and in the last; between them it falls evenly.
         noise: of `softmax`: while weights learn, logits have uniform noise of at most so much (SmoothDARTS paper).
     """
@@ -76,6 +77,7 @@ class Learning(Settings):
     are not given.
 
     Attributes:
+        optimiser: `adam` or `sgd`, with its rate.
         after: epochs in which weights alone are trained, all options counting alike.
         every: steps of the weights between two of the choices.
         weight_decay: L2 on the logits.

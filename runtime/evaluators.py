@@ -1,5 +1,5 @@
-"""What gives an architecture its worth: a table of known results (`known.py`), a function of the user's, a supernet's
-weights, or training from scratch. All of them by name."""
+"""What gives an architecture its worth: a table of known results (`benchmark_table.py`), a function of the user's, a
+supernet's weights, or training from scratch. All of them by name."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.as_file import as_file, write_source
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import error
-from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet

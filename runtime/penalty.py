@@ -30,10 +30,12 @@ class Group:
 
     Attributes:
         path: of the decision.
+        node: the operator that has the units.
+        kind, label: as the operator's `UnitGroup` has them: `channel` with its kernel size, or `token`.
         kept: original numbers of the units, in the order of the scale's entries.
         parameter: name of the module's parameter that holds the scales.
         start: this group's first entry of it.
-        cost: what each unit costs (n,), in the units of the penalty; for tokens it depends on how many are alive.
+        cost: MACs that a unit adds; of tokens the last one, while all are alive.
         by_alive: for tokens, the cost of a unit where n are alive, at index n (from 1).
     """
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.files import quoted, unquoted, write_text
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.stored import Stored
 from nasdsl.runtime.errors import RunError

@@ -54,6 +54,7 @@ class Rule(Settings):
       choose it is the sandwich rule of universally slimmable networks.
 
     Attributes:
+        name: which of these.
         architectures: how many in a step. By default 1, with `fair` the number of options of the largest choice.
         at_most, at_least: of `budget`, such as `at_most: macs <= 4M`; a number up to 1 is a share of the greatest cost.
         smallest, largest, random: of `sandwich`, how many of each.

@@ -16,9 +16,9 @@ from lightning_fabric import Fabric
 
 from nasdsl.compiler.as_file import as_file, write_source
 from nasdsl.compiler.diagnostics import NasdslError, error
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.largest import largest_sides, largest_values
 from nasdsl.compiler.measured import measured
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.values.tree import Expr, evaluate
@@ -485,25 +485,32 @@ def _most_of_front(settings: Any) -> int:
     return int(getattr(settings, "trials", 0)) if several else int(getattr(settings, "candidates", 0) or 0)
 
 
+EVALUATES = frozenset({"function", "supernet", "table"})
+"""Settings that no other search than `evolve` has."""
+
+
 def chosen_search(
     space: Space, options: Options, runtime: str | None, by: Handed | None = None
 ) -> tuple[type[Strategy], Any]:
     """The search that a file names, or `runtime`, and its settings: those of the file's section, if it is of that
-    search, and those of the command line over them. What is handed over goes before what the file says of it.
+    search, and those of the command line over them. What is handed over goes before what the file says of it. Where
+    neither names one, what evaluates architectures one by one is for `evolve`.
 
     Raises:
         CompileError: there is no such search; or an entry that does not exist, does not fit or is not for a file, at
             its place in the file.
     """
     section = space.sections.get("search")
-    if section is None and runtime is None:
+    chosen = runtime or (section.name if section is not None else "")
+    if not chosen and not EVALUATES.isdisjoint(options.overrides or {}):
+        chosen = "evolve"
+    if not chosen:
         raise error(
             "no-search",
             f"the space `{space.name}` has no `search` section",
             None,
             help="add `search shrink { ... }`, or name one with `--runtime shrink`",
         )
-    chosen = runtime or (section.name if section is not None else "")
     strategy = find_strategy(chosen)
     entries: dict[str, Any] = {}
     spans: Mapping[str, Span] = {}

@@ -41,8 +41,18 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optimiser(Settings):
-    """The step rule. `lr` is the peak rate, left out by the optimiser and the batch (`settle.py`); where `lr_batch` is
-    set, it is for that batch and scaled in proportion."""
+    """The step rule.
+
+    Attributes:
+        name: which one. `sgd` and `rmsprop` have `momentum`, `adam` and `adamw` have `betas`.
+        lr: the peak rate; left out, by the optimiser and the batch.
+        lr_batch: the batch that `lr` is for; with another batch it is scaled in proportion.
+        momentum: of `sgd` and `rmsprop`.
+        nesterov: whether `sgd` looks ahead, as Nesterov's momentum does.
+        alpha: of `rmsprop`, the decay of the mean of squares.
+        betas: of `adam` and `adamw`, the decays of both means.
+        eps: what is added to the root of the mean of squares.
+    """
 
     name: Literal["sgd", "rmsprop", "adam", "adamw"] = "adamw"
     lr: float | None = Field(default=None, gt=0)
@@ -75,19 +85,34 @@ class SettledOptimiser(Optimiser):
 
 
 class Schedule(Settings):
-    """The learning rate over the run, as a factor of its peak."""
+    """The learning rate over the run, as a factor of its peak.
+
+    Attributes:
+        name: its shape. Each has some of the others: `constant` warmup; `cosine` warmup and final; `onecycle` rise,
+            start_div, final_div and cycle; `step` warmup, milestones and decay; `exponential` warmup, decay and
+            decay_every.
+        warmup: epochs in which the rate rises to its peak.
+        warmup_from: the factor at the beginning of these.
+        final: of `cosine`, the factor at the end.
+        milestones: of `step`, epochs at which the rate is multiplied by `decay`.
+        decay: the factor of each step.
+        decay_every: of `exponential`, epochs between two steps.
+        rise: of `onecycle`, the share of the run in which the rate rises.
+        start_div, final_div: of `onecycle`, by what the peak is divided at the beginning, and that at the end.
+        cycle: of `onecycle`, momentum (or the first beta) falls to the second number as the rate rises.
+    """
 
     name: Literal["constant", "cosine", "onecycle", "step", "exponential"] = "onecycle"
-    warmup: float = Field(default=0, ge=0)  # epochs
+    warmup: float = Field(default=0, ge=0)
     warmup_from: float = Field(default=0.0, ge=0, le=1)
     final: float = Field(default=0.0, ge=0, le=1)
-    milestones: tuple[float, ...] = ()  # step: epochs at which the rate is multiplied by `decay`
+    milestones: tuple[float, ...] = ()
     decay: float = Field(default=0.1, gt=0, le=1)
-    decay_every: float = Field(default=2.4, gt=0)  # exponential: epochs
-    rise: float = Field(default=0.3, gt=0, lt=1)  # onecycle: share of the run that rises
+    decay_every: float = Field(default=2.4, gt=0)
+    rise: float = Field(default=0.3, gt=0, lt=1)
     start_div: float = Field(default=25.0, ge=1)
     final_div: float = Field(default=1e4, ge=1)
-    cycle: tuple[float, float] | None = None  # onecycle: momentum (or beta1) falls to the second as the rate rises
+    cycle: tuple[float, float] | None = None
 
     @field_validator("warmup", "decay_every", mode="before")
     @classmethod
@@ -114,11 +139,17 @@ SHAPES: Mapping[str, tuple[str, ...]] = {
 
 
 class Ema(Settings):
-    """Averages of parameters and norm statistics. The HR-NAS code adjusts the decay to the batch and ramps it up."""
+    """Averages of parameters and norm statistics. The HR-NAS code adjusts the decay to the batch and ramps it up.
+
+    Attributes:
+        decay: how much of the average stays in a step.
+        decay_batch: the batch that `decay` is for: decay ^ (batch / decay_batch) is taken; `none` takes it as it is.
+        ramp: whether it is at most (1 + t) / (10 + t) at step t.
+    """
 
     decay: float = Field(default=0.9999, ge=0, lt=1)
-    decay_batch: int | None = Field(default=4096, gt=0)  # decay ** (batch / decay_batch); None takes it as it is
-    ramp: bool = True  # at most (1 + t) / (10 + t) at step t
+    decay_batch: int | None = Field(default=4096, gt=0)
+    ramp: bool = True
 
 
 Init = str | dict[str, str]
@@ -136,16 +167,26 @@ class Train(Settings):
     """How weights are trained. By default as `benchmarks/results/recipe.md` found to do well on small images.
 
     Attributes:
-        epochs, batch: left out, by the number of training images (`settle.py`).
-        weight_decay: L2 on matrices and convolutions only, added to the gradient ("loss", as HR-NAS), or left to the
-            optimiser ("optimiser"), which decouples it from the gradient for adamw and rmsprop.
+        preset: a recipe of a paper, whose settings hold where nothing else is said.
+        epochs, batch: left out, by the number of training images.
+        optimiser: the step rule; a record of settings of its own.
+        schedule: the learning rate over the run.
+        weight_decay: L2 on matrices and convolutions only.
+        weight_decay_form: added to the gradient ("loss", as HR-NAS), or left to the optimiser ("optimiser"), which
+            decouples it from the gradient for adamw and rmsprop.
+        clip: the greatest norm of a step's gradient; left out, none.
+        ema: averages of the weights, which are measured and kept in place of them.
         augment: name of one of the task's presets.
+        augment_options: settings of that preset.
         task: options of the task, such as label smoothing.
         init: the first weights. "torch" (torch's own), "mnas" (normal, fan out), a file of weights for the whole
             network, or a record of parts by path and their files, in which `rest` says how all else starts. A file
             at `matching` gives each tensor whose name and shape the network has, too, such as a network that another
             search found; files of parts go before it.
         freeze: paths of parts that are not trained: their weights and norm statistics stay what they are at first.
+        precision: of the numbers that a step computes with.
+        channels_last: whether maps lie in memory pixel by pixel.
+        recalibrate: batches from which running statistics are estimated anew at the end; 0 leaves them as they are.
     """
 
     preset: str | None = None
@@ -164,7 +205,7 @@ class Train(Settings):
     freeze: tuple[str, ...] = ()
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     channels_last: bool = True
-    recalibrate: int = Field(default=10, ge=0)  # batches; 0 leaves the running statistics as they are
+    recalibrate: int = Field(default=10, ge=0)
 
     @field_validator("epochs", mode="before")
     @classmethod

@@ -9,7 +9,7 @@ import torch
 
 from nasdsl.compiler.architecture import Architecture, ArchitectureError, value_of
 from nasdsl.compiler.diagnostics import CompileError, error
-from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.structure import Structure, structure

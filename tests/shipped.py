@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 from nasdsl import spaces
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 

@@ -15,9 +15,9 @@ import pytest
 from nasdsl.compiler.architecture import Architecture, ArchitectureError, wrong
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import error
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.graph import Graph, Requirement
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.values.expr import less
 from nasdsl.compiler.values.plain import Symbol

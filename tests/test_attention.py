@@ -24,13 +24,13 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph, Shape
 from nasdsl.compiler.layers import attend
 from nasdsl.compiler.layers.attention import AxialAttention, AxisAttention, LocalAttention, RelativeAttention
 from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.ops.attention import of_each_head
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet

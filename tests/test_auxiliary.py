@@ -18,12 +18,12 @@ from nasdsl.compiler.arrays.encoding import Encoding
 from nasdsl.compiler.arrays.identity import fingerprints
 from nasdsl.compiler.cost import cost_of, node_term
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.evaluated import evaluated
 from nasdsl.compiler.layers.auxiliary import Sided
 from nasdsl.compiler.measured import measured
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.relaxed import Relaxed
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source

@@ -1,4 +1,4 @@
-"""Tables of known results: how rows are found and read, and what docs/tables.md says of them."""
+"""Tables of known results: how rows are found and read, and what docs/howto/tables.md says of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nasdsl.runtime.benchmark_table import Pattern, Table, TableSettings, Words
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.objectives import Untrainable
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "tables.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "howto" / "tables.md"
 
 SPACE = """space chain {
   input 1 x 8 x 8
@@ -200,7 +200,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-TYPED = ("search", "chain.space", "--runtime", "evolve", "--table", "t.json", "--out", "best.space")
+TYPED = ("search", "chain.space", "--table", "t.json", "--out", "best.space")  # a table is for `evolve`
 
 
 def settings_of(folder: Path, **more: str) -> list[str]:

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import ArgumentError, CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.layers.conv import Conv
 from nasdsl.compiler.layers.rearrange import Channels, DepthToSpace, Shift, Shuffle, SpaceToDepth
@@ -21,6 +20,7 @@ from nasdsl.compiler.layers.resample import Pool
 from nasdsl.compiler.layers.transposed import TransposedConv
 from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.ops.common import ALIASES
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.relaxed import Relaxed
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source
@@ -347,6 +347,8 @@ def test_transformed_kernels_are_mixed_one_by_one() -> None:
         ("conv(4, kernel: [oneof(3, 5), 3], transform: true)", "not plain numbers"),
         ("depthwise(oneof([1, 3], [3, 1]), transform: true)", "not plain numbers"),
         ("conv(4, kernel: oneof(3, 5), share: { kernel: transform })", "`transform: true`"),
+        ("max_pool(kernel: 3, share: { kernel: transform })", "a word that several steps have"),
+        ("relu(share: oneof(weights, none))", "a word that several steps have"),
     ],
 )
 def test_what_cannot_be_transformed(step: str, message: str) -> None:

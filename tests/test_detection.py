@@ -20,7 +20,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph, Shape
 from nasdsl.compiler.layers.boxes import decoded, survivors
 from nasdsl.compiler.layers.deform import DeformConv
@@ -31,6 +30,7 @@ from nasdsl.compiler.layers.scene import Scene
 from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.ops.operator import ShapeProblem
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet

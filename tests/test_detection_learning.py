@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.layers import boxes as boxes_module
 from nasdsl.compiler.layers.boxes import (
@@ -34,6 +33,7 @@ from nasdsl.compiler.layers.losses import bounded, focal, generalised, smooth
 from nasdsl.compiler.layers.proposals import GuidedPropose, Propose
 from nasdsl.compiler.layers.regions import DetectRegions, Refine, SampleRegions
 from nasdsl.compiler.layers.scene import Scene
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet

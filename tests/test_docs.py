@@ -11,13 +11,11 @@ from typing import Any
 import pytest
 
 from nasdsl import spaces
+from nasdsl.compiler.as_networkx import as_networkx
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count, scientific
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
-from nasdsl.compiler.parse import parse, read
-from nasdsl.compiler.source import Source
-from nasdsl.compiler.unparse import unparse
+from nasdsl.compiler.parse import read
 from nasdsl.files import names_in
 from tests import shipped
 
@@ -94,25 +92,10 @@ def test_networks(row: ROW) -> None:
     assert checked
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "spaces").symlink_to(DOCS.parent / "spaces")
-    monkeypatch.chdir(tmp_path)
-    made: dict[str, Any] = {}
-    exec(compile(code, "README.md", "exec"), made)
-    assert made["network"].graph.decisions == {}
-    assert not elaborate(read(tmp_path / "found.space")).graph.decisions
-
-
-BLOCKS = re.findall(r"```space\n(.*?)```", (DOCS / "language.md").read_text(encoding="utf-8"), re.DOTALL)
-
-
-@pytest.mark.parametrize("text", BLOCKS, ids=lambda text: re.findall(r"^space (\w+)", text, re.MULTILINE)[0])
-def test_the_examples_of_the_language_are_so(text: str) -> None:
-    """Their layout is canonical, and they are as large as they say."""
-    space = elaborate(Source(text))
-    (size,) = re.findall(r"\A# ([\d,]+) architectures\n", text)
-    assert count(space.graph).total == int(size.replace(",", ""))
-    assert not space.warnings
-    assert unparse(parse(Source(text))) == text
+def test_the_attributes_of_the_graph_are_in_its_table() -> None:
+    text = (DOCS / "api" / "graph.md").read_text(encoding="utf-8")
+    graph = as_networkx(shipped.space("tiny"))
+    names = {name for _, data in graph.nodes(data=True) for name in data if not name.endswith(("_least", "_most"))}
+    rows = re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
+    assert names == set(re.findall(r"`(\w+)`", " ".join(rows)))
+    assert all(f"`{name}`" in text for name in (*graph.graph, "input", "when"))

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 
 FOLDER = Path(__file__).parent / "errors"
 FILES = sorted(FOLDER.glob("*.space"))

@@ -26,10 +26,10 @@ from nasdsl.cli import main
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError, NasdslError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.limits import Infeasible
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import Numbering
 from nasdsl.runtime.benchmark_table import Pattern, Table, TableSettings, Words
 from nasdsl.runtime.errors import RunError

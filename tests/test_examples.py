@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from nasdsl.cli import main
-from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.page.examples import MOST_BYTES, MOST_SHOWN, data_uri

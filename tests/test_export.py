@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nasdsl.compiler.architecture import Values
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet

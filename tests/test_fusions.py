@@ -13,11 +13,11 @@ from torch import nn
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.layers.merge import Product, WeightedSum
 from nasdsl.compiler.layers.norm import Gain
 from nasdsl.compiler.layers.resample import AdaptivePool, ResizeLike
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import sample, unrank
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet

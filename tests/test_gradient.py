@@ -14,9 +14,9 @@ import torch
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import CompileError, NasdslError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.odds import Odds
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source

@@ -23,10 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from nasdsl import spaces
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, node_cost, total_cost
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet

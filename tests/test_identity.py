@@ -23,9 +23,9 @@ from torch import nn
 from nasdsl.compiler.arrays import identity
 from nasdsl.compiler.arrays.encoding import Encoding
 from nasdsl.compiler.arrays.identity import Fingerprints, fingerprints, hashes, unique
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph, Shape
 from nasdsl.compiler.ops import CATALOGUE
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.values.tree import evaluate
 from nasdsl.testing.operators import attrs_of, build, random_input

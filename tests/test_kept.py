@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from nasdsl import pin, sample
 from nasdsl.cli import main
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.files import quoted, unquoted, write_text
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.structure import structure
 from nasdsl.compiler.supernet import Supernet

@@ -18,11 +18,11 @@ import torch
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.evaluated import evaluated
 from nasdsl.compiler.extremes import feasible, structural
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet

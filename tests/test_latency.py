@@ -17,12 +17,12 @@ from nasdsl.cli import main
 from nasdsl.compiler.asked import MOST, SHARES, asked
 from nasdsl.compiler.cost import MissingTable, cost_of, node_cost
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.latency_table import read_table, setting_key
 from nasdsl.compiler.measured import measured
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.setting import Setting, setting_of
 from nasdsl.compiler.source import Source

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph, Node
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet, key_of

@@ -17,10 +17,10 @@ from nasdsl.compiler.arrays.evaluator import Evaluator
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import ArgumentError, CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.odds import Odds
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.relaxable import MOST_VALUES, is_relaxable, unrelaxable
 from nasdsl.compiler.sample import Numbering

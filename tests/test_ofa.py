@@ -20,10 +20,10 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from tests import shipped

@@ -7,12 +7,12 @@ import json
 import pytest
 
 from nasdsl.cli import main
-from nasdsl.commands.operators import comment
 from nasdsl.compiler import ops, syntax
 from nasdsl.compiler.bind import library
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.unparse import unparse
+from nasdsl.reference.language import comment
 
 
 def test_the_table_of_the_library_is_what_its_files_hold() -> None:

@@ -52,6 +52,17 @@ EQUAL = {
           classify(2)
         }
     """,
+    "a default that is an operator follows what it is computed from": """
+        operator block(out) { conv(out, kernel: oneof(1, 3)) }
+        operator f(out, inner = block(out) -> relu(), also = oneof(block(out), conv(out))) { inner -> also }
+        network {
+          let n = f(8)
+          a: n(out: 16)
+          b: n(out: 4, inner: conv(out: 6))
+          n
+          classify(2)
+        }
+    """,
     "steps of a residual that is a value": """
         operator block() { conv(oneof(8, 16)) }
         network {

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from nasdsl.compiler.cost import cost_of
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.parse import parse, read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.compiler.unparse import unparse
 from tests.parity.common import batch, drawn, taken_over

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.runtime.phases import Phase, Phased
 from nasdsl.runtime.problem import Result

@@ -22,9 +22,9 @@ from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.diagnostics import CompileError
 from nasdsl.compiler.elaborate.frame import Builder, Frame, Scope
 from nasdsl.compiler.elaborate.pins import resolve_pins
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.vocabulary import VOCABULARY
 from nasdsl.compiler.parse import parse, read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source
 from tests import shipped

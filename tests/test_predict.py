@@ -17,8 +17,8 @@ from PIL import Image
 from nasdsl.cli import main
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.drawing.predictions import colour_of, draw, palette
 from nasdsl.predictions import placed

@@ -16,9 +16,9 @@ import nasdsl
 from nasdsl.cli import main
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.settings import read_values
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.plugins import PluginError
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.space import Space

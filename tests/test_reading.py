@@ -28,7 +28,7 @@ from nasdsl.testing import check_reader
 from tests.datafiles import flat, png, store
 from tests.test_docs import DOCS, ROW, tables
 
-LAYOUTS, PIXELS, MASKS = tables((DOCS / "data.md").read_text(encoding="utf-8"))
+LAYOUTS, PIXELS, MASKS = tables((DOCS / "howto" / "data.md").read_text(encoding="utf-8"))
 Members = dict[str, bytes]
 
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.layers.boxes import survivors
 from nasdsl.compiler.layers.conv import Depthwise
@@ -18,6 +17,7 @@ from nasdsl.compiler.layers.mixconv import MixConv
 from nasdsl.compiler.layers.recording import operation
 from nasdsl.compiler.layers.scene import Scene
 from nasdsl.compiler.ops import CATALOGUE
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.export import export_python

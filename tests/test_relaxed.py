@@ -17,10 +17,10 @@ import torch.nn.functional as F
 import nasdsl
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.diagnostics import ArgumentError, CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.layers.mixture import mixed, passed
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.relaxed import Relaxed
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source

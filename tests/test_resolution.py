@@ -9,9 +9,9 @@ import torch
 
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.largest import largest_sides
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.problem import Exploration, Result

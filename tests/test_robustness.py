@@ -16,8 +16,8 @@ from nasdsl.cli import main
 from nasdsl.compiler.cost import total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.limits import TooWide
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 
 FOLDER = Path(__file__).parent / "errors"
@@ -155,7 +155,7 @@ def test_what_never_ends_is_not_read(tmp_path, monkeypatch, capsys):
 
 def test_long_chains_of_spaces_are_checked_at_once(tmp_path, monkeypatch, capsys):
     """From the last to the first: what grew with the cube of their number would take half a minute."""
-    monkeypatch.setattr("nasdsl.compiler.elaborate.program.LONGEST_CHAIN", 400)
+    monkeypatch.setattr("nasdsl.compiler.pipeline.LONGEST_CHAIN", 400)
     for number, ending in ((399, 0), (400, 1)):
         spaces_of = [f"space s{i + 1} = s{i} with {{ }}" for i in range(number)]
         text = "\n".join([*spaces_of, "space s0 { input 1 x 8 x 8\n network { classify(classes: 2) } }\n"])

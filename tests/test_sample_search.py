@@ -16,9 +16,9 @@ import nasdsl
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.settings import read_values
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
@@ -289,6 +289,15 @@ def test_a_supernet_learns(space: Path) -> None:
     rows = lines(space.parent / "found" / "history.jsonl")
     for name in ("smallest", "largest", "conv", "local"):
         assert rows[-1][f"loss of {name}"] < 0.6 * rows[0][f"loss of {name}"]
+
+
+def test_candidates_can_be_followed(space: Path) -> None:
+    run(space, settings={"follow": "[candidates]", "train__epochs": "2"})
+    rows = lines(space.parent / "found" / "history.jsonl")
+    candidates = lines(space.parent / "found" / "candidates.jsonl")
+    for number, line in enumerate(candidates, 1):  # those that are followed are those that are scored
+        assert rows[-1][f"top1 of candidate {number}"] == line["top1"]
+    assert not any("smallest" in name for name in rows[0])
 
 
 def test_candidates_are_inside_the_target(space: Path) -> None:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.runtime.sampling import Drawn, Rule, Sampler
 from nasdsl.runtime.sandwich import SandwichExtremes, is_size

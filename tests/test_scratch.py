@@ -168,7 +168,11 @@ MEMORY = [
 ]
 
 
-@pytest.mark.parametrize("problem", MEMORY, ids=lambda problem: f"{type(problem).__name__} {problem}"[:40])
+@pytest.mark.parametrize(
+    "problem",
+    [MEMORY[0], *[pytest.param(one, marks=pytest.mark.long) for one in MEMORY[1:]]],
+    ids=lambda problem: f"{type(problem).__name__} {problem}"[:40],
+)
 def test_what_does_not_fit_in_memory_is_told(small: Any, monkeypatch: pytest.MonkeyPatch, problem: Exception) -> None:
     monkeypatch.setattr(evaluators, "Trainer", _too_large_for(problem))
     with pytest.raises(Untrainable, match="it does not fit in memory"):

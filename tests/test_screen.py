@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.settings import read_values
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.write import pinned
 from nasdsl.runtime import loop

@@ -9,8 +9,8 @@ import pytest
 
 from nasdsl import spaces
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.elaborate.settings import read_values
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.runtime.fit import train_settings
 from nasdsl.runtime.recipes import RECIPES, with_recipe

@@ -15,12 +15,12 @@ from nasdsl import spaces
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.population import extremes_of
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source
@@ -39,6 +39,8 @@ HEAVY = 3e7 if NETWORKS < 10 else math.inf
 """Supernets of more parameters are not built in a short run; the spaces' own tests take networks out of them."""
 TANGLED = {"regnet", "anynet_c", "anynet_e", "spinenet", "spinenet_proxy", "spinenet_small"}
 """Searchable spaces that are too tangled for exact costs; to find that out takes long, so the first alone is asked."""
+LARGE = {"hrnas", "hrnas_code", "spinenet", "efficientdet", "autodeeplab", "hitdetector"}
+"""Whose networks take long to run; small variants and tests of their own have their operators, too."""
 REGIONS = 8
 """Of a detector's proposals: the heads work on each."""
 
@@ -156,7 +158,9 @@ def test_a_random_architecture_written_as_text_is_the_same(file: str, name: str)
     assert made.nodes == pin(graph, found.indices).nodes
 
 
-@pytest.mark.parametrize(("file", "name"), FIRST)
+@pytest.mark.parametrize(
+    ("file", "name"), [pytest.param(*one, marks=pytest.mark.long if one[0] in LARGE else ()) for one in FIRST]
+)
 def test_networks_are_what_was_predicted(file: str, name: str) -> None:
     """Shape, parameters and MACs of random architectures are those that torch counts on the network taken out of the
     supernet, which computes what the supernet does."""

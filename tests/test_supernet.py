@@ -16,11 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from nasdsl import spaces
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.graph import Graph, Shape
 from nasdsl.compiler.layers.branch import DropPath, LayerNorm, LayerScale
 from nasdsl.compiler.layers.self_attention import GlobalAttention, HeadsAttention, WindowAttention
@@ -28,6 +27,7 @@ from nasdsl.compiler.layers.tokens import (
 )
 from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.ops.operator import ShapeProblem
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet

@@ -17,9 +17,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.files import write_text, write_whole
 from nasdsl.compiler.graph import Graph
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.checkpoint import (

@@ -10,9 +10,9 @@ import pytest
 from nasdsl.compiler.bind import library
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import CompileError, NasdslError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.meaning import meaning
 from nasdsl.compiler.parse import parse, read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 

@@ -8,8 +8,8 @@ from nasdsl.cli import main
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic
 from nasdsl.compiler.elaborate import budgets
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.limits import TooWide
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 
 

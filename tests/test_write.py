@@ -12,9 +12,9 @@ import pytest
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.decision import FixedUnits
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.unparse import unparse

@@ -6,7 +6,7 @@ then costs a row one look-up, at the mixed-radix number of its digits; what is l
 a running width) is arithmetic on whole arrays. Summands are brought together in such tables, so that a sum over a
 network takes few look-ups.
 
-**No value.** Rows may have none: a decision is absent, or a function outside its domain. Column say which, and `and`,
+**No value.** Rows may have none: a decision is absent, or a function outside its domain. Columns say which, and `and`,
 `or` and `if` treat these rows as the scalar code does.
 """
 

@@ -174,7 +174,7 @@ class Binder(Values, Steps, Calls):
         """The parameters of a definition, and where its body stands. Defaults see all parameters."""
         seen: dict[str, Span] = {}
         out: list[bound.Formal] = []
-        inner = place.inside({f.name.name: None for f in formals})
+        inner = place.inside({f.name.name: f for f in formals})
         for formal in formals:
             name, span = formal.name.name, formal.name.span
             if name in seen:

@@ -124,7 +124,7 @@ class Steps(Base):
             count, inner = self.number(node.count, place), place.inside({"first": None})
             return bound.Repeat(names.get(extent(node), "repeat"), count, self.body(node.body, inner), span=node.span)
         elif isinstance(node, syntax.For):
-            body = self.body(node.body, place.inside({node.bind.name: None}))
+            body = self.body(node.body, place.inside({node.bind.name: node.bind}))
             return bound.For(names.get(extent(node), "for"), self.bind(node.bind, place), body, span=node.span)
         elif isinstance(node, syntax.Call):
             step = names.get(extent(node), step_name(node))

@@ -86,7 +86,7 @@ class Values(Base):
         binds: list[bound.Bind] = []
         for bind in node.binds:
             binds.append(self.bind(bind, place))
-            place = place.inside({bind.name: None})
+            place = place.inside({bind.name: bind})
         return bound.Comprehension(tuple(binds), self.value(node.body, place), span=node.span)
 
     def bind(self, bind: syntax.Bind, place: Place) -> bound.Bind:

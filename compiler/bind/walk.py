@@ -34,7 +34,7 @@ def walk(node: syntax.Node) -> Iterator[syntax.Node]:
 
 
 def bound_in(body: Iterable[syntax.Node]) -> dict[str, syntax.Node | None]:
-    """Lets and labels anywhere in a body. One that stands there twice may be either."""
+    """Lets and labels anywhere in a body, each with its node. One that stands there twice may be either."""
     out: dict[str, syntax.Node | None] = {}
     queue = list(body)
     while queue:
@@ -45,7 +45,7 @@ def bound_in(body: Iterable[syntax.Node]) -> dict[str, syntax.Node | None]:
         elif isinstance(node, syntax.Named) and isinstance(node.key, syntax.Name):
             name = node.key.name
         if name:
-            out[name] = node if isinstance(node, syntax.Let) and name not in out else None
+            out[name] = node if name not in out else None
         if isinstance(node, syntax.Call):  # its arguments are no labels, what they hold may have some
             queue.extend(item.value if isinstance(item, syntax.Named) else item for item in node.arguments or ())
             if node.body is not None:

@@ -44,7 +44,7 @@ def bind_formals(
 ) -> dict[str, Any]:
     """The values of the arguments of an operator, function or fusion of the file; defaults and what is allowed see the
     names of `home`, where it stands. Values that are preset go before defaults; those that are known need no
-    evaluation. The names of defaults that decide something, or are operators, which may, are added to `decided`.
+    evaluation. The names of defaults that decide something are added to `decided`.
     """
     made = each([partial(evaluate, value, frame, join(path, name)) for name, value in given.items()])
     values = {**known, **dict(zip(given, made, strict=True))}
@@ -59,7 +59,7 @@ def bind_formals(
                 found, made_before = preset.get(formal.name), len(frame.builder.made)
                 value = evaluate(formal.default, own, join(path, formal.name)) if found is None else found.value
                 values[formal.name] = value
-                if decided is not None and (len(frame.builder.made) > made_before or v.is_operator(value)):
+                if decided is not None and len(frame.builder.made) > made_before:
                     decided.add(formal.name)
                 own.scope.bind(formal.name, value)
     for formal in formals:
@@ -127,6 +127,11 @@ def bind_arguments(
     values: dict[str, Any] = {param.name: value for param, value in zip(operator.params, made, strict=True)}
     if "share" in given:
         values["share"] = evaluate(given["share"], frame, join(path, "share"))
+        if not isinstance(values["share"], Symbol):
+            message = "`share` is `weights`, `none` or a word that several steps have"
+            transforms = isinstance(values["share"], v.Record) and "transform" in {p.name for p in operator.params}
+            help = "smaller kernels are made of larger ones with `transform: true`" if transforms else ""
+            raise error("bad-argument", message, given["share"].span, help=help)
     return values
 
 

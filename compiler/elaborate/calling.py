@@ -149,10 +149,32 @@ def _with_arguments(
         arguments = bind_formals(
             definition.formals, changes, frame, path, evaluate, owner, home, preset, known=settled, decided=decided
         )
+        for name in arguments.keys() - settled.keys() - changes.keys():
+            arguments[name] = _tied(arguments[name], value.arguments.get(name))
         value = replace(value, decided=frozenset(decided))
         if "share" in changes and _shares_weights(definition, arguments, spans):
             return replace(value, arguments=arguments, span=node.span, spans=spans, shared=True)
     return replace(value, arguments=arguments, span=node.span, spans=spans)
+
+
+def _tied(new: Any, old: Any) -> Any:
+    """A default that was computed anew: what is the same operator as before decides what that has decided."""
+    match new, old:
+        case v.Invocation(), v.Invocation() if new.definition is old.definition:
+            arguments = {name: _tied(value, old.arguments.get(name)) for name, value in new.arguments.items()}
+            return replace(new, arguments=arguments, path=old.path, known=old.known)
+        case v.Text(), v.Text() if new.expr is old.expr:
+            return replace(new, path=old.path, known=old.known)
+        case v.Sequence(), v.Sequence() if len(new.steps) == len(old.steps):
+            return replace(new, steps=tuple(map(_tied, new.steps, old.steps)))
+        case v.Sum(), v.Sum() if len(new.terms) == len(old.terms):
+            return replace(new, terms=tuple(map(_tied, new.terms, old.terms)))
+        case v.Alternatives(), v.Alternatives() if len(new.cases) == len(old.cases):
+            pairs = zip(new.cases, old.cases, strict=True)
+            return replace(new, cases=tuple(replace(one, value=_tied(one.value, other.value)) for one, other in pairs))
+        case tuple(), tuple() if len(new) == len(old):
+            return tuple(map(_tied, new, old))
+    return new
 
 
 def rule(node: bound.Rule, frame: Frame, path: str, evaluate: Evaluate) -> v.Fusion:

@@ -11,6 +11,7 @@ from nasdsl.compiler.decision import Decision, Kind
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, Label, error
 from nasdsl.compiler.elaborate.led import in_call
 from nasdsl.compiler.elaborate.values import Flow, Invocation, Known, Tensor, Text
+from nasdsl.compiler.elaborate.watch import Ran, Watch
 from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.extremes import counterexample
 from nasdsl.compiler.graph import Edge, Graph, Node, NodeKind, Requirement, Shape
@@ -153,6 +154,7 @@ class Builder:
         self.library_calls: list[Invocation] = []  # where the file led into the library: its mistakes are told there
         self.calls: list[Invocation] = []  # of operators of the file, the innermost last
         self.bring_out: Callable[[Iterable[Diagnostic], Invocation], list[Diagnostic]] | None = None
+        self.watch: Watch | None = None
 
     def spend(self, amount: int, span: Span | None) -> None:
         """Notes work; text that asks for too much of it is a mistake."""
@@ -183,6 +185,21 @@ class Builder:
             self.ended = None
         elif before is not None and self.ended is None:
             self.ended = self.library_calls[-1].span if self.library_calls else span
+
+    def mark(self) -> tuple[int, int]:
+        """How many nodes there are, and how many times something was decided."""
+        return len(self.nodes), len(self.made)
+
+    def ran(self, span: Span, since: tuple[int, int], made: Flow) -> None:
+        """Tells whoever looks on what a step of the user's text came to."""
+        if self.watch is not None and not self.library_calls:
+            nodes, decided = range(since[0], len(self.nodes)), range(since[1], len(self.made))
+            self.watch.steps.append(Ran(span, nodes, decided, made))
+
+    def stands_for(self, span: Span | None, value: Any) -> None:
+        """Tells whoever looks on what a name stands for."""
+        if self.watch is not None and not self.library_calls:
+            self.watch.note(span, value)
 
     def leave_out(self, condition: Value, span: Span, frame: Frame) -> None:
         """Notes an alternative that is `none` in the user's text."""

@@ -14,6 +14,7 @@ from nasdsl.compiler.elaborate.forms import sum as sum_form
 from nasdsl.compiler.elaborate.frame import Frame
 from nasdsl.compiler.elaborate.operations import applied, as_number, chosen, guarded_items, of_kind
 from nasdsl.compiler.elaborate.places import folded, taken
+from nasdsl.compiler.example import Example, Manual
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.function import FUNCTIONS as TABLE
 from nasdsl.compiler.values.function import Call
@@ -116,16 +117,166 @@ def _previous(node: bound.Apply, frame: Frame, path: str) -> Any:
 _OWN: Mapping[str, bound.Function] = {
     function.name: function
     for function in (
-        bound.Function("oneof", oneof, None),
-        bound.Function("manyof", manyof, Call(2, 2, "manyof(2, earlier)"), "first"),
-        bound.Function("permute", permute, Call(1, 2, "permute([3, 4, 5])")),
-        bound.Function("units", units, Call(1, 1, "units(4 * in)"), "first"),
-        bound.Function("sum", _sum, Call(1, 1, "sum(segment.depth)")),
-        bound.Function("count", _count, Call(1, 1, "count(segment.double)")),
-        bound.Function("length", _length, Call(1, 1, "length(list)")),
-        bound.Function("take", _take, Call(2, 2, "take(list, 2)"), "others"),
-        bound.Function("last", _last, Call(2, 2, "last(list, 2)"), "others"),
-        bound.Function("previous", _previous, None),
+        bound.Function(
+            "oneof",
+            oneof,
+            None,
+            Manual(
+                "oneof(a, b, ...), oneof(list)",
+                "a decision: exactly one of the alternatives",
+                Example("conv(oneof(8, 16), kernel: oneof(3, 5, 7))", 6),
+                "The alternatives are numbers, words, sizes, or operators, also with names, `oneof(small: conv(8), "
+                "large: conv(16))`. One list or range stands for its items. The list must not depend on another "
+                "decision: what depends is said with `match` or `require`.",
+            ),
+        ),
+        bound.Function(
+            "manyof",
+            manyof,
+            Call(2, 2, "manyof(2, earlier)"),
+            Manual(
+                "manyof(k, list), manyof(a..b, list)",
+                "a decision: k different items of a list, or any number in a range, in the order of the list",
+                Example(
+                    """
+                    conv(16, kernel: 3)
+                    concat([for kernel in manyof(2, [1, 3, 5, 7]): conv(8, kernel: kernel)])
+                    for kernel in manyof(0..1, [3, 5]) { conv(16, kernel: kernel) }
+                    """,
+                    18,
+                ),
+                "What it gives is a list: items that are not chosen are not there, in `for`, in comprehensions, in "
+                "`sum`, `count`, `length` and `in`.",
+            ),
+            "first",
+        ),
+        bound.Function(
+            "permute",
+            permute,
+            Call(1, 2, "permute([3, 4, 5])"),
+            Manual(
+                "permute(list), permute(k, list)",
+                "a decision: an order of all items of a list, or of k of them",
+                Example("for kernel in permute([3, 5, 7]) { conv(16, kernel: kernel) }", 6),
+                "Equal items are interchangeable: distinct orders count.",
+            ),
+        ),
+        bound.Function(
+            "units",
+            units,
+            Call(1, 1, "units(4 * in)"),
+            Manual(
+                "units(n)",
+                "a decision: any subset of n search units, which a shrinking search removes one by one",
+                Example("conv(8)\nmixconv(16, hidden: { 3: units(4), 5: units(4) })", 255),
+                "Units are channels of `mixconv` and tokens of `transformer`. In `with`, `units(12)` leaves twelve "
+                "of them.",
+            ),
+            "first",
+        ),
+        bound.Function(
+            "sum",
+            _sum,
+            Call(1, 1, "sum(segment.depth)"),
+            Manual(
+                "sum(list)",
+                "the sum of a list of numbers",
+                Example(
+                    """
+                operator stage(out) = repeat oneof(1..3) { conv(out, kernel: 3) }
+                network { stage(8), stage(16) }
+                require sum(stage.depth) <= 4
+                """,
+                    6,
+                ),
+                "Items that are not there count 0. Of a list of tensors or operators, or of several arguments, it is "
+                "the step that adds them.",
+            ),
+        ),
+        bound.Function(
+            "count",
+            _count,
+            Call(1, 1, "count(segment.double)"),
+            Manual(
+                "count(list)",
+                "how many items of a list of truth values are true",
+                Example(
+                    """
+                operator block(out) {
+                  let wide = oneof(false, true)
+                  conv(2 * out if wide else out)
+                }
+                network { block(8), block(8), block(8) }
+                require count(block.wide) == 1
+                """,
+                    3,
+                ),
+                "Items that are not there do not count.",
+            ),
+        ),
+        bound.Function(
+            "length",
+            _length,
+            Call(1, 1, "length(list)"),
+            Manual(
+                "length(list)",
+                "how many items of a list are there",
+                Example(
+                    """
+                let kernels = manyof(1..3, [3, 5, 7])
+                network { for kernel in kernels { conv(16, kernel: kernel) } }
+                require length(kernels) <= 2
+                """,
+                    6,
+                ),
+            ),
+        ),
+        bound.Function(
+            "take",
+            _take,
+            Call(2, 2, "take(list, 2)"),
+            Manual(
+                "take(list, n)",
+                "the first n items of a list, or entries of a record",
+                Example("for width in take([8, 16, 32], 2) { conv(width, kernel: oneof(3, 5)) }", 4),
+                "Of a list whose items are not always there, the first n that are.",
+            ),
+            "others",
+        ),
+        bound.Function(
+            "last",
+            _last,
+            Call(2, 2, "last(list, 2)"),
+            Manual(
+                "last(list, n)",
+                "the last n items of a list, or entries of a record",
+                Example("a: conv(8)\nb: conv(8)\nc: conv(8)\nsum(from: manyof(1, last(earlier, 2)))", 2),
+                "Of a list whose items are not always there, the last n that are.",
+            ),
+            "others",
+        ),
+        bound.Function(
+            "previous",
+            _previous,
+            None,
+            Manual(
+                "previous(name, else: value)",
+                "the value that a `let` of this operator had where it was last made",
+                Example(
+                    """
+                operator stage() = repeat 3 {
+                  let double = oneof(false, true)
+                  let width = previous(width, else: 8) * (2 if double else 1)
+                  conv(width, kernel: 3)
+                }
+                network { stage() }
+                """,
+                    8,
+                ),
+                "In the order of the network, across all uses of the operator: a running width. Where it was not made "
+                "yet, the value behind `else`.",
+            ),
+        ),
     )
 }
 """What decides, and what works on lists."""
@@ -141,7 +292,7 @@ class _Functions(Mapping[str, bound.Function]):
         if function.call is None:
             raise KeyError(name)
         numbers = "all" if function.takes == ("number",) else ""
-        return bound.Function(name, _on_values(name, function.call), function.call, numbers)
+        return bound.Function(name, _on_values(name, function.call), function.call, function.manual, numbers)
 
     def __contains__(self, name: object) -> bool:
         return name in _OWN or (name in TABLE and TABLE[str(name)].call is not None)

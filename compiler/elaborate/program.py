@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from nasdsl.compiler import bound, syntax
 from nasdsl.compiler.bind.base import MOST_FOUND
-from nasdsl.compiler.bind.binder import Change, bind
+from nasdsl.compiler.bind.binder import Bound, Change
 from nasdsl.compiler.bind.habits import near
 from nasdsl.compiler.bind.messages import no_list_of_allowed
 from nasdsl.compiler.bind.walk import unused
@@ -28,91 +29,66 @@ from nasdsl.compiler.elaborate.sides import check_sides
 from nasdsl.compiler.elaborate.steps import apply, run_body, run_let, run_require, try_labelled, try_let
 from nasdsl.compiler.elaborate.used import Files
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
-from nasdsl.compiler.elaborate.vocabulary import VOCABULARY
+from nasdsl.compiler.elaborate.watch import Watch
 from nasdsl.compiler.engine.limits import bounded
 from nasdsl.compiler.graph import Edge, Graph, Shape
 from nasdsl.compiler.pin import pin
-from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.values.plain import Symbol
 
-LONGEST_CHAIN = 1_000
-"""Spaces that are made from each other."""
 
+class Pinned(NamedTuple):
+    """A graph of which some decisions are set, the whole one where that is another, and the values."""
 
-def elaborate(source: Source, name: str | None = None, defines: Mapping[str, str] | None = None) -> Space:
-    """The space of a file, checked as a whole.
-
-    Args:
-        name: which space of the file; the first that the file itself defines where it is left out.
-        defines: parameters set from outside, as text in the language.
-
-    Raises:
-        CompileError: with every independent mistake that was found.
-    """
-    return _elaborated(Files(source), name, defines)
-
-
-def elaborate_all(source: Source, defines: Mapping[str, str] | None = None) -> Iterator[Space]:
-    """The spaces that a file itself defines, one after the other; as `elaborate`, but the text is read once."""
-    files = Files(source)
-    for item in files.own:
-        yield _elaborated(files, item.name.name, defines)
-
-
-def _elaborated(files: Files, name: str | None, defines: Mapping[str, str] | None) -> Space:
-    if name is None:
-        if not files.own:
-            raise error("no-space", "the file defines no space", None, help="write `space name { ... }`")
-        name = files.own[0].name.name
-    if name not in files.spaces:
-        raise error("unknown-space", f"the file defines no space named `{name}`", None, help=near(name, files.spaces))
-    chain = _chain(name, files)
-    base = chain[0]
-    assert isinstance(base, syntax.Space)
-    changes = [change for derived in chain[1:] if isinstance(derived, syntax.Derived) for change in derived.changes]
-    return _Program(files, base, changes, name, dict(defines or {})).run()
-
-
-def _chain(name: str, files: Files) -> list[syntax.Space | syntax.Derived]:
-    """The spaces that lead to `name`, the written-out one first."""
-    out: list[syntax.Space | syntax.Derived] = []
-    seen: set[str] = set()
-    span: Span | None = None
-    while True:
-        if name not in files.spaces:
-            raise error("unknown-space", f"no space named `{name}`", span, "not found", help=near(name, files.spaces))
-        item, _ = files.spaces[name]
-        if name in seen:
-            raise error("use-circle", f"the space `{name}` is made from itself", item.name.span)
-        if len(out) == LONGEST_CHAIN:
-            message = f"spaces are made from each other more than {LONGEST_CHAIN:,} deep"
-            raise error("derived-depth", message, out[0].name.span)
-        seen.add(name)
-        out.append(item)
-        if isinstance(item, syntax.Space):
-            return out[::-1]
-        name, span = item.base.name, item.base.span
+    graph: Graph
+    whole: Graph | None
+    values: Mapping[str, Any]
 
 
 _HANDED_ON = "`none` is no tensor; `identity()` hands on what comes in"
 
 
-class _Program:
-    def __init__(self, files: Files, base: syntax.Space, changes: list[Change], name: str, defines: dict[str, str]):
-        self.files, self.base, self.name, self.defines = files, base, name, defines
+class Program:
+    """A bound space while it is run.
+
+    Args:
+        text: the space, bound.
+        base: as it is written, and `changes`, those of the spaces that are derived from it.
+        defines: parameters set from outside, as text in the language.
+    """
+
+    def __init__(self, text: Bound, base: syntax.Space, changes: Sequence[Change], defines: Mapping[str, str]) -> None:
+        self.text, self.base, self.defines = text, base, dict(defines)
         self.pins = [item for item in changes if isinstance(item, syntax.Pin)]
-        self.text = bind(files.definitions, base, changes, VOCABULARY)
         self.builder = Builder()
         self.builder.bring_out = library.brought_out
         self.builder.words = self.text.binder.callable_names()
         self.root = Frame(self.builder, Scope())
         self.frame = self.builder.homes[""] = self.root.nested()
         self.params: dict[str, Any] = {}
+        self.sections: dict[str, Any] = {}
         self.flow: Flow = None
         self.output: str | None = None
 
-    def run(self) -> Space:
+    @contextmanager
+    def watched(self, watch: Watch | None) -> Iterator[None]:
+        """Tells somebody what each step comes to, however it ends."""
+        if watch is None:
+            yield
+            return
+        self.builder.watch = watch
+        try:
+            yield
+        finally:
+            watch.nodes, watch.decisions = self.builder.nodes, self.builder.decisions
+            watch.made = [made.path for made in self.builder.made]
+
+    def run(self) -> Graph:
+        """The graph of all architectures, nothing of which is proven yet.
+
+        Raises:
+            CompileError: with the mistakes that show in single steps.
+        """
         for definition in self.text.definitions:
             self._attempt(run_let, definition, self.root)
         self._set_params()
@@ -122,42 +98,58 @@ class _Program:
         for part in everything:
             if isinstance(part, bound.Require):
                 self._attempt(self._require, part)
-        sections = {}
         for part in everything:
             if isinstance(part, bound.Section) and part.kind not in (*NETWORKS, "defaults"):
                 made = self._attempt(read_section, part, self.frame.but(settings=True))
                 if made is not None:
-                    sections[made.kind] = made
+                    self.sections[made.kind] = made
         self._stop_on_errors(self.text.found)
-        graph = self.builder.graph((self.output or "",))
+        return self.builder.graph((self.output or "",))
+
+    def prove(self, graph: Graph) -> None:
+        """What has to hold does, in every architecture.
+
+        Raises:
+            CompileError: with an architecture for each thing that does not.
+        """
         self._attempt(check_sides, graph)
         with bounded(PROOF):
             self._attempt(prove, graph, self.builder)
             self._attempt(agree, graph, self.builder)
         self._stop_on_errors()
         self.builder.report(dropped(self.builder, graph))
+
+    def pinned(self, graph: Graph) -> Pinned:
+        """What `with` leaves of a graph.
+
+        Raises:
+            CompileError: it sets what is not there, or leaves nothing.
+        """
         pins = [item for item in self.pins if not self._is_param(item)]
-        whole: Graph | None = None
-        values: dict[str, Any] = {}
-        if pins:
-            values, narrowed, places = resolve_pins(pins, graph, self.frame, self.text.binder)
-            whole, graph = graph, pin(graph, values, narrowed)
-            with bounded(PROOF):
-                self._attempt(check_pinned, whole, graph, places)
-            self._stop_on_errors()
+        if not pins:
+            return Pinned(graph, None, {})
+        values, narrowed, places = resolve_pins(pins, graph, self.frame, self.text.binder)
+        left = pin(graph, values, narrowed)
+        with bounded(PROOF):
+            self._attempt(check_pinned, graph, left, places)
+        self._stop_on_errors()
+        return Pinned(left, graph, values)
+
+    def space(self, name: str, files: Files, pinned: Pinned) -> Space:
+        """All that is known of the space."""
         warnings = [d for d in self.builder.diagnostics if d.severity == "warning"]
         return Space(
-            name=self.name,
-            graph=graph,
-            sources=tuple(file.source for file in self.files.files),
+            name=name,
+            graph=pinned.graph,
+            sources=tuple(file.source for file in files.files),
             params=self.params,
             overrides=self.defines,
-            sections=sections,
+            sections=self.sections,
             base=self.base.name.name,
-            warnings=(*warnings, *unused(self.base, self.files.words)),
-            whole=whole,
-            pins=values,
-            declaration=self.files.spaces[self.name][0],
+            warnings=(*warnings, *unused(self.base, files.words)),
+            whole=pinned.whole,
+            pins=pinned.values,
+            declaration=files.spaces[name][0],
         )
 
     def _attempt(self, act: Any, *args: Any) -> Any:
@@ -239,6 +231,7 @@ class _Program:
             raise error("bad-param", f"`{name}` takes {_kind(default)}, and this is {v.describe(value)}", place)
         self.params[name] = value
         self.frame.scope.bind(name, value, item.span)
+        self.builder.stands_for(item.span, value)
 
     # --- The network --------------------------------------------------------------------------------------------------
 

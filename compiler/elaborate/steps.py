@@ -44,8 +44,10 @@ def run_body(body: bound.Body, flow: Flow, frame: Frame) -> Flow:
         if isinstance(item, bound.Let):
             try_let(item, frame)
         else:
+            mark = frame.builder.mark()
             before, flow = flow, _try_item(item, flow, frame)
             frame.builder.come_to(flow, before, item.span)
+            frame.builder.ran(item.span, mark, flow)
     return flow
 
 
@@ -94,6 +96,7 @@ def run_let(item: bound.Let, frame: Frame) -> None:
         return
     value = evaluate(item.value, frame, join(frame.decisions, item.name))
     frame.scope.bind(item.name, value, item.span)
+    frame.builder.stands_for(item.span, value)
     frame.builder.record(frame, item.name, value)
 
 
@@ -154,8 +157,10 @@ def run_step(node: bound.Expr, flow: Flow, frame: Frame, label: str = "") -> Flo
     frame.builder.flow = flow
     if isinstance(node, bound.Pipe):
         for step in node.steps:
+            mark = frame.builder.mark()
             before, flow = flow, try_step(step, flow, frame)
             frame.builder.come_to(flow, before, step.span)
+            frame.builder.ran(step.span, mark, flow)
         return flow
     if isinstance(node, bound.Binary) and node.operator == "+":
         return _run_sum(node, flow, frame)
@@ -290,6 +295,7 @@ def _run_for(node: bound.For, flow: Flow, frame: Frame, name: str) -> Flow:
     for i, (item, there) in enumerate(guarded_items(value, source, frame)):
         inner = frame.under(f"{name}[{i}]").nested()
         inner.scope.bind(node.bind.name, item, node.bind.span)
+        frame.builder.stands_for(node.bind.span, item)
         made = run_body(node.body, flow, inner.when(there).but(copies=True))
         if there is True:
             flow = made
@@ -412,25 +418,31 @@ def _apply_user(value: v.Invocation, operator: bound.Operator, flow: Flow, frame
         return _run_user(value, operator, flow, inner, frame)
     if not operator.file:
         return _run_of_file(value, operator, flow, inner, frame)
-    calls = frame.builder.library_calls
+    calls, mark = frame.builder.library_calls, frame.builder.mark()
     calls.append(value)
     try:
-        return _run_user(value, operator, flow, inner, frame)
+        made = _run_user(value, operator, flow, inner, frame)
     except CompileError as problem:
         raise CompileError(library.brought_out(problem.diagnostics, value)) from None
     finally:
         calls.pop()
+    frame.builder.ran(value.span, mark, made)
+    return made
 
 
 def _run_of_file(value: v.Invocation, operator: bound.Operator, flow: Flow, inner: Frame, frame: Frame) -> Flow:
-    calls = frame.builder.calls
+    calls, mark = frame.builder.calls, frame.builder.mark()
     calls.append(value)
+    for formal in operator.formals:
+        frame.builder.stands_for(formal.span, value.arguments.get(formal.name))
     try:
-        return _run_user(value, operator, flow, inner, frame)
+        made = _run_user(value, operator, flow, inner, frame)
     except CompileError as problem:
         raise CompileError([in_call(one, calls) for one in problem.diagnostics]) from None
     finally:
         calls.pop()
+    frame.builder.ran(value.span, mark, made)
+    return made
 
 
 def _run_user(value: v.Invocation, operator: bound.Operator, flow: Flow, inner: Frame, frame: Frame) -> Flow:

@@ -29,5 +29,5 @@ the decisions it changes no sum over them.
 **The diagram.** Elimination answers one question at a time. For populations the same variables are laid out as a
 layered diagram (`diagram.py`): arcs over a few decisions each, between states that hold what later factors still ask
 about. Counts, distributions, draws, the k cheapest, mutation and crossover are then sums and table look-ups over whole
-arrays of architectures, inside a window of costs (`budget.py`, `vary.py`) as well as outside.
+arrays of architectures, inside a window of costs (`budget.py`, `variation.py`) as well as outside.
 """

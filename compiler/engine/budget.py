@@ -27,6 +27,7 @@ from nasdsl.compiler.values.plain import is_number
 from nasdsl.compiler.values.tree import Apply, Expr, Total, decisions_of, measures_of
 
 MOST_KEPT = 1 << 23  # entries of all tables of what fits
+FEW = 64  # draws at once for which tables do not pay: making them takes as long as some hundred draws without
 
 
 # --- budgets of a space -----------------------------------------------------------------------------------------------
@@ -164,7 +165,8 @@ class Within:
         self.bounds = bounds(diagram, window)
         self.exact = True
         self._log_share = 0.0
-        self._sampler: BudgetSampler | _Scan | None = None
+        self._groups: list[Groups] = []
+        self._ends: list[int] = []
         self._by_blocks = False
         if self.bounds.columns and diagram.layers:
             self._prepare()
@@ -190,7 +192,7 @@ class Within:
         except Infeasible as problem:
             raise Infeasible(f"{problem.message}; {least_alone(diagram, wanted)}") from None
         self.exact, self._lattice, self._room, self._log_share = lattice.exact, lattice, room, room.log_share
-        self._sampler = BudgetSampler(groups, ends, room) if single else _Scan(groups, room, ends)
+        self._groups, self._ends = groups, ends
 
     def rooms(self) -> tuple[Completions, list[Ints], list[int]]:
         """What fits at the boundaries between layers: the tables, of each layer [arcs, measures] the steps that arcs
@@ -239,13 +241,22 @@ class Within:
 
     def draw(self, n: int, rng: np.random.Generator) -> Paths:
         """`n` independent architectures inside."""
-        if self._sampler is None:
+        if not self._groups:
             return self.diagram.draw(n, rng)
+        sampler = self._scan if n <= FEW or len(self.bounds.columns) > 1 else self._tables
         paths = np.empty((n, self.diagram.size), np.int32, order="F")
         for rows in chunks(n):
-            arcs = self._sampler.draw(rows.stop - rows.start, rng)
+            arcs = sampler.draw(rows.stop - rows.start, rng)
             paths[rows] = self.diagram.through(arcs) if self._by_blocks else arcs
         return paths
+
+    @cached_property
+    def _scan(self) -> _Scan:
+        return _Scan(self._groups, self._room, self._ends)
+
+    @cached_property
+    def _tables(self) -> BudgetSampler:
+        return BudgetSampler(self._groups, self._ends, self._room)
 
 
 def least_alone(diagram: Diagram, wanted: Bounds) -> str:

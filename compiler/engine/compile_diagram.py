@@ -7,7 +7,6 @@ nowhere are left out, and states from which the same can follow at the same cost
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ def compile_diagram(network: FactorGraph) -> list[Layer]:
         raise Infeasible("no architecture meets all requirements")
     order = _order(network)
     walk = _Walk(network, order)
-    layers = _merge(_prune(list(walk.layers())))
+    layers = _merge(prune(list(walk.layers())))
     for layer in layers:
         wrong = (layer.costs < _NO_COST // 2).any(axis=1)
         if wrong.any() and walk.fraction is not None:
@@ -92,26 +91,15 @@ def _order(network: FactorGraph) -> list[int]:
 
 def _governors_first(network: FactorGraph, decisions: Sequence[int], place: Mapping[int, int]) -> list[int]:
     """Decisions by place, each after those that decide whether it is present."""
-    inside = set(decisions)
-    missing: dict[int, int] = {}
-    governs: dict[int, list[int]] = {}
+    import networkx
+
+    governs: networkx.DiGraph[int] = networkx.DiGraph()
+    governs.add_nodes_from(decisions)
     for i in decisions:
         decision = network.variables[i].decision
         above = [] if decision is None else [network.index[path] for path in decisions_of(decision.present)]
-        missing[i] = len(inside.intersection(above))
-        for j in above:
-            governs.setdefault(j, []).append(i)
-    ready = [(place[i], i) for i in decisions if not missing[i]]
-    heapq.heapify(ready)
-    out: list[int] = []
-    while ready:
-        _, i = heapq.heappop(ready)
-        out.append(i)
-        for j in governs.get(i, ()):
-            missing[j] -= 1
-            if not missing[j]:
-                heapq.heappush(ready, (place[j], j))
-    return out
+        governs.add_edges_from((j, i) for j in above if j in governs)
+    return list(networkx.lexicographical_topological_sort(governs, place.__getitem__))
 
 
 def _with_intermediates(network: FactorGraph, decisions: Sequence[int], component: Sequence[int]) -> list[int]:
@@ -347,7 +335,7 @@ def _distinct(columns: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np
 # --- states -----------------------------------------------------------------------------------------------------------
 
 
-def _prune(layers: list[Layer]) -> list[Layer]:
+def prune(layers: list[Layer]) -> list[Layer]:
     """Without the arcs into states from which no architecture can be completed, and without these states."""
     out: list[Layer] = []
     number = np.arange(1) if layers and layers[-1].after else np.zeros(0, np.int64)

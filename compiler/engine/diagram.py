@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -69,6 +70,7 @@ class Diagram:
         total: how many architectures (or assignments) there are, exactly.
         measures: the names of the costs, in the order of their columns.
         encoding: of the decisions as columns of a matrix.
+        chain: the layers of single decisions, from which all others are joined.
         layers: those that paths refer to.
         network: of cells, to which the numbers in the layers refer.
 
@@ -103,13 +105,35 @@ class Diagram:
                 replace(link, weights=Weights.of(count)[link.cells[:, 0]])
                 for link, count in zip(links, counts, strict=True)
             ]
-        behind = _ways_behind(links, counts)
+        self._widest = widest
+        self._fixed: Mapping[int, NDArray[Any]] = {}
+        self._lay(links, ways_behind(links, counts))
+
+    def _lay(self, links: Sequence[Layer], behind: Sequence[Sequence[int]]) -> None:
+        """Lays out a chain, of which `behind` has the ways that lead on from each state, boundary by boundary."""
         self.total = behind[0][0]
-        self._chain = Layering(links, [Weights.of(numbers) for numbers in behind])
+        self.chain = Layering(list(links), [Weights.of(numbers) for numbers in behind])
         alone = {i for i, link in enumerate(links) if self.network.variables[link.decisions[0]].size > WIDE}
-        self._ranges = segments(links, widest, lambda arcs: 1 + arcs / (1 << 15), alone)
-        self.layering = _joined(self._chain, self._ranges)
+        self._ranges = segments(links, self._widest, lambda arcs: 1 + arcs / (1 << 15), alone)
+        self.layering = _joined(self.chain, self._ranges)
         self.layers = self.layering.layers
+
+    def restricted(
+        self, links: Sequence[Layer], behind: Sequence[Sequence[int]], fixed: Mapping[int, NDArray[Any]]
+    ) -> Diagram:
+        """The diagram of fewer architectures.
+
+        Args:
+            links: the chain with the arcs that are left.
+            behind: of each of its boundaries how many ways lead on from each state.
+            fixed: of decisions, by number, the columns of the one value that they have wherever they are there.
+        """
+        other = copy(self)
+        for name in [name for name, value in vars(type(self)).items() if isinstance(value, cached_property)]:
+            other.__dict__.pop(name, None)
+        other._fixed = dict(fixed)
+        other._lay(links, behind)
+        return other
 
     def _cells(self, link: Layer) -> list[Cell]:
         return self.network.variables[link.decisions[0]].cells
@@ -139,9 +163,9 @@ class Diagram:
         """The finer layering, for sums over the whole space. Boundaries of layers are boundaries of blocks."""
         ranges = []
         for part in self._ranges:
-            inner = segments(self._chain.layers[part.start : part.stop], WIDEST_BLOCK, lambda arcs: 8 + arcs)
+            inner = segments(self.chain.layers[part.start : part.stop], WIDEST_BLOCK, lambda arcs: 8 + arcs)
             ranges += [range(part.start + r.start, part.start + r.stop) for r in inner]
-        return _joined(self._chain, ranges)
+        return _joined(self.chain, ranges)
 
     @cached_property
     def blocks_in(self) -> list[range]:
@@ -253,7 +277,12 @@ class Diagram:
     def drawn(self) -> list[int]:
         """The decisions of which an arc may leave open which of several values they take."""
         variables = self.network.variables
-        return [decision for layer in self.layers for decision in layer.decisions if _open(variables[decision].cells)]
+        return [
+            decision
+            for layer in self.layers
+            for decision in layer.decisions
+            if decision not in self._fixed and _open(variables[decision].cells)
+        ]
 
     def inside(self, decision: int) -> Inside:
         """Draws inside the cells of a decision."""
@@ -287,7 +316,13 @@ class Diagram:
             for place, number in enumerate(layer.decisions):
                 if number not in opened:
                     decision, cells = self._decision(number), self.network.variables[number].cells
-                    values = np.stack([encoded(decision, cell.whole, self.encoding.dtype) for cell in cells])
+                    fixed, dtype = self._fixed.get(number), self.encoding.dtype
+                    values = np.stack(
+                        [
+                            encoded(decision, cell.whole, dtype) if fixed is None or cell.value is ABSENT else fixed
+                            for cell in cells
+                        ]
+                    )
                     blocks[self.columns(number).start] = values[layer.cells[:, place]]
             runs: list[tuple[int, list[NDArray[Any]]]] = []
             for first in sorted(blocks):
@@ -415,7 +450,7 @@ def _joined(links: Layering, ranges: Sequence[range]) -> Layering:
     return Layering(joined, [links.behind[part.start] for part in ranges] + links.behind[-1:])
 
 
-def _ways_behind(layers: Sequence[Layer], cells: Sequence[Sequence[int]]) -> list[list[int]]:
+def ways_behind(layers: Sequence[Layer], cells: Sequence[Sequence[int]]) -> list[list[int]]:
     """Of each boundary of the chain how many ways lead on from each state, exactly.
 
     Args:

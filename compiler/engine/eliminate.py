@@ -140,13 +140,13 @@ def eliminate(network: FactorGraph, semiring: Semiring, last: Iterable[int] = ()
             factors.append(Factor(scope, table, number))
         else:
             result.values[number] = table[()]
-    result.total = _product(list(result.values.values()), semiring)
+    result.total = product(list(result.values.values()), semiring)
     if semiring in (LEAST, GREATEST):
         result.total = result.total + network.constant
     return result
 
 
-def _product(values: list[Any], semiring: Semiring) -> Any:
+def product(values: list[Any], semiring: Semiring) -> Any:
     """Of many large numbers, by halves: the factors of each multiplication stay of like length."""
     if not values:
         return semiring.one

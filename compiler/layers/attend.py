@@ -175,6 +175,14 @@ class Blocks(Pattern):
         within = rows_HK.view(down, 1, rows, 1, window, 1) & columns_WK.view(1, across, 1, columns, 1, window)
         self.mask_BPK = ~within.reshape(self.number, self.pixels, window**2)
 
+    def places(self, device: torch.device) -> torch.Tensor:
+        """Where the window of each pixel of a block lies in what the block reaches: P K."""
+        (rows, columns), reach, window = self.block, self.reach[1], self.window
+        row_R, column_C, step_w = (torch.arange(n, device=device) for n in (rows, columns, window))
+        down_PW = (row_R[:, None, None] + step_w).expand(rows, columns, window).flatten(0, 1) * reach
+        right_PW = (column_C[:, None] + step_w).expand(rows, columns, window).flatten(0, 1)
+        return (down_PW[:, :, None] + right_PW[:, None]).flatten(1)
+
     def padded(self, x: torch.Tensor, margin: int) -> torch.Tensor:
         """A map with its channels last, and with zeros around it and to fill the last blocks: N H' W' D."""
         height, width = (n * size + 2 * margin for n, size in zip(self.blocks, self.block, strict=True))
@@ -206,11 +214,17 @@ class Blocks(Pattern):
         return scores.as_strided((scores.shape[0], rows, columns, window, window), strides)
 
     def product(self, near: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
-        return self.windows(torch.bmm(near, far.mT)).reshape(-1, self.pixels, self.window**2)
+        scores = torch.bmm(near, far.mT)
+        if recorded(near):
+            places_PK = self.places(near.device)
+            return scores.gather(2, places_PK.expand(scores.shape[0], *places_PK.shape))
+        return self.windows(scores).reshape(-1, self.pixels, self.window**2)
 
     def matrices(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores with zeros for the pairs that are not in a window."""
         out = scores.new_zeros(scores.shape[0], self.pixels, self.reached)
+        if recorded(scores):  # strides are no matter of what runs it elsewhere
+            return out.scatter(2, self.places(scores.device).expand(scores.shape), scores)
         windows = self.windows(out)
         windows.copy_(scores.view(windows.shape))
         return out
@@ -344,11 +358,13 @@ class Lines(Together):
 
 
 def windows(q_BnDHW: torch.Tensor, window: int) -> Pattern:
-    """The pattern for square windows around each pixel that is the faster for heads of that width."""
+    """The pattern for square windows around each pixel that is the faster for heads of that width; in a recording the
+    one of few steps."""
     channels, height, width = q_BnDHW.shape[2:]
     if height * width <= WHOLE * window**2:
         return Whole(height, width, window, q_BnDHW.device)
-    matrices = window > 1 and (channels * window**2 >= MATRICES or q_BnDHW.device.type != "cpu")
+    wide = channels * window**2 >= MATRICES or q_BnDHW.device.type != "cpu" or recorded(q_BnDHW)
+    matrices = window > 1 and wide
     return (Blocks if matrices else Shifts)(height, width, window, q_BnDHW.device)
 
 
@@ -440,7 +456,9 @@ def attend(
         B n E H W, in the memory layout of the values. In half precision the weights are made in float32 and rounded.
         A recording has all images and heads at once, as how many images there are is left open.
     """
-    exactly = nullcontext() if q_BnDHW.is_meta else torch.autocast(q_BnDHW.device.type, enabled=False)
+    kind = q_BnDHW.device.type
+    is_plain = q_BnDHW.is_meta or not torch.is_autocast_enabled(kind)
+    exactly = nullcontext() if is_plain else torch.autocast(kind, enabled=False)
     with exactly:
         r = None if r_nKD is None else r_nKD.to(q_BnDHW.dtype)
         given = (q_BnDHW, k_BnDHW, v_BnEHW, r, pattern)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from nasdsl.compiler.layers.recording import operation, recorded
+from nasdsl.compiler.layers.recording import numbers, operation, recorded
 
 BACKGROUND = -1
 """The match of a box that no object belongs to."""
@@ -70,7 +70,7 @@ def image_size(maps: tuple[torch.Tensor, ...], strides: tuple[float, ...]) -> to
     the smallest stride; it is the greatest possible size."""
     height = min(x.shape[2] * stride for x, stride in zip(maps, strides, strict=True))
     width = min(x.shape[3] * stride for x, stride in zip(maps, strides, strict=True))
-    return torch.tensor([height, width], device=maps[0].device)
+    return numbers((height, width), maps[0].device)
 
 
 # --- overlaps ---------------------------------------------------------------------------------------------------------
@@ -103,6 +103,7 @@ def survivors(
     block: int = 256,
     groups_BN: torch.Tensor | None = None,
     most: int | None = None,
+    kinds: int = 1,
 ) -> torch.Tensor:
     """Greedy non-maximum suppression in each image, exactly: B N, true for the boxes that stay.
 
@@ -114,11 +115,12 @@ def survivors(
     that each suppress the next are short.
 
     Args:
-        groups_BN: boxes suppress those of their own group, such as a class.
+        groups_BN: boxes suppress those of their own group, such as a class: numbers from 0.
         most: boxes behind those of an image's first so many that stay may be left out.
+        kinds: how many groups there are, which a recording has to know.
     """
     if recorded(boxes_BN4):
-        return SURVIVORS(boxes_BN4.detach(), there_BN, threshold, block, groups_BN, most)
+        return SURVIVORS(boxes_BN4.detach(), there_BN, threshold, block, groups_BN, most, kinds)
     return suppressed(boxes_BN4, there_BN, threshold, block, groups_BN, most)
 
 
@@ -129,6 +131,7 @@ def suppressed(
     block: int,
     groups_BN: torch.Tensor | None,
     most: int | None,
+    kinds: int = 1,
 ) -> torch.Tensor:
     """`survivors`, in steps that hang on the boxes."""
     keep_BN = torch.zeros_like(there_BN)
@@ -161,7 +164,7 @@ def like_there(boxes_BN4: torch.Tensor, there_BN: torch.Tensor, *rest: object) -
 
 SURVIVORS = operation(
     "nasdsl::survivors",
-    "(Tensor boxes, Tensor there, float threshold, int block, Tensor? groups, int? most) -> Tensor",
+    "(Tensor boxes, Tensor there, float threshold, int block, Tensor? groups, int? most, int kinds) -> Tensor",
     suppressed,
     like_there,
 )

@@ -101,7 +101,8 @@ class DetectDense(nn.Module):
             labels.append(best_Bn % self.classes)
         sizes = image_size(maps[:levels], self.strides) if scene is None else scene.sizes_B2[:, None]
         boxes_BN4 = clipped(torch.cat(boxes, 1), sizes)
-        return strongest(boxes_BN4, torch.cat(scores, 1), torch.cat(labels, 1), self.least, self.nms, self.most)
+        scores_BN, labels_BN = torch.cat(scores, 1), torch.cat(labels, 1)
+        return strongest(boxes_BN4, scores_BN, labels_BN, self.least, self.nms, self.most, self.classes)
 
     def learn(self, scene: Scene, logits_BNC: torch.Tensor, deltas_BN4: torch.Tensor, anchors_N4: torch.Tensor) -> None:
         """Adds the losses."""

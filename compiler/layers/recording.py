@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,30 @@ def recorded(x: torch.Tensor) -> bool:
     device there are no values either."""
     traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return traced or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export() or x.is_meta
+
+
+def numbers(values: Sequence[int | float], device: torch.device) -> torch.Tensor:
+    """A vector of numbers, such as sides of an image. In a recording with open sizes these are no constants, and the
+    vector is made when it runs."""
+    if any(isinstance(value, torch.SymInt | torch.SymFloat) for value in values):
+        whole = all(isinstance(value, int | torch.SymInt) for value in values)
+        dtype = torch.int64 if whole else torch.float32
+        return torch.stack([torch.scalar_tensor(value, dtype=dtype, device=device) for value in values])
+    return torch.tensor(values, device=device)
+
+
+def is_open(*sizes: int) -> bool:
+    """Whether a recording leaves one of these open: no step of it may then hang on which number it is."""
+    return any(isinstance(size, torch.SymInt) for size in sizes)
+
+
+def always(condition: bool | torch.SymBool) -> bool:
+    """Whether a condition on sizes holds whatever those are that a recording leaves open."""
+    if isinstance(condition, bool):
+        return condition
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return statically_known_true(condition)
 
 
 def operation(name: str, schema: str, run: Callable[..., torch.Tensor], like: Callable[..., torch.Tensor]) -> Any:

@@ -26,7 +26,7 @@ from nasdsl.compiler.layers.boxes import (
     survivors,
 )
 from nasdsl.compiler.layers.losses import smooth
-from nasdsl.compiler.layers.recording import recorded
+from nasdsl.compiler.layers.recording import numbers, operation, recorded
 from nasdsl.compiler.layers.scene import Scene
 
 CHANNELS = 64
@@ -62,11 +62,11 @@ class RoiAlign(nn.Module):
         images = maps[0].shape[0]
         image_N = torch.zeros_like(level_N)
         image_N.view(images, -1).add_(torch.arange(images, device=image_N.device)[:, None])
-        starts = [0]  # of each level in the table of all pixels, for one image
+        starts: list[int] = [0]  # of each level in the table of all pixels, for one image
         for x_BCHW in maps[:-1]:
             starts.append(starts[-1] + x_BCHW.shape[2] * x_BCHW.shape[3])
         heights, widths = [x.shape[2] for x in maps], [x.shape[3] for x in maps]
-        start_N, height_N, width_N = torch.tensor([starts, heights, widths], device=level_N.device)[:, level_N]
+        start_N, height_N, width_N = (numbers(of, level_N.device)[level_N] for of in (starts, heights, widths))
         start_N = start_N * images
         boxes_N4 = boxes_N4 / boxes_N4.new_tensor(self.strides)[level_N, None]
         row_NSq, down_NSq = self.read(boxes_N4[:, 1], boxes_N4[:, 3], height_N)
@@ -115,7 +115,8 @@ def bins(
     """
     reads = (row_NSq, down_NSq, column_NSq, right_NSq)
     if recorded(table_PC):
-        return _summed(table_PC, *reads)
+        learns = torch.is_grad_enabled() and table_PC.requires_grad
+        return (_pooled if learns else POOLED)(table_PC, *_reads(*reads, dtype=table_PC.dtype))
     bins_RC: torch.Tensor = _Bins.apply(table_PC, *reads)  # type: ignore[no-untyped-call]
     return bins_RC
 
@@ -148,8 +149,21 @@ class _Bins(torch.autograd.Function):
 
 def _summed(table_PC: torch.Tensor, *reads_NSq: torch.Tensor) -> torch.Tensor:
     """`bins` in PyTorch's own terms."""
-    pixel_Rt, share_Rt = _reads(*reads_NSq, dtype=table_PC.dtype)
+    return _pooled(table_PC, *_reads(*reads_NSq, dtype=table_PC.dtype))
+
+
+def _pooled(table_PC: torch.Tensor, pixel_Rt: torch.Tensor, share_Rt: torch.Tensor) -> torch.Tensor:
+    """Sums of t pixels each, times their shares: R C."""
     return F.embedding_bag(pixel_Rt, table_PC, mode="sum", per_sample_weights=share_Rt)
+
+
+def _like_pooled(table_PC: torch.Tensor, pixel_Rt: torch.Tensor, share_Rt: torch.Tensor) -> torch.Tensor:
+    """A tensor of the size of what `_pooled` gives."""
+    return table_PC.new_empty(pixel_Rt.shape[0], table_PC.shape[1])
+
+
+POOLED = operation("nasdsl::pooled", "(Tensor table, Tensor pixels, Tensor shares) -> Tensor", _pooled, _like_pooled)
+"""`_pooled` as an operation, which is written out elsewhere in ways that torch has no single operation for."""
 
 
 def _reads(
@@ -243,6 +257,7 @@ def strongest(
     least: float,
     nms: float,
     most: int,
+    classes: int,
 ) -> dict[str, torch.Tensor]:
     """The detections of each image, by falling score, of equal ones in the order they come in: `boxes` B most 4,
     `scores` B most, `labels` B most.
@@ -259,7 +274,7 @@ def strongest(
     scores_Bn, order_Bn = scores_BN[:, :candidates], order_BN[:, :candidates]
     boxes_Bn4 = boxes_BN4.gather(1, order_Bn[..., None].expand(-1, -1, 4))
     labels_Bn = labels_BN.gather(1, order_Bn)
-    stay_Bn = survivors(boxes_Bn4, scores_Bn > 0, nms, groups_BN=labels_Bn, most=most)
+    stay_Bn = survivors(boxes_Bn4, scores_Bn > 0, nms, groups_BN=labels_Bn, most=most, kinds=classes)
     missing = max(0, most - candidates)
     scores_Bn = F.pad(scores_Bn.masked_fill(~stay_Bn, 0.0), (0, missing))
     top_Bm, best_Bm = scores_Bn.sort(dim=1, descending=True, stable=True)
@@ -335,7 +350,8 @@ class DetectRegions(nn.Module):
             boxes_BN4 = clipped(boxes_BN4, scene.sizes_B2[:, None])
         labels_C = torch.arange(self.classes, device=chance_NC.device)
         labels_BN = labels_C.expand(chance_NC.shape[0], -1).reshape(images, -1)
-        return strongest(boxes_BN4, chance_NC.reshape(images, -1), labels_BN, self.least, self.nms, self.most)
+        scores_BN = chance_NC.reshape(images, -1)
+        return strongest(boxes_BN4, scores_BN, labels_BN, self.least, self.nms, self.most, self.classes)
 
     def of_stage(self, values: list[tuple[float, ...]] | tuple[float, ...], stage: int) -> Any:
         """A stage's own value, or the last."""

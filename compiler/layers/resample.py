@@ -6,10 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nasdsl.compiler.layers.recording import always, is_open
+
 
 def resized(x_BCHW: torch.Tensor, size: tuple[int, int], mode: str = "bilinear") -> torch.Tensor:
     """`x` at another spatial size; corners are not aligned. The same size is returned as it is."""
-    if x_BCHW.shape[2] == size[0] and x_BCHW.shape[3] == size[1]:
+    height, width = x_BCHW.shape[2:]
+    if not is_open(height, width, *size):
+        if height == size[0] and width == size[1]:
+            return x_BCHW
+    elif always(height == size[0]) and always(width == size[1]):
         return x_BCHW
     return F.interpolate(x_BCHW, size, mode=mode, align_corners=False if mode == "bilinear" else None)
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import torch
 
+from nasdsl.compiler.layers.recording import numbers
+
 
 class Truth(NamedTuple):
     """What is on one image: boxes M 4 and their classes M; crowds K 4 neither teach nor count against."""
@@ -40,7 +42,7 @@ class Scene:
             sizes_B2 = targets["size"].to(device, torch.float32)
         else:
             height, width = images_BCHW.shape[2:]
-            sizes_B2 = torch.tensor([[height, width]], device=device).float().expand(images_BCHW.shape[0], 2)
+            sizes_B2 = numbers((height, width), device).float().expand(images_BCHW.shape[0], 2)
         if not training or "boxes" not in targets:
             return Scene(sizes_B2)
         return Scene(

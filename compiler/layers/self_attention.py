@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nasdsl.compiler.layers.recording import recorded
 from nasdsl.compiler.layers.tokens import grid_of, rows_of
 
 
@@ -203,13 +204,27 @@ class WindowAttention(HeadsAttention):
             apart_W1LL = apart((height, width), (tall, wide), moves, x_BCHW.device)[:, None]
             added = q.new_zeros(1, 1) if added is None else added
             added = added.masked_fill(apart_W1LL, float("-inf"))
-        y = F.scaled_dot_product_attention(q, k, v, None if added is None else added.to(q.dtype))
+        y = in_windows(q, k, v, None if added is None else added.to(q.dtype))
         parts = torch.unflatten(torch.unflatten(y, 3, (tall, wide)), 1, (rows, columns))
         y_BHWC = parts.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4).flatten(1, 2)
         if any(moves):
             y_BHWC = y_BHWC.roll(moves, (1, 2))
         y_BHWC = self.project(y_BHWC[:, :height, :width])
         return y_BHWC.permute(0, 3, 1, 2)
+
+
+def in_windows(
+    q_BWhLD: torch.Tensor, k_BWhLD: torch.Tensor, v_BWhLD: torch.Tensor, added: torch.Tensor | None
+) -> torch.Tensor:
+    """Attention within windows, with what is added to the logits. A recording has it written out, as kernels elsewhere
+    take no fifth axis."""
+    if not recorded(q_BWhLD):
+        return F.scaled_dot_product_attention(q_BWhLD, k_BWhLD, v_BWhLD, added)
+    logits_BWhLL = q_BWhLD * q_BWhLD.shape[4] ** -0.5 @ k_BWhLD.mT
+    if added is not None:
+        logits_BWhLL = logits_BWhLL + added
+    exact = torch.promote_types(q_BWhLD.dtype, torch.float32)
+    return logits_BWhLL.softmax(4, dtype=exact).to(v_BWhLD.dtype) @ v_BWhLD
 
 
 def windows_of(x_BHWhD: torch.Tensor, window: tuple[int, int], moves: tuple[int, int]) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nasdsl.compiler.layers.recording import recorded
+from nasdsl.compiler.layers.recording import is_open, recorded
 from nasdsl.compiler.layers.resample import resized
 
 
@@ -120,7 +120,9 @@ class LightTransformer(nn.Module):
         if self.grid is None:
             return x_BCHW
         size, grid_2HW, other_2HW = x_BCHW.shape[2:], self.grid, self.other_grid
-        if grid_2HW.shape[1:] != size:
+        if is_open(*size):
+            grid_2HW = position_map(size[0], size[1], self.position).to(x_BCHW.device)
+        elif grid_2HW.shape[1:] != size:
             if other_2HW is None or other_2HW.shape[1:] != size or other_2HW.device != x_BCHW.device:
                 other_2HW = position_map(size[0], size[1], self.position).to(x_BCHW.device)
                 if not recorded(x_BCHW):

@@ -102,14 +102,14 @@ def find(name: str) -> Operator | None:
     return built_in if built_in is not None else plugins().get(name)
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """A default as a file would write it."""
     if value is None:
         return "auto"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_written(v) for v in value) + "]"
+        return "[" + ", ".join(written(v) for v in value) + "]"
     if isinstance(value, float) and not isinstance(value, Fraction):
         return f"{value:g}"
     return str(value)
@@ -117,5 +117,5 @@ def _written(value: Any) -> str:
 
 def signature(op: Operator) -> str:
     """One line for messages: `conv(out, kernel = 1, stride = 1, norm = batch, act = relu)`."""
-    params = [p.name if p.default is REQUIRED else f"{p.name} = {_written(p.default)}" for p in op.params]
+    params = [p.name if p.default is REQUIRED else f"{p.name} = {written(p.default)}" for p in op.params]
     return f"{op.name}({', '.join(params)})"

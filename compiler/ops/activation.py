@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import ACTIVATIONS, ALIASES, LAYERS, NOT_AT_REST, same
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, NONE_KNOWN, Attrs, Cost, Operator
@@ -40,6 +41,7 @@ def _activation(name: str) -> Operator:
         identities=NONE_KNOWN if name in NOT_AT_REST else KEEPS_ZERO,
         zeros=lambda larger, smaller: name not in NOT_AT_REST,
         doc=f"activation: {FORMULAS[name]}",
+        example=Example(f"conv(16, act: none)\noneof({name}(), identity())", 2),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     LAYERS,
@@ -209,6 +210,7 @@ def _axial_shares(
 
 LOCAL_ATTENTION = Operator(
     name="local_attention",
+    example=Example("conv(16)\nlocal_attention(16, window: oneof(3, 5), heads: 4)", 2),
     params=(OUT, WINDOW, QK, VALUE, HEADS, STRIDE, POSITION, SHARING),
     shape=lambda inputs, attrs: _shape(inputs, attrs, "local_attention"),
     cost=_local_cost,
@@ -224,6 +226,7 @@ LOCAL_ATTENTION = Operator(
 
 AXIAL_ATTENTION = Operator(
     name="axial_attention",
+    example=Example("conv(16)\naxial_attention(16, heads: oneof(2, 4))", 2),
     params=(OUT, QK, VALUE, HEADS, STRIDE, POSITION, SHARING),
     shape=lambda inputs, attrs: _shape(inputs, attrs, "axial_attention"),
     cost=_axial_cost,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import EPS, LAYERS, alike_but, leading, same, trimmed
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Identities, Index, Operator, Param, by_channel
@@ -25,6 +26,7 @@ def _norm_shares(
 
 LAYER_NORM = Operator(
     name="layer_norm",
+    example=Example("patches(oneof(16, 32), size: 4)\nlayer_norm()", 2),
     params=(EPS,),
     shape=same,
     cost=lambda inputs, output, attrs: Cost(0, multiply(2, output.channels)),
@@ -43,6 +45,7 @@ def _scale_arguments(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> di
 
 LAYER_SCALE = Operator(
     name="layer_scale",
+    example=Example("conv(16)\nresidual { conv(16, kernel: oneof(3, 5)), layer_scale() }", 2),
     params=(Param("init", "number", 1e-5, doc="what each factor is at first", low=-1 << 16, high=1 << 16),),
     shape=same,
     cost=lambda inputs, output, attrs: Cost(0, output.channels),
@@ -58,6 +61,7 @@ LAYER_SCALE = Operator(
 
 DROP_PATH = Operator(
     name="drop_path",
+    example=Example("conv(16)\nresidual { conv(16, kernel: oneof(3, 5)), drop_path(1/10) }", 2),
     params=(Param("p", "number", doc="probability that all of an image is set to zero in training", low=0, high=1),),
     shape=same,
     cost=lambda inputs, output, attrs: Cost(),

@@ -8,6 +8,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     ACTIVATIONS,
@@ -150,9 +151,6 @@ def _check(attrs: Attrs) -> None:
     if sorted(words(attrs["order"])) != sorted(STEPS):
         raise ShapeProblem("order must name conv, norm and act once each", "order", "for example [act, conv, norm]")
     check_kernel(attrs["kernel"])
-    if not isinstance(attrs.get("share", NONE), Symbol):
-        help = "smaller kernels are made of larger ones with `transform: true`"
-        raise ShapeProblem("`share` is `weights`, `none` or a word that several steps have", "share", help)
     if not is_plain(attrs["transform"]):
         raise ShapeProblem("whether kernels are transformed cannot be chosen", "transform", "write `true` or `false`")
     if attrs["transform"]:
@@ -252,6 +250,7 @@ def _conv_zeros(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> bool:
 
 CONV = Operator(
     name="conv",
+    example=Example("conv(oneof(16, 32), kernel: 3, stride: 2)", 2),
     params=(
         OUT,
         kernel_param(1, "side of the square kernel"),
@@ -301,6 +300,7 @@ def _depthwise_shares(
 
 DEPTHWISE = Operator(
     name="depthwise",
+    example=Example("conv(16)\ndepthwise(kernel: oneof(3, 5))", 2),
     params=(
         kernel_param(3, "side of the square kernel"),
         STRIDE,
@@ -400,6 +400,7 @@ def _skip_zeros(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> bool:
 
 SKIP = Operator(
     name="skip",
+    example=Example("sum(conv(16, kernel: oneof(3, 5), stride: 2), skip(16, stride: 2))", 2),
     params=(OUT, STRIDE),
     shape=_skip_shape,
     must=_skip_must,
@@ -448,6 +449,7 @@ def _se_shares(
 
 SE = Operator(
     name="se",
+    example=Example("conv(16)\nse(ratio: oneof(1/4, 1/2))", 2),
     params=(
         Param("ratio", "number", Fraction(1, 4), doc="hidden width as a share of the channels", low=0, high=64),
         Param("hidden", "positive", None, doc="hidden width, in place of a share"),
@@ -490,6 +492,7 @@ def _norm_zeros(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> bool:
 
 NORM_ALONE = Operator(
     name="norm",
+    example=Example("conv(oneof(16, 32), norm: none)\nnorm()", 2),
     params=(NORM, NORM_GROUPS, EPS, MOMENTUM, SCALE_INIT),
     shape=same,
     cost=lambda inputs, output, attrs: Cost(0, norm_params(output.channels, attrs)),
@@ -512,6 +515,7 @@ NORM_ALONE = Operator(
 
 GAIN = Operator(
     name="gain",
+    example=Example("conv(16)\nresidual { conv(16, kernel: oneof(3, 5)), gain(1/2) }", 2),
     params=(Param("init", "number", 1, doc="initial value of the factor"),),
     shape=same,
     cost=lambda inputs, output, attrs: Cost(0, 1),

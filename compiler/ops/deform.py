@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     LAYERS,
@@ -84,6 +85,7 @@ def _deform_shares(
 
 DEFORM_CONV = Operator(
     name="deform_conv",
+    example=Example("x: conv(16)\noffsets: conv(18, act: none)\nbranches(x, offsets)\ndeform_conv(oneof(16, 32))", 2),
     params=(
         OUT,
         Param("kernel", "odd", 3, doc="side of the square kernel"),

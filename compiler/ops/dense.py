@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, is_plain, word
 from nasdsl.compiler.ops.detector import (
@@ -69,6 +70,22 @@ def _shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 DETECT_DENSE = Operator(
     name="detect_dense",
+    example=Example(
+        """
+        detector {
+          backbone: branches(conv(16, stride: 8), conv(oneof(16, 32), stride: 16))
+          head: {
+            levels: branches()
+            scores: levels -> parallel { conv(27, norm: none, act: none) }
+            deltas: levels -> parallel { conv(36, norm: none, act: none) }
+            branches(scores, deltas)
+            detect_dense(classes: 3)
+          }
+        }
+    """,
+        2,
+        input="3 x 64 x 64",
+    ),
     params=(
         Param("classes", "positive", doc="without a background"),
         replace(SCALES, default=OCTAVE),

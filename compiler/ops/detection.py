@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, a_map, same
 from nasdsl.compiler.ops.detector import free, no_arguments
@@ -18,6 +19,7 @@ def _flatten_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 FLATTEN = Operator(
     name="flatten",
+    example=Example("conv(oneof(8, 16), stride: 8)\nflatten()\nlinear(10)", 2),
     params=(),
     shape=_flatten_shape,
     cost=free,
@@ -30,6 +32,7 @@ FLATTEN = Operator(
 
 DETACH = Operator(
     name="detach",
+    example=Example("conv(16)\nsum(conv(16, kernel: oneof(3, 5)), detach() -> conv(16))", 2),
     params=(),
     shape=same,
     cost=free,

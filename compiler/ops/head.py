@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, OUT, a_map, act_param, alike_but, leading, rests_at_zero, trimmed, word
 from nasdsl.compiler.ops.operator import Attrs, Cost, Identities, Index, Operator, Param, ShapeProblem
@@ -48,6 +49,7 @@ def _linear_shares(
 
 LINEAR = Operator(
     name="linear",
+    example=Example("global_pool()\nlinear(oneof(8, 16), act: relu)\nlinear(10)", 2),
     params=(OUT, act_param("none"), Param("bias", "bool", True, doc="whether there is a bias")),
     shape=_linear_shape,
     cost=_linear_cost,
@@ -73,7 +75,9 @@ def _classify_cost(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Cost
     return Cost(weights, add(weights, output.channels))
 
 
-def _of_pixels(name: str, outputs: Param, layer: str, doc: str, more: tuple[str, ...] = ()) -> Operator:
+def _of_pixels(
+    name: str, outputs: Param, layer: str, doc: str, example: Example, more: tuple[str, ...] = ()
+) -> Operator:
     """A head that gives a vector: mean over all pixels, dropout, linear.
 
     Args:
@@ -104,6 +108,7 @@ def _of_pixels(name: str, outputs: Param, layer: str, doc: str, more: tuple[str,
         shares=shares,
         zeros=partial(alike_but, ("inputs",)),
         doc=doc,
+        example=example,
     )
 
 
@@ -112,6 +117,7 @@ CLASSIFY = _of_pixels(
     Param("classes", "positive", doc="number of classes"),
     "Classify",
     "head of classification: mean over all pixels, dropout, linear",
+    Example("conv(oneof(8, 16), kernel: 3)\nclassify(10)", 2),
 )
 
 REGRESS = _of_pixels(
@@ -119,6 +125,7 @@ REGRESS = _of_pixels(
     Param("targets", "positive", 1, doc="how many numbers are predicted"),
     "Regress",
     "head of regression: mean over all pixels, dropout, linear, in the units of the targets",
+    Example("flatten()\nlinear(oneof(16, 32), act: relu)\nregress(targets: 1)", 2, input="8 x 1 x 1"),
     ("scale", "shift"),
 )
 
@@ -146,7 +153,7 @@ def _map_shares(param: str) -> Callable[..., dict[str, tuple[Index, ...]]]:
     return shares
 
 
-def _map_head(name: str, param: Param, doc: str) -> Operator:
+def _map_head(name: str, param: Param, doc: str, example: Example) -> Operator:
     return Operator(
         name=name,
         params=(param,),
@@ -156,6 +163,7 @@ def _map_head(name: str, param: Param, doc: str) -> Operator:
         arguments=_map_arguments,
         shares=_map_shares(param.name),
         doc=doc,
+        example=example,
     )
 
 
@@ -182,6 +190,7 @@ def _detect3d_shares(
 
 DETECT3D = Operator(
     name="detect3d",
+    example=Example("conv(oneof(8, 16), kernel: 3, stride: 2)\ndetect3d(classes: 1)", 2),
     params=(
         Param("classes", "positive", doc="number of classes"),
         Param("anchors", "positive", 2, doc="anchors for each pixel"),
@@ -206,11 +215,13 @@ OPERATORS = (
         "segment",
         Param("classes", "positive", doc="number of classes"),
         "head of semantic segmentation: 1x1 convolution to class scores for each pixel",
+        Example("conv(oneof(8, 16), kernel: 3, stride: 2)\nsegment(19)", 2),
     ),
     _map_head(
         "keypoints",
         Param("joints", "positive", doc="number of keypoints"),
         "head of keypoint estimation: 1x1 convolution to a heat map for each keypoint",
+        Example("conv(oneof(8, 16), kernel: 3, stride: 2)\nkeypoints(17)", 2),
     ),
     DETECT3D,
 )

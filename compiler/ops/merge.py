@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, is_plain, positions, trimmed, word
 from nasdsl.compiler.ops.operator import KEEPS_ZERO, Attrs, Cost, Index, Operator, Param, ShapeProblem, by_channel
@@ -176,6 +177,7 @@ def _product_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[Value
 
 PRODUCT = Operator(
     name="product",
+    example=Example("conv(16)\nbranches(conv(16, kernel: oneof(3, 5)), conv(16, act: sigmoid))\nproduct()", 2),
     params=(),
     shape=_product_shape,
     must=_product_must,
@@ -221,6 +223,7 @@ def _weighted_shares(
 
 WEIGHTED_SUM = Operator(
     name="weighted_sum",
+    example=Example("conv(16)\nbranches(conv(16, kernel: oneof(3, 5)), max_pool(3))\nweighted_sum()", 2),
     params=(
         Param(
             "weights",

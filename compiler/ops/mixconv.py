@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasdsl.compiler.decision import FixedUnits, Units, count_of
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     EPS,
@@ -134,6 +135,7 @@ def _units(attrs: Attrs) -> tuple[UnitGroup, ...]:
 
 MIXCONV = Operator(
     name="mixconv",
+    example=Example("mixconv(16, hidden: { 3: units(4), 5: units(4) })", 255),
     params=(
         OUT,
         STRIDE,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nasdsl.compiler.diagnostics import NasdslError
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.values.expr import Value
 
@@ -194,6 +195,9 @@ class Operator:
         zeros: (arguments of the module, those of a smaller one) -> whether the larger module, with zeros in place of
             the weights and the channels of inputs that the smaller one lacks, computes what that one does, and zeros in
             the channels that it lacks.
+        doc: what it does, in a few words.
+        example: of its use, for the reference.
+        where: `built-in`, or the package that has it.
     """
 
     name: str
@@ -216,6 +220,7 @@ class Operator:
     zeros: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = _differently
     doc: str = ""
     where: str = field(default="built-in")
+    example: Example | None = None
 
     def param(self, name: str) -> Param | None:
         return next((p for p in self.params if p.name == name), None)

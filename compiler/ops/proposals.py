@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS
 from nasdsl.compiler.ops.detector import (
@@ -94,6 +95,20 @@ LEARNING = (
 
 PROPOSE = Operator(
     name="propose",
+    example=Example(
+        """
+        detector {
+          backbone: branches(conv(16, stride: 8), conv(16, stride: 16))
+          proposals: {
+            parallel(share: weights) { concat(conv(3, norm: none, act: none), conv(12, norm: none, act: none)) }
+            propose(oneof(100, 200))
+          }
+          head: rcnn(classes: 3)
+        }
+    """,
+        2,
+        input="3 x 64 x 64",
+    ),
     params=(
         replace(ROIS, default=1000),
         SCALES,
@@ -135,6 +150,20 @@ def _guided_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 GUIDED_PROPOSE = Operator(
     name="guided_propose",
+    example=Example(
+        """
+        detector {
+          backbone: branches(conv(16, stride: 8), conv(16, stride: 16))
+          proposals: {
+            parallel(share: weights) { conv(8, norm: none, act: none) }
+            guided_propose(oneof(100, 200))
+          }
+          head: rcnn(classes: 3)
+        }
+    """,
+        2,
+        input="3 x 64 x 64",
+    ),
     params=(
         replace(ROIS, default=300),
         Param(

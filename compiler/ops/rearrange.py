@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, a_map, divides, is_plain, strided
 from nasdsl.compiler.ops.operator import LINEAR, Attrs, Cost, Operator, Param, ShapeProblem, by_channel
@@ -38,6 +39,7 @@ def _to_depth_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 SPACE_TO_DEPTH = Operator(
     name="space_to_depth",
+    example=Example("space_to_depth(oneof(2, 4))\nconv(16)", 2),
     params=(FACTOR,),
     shape=_to_depth_shape,
     cost=_free,
@@ -66,6 +68,7 @@ def _to_space_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]
 
 DEPTH_TO_SPACE = Operator(
     name="depth_to_space",
+    example=Example("conv(16)\ndepth_to_space(oneof(2, 4))\nconv(8)", 2),
     params=(FACTOR,),
     shape=_to_space_shape,
     must=_to_space_must,
@@ -91,6 +94,7 @@ def _channels_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]
 
 CHANNELS = Operator(
     name="channels",
+    example=Example("conv(16, kernel: oneof(1, 3))\nsum(channels(8), channels(8, skip: 8))", 2),
     params=(
         Param("out", "positive", doc="how many, next to each other"),
         Param("skip", "int", 0, doc="channels before them that are left out"),
@@ -120,6 +124,7 @@ def _shuffle_passes(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Val
 
 SHUFFLE = Operator(
     name="shuffle",
+    example=Example("conv(16)\nshuffle(oneof(2, 4))", 2),
     params=(Param("groups", "positive", 2, doc="parts of the channels that are mixed"),),
     shape=lambda inputs, attrs: inputs[0],
     must=_shuffle_must,
@@ -140,6 +145,7 @@ def _columns(attrs: Attrs) -> Value:
 
 SHIFT = Operator(
     name="shift",
+    example=Example("conv(16)\nshift(oneof(0, 1))", 2),
     params=(
         Param("rows", "int", 1, doc="pixels that the map moves up", high=4095),
         Param("columns", "int", None, doc="pixels that it moves to the left; by default as many as rows", high=4095),

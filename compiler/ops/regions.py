@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, is_plain
 from nasdsl.compiler.ops.detector import (
@@ -52,6 +53,25 @@ def _roi_align_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 ROI_ALIGN = Operator(
     name="roi_align",
+    example=Example(
+        """
+        operator boxed(classes) {
+          levels: branches()
+          boxes: regions -> sample_regions(256)
+          features: branches(levels, boxes) -> roi_align(oneof(5, 7)) -> flatten()
+          scores: features -> linear(classes + 1)
+          deltas: features -> linear(4)
+          branches(boxes, scores, deltas) -> detect_regions(classes)
+        }
+        detector {
+          backbone: branches(conv(16, stride: 8), conv(16, stride: 16))
+          proposals: rpn()
+          head: boxed(3)
+        }
+    """,
+        2,
+        input="3 x 64 x 64",
+    ),
     params=(
         Param("size", "positive", 7, doc="side of a region's features, in bins"),
         Param("sampling", "positive", 2, doc="a bin is the mean of sampling x sampling points"),
@@ -95,6 +115,25 @@ def _sample_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 SAMPLE_REGIONS = Operator(
     name="sample_regions",
+    example=Example(
+        """
+        operator boxed(classes) {
+          levels: branches()
+          boxes: regions -> sample_regions(256)
+          features: branches(levels, boxes) -> roi_align(oneof(5, 7)) -> flatten()
+          scores: features -> linear(classes + 1)
+          deltas: features -> linear(4)
+          branches(boxes, scores, deltas) -> detect_regions(classes)
+        }
+        detector {
+          backbone: branches(conv(16, stride: 8), conv(16, stride: 16))
+          proposals: rpn()
+          head: boxed(3)
+        }
+    """,
+        2,
+        input="3 x 64 x 64",
+    ),
     params=(
         Param("count", "positive", 512, doc="regions of an image that are learnt from"),
         share("share", Fraction(1, 4), "of them at most so many with an object"),
@@ -135,6 +174,27 @@ def _refine_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 REFINE = Operator(
     name="refine",
+    example=Example(
+        """
+        operator refined(classes) {
+          levels: branches()
+          boxes: regions -> sample_regions(256)
+          moved: branches(levels, boxes) -> roi_align(5) -> flatten() -> linear(4)
+          better: branches(boxes, moved) -> refine()
+          features: branches(levels, better) -> roi_align(oneof(5, 7)) -> flatten()
+          scores: features -> linear(classes + 1)
+          deltas: features -> linear(4)
+          branches(better, scores, deltas) -> detect_regions(classes)
+        }
+        detector {
+          backbone: branches(conv(16, stride: 8), conv(16, stride: 16))
+          proposals: rpn()
+          head: refined(3)
+        }
+    """,
+        2,
+        input="3 x 64 x 64",
+    ),
     params=(FINE,),
     shape=_refine_shape,
     must=_refine_conditions,
@@ -193,6 +253,25 @@ def _detect_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 DETECT_REGIONS = Operator(
     name="detect_regions",
+    example=Example(
+        """
+        operator boxed(classes) {
+          levels: branches()
+          boxes: regions -> sample_regions(256)
+          features: branches(levels, boxes) -> roi_align(oneof(5, 7)) -> flatten()
+          scores: features -> linear(classes + 1)
+          deltas: features -> linear(4)
+          branches(boxes, scores, deltas) -> detect_regions(classes)
+        }
+        detector {
+          backbone: branches(conv(16, stride: 8), conv(16, stride: 16))
+          proposals: rpn()
+          head: boxed(3)
+        }
+    """,
+        2,
+        input="3 x 64 x 64",
+    ),
     params=(
         Param("classes", "positive", doc="without the background"),
         Param("above", "list", (Fraction(1, 2),), doc="overlap from which a region is for an object, of each stage"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import LAYERS, STRIDE, a_map, is_plain, same, strided, word
 from nasdsl.compiler.ops.kernel import check_kernel, kernel_conditions, kernel_param, plain_kernel, sides
@@ -96,6 +97,7 @@ def _resizing(
     shape: Callable[[Sequence[Shape], Attrs], Shape],
     doc: str,
     must: Callable[[Sequence[Shape], Attrs], Iterable[tuple[Value, ShapeProblem]]],
+    example: Example,
 ) -> Operator:
     return Operator(
         name=name,
@@ -111,6 +113,7 @@ def _resizing(
         identities=LINEAR._replace(passes=lambda inputs, output, attrs: equal(_factor(inputs[0], attrs), 1)),
         zeros=by_channel,
         doc=doc,
+        example=example,
     )
 
 
@@ -168,7 +171,7 @@ def _pool_passes(inputs: Sequence[Shape], output: Shape, attrs: Attrs) -> Value:
     return both(*[equal(side, 1) for side in sides(kernel)], equal(stride, 1))
 
 
-def _pool(kind: str, doc: str) -> Operator:
+def _pool(kind: str, doc: str, example: Example) -> Operator:
     name = f"{kind}_pool"
     return Operator(
         name=name,
@@ -185,6 +188,7 @@ def _pool(kind: str, doc: str) -> Operator:
         identities=(LINEAR if kind == "avg" else KEEPS_ZERO)._replace(passes=_pool_passes),
         zeros=by_channel,
         doc=doc,
+        example=example,
     )
 
 
@@ -195,6 +199,7 @@ def _global_pool_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 GLOBAL_POOL = Operator(
     name="global_pool",
+    example=Example("conv(oneof(8, 16))\nglobal_pool()\nlinear(10)", 2),
     params=(),
     shape=_global_pool_shape,
     cost=_free,
@@ -216,6 +221,7 @@ def _adaptive_pool_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 ADAPTIVE_POOL = Operator(
     name="adaptive_pool",
+    example=Example("conv(oneof(8, 16))\nadaptive_pool(2)\nflatten()\nlinear(10)", 2),
     params=(Param("bins", "positive", doc="the output has so many times so many pixels, whatever the input's size"),),
     shape=_adaptive_pool_shape,
     cost=_free,
@@ -239,6 +245,7 @@ def _resize_like_must(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[tuple[V
 
 RESIZE_LIKE = Operator(
     name="resize_like",
+    example=Example("a: conv(16)\nb: conv(16, stride: oneof(2, 4))\nbranches(b, a)\nresize_like()", 2),
     params=(Param("mode", "symbol", Symbol("bilinear"), MODES, doc="how values between pixels are made"),),
     shape=_resize_like_shape,
     must=_resize_like_must,
@@ -255,6 +262,7 @@ RESIZE_LIKE = Operator(
 
 IDENTITY = Operator(
     name="identity",
+    example=Example("conv(16)\noneof(identity(), conv(16, kernel: 3))", 2),
     params=(),
     shape=same,
     cost=_free,
@@ -267,6 +275,7 @@ IDENTITY = Operator(
 
 ZERO = Operator(
     name="zero",
+    example=Example("conv(16)\nsum(identity(), oneof(zero(), conv(16)))", 2),
     params=(STRIDE,),
     shape=lambda inputs, attrs: strided(inputs[0], inputs[0].channels, attrs["stride"]),
     cost=_free,
@@ -280,6 +289,7 @@ ZERO = Operator(
 
 DROPOUT = Operator(
     name="dropout",
+    example=Example("conv(oneof(8, 16))\nglobal_pool()\ndropout(1/5)\nlinear(10)", 2),
     params=(Param("p", "number", doc="probability that a value is set to zero in training", low=0, high=1),),
     shape=same,
     cost=_free,
@@ -291,10 +301,32 @@ DROPOUT = Operator(
 )
 
 OPERATORS = (
-    _resizing("upsample", "nearest", _upsample_shape, "makes a map larger", _upsample_must),
-    _resizing("resize", "bilinear", _resize_shape, "brings a map to another scale, finer or coarser", _above_zero),
-    _pool("max", "maximum over windows"),
-    _pool("avg", "mean over windows"),
+    _resizing(
+        "upsample",
+        "nearest",
+        _upsample_shape,
+        "makes a map larger",
+        _upsample_must,
+        Example("conv(16, stride: 4)\nupsample(to: oneof(1/2, 1/1))", 2),
+    ),
+    _resizing(
+        "resize",
+        "bilinear",
+        _resize_shape,
+        "brings a map to another scale, finer or coarser",
+        _above_zero,
+        Example("conv(8, stride: 2)\nresize(to: oneof(1/1, 1/4))", 2),
+    ),
+    _pool(
+        "max",
+        "maximum over windows",
+        Example("conv(8)\nmax_pool(oneof(3, 5), stride: 2)", 2),
+    ),
+    _pool(
+        "avg",
+        "mean over windows",
+        Example("conv(8)\navg_pool(oneof(3, 5), stride: 2)", 2),
+    ),
     GLOBAL_POOL,
     ADAPTIVE_POOL,
     RESIZE_LIKE,

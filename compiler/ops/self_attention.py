@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     LAYERS,
@@ -195,6 +196,7 @@ def _global_shares(
 
 GLOBAL_ATTENTION = Operator(
     name="global_attention",
+    example=Example("patches(32, size: 8)\nto_tokens()\nglobal_attention(heads: oneof(2, 4))", 2),
     params=(
         HEADS,
         DIM,
@@ -274,6 +276,7 @@ def _window_shares(
 
 WINDOW_ATTENTION = Operator(
     name="window_attention",
+    example=Example("patches(32, size: 4)\nwindow_attention(heads: oneof(2, 4), window: 4)", 2),
     params=(
         HEADS,
         Param("window", "positive", 7, doc="side of the square windows; a smaller map is one window"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     EPS,
@@ -126,6 +127,7 @@ def _patches_shares(
 
 PATCHES = Operator(
     name="patches",
+    example=Example("patches(32, size: oneof(4, 8))", 2),
     params=(
         OUT,
         Param("size", "positive", 16, doc="side of the square patches; the output has ceil(side / size) a side"),
@@ -170,6 +172,7 @@ def _merge_shares(
 
 MERGE_PATCHES = Operator(
     name="merge_patches",
+    example=Example("patches(16, size: 4)\nmerge_patches(oneof(32, 48))", 2),
     params=(replace(OUT, default=None, doc="channels of the output; by default twice those of the input"), EPS),
     shape=lambda inputs, attrs: strided(a_map(inputs[0], "merge_patches"), _merged(inputs[0], attrs), 2),
     cost=_merge_cost,
@@ -203,6 +206,7 @@ def _to_tokens_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 TO_TOKENS = Operator(
     name="to_tokens",
+    example=Example("patches(oneof(16, 32), size: 8)\nto_tokens()\nlayer_norm()", 2),
     params=(),
     shape=_to_tokens_shape,
     cost=_free,
@@ -222,6 +226,7 @@ def _to_map_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 TO_MAP = Operator(
     name="to_map",
+    example=Example("patches(oneof(16, 32), size: 8)\nto_tokens()\nto_map()\nconv(16)", 2),
     params=(replace(HEIGHT, doc="rows of the map; by default it is square"),),
     shape=_to_map_shape,
     must=lambda inputs, attrs: grid_conditions(inputs[0], {**attrs, "prefix": 0}),
@@ -244,6 +249,7 @@ def _class_token_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 CLASS_TOKEN = Operator(
     name="class_token",
+    example=Example("patches(oneof(16, 32), size: 8)\nto_tokens()\nclass_token()\nglobal_attention(heads: 2)", 2),
     params=(Param("count", "positive", 1, doc="how many: two for distillation as of DeiT, more for registers"),),
     shape=_class_token_shape,
     cost=lambda inputs, output, attrs: Cost(0, multiply(attrs["count"], output.channels)),
@@ -265,6 +271,7 @@ CLASS_TOKEN = Operator(
 
 FIRST_TOKEN = Operator(
     name="first_token",
+    example=Example("patches(oneof(16, 32), size: 8)\nto_tokens()\nclass_token()\nfirst_token()\nlinear(10)", 2),
     params=(),
     shape=lambda inputs, attrs: replace(tokens(inputs[0], "first_token"), height=None, width=None),
     cost=_free,
@@ -287,6 +294,7 @@ def _patch_tokens_must(inputs: Sequence[Shape], attrs: Attrs) -> Conditions:
 
 PATCH_TOKENS = Operator(
     name="patch_tokens",
+    example=Example("patches(oneof(16, 32), size: 8)\nto_tokens()\nclass_token()\npatch_tokens()\nto_map()", 2),
     params=(Param("skip", "positive", 1, doc="how many tokens in front are left out"),),
     shape=_patch_tokens_shape,
     must=_patch_tokens_must,
@@ -341,6 +349,7 @@ def _position_shares(
 
 POSITION_EMBEDDING = Operator(
     name="position_embedding",
+    example=Example("patches(oneof(16, 32), size: 8)\nto_tokens()\nclass_token()\nposition_embedding(prefix: 1)", 2),
     params=(PREFIX, HEIGHT),
     shape=_position_shape,
     must=lambda inputs, attrs: grid_conditions(inputs[0], attrs),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nasdsl.compiler.decision import FixedUnits, Units, count_of
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     LAYERS,
@@ -142,6 +143,7 @@ def _units(attrs: Attrs) -> tuple[UnitGroup, ...]:
 
 TRANSFORMER = Operator(
     name="transformer",
+    example=Example("conv(16, stride: 2)\ntransformer(16, tokens: units(4))", 15),
     params=(
         OUT,
         STRIDE,

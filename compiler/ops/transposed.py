@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.ops.common import (
     EPS,
@@ -134,6 +135,7 @@ def _zeros(larger: Mapping[str, Any], smaller: Mapping[str, Any]) -> bool:
 
 CONV_TRANSPOSE = Operator(
     name="conv_transpose",
+    example=Example("conv(16, stride: 2)\nconv_transpose(8, kernel: oneof(2, 4), stride: 2)", 2),
     params=(
         OUT,
         kernel_param(2, "side of the square kernel, at least the stride"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from nasdsl.compiler.example import Manual
 from nasdsl.compiler.values.plain import Kind
 
 Value: TypeAlias = Any
@@ -46,7 +47,7 @@ class Function:
         decided: one argument of this truth value decides the whole, whatever the others are and whether they have a
             value.
         associative: arguments may be brought together in any groups; an application to one argument is that argument.
-        array: name of a kernel in `arrays/series.py` that works on whole arrays; without one, `plain` is called for
+        array: name of a kernel in `arrays/columns.py` that works on whole arrays; without one, `plain` is called for
             each combination of arguments that occurs.
         slopes: (arguments, whether one is never negative) -> for each argument 1 where the value never falls as that
             argument rises (-1: never rises), whatever the others are; None where neither is known. False counts as
@@ -55,6 +56,7 @@ class Function:
         positive: the value is never negative where no argument is.
         bounds: (intervals of the arguments, arguments) -> interval of the value; None where they do not tell.
         call: how a file calls it; None for what only operators of the language and the compiler itself apply.
+        manual: what is told of it, where files can call it.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Function:
     positive: bool = False
     bounds: Callable[[Sequence[Interval], Sequence[Value]], Interval | None] | None = None
     call: Call | None = None
+    manual: Manual | None = None
 
     def kind_taken(self, place: int) -> Kind | None:
         """The kind of the argument at a place."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
+from nasdsl.compiler.example import Example, Manual
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.bounds import Bounds
 from nasdsl.compiler.values.expr import Value
@@ -302,7 +303,7 @@ def _quotient(
     )
 
 
-def _rounded(name: str, plain: Callable[[Any], int], array: str) -> Function:
+def _rounded(name: str, plain: Callable[[Any], int], array: str, doc: str, shown: Example) -> Function:
     """A way to a whole number; what is whole stays as it is."""
     return Function(
         name,
@@ -316,6 +317,7 @@ def _rounded(name: str, plain: Callable[[Any], int], array: str) -> Function:
         positive=True,
         bounds=_ends(plain),
         call=Call(1, 1, f"{name}(x)"),
+        manual=Manual(f"{name}(x)", doc, shown),
     )
 
 
@@ -388,9 +390,27 @@ FUNCTIONS.update(
                 positive=True,
                 bounds=_of_common_divisor,
             ),
-            _rounded("floor", math.floor, "down"),
-            _rounded("ceil", math.ceil, "up"),
-            _rounded("round", _round, "nearest"),
+            _rounded(
+                "floor",
+                math.floor,
+                "down",
+                "the greatest whole number that is not above x",
+                Example("conv(floor(oneof(10, 15) / 2))", 2),
+            ),
+            _rounded(
+                "ceil",
+                math.ceil,
+                "up",
+                "the least whole number that is not below x",
+                Example("conv(ceil(oneof(10, 15) / 2))", 2),
+            ),
+            _rounded(
+                "round",
+                _round,
+                "nearest",
+                "the nearest whole number, halves up",
+                Example("conv(round(oneof(10, 15) / 4))", 2),
+            ),
             Function(
                 "min",
                 NUMBERS,
@@ -403,6 +423,12 @@ FUNCTIONS.update(
                 positive=True,
                 bounds=_ends(lambda *args: min(args)),
                 call=Call(1, 100, "min(a, b)", of_items=True),
+                manual=Manual(
+                    "min(a, b, ...), min(list)",
+                    "the least of some numbers, or of a list",
+                    Example("let width = oneof(8, 16, 32)\nnetwork { conv(width), conv(min(width, 16)) }", 3),
+                    "Items of the list that are not there take no part.",
+                ),
             ),
             Function(
                 "max",
@@ -416,6 +442,12 @@ FUNCTIONS.update(
                 positive=True,
                 bounds=_ends(lambda *args: max(args)),
                 call=Call(1, 100, "max(a, b)", of_items=True),
+                manual=Manual(
+                    "max(a, b, ...), max(list)",
+                    "the greatest of some numbers, or of a list",
+                    Example("let width = oneof(8, 16, 32)\nnetwork { conv(width), conv(max(width, 16)) }", 3),
+                    "Items of the list that are not there take no part.",
+                ),
             ),
             Function(
                 "level_of",
@@ -429,6 +461,18 @@ FUNCTIONS.update(
                 whole=_always,
                 positive=True,
                 call=Call(1, 1, "level_of(at)"),
+                manual=Manual(
+                    "level_of(scale)",
+                    "the level of a scale: n of 1/2^n",
+                    Example(
+                        """
+                        operator block() = conv([8, 16, 32][level_of(at)], kernel: 3)
+                        network { conv(8, stride: oneof(1, 2, 4)), block() }
+                        """,
+                        3,
+                    ),
+                    "Any other scale is an error.",
+                ),
             ),
             Function(
                 "divisible",
@@ -442,6 +486,12 @@ FUNCTIONS.update(
                 whole=_always,
                 positive=True,
                 call=Call(2, 2, "divisible(in * 6, 8)"),
+                manual=Manual(
+                    "divisible(width, divisor)",
+                    "the multiple of the divisor that is nearest to a width, as MobileNets round theirs",
+                    Example("conv(divisible(32 * oneof(0.35, 0.75, 1), 8))", 3),
+                    "Halves go up, and where less than 9/10 of the width would be left, the next multiple is taken.",
+                ),
             ),
             # comparisons
             Function("eq", (None,), "truth", same, fold=expr.equal, array="equal", positive=True, bounds=_of_equal),

@@ -51,7 +51,7 @@ def space_like(given: SpaceLike) -> Space:
         CompileError: a file has mistakes, or there is none.
         ArgumentError: it is nothing of that kind.
     """
-    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.pipeline import elaborate
     from nasdsl.files import source_of
 
     if isinstance(given, Space):

@@ -25,8 +25,8 @@ from nasdsl.compiler import notebook
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decide import decide
 from nasdsl.compiler.diagnostics import ArgumentError, suggest
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet

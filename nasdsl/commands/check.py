@@ -47,8 +47,8 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from nasdsl.compiler.elaborate.program import elaborate, elaborate_all
     from nasdsl.compiler.measured import measured
+    from nasdsl.compiler.pipeline import elaborate, elaborate_all
 
     tables = tables_of(args)
     found: list[Diagnostic] = []
@@ -87,7 +87,9 @@ def _unread(space: Space) -> list[Diagnostic]:
 def _say_checked(space: Space, file: str, args: Namespace) -> None:
     paint = Paint(wants_colour(sys.stdout))
     n = len(space.graph.decisions)
-    what = f"{n:,} decision{'s' if n > 1 else ''}, {_size(space)} architectures" if n else "an architecture"
+    size = _size(space)
+    many = f"{n:,} decision{'s' if n > 1 else ''}, {size} architecture{'' if size == '1' else 's'}"
+    what = many if n else "an architecture"
     others = len(re.findall(r"^space\s", space.source.text, re.MULTILINE)) - 1
     more = f"; {others} more in the file, which --all checks" if others > 0 and not args.all and not args.space else ""
     print(f"{file}: {space.name}: {what}, {paint('no mistakes', 'green')}{more}")

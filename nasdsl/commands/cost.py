@@ -196,9 +196,9 @@ def _named_in_file(space: Space, name: str, tables: Mapping[str, Path]) -> list[
     from nasdsl.compiler import syntax
     from nasdsl.compiler.cost import cost_of
     from nasdsl.compiler.diagnostics import CompileError
-    from nasdsl.compiler.elaborate.program import elaborate
     from nasdsl.compiler.measured import measured
     from nasdsl.compiler.parse import parse
+    from nasdsl.compiler.pipeline import elaborate
     from nasdsl.drawing.histogram import Mark
 
     found, family = [], {space.name}

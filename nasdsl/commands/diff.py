@@ -66,7 +66,7 @@ def _titles(args: Namespace, one: Space, other: Space) -> tuple[str, str]:
 
 def named(text: str) -> Space:
     """FILE or FILE:NAME."""
-    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.pipeline import elaborate
 
     file, colon, name = text.rpartition(":")
     if not colon or not name.isidentifier() or Path(text).exists():

@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import argparse
 
-from nasdsl.options import add_format, add_space
+from nasdsl.options import add_format, add_space, describe
 from nasdsl.running import called, report_facts, space_given
 
-EXPORT_DESCRIPTION = """\
-Writes an architecture with its weights as a stand-alone artefact that does not need nasdsl, and proves that it gives
-the same numbers. `--to python` makes a readable module that imports torch alone, with its weights in safetensors.
+DESCRIPTION = """\
+Writes an architecture with its weights as a file that does without nasdsl, and proves that it gives the same numbers.
+
+  python  a readable module that imports torch alone, with its weights in safetensors beside it
+  torch   a program for torch.export.load (.pt2)
+  onnx    a model for onnxruntime and others (.onnx); detectors give boxes, scores and labels, after suppression
+
+The last two take any number of images at once, and images of any size that is a multiple of the network's stride, where
+the network allows it; what they take is printed. They say what they are: space, hash, task, classes, normalisation and
+size of the input stand in `metadata_props` of the model, and in the extra file `nasdsl.json` of the program.
 """
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.description = EXPORT_DESCRIPTION
-    parser.epilog = "example:\n  nasdsl export found.space --to python -o found.py && python found.py\n"
+    describe(
+        parser,
+        DESCRIPTION,
+        "export found.space --to python -o found.py && python found.py",
+        "export found.space --to onnx -o found.onnx",
+        "export detector.space --to onnx --padded",
+    )
     add_space(parser)
-    parser.add_argument("--to", choices=("python",), default="python", help="the form")
-    parser.add_argument("-o", "--out", metavar="FILE", help="the module file (default: NAME.py beside FILE)")
+    parser.add_argument("--to", choices=("python", "torch", "onnx"), default="python", help="the form (default python)")
+    parser.add_argument("-o", "--out", metavar="FILE", help="the file (default: NAME.py, .pt2 or .onnx beside FILE)")
     parser.add_argument("--weights", metavar="FILE", help="by default the .safetensors file beside the .space file")
+    parser.add_argument("--opset", type=int, metavar="N", help="onnx: version of its operators, 18 to 23 (default 20)")
+    parser.add_argument(
+        "--fixed-size", action="store_true", help="onnx, torch: images have the size of the space's input alone"
+    )
+    parser.add_argument(
+        "--padded",
+        action="store_true",
+        help="onnx, torch: a detector reads a second input, sizes: height and width of each image without its padding",
+    )
     add_format(parser)
 
 
@@ -27,6 +48,14 @@ def run(args: argparse.Namespace) -> int:
     from nasdsl.api.exporting import export
 
     with called(args, out="-o"):
-        made = export(space_given(args), args.out, to=args.to, weights=args.weights)
+        made = export(
+            space_given(args),
+            args.out,
+            to=args.to,
+            weights=args.weights,
+            opset=args.opset,
+            fixed_size=args.fixed_size,
+            padded=args.padded,
+        )
     report_facts(args, made.facts())
     return 0

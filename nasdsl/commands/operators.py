@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
 
 from nasdsl.compiler.diagnostics import error, suggest
 from nasdsl.options import add_format, describe
 from nasdsl.streams import as_json
 from nasdsl.terminal import table
-
-if TYPE_CHECKING:
-    from nasdsl.compiler.ops.operator import Operator
 
 
 def options(parser: ArgumentParser) -> None:
@@ -28,79 +23,54 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
+    from nasdsl.reference import language
+    from nasdsl.reference.told import told
+
+    known = [one for one in language.entries() if one.kind not in ("construct", "function", "measure")]
+    for name in args.names:
+        if not language.named(known, name):
+            help = suggest(name, [one.name for one in known]) or "`nasdsl operators` lists them"
+            raise error("unknown-operator", f"no operator is named `{name}`", None, help=help)
+    if args.format == "json":
+        as_json({name: _to_json(name) for name in args.names or _names()})
+    elif args.names:
+        print("\n\n".join(told(one) for name in args.names for one in language.named(known, name)))
+    else:
+        print(_listed())
+
+
+def _names() -> list[str]:
     from nasdsl.compiler import ops
     from nasdsl.compiler.bind import library
 
-    known = [*ops.CATALOGUE, *ops.plugins(), *library.OPERATORS]
-    for name in args.names:
-        if name not in known:
-            help = suggest(name, known) or "`nasdsl operators` lists them"
-            raise error("unknown-operator", f"no operator is named `{name}`", None, help=help)
-    if args.format == "json":
-        as_json({name: _to_json(name) for name in args.names or known})
-    elif args.names:
-        print("\n\n".join(_told(name) for name in args.names))
-    else:
-        print(_listed())
+    return [*ops.CATALOGUE, *ops.plugins(), *library.OPERATORS]
 
 
 def _listed() -> str:
     from nasdsl.compiler import ops
     from nasdsl.compiler.bind import library
+    from nasdsl.compiler.elaborate.forms import FORMS
+    from nasdsl.reference.language import of_library
 
-    groups = [("catalogue", [(op.name, op.doc) for op in ops.CATALOGUE.values()])]
+    groups = [("forms of the language", [(one.name, one.doc) for one in FORMS.values()])]
+    groups.append(("catalogue", [(op.name, op.doc) for op in ops.CATALOGUE.values() if op.name not in FORMS]))
     if ops.plugins():
         groups.append(("of installed packages", [(op.name, f"{op.doc} ({op.where})") for op in ops.plugins().values()]))
-    groups.append(
-        ("library, written in the language", [(n, _first_sentence(" ".join(comment(n)))) for n in library.OPERATORS])
-    )
+    groups.append(("library, written in the language", [(n, of_library(n).doc) for n in library.OPERATORS]))
     return "\n\n".join(f"{title}\n{table(rows)}" for title, rows in groups)
-
-
-def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=[a-z0-9)])\. ", text)[0].rstrip(".")
-
-
-def comment(name: str) -> list[str]:
-    """The lines that the library's text has above an operator."""
-    from nasdsl.compiler.bind import library
-
-    item = library.texts()[name]
-    lines: list[str] = []
-    number = item.span.line - 1
-    while number > 0 and (line := item.span.source.line(number)).startswith("#"):
-        lines.insert(0, line.removeprefix("#").strip())
-        number -= 1
-    return lines
-
-
-def _told(name: str) -> str:
-    from nasdsl.compiler import ops
-    from nasdsl.compiler.bind import library
-
-    operator = ops.find(name)
-    if operator is not None:
-        return f"{ops.signature(operator)}\n  {operator.doc}\n\n{table(_parameters(operator))}"
-    item = library.texts()[name]
-    return "\n".join([*(f"# {line}" for line in comment(name)), item.span.text])
-
-
-def _parameters(operator: Operator) -> list[tuple[str, str, str]]:
-    from nasdsl.compiler.ops.operator import REQUIRED
-
-    rows = []
-    for param in operator.params:
-        kind = " | ".join(param.choices) if param.choices else param.type
-        needed = "needed" if param.default is REQUIRED else ""
-        rows.append((param.name, kind, "; ".join(filter(None, (param.doc, needed)))))
-    return rows
 
 
 def _to_json(name: str) -> dict[str, object]:
     from nasdsl.compiler import ops
     from nasdsl.compiler.bind import library
+    from nasdsl.compiler.elaborate.forms import FORMS
+    from nasdsl.reference.language import comment
 
     operator = ops.find(name)
+    if name in FORMS:
+        form = FORMS[name]
+        formed = [{"name": param.name, "type": param.role, "doc": param.doc} for param in form.parameters]
+        return {"where": "language", "doc": form.doc, "parameters": formed}
     if operator is None:
         item = library.texts()[name]
         formals = [{"name": f.name.name, "default": f.default.span.text if f.default else None} for f in item.formals]

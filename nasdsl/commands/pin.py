@@ -79,7 +79,7 @@ def run(args: Namespace) -> None:
 
 def _with_parameters(space: Space, given: dict[str, str]) -> tuple[Space, dict[str, str]]:
     """The space with those of the given values that are of parameters, and the others, which are of decisions."""
-    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.pipeline import elaborate
 
     parameters = {name: text for name, text in given.items() if name in space.params}
     if parameters:
@@ -102,7 +102,7 @@ def _by_number(space: Space, text: str) -> dict[str, Any]:
 
 def _by_place(space: Space, places: dict[str, str]) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     """The values and the narrowed choices that a space made in the language has."""
-    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.pipeline import elaborate
     from nasdsl.compiler.source import Source
     from nasdsl.compiler.write import free_name, used
 
@@ -130,8 +130,8 @@ def _taken_over(space: Space, args: Namespace, places: dict[str, str], beside: P
         UsageError: the other has nothing that the space has, or has a name twice.
         CompileError: a value is not one that the space can have.
     """
-    from nasdsl.compiler.elaborate.program import elaborate
     from nasdsl.compiler.parse import parse
+    from nasdsl.compiler.pipeline import elaborate
     from nasdsl.compiler.source import Source
     from nasdsl.compiler.unparse import unparse
     from nasdsl.compiler.write import entries, free_name, last_step, path_from, used

@@ -73,7 +73,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="known results, .csv or .json: short for the setting `table`. Columns are called as the decisions, or "
         "--set table.column=NAME --set 'table.pattern=\"{PATH}-{PATH}\"' say which architecture a row is; more in "
-        "docs/tables.md",
+        "docs/howto/tables.md",
     )
     group.add_argument("--supernet", metavar="RUN", help="a trained supernet: short for the setting `supernet`")
     group.add_argument(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.files import source_of
 from nasdsl.options import UsageError, add_format, add_space, defines
 from nasdsl.running import add_run, add_training, called, how_to_train, overrides_of, report_facts

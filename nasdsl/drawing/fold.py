@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from nasdsl.drawing.paths import without_indices
 from nasdsl.drawing.picture import SMALL, Frame, Item, Link, Picture, Row, State
 
 Copies = Mapping[int, Mapping[str, str]]
@@ -17,13 +18,13 @@ MOST_IN_BOX = 5  # options of a list that is repeated where it is used
 
 
 def fold(scene: Picture) -> Picture:
-    """The scene with one of several equal copies.
+    """The scene and its details with one of several equal copies.
 
     Copies are equal if their items are, but for indices, if they are linked inside in the same way, and if each reads
     the one before as that reads what stands before it; or, side by side, if all are read by the same items. How many
     of a `repeat` there are is told by the selection behind it, which goes where it has nothing else to select from.
     """
-    return _Folding(scene).folded()
+    return replace(_Folding(scene).folded(), details=tuple(map(fold, scene.details)))
 
 
 class _Folding:
@@ -52,7 +53,8 @@ class _Folding:
 
     def _link(self, source: str, target: str, state: State) -> None:
         states = {state, self.sources[target].get(source, state)}
-        best: State = "fixed" if "fixed" in states else "open" if "open" in states else "gone"
+        order: tuple[State, ...] = ("fixed", "open", "told", "gone")
+        best = next(one for one in order if one in states)
         self.sources[target][source] = self.targets[source][target] = best
 
     def _drop(self, key: str) -> None:
@@ -253,21 +255,27 @@ def _places(key: str) -> list[tuple[str, int, str]]:
 
 
 def told_once(scene: Picture) -> Picture:
-    """The scene with long lists of options that several choices share told once, as a note; a box then has its name
-    only, or how many options are left, or which one is taken."""
-    boxes: dict[tuple[str, ...], list[str]] = {}
-    for item in scene.items:
-        if item.kind == "choice":
-            boxes.setdefault(_options(item), []).append(item.title)
-    shared = {options for options, titles in boxes.items() if len(titles) > 1 and len(options) > MOST_IN_BOX}
-    items = tuple(_short(item) if item.kind == "choice" and _options(item) in shared else item for item in scene.items)
+    """The scene with options that several boxes share told once, as a note: long lists, and those of one decision. A
+    box then has its name only, or how many options are left, or which one is taken."""
+    parts = (scene, *scene.details)
+    boxes: dict[tuple[str, ...], list[Item]] = {}
+    for part in parts:
+        for item in part.items:
+            if item.kind == "choice":
+                boxes.setdefault(_options(item), []).append(item)
+    shared = {options for options, found in boxes.items() if len(found) > 1 and len(options) > MOST_IN_BOX}
+    shared |= {options for options, found in boxes.items() if len(found) > len({item.decision for item in found})}
     notes = list(scene.notes)
-    for options in boxes:
-        mine = [item for item in scene.items if item.kind == "choice" and _options(item) == options]
-        if options in shared and any(taken is None for item in mine for _, taken in item.rows[0].options):
+    for options, found in boxes.items():
+        if options in shared and any(taken is None for item in found for _, taken in item.rows[0].options):
             words = [option.replace(" ", "\u00a0") for option in options]  # a line is broken between options
-            notes.append(f"{', '.join(dict.fromkeys(boxes[options]))}: {', '.join(words)}")
-    return replace(scene, items=items, notes=tuple(notes))
+            titles = dict.fromkeys(without_indices(item.title) for item in found)
+            notes.append(f"{', '.join(titles)}: {', '.join(words)}")
+    told = [
+        tuple(_short(i) if i.kind == "choice" and _options(i) in shared else i for i in part.items) for part in parts
+    ]
+    details = tuple(replace(part, items=items) for part, items in zip(scene.details, told[1:], strict=True))
+    return replace(scene, items=told[0], notes=tuple(notes), details=details)
 
 
 def _options(item: Item) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from nasdsl.compiler.bound import SLOTS
@@ -24,11 +24,17 @@ ROW = 50.0  # between the rows that a long picture is broken into, and
 TRACK = 4.5  # more for each line that goes on in a later one
 SHAPE = 4.0  # how many times wider than high a picture may be before a chain is broken
 FRAME = 6.0  # around what is repeated
+USUAL_RISE = 5.0  # of a line over the boxes of a row
+LANE_NAME = 6.0  # and more over a lane's name
 TALL = 90.0  # what is higher is read level with where a line comes from
 BESIDE = 45.0  # for the lines beside the rows
 EDGE = 14.0  # from the boxes of a row to the lines beside it
 LABEL = 38.0  # for the names of lanes before permuted blocks
 NOTE = 16.0  # a line under the picture
+DETAIL = 24.0  # between a picture and the details under it
+INSET = 14.0  # from the frame of a detail to what is in it
+HEADING, BAND_NAME = 24.0, 18.0  # over a detail, and more where it has stages
+DOT = 11.0  # where a block may stand
 MANY = 400  # boxes that no page holds
 COMPACT = 0.6  # of the room between boxes, where a picture is too large
 PAGES = ((955.0, 585.0), (668.0, 875.0))
@@ -86,8 +92,16 @@ class Lane:
 
 @dataclass(frozen=True)
 class Placed:
+    """
+    Attributes:
+        dots: where a block stands at each scale that is open to it; its box is a heading above them.
+        routes: control points of cubic curves, 3n + 1, of all links that are drawn; where steps lead to another row, of
+            a link in their place.
+        apart: the details, each where it stands under the picture.
+    """
+
     boxes: Mapping[str, Box]
-    routes: Mapping[Link, tuple[Point, ...]]  # control points of cubic curves, 3n + 1
+    routes: Mapping[Link, tuple[Point, ...]]
     bands: tuple[Band, ...]
     frames: tuple[Band, ...]
     lanes: tuple[Lane, ...]
@@ -95,27 +109,102 @@ class Placed:
     width: float
     height: float
     rows: int
+    dots: Mapping[str, Mapping[Fraction | int, Point]] = field(default_factory=dict)
+    apart: tuple[Placed, ...] = ()
 
 
-def lay_out(scene: Picture, sizes: Mapping[str, Point], compact: bool = False) -> Placed:
+def lay_out_all(
+    scene: Picture, sizes: Mapping[str, Point], inner: Sequence[Mapping[str, Point]], compact: bool = False
+) -> Placed:
+    """A picture with its details under it, side by side as far as a page is wide.
+
+    Args:
+        sizes: of the items of the picture.
+        inner: of those of each detail.
+    """
+    if not scene.details:
+        return lay_out(scene, sizes, compact)
+    details = [lay_out(detail, own, compact) for detail, own in zip(scene.details, inner, strict=True)]
+    found = []
+    for across, _ in PAGES:
+        places, width, height = _side_by_side(scene.details, details, across)
+        main = lay_out(scene, sizes, compact, height)
+        left, top = main.left, main.height + DETAIL
+        apart = [_moved(one, left + x, top + y) for one, (x, y) in zip(details, places, strict=True)]
+        whole = replace(main, width=max(main.width, left + width), height=top + height, apart=tuple(apart))
+        found.append(whole)
+    return min(found, key=lambda placed: shrinkage(scene, placed))
+
+
+def _side_by_side(
+    scenes: Sequence[Picture], placed: Sequence[Placed], across: float
+) -> tuple[list[Point], float, float]:
+    """Where details stand in rows, and how much room these take. A detail's own left upper corner is its first box."""
+    places: list[Point] = []
+    x, y, widest, high = 0.0, 0.0, 0.0, 0.0
+    for scene, one in zip(scenes, placed, strict=True):
+        top = min([*(box.top for box in one.boxes.values()), *(band.top for band in one.bands)])
+        top -= HEADING + (BAND_NAME if one.bands else 0.0)
+        wide = max(one.width - one.left, least_width(scene)) + 2 * INSET
+        if x and x + wide > across:
+            x, y, high = 0.0, y + high + DETAIL, 0.0
+        places.append((x + INSET - one.left, y - top))
+        x += wide + DETAIL
+        widest, high = max(widest, x - DETAIL), max(high, one.height - top + INSET)
+    return places, widest, y + high
+
+
+def least_width(scene: Picture) -> float:
+    """About how wide a detail's heading is."""
+    return 6.5 * len(scene.name) + 4.6 * len(scene.facts)
+
+
+def _moved(placed: Placed, x: float, y: float) -> Placed:
+    """The same in another place."""
+
+    def moved(band: Band) -> Band:
+        return Band(band.name, band.left + x, band.right + x, band.top + y, band.bottom + y)
+
+    return replace(
+        placed,
+        boxes={key: replace(box, x=box.x + x, y=box.y + y) for key, box in placed.boxes.items()},
+        routes={link: tuple((a + x, b + y) for a, b in route) for link, route in placed.routes.items()},
+        bands=tuple(map(moved, placed.bands)),
+        frames=tuple(map(moved, placed.frames)),
+        lanes=tuple(
+            replace(lane, x=lane.x + x, y=lane.y + y, end=None if lane.end is None else lane.end + x)
+            for lane in placed.lanes
+        ),
+        left=placed.left + x,
+        width=placed.width + x,
+        height=placed.height + y,
+        dots={key: {scale: (a + x, b + y) for scale, (a, b) in of.items()} for key, of in placed.dots.items()},
+    )
+
+
+def lay_out(scene: Picture, sizes: Mapping[str, Point], compact: bool = False, below: float = 0.0) -> Placed:
     """Positions for all items, and curves for all links.
 
     A picture that is wider than a page goes on in the next row. Of the widths of a lying and of a standing page the
     first is taken with which it fits, or else the one with which it has to be shrunk least.
+
+    Args:
+        below: how much of a page is taken by something else.
     """
     strip = _Strip(scene, sizes, _columns(scene), COMPACT if compact else 1.0)
     found = []
     for width in strip.widths():
         found.append(strip.placed(width))
-        if shrinkage(scene, found[-1]) <= 1:
+        if shrinkage(scene, found[-1], below) <= 1:
             return found[-1]
-    least = min(shrinkage(scene, placed) for placed in found)
-    return min((placed for placed in found if shrinkage(scene, placed) < least + 0.02), key=lambda placed: placed.rows)
+    least = min(shrinkage(scene, placed, below) for placed in found)
+    fitting = (placed for placed in found if shrinkage(scene, placed, below) < least + 0.02)
+    return min(fitting, key=lambda placed: placed.rows)
 
 
-def shrinkage(scene: Picture, placed: Placed) -> float:
+def shrinkage(scene: Picture, placed: Placed, below: float = 0.0) -> float:
     """By how much a picture is too large for a page; 1 if it fits."""
-    width, height = placed.width - placed.left, placed.height + NOTE * len(scene.notes)
+    width, height = placed.width - placed.left, placed.height + NOTE * len(scene.notes) + below
     return min(max(width / across, height / down, 1.0) for across, down in PAGES)
 
 
@@ -193,6 +282,8 @@ class _Strip:
         self.options = {item.key: item.option for item in scene.items}
         permuted = [item for item in scene.items if item.key in scene.permuted]
         self.levels = {scale for item in permuted for scale in (item.scales or (item.scale,))}
+        self.headed = {item.key for item in permuted if item.scales}
+        self.dots: dict[str, dict[Fraction | int, Point]] = {}
         lanes = self._lane_scales(self.order)
         boxes = self._row(self.order, lanes)
         self.chain = not lanes and not any(self.options.values())
@@ -213,32 +304,69 @@ class _Strip:
         return [self.right, *narrower] if self.right <= PAGES[0][0] else narrower
 
     def placed(self, width: float) -> Placed:
+        """Rows of a width, further apart where lines run high over the boxes of the next one, which stages' names do
+        too."""
         rows = self._cut(width)
+        found, over = self._placed(rows, [0.0] * len(rows))
+        return self._placed(rows, over)[0] if max(over) > 0 else found
+
+    def _placed(self, rows: Sequence[Sequence[int]], over: Sequence[float]) -> tuple[Placed, list[float]]:
+        """
+        Args:
+            over: the room that each row needs over it, beside what every one has.
+
+        Returns:
+            Also the room that the lines of each row need over it.
+        """
         boxes: dict[str, Box] = {}
         lanes: list[Lane] = []
+        dots: dict[str, dict[Fraction | int, Point]] = {}
         row_of: dict[str, int] = {}
         y = 0.0
         for number, row in enumerate(rows):
             scales = self._lane_scales(row)
             found = self._row(row, scales)
+            y += over[number]
             top = min(box.top for box in found.values())
             found = {key: replace(box, y=box.y + y - top) for key, box in found.items()}
+            for key in self.headed & found.keys():
+                dots[key] = {scale: (a, b + y - top) for scale, (a, b) in self.dots[key].items()}
             boxes |= found
             row_of |= dict.fromkeys(found, number)
-            lanes += self._lanes(row, found, scales)
-            going = {link.source for link in self.scene.links if row_of.get(link.source) == number}
-            going &= {link.source for link in self.scene.links if link.target not in row_of}
-            y = max(box.bottom for box in found.values()) + self.between + TRACK * len(going)
-        routes = _Router(boxes, self.scene.links, row_of, lanes if self.lane >= LANE else ()).routes()
-        bands = self._bands(boxes, routes, row_of)
-        frames = self._frames(boxes, row_of)
+            lanes += self._lanes(row, found, scales, dots)
+            pairs = [(link.source, link.target) for link in self.scene.links if link.state != "told"]
+            pairs += [(one, other) for (one, _), (other, _) in self.scene.steps]
+            going = {source for source, target in pairs if row_of.get(source) == number and target not in row_of}
+            lowest = max((b + DOT / 2 for key in found for _, b in dots.get(key, {}).values()), default=0.0)
+            y = max([lowest, *(box.bottom for box in found.values())]) + self.between + TRACK * len(going)
+        links = [link for link in self.scene.links if link.state != "told"]
+        further = {(one, other) for (one, _), (other, _) in self.scene.steps if row_of[one] != row_of[other]}
+        links += [Link(*pair) for pair in sorted(further)]
+        frames = self._frames(boxes, row_of, lanes)
+        routes = _Router(boxes, links, row_of, lanes, frames, dots).routes()
+        bands = self._bands(boxes, routes, row_of, dots)
         points = [point for route in routes.values() for point in route]
+        points += [(a, b + DOT / 2) for of in dots.values() for a, b in of.values()]
         height = max(
             [*(box.bottom for box in boxes.values()), *(band.bottom for band in bands), *(y for _, y in points)]
         )
         right = max([*(box.right for box in boxes.values()), *(x for x, _ in points)])
         left = min([*(box.left for box in boxes.values()), *(x for x, _ in points)])
-        return Placed(boxes, routes, bands, frames, tuple(lanes), left, right, height, len(rows))
+        placed = Placed(boxes, routes, bands, frames, tuple(lanes), left, right, height, len(rows), dots)
+        return placed, self._overhead(placed, row_of)
+
+    def _overhead(self, placed: Placed, row_of: Mapping[str, int]) -> list[float]:
+        """How much higher than usual the lines of each row rise over its boxes; nothing over the first one, and where
+        there are no stages."""
+        tops = [float("inf")] * placed.rows
+        for key, box in placed.boxes.items():
+            tops[row_of[key]] = min(tops[row_of[key]], box.top)
+        over = [0.0] * placed.rows
+        for link, route in placed.routes.items() if placed.bands else ():
+            row = row_of[link.source]
+            if row and row == row_of[link.target]:
+                over[row] = max(over[row], tops[row] - min(y for _, y in route) - USUAL_RISE)
+        return over
 
     # --- Rows
 
@@ -271,7 +399,8 @@ class _Strip:
         groups = {item.group for item in self.by_column[column]}
         before = {item.group for item in self.by_column.get(column - 1, ())}
         apart = any(len({self.columns[key] < column for key in frame.keys}) > 1 for frame in self.scene.frames)
-        return 1 + len(crossing) + 4 * bool(groups & before) + 30 * apart
+        stepping = any(self.columns[one] < column <= self.columns[other] for (one, _), (other, _) in self.scene.steps)
+        return 1 + len(crossing) + 4 * bool(groups & before) + 30 * apart + 60 * stepping
 
     def _crosses(self, link: Link, column: int) -> bool:
         return self.columns[link.source] < column <= self.columns[link.target]
@@ -298,11 +427,14 @@ class _Strip:
         """The boxes of some columns, as if there were no others. The options of a choice have a lane each, on top."""
         items = [item for column in row for item in self.by_column[column]]
         options = list(dict.fromkeys(item.option for item in items if item.option))
-        nearest = {scale: _nearest(scale, scales) + len(options) for scale in set(self.scales.values())}
+        headed = any(item.key in self.headed for item in items)
+        over = len(options) + headed
+        nearest = {scale: _nearest(scale, scales) + over for scale in set(self.scales.values())}
         lane_of = {
             item.key: options.index(item.option) if item.option in options else nearest[item.scale]
             for item in self.scene.items
         }
+        lane_of |= dict.fromkeys(self.headed, len(options))
         used = {item.key: lane_of[item.key] for item in items}
         cells: dict[tuple[int, int], list[Item]] = {}
         for item in items:
@@ -311,11 +443,16 @@ class _Strip:
         heights: dict[int, float] = {}
         widths: dict[int, float] = {}
         for (column, lane), inside in cells.items():
-            total = sum(self.sizes[i.key][1] for i in inside if not i.scales) + self.stack * (len(inside) - 1)
+            high = [self.sizes[i.key][1] for i in inside if not i.scales or i.key in self.headed]
+            total = sum(high) + self.stack * (len(inside) - 1)
             heights[lane] = max(heights.get(lane, 0), total)
             widths[column] = max([widths.get(column, 0), *(self.sizes[item.key][0] for item in inside)])
         for item in items:
-            lanes = [_nearest(scale, scales) + len(options) for scale in item.scales]
+            lanes = [_nearest(scale, scales) + over for scale in item.scales]
+            if item.key in self.headed:
+                for lane in lanes:
+                    heights[lane] = max(heights.get(lane, 0), DOT)
+                continue
             for lane in range(min(lanes, default=0), max(lanes, default=-1) + 1):
                 room = (self.sizes[item.key][1] - self.lane * (len(lanes) - 1)) / len(lanes)
                 heights[lane] = max(heights.get(lane, 0), room, 14.0)
@@ -333,8 +470,14 @@ class _Strip:
                 width, height = self.sizes[item.key]
                 boxes[item.key] = Box(middles[column], top + height / 2, width, height)
                 top += height + self.stack
-                if item.scales:
-                    lanes = [_nearest(scale, scales) + len(options) for scale in item.scales]
+                if item.key in self.headed:
+                    low = centres[lane] + heights[lane] / 2 - height / 2
+                    boxes[item.key] = Box(middles[column], low, width, height)
+                    self.dots[item.key] = {
+                        scale: (middles[column], centres[_nearest(scale, scales) + over]) for scale in item.scales
+                    }
+                elif item.scales:
+                    lanes = [_nearest(scale, scales) + over for scale in item.scales]
                     upper = centres[min(lanes)] - heights[min(lanes)] / 2
                     lower = centres[max(lanes)] + heights[max(lanes)] / 2
                     boxes[item.key] = Box(middles[column], (upper + lower) / 2, width, lower - upper)
@@ -367,14 +510,20 @@ class _Strip:
 
     # --- What lies behind the boxes
 
-    def _lanes(self, row: Sequence[int], boxes: Mapping[str, Box], scales: Sequence[Fraction | int]) -> Iterable[Lane]:
+    def _lanes(
+        self,
+        row: Sequence[int],
+        boxes: Mapping[str, Box],
+        scales: Sequence[Fraction | int],
+        dots: Mapping[str, Mapping[Fraction | int, Point]],
+    ) -> Iterable[Lane]:
         permuted = [key for key in self.scene.permuted if key in boxes]
         if permuted:
             groups = {item.group for item in self.scene.items if item.key in permuted}
             beside = [boxes[i.key] for column in row for i in self.by_column[column] if i.group in groups]
             left = min(box.left for box in beside) - LABEL
             right = max(boxes[key].right for key in permuted)
-            for scale, y in self._heights(boxes, scales).items():
+            for scale, y in self._heights(boxes, dots).items():
                 yield Lane(_level(scale), left, y, right)
             return
         for scale in scales:
@@ -386,27 +535,30 @@ class _Strip:
             key = next(i.key for column in row for i in self.by_column[column] if i.option == option)
             yield Lane(option, boxes[key].x, boxes[key].top)
 
-    def _heights(self, boxes: Mapping[str, Box], scales: Sequence[Fraction | int]) -> dict[Fraction | int, float]:
+    def _heights(
+        self, boxes: Mapping[str, Box], dots: Mapping[str, Mapping[Fraction | int, Point]]
+    ) -> dict[Fraction | int, float]:
         """The middle of each lane that a permuted block stands in or may stand in."""
         found: dict[Fraction | int, float] = {}
-        for key in self.scene.permuted:
-            item = next(item for item in self.scene.items if item.key == key)
-            if key in boxes and not item.scales:
-                found[item.scale] = boxes[key].y
-            elif key in boxes:
-                lanes = [scale for scale in scales if item.scales[0] >= scale >= item.scales[-1]]
-                step = boxes[key].height / len(lanes)
-                for i, scale in enumerate(lanes):
-                    found.setdefault(scale, boxes[key].top + step * (i + 0.5))
+        for item in self.scene.items:
+            if item.key in self.scene.permuted and item.key in boxes:
+                found |= {scale: y for scale, (_, y) in dots.get(item.key, {}).items()}
+                if item.key not in dots:
+                    found[item.scale] = boxes[item.key].y
         return dict(sorted(found.items(), reverse=True))
 
     def _bands(
-        self, boxes: Mapping[str, Box], routes: Mapping[Link, tuple[Point, ...]], rows: Mapping[str, int]
+        self,
+        boxes: Mapping[str, Box],
+        routes: Mapping[Link, tuple[Point, ...]],
+        rows: Mapping[str, int],
+        dots: Mapping[str, Mapping[Fraction | int, Point]],
     ) -> tuple[Band, ...]:
         """The stages; one that goes on in the next row is shown in both. All bands of a row are of one height."""
         reach: dict[int, list[float]] = {}
         for key, box in boxes.items():
             reach.setdefault(rows[key], []).extend((box.top, box.bottom))
+            reach[rows[key]].extend(y + DOT / 2 for _, y in dots.get(key, {}).values())
         for link, route in routes.items():
             if rows[link.source] == rows[link.target]:
                 reach[rows[link.source]].extend(y for _, y in route)
@@ -419,8 +571,10 @@ class _Strip:
                 out.append(Band(name, left, right, min(reach[row]), max(reach[row])))
         return tuple(out)
 
-    def _frames(self, boxes: Mapping[str, Box], rows: Mapping[str, int]) -> tuple[Band, ...]:
-        """Around what is repeated; outer ones first, so that inner ones are painted over them."""
+    def _frames(self, boxes: Mapping[str, Box], rows: Mapping[str, int], lanes: Sequence[Lane]) -> tuple[Band, ...]:
+        """Around what is repeated, with the names of lanes above it; outer ones first, so that inner ones are painted
+        over them."""
+        named = {(lane.x, lane.y) for lane in lanes if lane.end is None}
         out = []
         for frame in reversed(self.scene.frames):
             for row in sorted({rows[key] for key in frame.keys}):
@@ -428,7 +582,8 @@ class _Strip:
                 nested = sum(other.keys < frame.keys for other in self.scene.frames)
                 room = FRAME * (1 + nested)
                 left, right = min(b.left for b in inside) - room, max(b.right for b in inside) + room
-                top, bottom = min(b.top for b in inside) - room, max(b.bottom for b in inside) + room
+                tops = [b.top - LANE_NAME * ((b.x, b.top) in named) for b in inside]
+                top, bottom = min(tops) - room, max(b.bottom for b in inside) + room
                 out.append(Band(frame.label, left, right, top, bottom))
         return tuple(out)
 
@@ -459,17 +614,33 @@ class _Router:
     end of the other.
     """
 
-    def __init__(self, boxes: Mapping[str, Box], links: Sequence[Link], rows: Mapping[str, int], lanes: Sequence[Lane]):
+    def __init__(
+        self,
+        boxes: Mapping[str, Box],
+        links: Sequence[Link],
+        rows: Mapping[str, int],
+        lanes: Sequence[Lane],
+        frames: Sequence[Band],
+        dots: Mapping[str, Mapping[Fraction | int, Point]],
+    ):
         self.boxes = boxes
         self.links = links
         self.rows = rows
         self.inside: dict[int, list[tuple[str, Box]]] = {}
         for key, box in boxes.items():
             self.inside.setdefault(rows[key], []).append((key, box))
+        for key, places in dots.items():
+            self.inside[rows[key]].extend((key, Box(x, y, DOT, DOT)) for x, y in places.values())
         row_at = {(box.x, box.top): rows[key] for key, box in boxes.items()}
         for lane in lanes:
-            if lane.end is None:  # its name stands above its first box, and lines run beside it where there is room
+            if lane.end is None:  # its name stands above its first box, and lines run beside it
                 self.inside[row_at[lane.x, lane.y]].append(("", Box(lane.x, lane.y - 5.0, 22.0, 8.0)))
+            else:
+                row = min(rows[key] for key, box in boxes.items() if box.left >= lane.x and box.bottom > lane.y - 8)
+                self.inside[row].append(("", Box(lane.x + 16.0, lane.y - 8.0, 32.0, 7.0)))
+        for frame in frames:
+            row = min(rows[key] for key, box in boxes.items() if frame.top < box.y < frame.bottom)
+            self.inside[row].append(("", Box(frame.right - 16.0, frame.top - 6.0, 26.0, 8.0)))
         for found in self.inside.values():
             found.sort(key=lambda pair: pair[1].left)
         self.begins = {row: [box.left for _, box in found] for row, found in self.inside.items()}
@@ -578,16 +749,17 @@ class _Router:
                     return (*before, *_curve(before[-1], (b, y1) if after else end)[1:], *after)
         side = self._side(x0, x1, y0, y1, own, row)
         half = min((x1 - x0) / 2, 16.0)
-        left = next((x for x, _ in self._gaps(x0, x1, y0, side, own, row)), x0)
-        right = next((x for _, x in reversed(self._gaps(x0, x1, y1, side, own, row))), x1)
+        left, up_to = next(iter(self._gaps(x0, x1, y0, side, own, row)), (x0, x1))
+        down_from, right = next(reversed(self._gaps(x0, x1, y1, side, own, row)), (x0, x1))
         if not (self._free(x0, left, y0, y0, own, row) and left + half <= x1 - half):
-            left = x0
+            left, up_to = x0, x1
         if not (self._free(right, x1, y1, y1, own, row) and left + half <= right - half):
-            right = x1
+            down_from, right = x0, x1
+        top_from, top_to = min(left + half, up_to), max(right - half, down_from)
         before = _straight(start, (left, y0)) if left > x0 + 0.5 else (start,)
-        up = _curve(before[-1], (left + half, side))[1:]
-        along = _straight((left + half, side), (right - half, side))[1:]
-        down = _curve((right - half, side), (right, y1))[1:]
+        up = _curve(before[-1], (top_from, side))[1:]
+        along = _straight((top_from, side), (top_to, side))[1:]
+        down = _curve((top_to, side), (right, y1))[1:]
         after = _straight((right, y1), end)[1:] if right < x1 - 0.5 else ()
         return (*before, *up, *along, *down, *after)
 

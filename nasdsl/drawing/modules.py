@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
+
+import networkx
 
 from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.values.tree import Expr, decisions_of
@@ -82,16 +85,8 @@ class _Modules:
 
     def _convex(self, nodes: frozenset[str]) -> bool:
         """Whether nothing outside lies on a way from the nodes back to them, so that one box can stand for them."""
-        queue = [user.name for name in nodes for user in self.users[name] if user.name not in nodes]
-        seen: set[str] = set()
-        while queue:
-            name = queue.pop()
-            if name in nodes:
-                return False
-            if name not in seen:
-                seen.add(name)
-                queue.extend(user.name for user in self.users[name])
-        return True
+        after = list({user.name for name in nodes for user in self.users[name]} - nodes)
+        return not any(nodes.intersection(names) for names in networkx.bfs_layers(self.graph.digraph, after))
 
 
 def places(name: str) -> list[str]:
@@ -149,15 +144,18 @@ def permuted_blocks(graph: Graph) -> list[str]:
         order = {name: i for i, path in enumerate(paths) for name in names[path]}
         if len(order) < sum(len(found) for found in names.values()):
             continue  # one inside another
-        fused, back, scales = True, False, set()
+        fused, back = True, False
+        scales: list[Any] = []
         for i, path in enumerate(paths):
             sources = {edge.source for node in inside[path] for edge in node.inputs} - names[path]
             ends = [node for node in inside[path] if readers.get(node.name, set()) - names[path]]
             fused = fused and len(sources) > 1 and len(ends) == 1
             back = back or any(order.get(source, i) < i - 1 for source in sources)
-            scales |= {node.shape.scale for node in ends}
-        if fused and back and (len(scales) > 1 or any(isinstance(scale, Expr) for scale in scales)):
+            scales += [node.shape.scale for node in ends]
+        if fused and back and (any(isinstance(scale, Expr) for scale in scales) or scales != sorted(scales)[::-1]):
             out.extend(paths)
+    found = set(out)
+    out = [path for path in out if found.isdisjoint(prefixes(path))]
     position = {path: i for i, path in enumerate(inside)}
     return sorted(out, key=position.__getitem__)
 

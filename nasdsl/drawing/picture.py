@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from itertools import islice, product
+from itertools import islice, pairwise, product
 from typing import Any, Literal, get_args
+
+import networkx
 
 from nasdsl.compiler import ops
 from nasdsl.compiler.bound import SLOTS
@@ -18,7 +22,7 @@ from nasdsl.compiler.graph import Graph, Node
 from nasdsl.compiler.largest import largest_values
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.values.plain import FAULTS
-from nasdsl.compiler.values.tree import Case, Expr, Remembering, decisions_of, evaluate
+from nasdsl.compiler.values.tree import Among, Case, Expr, Remembering, decisions_of, evaluate, options, value_at
 from nasdsl.drawing.modules import (
     Module,
     block_name,
@@ -28,16 +32,19 @@ from nasdsl.drawing.modules import (
     permuted_blocks,
     places,
 )
-from nasdsl.drawing.paths import prefixes, short_names, stage_of, without_indices
+from nasdsl.drawing.paths import last_word, prefixes, short_names, stage_of, steps_under, without_indices
+from nasdsl.drawing.tied import Cell, inside_of, tied_cells, uses_in_words
 
 Level = Literal["module", "block", "operator"]
 LEVELS: tuple[Level, ...] = get_args(Level)
-State = Literal["fixed", "open", "gone"]
+State = Literal["fixed", "open", "told", "gone"]
 Kind = Literal["input", "output", "block", "operator", "choice", "sum", "mean", "concat", "select"]
 
 SMALL: frozenset[Kind] = frozenset({"sum", "mean", "concat", "select"})
 MOST_SCALES = 2000  # values tried for the scales of a block
 MOST_NAMES = 12  # that a message lists
+TOLD = ("kernel", "stride", "dilation", "groups", "norm", "order")  # settings that tell layers apart at a glance
+LONGEST_NAME = 24  # of a choice inside a box
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Item:
 
     Attributes:
         scale: of its output; None for what comes before or after the lanes.
-        group: the stage that it belongs to.
+        group: the stage that it belongs to, and `stage` what that is called where the file has no name for it.
         state: `open` where something is still decided, `gone` where an architecture does without it.
         optional: there in some architectures only.
         nodes: of the graph that it stands for.
@@ -72,6 +79,7 @@ class Item:
         kinds: of a permuted block: the operators that it can be.
         option: of an opened choice: the one that it belongs to.
         ends: whether others than permuted blocks read this one.
+        decision: of a choice that is closed: its path.
         same: equal for items that are equal apart from indices.
     """
 
@@ -91,6 +99,8 @@ class Item:
     kinds: tuple[str, ...] = ()
     option: str = ""
     ends: bool = False
+    stage: str = ""
+    decision: str = ""
     same: Hashable = field(default=None, compare=False, repr=False)
 
 
@@ -104,9 +114,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class Link:
+    """What reads what. One that is `told` is not drawn: the options of what reads it name it."""
+
     source: str
     target: str
     state: State = "fixed"
+
+
+Step = tuple[tuple[str, Fraction | int], tuple[str, Fraction | int]]
+"""From a block at a scale to one at another."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +134,8 @@ class Picture:
         permuted: the keys of permuted blocks in their order.
         closed: what `--open` can open: paths of the boxes, with the decision of each.
         notes: what is decided about several items together.
+        steps: from a permuted block at a scale to the next one at a scale, where not each scale can follow each.
+        details: the insides of cells that are decided once and used in many places; their `facts` say where.
     """
 
     name: str
@@ -129,6 +147,8 @@ class Picture:
     permuted: tuple[str, ...] = ()
     closed: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    details: tuple[Picture, ...] = ()
 
 
 def make_picture(space: Space | Graph, level: Level, words: Sequence[str] = (), outer: int = 0) -> Picture:
@@ -176,8 +196,19 @@ def _short(number: int) -> str:
 
 class _Maker:
     def __init__(
-        self, whole: Graph, graph: Graph, pins: Mapping[str, Any], level: Level, words: Sequence[str], outer: int = 0
+        self,
+        whole: Graph,
+        graph: Graph,
+        pins: Mapping[str, Any],
+        level: Level,
+        words: Sequence[str],
+        outer: int = 0,
+        inside: bool = False,
     ):
+        """
+        Args:
+            inside: of a cell, in which no other cells are drawn apart, and choices stay boxes where they are decided.
+        """
         self.whole, self.graph, self.pins, self.level, self.words = whole, graph, pins, level, words
         self.outer = outer
         self.known = Remembering(pins)  # the same, for expressions that share their parts
@@ -188,10 +219,21 @@ class _Maker:
         self.opened: list[Module] = []  # choices whose options are drawn, and those inside closed ones
         self.permuted: list[str] = []
         self.own: dict[str, list[str]] = {}  # by decision: the items that depend on it
+        self.cells: dict[str, Cell] = {}  # by use: what is drawn once beside the picture
+        self.inside = inside
+        self.one_of: dict[str, dict[int, str]] = {}  # sums of which one input is there: what each option reads
+        self.stepped: dict[str, set[str]] = {}  # by decision: the blocks whose scale it decides, as steps show
+        self.passed: dict[str, str] = {}  # such sums where it is decided, and what they read
 
     def scene(self, name: str, facts: str) -> Picture:
+        found = tied_cells(self.whole) if self.level == "module" and not self.inside else []
+        cells = [cell for cell in found if not any(cell.named(word) for word in self.words)]
+        self.words = [word for word in self.words if not any(cell.named(word) for cell in found)]
+        self.cells = {use: cell for cell in cells for use in cell.uses}
         if self.level == "module":
             self._own_permuted()
+            self._own_cells()
+            self._own_one_of()
         if self.level != "operator":
             self._own_blocks()
         self._own_choices()
@@ -207,9 +249,16 @@ class _Maker:
                 members.setdefault(self.owner[node.name], []).append(node)
             behind.setdefault(self.owner[self._shown(node.name)], []).append(node.name)
         self._deal_decisions(members)
-        links = self._links()
+        steps = self._steps()
+        for _, (target, _) in steps:
+            for path in decisions_of(self.ends[target].shape.scale):
+                self.stepped.setdefault(path, set()).add(target)
+        links = self._links({target for _, (target, _) in steps})
         items = {key: self._item(key, nodes, tuple(behind[key])) for key, nodes in members.items()}
-        ordered = _topological(items, links)
+        if steps:
+            found = networkx.DiGraph(steps)
+            items = {k: replace(i, scales=tuple(s for s in i.scales if (k, s) in found)) for k, i in items.items()}
+        ordered = _topological(items, links, pairwise(self.permuted))
         titles = {item.title for item in items.values() if item.kind == "block" and item.bars}
         blocks = titles.pop() if len(titles) == 1 else ""
         if blocks:  # the legend names them
@@ -222,8 +271,36 @@ class _Maker:
             blocks,
             permuted=tuple(self.permuted),
             closed=tuple(self.closed.items()),
-            notes=self._notes(),
+            notes=self._notes(steps),
+            steps=steps,
+            details=tuple(map(self._detail, [*cells, *self._fusing_blocks()])),
         )
+
+    def _fusing_blocks(self) -> list[Cell]:
+        """Where a box stands for what lies around blocks: operators of several inputs that are used more than once."""
+        if not self.outer or self.inside or self.words or self.opened:
+            return []
+        innermost = self._innermost(set(self.whole.instances))
+        uses: dict[str, list[str]] = {}
+        for path in self.whole.instances:
+            if path in self.leaves - innermost and path in self.owner.values():
+                uses.setdefault(self.whole.instances[path], []).append(path)
+        found = [Cell(operator, tuple(paths), frozenset()) for operator, paths in uses.items() if len(paths) > 1]
+        return [cell for cell in found if all(self._reads_several(use) for use in cell.uses)]
+
+    def _reads_several(self, use: str) -> bool:
+        inside = {name for name, key in self.owner.items() if key == use}
+        read = {edge.source for name in inside for edge in self.whole.nodes[name].inputs} - inside
+        return len(read) > 1
+
+    def _detail(self, cell: Cell) -> Picture:
+        whole, graph = inside_of(cell, self.whole, self.graph)
+        scene = _Maker(whole, graph, self.pins, self.level, (), inside=True).scene(cell.name, uses_in_words(cell))
+        keys = {item.key for item in scene.items if item.state != "gone"}
+        links = tuple(link for link in scene.links if {link.source, link.target} <= keys and link.state != "gone")
+        finest = max(item.scale for item in scene.items if item.kind == "input")
+        items = (replace(_end_of_cell(i), scale=Fraction(i.scale) / finest) for i in scene.items if i.key in keys)
+        return replace(scene, items=tuple(items), links=links)
 
     # --- Which nodes make an item
 
@@ -237,12 +314,53 @@ class _Maker:
             if here is not None:
                 self.owner[node.name] = here
 
-    def _own_blocks(self) -> None:
-        """Uses of operators that use no others are blocks."""
+    def _own_cells(self) -> None:
+        """A use of a cell that is drawn elsewhere is one item."""
         for node in self.whole.nodes.values():
-            here = next((path for path in prefixes(node.name, whole=True) if path in self.leaves), None)
+            here = next((path for path in prefixes(node.name, whole=True) if path in self.cells), None)
             if here is not None:
                 self.owner.setdefault(node.name, here)
+
+    def _own_one_of(self) -> None:
+        """A sum of tensors of which one choice leaves one is a choice of what is read."""
+        for node in self.whole.nodes.values():
+            if node.kind != "merge" or node.op != "sum" or node.name in self.owner:
+                continue
+            read = [self.whole.nodes[edge.source] for edge in node.inputs]
+            made = {decisions_of(tuple(edge.when for edge in one.inputs)) for one in read}
+            single = all(one.kind == "select" and len(one.inputs) == len(self.users[one.name]) == 1 for one in read)
+            if not (single and len(read) > 1 and len(made) == 1 and len(paths := made.pop()) == 1):
+                continue
+            (path,) = paths
+            whens = [one.inputs[0].when for one in read]
+            taken = [when.options if isinstance(when, Among) else frozenset[int]() for when in whens]
+            if sorted(i for some in taken for i in some) == [*range(self.whole.decisions[path].n)]:
+                if path in self.pins:
+                    chosen = next(one for one, some in zip(read, taken, strict=True) if self.pins[path] in some)
+                    self.passed[node.name] = chosen.inputs[0].source
+                    self.passed |= {one.name: one.inputs[0].source for one in read}
+                    continue
+                sources = {i: one.inputs[0].source for one, some in zip(read, taken, strict=True) for i in some}
+                self.one_of[node.name] = sources
+                self.owner |= dict.fromkeys((node.name, *(one.name for one in read)), node.name)
+
+    def _own_blocks(self) -> None:
+        """Uses of operators that use no others are blocks; in a cell those that are a choice are boxes of its
+        options."""
+        leaves = frozenset(path for path in self.leaves if not (self.inside and self._is_choice(path)))
+        for node in self.whole.nodes.values():
+            here = next((path for path in prefixes(node.name, whole=True) if path in leaves), None)
+            if here is not None:
+                self.owner.setdefault(node.name, here)
+
+    def _is_choice(self, path: str) -> bool:
+        """Whether a use of an operator is nothing but a choice between some layers."""
+        inside = {name for name in self.whole.nodes if path in prefixes(name, whole=True)}
+        ends = [name for name in inside if any(user.name not in inside for user in self.users[name])]
+        end = self.whole.nodes[ends[0]] if ends else None
+        if end is None or len(ends) > 1 or end.kind != "select" or not self._alternatives(end):
+            return False
+        return inside <= {end.name}.union(*self._regions(end))
 
     @cached_property
     def leaves(self) -> frozenset[str]:
@@ -276,7 +394,7 @@ class _Maker:
         modules = []
         if self.level == "module":
             found = choices_between_modules(self.whole, self.owner, self.users)
-            modules = [module for module in found if module.decision not in self.pins and not self._owned(module)]
+            modules = [m for m in found if (self.inside or m.decision not in self.pins) and not self._owned(m)]
         single = []
         for node in self.whole.nodes.values():
             if node.kind != "select" or self.owner.get(node.name, node.name) != node.name:
@@ -290,7 +408,7 @@ class _Maker:
                 if not any(name.startswith(tuple(options)) for name in regions[0]):
                     continue  # what it reads is chosen elsewhere
             large = max((len({self.owner.get(n, n) for n in region}) for region in regions), default=0) > 1
-            if path and not (self.level == "module" and large and path in self.pins):
+            if path and (self.inside or not (self.level == "module" and large and path in self.pins)):
                 single.append(Module(node.name, path, frozenset([node.name]).union(*regions)))
         single.reverse()  # inner ones stand before outer ones in the graph
         same = {one.path for one in single for m in modules if m.decision == one.decision and one.nodes <= m.nodes}
@@ -298,8 +416,8 @@ class _Maker:
         return sorted([*modules, *single], key=lambda choice: -len(choice.nodes))
 
     def _owned(self, module: Module) -> bool:
-        """Whether a module lies in a block."""
-        return any(path in self.permuted for path in prefixes(module.path, whole=True))
+        """Whether a module lies in a block or a cell."""
+        return any(path in self.permuted or path in self.cells for path in prefixes(module.path, whole=True))
 
     def _regions(self, node: Node) -> list[set[str]]:
         """For each input of a selection the nodes that lead to it and nowhere else; none where it is no selection
@@ -346,8 +464,10 @@ class _Maker:
         """At the level of blocks, what has no weights and no choice between two items is part of the line."""
         if self.level == "operator":
             return
+        for name in self.passed:
+            self.owner.pop(name)
         for node in self.whole.nodes.values():
-            if self.owner[node.name] == node.name and node.kind == "operator" and len(node.inputs) == 1:
+            if self.owner.get(node.name) == node.name and node.kind == "operator" and len(node.inputs) == 1:
                 operator = ops.find(node.op)
                 plain = operator is not None and not any(p.name in ("out", "classes") for p in operator.params)
                 costs = node.op in ("dropout", "norm", "se", "depthwise") or "kernel" in node.attrs
@@ -357,7 +477,7 @@ class _Maker:
     def _shown(self, name: str) -> str:
         """The node itself, or if it is passed by the one before it that is not."""
         while name not in self.owner:
-            name = self.whole.nodes[name].inputs[0].source
+            name = self.passed.get(name) or self.whole.nodes[name].inputs[0].source
         return name
 
     # --- Items
@@ -374,11 +494,13 @@ class _Maker:
         for key, nodes in sorted(members.items(), key=lambda pair: not pair[0].endswith(".exit")):
             for node in nodes:
                 for path in self._made_by(node):
+                    if key in self.cells and not path.startswith((f"{key}.", f"{key}[")):
+                        continue  # told where the cell is drawn
                     keys = self.own.setdefault(path, [])
                     if key not in keys:
                         keys.append(key)
 
-    def _made_by(self, node: Node) -> Iterable[str]:
+    def _made_by(self, node: Node) -> frozenset[str]:
         """Decisions that show in a node: in its settings, its choice of inputs, and for a selection what it goes by."""
         found = decisions_of(dict(node.attrs))
         inputs = decisions_of(tuple(edge.when for edge in node.inputs))
@@ -390,30 +512,35 @@ class _Maker:
         last = nodes[-1]
         kind: Kind = "operator"
         title = last.op
-        options: tuple[Row, ...] = ()
+        choice: tuple[Row, ...] = ()
         if key in self.closed:
             kind, title = "choice", self.closed[key].rpartition(".")[2]
-            options = (self._row(self.whole.decisions[self.closed[key]], title),)
+            choice = (self._row(self.whole.decisions[self.closed[key]], title),)
         elif key in self.permuted:
             kind, title = "block", block_name(key)
+        elif key in self.cells:
+            kind, title = "block", self.cells[key].name
         elif key in self.whole.instances and (len(nodes) > 1 or nodes[0].name != key or key in self.owner.values()):
             kind, title = "block", self.whole.instances[key]
         elif last.kind in ("input", "output"):
-            kind = "input" if last.kind == "input" else "output"
+            kind, title = ("input" if last.kind == "input" else "output"), last.name
         elif last.kind == "merge":
             kind = "sum" if last.op == "sum" else "mean" if last.op == "mean" else "concat"
+            kind = "select" if key in self.one_of else kind
         elif last.kind == "select":
             kind = "select"
         alive = any(self._alive(node) for node in nodes)
         still = [self.graph.nodes[node.name] for node in nodes if node.name in self.graph.nodes]
         optional = bool(still) and all(self._depends(node.reached) for node in still)
         bars = self._bars(nodes)
-        rows = options + self._rows(key, nodes)
+        rows = choice + self._rows(key, nodes)
         open_rows = any(taken is None for row in rows for _, taken in row.options)
         is_open = open_rows or any(bar.kept is None for bar in bars)
         empty = bool(bars) and not rows and all(bar.kept == 0 for bar in bars)  # what is left only passes its input on
-        state: State = "gone" if not alive or empty else "open" if is_open else "fixed"
+        state: State = "gone" if not alive or empty or key in self.silent else "open" if is_open else "fixed"
         note = self._note(last) if kind in ("operator", "input", "output") else ""
+        if kind == "block" and not bars and key not in self.permuted and key not in self.cells:
+            note = self._note_of_block(nodes)
         if kind == "input" and len(paths := decisions_of((last.shape.channels, last.shape.height))) == 1:
             decision = self.whole.decisions[min(paths)]
             rows = tuple(Row("", (option,)) for option in self._row(decision, "").options)
@@ -427,16 +554,37 @@ class _Maker:
                 item,
                 scale=self._number(end.shape.scale),
                 scales=self._possible(end.shape.scale),
-                kinds=self._kinds(key, nodes),
+                kinds=() if key in self.cells else self._kinds(key, nodes),
                 ends=bool(readers - set(self.permuted)),
                 state="open" if self._undecided(nodes) else "fixed",
             )
         elif self.permuted:
             item = replace(item, scales=self._possible(last.shape.scale))
+        if key in self.cells and self.cells[key].decisions & self.graph.decisions.keys():
+            item = replace(item, state="open")
+        if key in self.closed:
+            item = replace(item, decision=self.closed[key])
+        if re.match(r"(for|repeat|fuse|parallel)\[", item.group):
+            item = replace(item, stage=self._called(item.group))
         if self.level == "module":
             same = key if key in self.permuted else self._same(item, nodes)
             item = replace(item, option=self._option(key), same=same)
         return item
+
+    @cached_property
+    def silent(self) -> frozenset[str]:
+        """Closed choices of which an architecture takes an option that gives zeros."""
+        found = set()
+        for key, path in self.closed.items():
+            own = (node for node in self.whole.nodes.values() if self.owner.get(node.name) == key)
+            ends = [
+                one for one in own if one.kind == "select" and path in decisions_of(tuple(e.when for e in one.inputs))
+            ]
+            if path in self.pins and ends:
+                sources = [edge.source for edge in ends[-1].inputs if self._holds(edge.when) is not False]
+                if sources and all(self.whole.nodes[source].op == "zero" for source in sources):
+                    found.add(key)
+        return frozenset(found)
 
     def _option(self, key: str) -> str:
         """The option of an opened choice that an item lies in, of the outermost one."""
@@ -484,9 +632,52 @@ class _Maker:
                 continue
         return tuple(sorted(found, reverse=True)) if len(found) > 1 else ()
 
-    def _notes(self) -> tuple[str, ...]:
+    def _steps(self) -> tuple[Step, ...]:
+        """From which scale of a permuted block to which of the next an architecture can go; none where all can follow
+        all, or where that hangs on an order."""
+        ways: networkx.DiGraph[tuple[str, Any]] = networkx.DiGraph()
+        narrowed = False
+        for one, other in pairwise(self.permuted):
+            scales = self.ends[one].shape.scale, self.ends[other].shape.scale
+            paths = sorted(decisions_of(scales) - self.pins.keys())
+            if any(self.whole.decisions[path].kind != "choice" for path in paths):
+                return ()
+            wanted = [one.condition for one in self.whole.requirements if one.origin == "require"]
+            asked = [condition for condition in wanted if decisions_of(condition) - self.pins.keys() <= {*paths}]
+            pairs = set()
+            for chosen in islice(product(*(_samples(self.whole.decisions[path]) for path in paths)), MOST_SCALES):
+                values = {**self.values, **dict(zip(paths, chosen, strict=True))}
+                if all(value_at(condition, values) is not False for condition in asked):
+                    pairs.add((self._number(scales[0], values), self._number(scales[1], values)))
+            narrowed = narrowed or len(pairs) < len({a for a, _ in pairs}) * len({b for _, b in pairs})
+            ways.add_edges_from(((one, a), (other, b)) for a, b in pairs)
+        if not narrowed:
+            return ()
+        first, last = self.permuted[0], self.permuted[-1]
+        starts, ends = ([node for node in ways if node[0] == key] for key in (first, last))
+        ahead = {node for layer in networkx.bfs_layers(ways, starts) for node in layer}
+        back = {node for layer in networkx.bfs_layers(ways.reverse(copy=False), ends) for node in layer}
+        return tuple(sorted(ways.subgraph(ahead & back).edges, key=lambda step: self.permuted.index(step[0][0])))
+
+    def _reads_before(self) -> list[str]:
+        """How many of the blocks before it each block reads, where that is the same of all but the first ones."""
+        place = {key: i for i, key in enumerate(self.permuted)}
+        back: dict[str, set[int]] = {}
+        for node in self.whole.nodes.values():
+            target = self.owner.get(node.name, "")
+            sources = {self.owner.get(self._shown(edge.source), "") for edge in node.inputs} - {target}
+            if target in place:
+                back.setdefault(target, set()).update(
+                    place[target] - place[source] for source in sources & place.keys()
+                )
+        back.pop(self.permuted[0], None)
+        most = max((max(steps) for steps in back.values()), default=0)
+        full = all(steps == {*range(1, min(most, place[key]) + 1)} for key, steps in back.items())
+        return [f"each reads the {most} before it"] if full and most > 1 else []
+
+    def _notes(self, steps: Sequence[Step]) -> tuple[str, ...]:
         """Orders of permuted blocks."""
-        out = []
+        out = self._reads_before() if steps else []
         for path, decision in self.whole.decisions.items():
             keys = self.own.get(path, [])
             if decision.kind == "order" and path not in self.pins and any(key in self.permuted for key in keys):
@@ -507,6 +698,7 @@ class _Maker:
             shape, there = node.shape, decisions_of(node.reached)
             sides = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
             settings = self._alike((dict(node.attrs), sides), item.key, there)
+            possible = tuple(options(node.attrs[name]) for name in TOLD if isinstance(node.attrs.get(name), Expr))
             inputs = []
             for edge in node.inputs:
                 before = self.whole.nodes[edge.source].shape
@@ -515,7 +707,7 @@ class _Maker:
             is_open = any(decisions_of(value) for value in (dict(node.attrs), shape.channels, shape.scale))
             where = node.span if is_open else None
             shared = node.weight not in ("", node.name)
-            found.append((node.kind, node.op, settings, tuple(inputs), shared, self._alive(node), where))
+            found.append((node.kind, node.op, settings, possible, tuple(inputs), shared, self._alive(node), where))
         rows = tuple((without_indices(row.name), row.options) for row in item.rows)
         note = () if item.kind in ("input", "output") else item.note
         scale = item.scales or item.scale
@@ -596,6 +788,13 @@ class _Maker:
         slot = first.partition("[")[0]
         return slot if slot in SLOTS and self.is_detector else first
 
+    def _called(self, group: str) -> str:
+        """What a copy of a loop without a label is called: by the operator that it uses, if it is one."""
+        first = {steps[0] for name in self.whole.nodes if (steps := steps_under(name, group))}
+        index = group[group.index("[") :]
+        word = first.pop() if len(first) == 1 else ""
+        return word + index if word and not word.startswith("[") else index
+
     @cached_property
     def is_detector(self) -> bool:
         return {"backbone", "head"} <= {stage_of(name).partition("[")[0] for name in self.whole.nodes}
@@ -605,9 +804,9 @@ class _Maker:
             node = self.whole.nodes[node.inputs[0].source]
         return node.shape.scale
 
-    def _number(self, value: Any) -> Fraction | int:
+    def _number(self, value: Any, values: Mapping[str, Any] | None = None) -> Fraction | int:
         try:
-            found = evaluate(value, self.values)
+            found = evaluate(value, self.values if values is None else values)
             return found if isinstance(found, int | Fraction) else 1
         except FAULTS:
             return 1
@@ -631,10 +830,18 @@ class _Maker:
         for path, decision in self.whole.decisions.items():
             if decision.kind == "units" or self.own.get(path, [None])[0] != key or self.closed.get(key) == path:
                 continue
-            if key in self.permuted and (decision.kind == "order" or path in self.pins):
+            placed = decision.kind == "order" or path in self.pins or key in self.stepped.get(path, ())
+            if key in self.permuted and placed:
                 continue  # shown by where it stands and by its colour
+            if path not in self.pins and path not in self.graph.decisions:
+                continue  # an architecture does not make it
             found.append(decision)
         names = short_names([decision.path for decision in found])
+        if key in self.one_of and len(found) == 1:
+            row = self._row(found[0], names[0])
+            read = (self.owner[self._shown(source)] for _, source in sorted(self.one_of[key].items()))
+            sources = [source.partition(".")[0] for source in read]
+            return (replace(row, options=tuple((s, t) for s, (_, t) in zip(sources, row.options, strict=True))),)
         if key in self.permuted:
             return tuple(
                 Row(name, ((f"{decision.size} of {decision.n}", None),))
@@ -642,10 +849,17 @@ class _Maker:
                 else self._row(decision, name)
                 for decision, name in zip(found, names, strict=True)
             )
+        if any(len(name) > LONGEST_NAME for name in names):
+            return self._grouped(found)
         if self.level == "module":  # the lane says at which scale
             here = f"[{show(self._finest(nodes))}]"
             names = [name.removesuffix(here) for name in names]
         return tuple(self._row(decision, name) for decision, name in zip(found, names, strict=True))
+
+    def _grouped(self, decisions: Sequence[Decision]) -> tuple[Row, ...]:
+        """Rows of many choices in one box, those that are called alike and have the same options together."""
+        counts = Counter((row.name, row.options) for row in (self._row(d, last_word(d.path)) for d in decisions))
+        return tuple(Row(f"{name} × {n}" if n > 1 else name, options) for (name, options), n in counts.items())
 
     def _row(self, decision: Decision, name: str) -> Row:
         """A choice with what is taken: nothing of it where an architecture does not make it at all."""
@@ -680,7 +894,29 @@ class _Maker:
             parts.append(_plain(node.attrs["classes"]))
         if isinstance(stride, int) and stride != 1:
             parts.append(f"/{stride}")
-        return " ".join(parts)
+        return " ".join([*parts, *_unusual(node)])
+
+    def _note_of_block(self, nodes: Sequence[Node]) -> str:
+        """As of a layer, of a block in which it is decided: its kernel if there is one, its channels, its stride."""
+        layers = [
+            self.graph.nodes.get(node.name, node) for node in nodes if node.kind == "operator" and self._alive(node)
+        ]
+        inside = {node.name for node in nodes}
+        kernels = {kernel for layer in layers if (kernel := layer.attrs.get("kernel")) not in (None, 1)}
+        dilations = {part for layer in layers for part in _unusual(layer) if re.fullmatch(r"d\d+", part)}
+        parts = []
+        if len(kernels) == 1 and not isinstance(kernel := kernels.pop(), Expr):
+            parts.append("×".join(map(str, kernel if isinstance(kernel, tuple) else (kernel, kernel))))
+        ends = [node for node in nodes if any(user.name not in inside for user in self.users[node.name])] or nodes[-1:]
+        end = self.graph.nodes.get(ends[-1].name, ends[-1])
+        if len(ends) == 1 and isinstance(end.shape.channels, int):
+            parts.append(str(end.shape.channels))
+        read = [edge.source for node in nodes for edge in node.inputs if edge.source not in inside]
+        scales = [self.graph.nodes.get(name, self.whole.nodes[name]).shape.scale for name in read] + [end.shape.scale]
+        if len(ends) == 1 and len(set(read)) == 1 and not any(isinstance(scale, Expr) for scale in scales):
+            ratio = Fraction(scales[0]) / Fraction(scales[-1]) if scales[-1] else 1
+            parts += [f"/{ratio}"] if ratio > 1 and end.shape.height is not None else []
+        return " ".join([*parts, *sorted(dilations)])
 
     # --- Links
 
@@ -690,7 +926,11 @@ class _Maker:
         decided = decisions_of((*scales, self.ends[target].shape.scale)) | self.pins.keys()
         return bool(decisions_of(node.reached) - decided)
 
-    def _links(self) -> tuple[Link, ...]:
+    def _links(self, stepped: Container[str]) -> tuple[Link, ...]:
+        """
+        Args:
+            stepped: permuted blocks to which steps lead, which stand for what they read of others.
+        """
         states: dict[tuple[str, str], set[State]] = {}
         near = chain_links(self.permuted)
         for node in self.whole.nodes.values():
@@ -705,6 +945,8 @@ class _Maker:
                     state = "open"
                 if not (self._alive(node) and self._alive(self.whole.nodes[edge.source])):
                     state = "gone"
+                if not self.silent.isdisjoint((self.owner[source], target)):
+                    state = "gone"
                 if self.owner[source] != target:
                     states.setdefault((self.owner[source], target), set()).add(state)
         out = []
@@ -712,10 +954,19 @@ class _Maker:
             best: State = "fixed" if "fixed" in found else "open" if "open" in found else "gone"
             if target in self.closed and best == "open":
                 best = "fixed"  # what a choice reads is no choice
+            if target in self.one_of and best == "open":
+                best = "told"
+            if target in stepped and source in self.permuted:
+                continue
             if target in self.permuted and best != "fixed" and not (best == "open" and (source, target) in near):
                 continue  # its row says how many of the earlier ones it reads
             out.append(Link(source, target, best))
         return tuple(out)
+
+
+def _end_of_cell(item: Item) -> Item:
+    """What comes into a cell and goes out of it has another shape wherever it is used."""
+    return replace(item, note="", rows=(), state="fixed") if item.kind in ("input", "output") else item
 
 
 def _samples(decision: Decision) -> list[Any]:
@@ -743,28 +994,42 @@ def _bar_kind(group: Any) -> str:
     return "token" if group.kind == "token" else group.label or "channel"
 
 
+def _unusual(node: Node) -> list[str]:
+    """Settings of a layer that are told where they are not as they mostly are: dilation, groups, norm, and the order of
+    convolution, norm and activation."""
+    found = []
+    for name, sign in (("dilation", "d"), ("groups", "g")):
+        value = node.attrs.get(name, 1)
+        if isinstance(value, int) and value != 1:
+            found.append(f"{sign}{value}")
+    norm, order = node.attrs.get("norm", "batch"), node.attrs.get("order")
+    if str(norm) != "batch" and not isinstance(norm, Expr):
+        found.append("no norm" if str(norm) == "none" else f"{norm} norm")
+    words = list(map(str, order)) if isinstance(order, tuple) else []
+    parts = [word for word in words if str(node.attrs.get(word)) != "none"]
+    if parts != sorted(parts, key=("conv", "norm", "act").index):
+        found.append("-".join(parts))
+    return found
+
+
 def _plain(value: Any) -> str:
     if isinstance(value, Case):
         return "|".join(show(v) for v in dict.fromkeys(value.values))
     return "?" if isinstance(value, Expr) else show(value)
 
 
-def _topological(items: Mapping[str, Item], links: Sequence[Link]) -> list[str]:
-    """The keys so that links point forward; as they are where contraction has made a circle."""
-    left = dict.fromkeys(items, 0)
-    after: dict[str, list[str]] = {key: [] for key in items}
-    for link in links:
-        left[link.target] += 1
-        after[link.source].append(link.target)
+def _topological(items: Mapping[str, Item], links: Sequence[Link], after: Iterable[tuple[str, str]]) -> list[str]:
+    """The keys so that links point forward; as they are where contraction has made a circle.
+
+    Args:
+        after: pairs of which the second comes later though nothing leads to it.
+    """
+    order: networkx.DiGraph[str] = networkx.DiGraph()
+    order.add_nodes_from(items)
+    order.add_edges_from((link.source, link.target) for link in links)
+    order.add_edges_from(after)
     position = {key: i for i, key in enumerate(items)}
-    ready = sorted((key for key, n in left.items() if n == 0), key=position.__getitem__)
-    out: list[str] = []
-    while ready:
-        key = ready.pop(0)
-        out.append(key)
-        for target in after[key]:
-            left[target] -= 1
-            if left[target] == 0:
-                ready.append(target)
-        ready.sort(key=position.__getitem__)
-    return out if len(out) == len(items) else list(items)
+    try:
+        return list(networkx.lexicographical_topological_sort(order, position.__getitem__))
+    except networkx.NetworkXUnfeasible:
+        return list(items)

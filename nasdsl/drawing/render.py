@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from nasdsl.compiler.diagnostics import NasdslError
+from nasdsl import graph_files
+from nasdsl.compiler.diagnostics import ArgumentError, NasdslError
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.space import Space
-from nasdsl.drawing.dot import to_dot
+from nasdsl.drawing.dot import digraph
+from nasdsl.drawing.picture import LEVELS
 
-PROGRAM = "neato"
+if TYPE_CHECKING:
+    import graphviz
+
+ENGINE = "neato"
 FORMATS = ("svg", "pdf", "png", "dot")
 PNG_DPI = 200
 LARGEST_SIDE = 12_000  # pixels: what graphviz can still paint
@@ -25,29 +29,36 @@ class RenderError(NasdslError):
 
 
 def render(space: Space | Graph, out: Path, level: str = "module", opened: Sequence[str] = ()) -> None:
-    """Writes a picture; the ending of the file says in which form. `to_dot` says what is in it.
+    """Writes a picture, or the graph itself; the ending of the file says in which form. `digraph` says what is in a
+    picture, `write_graph` what in a graph.
 
     Raises:
-        ArgumentError: as `to_dot` does.
+        ArgumentError: as `digraph` does; or a graph, which has every node, is to have a level or something opened.
         RenderError: the ending is of no known form, or graphviz is not installed (then the `.dot` file is written).
     """
     form = out.suffix.removeprefix(".").lower()
-    if form not in FORMATS:
-        raise RenderError(
-            f"a picture cannot be written as `{out.name}`", "let the name end in .svg, .pdf, .png or .dot"
-        )
-    text = to_dot(space, level, opened)
-    if form == "dot":
-        out.write_text(text, encoding="utf-8", newline="\n")
+    if form in graph_files.FORMATS:
+        if opened or level != LEVELS[0]:
+            raise ArgumentError(f"`{out.name}` has every node of the graph, whatever the level and what is opened")
+        graph_files.write_graph(space, out)
         return
-    if shutil.which(PROGRAM) is None:
+    if form not in FORMATS:
+        endings = "let the name end in .svg, .pdf, .png or .dot, or of a graph for other programs in .graphml or .json"
+        raise RenderError(f"a picture cannot be written as `{out.name}`", endings)
+    picture = digraph(space, level, opened)
+    if form == "dot":
+        out.write_text(picture.source, encoding="utf-8", newline="\n")
+        return
+    try:
+        painted = _paint(picture, form)
+    except _Missing:
         instead = out.with_suffix(".dot")
-        instead.write_text(text, encoding="utf-8", newline="\n")
+        instead.write_text(picture.source, encoding="utf-8", newline="\n")
         raise RenderError(
             f"graphviz is not installed, so the picture is written as graphviz text: {instead}",
-            f"install graphviz (apt-get install graphviz), then: {PROGRAM} -n2 -T{form} {instead} -o {out}",
-        )
-    paint(text, form, "-o", str(out))
+            f"install graphviz (apt-get install graphviz), then: {ENGINE} -n2 -T{form} {instead} -o {out}",
+        ) from None
+    out.write_bytes(painted)
 
 
 def svg(space: Space | Graph, level: str = "module") -> str:
@@ -56,20 +67,42 @@ def svg(space: Space | Graph, level: str = "module") -> str:
     Raises:
         RenderError: graphviz is not installed.
     """
-    if shutil.which(PROGRAM) is None:
-        raise RenderError("graphviz is not installed", "install graphviz (apt-get install graphviz)")
-    return paint(to_dot(space, level), "svg")
+    try:
+        return _paint(digraph(space, level), "svg").decode()
+    except _Missing:
+        raise RenderError("graphviz is not installed", "install graphviz (apt-get install graphviz)") from None
 
 
-def paint(text: str, form: str, *options: str) -> str:
-    """What graphviz makes of its language."""
-    command = [PROGRAM, "-n2", f"-T{form}:cairo" if form == "png" else f"-T{form}", *options]
+class _Missing(Exception):
+    """Graphviz's program is not there."""
+
+
+def _paint(picture: graphviz.Digraph, form: str) -> bytes:
+    """What graphviz makes of a picture whose parts have their places.
+
+    Raises:
+        _Missing: its program is not there.
+        RenderError: it did not make anything of it.
+    """
+    import graphviz
+
+    options: dict[str, Any] = {"engine": ENGINE, "neato_no_op": 2, "quiet": True}
     if form == "png":
-        command.insert(1, f"-Gdpi={_dpi(text)}")
-    done = subprocess.run(command, input=text, capture_output=True, text=True, encoding="utf-8", check=False)
-    if done.returncode != 0:
-        raise RenderError(f"graphviz failed: {done.stderr.strip() or done.returncode}")
-    return done.stdout
+        picture.attr(dpi=str(_dpi(picture.source)))
+        options["renderer"] = "cairo"
+    try:
+        painted: bytes = picture.pipe(format=form, **options)
+    except graphviz.ExecutableNotFound:
+        raise _Missing from None
+    except graphviz.CalledProcessError as problem:
+        raise RenderError(f"graphviz failed: {_said(problem)}") from None
+    return painted
+
+
+def _said(problem: Any) -> str:
+    """The first line of what graphviz said."""
+    text = problem.stderr.decode(errors="replace") if isinstance(problem.stderr, bytes) else problem.stderr or ""
+    return next(iter(text.strip().splitlines()), f"exit status {problem.returncode}")
 
 
 def _dpi(text: str) -> int:

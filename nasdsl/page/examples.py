@@ -64,7 +64,7 @@ def examples_of(run: Path | None, asked: Asked) -> Examples:
     Raises:
         NasdslError: why there is nothing to be shown, and what to do about it.
     """
-    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.pipeline import elaborate
 
     written = read_result(run) if run is not None and run.is_dir() else None
     network, weights = asked.network, asked.weights

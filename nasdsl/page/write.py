@@ -5,11 +5,9 @@ from __future__ import annotations
 import html
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,6 @@ from nasdsl.compiler.count import brief
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.engine.budget import UnreadableBudget
 from nasdsl.compiler.engine.limits import Infeasible, TooWide
-from nasdsl.compiler.files import to_json
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.space import Space
@@ -28,10 +25,14 @@ from nasdsl.drawing.costs import cost_histogram
 from nasdsl.drawing.histogram import Mark, as_svg, short
 from nasdsl.drawing.inline import inline
 from nasdsl.drawing.render import RenderError, svg
+from nasdsl.page.candidates import candidate_tiles, candidates_section
 from nasdsl.page.choices import choices_section
+from nasdsl.page.courses import measured_section, removals_section
+from nasdsl.page.parts import filled, part, scripts
 from nasdsl.page.study import Record, Study, Training, label_of
 from nasdsl.runtime.errors import RunError
 
+HERE = "nasdsl.page"
 PICTURES = 6
 BINS = 48
 MOST_METRICS = 6
@@ -64,43 +65,51 @@ def page(space: Space, study: Study, pictures: int = PICTURES, examples: str = "
         "drawings": _drawings(space, study, drawn),
         "examples": examples,
     }
-    return _filled(
+    return filled(
+        HERE,
         "page.html",
         {
             "title": html.escape(f"{space.name}: {study.name}" if study.name != space.name else space.name),
             "heading": html.escape(space.name),
             "sub": _sub(space, study),
             "tiles": _tiles(space, study),
-            "body": _filled("trials.html", body),
+            "body": filled(HERE, "trials.html", body),
             "about": _about(space, study),
-            "style": _part("page.css"),
-            "scripts": _scripts(told),
+            "style": part(HERE, "page.css"),
+            "scripts": scripts(HERE, "page.js", told),
         },
     )
 
 
-def training_page(space: Space, training: Training, examples: str = "") -> str:
-    """A report of the training of one network, in the same form: what was measured last, how choices went where there
-    are any, what the network finds in images, and a drawing of what was trained.
+def training_page(space: Space, training: Training, examples: str = "", found: Space | None = None) -> str:
+    """A report of the training of one network, in the same form: what was measured and when, which units were removed,
+    what candidates are worth, how choices went, where there are any; what the network finds in images, and a drawing of
+    what was trained.
 
     Args:
         space: that was searched, or the architecture.
         examples: HTML with what the network finds in images.
+        found: the architecture that came of a search.
 
     Raises:
-        RunError: the choices are those of another space.
+        RunError: the choices, or units that were removed, are those of another space.
     """
-    told = "" if training.choices is None else choices_section(space, training, training.choices)
+    told = measured_section(training) + removals_section(space, training) + candidates_section(space, training)
+    told += "" if training.choices is None else choices_section(space, training, training.choices)
     what = "training" if training.search == "train" else f"search {training.search}"
     numbers = {name: value for name, value in training.numbers.items() if name not in PROGRESS}
-    tiles = [(_figure(value), label_of(name)) for name, value in list(numbers.items())[:MOST_TILES]]
+    tiles = candidate_tiles(space, training)
+    tiles = tiles or [(_figure(value), label_of(name)) for name, value in list(numbers.items())[:MOST_TILES]]
     if "epoch" in training.numbers:
         tiles.insert(0, (_figure(training.numbers["epoch"]), "epochs"))
     try:
         whole = f'<h2>{_whole(space)}</h2><figure class="wide">{inline(svg(space))}</figure>'
+        if found is not None:
+            whole = f'<h2>What was found</h2><figure class="wide">{inline(svg(found))}</figure>{whole}'
     except RenderError as problem:
         whole = f'<p class="note">There are no drawings: {html.escape(problem.message)}.</p>'
-    return _filled(
+    return filled(
+        HERE,
         "page.html",
         {
             "title": html.escape(f"{space.name}: {what}"),
@@ -109,7 +118,7 @@ def training_page(space: Space, training: Training, examples: str = "") -> str:
             "tiles": _boxed(tiles),
             "body": f"{told}{examples}{whole}",
             "about": _facts(space, training.about),
-            "style": _part("page.css"),
+            "style": part(HERE, "page.css"),
             "scripts": "",
         },
     )
@@ -117,25 +126,6 @@ def training_page(space: Space, training: Training, examples: str = "") -> str:
 
 def _whole(space: Space) -> str:
     return "The space" if space.graph.decisions else "The architecture"
-
-
-def _filled(name: str, fields: Mapping[str, str]) -> str:
-    """A part of the page with its fields, in one pass, so that what is filled in is not searched for fields itself."""
-    return re.sub(r"\$\{(\w+)\}", lambda match: fields[match[1]], _part(name))
-
-
-def _scripts(told: Any) -> str:
-    return f'<script type="application/json" id="data">{_inert(told)}</script>\n<script>\n{_part("page.js")}</script>\n'
-
-
-def _part(name: str) -> str:
-    return resources.files("nasdsl.page").joinpath(name).read_text(encoding="utf-8")
-
-
-def _inert(value: Any) -> str:
-    """JSON that no HTML reader takes for markup."""
-    text = to_json(value, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 # --- Figures of the whole ---------------------------------------------------------------------------------------------

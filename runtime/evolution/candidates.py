@@ -1,7 +1,8 @@
 """What a search may propose: the architectures of a space inside its budgets, or those of them that a pool has.
 
 Everything comes out inside the space and the budgets, because nothing else is ever drawn (`engine/budget.py`,
-`engine/vary.py`). In a space too tangled for that, costs are known only one by one, and what is outside is left out.
+`engine/variation.py`). In a space too tangled for that, costs are known only one by one, and what is outside is left
+out.
 """
 
 from __future__ import annotations

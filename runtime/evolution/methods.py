@@ -178,6 +178,9 @@ class Local(Method):
 
     With several objectives it begins with `population` random ones, and looks at a neighbour of a random one of the
     front each time (Pareto local search, Paquete et al. 2004).
+
+    Attributes:
+        population: with how many random ones it begins where there are several objectives.
     """
 
     population: int = Field(default=POPULATION, gt=1)

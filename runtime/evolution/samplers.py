@@ -36,7 +36,11 @@ PARAMS, SYSTEM = "params", "system"
 
 
 class Sampled(Method, ABC):
-    """A sampler of Optuna's as a method."""
+    """A sampler of Optuna's as a method.
+
+    Attributes:
+        population: how many random draws it begins with, at most, and of NSGA the size of its population.
+    """
 
     population: int = Field(default=POPULATION, gt=1)
     _study: optuna.Study | None = PrivateAttr(default=None)

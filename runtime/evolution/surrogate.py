@@ -47,7 +47,9 @@ AUGMENTED = 0.05  # the share of the sum in a scalarisation (Knowles 2006)
 
 
 class Surrogate(Method):
-    """The method. What it keeps between proposals follows from the trials and spares time only."""
+    """A Gaussian process and expected improvement; of several objectives ParEGO (Knowles 2006).
+
+    What it keeps between proposals follows from the trials and spares time only."""
 
     _known: _Known | None = PrivateAttr(default=None)
 

@@ -1,7 +1,17 @@
-"""A found network as one readable Python file and one file of weights, which need torch and nothing else."""
+"""A found network as a file that does without nasdsl: a readable module, a program of torch's, or an ONNX model."""
 
 from nasdsl.runtime.export.errors import ExportError
+from nasdsl.runtime.export.export import ENDINGS, Exported, export_network
 from nasdsl.runtime.export.verify import batch_to_compare, verify_python
 from nasdsl.runtime.export.write import check_export, export_python
 
-__all__ = ["ExportError", "batch_to_compare", "check_export", "export_python", "verify_python"]
+__all__ = [
+    "ENDINGS",
+    "ExportError",
+    "Exported",
+    "batch_to_compare",
+    "check_export",
+    "export_network",
+    "export_python",
+    "verify_python",
+]

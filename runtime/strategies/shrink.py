@@ -32,7 +32,7 @@ from nasdsl.runtime.loop import run_stages
 from nasdsl.runtime.penalty import Group, Penalty, macs_of, units_left
 from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem, Result
-from nasdsl.runtime.runs import Board
+from nasdsl.runtime.runs import KEPT, Board
 from nasdsl.runtime.settings import Settings, Train, amount
 from nasdsl.runtime.trainer import Trainer, finite
 
@@ -62,6 +62,7 @@ class Shrink(Settings):
             `macs <= 0.3`; a latency always in milliseconds.
         until: with a target, the share of the run by which it is met; the rest trains what is left.
         rank: with a target, what units are ranked by: "scale" |alpha|, or "scale_per_cost" |alpha| / Delta.
+        train: how weights are trained meanwhile.
     """
 
     penalty: dict[Cost, float] = Field(default={"macs": 1.6e-4})
@@ -418,6 +419,7 @@ class ShrinkSearch:
     def _remove(self, trainer: Trainer, shrinker: Shrinker) -> dict[str, Any]:
         """Removes, then evaluates what is left; what was measured."""
         weight = shrinker.weight()
+        before = dict(trainer.network.kept)
         removal = shrinker.remove()
         measured = trainer.evaluate()
         left, whole = units_left(trainer.network)
@@ -432,6 +434,7 @@ class ShrinkSearch:
             "units": left,
             "units_at_start": whole,
             **{name: _figure(name, value) for name, value in cost.items() if measures.find(name).of is None},
+            KEPT: {path: len(units) for path, units in trainer.network.kept.items() if before.get(path) != units},
         }
 
     def _log(self, board: Board, trainer: Trainer, shrinker: Shrinker, row: dict[str, Any]) -> None:

@@ -19,7 +19,6 @@ from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.decision import FixedUnits
 from nasdsl.compiler.diagnostics import CompileError
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.engine.budget import UnreadableBudget
 from nasdsl.compiler.evaluated import evaluated
 from nasdsl.compiler.graph import Graph
@@ -27,6 +26,7 @@ from nasdsl.compiler.odds import Odds
 from nasdsl.compiler.ops.auxiliary import AUXILIARY
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.pin import pin
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.population import Population
 from nasdsl.compiler.relaxable import unrelaxable
 from nasdsl.compiler.sample import Numbering

@@ -356,6 +356,23 @@ def step_names(body: Iterable[Any]) -> dict[int, str]:
 DECIDING = ("oneof", "manyof", "permute", "units")
 
 
+def _tied(new: Any, old: Any) -> Any:
+    """A default that was computed anew; the operators in it decide what they decided before."""
+    if isinstance(new, Use) and isinstance(old, Use) and new.name == old.name and new.definition is old.definition:
+        arguments = {key: _tied(value, old.arguments.get(key)) for key, value in new.arguments.items()}
+        made = replace(new, arguments=arguments, path=old.path, memory=old.memory)
+        made.label = new.label
+        return made
+    if isinstance(new, Text) and isinstance(old, Text) and new.node is old.node:
+        return replace(new, path=old.path, memory=old.memory)
+    if type(new) is type(old) and isinstance(new, Steps | Terms) and len(new.parts) == len(old.parts):
+        return replace(new, parts=list(map(_tied, new.parts, old.parts)))
+    if isinstance(new, list | tuple) and type(new) is type(old) and len(new) == len(old):
+        items = list(map(_tied, new, old))
+        return tuple(items) if isinstance(new, tuple) else Items(items) if isinstance(new, Items) else items
+    return new
+
+
 def is_fixed(node: Any, scope: Scope) -> bool:
     """Whether no decision can change the value of an expression."""
     if isinstance(node, syntax.Name):
@@ -657,7 +674,11 @@ class _Run:
     def loop(self, node: syntax.For, flow: Any, env: Env, name: str) -> Any:
         """A body for each item that is there."""
         fixed = has_fixed_items(node.bind.source, env.scope)
-        items = self.items(node.bind.source, env, join(env.path, f"{name}.{node.bind.name}"))
+        try:
+            items = self.items(node.bind.source, env, join(env.path, f"{name}.{node.bind.name}"))
+        except (Hurt, Wrong):
+            self.note(POISON, env.labels)  # what the body would have labelled is not nothing
+            raise
         for place, item in zip(places_of(items), items, strict=True):
             scope = Scope(env.scope)
             scope.names[node.bind.name] = item, fixed
@@ -1184,6 +1205,9 @@ class _Run:
         else:
             known = {key: one for key, one in value.arguments.items() if key in value.kept and key not in bound}
             arguments, kept = self.arguments(definition.formals, node, env, path, known=known)
+            for key in arguments.keys() - known.keys() - bound.keys():
+                (one, fixed), (before, _) = arguments[key], value.arguments[key]
+                arguments[key] = _tied(one, before), fixed
             made = replace(value, arguments=arguments, kept=value.kept | kept)
         made.label = value.label
         return made
@@ -1215,7 +1239,7 @@ class _Run:
                 value = self.value(formal.default, own, join(path, name))
                 out[name] = value, is_fixed(formal.default, own.scope)
                 own.scope.names[name] = out[name]
-                if self.asked > before or isinstance(value, Operator):
+                if self.asked > before:
                     kept.add(name)
         for formal in formals:
             if formal.allowed is not None:

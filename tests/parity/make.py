@@ -14,8 +14,8 @@ from typing import Any
 import torch
 import torchvision  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.supernet import Supernet
 from tests.parity.common import SIZES, batch, drawn, taken_over
 

@@ -16,6 +16,7 @@ from nasdsl.compiler.elaborate.merging import where_there
 from nasdsl.compiler.elaborate.operations import constant
 from nasdsl.compiler.elaborate.steps import apply, run_braces
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Edge
 from nasdsl.compiler.ops.auxiliary import AUXILIARY
 from nasdsl.compiler.source import Span
@@ -91,16 +92,28 @@ def _forget(builder: Builder, uses: Mapping[str, int]) -> None:
 FORM = bound.Form(
     AUXILIARY.name,
     (
-        bound.Parameter("operator", "step"),
+        bound.Parameter("operator", "step", "what is applied, in place of text in braces"),
         bound.Parameter(
             "weight",
             "number",
+            "the weight of its loss against that of the network; it must be constant",
             missing="`auxiliary` needs the weight of its loss",
             usage="write `auxiliary(weight: 0.4) { ... }`",
         ),
     ),
     run,
     "lets through what comes in, and in training gives what its body makes of it a loss of its own",
+    "The body ends in a head. Evaluation, export and costs are without it; its labels are not `earlier` to what "
+    "follows.",
+    Example(
+        """
+        conv(16, kernel: 3, stride: 2)
+        auxiliary(weight: 0.4) { global_pool() -> classify(10) }
+        conv(oneof(16, 32), kernel: 3)
+        classify(10)
+    """,
+        2,
+    ),
     body=True,
     own_step=True,
 )

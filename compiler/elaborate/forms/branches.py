@@ -8,6 +8,7 @@ from nasdsl.compiler.elaborate.forms.bundles import bundle, bundled, outcomes
 from nasdsl.compiler.elaborate.frame import Frame
 from nasdsl.compiler.elaborate.merging import only_where
 from nasdsl.compiler.elaborate.values import Flow, Tensor
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.source import Span
 
 
@@ -21,4 +22,22 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
     return bundled(out)
 
 
-FORM = bound.Form("branches", (), run, "a set of branches made of tensors", rest="step")
+FORM = bound.Form(
+    "branches",
+    (),
+    run,
+    "a set of branches made of tensors",
+    "Operators are each given what comes in; tensors are taken as they are; a list or a set of branches stands for "
+    "its items. A branch goes by its scale in paths, or by its label. Without arguments it hands on what comes in. "
+    "A set is a list, too: `levels[0]`, `for level in levels { ... }`.",
+    Example(
+        """
+        c2: conv(16, kernel: 3, stride: 4)
+        c3: conv(oneof(16, 32), kernel: 3, stride: 2)
+        branches(c2, c3)
+        concat(scale: 1/4)
+    """,
+        2,
+    ),
+    rest="step",
+)

@@ -11,7 +11,7 @@ from nasdsl.compiler.elaborate.merging import Term
 from nasdsl.compiler.elaborate.steps import apply, own_place
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
 from nasdsl.compiler.source import Span
-from nasdsl.compiler.values import expr
+from nasdsl.compiler.values import expr, tree
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.tree import Expr
 
@@ -61,6 +61,11 @@ def outcomes(items: tuple[Any, ...], flow: Flow, frame: Frame, name: str, span: 
             place = own_place(item, span)
             out.append((apply(item, flow, frame.when(there), f"{name}[{i}]", place), there, place))
     return out
+
+
+def finest(tensors: list[tuple[Tensor, Value]]) -> Value:
+    """The largest scale of those that are there."""
+    return tree.apply("max", *[expr.choose(expr.both(when, t.present), t.shape.scale, 0) for t, when in tensors])
 
 
 def at_scale(

@@ -7,17 +7,18 @@ from dataclasses import replace
 from nasdsl.compiler import bound, ops
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.forms.bundles import at_scale, bundle, guarded, outcomes
+from nasdsl.compiler.elaborate.forms.bundles import at_scale, bundle, finest, guarded, outcomes
 from nasdsl.compiler.elaborate.frame import Frame
 from nasdsl.compiler.elaborate.merging import alike, merge, where_there
 from nasdsl.compiler.elaborate.values import Flow, Tensor
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Shape
+from nasdsl.compiler.ops.merge import FINEST
 from nasdsl.compiler.ops.operator import ShapeProblem
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
 from nasdsl.compiler.values.plain import Symbol
-from nasdsl.compiler.values.tree import apply
 
 
 def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) -> Flow:
@@ -41,8 +42,10 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
     if "*" in value.arguments or "from" in value.arguments or len(tensors) == 1:
         default = tensors[0][0].shape.scale
     else:  # the finest that is there
-        default = apply("max", *[expr.choose(t.present, t.shape.scale, 0) for t, _ in tensors])
+        default = finest(tensors)
     scale = value.arguments.get("scale", default)
+    if scale == FINEST:
+        scale = finest(tensors)
     attrs = {"scale": scale, "mode": value.arguments.get("mode", Symbol("bilinear"))}
     if tensors[0][0].shape.height is not None:
         at_scale(tensors, scale, value.spans.get("scale", span), frame)
@@ -71,8 +74,27 @@ def _as_large_as_the_first(tensors: list[tuple[Tensor, Value]], scale: Value, sh
 
 FORM = bound.Form(
     "concat",
-    (bound.Parameter("scale", "number", ("finest",)), bound.Parameter("from"), bound.Parameter("mode")),
+    (
+        bound.Parameter(
+            "scale",
+            "number",
+            "to which all are resized; left out, that of the first argument, or of the finest branch that comes in",
+            ("finest",),
+        ),
+        bound.Parameter("from", doc="a list of tensors, in place of arguments without a name"),
+        bound.Parameter("mode", doc="of resizing: `bilinear` (the default) or `nearest`"),
+    ),
     run,
     "joins tensors along the channels",
+    "Operators are each given what comes in; a list stands for its items. Without any it joins the branches that "
+    "come in. What is not there adds no channels.",
+    Example(
+        """
+        conv(16, kernel: 3)
+        concat(conv(8, kernel: 1), conv(8, kernel: 3), oneof(max_pool(3), avg_pool(3), none))
+        classify(10)
+    """,
+        3,
+    ),
     rest="step",
 )

@@ -14,6 +14,7 @@ from nasdsl.compiler.elaborate.frame import Frame
 from nasdsl.compiler.elaborate.merging import check_equal, select
 from nasdsl.compiler.elaborate.steps import apply
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr, tree
 from nasdsl.compiler.values.expr import Value
@@ -28,7 +29,7 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
     Without an operator every second pixel is taken. Where choices decide which levels come in, the coarsest is the
     coarsest one that is there.
     """
-    operator = value.arguments.get("operator", _every_second(value, frame))
+    operator = value.arguments.get("by", _every_second(value, frame))
     tensors = list(bundle(flow))
     if not tensors or any(tensor.lost for tensor in tensors):
         return v.LOST if tensors else None
@@ -56,7 +57,7 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
                 return v.LOST
             assert isinstance(made, Tensor)
             message = "the operator of `extend` does not halve the scale"
-            place, scale = value.spans.get("operator", span), Fraction(1, 2**level)
+            place, scale = value.spans.get("by", span), Fraction(1, 2**level)
             check_equal(made.shape.scale, scale, "scale-mismatch", message, inner, place, span)
             made = replace(made, present=expr.both(made.present, needed))
             if own is None:
@@ -115,9 +116,27 @@ def _every_second(value: v.Invocation, frame: Frame) -> v.Invocation:
 FORM = bound.Form(
     "extend",
     (
-        bound.Parameter("levels", missing="`extend` needs levels", usage="write `extend(1)` for one more level"),
-        bound.Parameter("operator", "step"),
+        bound.Parameter(
+            "levels",
+            doc="how many levels are added behind the coarsest, or a list of levels that there are to be, `3..7`",
+            missing="`extend` needs levels",
+            usage="write `extend(1)` for one more level",
+        ),
+        bound.Parameter(
+            "by", "step", "what makes a level of the one before it, by halving; left out, every second pixel"
+        ),
     ),
     run,
     "adds coarser branches",
+    "Level n has 1/2^n of the resolution of the input. An operator is applied again and again, each time with "
+    "weights of its own.",
+    Example(
+        """
+        branches(conv(16, stride: 8), conv(16, stride: 16))
+        extend(1, by: conv(16, kernel: oneof(1, 3), stride: 2))
+        concat(scale: finest)
+    """,
+        2,
+        input="3 x 64 x 64",
+    ),
 )

@@ -16,6 +16,7 @@ from nasdsl.compiler.elaborate.frame import Frame, Scope, mismatch
 from nasdsl.compiler.elaborate.merging import Term, check_equal, choose_shape
 from nasdsl.compiler.elaborate.steps import apply, run_let, run_step
 from nasdsl.compiler.elaborate.values import Flow, Tensor
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Edge
 from nasdsl.compiler.ops.operator import Operator
 from nasdsl.compiler.source import Span
@@ -347,14 +348,45 @@ FORM = bound.Form(
         bound.Parameter(
             "rule",
             "rule",
+            "the name of a `fusion`",
             missing="`fuse` needs a fusion rule",
             usage="write `fuse(name)` with the name of a `fusion`",
         ),
-        bound.Parameter("to"),
-        bound.Parameter("from", "value", ("all",)),
-        bound.Parameter("also"),
+        bound.Parameter(
+            "to",
+            doc="a record from scale to width: what goes out. Left out, what comes in; with `from`, as its first item",
+        ),
+        bound.Parameter(
+            "from",
+            "value",
+            "a list of tensors that is read in place of what comes in, such as `manyof(2, earlier)`",
+            ("all",),
+        ),
+        bound.Parameter("also", doc="tensors that are added without a path where they fit, such as `unused`"),
     ),
     run,
     "brings branches together by a fusion rule",
+    "The rule says how a tensor is brought from one scale and width to another (`same`, `down`, `up`, `any`), which "
+    "branches feed which (`from`), how what meets is merged, what follows (`then`), and how a level is made that "
+    "did not come in (`new`). With `from` in the call the rule needs none, and one output is a tensor, not a set of "
+    "branches.",
+    Example(
+        """
+        fusion exchange {
+          same: conv(width, kernel: 3)
+          down: conv(width, kernel: oneof(3, 5), stride: 2)
+          up: conv(width) -> upsample(to: scale)
+          from: all
+          merge: sum()
+        }
+        network {
+          branches(conv(8), conv(16, stride: 2))
+          fuse(exchange)
+          fuse(exchange, to: { 1/1: 8, 1/2: 16 })
+          pick(1/1)
+        }
+    """,
+        4,
+    ),
     own_step=True,
 )

@@ -8,6 +8,7 @@ from nasdsl.compiler.elaborate.forms.bundles import bundle, guarded, outcomes
 from nasdsl.compiler.elaborate.frame import Frame
 from nasdsl.compiler.elaborate.merging import Term, alike, merge, same_shape, where_there
 from nasdsl.compiler.elaborate.values import Flow, Tensor
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.source import Span
 
 
@@ -35,4 +36,12 @@ def _average(terms: list[Term], frame: Frame, name: str, span: Span) -> Flow:
     return merge("mean", {}, [(tensor, when) for tensor, when, _ in tensors], shape, frame, name, span)
 
 
-FORM = bound.Form("mean", (bound.Parameter("from"),), run, "averages tensors", rest="step")
+FORM = bound.Form(
+    "mean",
+    (bound.Parameter("from", doc="a list of tensors, in place of arguments without a name"),),
+    run,
+    "averages tensors",
+    "As `sum`, and divided by how many there are.",
+    Example("conv(16, kernel: 3)\nmean(identity(), conv(16, kernel: oneof(3, 5)))\nclassify(10)", 2),
+    rest="step",
+)

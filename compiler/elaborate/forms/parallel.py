@@ -12,6 +12,7 @@ from nasdsl.compiler.elaborate.frame import Broken, Frame, Scope
 from nasdsl.compiler.elaborate.merging import only_where
 from nasdsl.compiler.elaborate.steps import apply, run_body
 from nasdsl.compiler.elaborate.values import Flow, Tensor
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values.plain import Symbol
 
@@ -51,9 +52,23 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
 
 FORM = bound.Form(
     "parallel",
-    (bound.Parameter("operator", "step"), bound.Parameter("share")),
+    (
+        bound.Parameter("operator", "step", "what is applied, in place of text in braces"),
+        bound.Parameter("share", doc="`weights`: one set of weights for all branches"),
+    ),
     run,
     "applies a body to every branch",
+    "In the braces `width` and `scale` are those of the branch, and so are `in` and `at`. What stands in braces is "
+    "decided anew for each branch; an operator in parentheses is decided once, and each branch has its own copy of "
+    "the layers. What comes out is again a set of branches. A tensor that comes in is a set of one.",
+    Example(
+        """
+        branches(conv(8), conv(16, stride: 2))
+        parallel { conv(width, kernel: oneof(3, 5)) }
+        concat(scale: finest)
+    """,
+        4,
+    ),
     body=True,
     names=("width", "scale"),
     own_step=True,

@@ -7,10 +7,12 @@ from dataclasses import replace
 from nasdsl.compiler import bound
 from nasdsl.compiler.diagnostics import error
 from nasdsl.compiler.elaborate import values as v
-from nasdsl.compiler.elaborate.forms.bundles import at_scale, bundle
+from nasdsl.compiler.elaborate.forms.bundles import at_scale, bundle, finest
 from nasdsl.compiler.elaborate.frame import Frame
 from nasdsl.compiler.elaborate.merging import select
 from nasdsl.compiler.elaborate.values import Flow, Tensor
+from nasdsl.compiler.example import Example
+from nasdsl.compiler.ops.merge import FINEST
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.expr import Value
@@ -21,6 +23,8 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
     tensors = bundle(flow)
     if not tensors or any(tensor.lost for tensor in tensors):
         return v.LOST if tensors else None
+    if scale == FINEST:
+        scale = finest([(tensor, True) for tensor in tensors])
     cases, anything = at_scale([(tensor, True) for tensor in tensors], scale, value.spans.get("scale", span), frame)
     if len(cases) == 1 and cases[0][0].shape.scale == scale:
         return replace(cases[0][0], present=anything)
@@ -37,7 +41,18 @@ def run(value: v.Invocation, flow: Flow, frame: Frame, name: str, span: Span) ->
 
 FORM = bound.Form(
     "pick",
-    (bound.Parameter("scale", "number", ("finest",), "`pick` needs a scale", "write `pick(1/32)`"),),
+    (
+        bound.Parameter(
+            "scale",
+            "number",
+            "of the branch; `finest` is the largest there is",
+            ("finest",),
+            "`pick` needs a scale",
+            "write `pick(1/32)`",
+        ),
+    ),
     run,
     "takes one branch out",
+    "There has to be a branch at that scale, and one alone, whatever is chosen. The scale may depend on a decision.",
+    Example("branches(conv(8), conv(16, stride: 2))\npick(oneof(1/1, 1/2))\nclassify(10)", 2),
 )

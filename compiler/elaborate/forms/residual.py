@@ -14,6 +14,7 @@ from nasdsl.compiler.elaborate.merging import add_up, choose_shape, kind_of, whe
 from nasdsl.compiler.elaborate.nodes import node_for
 from nasdsl.compiler.elaborate.steps import apply, run_braces
 from nasdsl.compiler.elaborate.values import Branches, Flow, Tensor
+from nasdsl.compiler.example import Example
 from nasdsl.compiler.graph import Edge
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values import expr, tree
@@ -100,9 +101,13 @@ def _shortcut(flow: Tensor, inside: Tensor, stride: Value, frame: Frame, span: S
 
 FORM = bound.Form(
     "residual",
-    (bound.Parameter("operator", "step"),),
+    (bound.Parameter("operator", "step", "what is applied, in place of text in braces"),),
     run,
     "adds its input to what its body makes of it",
+    "Where the body changes width or scale, the shortcut is a strided 1x1 convolution with norm, and the identity "
+    "for those choices that change neither. Its steps go by the names that they would have without it. A body that "
+    "ends in `none` leaves the input as it is.",
+    Example("conv(16, kernel: 3)\nresidual { conv(16, kernel: oneof(3, 5)), conv(16, act: none) }\nrelu()", 2),
     body=True,
     joins=True,
 )

@@ -1,0 +1,1 @@
+"""What the site needs beside Sphinx and MyST: blocks of pages, pictures drawn by nasdsl, pages made of records."""
