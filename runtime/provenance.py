@@ -52,7 +52,7 @@ def write_origin(run: Path, space: Space) -> None:
         text=space.source.text if file is None else None,
         decided={path: value_to_json(whole.decisions[path], index) for path, index in space.decided.items()},
     )
-    write_text(run / ORIGIN, told.model_dump_json(indent=2) + "\n")
+    write_text(run / ORIGIN, told.model_dump_json(indent=2, exclude_defaults=True) + "\n")
 
 
 def read_origin(run: Path) -> Space:
