@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.long
 def test_the_site_is_whole_and_searches_offline(tmp_path: Path) -> None:
     built = tmp_path / "site"
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-d", tmp_path / "trees"]
-    done = subprocess.run([*command, ROOT / "docs", built], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-d", str(tmp_path / "trees")]
+    done = subprocess.run([*command, str(ROOT / "docs"), str(built)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for page in ("index", "language/forms", "diagnostics", "api/functions", "spaces/hrnas"):
-        assert (built / f"{page}.html").is_file()
+    for name in ("index", "language/forms", "diagnostics", "api/functions", "spaces/hrnas"):
+        assert (built / f"{name}.html").is_file()
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium")
