@@ -81,6 +81,7 @@ class Options:
 
     Attributes:
         data: what to read: a path, the name of data that ships, or sets from Python; None is the embedded data.
+        kept: whether the folder of the run outlives it.
         test: measure on the test split of sets from Python, where there is one.
         overrides: settings that come before those of the file, as nested records.
         latency: a latency table, and `measured`: by the names of other measures, the files that they are read from.
@@ -101,6 +102,7 @@ class Options:
     measured: Mapping[str, str] = field(default_factory=dict)
     links: bool = False
     fresh: bool = False
+    kept: bool = True
     test: bool = False
 
     def __post_init__(self) -> None:
@@ -413,7 +415,7 @@ def nowhere(options: Options) -> Iterator[Options]:
     if _set("WORLD_SIZE", 1) > 1:
         raise RunError("processes that train together share the folder of their run", "name one with `run`")
     with tempfile.TemporaryDirectory(prefix="nasdsl-") as folder:
-        yield replace(options, run=Path(folder) / "run")
+        yield replace(options, run=Path(folder) / "run", kept=False)
 
 
 def _searched(
@@ -615,7 +617,7 @@ def run_folder(
     if problem is not None:
         raise problem
     run = RunFolder(path, about)
-    run.made = made
+    run.made, run.kept = made, options.kept
     return run
 
 

@@ -73,7 +73,7 @@ def test_help_lists_the_commands(capsys):
 
 def test_the_help_of_search_lists_all_searches(capsys):
     _, out, _ = run(capsys, "search", "--help")
-    told = " ".join(out.split()).partition("not the file's: ")[2].partition(" --target")[0]
+    told = " ".join(out.split()).partition("not the file's: ")[2].partition("; or what")[0]
     assert told.split(", ") == list(STRATEGIES)
 
 
