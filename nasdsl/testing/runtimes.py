@@ -12,8 +12,8 @@ import torch
 from nasdsl.api.given import DataLike, SpaceLike, options_of, space_like
 from nasdsl.compiler.as_file import as_file
 from nasdsl.compiler.cost import cost_of
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.parse import read
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.runtime.problem import Exploration, Narrowing, Result, Strategy
 from nasdsl.runtime.search import Found, search_space
 from nasdsl.runtime.strategies import find_strategies

@@ -6,7 +6,7 @@ from functools import cache
 
 from nasdsl.api.given import SpaceLike, space_like
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.elaborate.program import elaborate
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import Numbering, sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
