@@ -115,7 +115,7 @@ class _Session:
         self.known: dict[int, int] = {}  # how often diagnostics were told, by version
         self.news = asyncio.Event()
 
-        @self.client.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
+        @self.client.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)  # type: ignore[untyped-decorator]  # pygls has no types here
         def diagnostics(params: Any) -> None:
             self.known[params.version] = self.known.get(params.version, 0) + 1
             self.news.set()
@@ -131,7 +131,7 @@ class _Session:
     async def stop(self) -> None:
         await self.client.shutdown_async(None)
         self.client.exit(None)
-        await self.client.stop()
+        await self.client.stop()  # type: ignore[no-untyped-call]
 
     def processor_time(self) -> float:
         """Seconds that the server has used so far, where the system tells it."""

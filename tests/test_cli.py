@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,11 @@ def test_a_mistake_in_the_command_line_is_2(capsys, folder):
 
 
 def test_version(capsys):
-    assert run(capsys, "--version")[:2] == (0, f"nasdsl {nasdsl.__version__}\n")
+    code, out = run(capsys, "--version")[:2]
+    first, *others = out.splitlines()
+    assert code == 0 and first == f"nasdsl {nasdsl.__version__}"
+    assert [line.split()[0] for line in others[:3]] == ["python", "core", "search"] and others[-1].split()[0] == "torch"
+    assert f"lark {metadata.version('lark')}" in out and "torch" in out
 
 
 def test_a_mistake_of_ours_is_one_line(capsys, folder, monkeypatch):

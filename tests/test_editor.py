@@ -228,17 +228,20 @@ async def _session(folder: Path) -> None:
             assert answer is not None and isinstance(answer.contents, lsp.MarkupContent)
             return answer.contents.value
 
-        for _ in range(100):  # costs are told behind everything else
-            shown = await hovered("block(width)")
-            if "parameters" in shown:
-                break
-            await asyncio.sleep(0.2)
+        async def costs_of(word: str) -> str:  # they are told behind everything else
+            for _ in range(200):
+                if "MACs" in (shown := await hovered(word)):
+                    break
+                await asyncio.sleep(0.1)
+            return shown
+
+        shown = await costs_of("block(width)")
         assert "operator block(out, stride = 1)" in shown and "A convolution and what follows it." in shown
         assert "`8|16 x 16 x 16`" in shown and "parameters: 320 to 1,408" in shown, shown
         shown = await hovered("oneof(3, 5)")
         assert "**2 values**, decided 3 times" in shown
-        shown = await hovered("small {")
-        assert "architectures" in shown and "MACs" in shown
+        shown = await costs_of("small {")
+        assert "16 architectures, 4 decisions" in shown
 
         # Definition, references, a new name everywhere, also in the pin.
         wanted = lsp.DefinitionParams(identifier, place_of(TEXT, "block(32"))
@@ -663,6 +666,19 @@ def test_names_across_files(tmp_path):
     edits = renamed({path: net, tmp_path / "cells.space": cells}, net, at, "kernel_size")
     assert applied(net.text, edits[path]) == net.text.replace("size", "kernel_size")
     assert applied(cells.text, edits[tmp_path / "cells.space"]) == cells.text.replace("size", "kernel_size")
+
+
+def test_mistakes_of_used_files_are_told_where_they_are_used(tmp_path):
+    (tmp_path / "cells.space").write_text("operator cell(out) = conv(out\n")
+    path = tmp_path / "net.space"
+    text = 'use "cells.space"\nuse "nowhere.space"\nspace net { input 3 x 8 x 8, network { cell(8) } }\n'
+    one = Document(text, str(path), path)
+    inside, lost = one.mistakes
+    assert inside.code == "unclosed-bracket" and inside.span is not None
+    assert inside.span.source.path == tmp_path / "cells.space"
+    assert one.names.used_for[str(tmp_path / "cells.space")] == (4, 17)
+    assert lost.code == "no-such-file" and lost.span is not None and lost.span.text == '"nowhere.space"'
+    assert lost.span.source is one.source
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "spaces").glob("*.space")), ids=lambda path: path.stem)

@@ -14,6 +14,7 @@ from nasdsl.compiler.bind.binder import ENTRIES, SECTIONS, SOURCES
 from nasdsl.compiler.bind.values import values_of
 from nasdsl.compiler.bind.walk import bound_in
 from nasdsl.compiler.bound import SLOTS
+from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.elaborate.vocabulary import VOCABULARY
 from nasdsl.compiler.ops.operator import REQUIRED
 from nasdsl.editor import documentation
@@ -403,7 +404,7 @@ class _Asking:
             if name not in declared.operators:
                 yield _of_text(name, "operator", library.texts()[name], 4)
         yield from (_call(name, "form", 4) for name in VOCABULARY.forms)
-        yield from (_call(name, "operator", 4) for name in (*ops.CATALOGUE, *ops.plugins()))
+        yield from (_call(name, "operator", 4) for name in (*ops.CATALOGUE, *_of_packages()))
 
     def fusions(self) -> Iterator[Item]:
         for name, fusion in self.document.names.declared_at(self.offset).fusions.items():
@@ -513,6 +514,14 @@ _ROLES: Mapping[str, Callable[[_Asking], Iterator[Item]]] = {
 }
 
 _KINDS = {"param": "param", "label": "label", "function": "function", "operator": "operator", "formal": "param"}
+
+
+def _of_packages() -> Iterable[str]:
+    """Operators of installed packages; none where one does not work."""
+    try:
+        return ops.plugins()
+    except NasdslError:
+        return ()
 
 
 def _detail(declaration: Declaration | None) -> str:

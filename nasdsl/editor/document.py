@@ -10,7 +10,7 @@ from pathlib import Path
 from nasdsl.compiler import syntax
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic
 from nasdsl.compiler.parse import LARGEST_FILE, parse, parse_partly, unsaved
-from nasdsl.compiler.source import Source
+from nasdsl.compiler.source import Source, Span
 from nasdsl.compiler.tokens import Tokens, tokenize
 from nasdsl.compiler.unparse import unparse
 from nasdsl.editor.lines import Lines
@@ -55,7 +55,8 @@ class Document:
         try:
             return parse(self.source), ()
         except CompileError as problem:
-            return parse_partly(self.source), problem.diagnostics
+            nothing = syntax.File((), span=Span(self.source, 0, len(self.text)))
+            return parse_partly(self.source) if len(self.text) <= LARGEST_FILE else nothing, problem.diagnostics
 
     @property
     def tree(self) -> syntax.File:
@@ -79,7 +80,5 @@ class Document:
 
     @cached_property
     def mistakes(self) -> tuple[Diagnostic, ...]:
-        """What is wrong at first sight: the form; where that is right, the names."""
-        if self.misread:
-            return self.misread
-        return (*self.names.problems, *self.names.found)
+        """What is wrong at first sight: the form; where that is right the files that are used, and then the names."""
+        return self.misread or tuple(self.names.problems) or tuple(self.names.found)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from nasdsl.compiler import measures, ops, syntax
 from nasdsl.compiler.bind import library
 from nasdsl.compiler.bound import Form
+from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.elaborate.vocabulary import VOCABULARY
 from nasdsl.compiler.ops.operator import REQUIRED, Operator, Param
 from nasdsl.compiler.source import Source
@@ -158,13 +159,21 @@ def of_word(word: str) -> Told | None:
     return None
 
 
+def operator_of(word: str) -> Operator | None:
+    """The operator of that name, of the catalogue or of a package that works."""
+    try:
+        return ops.find(word)
+    except NasdslError:
+        return None
+
+
 def of_call(word: str) -> Told | None:
     """What can be called by a word in every file; None where nothing can."""
     if word in VOCABULARY.forms:
         return of_form(VOCABULARY.forms[word])
     if word in VOCABULARY.functions:
         return of_function(word)
-    operator = ops.find(word)
+    operator = operator_of(word)
     if operator is not None:
         return of_operator(operator)
     if word in library.OPERATORS:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nasdsl.compiler import ops, syntax
+from nasdsl.compiler import syntax
 from nasdsl.compiler.elaborate.vocabulary import VOCABULARY
 from nasdsl.editor import documentation
 from nasdsl.editor.completion import Settings
@@ -87,7 +87,7 @@ def _of_declaration(one: Declaration) -> str:
 
 
 def _of_parameter(called: str, name: str) -> str:
-    operator = ops.find(called)
+    operator = documentation.operator_of(called)
     form = VOCABULARY.forms.get(called)
     if form is not None:
         doc = next((p.doc for p in form.parameters if p.name == name), "")

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from nasdsl.compiler import bound, ops, syntax
+from nasdsl.compiler import bound, syntax
 from nasdsl.compiler.bind import arguments as a
 from nasdsl.compiler.bind import library
 from nasdsl.compiler.bind.base import NO_NAMES, Declared, Each, Place, StepNames
@@ -22,6 +22,7 @@ from nasdsl.compiler.diagnostics import CompileError, Diagnostic, NasdslError
 from nasdsl.compiler.elaborate.used import Files
 from nasdsl.compiler.elaborate.vocabulary import VOCABULARY
 from nasdsl.compiler.source import Source, Span
+from nasdsl.editor.documentation import operator_of
 
 Key = tuple[str, int]
 """A declaration: the file of its source, and where its name begins."""
@@ -100,6 +101,7 @@ class Index:
         declared: the definitions that the text can use, by space ("" outside of spaces).
         found: mistakes of names, of all spaces.
         problems: why files that are used can't be.
+        used: by the place of a path in `use`, the file; `used_for` by a file the place of the path that leads there.
     """
 
     source: Source
@@ -114,6 +116,7 @@ class Index:
     problems: list[Diagnostic] = field(default_factory=list)
     spaces: dict[str, syntax.Space | syntax.Derived] = field(default_factory=dict)
     used: dict[tuple[int, int], Path] = field(default_factory=dict)
+    used_for: dict[str, tuple[int, int]] = field(default_factory=dict)
     definitions: list[syntax.Let | syntax.Operator | syntax.Fusion] = field(default_factory=list)
     files: list[Source] = field(default_factory=list)
 
@@ -196,13 +199,21 @@ def _gather(made: Index) -> None:
         try:
             part = Files(line)
         except CompileError as problem:
-            made.problems += [d for d in problem.diagnostics if d not in made.problems]
+            for d in problem.diagnostics:
+                if d.span is None or d.span.source is line:
+                    d = replace(d, span=item.path.span if d.span is None else Span(source, d.span.start, d.span.end))
+                else:
+                    made.used_for[home(d.span.source)] = (item.path.span.start, item.path.span.end)
+                if d not in made.problems:
+                    made.problems.append(d)
             continue
         except NasdslError as problem:  # of a package that offers spaces
             made.problems += [Diagnostic(one.code, one.message, item.path.span) for one in problem.diagnostics]
             continue
         made.definitions += part.definitions
         made.files += [file.source for file in part.files[1:]]
+        for file in part.files[1:]:
+            made.used_for.setdefault(home(file.source), (item.path.span.start, item.path.span.end))
         used = next((file.source.path for file in part.files[1:]), None)
         if used is not None:
             made.used[item.path.span.start, item.path.span.end] = used
@@ -308,7 +319,7 @@ class _Recorder(Binder):
             return Declaration(name, "form")
         if name in self.vocabulary.functions:
             return Declaration(name, "built-in")
-        if not place.settings and ops.find(name) is not None:
+        if not place.settings and operator_of(name) is not None:
             return Declaration(name, "catalogue")
         return self.found_at(name, span, place)
 
@@ -463,7 +474,7 @@ class _Recorder(Binder):
         params = self.parameters(called)
         names: tuple[str, ...] = tuple(params)
         if called.kind == "catalogue":
-            operator = ops.find(called.name)
+            operator = operator_of(called.name)
             names = tuple(p.name for p in operator.params) if operator is not None else ()
         elif called.kind == "form":
             names = tuple(p.name for p in self.vocabulary.forms[called.name].parameters)

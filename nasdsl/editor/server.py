@@ -236,10 +236,8 @@ class SpaceServer(LanguageServer):
 
     def use_of(self, document: Document, source: Source) -> Span | None:
         """Where a text uses a file."""
-        for (start, end), path in document.names.used.items():
-            if source.path is not None and path.resolve() == source.path.resolve():
-                return Span(document.source, start, end)
-        return next((Span(document.source, *place) for place in document.names.used), None)
+        place = document.names.used_for.get(home(source))
+        return None if place is None else Span(document.source, *place)
 
     def location(self, document: Document, span: Span | None) -> lsp.Location | None:
         """A place in any file."""

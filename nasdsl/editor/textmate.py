@@ -1,4 +1,4 @@
-"""The TextMate grammar of the language, made of the compiler's tables: VS Code, Sublime Text, JetBrains and others read it.
+"""The TextMate grammar of the language, made of the compiler's tables: VS Code, Sublime Text and others read it.
 
 `python -m nasdsl.editor.textmate` writes it to `editors/vscode/syntaxes/`.
 """

@@ -107,7 +107,7 @@ def _without_spaces(source: Source) -> tuple[Diagnostic, ...]:
     from nasdsl.editor.names import index
 
     found = index(source, parse(source))
-    return (*found.problems, *found.found)
+    return tuple(found.problems) or tuple(found.found)
 
 
 def _own_mistake(problem: Exception, span: Span) -> Diagnostic:

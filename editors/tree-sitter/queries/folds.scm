@@ -1,0 +1,8 @@
+[
+  (space_body)
+  (changes)
+  (block)
+  (arguments)
+  (list)
+  (comprehension)
+] @fold
