@@ -33,6 +33,7 @@ BENCHMARKS = {
         "benchmarks.attention",
     ),
     "explore": ("time in which the explorer answers a pin", "benchmarks.explore"),
+    "editor": ("time of each answer of the language server, behind a keystroke", "benchmarks.editor"),
     "report": ("time to write the page of a large search and to open it; needs chromium", "benchmarks.report"),
     "oneshot": (
         "what a supernet knows of its architectures, and what is found with it; takes hours",

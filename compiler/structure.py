@@ -37,13 +37,19 @@ class Structure:
 def structure(graph: Graph) -> Structure:
     """The structure of an architecture. Two graphs with the same hash are the same network but for the names of nodes:
     they are gone through from the output back, along the inputs of each node in order, and nothing else is hashed.
-    Sizes do not count: a network without fixed sizes is the same one for larger images. Nor do weights of losses.
+    Sizes do not count, nor merges of one map: a network without fixed sizes is the same one for larger images. Nor do weights of losses.
 
     Args:
         graph: without decisions.
     """
-    order = _order(graph)
-    number = {node.name: at for at, node in enumerate(order)}
+    order: list[Node] = []
+    number: dict[str, int] = {}
+    for node in _order(graph):
+        if _passes(graph, node):
+            number[node.name] = number[node.inputs[0].source]
+        else:
+            number[node.name] = len(order)
+            order.append(node)
     layers = list(dict.fromkeys(node.weight for node in order if node.kind == "operator"))
     known = {weight: at for at, weight in enumerate(layers)}
     ends = [graph.nodes[graph.outputs[0]].inputs[0], *[one.inputs[1] for one in order if one.op == AUXILIARY.name]]
@@ -63,6 +69,13 @@ def structure(graph: Graph) -> Structure:
         hashes.append(whole.hexdigest()[:16])
     keys = tuple(dict.fromkeys(head.weight for head in heads if head.kind == "operator"))
     return Structure(hashes[0], hashes[1], tuple(layers), keys, units)
+
+
+def _passes(graph: Graph, node: Node) -> bool:
+    """Whether a node is a merge of one map that it leaves as it is, as an architecture written out has none."""
+    if node.kind != "merge" or node.op not in ("sum", "concat", "mean") or len(node.inputs) != 1:
+        return False
+    return graph.nodes[node.inputs[0].source].shape == node.shape
 
 
 def _head(graph: Graph, name: str) -> Node:

@@ -76,6 +76,8 @@ def path_from(folder: Path, space: Space) -> str:
     path = space.source.path
     if path is None:
         raise ArgumentError("a result file names the file of its space, and this space was made from a text")
+    if path.suffix == ".safetensors":
+        raise ArgumentError("a result file names the file of its space, and this space was read from its weights")
     return os.path.relpath(path.parent.resolve() / path.name, folder).replace(os.sep, "/")
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import networkx as _networkx
 
     from nasdsl.api.exporting import Exported, export
+    from nasdsl.api.looping import Draws, draws, recalibrate
     from nasdsl.api.predicting import Numbers, Prediction, Predictions, predict
     from nasdsl.api.reporting import Report, report
     from nasdsl.api.searching import Found, search
@@ -47,6 +48,7 @@ __all__ = [
     "Count",
     "Data",
     "Diagnostic",
+    "Draws",
     "Exported",
     "Found",
     "NasdslError",
@@ -67,6 +69,7 @@ __all__ = [
     "cost_range",
     "count",
     "draw",
+    "draws",
     "evaluate",
     "expand",
     "export",
@@ -77,6 +80,7 @@ __all__ = [
     "pin",
     "population",
     "predict",
+    "recalibrate",
     "report",
     "sample",
     "save",
@@ -94,6 +98,7 @@ _MODULES = {
     "Count": "compiler.count",
     "Data": "runtime.data",
     "Diagnostic": "compiler.diagnostics",
+    "Draws": "api.looping",
     "Exported": "api.exporting",
     "Found": "api.searching",
     "NasdslError": "compiler.diagnostics",
@@ -109,9 +114,11 @@ _MODULES = {
     "Trained": "api.training",
     "Trial": "runtime.evolution.trial",
     "Values": "compiler.architecture",
+    "draws": "api.looping",
     "evaluate": "api.training",
     "export": "api.exporting",
     "predict": "api.predicting",
+    "recalibrate": "api.looping",
     "report": "api.reporting",
     "search": "api.searching",
     "study": "api.studying",

@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from nasdsl.compiler import syntax
-from nasdsl.compiler.diagnostics import CompileError, Diagnostic
+from nasdsl.compiler.diagnostics import CompileError, Diagnostic, error
 from nasdsl.compiler.parse import parse, read
 from nasdsl.compiler.source import Source
 
 
-def source_of(file: str) -> Source:
-    """The text of FILE.
+def source_of(file: str, weights: bool = True) -> Source:
+    """The text of FILE; where it is a file of weights, of the network that they are for.
+
+    Args:
+        weights: whether it may be one.
 
     Raises:
         CompileError: there is none to be had.
@@ -22,6 +25,13 @@ def source_of(file: str) -> Source:
     if file == "-":
         return Source(_standard_input(), "<stdin>")
     path = Path(file)
+    if path.suffix == ".safetensors":
+        if not weights:
+            help = f"`nasdsl expand {file}` writes the network that they are for"
+            raise error("not-a-space", f"`{file}` holds weights, and no text", None, help=help)
+        from nasdsl.runtime.self_told import source_in
+
+        return source_in(path)
     try:
         return read(path)
     except CompileError as problem:

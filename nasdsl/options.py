@@ -28,7 +28,10 @@ def describe(parser: argparse.ArgumentParser, description: str, *examples: str) 
 
 def add_file(parser: argparse.ArgumentParser, several: bool = False) -> None:
     """FILE: a `.space` file, `-`, or the name of one that ships."""
-    help = "a .space file, `-` for standard input, or the name of a space that ships with nasdsl, such as tiny"
+    help = (
+        "a .space file, a .safetensors file of nasdsl's, `-` for standard input, or the name of a space that ships "
+        "with nasdsl, such as tiny"
+    )
     parser.add_argument("files" if several else "file", metavar="FILE", nargs="+" if several else None, help=help)
 
 

@@ -33,7 +33,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="PATH",
-        help="a folder, zip, COCO .json, YOLO .yaml or IDX .gz; left out, the embedded handwritten digits",
+        help="a folder, zip, COCO .json, YOLO .yaml, IDX .gz or .csv; or data that ships, digits or diabetes, which is "
+        "taken where this is left out",
     )
     parser.add_argument(
         "--reader", metavar="NAME", help="the layout of the data, which the first lines of a run name with the others"

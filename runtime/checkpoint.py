@@ -62,10 +62,23 @@ def _numbers(text: Any) -> Any:
 Numbers = Annotated[tuple[Annotated[float, Field(allow_inf_nan=False)], ...], BeforeValidator(_numbers)]
 
 
+class InputSize(Stored):
+    """What a network reads: channels, height and width."""
+
+    channels: int = Field(gt=0)
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+
+
 class AboutWeights(Stored):
     """What a file of weights says of itself, all of it text; metrics and costs beside it.
 
     Attributes:
+        nasdsl: the version that wrote it.
+        text: of the network, as a `.space` file has it; needs no other file.
+        values: of the space's decisions by path, units as `0..11, 14`.
+        input: of the network.
+        pixels: what images are, in words.
         space, digest: of the space that the weights were trained in.
         architecture, body, units: what computes with them, as `Structure` has it.
         layers: keys of their layers, in its order.
@@ -81,6 +94,11 @@ class AboutWeights(Stored):
 
     model_config = ConfigDict(extra="ignore")
 
+    nasdsl: str | None = None
+    text: str | None = None
+    values: Json[dict[str, Any]] | None = None
+    input: Json[InputSize] | None = None
+    pixels: str | None = None
     space: str | None = None
     digest: str | None = None
     architecture: str | None = None

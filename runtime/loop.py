@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nasdsl.runtime.errors import Diverged
@@ -15,11 +15,18 @@ from nasdsl.runtime.trainer import Trainer
 CHECKPOINT_SECONDS = 60
 
 
-def run_epochs(trainer: Trainer, run: RunFolder, watch: Watch, title: str) -> None:
-    """Trains to the end, with a measurement and a checkpoint after each epoch, and checkpoints between."""
+def run_epochs(
+    trainer: Trainer, run: RunFolder, watch: Watch, title: str, first: Mapping[str, Any] | None = None
+) -> None:
+    """Trains to the end, with a measurement and a checkpoint after each epoch, and checkpoints between.
+
+    Args:
+        first: what the first record of the history has beside.
+    """
 
     def measured() -> dict[str, Any]:
-        return {"step": trainer.step, "epoch": trainer.step / trainer.steps_per_epoch, **trainer.evaluate()}
+        row = {"step": trainer.step, "epoch": trainer.step / trainer.steps_per_epoch, **trainer.evaluate()}
+        return row if trainer.rows else {**row, **(first or {})}
 
     def log(board: Board, row: dict[str, Any]) -> None:
         board.measured(row, trainer.step)

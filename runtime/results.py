@@ -21,7 +21,11 @@ from nasdsl.runtime.errors import Diverged
 from nasdsl.runtime.evolution.trial import Trial
 from nasdsl.runtime.front import Front
 from nasdsl.runtime.problem import Exploration, Learning, Narrowing, Result, Watch
+from nasdsl.runtime.self_told import told_of_network
 from nasdsl.runtime.tasks import Task
+
+PIXELS = {1: "grey, from 0 to 1 before `mean` and `std`", 3: "RGB, from 0 to 1 before `mean` and `std`"}
+"""By channels, what images are as the network sees them."""
 
 
 def weights_path(path: Path) -> Path:
@@ -150,8 +154,8 @@ def costs_of(costs: Mapping[str, float]) -> str:
 
 
 def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> bytes:
-    """The weights of a result, with what is needed to use them: what computes with them, task, normalisation, names,
-    costs, metrics.
+    """The weights of a result, with what is needed to use them: the network in full (`told_of_network`), task,
+    normalisation, names, costs, metrics.
 
     Raises:
         Diverged: a weight or a statistic is no finite number.
@@ -161,6 +165,7 @@ def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> b
             raise Diverged(f"`{key}` of its network holds what is no finite number, and no weights are written")
     form = structure(result.network.graph)
     metadata = {
+        **told_of_network(space, result.network.graph, result.architecture),
         "space": space.name,
         "digest": space.digest(),
         "architecture": form.whole,
@@ -168,9 +173,15 @@ def result_data(space: Space, result: Result, task: Task, data: DataSplits) -> b
         "units": form.units,
         "layers": json.dumps(form.layers),
         **_learnt(task, data),
+        **_pixels(result, data),
         **{key: f"{value}" for key, value in {**result.metrics, **result.costs}.items()},
     }
     return weights_data(result.network.state_dict(), metadata)
+
+
+def _pixels(result: Result, data: DataSplits) -> dict[str, str]:
+    channels = result.network.graph.input.shape.channels
+    return {"pixels": PIXELS[channels]} if "features" not in data.details and channels in PIXELS else {}
 
 
 def about_result(task: Task, data: DataSplits) -> AboutWeights:

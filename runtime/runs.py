@@ -27,6 +27,9 @@ TRAINING = "train"
 """What the training of an architecture is called where searches have their names."""
 HISTORY = "history.jsonl"
 """What was measured while a network was trained, one JSON record a line."""
+KEPT = "kept"
+"""What a record of the history calls the search units that are left, by path, where they are fewer than in the last
+one."""
 
 
 class About(Stored):

@@ -6,6 +6,7 @@ Every random number of a step follows from (seed, step), so that a killed and re
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from nasdsl.compiler.supernet import Supernet, Surgery
 from nasdsl.runtime.checkpoint import State
 from nasdsl.runtime.data import DataSplits, Loader, Samples
 from nasdsl.runtime.errors import Diverged, RunError
+from nasdsl.runtime.norms import estimating
 from nasdsl.runtime.optim import (
     STATISTICS,
     Average,
@@ -352,14 +354,6 @@ class Trainer:
     def recalibrate(self, batches: int) -> None:
         """Estimates norm statistics anew: a plain mean over training batches, with all else in evaluation mode. Those
         of frozen parts stay."""
-        still = {part for module in self.frozen for part in module.modules()}
-        norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d) and m not in still]
-        momenta = [norm.momentum for norm in norms]
-        self.network.eval()
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None
-            norm.train()
         plain = Loader(
             self.data.train,
             self.batch,
@@ -371,18 +365,16 @@ class Trainer:
             world=self.fabric.world_size,
             device=self.fabric.device,
         )
-        for i, (images, targets) in enumerate(plain.epoch(0)):
-            if i >= batches:
-                break
-            with self.autocast():
-                self.network(images.contiguous(memory_format=self._format), targets)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            if self.fabric.world_size > 1:
+        still = {part for module in self.frozen for part in module.modules()}
+        with estimating(self.network, still) as norms:
+            for images, targets in itertools.islice(plain.epoch(0), batches):
+                with self.autocast():
+                    self.network(images.contiguous(memory_format=self._format), targets)
+        if self.fabric.world_size > 1:
+            for norm in norms:
                 for statistic in (norm.running_mean, norm.running_var):
-                    if statistic is not None:
+                    if isinstance(statistic, Tensor):
                         statistic.copy_(self.fabric.all_reduce(statistic.clone(), reduce_op="mean"))  # type: ignore[arg-type]
-        self.network.eval()
 
     @torch.no_grad()
     def measure(self, samples: Samples | None = None) -> dict[str, float]:

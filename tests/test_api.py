@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -606,3 +607,13 @@ def test_reports_of_runs_and_of_what_is_in_memory(folder: Path, capsys: pytest.C
         nasdsl.report(nasdsl.search(space, worth, **wanted))
     with pytest.raises(RunError, match="nothing was kept"):
         nasdsl.report(nasdsl.search("small.space", pair(), **QUICK), "none.html")
+
+
+def test_the_function_in_the_help_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "--help"]) == 0
+    text = capsys.readouterr().out.partition("may lie in this folder:")[2].partition("  nasdsl search mine.space")[0]
+    name = f"shown_{folder.name}"
+    (folder / f"{name}.py").write_text(textwrap.dedent(text))
+    command = ["search", "small.space", "--runtime", "nsga2", "--function", f"{name}:accuracy", "--trials", "3"]
+    assert main([*command, "--set", "maximise=top1", "--set", "minimise=seconds", "--out", "best.space"]) == 0
+    assert "0.93" in capsys.readouterr().out

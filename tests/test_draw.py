@@ -10,10 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import pytest
 
 import nasdsl
 from nasdsl import cli, spaces
+from nasdsl.compiler.parse import read
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
@@ -23,7 +25,9 @@ from nasdsl.drawing.fold import fold
 from nasdsl.drawing.layout import lay_out, staged
 from nasdsl.drawing.picture import LEVELS, Bar, make_picture
 from nasdsl.drawing.render import FORMATS, RenderError, render
-from tests import shipped
+from nasdsl.drawing.tied import tied_cells
+from nasdsl.files import names_in
+from tests import pictures, shipped
 
 GOLDEN = Path(__file__).parent / "drawings"
 
@@ -326,11 +330,198 @@ def smallest_letters(dot):
     return min(float(size) for size in re.findall(r'POINT-SIZE="([\d.]+)"', dot)) * min(scale, 1.0)
 
 
-@pytest.mark.parametrize("name", sorted(spaces.names()))
-def test_a_page_holds_every_space_that_ships(name):
-    space = shipped.space(name)
-    dot = to_dot(space)
+SHIPPED = {name: file for file in spaces.names() for name in names_in(read(spaces.path(file)))}
+"""By name of a space that ships: its file."""
+needs_font = pytest.mark.skipif(not pictures.FONTS.exists(), reason="DejaVu Sans is not installed")
+
+
+def of_its_file(name):
+    """In one process with other tests of its file; but for the first space of each file, with the long ones."""
+    group = pytest.mark.xdist_group(SHIPPED[name].partition("_")[0])
+    return pytest.param(name, marks=[group] if name in spaces.names() or name in NOTABLE else [group, pytest.mark.long])
+
+
+NOTABLE = ("darts_v2", "autodeeplab_s", "spinenet49", "deit_tiny", "mobilenet_v3_large", "e0")
+"""Architectures that are drawn each time."""
+
+
+@needs_font
+@pytest.mark.parametrize("name", [of_its_file(name) for name in SHIPPED])
+def test_a_page_holds_every_space_that_ships_and_all_of_it_can_be_read(name):
+    dot = to_dot(shipped.space(SHIPPED[name], name))
     assert smallest_letters(dot) >= 5  # points: 21 pixels at 300 dpi
+    sheet = pictures.read(dot)
+    assert not [*pictures.texts_outside(sheet)]
+    assert not [*pictures.lines_through(sheet)]
+    assert not [*pictures.lines_through(sheet, words=True)]
+    assert not [*pictures.overlapping(sheet)]
+    assert not re.search(r">(for|repeat|option)\[?\d", dot), "what a file has no name for is not told by its number"
+
+
+def test_the_legend_has_each_sign_that_is_there():
+    dots = [to_dot(shipped.space(name)) for name in ("unet", "autodeeplab", "autofpn", "tiny")]
+    for dot in dots:
+        legend = "\n".join(row for row in dot.splitlines() if re.match(r"\s*says", row))
+        rest = "\n".join(row for row in dot.splitlines() if not re.match(r"\s*(says|key)", row))
+        for sign, words in (
+            (r"fillcolor=\"#f2f7fc\"", "holds a choice"),
+            (r"style=\"filled,(rounded,)?dashed", "may be left out"),
+            (r"\] *-> |style=dashed\]", "not in all architectures"),
+            (r"label=\"\+\"", "sum"),
+            (r"label=C ", "concatenation"),
+            (r">× ", "so many alike"),
+            (r"\d /\d", "stride"),
+            (r">1/4", "input's resolution"),
+            (r"BGCOLOR=\"#9ecae1\"", "3×3 channels"),
+        ):
+            assert bool(re.search(sign, rest)) == (words in legend), words
+
+
+def test_settings_that_are_not_as_usual_are_told():
+    text = """space s {
+      input 3 x 32 x 32
+      operator block(out, d) { conv(out, kernel: 3, stride: 2, dilation: d) -> conv(out, kernel: 3, groups: 2) }
+      network {
+        conv(8, kernel: 3, dilation: 2, norm: none), conv(8, kernel: [1, 7], order: [act, conv, norm])
+        conv(16, stride: 2, groups: 4, order: [act, conv, norm], act: none), block(24, d: 3), classify(2)
+      }
+    }"""
+    notes = [item.note for item in make_picture(nasdsl.loads(text), "module").items]
+    assert notes == [
+        "3×32×32",
+        "3×3 8 d2 no norm",
+        "1×7 8 act-conv-norm",
+        "1×1 16 /2 g4",
+        "3×3 24 /2 d3",
+        "2",
+        "2",
+    ]
+
+
+# --- Cells that are decided once
+
+CELLS = """
+space cells {
+  input 3 x 32 x 32
+  operator edge(kind) = match kind { none: zero(), conv: conv(in, kernel: 3), pool: max_pool(3), skip: identity() }
+  operator cell(out) {
+    p0: inputs[0] -> conv(out)
+    p1: inputs[1] -> conv(out)
+    node: for n in 1..2 {
+      let kinds = [for x in earlier: oneof(none, conv, pool, skip)]
+      sum: sum([for i in 0..n: earlier[i] -> edge(kinds[i])])
+    }
+    concat(from: last(earlier, 2))
+  }
+  let normal = cell(8)
+  network {
+    s0: conv(8)
+    s1: identity()
+    stage: for k in 0..3 { c: last(earlier, 2) -> normal(out: 8) }
+    classify(3)
+  }
+}
+
+space found = cells with {
+  normal: { node[0].kinds: [conv, none], node[1].kinds: [none, pool, skip] }
+}
+"""
+
+
+def test_a_cell_that_is_decided_once_is_drawn_once():
+    space = elaborate(Source(CELLS), "cells")
+    scene = fold(make_picture(space, "module"))
+    assert [item.title for item in scene.items] == ["input", "conv", *["normal"] * 4, "classify", "output"]
+    (detail,) = scene.details
+    assert (detail.name, detail.facts) == ("normal", "stage[0..3]")
+    assert [item.key for item in detail.items if item.kind == "input"] == ["inputs[0]", "inputs[1]"]
+    choices = [item for item in detail.items if item.kind == "choice"]
+    assert len(choices) == len(space.graph.decisions) == 5
+    assert sum(item.kind == "sum" for item in detail.items) == 2
+    assert set(space.graph.nodes) == {name for item in scene.items for name in item.nodes}
+    links = {(link.source, link.target) for link in scene.links}
+    uses = [item.key for item in scene.items if item.title == "normal"]
+    assert set(pairwise(uses)) <= links
+    assert {(a, b) for a, b in zip(uses, uses[2:], strict=False)} <= links
+
+
+def test_a_found_cell_is_drawn_without_what_it_does_not_have():
+    (detail,) = make_picture(elaborate(Source(CELLS), "found"), "module").details
+    taken = [[text for text, taken in item.rows[0].options if taken] for item in detail.items if item.kind == "choice"]
+    assert taken == [["conv"], ["pool"], ["skip"]]
+    assert not [item for item in detail.items if item.state == "gone"]
+    targets = {link.target for link in detail.links}
+    assert targets == {item.key for item in detail.items if item.kind != "input"}
+
+
+def test_a_cell_can_be_drawn_where_it_is_used():
+    space = elaborate(Source(CELLS), "cells")
+    (cell,) = tied_cells(space.graph)
+    for word in (cell.name, cell.uses[0], min(cell.decisions)):
+        scene = make_picture(space, "module", [word])
+        assert not scene.details
+        assert sum(item.title == "edge" for item in scene.items) == 4 * 5
+
+
+def test_copies_of_a_loop_are_no_cells():
+    assert not tied_cells(shipped.graph("efficientnet"))
+    assert not tied_cells(shipped.graph("attentivenas"))
+    assert {cell.name for cell in tied_cells(shipped.graph("darts"))} == {"normal", "reduce"}
+
+
+def test_what_one_choice_leaves_of_several_tensors_is_a_choice_of_names():
+    (detail,) = make_picture(shipped.space("autodeeplab"), "module").details
+    reads = {
+        item.rows[0].name: [text for text, _ in item.rows[0].options] for item in detail.items if item.kind == "select"
+    }
+    assert reads["reads[0]"] == ["p0", "p1"]
+    assert reads["reads[9]"] == ["p0", "p1", "b0", "b1", "b2", "b3"]
+    told = [link for link in detail.links if link.state == "told"]
+    assert len(told) == 2 * (2 + 3 + 4 + 5 + 6)
+    placed = lay_out(detail, {item.key: (40.0, 20.0) for item in detail.items})
+    assert set(placed.routes) == {link for link in detail.links if link.state != "told"}
+
+
+# --- Scales that are searched
+
+
+def test_a_trellis_has_each_way_that_the_requirements_leave():
+    """Against all combinations of levels: from one layer to the next by one at most, starting at the finest."""
+    scene = make_picture(shipped.space("autodeeplab"), "module")
+    blocks = {item.key: item for item in scene.items if item.key in scene.permuted}
+    ways = {((one, a), (other, b)) for (one, a), (other, b) in scene.steps}
+    expected = set()
+    reached = {0}
+    for one, other in pairwise(scene.permuted):
+        pairs = {(a, b) for a in reached for b in (a - 1, a, a + 1) if 0 <= b <= 3}
+        expected |= {((one, Fraction(1, 4 * 2**a)), (other, Fraction(1, 4 * 2**b))) for a, b in pairs}
+        reached = {b for _, b in pairs}
+    assert ways == expected
+    assert len(scene.permuted) == 12
+    assert [len(blocks[key].scales) for key in scene.permuted] == [0, 2, 3, *[4] * 9]
+    sizes = {item.key: (30.0, 16.0) for item in scene.items}
+    placed = lay_out(scene, sizes)
+    for key in scene.permuted[1:]:
+        assert list(placed.dots[key]) == list(blocks[key].scales)
+        assert len({x for x, _ in placed.dots[key].values()}) == 1, "one below the other"
+        heights = [y for _, y in placed.dots[key].values()]
+        assert heights == sorted(heights), "the finest on top"
+    assert "each reads the 2 before it" in scene.notes
+    number_of_paths = nx.DiGraph(scene.steps)
+    count = dict.fromkeys([(scene.permuted[0], Fraction(1, 4))], 1)
+    for node in nx.topological_sort(number_of_paths):
+        for after in number_of_paths.successors(node):
+            count[after] = count.get(after, 0) + count[node]
+    assert sum(n for (key, _), n in count.items() if key == scene.permuted[-1]) == 28_657  # as docs/spaces.md has it
+
+
+def test_where_steps_lead_to_the_next_row_a_line_does():
+    scene = make_picture(shipped.space("autodeeplab"), "module")
+    placed = lay_out(scene, {item.key: (200.0, 16.0) for item in scene.items})
+    rows = {key: placed.boxes[key].y for key in scene.permuted}
+    across = [pair for pair in pairwise(scene.permuted[1:]) if abs(rows[pair[0]] - rows[pair[1]]) > 50]
+    assert across
+    assert {(link.source, link.target) for link in placed.routes} >= set(across)
 
 
 def test_a_picture_is_the_same_each_time():
@@ -489,9 +680,9 @@ def test_what_an_architecture_does_not_have_makes_no_difference():
 
 
 def test_what_is_repeated_together_stands_in_a_frame():
-    scene = fold(make_picture(shipped.space("nasbench201"), "module"))
-    assert [frame.label for frame in scene.frames] == ["× 5"] * 3
-    assert all(len({key.partition(".")[0] for key in frame.keys}) == 1 for frame in scene.frames)
+    scene = fold(make_picture(shipped.space("convnext"), "module"))
+    assert [frame.label for frame in scene.frames] == ["× depth 2|3", "× depth 2|3", "× 5|6", "× 0–3", "× depth 2|3"]
+    assert all(len({key.partition("[")[0] for key in frame.keys}) == 1 for frame in scene.frames)
     found = placed(scene)
     for frame, band in zip(reversed(scene.frames), found.frames, strict=True):
         for key, box in found.boxes.items():
@@ -539,7 +730,10 @@ def test_a_space_of_permuted_blocks_says_what_is_decided_in_few_lines():
     among = [link for link in scene.links if {link.source, link.target} <= set(scene.permuted)]
     assert [(link.source, link.target) for link in among] == list(pairwise(scene.permuted))
     boxes = placed(scene).boxes
-    assert len({(boxes[key].top, boxes[key].bottom) for key in scene.permuted}) == 1, "each spans its levels"
+    dots = placed(scene).dots
+    assert all(list(dots[key]) == [Fraction(1, 2**level) for level in (2, 3, 4, 5)] for key in scene.permuted)
+    assert all(boxes[key].bottom < min(y for _, y in dots[key].values()) for key in scene.permuted), "headings"
+    assert not scene.steps
 
 
 def test_the_scales_of_a_permuted_block_are_those_that_it_can_have():

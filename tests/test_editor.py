@@ -215,8 +215,8 @@ async def _session(folder: Path) -> None:
         assert isinstance(listed, lsp.CompletionList)
         items = {item.label: item for item in listed.items}
         assert {"conv", "block", "width", "parallel", "mbconv", "let"} <= set(items)
-        edit = items["conv"].text_edit
-        assert isinstance(edit, lsp.TextEdit) and edit.new_text == "conv($0)" and edit.range.start == at
+        put_in = items["conv"].text_edit
+        assert isinstance(put_in, lsp.TextEdit) and put_in.new_text == "conv($0)" and put_in.range.start == at
         told = await client.completion_item_resolve_async(items["conv"])
         assert isinstance(told.documentation, lsp.MarkupContent) and "`kernel`" in told.documentation.value
         session.change(uri, 8, TEXT)
@@ -241,11 +241,11 @@ async def _session(folder: Path) -> None:
         assert "architectures" in shown and "MACs" in shown
 
         # Definition, references, a new name everywhere, also in the pin.
-        asked = lsp.DefinitionParams(identifier, place_of(TEXT, "block(32"))
-        location = await client.text_document_definition_async(asked)
+        wanted = lsp.DefinitionParams(identifier, place_of(TEXT, "block(32"))
+        location = await client.text_document_definition_async(wanted)
         assert isinstance(location, lsp.Location) and location.range.start == place_of(TEXT, "block(out")
-        asked = lsp.ReferenceParams(lsp.ReferenceContext(True), identifier, place_of(TEXT, "block(32"))
-        places = await client.text_document_references_async(asked)
+        everywhere = lsp.ReferenceParams(lsp.ReferenceContext(True), identifier, place_of(TEXT, "block(32"))
+        places = await client.text_document_references_async(everywhere)
         assert places is not None and len(places) == 4
         renaming = lsp.RenameParams(identifier, place_of(TEXT, "block(32"), "cell")
         change = await client.text_document_rename_async(renaming)

@@ -157,7 +157,7 @@ def explained(mistake: Mistake) -> str:
     parts = [f"(code-{mistake.code})=", f"### `{mistake.code}`\n", mistake.meaning + "\n"]
     parts.append(f"*Mended:* {mistake.mended}\n")
     if mistake.text:
-        parts.append(f"```space-part\n{shown(mistake)}```\n")
+        parts.append(f"```{{code-block}} space-part\n:force:\n\n{shown(mistake)}```\n")
     if mistake.command:
         kind = "console" if mistake.command.startswith("nasdsl ") else "python"
         before = "$ " if kind == "console" else ""

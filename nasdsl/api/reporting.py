@@ -109,7 +109,7 @@ def report(
         if training is not None:
             known = _space(folder, given, space)
             images, shown, why = _examples(folder, asked)
-            write_output(file, training_page(with_measures(known, tables), training, images))
+            write_output(file, training_page(with_measures(known, tables), training, images, _found(folder)))
             return Report(file, shown, why)
     if trials is None:
         if folder is None:
@@ -124,6 +124,19 @@ def report(
     images, shown, why = _examples(folder, asked)
     write_output(file, page(with_measures(known, tables), trials, pictures, images))
     return Report(file, f"{len(trials.records):,} trials, {len(trials.front):,} on the front, {shown}", why)
+
+
+def _found(run: Path) -> Space | None:
+    """The architecture that came of a search; None while there is none, or where its file is not what it was."""
+    from nasdsl.compiler.parse import read
+    from nasdsl.compiler.pipeline import elaborate
+    from nasdsl.runtime.provenance import read_result
+
+    try:
+        written = read_result(run)
+        return None if written is None or written.file is None else elaborate(read(Path(written.file)))
+    except NasdslError:
+        return None
 
 
 def _check(folder: Path | None, file: Path, space: SpaceLike | None, asked: Asked) -> None:

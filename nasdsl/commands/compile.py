@@ -20,16 +20,19 @@ from nasdsl.options import (
 from nasdsl.runtime.outputs import check_output, inputs_of, write_output
 from nasdsl.streams import as_json
 from nasdsl.terminal import show_diagnostics
+from nasdsl.weights import weights_facts, weights_text
 
 
 def options(parser: ArgumentParser) -> None:
     describe(
         parser,
         "Checks a file, builds its graph and its supernet, and shows what it holds: the decisions of each declaration\n"
-        "and stage, the exact size, the range of costs, the memory of the supernet.",
+        "and stage, the exact size, the range of costs, the memory of the supernet. Of a .safetensors file that\n"
+        "nasdsl wrote also what it says of itself: space, task, classes, input, normalisation, metrics.",
         "compile spaces/hrnas.space",
         "compile tiny --stage graph",
         "compile tiny --graph tiny.json",
+        "compile found.safetensors",
     )
     add_space(parser)
     add_measures(parser)
@@ -83,12 +86,17 @@ def run(args: Namespace) -> None:
         else:
             print(overview.graph_to_text(space.graph))
         return
+    weights = weights_facts(Path(args.file)) if args.file.endswith(".safetensors") else None
     if args.format == "json":
         summary = overview.summary_to_json(space, with_default(args.measures))
         if args.stage == "supernet":
             summary["supernet"] = overview.supernet_memory(space.graph)
+        if weights is not None:
+            summary["weights"] = weights
         as_json(summary)
         return
+    if weights is not None:
+        print(weights_text(weights) + "\n")
     # Before torch is imported, which takes a while.
     print(overview.summary(space, with_default(args.measures)), flush=True)
     if args.stage == "supernet":

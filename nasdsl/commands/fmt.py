@@ -41,7 +41,7 @@ def run(args: Namespace) -> int:
     changed = 0
     for file in args.files:
         try:
-            source = source_of(file)
+            source = source_of(file, weights=False)
             text = unparse(parse(source))
         except NasdslError as problem:
             found += problem.diagnostics

@@ -15,10 +15,12 @@ def options(parser: ArgumentParser) -> None:
         parser,
         "Writes one HTML file that shows a search: the front, the best so far, where its trials lie in the space,\n"
         "drawings of the space and of architectures along the front, and all trials in a table whose rows open. Of a\n"
-        "run that trains one network it shows what was measured; of a search by gradient, how its choices went and\n"
-        "what was taken; of a screening, which options went and when. Where there is a trained network, it shows what\n"
-        "that finds in some images of the validation split, beside what is true. The file needs nothing else, and no\n"
-        "connection. RUN is the folder of a search or of a training, which need not have ended.",
+        "run that trains one network it shows what was measured; of a shrinking, which units went and when; of a\n"
+        "sampled supernet, the scores of candidates and how their ranks settled; of a search by gradient, how its\n"
+        "choices went and what was taken; of a screening, which options went and when. Where there is a trained\n"
+        "network, it shows what that finds in some images of the validation split, beside what is true. The file\n"
+        "needs nothing else, and no connection. RUN is the folder of a search or of a training, which need not have\n"
+        "ended.",
         "report runs/found",
         "report runs/found --network other.space --data camvid.zip",
         "report runs/found -o found.html --pictures 10",

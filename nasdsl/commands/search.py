@@ -28,6 +28,22 @@ examples:
   nasdsl search screened.space --runtime gradient --out found.space
       shortens the lists of options by their scores, and then trains probabilities for those that stay
 
+The function of --function is called as `accuracy(architecture, space)` for each architecture that is tried.
+`architecture` reads like a dict, the values of its decisions by path, and is what the functions of `nasdsl` take;
+`space` is what is searched. It gives a number, which is the metric `value`, or a dict of numbers by name, which
+`maximise` and `minimise` name. What it raises is a failed trial (`--set failures=N` allows some). In my_module.py,
+which may lie in this folder:
+
+  import nasdsl
+
+  def accuracy(architecture, space):
+      network = nasdsl.supernet(nasdsl.pin(space, architecture))    # an ordinary torch.nn.Module
+      ...                                                           # trained and measured
+      return {"top1": 0.93, "seconds": 0.012}
+
+  nasdsl search mine.space --runtime evolve --function my_module:accuracy --set maximise=top1 \\
+      --set minimise=seconds --out best.space
+
 A run that was interrupted goes on when the same command is given again. Its folder has the checkpoint, history.jsonl
 with all measurements, and TensorBoard events. Under `torchrun` the processes share the work.
 """
@@ -42,7 +58,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         metavar="NAME",
-        help="the search to run, not the file's: shrink, thin, sample, gradient, screen, evolve",
+        help="the search to run, not the file's: shrink, thin, sample, gradient, screen, evolve; or what evolve is to "
+        "propose by, such as nsga2",
     )
     parser.add_argument(
         "--target",
@@ -59,7 +76,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         "docs/howto/tables.md",
     )
     group.add_argument("--supernet", metavar="RUN", help="a trained supernet: short for the setting `supernet`")
-    group.add_argument("--function", metavar="MODULE:NAME", help="a Python function, or the name of an installed one")
+    group.add_argument(
+        "--function",
+        metavar="MODULE:NAME",
+        help="a Python function of the architecture and the space, or the name of an installed one; see below",
+    )
     group.add_argument("--trials", metavar="N", help="evaluations in all: short for --set trials=N")
     group.add_argument("--budget", metavar="LIMIT", action="append", help='such as "macs <= 600M"; may be repeated')
     group.add_argument(

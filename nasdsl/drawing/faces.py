@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 
 from nasdsl.drawing.layout import Point
@@ -54,10 +55,12 @@ def face(item: Item, compact: bool = False) -> tuple[str, Point]:
     width = 0.0
     height = PAD - 1 if compact else 2 * PAD
     word = item.title if item.kind != "select" else ""
+    if compact and item.kind == "block":
+        item = replace(item, note="")
     beside = compact and bool(item.note) and item.kind == "operator"
     if beside:
         pieces = font(word, PALE if gone else INK, TEXT), font(item.note, PALE if gone else LINE, SMALL_TEXT)
-        lines.append(_text_row("  ".join(pieces)))
+        lines.append(_text_row("  ".join(pieces), 11))
         width = max(width, width_of(f"{word}  ", TEXT) + width_of(item.note, SMALL_TEXT))
         height += LINE_HEIGHT
     elif word:
@@ -73,8 +76,8 @@ def face(item: Item, compact: bool = False) -> tuple[str, Point]:
     for row in item.rows:
         upright = "choice" if item.kind == "choice" and row == item.rows[0] else "column" if item.kinds else ""
         for text, length in _row_lines(row, gone, upright):
-            lines.append(_text_row(text))
-            width, height = max(width, length), height + LINE_HEIGHT - 1
+            lines.append(_text_row(text, 10))
+            width, height = max(width, length), height + LINE_HEIGHT
     if item.count:
         colour = PALE if gone else OPEN if re.search(r"[–|]", item.count) else INK
         lines.append('<TR><TD HEIGHT="2"></TD></TR>' + _text_row(font(item.count, colour, SMALL_TEXT, bold=True)))
@@ -94,8 +97,10 @@ def font(text: str, colour: str, size: float, bold: bool = False) -> str:
     return f'<FONT POINT-SIZE="{size:g}" COLOR="{colour}">{inner}</FONT>'
 
 
-def _text_row(text: str) -> str:
-    return f'<TR><TD ALIGN="CENTER">{text}</TD></TR>'
+def _text_row(text: str, height: int = 0) -> str:
+    """A line of text. Graphviz sets one of several pieces too high in its row, so that such a row needs a height."""
+    room = f' HEIGHT="{height}" VALIGN="BOTTOM"' if height else ""
+    return f'<TR><TD ALIGN="CENTER"{room}>{text}</TD></TR>'
 
 
 def width_of(text: str, size: float, bold: bool = False) -> float:

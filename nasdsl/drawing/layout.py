@@ -24,6 +24,7 @@ ROW = 50.0  # between the rows that a long picture is broken into, and
 TRACK = 4.5  # more for each line that goes on in a later one
 SHAPE = 4.0  # how many times wider than high a picture may be before a chain is broken
 FRAME = 6.0  # around what is repeated
+LANE_NAME = 6.0  # and more over a lane's name
 TALL = 90.0  # what is higher is read level with where a line comes from
 BESIDE = 45.0  # for the lines beside the rows
 EDGE = 14.0  # from the boxes of a row to the lines beside it
@@ -120,12 +121,14 @@ def lay_out_all(
         sizes: of the items of the picture.
         inner: of those of each detail.
     """
+    if not scene.details:
+        return lay_out(scene, sizes, compact)
     details = [lay_out(detail, own, compact) for detail, own in zip(scene.details, inner, strict=True)]
     found = []
     for across, _ in PAGES:
         places, width, height = _side_by_side(scene.details, details, across)
         main = lay_out(scene, sizes, compact, height)
-        left, top = main.left, main.height + (DETAIL if details else 0.0)
+        left, top = main.left, main.height + DETAIL
         apart = [_moved(one, left + x, top + y) for one, (x, y) in zip(details, places, strict=True)]
         whole = replace(main, width=max(main.width, left + width), height=top + height, apart=tuple(apart))
         found.append(whole)
@@ -324,9 +327,9 @@ class _Strip:
         links = [link for link in self.scene.links if link.state != "told"]
         further = {(one, other) for (one, _), (other, _) in self.scene.steps if row_of[one] != row_of[other]}
         links += [Link(*pair) for pair in sorted(further)]
-        routes = _Router(boxes, links, row_of, lanes if self.lane >= LANE else (), dots).routes()
+        frames = self._frames(boxes, row_of, lanes)
+        routes = _Router(boxes, links, row_of, lanes, frames, dots).routes()
         bands = self._bands(boxes, routes, row_of, dots)
-        frames = self._frames(boxes, row_of)
         points = [point for route in routes.values() for point in route]
         points += [(a, b + DOT / 2) for of in dots.values() for a, b in of.values()]
         height = max(
@@ -539,8 +542,10 @@ class _Strip:
                 out.append(Band(name, left, right, min(reach[row]), max(reach[row])))
         return tuple(out)
 
-    def _frames(self, boxes: Mapping[str, Box], rows: Mapping[str, int]) -> tuple[Band, ...]:
-        """Around what is repeated; outer ones first, so that inner ones are painted over them."""
+    def _frames(self, boxes: Mapping[str, Box], rows: Mapping[str, int], lanes: Sequence[Lane]) -> tuple[Band, ...]:
+        """Around what is repeated, with the names of lanes above it; outer ones first, so that inner ones are painted
+        over them."""
+        named = {(lane.x, lane.y) for lane in lanes if lane.end is None}
         out = []
         for frame in reversed(self.scene.frames):
             for row in sorted({rows[key] for key in frame.keys}):
@@ -548,7 +553,8 @@ class _Strip:
                 nested = sum(other.keys < frame.keys for other in self.scene.frames)
                 room = FRAME * (1 + nested)
                 left, right = min(b.left for b in inside) - room, max(b.right for b in inside) + room
-                top, bottom = min(b.top for b in inside) - room, max(b.bottom for b in inside) + room
+                tops = [b.top - LANE_NAME * ((b.x, b.top) in named) for b in inside]
+                top, bottom = min(tops) - room, max(b.bottom for b in inside) + room
                 out.append(Band(frame.label, left, right, top, bottom))
         return tuple(out)
 
@@ -585,6 +591,7 @@ class _Router:
         links: Sequence[Link],
         rows: Mapping[str, int],
         lanes: Sequence[Lane],
+        frames: Sequence[Band],
         dots: Mapping[str, Mapping[Fraction | int, Point]],
     ):
         self.boxes = boxes
@@ -597,8 +604,14 @@ class _Router:
             self.inside[rows[key]].extend((key, Box(x, y, DOT, DOT)) for x, y in places.values())
         row_at = {(box.x, box.top): rows[key] for key, box in boxes.items()}
         for lane in lanes:
-            if lane.end is None:  # its name stands above its first box, and lines run beside it where there is room
+            if lane.end is None:  # its name stands above its first box, and lines run beside it
                 self.inside[row_at[lane.x, lane.y]].append(("", Box(lane.x, lane.y - 5.0, 22.0, 8.0)))
+            else:
+                row = min(rows[key] for key, box in boxes.items() if box.left >= lane.x and box.bottom > lane.y - 8)
+                self.inside[row].append(("", Box(lane.x + 16.0, lane.y - 8.0, 32.0, 7.0)))
+        for frame in frames:
+            row = min(rows[key] for key, box in boxes.items() if frame.top < box.y < frame.bottom)
+            self.inside[row].append(("", Box(frame.right - 16.0, frame.top - 6.0, 26.0, 8.0)))
         for found in self.inside.values():
             found.sort(key=lambda pair: pair[1].left)
         self.begins = {row: [box.left for _, box in found] for row, found in self.inside.items()}
@@ -707,16 +720,17 @@ class _Router:
                     return (*before, *_curve(before[-1], (b, y1) if after else end)[1:], *after)
         side = self._side(x0, x1, y0, y1, own, row)
         half = min((x1 - x0) / 2, 16.0)
-        left = next((x for x, _ in self._gaps(x0, x1, y0, side, own, row)), x0)
-        right = next((x for _, x in reversed(self._gaps(x0, x1, y1, side, own, row))), x1)
+        left, up_to = next(iter(self._gaps(x0, x1, y0, side, own, row)), (x0, x1))
+        down_from, right = next(reversed(self._gaps(x0, x1, y1, side, own, row)), (x0, x1))
         if not (self._free(x0, left, y0, y0, own, row) and left + half <= x1 - half):
-            left = x0
+            left, up_to = x0, x1
         if not (self._free(right, x1, y1, y1, own, row) and left + half <= right - half):
-            right = x1
+            down_from, right = x0, x1
+        top_from, top_to = min(left + half, up_to), max(right - half, down_from)
         before = _straight(start, (left, y0)) if left > x0 + 0.5 else (start,)
-        up = _curve(before[-1], (left + half, side))[1:]
-        along = _straight((left + half, side), (right - half, side))[1:]
-        down = _curve((right - half, side), (right, y1))[1:]
+        up = _curve(before[-1], (top_from, side))[1:]
+        along = _straight((top_from, side), (top_to, side))[1:]
+        down = _curve((top_to, side), (right, y1))[1:]
         after = _straight((right, y1), end)[1:] if right < x1 - 0.5 else ()
         return (*before, *up, *along, *down, *after)
 

@@ -130,5 +130,6 @@ _NOTES = (
     (r" /\d+", "", "stride"),
     (r" d\d+", "", "dilation"),
     (r" g\d+", "", "groups"),
+    (r" (\w+-)*conv(-\w+)+", "", "order of a layer's parts"),
 )
 """What stands in notes of layers: a pattern, how the legend writes it where not as it is found, and what it means."""

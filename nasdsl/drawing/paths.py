@@ -20,6 +20,11 @@ def steps_under(path: str, place: str) -> list[str]:
     return STEP.findall(path[len(place) :]) if path.startswith((f"{place}.", f"{place}[")) else []
 
 
+def last_word(path: str) -> str:
+    """The last step that is no index."""
+    return next(step for step in reversed(STEP.findall(path)) if not step.startswith("["))
+
+
 def prefixes(path: str, whole: bool = False) -> list[str]:
     """The paths that a path lies under, the longest first."""
     out = [path] if whole else []

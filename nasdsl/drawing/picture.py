@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -31,7 +32,7 @@ from nasdsl.drawing.modules import (
     permuted_blocks,
     places,
 )
-from nasdsl.drawing.paths import prefixes, short_names, stage_of, steps_under, without_indices
+from nasdsl.drawing.paths import last_word, prefixes, short_names, stage_of, steps_under, without_indices
 from nasdsl.drawing.tied import Cell, inside_of, tied_cells, uses_in_words
 
 Level = Literal["module", "block", "operator"]
@@ -42,6 +43,8 @@ Kind = Literal["input", "output", "block", "operator", "choice", "sum", "mean", 
 SMALL: frozenset[Kind] = frozenset({"sum", "mean", "concat", "select"})
 MOST_SCALES = 2000  # values tried for the scales of a block
 MOST_NAMES = 12  # that a message lists
+TOLD = ("kernel", "stride", "dilation", "groups", "norm", "order")  # settings that tell layers apart at a glance
+LONGEST_NAME = 24  # of a choice inside a box
 
 
 @dataclass(frozen=True)
@@ -270,8 +273,25 @@ class _Maker:
             closed=tuple(self.closed.items()),
             notes=self._notes(steps),
             steps=steps,
-            details=tuple(map(self._detail, cells)),
+            details=tuple(map(self._detail, [*cells, *self._fusing_blocks()])),
         )
+
+    def _fusing_blocks(self) -> list[Cell]:
+        """Where a box stands for what lies around blocks: operators of several inputs that are used more than once."""
+        if not self.outer or self.inside or self.words or self.opened:
+            return []
+        innermost = self._innermost(set(self.whole.instances))
+        uses: dict[str, list[str]] = {}
+        for path in self.whole.instances:
+            if path in self.leaves - innermost and path in self.owner.values():
+                uses.setdefault(self.whole.instances[path], []).append(path)
+        found = [Cell(operator, tuple(paths), frozenset()) for operator, paths in uses.items() if len(paths) > 1]
+        return [cell for cell in found if all(self._reads_several(use) for use in cell.uses)]
+
+    def _reads_several(self, use: str) -> bool:
+        inside = {name for name, key in self.owner.items() if key == use}
+        read = {edge.source for name in inside for edge in self.whole.nodes[name].inputs} - inside
+        return len(read) > 1
 
     def _detail(self, cell: Cell) -> Picture:
         whole, graph = inside_of(cell, self.whole, self.graph)
@@ -325,11 +345,22 @@ class _Maker:
                 self.owner |= dict.fromkeys((node.name, *(one.name for one in read)), node.name)
 
     def _own_blocks(self) -> None:
-        """Uses of operators that use no others are blocks."""
+        """Uses of operators that use no others are blocks; in a cell those that are a choice are boxes of its
+        options."""
+        leaves = frozenset(path for path in self.leaves if not (self.inside and self._is_choice(path)))
         for node in self.whole.nodes.values():
-            here = next((path for path in prefixes(node.name, whole=True) if path in self.leaves), None)
+            here = next((path for path in prefixes(node.name, whole=True) if path in leaves), None)
             if here is not None:
                 self.owner.setdefault(node.name, here)
+
+    def _is_choice(self, path: str) -> bool:
+        """Whether a use of an operator is nothing but a choice between some layers."""
+        inside = {name for name in self.whole.nodes if path in prefixes(name, whole=True)}
+        ends = [name for name in inside if any(user.name not in inside for user in self.users[name])]
+        end = self.whole.nodes[ends[0]] if ends else None
+        if end is None or len(ends) > 1 or end.kind != "select" or not self._alternatives(end):
+            return False
+        return inside <= {end.name}.union(*self._regions(end))
 
     @cached_property
     def leaves(self) -> frozenset[str]:
@@ -508,6 +539,8 @@ class _Maker:
         empty = bool(bars) and not rows and all(bar.kept == 0 for bar in bars)  # what is left only passes its input on
         state: State = "gone" if not alive or empty or key in self.silent else "open" if is_open else "fixed"
         note = self._note(last) if kind in ("operator", "input", "output") else ""
+        if kind == "block" and not bars and key not in self.permuted and key not in self.cells:
+            note = self._note_of_block(nodes)
         if kind == "input" and len(paths := decisions_of((last.shape.channels, last.shape.height))) == 1:
             decision = self.whole.decisions[min(paths)]
             rows = tuple(Row("", (option,)) for option in self._row(decision, "").options)
@@ -543,9 +576,12 @@ class _Maker:
         """Closed choices of which an architecture takes an option that gives zeros."""
         found = set()
         for key, path in self.closed.items():
-            node = self.whole.nodes.get(key)
-            if path in self.pins and node is not None and node.kind == "select":
-                sources = [edge.source for edge in node.inputs if self._holds(edge.when) is not False]
+            own = (node for node in self.whole.nodes.values() if self.owner.get(node.name) == key)
+            ends = [
+                one for one in own if one.kind == "select" and path in decisions_of(tuple(e.when for e in one.inputs))
+            ]
+            if path in self.pins and ends:
+                sources = [edge.source for edge in ends[-1].inputs if self._holds(edge.when) is not False]
                 if sources and all(self.whole.nodes[source].op == "zero" for source in sources):
                     found.add(key)
         return frozenset(found)
@@ -628,11 +664,13 @@ class _Maker:
         place = {key: i for i, key in enumerate(self.permuted)}
         back: dict[str, set[int]] = {}
         for node in self.whole.nodes.values():
-            target = place.get(self.owner.get(node.name, ""))
-            for edge in node.inputs if target is not None else ():
-                source = place.get(self.owner.get(self._shown(edge.source), ""))
-                if source is not None and source != target:
-                    back.setdefault(self.permuted[target], set()).add(target - source)
+            target = self.owner.get(node.name, "")
+            sources = {self.owner.get(self._shown(edge.source), "") for edge in node.inputs} - {target}
+            if target in place:
+                back.setdefault(target, set()).update(
+                    place[target] - place[source] for source in sources & place.keys()
+                )
+        back.pop(self.permuted[0], None)
         most = max((max(steps) for steps in back.values()), default=0)
         full = all(steps == {*range(1, min(most, place[key]) + 1)} for key, steps in back.items())
         return [f"each reads the {most} before it"] if full and most > 1 else []
@@ -660,7 +698,7 @@ class _Maker:
             shape, there = node.shape, decisions_of(node.reached)
             sides = (shape.channels, shape.height, shape.width, shape.scale, shape.items)
             settings = self._alike((dict(node.attrs), sides), item.key, there)
-            possible = tuple(options(value) for value in node.attrs.values() if isinstance(value, Expr))
+            possible = tuple(options(node.attrs[name]) for name in TOLD if isinstance(node.attrs.get(name), Expr))
             inputs = []
             for edge in node.inputs:
                 before = self.whole.nodes[edge.source].shape
@@ -811,10 +849,17 @@ class _Maker:
                 else self._row(decision, name)
                 for decision, name in zip(found, names, strict=True)
             )
+        if any(len(name) > LONGEST_NAME for name in names):
+            return self._grouped(found)
         if self.level == "module":  # the lane says at which scale
             here = f"[{show(self._finest(nodes))}]"
             names = [name.removesuffix(here) for name in names]
         return tuple(self._row(decision, name) for decision, name in zip(found, names, strict=True))
+
+    def _grouped(self, decisions: Sequence[Decision]) -> tuple[Row, ...]:
+        """Rows of many choices in one box, those that are called alike and have the same options together."""
+        counts = Counter((row.name, row.options) for row in (self._row(d, last_word(d.path)) for d in decisions))
+        return tuple(Row(f"{name} × {n}" if n > 1 else name, options) for (name, options), n in counts.items())
 
     def _row(self, decision: Decision, name: str) -> Row:
         """A choice with what is taken: nothing of it where an architecture does not make it at all."""
@@ -849,7 +894,29 @@ class _Maker:
             parts.append(_plain(node.attrs["classes"]))
         if isinstance(stride, int) and stride != 1:
             parts.append(f"/{stride}")
-        return " ".join(parts)
+        return " ".join([*parts, *_unusual(node)])
+
+    def _note_of_block(self, nodes: Sequence[Node]) -> str:
+        """As of a layer, of a block in which it is decided: its kernel if there is one, its channels, its stride."""
+        layers = [
+            self.graph.nodes.get(node.name, node) for node in nodes if node.kind == "operator" and self._alive(node)
+        ]
+        inside = {node.name for node in nodes}
+        kernels = {kernel for layer in layers if (kernel := layer.attrs.get("kernel")) not in (None, 1)}
+        dilations = {part for layer in layers for part in _unusual(layer) if re.fullmatch(r"d\d+", part)}
+        parts = []
+        if len(kernels) == 1 and not isinstance(kernel := kernels.pop(), Expr):
+            parts.append("×".join(map(str, kernel if isinstance(kernel, tuple) else (kernel, kernel))))
+        ends = [node for node in nodes if any(user.name not in inside for user in self.users[node.name])] or nodes[-1:]
+        end = self.graph.nodes.get(ends[-1].name, ends[-1])
+        if len(ends) == 1 and isinstance(end.shape.channels, int):
+            parts.append(str(end.shape.channels))
+        read = [edge.source for node in nodes for edge in node.inputs if edge.source not in inside]
+        scales = [self.graph.nodes.get(name, self.whole.nodes[name]).shape.scale for name in read] + [end.shape.scale]
+        if len(ends) == 1 and len(set(read)) == 1 and not any(isinstance(scale, Expr) for scale in scales):
+            ratio = Fraction(scales[0]) / Fraction(scales[-1]) if scales[-1] else 1
+            parts += [f"/{ratio}"] if ratio > 1 and end.shape.height is not None else []
+        return " ".join([*parts, *sorted(dilations)])
 
     # --- Links
 
@@ -925,6 +992,24 @@ def _open(attrs: Mapping[str, Any]) -> bool:
 
 def _bar_kind(group: Any) -> str:
     return "token" if group.kind == "token" else group.label or "channel"
+
+
+def _unusual(node: Node) -> list[str]:
+    """Settings of a layer that are told where they are not as they mostly are: dilation, groups, norm, and the order of
+    convolution, norm and activation."""
+    found = []
+    for name, sign in (("dilation", "d"), ("groups", "g")):
+        value = node.attrs.get(name, 1)
+        if isinstance(value, int) and value != 1:
+            found.append(f"{sign}{value}")
+    norm, order = node.attrs.get("norm", "batch"), node.attrs.get("order")
+    if str(norm) != "batch" and not isinstance(norm, Expr):
+        found.append("no norm" if str(norm) == "none" else f"{norm} norm")
+    words = list(map(str, order)) if isinstance(order, tuple) else []
+    parts = [word for word in words if str(node.attrs.get(word)) != "none"]
+    if parts != sorted(parts, key=("conv", "norm", "act").index):
+        found.append("-".join(parts))
+    return found
 
 
 def _plain(value: Any) -> str:

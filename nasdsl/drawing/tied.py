@@ -10,7 +10,7 @@ from itertools import groupby
 from nasdsl.compiler.decision import runs
 from nasdsl.compiler.graph import Edge, Graph, Node
 from nasdsl.compiler.values.tree import decisions_of
-from nasdsl.drawing.paths import STEP, common_path, prefixes
+from nasdsl.drawing.paths import common_path, last_word, prefixes, stage_of
 
 LEAST_CHOICES = 4  # of a cell: what has fewer is told in a box
 
@@ -44,16 +44,16 @@ def tied_cells(graph: Graph) -> list[Cell]:
                 if place in graph.instances:
                     choices.setdefault(place, set()).update(path for path in made if not _under(path, place))
     families: dict[tuple[str, frozenset[str]], list[str]] = {}
-    for place, paths in choices.items():
-        if len(paths) >= LEAST_CHOICES:
-            families.setdefault((graph.instances[place], frozenset(paths)), []).append(place)
+    for place, made_there in choices.items():
+        if len(made_there) >= LEAST_CHOICES:
+            families.setdefault((graph.instances[place], frozenset(made_there)), []).append(place)
     found: list[Cell] = []
     for (operator, paths), uses in families.items():
         around = common_path(uses)
         local = bool(around) and all(_under(path, around) for path in paths)  # copies of a loop are folded as they are
         if len(uses) > 1 and not local:
             first = {re.split(r"[.\[]", path, maxsplit=1)[0] for path in paths if re.match(r"\w+\.", path)}
-            name = first.pop() if len(first) == 1 and len(paths) > 1 else operator
+            name = first.pop() if len(first) == 1 else operator
             found.append(Cell(name, tuple(uses), paths))
     inside = {use for cell in found for use in cell.uses for other in found if any(_under(use, u) for u in other.uses)}
     return [cell for cell in found if inside.isdisjoint(cell.uses)]
@@ -70,7 +70,9 @@ def _under(path: str, place: str) -> bool:
 
 def uses_in_words(cell: Cell) -> str:
     """Where a cell is used: `cell[0, 1, 3, 4]`."""
-    shortened = [_stage(use) for use in cell.uses]
+    around = common_path(cell.uses)
+    rests = [use.removeprefix(around).lstrip(".") for use in cell.uses]
+    shortened = [stage_of(last_word(around) + rest if rest.startswith("[") else rest) for rest in rests]
     names = shortened if len(set(shortened)) == len(shortened) else list(cell.uses)
     out = []
     for word, group in groupby(names, key=lambda name: name.partition("[")[0]):
@@ -81,12 +83,6 @@ def uses_in_words(cell: Cell) -> str:
         else:
             out += same
     return ", ".join(out)
-
-
-def _stage(path: str) -> str:
-    """The first step with its index."""
-    first, *rest = STEP.findall(path)
-    return first + (rest[0] if rest and rest[0].startswith("[") else "")
 
 
 def inside_of(cell: Cell, whole: Graph, graph: Graph) -> tuple[Graph, Graph]:

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nasdsl.compiler.brackets import PARTNER
-from nasdsl.compiler.diagnostics import CompileError, Diagnostic, NasdslError
-from nasdsl.compiler.parse import parse
+from nasdsl.compiler.diagnostics import Diagnostic, NasdslError
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.tokens import FOREIGN, is_name
-from nasdsl.compiler.unparse import unparse
 from nasdsl.editor.document import Document
 from nasdsl.editor.names import Declaration, Occurrence, home
 
@@ -53,11 +51,7 @@ def applied(text: str, edits: Iterable[Edit]) -> str:
 
 def formatted(document: Document) -> list[Edit]:
     """What brings a text into the canonical layout, as `nasdsl fmt` does; nothing for one that can't be read."""
-    try:
-        text = unparse(parse(document.source))
-    except CompileError:
-        return []
-    old = document.text
+    old, text = document.text, document.layout
     if text == old:
         return []
     first = next((i for i, (a, b) in enumerate(zip(old, text, strict=False)) if a != b), min(len(old), len(text)))

@@ -12,6 +12,7 @@ from nasdsl.compiler.diagnostics import CompileError, Diagnostic
 from nasdsl.compiler.parse import LARGEST_FILE, parse, parse_partly, unsaved
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.tokens import Tokens, tokenize
+from nasdsl.compiler.unparse import unparse
 from nasdsl.editor.lines import Lines
 from nasdsl.editor.names import Index, index
 from nasdsl.editor.pieces import Piece, pieces
@@ -65,6 +66,11 @@ class Document:
     def misread(self) -> tuple[Diagnostic, ...]:
         """Why the text can't be read; empty where it can."""
         return self._read[1]
+
+    @cached_property
+    def layout(self) -> str:
+        """The text in the canonical layout, as `nasdsl fmt` has it; of one that can't be read the text itself."""
+        return self.text if self.misread else unparse(self.tree)
 
     @cached_property
     def names(self) -> Index:

@@ -71,6 +71,7 @@ class SpaceServer(LanguageServer):
     def __init__(self) -> None:
         super().__init__("nasdsl", __version__, text_document_sync_kind=lsp.TextDocumentSyncKind.Incremental)
         self.open: dict[str, Open] = {}
+        self.closed: dict[Path, Document] = {}
         self.settings: Settings = {}
         self.numbers = itertools.count()
         self.wait = WAIT
@@ -291,11 +292,14 @@ class SpaceServer(LanguageServer):
         return found
 
     def read(self, document: Document, path: Path, text: str) -> Document:
-        """A text that is not open."""
+        """A text that is not open. It is read anew where it, or a text that is open, has changed."""
         others = dict(document.others)
         if document.path is not None:
             others[document.path.resolve()] = document.text
-        return Document(text, str(path), path, document.encoding, others)
+        known = self.closed.get(path)
+        if known is None or known.text != text or known.others != others:
+            known = self.closed[path] = Document(text, str(path), path, document.encoding, others)
+        return known
 
 
 # --- Places -----------------------------------------------------------------------------------------------------------

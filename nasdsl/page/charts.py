@@ -40,32 +40,10 @@ def curves(title: str, drawn: Sequence[Curve], along: str, floor: float | None =
         floor: the least value of the other axis; by default what fits.
         wide: the width of the picture, which is then drawn to fit.
     """
-    xs = [x for one in drawn for x in one.xs if math.isfinite(x)]
-    ys = [y for one in drawn for y in one.ys if math.isfinite(y)]
-    left, right = (min(xs), max(xs)) if xs else (0.0, 1.0)
-    low, high = (min(ys), max(ys)) if ys else (0.0, 1.0)
-    left, right = (left, right) if right > left else (0.0, 2 * left) if left > 0 else (left - 1, left + 1)
-    margin = (high - low) * 0.06 or abs(high) * 0.06 or 1.0
-    low, high = low - margin if floor is None else floor, high + margin
-
-    def x(value: float) -> float:
-        return LEFT + (value - left) / (right - left) * (wide - LEFT - RIGHT)
-
-    def y(value: float) -> float:
-        return HIGH - BOTTOM - (value - low) / (high - low) * (HIGH - TOP - BOTTOM)
-
-    base, end = HIGH - BOTTOM, wide - RIGHT
-    out = [f'<svg viewBox="0 0 {wide} {HIGH}" role="img" aria-label="{escape(title)}">']
-    for value in ticks(low, high, 4):
-        out.append(f'<line class="grid" x1="{LEFT}" x2="{end}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
-        out.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{short(value)}</text>')
-    for value in ticks(left, right, wide // 80):
-        out.append(f'<line class="grid" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="{TOP}" y2="{base}"/>')
-        out.append(f'<text x="{x(value):.1f}" y="{base + 15}" text-anchor="middle">{short(value)}</text>')
-    out.append(f'<line class="axis" x1="{LEFT}" x2="{end}" y1="{base}" y2="{base}"/>')
-    out.append(f'<text x="{(LEFT + end) / 2:.0f}" y="{HIGH - 6}" text-anchor="middle">{escape(along)}</text>')
+    frame = _Frame.of([x for one in drawn for x in one.xs], [y for one in drawn for y in one.ys], floor, wide)
+    out = frame.begun(title, along)
     for one in sorted(drawn, key=lambda one: not one.faint):  # what stands out lies on top
-        points = [(x(a), y(b)) for a, b in zip(one.xs, one.ys, strict=True) if math.isfinite(b)]
+        points = [(frame.x(a), frame.y(b)) for a, b in zip(one.xs, one.ys, strict=True) if math.isfinite(b)]
         path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points) if points else ""
         path += "h0" if len(points) == 1 else ""
         dot = "; stroke-width: 6; stroke-linecap: round" if len(points) == 1 else ""
@@ -73,6 +51,84 @@ def curves(title: str, drawn: Sequence[Curve], along: str, floor: float | None =
         out.append(f'<path class="{name}" d="{path}" style="stroke: {one.colour}{dot}">')
         out.append(f"<title>{escape(one.name)}</title></path>")
     return "".join([*out, "</svg>"])
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A point, what it is, and whether it is the one that matters."""
+
+    x: float
+    y: float
+    name: str
+    ringed: bool = False
+
+
+def dots(title: str, drawn: Sequence[Dot], along: str, wide: int = WIDE) -> str:
+    """Points over an axis."""
+    frame = _Frame.of([one.x for one in drawn], [one.y for one in drawn], None, wide)
+    out = frame.begun(title, along)
+    for one in sorted(drawn, key=lambda one: one.ringed):
+        x, y = f"{frame.x(one.x):.1f}", f"{frame.y(one.y):.1f}"
+        ring = f'<circle class="ring" cx="{x}" cy="{y}" r="6"/>' if one.ringed else ""
+        out.append(f'{ring}<circle cx="{x}" cy="{y}" r="3" fill="{COLOURS[0]}" fill-opacity="0.65">')
+        out.append(f"<title>{escape(one.name)}</title></circle>")
+    return "".join([*out, "</svg>"])
+
+
+def bars(title: str, edges: Sequence[float], counts: Sequence[float], along: str, wide: int = WIDE) -> str:
+    """A histogram."""
+    frame = _Frame.of(list(edges), [0, max(counts, default=0)], 0, wide)
+    out = frame.begun(title, along)
+    for i, count in enumerate(counts):
+        left, right, top = frame.x(edges[i]), frame.x(edges[i + 1]), frame.y(count)
+        if count:
+            size = f'width="{max(right - left - 1, 1):.1f}" height="{HIGH - BOTTOM - top:.1f}"'
+            out.append(f'<rect x="{left:.1f}" y="{top:.1f}" {size} fill="{COLOURS[0]}">')
+            out.append(f"<title>{edges[i]:.4g} to {edges[i + 1]:.4g}: {count:g}</title></rect>")
+    return "".join([*out, "</svg>"])
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The axes of a picture: their ends, and its width."""
+
+    left: float
+    right: float
+    low: float
+    high: float
+    wide: int
+
+    @classmethod
+    def of(cls, xs: Sequence[float], ys: Sequence[float], floor: float | None, wide: int) -> _Frame:
+        """Axes that hold all finite values."""
+        xs, ys = [x for x in xs if math.isfinite(x)], [y for y in ys if math.isfinite(y)]
+        left, right = (min(xs), max(xs)) if xs else (0.0, 1.0)
+        low, high = (min(ys), max(ys)) if ys else (0.0, 1.0)
+        left, right = (left, right) if right > left else (0.0, 2 * left) if left > 0 else (left - 1, left + 1)
+        margin = (high - low) * 0.06 or abs(high) * 0.06 or 1.0
+        return cls(left, right, low - margin if floor is None else floor, high + margin, wide)
+
+    def x(self, value: float) -> float:
+        return LEFT + (value - self.left) / (self.right - self.left) * (self.wide - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        return HIGH - BOTTOM - (value - self.low) / (self.high - self.low) * (HIGH - TOP - BOTTOM)
+
+    def begun(self, title: str, along: str) -> list[str]:
+        """The beginning of the picture: axes, grid and figures."""
+        base, end = HIGH - BOTTOM, self.wide - RIGHT
+        out = [f'<svg viewBox="0 0 {self.wide} {HIGH}" role="img" aria-label="{escape(title)}">']
+        for value in ticks(self.low, self.high, 4):
+            y = self.y(value)
+            out.append(f'<line class="grid" x1="{LEFT}" x2="{end}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            out.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>')
+        for value in ticks(self.left, self.right, self.wide // 80):
+            x = self.x(value)
+            out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{base}"/>')
+            out.append(f'<text x="{x:.1f}" y="{base + 15}" text-anchor="middle">{short(value)}</text>')
+        out.append(f'<line class="axis" x1="{LEFT}" x2="{end}" y1="{base}" y2="{base}"/>')
+        out.append(f'<text x="{(LEFT + end) / 2:.0f}" y="{HIGH - 6}" text-anchor="middle">{escape(along)}</text>')
+        return out
 
 
 @dataclass(frozen=True)
@@ -160,5 +216,14 @@ def cut(name: str, longest: int = LONGEST) -> str:
 
 def _shade(depth: float) -> str:
     """From nearly white to dark blue."""
-    ends = ((244, 247, 250), (11, 79, 138))
+    return _between((244, 247, 250), (11, 79, 138), depth)
+
+
+def ramp(depth: float) -> str:
+    """From what was early, pale, to what was late, red."""
+    return _between((248, 226, 196), (181, 70, 47), depth)
+
+
+def _between(first: tuple[int, int, int], last: tuple[int, int, int], depth: float) -> str:
+    ends = (first, last)
     return "#" + "".join(f"{round(a + (b - a) * depth):02x}" for a, b in zip(*ends, strict=True))

@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from nasdsl.compiler.diagnostics import cause
-from nasdsl.page.study import Gradient, Objective, Record, Screening, Study, Training
+from nasdsl.page.study import Candidate, Gradient, Objective, Record, Removal, Screening, Study, Training
 from nasdsl.runtime import storage as storages
 from nasdsl.runtime import trials as ledger
 from nasdsl.runtime.chosen import Probabilities, Scores, read_choices, read_decoded
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.trial import State
-from nasdsl.runtime.runs import ABOUT, HISTORY, About
+from nasdsl.runtime.runs import ABOUT, HISTORY, KEPT, About
 from nasdsl.runtime.stored import OTHER, read_stored
 
-GRADIENT, SCREEN = "gradient", "screen"
-"""The searches that tell of their choices."""
+GRADIENT, SCREEN, SAMPLE = "gradient", "screen", "sample"
+"""The searches that tell of their choices, and of candidates."""
+CANDIDATES = "candidates.jsonl"
+"""The file of a run with the candidates of a sampled supernet."""
 
 
 def database_url(run: Path, storage: str | None = None) -> str:
@@ -57,7 +59,50 @@ def read_training(run: Path) -> Training | None:
         raise RunError(f"{file} holds no measurements", OTHER)
     numbers = [{name: value for name, value in row.items() if _is_number(value)} for row in rows]
     facts = {key: told(value) for key, value in about.told().items() if value not in (None, {})}
-    return Training(about.search, numbers, facts, _choices(run, about, numbers))
+    return Training(
+        about.search,
+        numbers,
+        facts,
+        _choices(run, about, numbers),
+        _removals(file, rows),
+        read_candidates(run) if about.search == SAMPLE else (),
+    )
+
+
+def _removals(file: Path, rows: list[dict[str, Any]]) -> list[Removal]:
+    """
+    Raises:
+        RunError: a record tells of units something else than their number.
+    """
+    found = []
+    for row in rows:
+        kept = row.get(KEPT, {})
+        if not isinstance(kept, dict) or not all(type(n) is int and n >= 0 for n in kept.values()):
+            raise RunError(f"{file} does not say how many units are left", OTHER)
+        if kept and _is_number(row.get("epoch")):
+            found.append(Removal(row["epoch"], kept))
+    return found
+
+
+def read_candidates(run: Path) -> list[Candidate]:
+    """What a sampled supernet has scored at the end; nothing where it has not come so far.
+
+    Raises:
+        RunError: the file is something else.
+    """
+    file = run / CANDIDATES
+    if not file.is_file():
+        return []
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as problem:
+        raise RunError(f"{file} cannot be read: {cause(problem)}", OTHER) from None
+    if not all(isinstance(line, dict) and isinstance(line.get("architecture"), dict) for line in lines):
+        raise RunError(f"{file} holds no candidates", OTHER)
+    return [
+        Candidate(line["architecture"], {name: value for name, value in line.items() if _is_number(value)})
+        for line in lines
+    ]
 
 
 def _is_number(value: Any) -> bool:

@@ -71,17 +71,37 @@ class Training:
         rows: the numbers of each measurement, by name.
         about: as of a study.
         choices: what a search by gradient or a screening tells of its choices.
+        removals: of a search that removes units, at each measurement that found fewer than the one before.
+        candidates: of a sampled supernet, what was scored with its weights at the end.
     """
 
     search: str
     rows: Sequence[Mapping[str, float]]
     about: Mapping[str, str] = field(default_factory=dict)
     choices: Gradient | Screening | None = None
+    removals: Sequence[Removal] = ()
+    candidates: Sequence[Candidate] = ()
 
     @property
     def numbers(self) -> Mapping[str, float]:
         """What was measured last."""
         return self.rows[-1] if self.rows else {}
+
+
+@dataclass(frozen=True)
+class Removal:
+    """How many search units decisions have left, by path, from an epoch on; of those that have fewer than before."""
+
+    epoch: float
+    left: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture, as `Architecture.to_json` writes it, and what is known of it: metrics, costs."""
+
+    decisions: Mapping[str, Any]
+    numbers: Mapping[str, float]
 
 
 @dataclass(frozen=True)

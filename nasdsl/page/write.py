@@ -25,7 +25,9 @@ from nasdsl.compiler.space import Space
 from nasdsl.drawing.costs import cost_histogram
 from nasdsl.drawing.histogram import Mark, as_svg, short
 from nasdsl.drawing.render import RenderError, svg
+from nasdsl.page.candidates import candidate_tiles, candidates_section
 from nasdsl.page.choices import choices_section
+from nasdsl.page.courses import measured_section, removals_section
 from nasdsl.page.parts import filled, part, scripts
 from nasdsl.page.study import Record, Study, Training, label_of
 from nasdsl.runtime.errors import RunError
@@ -79,25 +81,31 @@ def page(space: Space, study: Study, pictures: int = PICTURES, examples: str = "
     )
 
 
-def training_page(space: Space, training: Training, examples: str = "") -> str:
-    """A report of the training of one network, in the same form: what was measured last, how choices went where there
-    are any, what the network finds in images, and a drawing of what was trained.
+def training_page(space: Space, training: Training, examples: str = "", found: Space | None = None) -> str:
+    """A report of the training of one network, in the same form: what was measured and when, which units were removed,
+    what candidates are worth, how choices went, where there are any; what the network finds in images, and a drawing of
+    what was trained.
 
     Args:
         space: that was searched, or the architecture.
         examples: HTML with what the network finds in images.
+        found: the architecture that came of a search.
 
     Raises:
-        RunError: the choices are those of another space.
+        RunError: the choices, or units that were removed, are those of another space.
     """
-    told = "" if training.choices is None else choices_section(space, training, training.choices)
+    told = measured_section(training) + removals_section(space, training) + candidates_section(space, training)
+    told += "" if training.choices is None else choices_section(space, training, training.choices)
     what = "training" if training.search == "train" else f"search {training.search}"
     numbers = {name: value for name, value in training.numbers.items() if name not in PROGRESS}
-    tiles = [(_figure(value), label_of(name)) for name, value in list(numbers.items())[:MOST_TILES]]
+    tiles = candidate_tiles(space, training)
+    tiles = tiles or [(_figure(value), label_of(name)) for name, value in list(numbers.items())[:MOST_TILES]]
     if "epoch" in training.numbers:
         tiles.insert(0, (_figure(training.numbers["epoch"]), "epochs"))
     try:
         whole = f'<h2>{_whole(space)}</h2><figure class="wide">{_inline(svg(space))}</figure>'
+        if found is not None:
+            whole = f'<h2>What was found</h2><figure class="wide">{_inline(svg(found))}</figure>{whole}'
     except RenderError as problem:
         whole = f'<p class="note">There are no drawings: {html.escape(problem.message)}.</p>'
     return filled(

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from nasdsl.compiler import bound, measures, ops
 from nasdsl.compiler.bind import library
-from nasdsl.compiler.constructs import CONSTRUCTS, Construct
+from nasdsl.compiler.constructs import CONSTRUCTS
+from nasdsl.compiler.constructs.construct import Construct
 from nasdsl.compiler.elaborate.forms import FORMS
 from nasdsl.compiler.elaborate.functions import FUNCTIONS
 from nasdsl.compiler.example import Example

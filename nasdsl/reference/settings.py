@@ -47,7 +47,7 @@ def rows(model: type[BaseModel], apart: Mapping[type, str] | None = None, before
     for name, field in model.model_fields.items():
         inner = _model_of(field.annotation)
         doc = said.get(name, "")
-        if inner in apart:
+        if inner is not None and inner in apart:
             doc = f"{doc.rstrip('.')}; see `{apart[inner]}`" if doc else f"see `{apart[inner]}`"
         kind = _kind(field.annotation, field)
         yield Row(f"{before}{name}", kind, _default(field), doc.rstrip("."), field.is_required())

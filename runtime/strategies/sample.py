@@ -45,7 +45,7 @@ from nasdsl.runtime.tasks import loss_of, loss_of_sides
 from nasdsl.runtime.trainer import Trainer, finite
 
 MOST_SHOWN = 8
-"""Operators whose largest networks are followed through the training, at most."""
+"""Operators whose largest networks are followed through the training, and candidates, at most."""
 
 
 class Distil(Settings):
@@ -73,8 +73,9 @@ class Sample(Settings):
         hold_back: training samples on which architectures are compared: a share of all, or their number. 0 takes the
             validation split.
         every: epochs between measurements.
-        follow: the networks that are measured then: the `smallest` and the `largest` of the space, and the largest that
-            has the same `operators` in all places, one for each operator.
+        follow: the networks that are measured then: the `smallest` and the `largest` of the space, the largest that
+            has the same `operators` in all places, one for each operator, and the first `candidates`, whose ranks tell
+            when the supernet's word can be taken.
         candidates: how many architectures are drawn at the end inside the target: decision by decision or, where the
             rule draws uniformly, each as likely as any other.
         target: the most that a candidate costs, `macs <= 4M`, or as a share of the greatest cost `macs <= 0.5`.
@@ -112,8 +113,8 @@ class Sample(Settings):
     @field_validator("follow")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if set(value) - {"smallest", "largest", "operators"}:
-            raise ValueError("takes `smallest`, `largest` and `operators`")
+        if set(value) - {"smallest", "largest", "operators", "candidates"}:
+            raise ValueError("takes `smallest`, `largest`, `operators` and `candidates`")
         return value
 
     @model_validator(mode="after")
@@ -215,9 +216,10 @@ def used(parameter: torch.Tensor, uses: Sequence[tuple[Any, ...]]) -> torch.Tens
     return found
 
 
-def followed(problem: Problem, settings: Sample) -> dict[str, Architecture]:
-    """The networks whose metrics the history has, by name: `smallest`, `largest`, and an operator's word for the
-    largest network that has it wherever it can be. Places that do not offer it have their first operator."""
+def followed(problem: Problem, settings: Sample, pool: Sequence[Architecture]) -> dict[str, Architecture]:
+    """The networks whose metrics the history has, by name: `smallest`, `largest`, an operator's word for the largest
+    network that has it wherever it can be, and `candidate 1` and so on, the first of the pool. Places that do not offer
+    an operator have their first one."""
     graph = problem.space.graph
     ends = SandwichExtremes(graph)
     out: dict[str, Architecture] = {}
@@ -241,6 +243,8 @@ def followed(problem: Problem, settings: Sample) -> dict[str, Architecture]:
             out[name] = find()
         except CompileError as why:  # no network may have an operator everywhere, such as one that passes nothing on
             problem.watch.note(f"{name} is not followed: {why.message}")
+    if "candidates" in settings.follow:
+        out |= {f"candidate {number}": one for number, one in enumerate(pool[:MOST_SHOWN], 1)}
     return out
 
 
@@ -274,7 +278,7 @@ class SampleSearch:
         graph = problem.space.graph
         sampler = None if settings.phases else Sampler(graph, settings.rule)
         pool = candidates(problem, settings)
-        shown = followed(problem, settings)
+        shown = followed(problem, settings, pool)
         data = held_back(problem.data, settings.hold_back)
         torch.manual_seed(problem.seed)
         network = Supernet(graph)

@@ -32,7 +32,7 @@ from nasdsl.runtime.loop import run_stages
 from nasdsl.runtime.penalty import Group, Penalty, macs_of, units_left
 from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem, Result
-from nasdsl.runtime.runs import Board
+from nasdsl.runtime.runs import KEPT, Board
 from nasdsl.runtime.settings import Settings, Train, amount
 from nasdsl.runtime.trainer import Trainer, finite
 
@@ -419,6 +419,7 @@ class ShrinkSearch:
     def _remove(self, trainer: Trainer, shrinker: Shrinker) -> dict[str, Any]:
         """Removes, then evaluates what is left; what was measured."""
         weight = shrinker.weight()
+        before = dict(trainer.network.kept)
         removal = shrinker.remove()
         measured = trainer.evaluate()
         left, whole = units_left(trainer.network)
@@ -433,6 +434,7 @@ class ShrinkSearch:
             "units": left,
             "units_at_start": whole,
             **{name: _figure(name, value) for name, value in cost.items() if measures.find(name).of is None},
+            KEPT: {path: len(units) for path, units in trainer.network.kept.items() if before.get(path) != units},
         }
 
     def _log(self, board: Board, trainer: Trainer, shrinker: Shrinker, row: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from nasdsl.runtime.limits import costs_told, is_share
 from nasdsl.runtime.loop import run_epochs
 from nasdsl.runtime.pretrained import begin
 from nasdsl.runtime.problem import Problem, Result
+from nasdsl.runtime.runs import KEPT
 from nasdsl.runtime.strategies.shrink import Shrink
 from nasdsl.runtime.trainer import Trainer, finite
 
@@ -89,7 +90,8 @@ class ThinSearch:
             network, problem.task, problem.data, settings.train, problem.fabric, problem.seed, problem.workers
         )
         problem.run.restore(trainer)
-        run_epochs(trainer, problem.run, problem.watch, "thin")
+        kept = {path: len(units) for path, units in network.kept.items()}
+        run_epochs(trainer, problem.run, problem.watch, "thin", {KEPT: kept})
         costs = costs_told(graph, values, (name,))
         with trainer.averaged(settings.train.recalibrate) as best:
             metrics = finite(trainer.measure())
