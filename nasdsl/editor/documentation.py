@@ -124,13 +124,14 @@ def of_word(word: str) -> Told | None:
     """Any word that the language has; None for others."""
     if word in WORDS:
         return Told("", WORDS[word])
-    construct = next((one for one in CONSTRUCTS if word in (one.name, *one.words, *one.also)), None)
-    if construct is not None:
-        return _of_manual(construct.manual)
     measure = measures.lookup(word) if word in VOCABULARY.values else None
     if measure is not None:
         return Told("", f"`{word}`: {measure.label} of the whole network, for `require` and for searches.")
-    return None
+    known = [
+        *(one for one in CONSTRUCTS if word in (one.name, *one.words)),
+        *(one for one in CONSTRUCTS if word in one.also),
+    ]
+    return _of_manual(known[0].manual) if known else None
 
 
 def _of_manual(manual: Manual) -> Told:
