@@ -38,7 +38,7 @@ if __name__ == "__main__":
     import torch  # noqa: F401
 
     from nasdsl.cli import main
-    from nasdsl.compiler.elaborate.program import elaborate
+    from nasdsl.compiler.pipeline import elaborate
     from nasdsl.compiler.supernet import Supernet
     from nasdsl.files import source_of
 
