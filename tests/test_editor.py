@@ -514,7 +514,7 @@ def test_hover():
     assert "channels of the output" in hovered("conv(out)", 0, known)
     assert "`conv`: `kernel`" in hovered("kernel", 0, known)
     assert "A decision: exactly one" in hovered("oneof(3, 5)", 0, known)
-    assert "has to hold of every architecture" in hovered("require", 0, known)
+    assert "What must hold" in hovered("require", 0, known)
     assert "MACs of the whole network" in hovered("macs", 0, known)
     assert "the cost to end at" in hovered("target", 0, known, settings=setting_words())
     one, _ = document(TEXT)
