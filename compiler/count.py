@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from nasdsl.compiler import notebook
 from nasdsl.compiler.engine.eliminate import COUNT, Elimination, Step, eliminate
 from nasdsl.compiler.engine.factors import Constraint, FactorGraph, Variable
 from nasdsl.compiler.engine.limits import TooWide
@@ -76,6 +77,9 @@ class Count:
         shown = product if len(product) <= MOST_SHOWN else f"{len(self.factors):,} factors"
         left = f", {len(self.budgets_left_out)} budgets left out" if self.budgets_left_out else ""
         return f"Count({self}{'' if product == str(self) else f' = {shown}'}{left})"
+
+    def _repr_html_(self) -> str | None:
+        return notebook.html(self)
 
     @property
     def product(self) -> str:

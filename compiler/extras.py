@@ -6,31 +6,32 @@ from importlib import util
 
 from nasdsl.compiler.diagnostics import Diagnostic, NasdslError
 
-EXTRAS = {
-    "lightning_fabric": "search",
-    "moocore": "search",
-    "optuna": "search",
-    "rich": "search",
-    "safetensors": "search",
-    "scipy": "search",
-    "sklearn": "search",
-    "sqlalchemy": "search",
-    "tensorboard": "search",
-    "torchmetrics": "search",
-    "faster_coco_eval": "vision",
-    "kornia": "vision",
-    "PIL": "vision",
-    "yaml": "vision",
-    "onnx": "onnx",
-    "onnxruntime": "onnx",
-    "onnxscript": "onnx",
-    "psycopg": "postgresql",
-    "pygls": "editor",
-    "lsprotocol": "editor",
+CORE = ("graphviz", "lark", "networkx", "numpy", "pydantic")
+"""Packages that are always there, beside torch."""
+PACKAGES = {
+    "lightning_fabric": ("search", "lightning-fabric"),
+    "moocore": ("search", "moocore"),
+    "optuna": ("search", "optuna"),
+    "rich": ("search", "rich"),
+    "safetensors": ("search", "safetensors"),
+    "scipy": ("search", "scipy"),
+    "sklearn": ("search", "scikit-learn"),
+    "sqlalchemy": ("search", "sqlalchemy"),
+    "tensorboard": ("search", "tensorboard"),
+    "torchmetrics": ("search", "torchmetrics"),
+    "faster_coco_eval": ("vision", "faster-coco-eval"),
+    "kornia": ("vision", "kornia"),
+    "PIL": ("vision", "pillow"),
+    "yaml": ("vision", "pyyaml"),
+    "onnx": ("onnx", "onnx"),
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "onnxscript": ("onnx", "onnxscript"),
+    "pygls": ("editor", "pygls"),
+    "psycopg": ("postgresql", "psycopg"),
 }
-"""By the name that is imported, the extra whose installation brings it."""
-TOGETHER = ("search", "vision")
-"""Whoever lacks one of these extras is told the other, too, where that is missing: mostly images are searched on."""
+"""By the name that is imported, the extra that brings it, and what the package is called where it is installed from."""
+ON_IMAGES = dict.fromkeys(("search", "train", "eval", "predict", "demo"), ("search", "vision"))
+"""Commands that mostly work on images, and so on several extras: whoever lacks one is told of all that are missing."""
 
 
 class MissingPackage(NasdslError):
@@ -47,35 +48,40 @@ def is_there(module: str) -> bool:
         return False
 
 
-def require(*modules: str, what: str) -> None:
+def require(*modules: str, what: str, command: str = "") -> None:
     """
     Args:
         what: needs them, at the beginning of a sentence.
+        command: that it is, as `advice` takes it.
 
     Raises:
         MissingPackage: one is not installed.
     """
     missing = [module for module in modules if not is_there(module)]
     if missing:
-        raise MissingPackage(f"{what} needs the package `{missing[0]}`, which is not installed", advice(missing[0]))
+        raise MissingPackage(
+            f"{what} needs the package `{missing[0]}`, which is not installed", advice(missing[0], command)
+        )
 
 
-def advice(module: str) -> str:
-    """The command that installs what a module is missing for."""
-    extra = EXTRAS[module]
-    extras = [extra]
-    if extra in TOGETHER:
-        whole = [one for one in TOGETHER if all(is_there(name) for name, own in EXTRAS.items() if own == one)]
-        extras = [one for one in TOGETHER if one not in whole]
+def advice(module: str, command: str = "") -> str:
+    """What installs what a module is missing for.
+
+    Args:
+        command: that it is missing for, as `ON_IMAGES` has them.
+    """
+    own = PACKAGES[module][0]
+    missing = {extra for name, (extra, _) in PACKAGES.items() if not is_there(name)}
+    extras = [extra for extra in ON_IMAGES.get(command, (own,)) if extra in missing] or [own]
     return f"pip install 'nasdsl[{','.join(extras)}]'"
 
 
-def lack_of_package(problem: BaseException) -> Diagnostic | None:
+def lack_of_package(problem: BaseException, command: str = "") -> Diagnostic | None:
     """What is told of an import that failed as an extra is not installed; None of any other exception."""
     if not isinstance(problem, ModuleNotFoundError) or problem.name is None:
         return None
     module = problem.name.partition(".")[0]
-    if module not in EXTRAS or is_there(module):
+    if module not in PACKAGES or is_there(module):
         return None
     message = f"this needs the package `{module}`, which is not installed"
-    return Diagnostic(MissingPackage.code, message, help=advice(module))
+    return Diagnostic(MissingPackage.code, message, help=advice(module, command))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from nasdsl.compiler import notebook
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.values.expr import Value
@@ -103,7 +104,7 @@ class Requirement:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Graph:
     """All nodes by name in topological order, the decisions they depend on, and what must hold between these.
 
@@ -117,6 +118,14 @@ class Graph:
     outputs: tuple[str, ...]
     instances: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     given: Mapping[str, Mapping[str, Value]] = field(default_factory=dict, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        """`Graph(29 layers, 61 nodes, 18 decisions)`"""
+        layers = sum(1 for _ in self.operators())
+        return f"Graph({layers:,} layers, {len(self.nodes):,} nodes, {len(self.decisions):,} decisions)"
+
+    def _repr_html_(self) -> str | None:
+        return notebook.html(self)
 
     def __deepcopy__(self, memo: object) -> Graph:
         """Nothing in a graph changes, so copies of a supernet share it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 painter: Callable[[Any], str] | None = None
-"""Makes HTML of a space or an architecture; set by the package that has the drawings."""
+"""Makes HTML of a value; set by the package that has the drawings."""
 
 
 def html(value: Any) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.compiler import extremes
+from nasdsl.compiler import extremes, notebook
 from nasdsl.compiler import measures as registry
 from nasdsl.compiler.architecture import Architecture, Values, wrong
 from nasdsl.compiler.arrays.evaluator import Evaluator
@@ -226,6 +226,9 @@ class Population:
         """`Population(1.3e4521 architectures, 18 decisions, costs known exactly)`"""
         known = "known exactly" if self.exact else "estimated"
         return f"Population({brief(self.total)} architectures, {len(self.graph.decisions):,} decisions, costs {known})"
+
+    def _repr_html_(self) -> str | None:
+        return notebook.html(self)
 
     @property
     def exact(self) -> bool:

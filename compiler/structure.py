@@ -37,7 +37,8 @@ class Structure:
 def structure(graph: Graph) -> Structure:
     """The structure of an architecture. Two graphs with the same hash are the same network but for the names of nodes:
     they are gone through from the output back, along the inputs of each node in order, and nothing else is hashed.
-    Sizes do not count, nor merges of one map: a network without fixed sizes is the same one for larger images. Nor do weights of losses.
+    Sizes do not count: a network without fixed sizes is the same one for larger images. Nor do weights of losses, or
+    merges of one map.
 
     Args:
         graph: without decisions.

@@ -247,12 +247,15 @@ def expand(space: Space) -> str:
 
 
 def draw(space: Space, path: str | _Path | None = None, level: str = "module", opened: _Sequence[str] = ()) -> str:
-    """A picture of a space or an architecture, as graphviz text; with a path it is also rendered (svg, pdf, png, dot).
+    """A picture of a space or an architecture, as graphviz text; with a path it is also rendered (svg, pdf, png, dot),
+    or the graph itself is written (graphml, json).
 
     Args:
-        level: `module`, which a page holds: choices between modules are closed, equal copies are drawn once; `block`, a
-            node for each use of one of the file's operators, or `operator`, a node for each layer.
-        opened: paths or decisions of closed choices whose options are to be drawn.
+        level: `module`, which a page holds: choices between modules are closed, equal copies and cells that are decided
+            once are drawn once; `block`, a node for each use of one of the file's operators, or `operator`, a node for
+            each layer.
+        opened: paths or decisions of closed choices whose options are to be drawn, or names of cells that are to be
+            drawn where they are used.
 
     Raises:
         ArgumentError: a level that there isn't, or a name that opens nothing.

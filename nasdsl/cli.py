@@ -121,7 +121,9 @@ def _run(argv: list[str]) -> int:
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser with the options of the command that is asked for; the other commands are listed only."""
     parser = _Parser(prog="nasdsl", description=DESCRIPTION, epilog=EPILOG, formatter_class=Formatter)
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="print the versions of nasdsl and its packages, and leave"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
     asked = next((word for word in argv if not word.startswith("-")), None)
     for command in COMMANDS:
@@ -154,7 +156,8 @@ class _Parser(argparse.ArgumentParser):
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from nasdsl import __version__
+        from nasdsl.compiler.version import parts
 
-        print(f"nasdsl {__version__}")
+        for name, told in parts():
+            print(f"{name} {told}" if name == "nasdsl" else f"  {name:10}  {told}", flush=True)
         parser.exit(OK)

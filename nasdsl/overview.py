@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.compiler import syntax
 from nasdsl.compiler.architecture import Architecture
-from nasdsl.compiler.cost import node_term
+from nasdsl.compiler.cost import partial
 from nasdsl.compiler.count import Count, brief, decimal
 from nasdsl.compiler.count import count as count_exactly
 from nasdsl.compiler.decision import Decision, FixedUnits, Units
@@ -19,12 +20,11 @@ from nasdsl.compiler.evaluated import evaluated
 from nasdsl.compiler.frozen import fields
 from nasdsl.compiler.graph import Graph, Node, Shape
 from nasdsl.compiler.measures import DEFAULT, find
-from nasdsl.compiler.measures.measure import Place, sized
+from nasdsl.compiler.measures.measure import sized
 from nasdsl.compiler.source import Span
 from nasdsl.compiler.space import Space
-from nasdsl.compiler.values import expr
 from nasdsl.compiler.values.as_json import to_json
-from nasdsl.compiler.values.tree import Case, Expr, Slot, evaluate
+from nasdsl.compiler.values.tree import Case, Expr, Remembering, Slot, evaluate
 from nasdsl.drawing.paths import STEP, stage_of
 from nasdsl.terminal import table, thousands
 
@@ -153,16 +153,17 @@ def stage_rows(
     return rows
 
 
-def _costs(graph: Graph, nodes: Iterable[Node], values: Architecture, measures: Sequence[str]) -> list[int | float]:
-    """What nodes add to measures. Weights that are shared belong to no stage alone."""
-    sums = [Fraction(0)] * len(measures)
-    for node in nodes:
-        place = Place(graph, node)
-        for i, measure in enumerate(map(find, measures)):
-            if measure.shared == "each" or node.weight == node.name:
-                term = expr.choose(measure.when(place), node_term(graph, node, measure.name), 0)
-                sums[i] += Fraction(evaluate(term, values.indices))
-    return [int(total) if find(name).scale == 1 else float(total) for name, total in zip(measures, sums, strict=True)]
+def _costs(graph: Graph, nodes: Sequence[Node], values: Architecture, measures: Sequence[str]) -> list[int | float]:
+    """What nodes add to measures. Weights that are shared with other stages belong to none alone."""
+    here = Counter(node.weight for node in nodes)
+    users = Counter(node.weight for node in evaluated(graph).nodes.values())
+    own = [node for node in nodes if here[node.weight] == users[node.weight]]
+    known = Remembering(values.indices)
+    found: list[int | float] = []
+    for measure in map(find, measures):
+        total = partial(graph, measure.name, nodes if measure.shared == "each" else own)
+        found.append(measure.amount(int(evaluate(total, known))))
+    return found
 
 
 def shape_of(shape: Shape) -> str:

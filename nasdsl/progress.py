@@ -13,15 +13,7 @@ from rich.progress import Progress as Bar
 
 from nasdsl.compiler.measures import lookup
 from nasdsl.runtime.watch import Progress
-from nasdsl.terminal import printable
-
-
-def amount(value: float) -> str:
-    """`1.73M`, `267k`, `12`."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
+from nasdsl.terminal import amount, printable
 
 
 def describe(facts: Mapping[str, Any]) -> str:

@@ -135,7 +135,7 @@ def report_facts(args: argparse.Namespace, facts: dict[str, Any]) -> None:
         as_json(facts)
         return
     from nasdsl.compiler.measures import lookup
-    from nasdsl.progress import amount
+    from nasdsl.terminal import amount
 
     for name, value in facts.items():
         shown = (

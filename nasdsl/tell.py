@@ -6,6 +6,7 @@ import sys
 import traceback
 
 from nasdsl.compiler.diagnostics import CompileError, Diagnostic, NasdslError, cause
+from nasdsl.compiler.extras import lack_of_package
 from nasdsl.compiler.files import to_json
 from nasdsl.options import UsageError
 from nasdsl.runtime.launch import is_first_process
@@ -23,7 +24,7 @@ def tell(problem: Exception, command: str, form: str = "text") -> int:
     Returns:
         the exit code.
     """
-    found = diagnostics_of(problem)
+    found = diagnostics_of(problem, command)
     code = USAGE if isinstance(problem, UsageError) else MISTAKES
     if not is_first_process():
         if isinstance(problem, UsageError | CompileError):  # which all of them find
@@ -39,8 +40,12 @@ def tell(problem: Exception, command: str, form: str = "text") -> int:
     return code
 
 
-def diagnostics_of(problem: Exception) -> tuple[Diagnostic, ...]:
-    """Any exception in the user's words."""
+def diagnostics_of(problem: Exception, command: str = "") -> tuple[Diagnostic, ...]:
+    """Any exception in the user's words.
+
+    Args:
+        command: that it ended.
+    """
     if isinstance(problem, NasdslError):
         return problem.diagnostics
     if isinstance(problem, OSError):
@@ -49,6 +54,9 @@ def diagnostics_of(problem: Exception) -> tuple[Diagnostic, ...]:
     if _lacks_memory(problem):
         help = "smaller batches or a smaller space need less"
         return (Diagnostic("memory", f"there is not enough memory: {cause(problem)}", help=help),)
+    missing = lack_of_package(problem, command)
+    if missing is not None:
+        return (missing,)
     package = _package(problem)
     if package is not None:
         file, line = package[1:]

@@ -225,6 +225,14 @@ def table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), right: str = 
     return "\n".join(out)
 
 
+def amount(value: float) -> str:
+    """`1.73M`, `267k`, `12`."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
 def thousands(number: float) -> str:
     """`448,167,936`; what has a fraction with four digits, `3.142`."""
     return f"{number:,}" if isinstance(number, int) else f"{number:,.4g}" if abs(number) < 1e4 else f"{number:,.0f}"

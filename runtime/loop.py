@@ -57,7 +57,7 @@ def run_stages(
             such a state.
     """
     main = trainer.fabric.is_global_zero
-    board = Board(run.path / "events") if main else None
+    board = Board(run.path / "events") if main and run.kept else None
     watch.note(f"{title}: {_pace(trainer)}")
     watch.start(title, trainer.steps, trainer.step)
     saved, recent, kept = time.monotonic(), 0.0, trainer.step

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
-from lightning_fabric import Fabric
 from pydantic import BaseModel
 
 from nasdsl.compiler.architecture import Architecture
@@ -24,6 +23,9 @@ from nasdsl.runtime.runs import RunFolder
 from nasdsl.runtime.tasks import Task
 from nasdsl.runtime.watch import Silent as Silent
 from nasdsl.runtime.watch import Watch as Watch
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 InputSize: TypeAlias = tuple[int, int, int]
 """Channels, height and width."""

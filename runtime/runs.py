@@ -281,7 +281,13 @@ def _short(value: Any) -> str:
 
 
 class RunFolder:
-    """One run on disk. A run that stopped goes on from its checkpoint; one started with something else is refused."""
+    """One run on disk. A run that stopped goes on from its checkpoint; one started with something else is refused.
+
+    Attributes:
+        kept: whether the folder outlives the run. Of one that doesn't there are no checkpoints and no events.
+    """
+
+    kept = True
 
     def __init__(self, path: Path, about: About):
         """
@@ -323,6 +329,8 @@ class RunFolder:
     def save(self, state: dict[str, Any]) -> None:
         from nasdsl.runtime.checkpoint import save_checkpoint  # brings torch, which not every run needs
 
+        if not self.kept:
+            return
         save_checkpoint(self.checkpoint, state)
 
     def restore(self, trainer: Trainer) -> bool:

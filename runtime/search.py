@@ -81,6 +81,7 @@ class Options:
 
     Attributes:
         data: what to read: a path, the name of data that ships, or sets from Python; None is the embedded data.
+        kept: whether the folder of the run outlives it.
         test: measure on the test split of sets from Python, where there is one.
         overrides: settings that come before those of the file, as nested records.
         latency: a latency table, and `measured`: by the names of other measures, the files that they are read from.
@@ -101,6 +102,7 @@ class Options:
     measured: Mapping[str, str] = field(default_factory=dict)
     links: bool = False
     fresh: bool = False
+    kept: bool = True
     test: bool = False
 
     def __post_init__(self) -> None:
@@ -413,7 +415,7 @@ def nowhere(options: Options) -> Iterator[Options]:
     if _set("WORLD_SIZE", 1) > 1:
         raise RunError("processes that train together share the folder of their run", "name one with `run`")
     with tempfile.TemporaryDirectory(prefix="nasdsl-") as folder:
-        yield replace(options, run=Path(folder) / "run")
+        yield replace(options, run=Path(folder) / "run", kept=False)
 
 
 def _searched(
@@ -483,25 +485,32 @@ def _most_of_front(settings: Any) -> int:
     return int(getattr(settings, "trials", 0)) if several else int(getattr(settings, "candidates", 0) or 0)
 
 
+EVALUATES = frozenset({"function", "supernet", "table"})
+"""Settings that no other search than `evolve` has."""
+
+
 def chosen_search(
     space: Space, options: Options, runtime: str | None, by: Handed | None = None
 ) -> tuple[type[Strategy], Any]:
     """The search that a file names, or `runtime`, and its settings: those of the file's section, if it is of that
-    search, and those of the command line over them. What is handed over goes before what the file says of it.
+    search, and those of the command line over them. What is handed over goes before what the file says of it. Where
+    neither names one, what evaluates architectures one by one is for `evolve`.
 
     Raises:
         CompileError: there is no such search; or an entry that does not exist, does not fit or is not for a file, at
             its place in the file.
     """
     section = space.sections.get("search")
-    if section is None and runtime is None:
+    chosen = runtime or (section.name if section is not None else "")
+    if not chosen and not EVALUATES.isdisjoint(options.overrides or {}):
+        chosen = "evolve"
+    if not chosen:
         raise error(
             "no-search",
             f"the space `{space.name}` has no `search` section",
             None,
             help="add `search shrink { ... }`, or name one with `--runtime shrink`",
         )
-    chosen = runtime or (section.name if section is not None else "")
     strategy = find_strategy(chosen)
     entries: dict[str, Any] = {}
     spans: Mapping[str, Span] = {}
@@ -608,7 +617,7 @@ def run_folder(
     if problem is not None:
         raise problem
     run = RunFolder(path, about)
-    run.made = made
+    run.made, run.kept = made, options.kept
     return run
 
 

@@ -30,7 +30,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import optuna
 from optuna.distributions import CategoricalDistribution
@@ -44,6 +44,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from nasdsl.compiler.architecture import value_to_json
 from nasdsl.compiler.decision import Decision
 from nasdsl.compiler.stored import Stored
+from nasdsl.runtime.attempts import Attempt
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.trial import Proposal, State, Tally, Trial
 from nasdsl.runtime.heartbeat import Heartbeat, born, machine
@@ -93,7 +94,10 @@ class Attributes(Stored):
     superseded: str | None = None
 
 
-def attributes_of(attempt: FrozenTrial) -> Attributes:
+AnyAttempt = TypeVar("AnyAttempt", FrozenTrial, Attempt)
+
+
+def attributes_of(attempt: FrozenTrial | Attempt) -> Attributes:
     """
     Raises:
         RunError: another program has written the trial.
@@ -369,12 +373,12 @@ def _is_begun(attempt: FrozenTrial) -> bool:
     return attempt.state.name not in UNTOUCHED or not attempt.user_attrs.keys().isdisjoint(TOLD)
 
 
-def root_of(attempt: FrozenTrial) -> int:
+def root_of(attempt: FrozenTrial | Attempt) -> int:
     """The number of the first attempt at the same trial."""
     return int(attempt.user_attrs.get("root", attempt.number))
 
 
-def standing(attempts: Sequence[FrozenTrial]) -> tuple[FrozenTrial, State] | None:
+def standing(attempts: Sequence[AnyAttempt]) -> tuple[AnyAttempt, State] | None:
     """The attempt at a trial that counts, the first that did not die, and how the trial stands by it: waiting where all
     have died. None where it was withdrawn."""
     if any("withdrawn" in attempt.user_attrs for attempt in attempts):

@@ -26,6 +26,8 @@ from nasdsl.runtime.data.holdout import held_back
 from nasdsl.runtime.data.splits import Request
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.outputs import OutputError
+from nasdsl.runtime.problem import Narrowing
+from nasdsl.runtime.search import Found as Written
 from tests.test_search import SPACE, small_data
 
 QUICK: dict[str, Any] = {"device": "cpu", "epochs": 1, "batch": 16, "settings": {"train": {"recalibrate": 2}}}
@@ -617,3 +619,40 @@ def test_the_function_in_the_help_runs(folder: Path, capsys: pytest.CaptureFixtu
     command = ["search", "small.space", "--runtime", "nsga2", "--function", f"{name}:accuracy", "--trials", "3"]
     assert main([*command, "--set", "maximise=top1", "--set", "minimise=seconds", "--out", "best.space"]) == 0
     assert "0.93" in capsys.readouterr().out
+
+
+# --- In a notebook ----------------------------------------------------------------------------------------------------
+
+
+def html_of(value: Any) -> str:
+    shown: str = value._repr_html_()
+    assert shown.count("<table") == shown.count("</table>") and "None" not in shown
+    return shown
+
+
+def test_results_show_themselves(folder: Path) -> None:
+    found = nasdsl.search("small.space", pair(), **QUICK)
+    assert "<td>top1</td>" in html_of(found) and html_of(found).count("<svg") == 1
+    made = nasdsl.train(found, pair(), inherit=found, device="cpu", epochs=0.2, batch=16)
+    assert "<td>macs</td>" in html_of(made)
+    space = nasdsl.load("small.space")
+
+    def worth(architecture: nasdsl.Architecture) -> float:
+        return float(nasdsl.cost(space, architecture)["params"] % 97)
+
+    for wanted, word in (({}, "trials</text>"), ({"maximise": "value", "minimise": "macs"}, "on the front")):
+        explored = nasdsl.search(space, worth, trials=8, **wanted)  # type: ignore[arg-type]
+        shown = html_of(explored)
+        assert shown.count("<svg") == 2 and word in shown and shown.count("<circle") == 8
+        assert shown.count('fill="#b5462f"') >= len(explored.front)
+    study = nasdsl.study(space, method="random")
+    assert html_of(study).count("<svg") == 0
+    trial = study.ask()
+    assert trial is not None and repr(trial).startswith("Trial(0, running, macs ")
+    assert "<td>pending</td><td>1</td>" in html_of(study)
+    study.tell(trial, 0.5)
+    assert "<details>" in html_of(study) and html_of(study).count("<circle") == 1
+    images = [Bars("val", "pil")[i][0] for i in range(2)]
+    assert "standing" in html_of(nasdsl.predict(made, images))
+    screened = nasdsl.Found(Written(Narrowing({}, ""), space, [], None))
+    assert "<table" in html_of(screened)

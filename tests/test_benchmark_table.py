@@ -200,7 +200,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-TYPED = ("search", "chain.space", "--runtime", "evolve", "--table", "t.json", "--out", "best.space")
+TYPED = ("search", "chain.space", "--table", "t.json", "--out", "best.space")  # a table is for `evolve`
 
 
 def settings_of(folder: Path, **more: str) -> list[str]:

@@ -407,3 +407,13 @@ def test_a_notebook_shows_the_summary_the_picture_and_the_values(monkeypatch: py
     assert "body.depth" in one and one.count("<tr>") > 5
     many = html_of(nasdsl.sample(nasdsl.load("hrnas"))[0])
     assert "and 196 more" in many and len(many) < 20_000
+
+
+def test_counts_populations_and_graphs_show_what_they_know() -> None:
+    space = nasdsl.load("hrnas_small")
+    shown = html_of(nasdsl.count(space))
+    assert "architectures" in shown and "<th>decisions</th>" in shown and len(shown) < 20_000
+    population = html_of(nasdsl.population(nasdsl.load("tiny"), ["macs", "params", "memory"]))
+    assert population.count("<svg") == 3 and "<td>MACs</td>" in population and "three quarters" in population
+    graph = nasdsl.load("tiny").graph
+    assert repr(graph) == "Graph(16 layers, 24 nodes, 12 decisions)" and html_of(graph).count("<svg") == 1

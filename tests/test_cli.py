@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_help_lists_the_commands(capsys):
 
 def test_the_help_of_search_lists_all_searches(capsys):
     _, out, _ = run(capsys, "search", "--help")
-    told = " ".join(out.split()).partition("not the file's: ")[2].partition(" --target")[0]
+    told = " ".join(out.split()).partition("not the file's: ")[2].partition("; or what")[0]
     assert told.split(", ") == list(STRATEGIES)
 
 
@@ -97,7 +98,11 @@ def test_a_mistake_in_the_command_line_is_2(capsys, folder):
 
 
 def test_version(capsys):
-    assert run(capsys, "--version")[:2] == (0, f"nasdsl {nasdsl.__version__}\n")
+    code, out = run(capsys, "--version")[:2]
+    first, *others = out.splitlines()
+    assert code == 0 and first == f"nasdsl {nasdsl.__version__}"
+    assert [line.split()[0] for line in others[:3]] == ["python", "core", "search"] and others[-1].split()[0] == "torch"
+    assert f"lark {metadata.version('lark')}" in out and "torch" in out
 
 
 def test_a_mistake_of_ours_is_one_line(capsys, folder, monkeypatch):

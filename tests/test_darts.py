@@ -26,6 +26,16 @@ def test_cells_are_counted_as_in_the_paper() -> None:
     assert count(shipped.graph("darts")).total == cell**2
 
 
+def test_a_cell_gives_what_its_four_nodes_made() -> None:
+    """Side by side, in order, in the space and in the network that the paper found."""
+    for name in ("darts", "darts_v2"):
+        graph = shipped.graph("darts", name)
+        read = [[edge.source for edge in node.inputs] for node in graph.nodes.values() if node.op == "concat"]
+        cells = [[source.rpartition(".node[")[2] for source in sources] for sources in read if len(sources) == 4]
+        assert len(cells) == {"darts": 8, "darts_v2": 20}[name]
+        assert all(cell == ["0].sum", "1].sum", "2].sum", "3].sum"] for cell in cells)
+
+
 def test_the_network_of_the_paper_has_its_weights() -> None:
     """Layer by layer, from the paper's description: convolutions without biases, each before a norm."""
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ from nasdsl.compiler.parse import parse
 from nasdsl.compiler.pipeline import elaborate_all
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.unparse import unparse
-from tests.forks import Forks, Session
+from tests.forks import LIMIT, Forks, Session
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -38,9 +39,17 @@ PAGES = {"README.md": ROOT / "README.md"} | {
     if not name.startswith(MADE)
 }
 LONG = bool(os.environ.get("NASDSL_LONG"))
+TIMEOUT = 3600.0 if LONG else 300.0
+"""Seconds after which a page has hung; trainings of `long` blocks take minutes where others work, too."""
 
 
-@pytest.mark.parametrize("page", PAGES)
+def grouped(page: str) -> Any:
+    """Pages of a folder run in one process, which has the commands at hand."""
+    return pytest.param(page, id=page, marks=pytest.mark.xdist_group(f"docs_{page.rpartition('/')[0]}"))
+
+
+@pytest.mark.timeout(TIMEOUT)
+@pytest.mark.parametrize("page", [grouped(page) for page in PAGES])
 def test_what_a_page_says_is_so(page: str, tmp_path: Path, forks: Forks, request: pytest.FixtureRequest) -> None:
     text = PAGES[page].read_text(encoding="utf-8")
     folder = tmp_path / "page"
@@ -178,7 +187,7 @@ class Run:
 
     def console(self, block: Block) -> None:
         for first, last, command in commands(block):
-            ended = self.forks.shell(self.folder, command, self.environment())
+            ended = self.forks.shell(self.folder, command, self.environment(), TIMEOUT / 2 if block.is_long else LIMIT)
             if ended.code:
                 said = ended.said.rstrip()
                 self.complain(first, f"`{command}` ends with exit code {ended.code}:\n{said}")

@@ -411,7 +411,7 @@ space cells {
       let kinds = [for x in earlier: oneof(none, conv, pool, skip)]
       sum: sum([for i in 0..n: earlier[i] -> edge(kinds[i])])
     }
-    concat(from: last(earlier, 2))
+    concat(from: sum)
   }
   let normal = cell(8)
   network {
@@ -768,6 +768,10 @@ def test_the_text_is_as_expected(golden, level):
 
 def test_the_text_of_lanes_is_as_expected(golden):
     golden(GOLDEN / "lanes_block.dot", to_dot(nasdsl.loads(LANES), "block"))
+
+
+def test_the_text_of_cells_is_as_expected(golden):
+    golden(GOLDEN / "cells_module.dot", to_dot(elaborate(Source(CELLS), "cells")))
 
 
 def test_names_are_escaped():

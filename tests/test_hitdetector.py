@@ -16,11 +16,13 @@ from typing import Any
 import networkx as nx
 import pytest
 
+from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of, total_cost
 from nasdsl.compiler.count import count
 from nasdsl.compiler.extremes import greatest, least
 from nasdsl.compiler.graph import Graph
 from nasdsl.compiler.sample import sample
+from nasdsl.overview import stage_rows
 from tests import shipped
 from tests.networks import check_extraction, check_predictions
 
@@ -277,6 +279,15 @@ def test_the_found_network_is_the_published_one() -> None:
     whole = sum_of(FOUND)
     assert round(whole.params / 1e6, 2) == 27.12
     assert round((whole.macs + whole.others) / 1e9, 1) == 272.3
+
+
+def test_stages_have_the_weights_that_are_shared_inside_of_them() -> None:
+    """The proposals work on five levels with one set of weights. What the summary tells of stages adds up."""
+    found = graph("found")
+    rows = stage_rows(found, None, Architecture.at(found, {}))
+    assert {row[0]: row[-1] for row in rows}["proposals"] == "593,935"
+    for column, whole in ((-2, 269_440_827_008), (-1, 27_123_900)):
+        assert sum(int(row[column].replace(",", "")) for row in rows) == whole
 
 
 def test_the_papers_widths_are_not_those_of_its_counts() -> None:

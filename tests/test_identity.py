@@ -28,7 +28,8 @@ from nasdsl.compiler.ops import CATALOGUE
 from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.values.tree import evaluate
-from tests.test_ops import SETTINGS, attrs_of, build, random_input
+from nasdsl.testing.operators import attrs_of, build, random_input
+from tests.test_ops import SETTINGS
 
 
 def graph_of(body: str, declarations: str = "") -> Graph:

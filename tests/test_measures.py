@@ -38,6 +38,7 @@ from nasdsl.runtime.latency import profile
 from nasdsl.runtime.limits import is_share, window_of
 from nasdsl.runtime.penalty import Penalty, code_cost, groups_of
 from nasdsl.runtime.strategies.thin import thin_evenly
+from nasdsl.testing import check_measure
 from tests.networks import image_for, torch_traffic
 
 TEXT = """
@@ -254,6 +255,11 @@ def test_counts_and_draws_inside_a_window_are_those_of_all(
     drawn = population.decode(population.draw(500, seed=3, window=window))
     number = {one: i for i, one in enumerate(everything())}
     assert {number[one] for one in drawn} <= set(np.flatnonzero(inside).tolist())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_measure_keeps_to_its_word(name: str, table: Path) -> None:
+    check_measure(measures.BUILT_IN[name], file=table if name == "latency" else None, space=small())
 
 
 def test_nothing_lies_beyond_the_ends(timed: Space, costs: dict[str, list[float]]) -> None:

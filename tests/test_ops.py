@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import subprocess
 import sys
@@ -24,12 +23,13 @@ from nasdsl.compiler.graph import Shape
 from nasdsl.compiler.layers.mixconv import MixConv
 from nasdsl.compiler.layers.transformer import LightTransformer
 from nasdsl.compiler.ops import CATALOGUE, find, plugins, signature
-from nasdsl.compiler.ops.operator import REQUIRED, Cost, Operator, ShapeProblem
+from nasdsl.compiler.ops.operator import Cost, Operator, ShapeProblem
 from nasdsl.compiler.plugins import PluginError
 from nasdsl.compiler.values.expr import terms
 from nasdsl.compiler.values.plain import Symbol
 from nasdsl.compiler.values.tree import Case, Expr, Kept, decisions_of, evaluate
-from tests.networks import size_of, torch_macs
+from nasdsl.testing import check_operator
+from nasdsl.testing.operators import attrs_of, build, check_setting, check_sharing, check_words, random_input, unsettle
 
 Setting = tuple[str, tuple[Any, ...], dict[str, Any]]
 
@@ -45,50 +45,8 @@ CLASSES = Shape(12, None, None, 1, items=6)
 S = Symbol
 
 
-def attrs_of(op: Operator, given: Mapping[str, Any]) -> dict[str, Any]:
-    assert set(given) <= {p.name for p in op.params}
-    attrs = {p.name: p.default for p in op.params} | dict(given)
-    assert not any(value is REQUIRED for value in attrs.values())
-    return attrs
-
-
-def build(op: Operator, inputs: Sequence[Shape], attrs: Mapping[str, Any]) -> nn.Module:
-    module, name = op.module.split(":")
-    arguments = op.arguments(inputs, op.shape(inputs, attrs), attrs)
-    return getattr(importlib.import_module(module), name)(**arguments)
-
-
-def sizes_of(shape: Shape) -> tuple[int, ...]:
-    return tuple(n for n in (shape.channels, shape.height, shape.width) if n is not None)
-
-
-def random_input(shape: Shape, batch: int = 1) -> torch.Tensor:
-    return torch.randn(batch * shape.items, *sizes_of(shape))
-
-
-def unsettle(module: nn.Module) -> nn.Module:
-    """Norms as they are after training."""
-    with torch.no_grad():
-        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            if tensor.dim() == 1 and "grid" not in name:
-                tensor.uniform_(0.5, 1.5)
-    return module
-
-
 def check_against_torch(name: str, inputs: Sequence[Shape], given: Mapping[str, Any]) -> None:
-    op = CATALOGUE[name]
-    attrs = attrs_of(op, given)
-    predicted = op.shape(inputs, attrs)
-    cost = op.cost(inputs, predicted, attrs)
-    module = build(op, inputs, attrs).eval()
-    macs, output = torch_macs(module, *[random_input(x) for x in inputs])
-    assert size_of(output) == (predicted.items, *sizes_of(predicted))
-    assert cost.params == sum(p.numel() for p in module.parameters())
-    assert cost.macs * predicted.items == macs
-    assert all(type(n) is int for n in (*cost, *sizes_of(predicted), predicted.items))
-    module.train()
-    if all(n > 1 for n in sizes_of(inputs[0])):
-        module(*[random_input(x, batch=2) for x in inputs])
+    check_setting(CATALOGUE[name], inputs, given)
 
 
 # --- shapes, parameters, operations -----------------------------------------------------------------------------------
@@ -295,7 +253,7 @@ SETTINGS: list[Setting] = [
 
 @pytest.mark.parametrize(("name", "inputs", "given_attrs"), SETTINGS, ids=lambda v: v if isinstance(v, str) else "")
 def test_predictions_are_what_torch_says(name: str, inputs: tuple[Shape, ...], given_attrs: dict[str, Any]) -> None:
-    check_against_torch(name, inputs, given_attrs)
+    check_operator(CATALOGUE[name], [(inputs, given_attrs)])
 
 
 def test_every_operator_is_tried() -> None:
@@ -489,29 +447,7 @@ def shared(
     name: str, inputs: tuple[Shape, Shape], full_attrs: dict[str, Any], small_attrs: dict[str, Any]
 ) -> tuple[Any, Any]:
     """The modules of a larger and a smaller setting, the latter with what it shares; both in evaluation mode."""
-    op = CATALOGUE[name]
-    full_attrs, small_attrs = attrs_of(op, full_attrs), attrs_of(op, small_attrs)
-    full = unsettle(build(op, inputs[:1], full_attrs))
-    small = build(op, inputs[1:], small_attrs)
-    shares = op.shares(full_attrs, small_attrs, inputs[:1], inputs[1:])
-    state = full.state_dict()
-    own = small.state_dict()
-    assert set(shares) <= set(own)
-    for key, tensor in own.items():
-        whole = state[key]
-        index = shares.get(key)
-        if index is not None:
-            assert len(index) == whole.dim()
-            assert any(i is not None for i in index)
-            for axis, entries in enumerate(index):
-                if isinstance(entries, tuple):
-                    whole = whole.index_select(axis, torch.tensor(entries, dtype=torch.long))
-                elif entries is not None:
-                    whole = whole[(slice(None),) * axis + (entries,)]
-        assert whole.shape == tensor.shape, key
-        own[key] = whole
-    small.load_state_dict(own)
-    return full.eval(), small.eval()
+    return check_sharing(CATALOGUE[name], (inputs[:1], full_attrs), (inputs[1:], small_attrs))
 
 
 def narrow(channels: int, shape: Shape = MAP) -> Shape:
@@ -852,15 +788,9 @@ def test_mistakes_are_said_in_words(
 
 
 def test_every_operator_and_parameter_says_what_it_is() -> None:
-    types = {"int", "positive", "odd", "number", "bool", "symbol", "width", "widths", "scale", "list", "string", "any"}
     for name, op in CATALOGUE.items():
-        assert op.name == name and op.where == "built-in" and op.doc and "\n" not in op.doc
-        assert len({p.name for p in op.params}) == len(op.params)
-        for param in op.params:
-            assert param.doc and "\n" not in param.doc
-            assert param.type in types
-            if param.type == "symbol":
-                assert param.choices and (param.default is REQUIRED or str(param.default) in param.choices)
+        assert op.name == name and op.where == "built-in"
+        check_words(op)
 
 
 def test_signature_reads_like_a_call() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import pytest
-from lightning_fabric import Fabric
 from pydantic import Field
 
 import nasdsl
@@ -24,21 +22,16 @@ from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.plugins import PluginError
 from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.space import Space
-from nasdsl.runtime.data import open_data
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evaluators import EVALUATORS, find_evaluators
-from nasdsl.runtime.evolution.candidates import Candidates
 from nasdsl.runtime.evolution.evaluator import NamedEvaluator
-from nasdsl.runtime.evolution.loop import Search
 from nasdsl.runtime.evolution.methods import History, Idea, Method, Nsga2, draw
-from nasdsl.runtime.evolution.objectives import Objectives
 from nasdsl.runtime.evolution.registry import METHODS, find_method, find_methods
-from nasdsl.runtime.evolution.trial import Memory, Trial
-from nasdsl.runtime.problem import Exploration, Learning, Problem
+from nasdsl.runtime.problem import Exploration, Problem
 from nasdsl.runtime.search import Options, search
 from nasdsl.runtime.settings import Settings
-from nasdsl.runtime.strategies.evolve import EvolveSearch, evolve_settings
-from nasdsl.runtime.tasks import find_task
+from nasdsl.runtime.strategies.evolve import evolve_settings
+from nasdsl.testing import check_evaluator, check_method
 
 SPACE = """
 space odds {
@@ -158,34 +151,10 @@ class Worth:
 
 # --- Methods ----------------------------------------------------------------------------------------------------------
 
-DIRECTIONS = [{"worth": True}, {"worth": True, "macs": False}]
-
-
-def searched(
-    space: Any, method: Method, ledger: Memory, trials: int, directions: dict[str, bool], window: Any = None
-) -> list[Trial]:
-    candidates = Candidates(space.graph, window, False)
-    return Search(candidates, Worth(space), Objectives(directions), method, ledger, trials, 7).run()
-
 
 @pytest.mark.parametrize("name", [*METHODS, "annealing"])
-def test_every_method_keeps_to_the_protocol(installed: None, odds: Any, name: str) -> None:
-    kind = find_method(name)
-    costs = {one: nasdsl.cost(odds, one)["macs"] for one in all_of(odds)}
-    limit = sorted(costs.values())[len(costs) // 2]
-    inside = {one for one, macs in costs.items() if macs <= limit}
-    window = {"macs": (None, float(limit))}
-    for directions in DIRECTIONS:
-        trials = searched(odds, kind(), Memory(), 1000, directions, window)
-        asked = [Architecture.of(odds.graph, trial.architecture) for trial in trials]
-        assert len(asked) == len(set(asked)) and set(asked) == inside, "nothing twice, nothing outside, and all"
-        for trial in trials:
-            assert all(parent < trial.index for parent in trial.proposal.parents)
-            json.dumps(dict(trial.proposal.notes))
-    ledger = Memory()  # it goes on from the ledger alone, with a new method
-    for n in (3, 8, len(inside)):
-        again = searched(odds, kind(), ledger, n, DIRECTIONS[-1], window)
-    assert [trial.proposal for trial in again] == [trial.proposal for trial in trials]
+def test_every_method_keeps_to_the_protocol(installed: None, name: str) -> None:
+    check_method(find_method(name))
 
 
 def test_methods_are_found_by_name(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,20 +184,6 @@ def test_settings_of_a_method_stand_in_its_record_and_those_of_several_beside_it
 # --- Evaluators -------------------------------------------------------------------------------------------------------
 
 
-def problem_of(file: Path, learns: bool) -> Problem:
-    space = elaborate(read(file))
-    learning = None
-    if learns:
-        data = open_data(None, "classification", size=(8, 8), channels=1)
-        task = find_task("classification").from_data(data)
-        learning = Learning(task, data, Fabric(accelerator="cpu", devices=1))
-
-    def no_run() -> Any:
-        raise AssertionError("an evaluator needs no folder")
-
-    return Problem(space, no_run, learning)
-
-
 def some_of(space: Space) -> list[Architecture]:
     return all_of(space)[::3]
 
@@ -254,7 +209,7 @@ def train(folder: Path, space: Space) -> Any:
 
 
 def lookup(folder: Path, space: Space) -> Any:
-    (folder / "l.json").write_text(json.dumps({text_of(one): i for i, one in enumerate(some_of(space))}))
+    (folder / "l.json").write_text(json.dumps({text_of(one): i for i, one in enumerate(all_of(space))}))
     return {"file": "l.json", "scale": 2.0}
 
 
@@ -269,34 +224,9 @@ def test_every_evaluator_has_an_example(installed: None) -> None:
 
 @pytest.mark.parametrize("name", list(EXAMPLES))
 def test_every_evaluator_keeps_to_the_protocol(installed: None, folder: Path, name: str) -> None:
-    kind = find_evaluators()[name]
     space = elaborate(read(folder / "odds.space"))
-    entries = EXAMPLES[name](folder, space)
-    settings = evolve_settings().model_validate({name: entries, "maximise": "x"})
-    ((found, own),) = settings.evaluators.items()
-    assert found == name
-    needs = EvolveSearch.needs(settings, space)
-    assert needs.data == kind.needs_data
-    problem = problem_of(folder / "odds.space", needs.data)
-    evaluators = [kind.make(problem, own, ()) for _ in range(2)]
-    architecture = some_of(problem.space)[1]
-    first, second = (evaluator.evaluate(architecture, 3) for evaluator in evaluators)
-    assert first == second and first, "the same seed gives the same metrics"
-    assert all(type(value) is float and math.isfinite(value) for value in first.values())
-    assert evaluators[0].headline is None or evaluators[0].headline in first
-    pool = evaluators[0].pool(Candidates(problem.space.graph).encoding)
-    if pool is not None:
-        assert Candidates(problem.space.graph).inside(pool).all()
-    result = evaluators[0].result(architecture, {})
-    if result is not None:
-        assert result.architecture == architecture
-        assert sum(p.numel() for p in result.network.parameters()) == nasdsl.cost(problem.space, architecture)["params"]
-    if name in READS:
-        with (folder / READS[name]).open("ab") as file:
-            file.write(b" ")
-        assert EvolveSearch.needs(settings, space).contents != needs.contents, "a file that is read has changed"
-    else:
-        assert not needs.contents
+    settings = EXAMPLES[name](folder, space)
+    check_evaluator(find_evaluators()[name], settings, space=space, reads=READS.get(name))
 
 
 def test_an_evaluator_may_not_have_the_name_of_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:

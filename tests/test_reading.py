@@ -24,6 +24,7 @@ from nasdsl.runtime.data import ClassificationSet, DataError, DataSplits, find_r
 from nasdsl.runtime.data.images import coloured, decode, image_size, upright
 from nasdsl.runtime.data.readers import stratified
 from nasdsl.runtime.tasks import Classification, TaskError
+from nasdsl.testing import check_reader
 from tests.datafiles import flat, png, store
 from tests.test_docs import DOCS, ROW, tables
 
@@ -120,6 +121,8 @@ def test_each_layout_is_recognised_read_and_told(tmp_path: Path, row: ROW, packe
         assert f": {len(split)} " in line and ", from " in line
         split.batch(list(range(len(split))))
     assert len(data.train) + len(data.val) in (5, 10, 18, 20)
+    if not packed:
+        check_reader(find_readers()[row["reader"]], data.reading.spec)
     assert not [line for line in lines if line.startswith("left out") or "warning: no " in line] or "ADE" in lines[0]
 
 

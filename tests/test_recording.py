@@ -21,9 +21,10 @@ from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.export import export_python
+from nasdsl.testing.operators import attrs_of, build, random_input, unsettle
 from tests.networks import Made, image_for, size_of, tensors_of
 from tests.test_export import KINDS, detector, load_module
-from tests.test_ops import SETTINGS, Setting, attrs_of, build, random_input, unsettle
+from tests.test_ops import SETTINGS, Setting
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what recording says of itself, such as that sizes become constants
 

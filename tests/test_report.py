@@ -10,7 +10,7 @@ import random
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -29,11 +29,13 @@ from nasdsl import cli
 from nasdsl.commands import search as search_command
 from nasdsl.compiler.declarations import declarations_of
 from nasdsl.compiler.space import Space
+from nasdsl.page.candidates import kendall
 from nasdsl.page.charts import HIGH, WIDE, Curve, Place, curves, heat
 from nasdsl.page.examples import examples_section
 from nasdsl.page.read import read_study
 from nasdsl.page.study import Objective, Record, Study
 from nasdsl.page.write import page
+from nasdsl.runtime.attempts import read_attempts
 from nasdsl.runtime.chosen import CHOICES, DECODED, probabilities_told, scores_told
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.examples import Example, Examples
@@ -623,6 +625,181 @@ def test_the_end_of_a_screening_is_told_by_declaration(searched: Path, form: str
         assert facts == {"op": "2 of 3 options stay, in 2 places: none, conv(kernel: 5)"}
     else:
         assert facts == {"screened": {"op": {"places": 2, "options": 3, "stay": ["none", "conv(kernel: 5)"]}}}
+
+
+def test_attempts_are_what_optuna_reads(tmp_path: Path) -> None:
+    """Read at once from the tables: whatever Optuna keeps of other studies, of values and of attributes."""
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'some.db'}")
+    for name in ("other", "mine"):
+        study = optuna.create_study(storage=storage, study_name=name, directions=["maximize", "minimize"])
+        for values in ((1.5, math.inf), (-math.inf, 2e300), (0.1 + 0.2, -3.0)):
+            trial = study.ask()
+            trial.suggest_categorical("option", ["a", "b"])
+            trial.set_user_attr("costs", {"macs": 3, "latency": 0.1 + 0.2})
+            trial.set_user_attr("error", 'äöü "quoted" </script>')
+            study.tell(trial, values)
+        study.enqueue_trial({"option": "a"}, user_attrs={"seed": 2**63})
+        study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+        study.ask()
+    found = read_attempts(storage.engine, "mine")
+    expected = optuna.load_study(study_name="mine", storage=storage).get_trials()
+    assert [(one.number, one.state, one.values, one.user_attrs) for one in found] == [
+        (one.number, one.state, one.values, one.user_attrs) for one in expected
+    ]
+    assert len(found) == 5 and read_attempts(storage.engine, "none") == []
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql("update trial_user_attributes set value_json = 'no json'")
+    with pytest.raises(RunError, match="cannot be read"):
+        read_attempts(storage.engine, "mine")
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+# --- Other trainings --------------------------------------------------------------------------------------------------
+
+UNITS = """
+space narrowing {
+  input 3 x 16 x 16
+  network { conv(8) -> repeat 2 { mixconv(8, hidden: { 3: units(16), 5: units(10) }) } -> classify(classes: 4) }
+}
+"""
+
+
+def training_of(folder: Path, search: str, text: str, rows: list[dict[str, Any]]) -> Path:
+    """A run's folder as the training of a network leaves it."""
+    folder.mkdir()
+    file = folder.parent / "trained.space"
+    file.write_text(text, encoding="utf-8")
+    space = nasdsl.load(file)
+    write_origin(folder, space)
+    about = About(space=space.digest(), search=search, seed=0, settings={"train": {"epochs": 4.0}})
+    (folder / ABOUT).write_text(json.dumps(about.told()), encoding="utf-8")
+    (folder / HISTORY).write_text(lines_of(rows), encoding="utf-8")
+    return folder
+
+
+def shrunk_rows(paths: Sequence[str]) -> list[dict[str, Any]]:
+    kept = [{paths[0]: 12, paths[1]: 6}, {paths[0]: 4}, {}, {paths[0]: 0, paths[3]: 1}]
+    return [
+        {"step": n, "epoch": float(n), "top1": 0.2 * n, "macs": 1000 - n, "units": 40 - n, "removed": n, "kept": one}
+        for n, one in enumerate(kept, 1)
+    ]
+
+
+@pytest.fixture
+def narrowed(tmp_path: Path) -> Path:
+    file = tmp_path / "trained.space"
+    file.write_text(UNITS, encoding="utf-8")
+    paths = list(nasdsl.load(file).graph.decisions)
+    return training_of(tmp_path / "narrowed", "shrink", UNITS, shrunk_rows(paths))
+
+
+def test_units_are_shown_where_and_when_they_went(narrowed: Path) -> None:
+    text = reported(narrowed)
+    (bars,) = re.findall(r'<svg[^>]*aria-label="units left in each place">.*?</svg>', text, re.DOTALL)
+    svg = ElementTree.fromstring(bars)
+    rows: dict[str, list[tuple[float, str]]] = {}
+    for rect in svg.iter("rect"):
+        title = rect.find("title")
+        assert title is not None and title.text is not None
+        path, _, what = title.text.partition(": ")
+        rows.setdefault(path, []).append((float(rect.get("width") or 0), what))
+    paths = list(nasdsl.load(narrowed.parent / "trained.space").graph.decisions)
+    assert [what for _, what in rows[paths[0]]] == [
+        "4 removed by epoch 1",
+        "8 removed by epoch 2",
+        "4 removed by epoch 4",
+    ]
+    assert [what for _, what in rows[paths[1]]] == ["4 removed by epoch 1", "6 left"]
+    assert [what for _, what in rows[paths[2]]] == ["16 left"]
+    assert all(sum(width for width, _ in row) == pytest.approx(260, abs=0.3) for row in rows.values())
+    assert [one.text for one in svg.iter("text") if " of " in (one.text or "")] == [
+        "0 of 16",
+        "6 of 10",
+        "16 of 16",
+        "1 of 10",
+    ]
+    for heading in ("top1", "MACs", "units left", "units removed"):
+        assert f"<h3>{heading}</h3>" in text
+
+
+@pytest.mark.parametrize("kept", [3, {"nowhere": 1}, {"a": -1}, {"a": 1.5}])
+def test_removals_that_are_none_are_refused(narrowed: Path, kept: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (narrowed / HISTORY).write_text(lines_of([{"step": 1, "epoch": 1.0, "kept": kept}]))
+    assert cli.main(["report", str(narrowed)]) == 1
+    assert "units" in capsys.readouterr().err
+
+
+def test_a_shrinking_of_an_earlier_version_says_what_it_lacks(narrowed: Path) -> None:
+    (narrowed / HISTORY).write_text(lines_of([{"step": 1, "epoch": 1.0, "macs": 5, "units": 7, "top1": 0.5}]))
+    assert "The run does not say where" in reported(narrowed)
+
+
+@pytest.fixture
+def sampled(tmp_path: Path) -> Path:
+    """The folder of a sampled supernet whose candidates have been scored."""
+    names = [f"candidate {n}" for n in range(1, 6)]
+    scores = [[1, 2, 3, 4, 5], [1, 2, 3, 5, 4], [5, 4, 3, 2, 1]]
+    rows = [
+        {"step": n, "epoch": float(n), **{f"top1 of {name}": s / 10 for name, s in zip(names, one, strict=True)}}
+        for n, one in enumerate(reversed(scores), 1)
+    ]
+    run = training_of(tmp_path / "sampled", "sample", TEXT, rows)
+    space = nasdsl.load(tmp_path / "trained.space")
+    found = nasdsl.sample(space, 20, seed=1)
+    lines = [
+        {"architecture": one.to_json(), "top1": 0.5 + i / 100, "loss": 1.0, "macs": 1000.0 * i, "params": 500.0}
+        for i, one in enumerate(found)
+    ]
+    (run / "candidates.jsonl").write_text(lines_of(lines), encoding="utf-8")
+    return run
+
+
+def test_candidates_are_shown_by_what_they_cost(sampled: Path) -> None:
+    text = reported(sampled)
+    assert "What the supernet says of 20 candidates" in text
+    assert "Kendall's tau between the two: 1.00" in html.unescape(text)  # the dearer, the better
+    (first,) = re.findall(r'<tr class="front"><td>1</td><td>([^<]*)</td><td>([^<]*)</td>', text)
+    assert first == ("0.69", "19K")
+    assert text.count("third</td>") == 3 and "cheapest third" in text
+    (settled,) = re.findall(r'aria-label="rank correlation.*?</svg>', text, re.DOTALL)
+    points = re.findall(r"[ML]([\d.]+) ([\d.]+)", re.findall(r'class="curve" d="([^"]*)"', settled)[0])
+    heights = [float(y) for _, y in points]  # of taus -1, 0.8 and 1
+    assert (heights[0] - heights[1]) / (heights[0] - heights[2]) == pytest.approx(1.8 / 2, abs=0.01)
+
+
+@pytest.mark.parametrize("lines", ["nothing", "[]\n", '{"architecture": 3}\n'])
+def test_candidates_that_are_none_are_refused(sampled: Path, lines: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (sampled / "candidates.jsonl").write_text(lines)
+    assert cli.main(["report", str(sampled)]) == 1
+    assert "candidates.jsonl" in capsys.readouterr().err
+
+
+def test_a_supernet_without_candidates_yet(sampled: Path) -> None:
+    (sampled / "candidates.jsonl").unlink()
+    assert "No candidates have been scored yet" in reported(sampled)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=12))
+def test_kendalls_tau(pairs: list[tuple[int, int]]) -> None:
+    a, b = zip(*pairs, strict=True)
+    agree = both = x_only = y_only = 0
+    for i in range(len(pairs)):
+        for j in range(i):
+            x, y = (a[i] > a[j]) - (a[i] < a[j]), (b[i] > b[j]) - (b[i] < b[j])
+            agree, both = agree + x * y, both + 1
+            x_only, y_only = x_only + (x != 0), y_only + (y != 0)
+    found = kendall(a, b)
+    if not x_only or not y_only:
+        assert math.isnan(found)
+    else:
+        assert found == pytest.approx(agree / math.sqrt(x_only * y_only))
+
+
+def test_the_training_of_a_network_has_its_curves(tmp_path: Path) -> None:
+    rows = [{"step": n, "epoch": float(n), "top1": n / 10, "loss": 1 / n} for n in (1, 2, 3)]
+    text = reported(training_of(tmp_path / "alone", "train", UNITS, rows))
+    assert "<h3>top1</h3>" in text and "<h3>loss</h3>" in text and "What was removed" not in text
 
 
 # --- In a browser -----------------------------------------------------------------------------------------------------

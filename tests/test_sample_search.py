@@ -291,6 +291,15 @@ def test_a_supernet_learns(space: Path) -> None:
         assert rows[-1][f"loss of {name}"] < 0.6 * rows[0][f"loss of {name}"]
 
 
+def test_candidates_can_be_followed(space: Path) -> None:
+    run(space, settings={"follow": "[candidates]", "train__epochs": "2"})
+    rows = lines(space.parent / "found" / "history.jsonl")
+    candidates = lines(space.parent / "found" / "candidates.jsonl")
+    for number, line in enumerate(candidates, 1):  # those that are followed are those that are scored
+        assert rows[-1][f"top1 of candidate {number}"] == line["top1"]
+    assert not any("smallest" in name for name in rows[0])
+
+
 def test_candidates_are_inside_the_target(space: Path) -> None:
     run(space, settings={"target": "macs <= 0.4", "train__epochs": "1", "candidates": "6"})
     graph = made().graph

@@ -127,6 +127,20 @@ def test_a_search_ends_at_its_target_with_a_network_that_works(space: Path) -> N
     assert start == 48 and all(a["units"] >= b["units"] for a, b in pairwise(rows))
     assert rows[-1]["macs"] == result.costs["macs"] and rows[-1]["units"] < start
     assert rows[0]["lambda"] == pytest.approx(1e-3) and rows[-1]["lambda"] == 0  # the target is met before the end
+    units = elaborate(read(space)).graph.decisions
+    left = {path: decision.n for path, decision in units.items()}
+    for row in rows:  # each tells of what has become fewer, and together of all
+        assert all(n < left[path] for path, n in row["kept"].items())
+        left |= row["kept"]
+        assert sum(left.values()) == row["units"]
+    assert left == {path: len(result.architecture.indices.get(path, ())) for path in units}
+
+
+def test_thinning_says_what_it_left(space: Path) -> None:
+    result = run(space, runtime="thin", settings={"train__epochs": "2", "train__batch": "8"})
+    rows = [json.loads(line) for line in (space.parent / "found" / "history.jsonl").read_text().splitlines()]
+    assert rows[0]["kept"] == {path: len(units) for path, units in result.architecture.indices.items()}
+    assert "kept" not in rows[1]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import nasdsl
 from nasdsl.compiler.plugins import PluginError
 from nasdsl.runtime.data import DataSplits, KeypointLayout, Loader, open_data, to_crop, to_image
 from nasdsl.runtime.data.layouts import COCO_17
@@ -26,6 +27,7 @@ from nasdsl.runtime.tasks import (
 )
 from nasdsl.runtime.tasks.heatmaps import decode, encode
 from nasdsl.runtime.tasks.oks import similarity
+from nasdsl.testing import check_task
 
 BODY = KeypointLayout.of(COCO_17)
 
@@ -454,6 +456,32 @@ def test_tasks_are_found_and_fit_their_data(monkeypatch):
         find_tasks()
     Point.name = "mine"
     assert find_task("mine") is Segmentation
+
+
+BODIES = {
+    "classification": (8, "network { conv(8, kernel: 3) -> classify(10) }", ["none", "flip", "cifar", "imagenet"]),
+    "segmentation": (24, "network { conv(8, kernel: 3) -> segment(11) }", ["flip", "cifar", "cityscapes"]),
+    "keypoints": (32, "network { conv(8, kernel: 3, stride: 2) -> keypoints(5) }", ["flip"]),
+    "detection": (
+        48,
+        """detector {
+          backbone: { conv(8, kernel: 3, stride: 8) -> branches() }
+          neck: none
+          proposals: none
+          head: retina(10, depth: 0, scales: [2, 3], least: 0, most: 20)
+        }""",
+        ["flip", "scale"],
+    ),
+    "regression": (1, "network { flatten() -> linear(8) -> relu() -> regress(1) }", []),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_every_task_keeps_to_its_word(name):
+    size, body, presets = BODIES[name]
+    data = open_data(None, name, size=(size, size), channels=1, scenes=(8, 8))
+    space = nasdsl.loads(f"space one {{\n  input {data.channels} x {size} x {size}\n  {body}\n}}\n")
+    check_task(find_task(name), space, data, presets=presets)
 
 
 def test_normalise_measures_the_data():

@@ -32,8 +32,9 @@ from nasdsl.compiler.sample import Numbering
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.optim import decayed
+from nasdsl.testing.operators import attrs_of, build
 from tests.networks import check_extraction, check_predictions, largest
-from tests.test_ops import S, attrs_of, build, shared
+from tests.test_ops import S, shared
 from tests.test_relaxed import check_vertices
 
 MAP = Shape(12, 5, 7, Fraction(1, 4))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,6 +15,8 @@ from nasdsl.compiler.diagnostics import ArgumentError
 from nasdsl.runtime.norms import estimate
 from nasdsl.runtime.sampling import Rule, Sampler
 from nasdsl.runtime.settings import read_settings
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Draws:
@@ -60,12 +62,12 @@ def draws(space: SpaceLike, rule: str = "sandwich", *, seed: int = 0, **settings
     Raises:
         CompileError: there is no such rule, it has no such setting, or it cannot be followed in this space.
     """
-    limits = {name: limits_of(settings[name]) for name in ("at_most", "at_least") if name in settings}
+    limits: dict[str, Any] = {name: limits_of(settings[name]) for name in ("at_most", "at_least") if name in settings}
     found = read_settings(Rule, {"name": rule, **settings, **limits}, {}, f"`{rule}`")
     return Draws(Sampler(space_like(space).graph, found), seed)
 
 
-def recalibrate(network: nn.Module, batches: Iterable[Any], most: int = 10) -> nn.Module:
+def recalibrate(network: Network, batches: Iterable[Any], most: int = 10) -> Network:
     """Estimates the statistics of a network's batch norms anew. What training leaves in a supernet is of all its
     architectures together; one of them is measured, or taken out, with its own.
 

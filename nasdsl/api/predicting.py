@@ -254,6 +254,9 @@ class Numbers:
     def __repr__(self) -> str:
         return f"Numbers({', '.join(self.targets)}: {len(self):,} rows)"
 
+    def _repr_html_(self) -> str | None:
+        return notebook.html(self)
+
 
 def _numbers(
     space: Space,

@@ -19,9 +19,9 @@ def options(parser: ArgumentParser) -> None:
         "Draws a space, its choices visible, or an architecture. Time runs from left to right, scales are lanes with\n"
         "the finest on top. The ending of the output says what is written: svg, pdf, png or dot; or the graph itself\n"
         "for other programs, with every node and its attributes: graphml, or json in networkx's node-link form.\n\n"
-        "A choice between modules, such as backbones, is one box that names its options, and equal copies are one box\n"
-        "that says how many they are, so that a page holds the picture. --open draws the options; --level block draws\n"
-        "every block.",
+        "A choice between modules, such as backbones, is one box that names its options, equal copies are one box\n"
+        "that says how many they are, and a cell that is decided once is drawn once, under the picture, so that a\n"
+        "page holds it. --open draws the options, or the cell where it is used; --level block draws every block.",
         "draw spaces/hrnas.space -o hrnas.svg",
         "draw found.space -o found.pdf",
         "draw smnas_structure -o structure.pdf --open backbone --open head",
@@ -42,7 +42,8 @@ def options(parser: ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="a choice whose options are drawn, by its path, a path above it, or its decision; can be given repeatedly",
+        help="a choice whose options are drawn, by its path, a path above it, or its decision, or a cell that is drawn "
+        "where it is used, by its name; can be given repeatedly",
     )
 
 

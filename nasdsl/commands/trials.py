@@ -102,7 +102,7 @@ def _on_one_line(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(records: list[dict[str, Any]], names: list[str]) -> None:
-    from nasdsl.progress import amount
+    from nasdsl.terminal import amount
 
     costs = dict.fromkeys(name for record in records for name in record["costs"])
     known = [name for name in costs if all(_agrees(record, name) for record in records)]

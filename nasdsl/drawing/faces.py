@@ -68,8 +68,8 @@ def face(item: Item, compact: bool = False) -> tuple[str, Point]:
         lines.append(_text_row(font(word, colour, TEXT)))
         width, height = max(width, width_of(word, TEXT)), height + LINE_HEIGHT
     if item.note and not beside:
-        lines.append(_text_row(font(item.note, LINE if not gone else PALE, SMALL_TEXT)))
-        width, height = max(width, width_of(item.note, SMALL_TEXT)), height + LINE_HEIGHT - 1
+        lines.append(_text_row(font(item.note, LINE if not gone else PALE, SMALL_TEXT), 10))
+        width, height = max(width, width_of(item.note, SMALL_TEXT)), height + LINE_HEIGHT
     if item.bars:
         lines.append(_bars(item.bars, gone))
         width, height = max(width, BAR_WIDTH), height + _bars_height(item.bars)

@@ -24,6 +24,7 @@ ROW = 50.0  # between the rows that a long picture is broken into, and
 TRACK = 4.5  # more for each line that goes on in a later one
 SHAPE = 4.0  # how many times wider than high a picture may be before a chain is broken
 FRAME = 6.0  # around what is repeated
+USUAL_RISE = 5.0  # of a line over the boxes of a row
 LANE_NAME = 6.0  # and more over a lane's name
 TALL = 90.0  # what is higher is read level with where a line comes from
 BESIDE = 45.0  # for the lines beside the rows
@@ -303,7 +304,20 @@ class _Strip:
         return [self.right, *narrower] if self.right <= PAGES[0][0] else narrower
 
     def placed(self, width: float) -> Placed:
+        """Rows of a width, further apart where lines run high over the boxes of the next one, which stages' names do
+        too."""
         rows = self._cut(width)
+        found, over = self._placed(rows, [0.0] * len(rows))
+        return self._placed(rows, over)[0] if max(over) > 0 else found
+
+    def _placed(self, rows: Sequence[Sequence[int]], over: Sequence[float]) -> tuple[Placed, list[float]]:
+        """
+        Args:
+            over: the room that each row needs over it, beside what every one has.
+
+        Returns:
+            Also the room that the lines of each row need over it.
+        """
         boxes: dict[str, Box] = {}
         lanes: list[Lane] = []
         dots: dict[str, dict[Fraction | int, Point]] = {}
@@ -312,6 +326,7 @@ class _Strip:
         for number, row in enumerate(rows):
             scales = self._lane_scales(row)
             found = self._row(row, scales)
+            y += over[number]
             top = min(box.top for box in found.values())
             found = {key: replace(box, y=box.y + y - top) for key, box in found.items()}
             for key in self.headed & found.keys():
@@ -337,7 +352,21 @@ class _Strip:
         )
         right = max([*(box.right for box in boxes.values()), *(x for x, _ in points)])
         left = min([*(box.left for box in boxes.values()), *(x for x, _ in points)])
-        return Placed(boxes, routes, bands, frames, tuple(lanes), left, right, height, len(rows), dots)
+        placed = Placed(boxes, routes, bands, frames, tuple(lanes), left, right, height, len(rows), dots)
+        return placed, self._overhead(placed, row_of)
+
+    def _overhead(self, placed: Placed, row_of: Mapping[str, int]) -> list[float]:
+        """How much higher than usual the lines of each row rise over its boxes; nothing over the first one, and where
+        there are no stages."""
+        tops = [float("inf")] * placed.rows
+        for key, box in placed.boxes.items():
+            tops[row_of[key]] = min(tops[row_of[key]], box.top)
+        over = [0.0] * placed.rows
+        for link, route in placed.routes.items() if placed.bands else ():
+            row = row_of[link.source]
+            if row and row == row_of[link.target]:
+                over[row] = max(over[row], tops[row] - min(y for _, y in route) - USUAL_RISE)
+        return over
 
     # --- Rows
 
@@ -499,9 +528,11 @@ class _Strip:
             return
         for scale in scales:
             found = [i for column in row for i in self.by_column[column] if i.scale == scale and not i.option]
-            if inside := [boxes[item.key] for item in found]:
-                first = min(inside, key=lambda box: (box.left, box.top))
-                yield Lane(show(scale), first.x, first.top)
+            if found:
+                first = min(found, key=lambda item: (boxes[item.key].left, boxes[item.key].top))
+                ends = first.ranging or first.scales
+                name = f"{show(ends[0])}–{show(ends[-1])}" if ends else show(scale)
+                yield Lane(name, boxes[first.key].x, boxes[first.key].top)
         for option in dict.fromkeys(i.option for column in row for i in self.by_column[column] if i.option):
             key = next(i.key for column in row for i in self.by_column[column] if i.option == option)
             yield Lane(option, boxes[key].x, boxes[key].top)

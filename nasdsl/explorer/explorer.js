@@ -513,7 +513,7 @@ class Drawing {
   // A bundle as rows.
   shelved(members) {
     members.forEach((box) => this.measure(box));
-    const most = Math.max(420, ...members.map((box) => box.wide));
+    const most = Math.max(520, ...members.map((box) => box.wide));
     let x = 0, y = 0, row = 0, wide = 0;
     const items = members.map((box) => {
       if (x && x + box.wide > most) { y += row + 8; x = row = 0; }

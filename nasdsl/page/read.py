@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from nasdsl.compiler.diagnostics import cause
 from nasdsl.page.study import Candidate, Gradient, Objective, Record, Removal, Screening, Study, Training
 from nasdsl.runtime import storage as storages
 from nasdsl.runtime import trials as ledger
+from nasdsl.runtime.attempts import Attempt, read_attempts
 from nasdsl.runtime.chosen import Probabilities, Scores, read_choices, read_decoded
 from nasdsl.runtime.errors import RunError
 from nasdsl.runtime.evolution.trial import State
@@ -148,14 +150,14 @@ def read_study(url: str, name: str | None = None) -> Study:
             study = optuna.load_study(study_name=chosen, storage=storage)
             ways = [direction.name == "MAXIMIZE" for direction in study.directions]
             names = study.metric_names or [f"objective {i}" for i in range(len(ways))]
-            trials = study.get_trials(deepcopy=False)
+            attempts = read_attempts(storage.engine, chosen)
             about = study.user_attrs.get("about")
         finally:
             storage.remove_session()
             storage.engine.dispose()
     objectives = tuple(Objective(name, up) for name, up in zip(names, ways, strict=True))
     facts = {str(key): told(value) for key, value in about.items()} if isinstance(about, dict) else {}
-    return Study(chosen, objectives, _records(trials), facts)
+    return Study(chosen, objectives, _records(attempts), facts)
 
 
 def _chosen(names: list[str], name: str | None) -> str:
@@ -174,10 +176,10 @@ def told(value: Any) -> str:
     return ", ".join(map(told, value)) if isinstance(value, list) else str(value)
 
 
-def _records(trials: list[Any]) -> list[Record]:
+def _records(trials: Sequence[Attempt]) -> list[Record]:
     """A record for each trial that counts. One may have had several attempts, of workers that died; one that turned
     out to have been tried before was withdrawn."""
-    attempts: dict[int, list[Any]] = {}
+    attempts: dict[int, list[Attempt]] = {}
     for trial in trials:
         ledger.attributes_of(trial)
         attempts.setdefault(ledger.root_of(trial), []).append(trial)
@@ -189,12 +191,12 @@ def _records(trials: list[Any]) -> list[Record]:
     return records
 
 
-def _record(index: int, trial: Any, state: State) -> Record:
+def _record(index: int, trial: Attempt, state: State) -> Record:
     known = ledger.attributes_of(trial)
     return Record(
         number=index,
         state=state,
-        objectives=tuple(trial.values) if state == "complete" else (),
+        objectives=tuple(trial.values or ()) if state == "complete" else (),
         costs=known.costs,
         decisions=known.architecture,
         seconds=known.seconds,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -24,6 +23,7 @@ from nasdsl.compiler.population import Population
 from nasdsl.compiler.space import Space
 from nasdsl.drawing.costs import cost_histogram
 from nasdsl.drawing.histogram import Mark, as_svg, short
+from nasdsl.drawing.inline import inline
 from nasdsl.drawing.render import RenderError, svg
 from nasdsl.page.candidates import candidate_tiles, candidates_section
 from nasdsl.page.choices import choices_section
@@ -103,9 +103,9 @@ def training_page(space: Space, training: Training, examples: str = "", found: S
     if "epoch" in training.numbers:
         tiles.insert(0, (_figure(training.numbers["epoch"]), "epochs"))
     try:
-        whole = f'<h2>{_whole(space)}</h2><figure class="wide">{_inline(svg(space))}</figure>'
+        whole = f'<h2>{_whole(space)}</h2><figure class="wide">{inline(svg(space))}</figure>'
         if found is not None:
-            whole = f'<h2>What was found</h2><figure class="wide">{_inline(svg(found))}</figure>{whole}'
+            whole = f'<h2>What was found</h2><figure class="wide">{inline(svg(found))}</figure>{whole}'
     except RenderError as problem:
         whole = f'<p class="note">There are no drawings: {html.escape(problem.message)}.</p>'
     return filled(
@@ -215,12 +215,12 @@ def _cost(space: Space, study: Study, population: Population, measure: str) -> s
     best = [study.records[i] for i in study.front[:1]]
     marks = [Mark(record.costs[measure], f"trial {record.number}") for record in best if measure in record.costs]
     whose = f"{len(costs):,} trials, to their own scale"
-    return f"<figure>{_inline(as_svg(histogram, marks, (), beside, whose))}</figure>"
+    return f"<figure>{inline(as_svg(histogram, marks, (), beside, whose))}</figure>"
 
 
 def _drawings(space: Space, study: Study, drawn: Mapping[int, Architecture]) -> str:
     try:
-        whole = f'<figure class="wide">{_inline(svg(space))}</figure>'
+        whole = f'<figure class="wide">{inline(svg(space))}</figure>'
         found = [_drawing(space, study, i, values, i == next(iter(drawn))) for i, values in drawn.items()]
     except RenderError as problem:
         return f'<p class="note">There are no drawings: {html.escape(problem.message)}.</p>'
@@ -243,16 +243,9 @@ def _drawing(space: Space, study: Study, place: int, values: Architecture, first
     chosen = replace(space, name=f"trial {record.number}", graph=graph, whole=space.graph, pins=dict(values.indices))
     return (
         f'<figure id="drawing-{place}" class="drawing{" now" if first else ""}"><div class="wide">'
-        f'{_inline(svg(chosen))}</div><figcaption><button class="link" data-open="{record.number}">'
+        f'{inline(svg(chosen))}</div><figcaption><button class="link" data-open="{record.number}">'
         f"trial {record.number}</button>: {html.escape(', '.join(figures))}</figcaption></figure>"
     )
-
-
-def _inline(text: str) -> str:
-    """An SVG as a part of a page: without its prologue, its comments, and names that others on the page have too."""
-    body = re.sub(r"<!--.*?-->\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
-    body = re.sub(r"<(svg|g|a)\b[^>]*>", lambda m: re.sub(r' (?:id|class|xmlns:xlink)="[^"]*"', "", m[0]), body)
-    return re.sub(r'^(<svg[^>]*?) width="[^"]*"\s+height="[^"]*"', r"\1", body)
 
 
 # --- Data -------------------------------------------------------------------------------------------------------------

@@ -6,8 +6,6 @@ from pathlib import PurePosixPath
 from posixpath import normpath
 from typing import Any
 
-import yaml
-
 from nasdsl.runtime.data.boxes import Pictures, Rows, Tally, read_boxes
 from nasdsl.runtime.data.errors import DataError, did_you_mean, some
 from nasdsl.runtime.data.files import Files, is_image, plain_name
@@ -63,6 +61,8 @@ def _description(files: Files) -> str | None:
 
 
 def _document(files: Files, name: str) -> dict[str, Any]:
+    import yaml
+
     try:
         document = yaml.safe_load(files.text(name))
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import moocore
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,6 +76,8 @@ def ranks(losses: Values) -> NDArray[np.int64]:
     """[n] 0 for what nothing dominates, 1 for what only these dominate, and so on; equal ones have equal ranks."""
     if losses.shape[1] == 1:
         return np.unique(losses[:, 0], return_inverse=True)[1].astype(np.int64)
+    import moocore
+
     return np.asarray(moocore.pareto_rank(losses), np.int64)
 
 
@@ -108,12 +109,16 @@ def front(losses: Values) -> NDArray[np.int64]:
     """The numbers of those that nothing dominates, by rising first loss; of equal ones the first."""
     if not len(losses):
         return np.zeros(0, np.int64)
+    import moocore
+
     kept = np.flatnonzero(moocore.is_nondominated(losses, keep_weakly=False))
     return kept[np.lexsort(losses[kept].T[::-1])]
 
 
 def hypervolume(losses: Values, reference: Sequence[float]) -> float:
     """How much of the room below a reference point (of losses) is dominated."""
+    import moocore
+
     below = losses[(losses < np.asarray(reference)).all(axis=1)]
     return float(moocore.hypervolume(below, ref=np.asarray(reference, np.float64))) if len(below) else 0.0
 

@@ -40,7 +40,7 @@ class Proposal:
     decisions: Mapping[str, Decision] | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trial:
     """A proposal and what became of it.
 
@@ -61,6 +61,14 @@ class Trial:
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
     error: str = ""
+
+    def __repr__(self) -> str:
+        """`Trial(3, complete, value 0.91, macs 732,480)`"""
+        figures = {**self.metrics, **{name: cost for name, cost in self.costs.items() if name not in self.metrics}}
+        told = [
+            f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.5g}" for name, value in figures.items()
+        ]
+        return f"Trial({', '.join([str(self.index), self.state, *told])})"
 
     @cached_property
     def architecture(self) -> Values:
