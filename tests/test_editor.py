@@ -819,9 +819,10 @@ def test_symbols_and_folds():
 
 
 def test_without_pygls_the_command_says_what_to_install(monkeypatch):
-    from nasdsl.commands.lsp import NoServer, run
+    from nasdsl.commands.lsp import run
+    from nasdsl.compiler.extras import MissingPackage
 
     monkeypatch.setitem(sys.modules, "pygls", None)
-    with pytest.raises(NoServer) as told:
+    with pytest.raises(MissingPackage) as told:
         run(None)  # type: ignore[arg-type]
     assert "nasdsl[editor]" in told.value.help and isinstance(told.value, NasdslError)

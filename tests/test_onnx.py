@@ -15,8 +15,8 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from nasdsl.cli import main
-from nasdsl.compiler.elaborate.program import elaborate
 from nasdsl.compiler.layers.boxes import suppressed, survivors
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet

@@ -12,10 +12,6 @@ import torch
 from nasdsl.api.given import DataLike, SpaceLike, options_of, space_like
 from nasdsl.compiler.as_file import as_file
 from nasdsl.compiler.cost import cost_of
-<<<<<<< HEAD
-=======
-from nasdsl.compiler.pipeline import elaborate
->>>>>>> api
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.pipeline import elaborate
 from nasdsl.runtime.problem import Exploration, Narrowing, Result, Strategy

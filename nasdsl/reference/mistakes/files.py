@@ -184,18 +184,18 @@ MISTAKES = (
         told=False,
     ),
     M(
+        "contract",
+        "A plugin does not do what its kind is held to: a check of `nasdsl.testing` says what.",
+        "Mend the plugin; the check's docstring has the whole contract.",
+        command="nasdsl.testing.check_operator(mine)",
+        told=False,
+    ),
+    M(
         "missing-package",
         "A command needs a package that an extra of nasdsl brings, and it is not installed.",
         "Install the extra that is told, such as `pip install 'nasdsl[onnx]'`.",
         _NETWORK,
         "nasdsl export mine.space --to onnx",
-        told=False,
-    ),
-    M(
-        "not-installed",
-        "What the language server is made with is not installed.",
-        "Install the extra `editor`: `pip install 'nasdsl[editor]'`.",
-        command="nasdsl lsp",
         told=False,
     ),
     M(
