@@ -45,10 +45,21 @@ def check_operator(
     for inputs, given in tried:
         check_setting(op, inputs, given)
         attrs = attrs_of(op, given)
-        own = op.shares(attrs, attrs, inputs, inputs)
-        require(own == {}, f"`{op.name}` does not share all weights with the same setting: {own}")
+        for key, index in op.shares(attrs, attrs, inputs, inputs).items():
+            whole = build(op, inputs, attrs).state_dict().get(key)
+            if whole is None:
+                raise ContractError(f"`{op.name}` shares `{key}`, which it has not")
+            same = all(_is_all(part, size) for part, size in zip(index, whole.shape, strict=False))
+            require(same, f"`{op.name}` does not share all of `{key}` with the same setting: {index}")
     for larger, smaller in sharing:
         check_sharing(op, larger, smaller)
+
+
+def _is_all(part: Any, size: int) -> bool:
+    """Whether the entries of an axis are all that there are, in their order."""
+    if isinstance(part, slice):
+        return list(range(size))[part] == list(range(size))
+    return part is None or list(part) == list(range(size))
 
 
 def check_words(op: Operator) -> None:
