@@ -1,4 +1,4 @@
-"""The settings of searches and of training, as an editor proposes them: from the rows that the reference has of them."""
+"""The settings of searches and of training, as an editor proposes them: from the rows of the reference."""
 
 from __future__ import annotations
 
