@@ -187,7 +187,7 @@ def certain(network: Supernet) -> None:
     """Makes a detector find something whatever it sees."""
     for module in network.modules():
         if hasattr(module, "least") and hasattr(module, "nms"):
-            module.least = 1e-4
+            module.least = 1e-4  # type: ignore[assignment]
 
 
 OTHERS = [pytest.param(which, marks=LONG) for which in ("cascade", "frcnn", "guided", "single")]
