@@ -22,7 +22,7 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.checkpoint import AboutWeights
 from nasdsl.runtime.export import ExportError, export_network
-from nasdsl.runtime.export.compare import gap_of, same_detections
+from nasdsl.runtime.export.compare import Agreement, compared, gap_of, same_detections
 from nasdsl.runtime.export.onnx_file import export_onnx, onnx_model
 from nasdsl.runtime.export.record import Recording, record
 from nasdsl.runtime.export.torch_file import ABOUT, export_torch
@@ -136,6 +136,7 @@ def test_all_kinds_of_attention_in_one_network(tmp_path: Path) -> None:
     assert recording.step == 0 and "windows" in recording.fixed
 
 
+@LONG
 def test_a_network_of_open_size(tmp_path: Path) -> None:
     network = of_steps("conv(24, kernel: 3, stride: 2) -> (conv(16, stride: 2) -> upsample(to: 1/4)) + conv(16)"
                        " -> transformer(16, tokens: 4, size: 4)", HEADS["segmentation"])  # fmt: skip
@@ -252,6 +253,7 @@ def test_suppression_is_the_same_box_for_box(kinds: int, most: int | None) -> No
         assert not (keep & ~wanted).any()
 
 
+@LONG
 def test_equal_values_are_sorted_as_they_stand() -> None:
     class Sort(nn.Module):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -365,14 +367,31 @@ def test_what_is_refused(
     assert Path("other.onnx").read_bytes() == b"somebody else's"
 
 
-def test_a_difference_is_found(tmp_path: Path) -> None:
+def test_a_difference_is_found() -> None:
     network = of_steps("conv(8)")
-    recording = record(network)
-    with torch.no_grad():
-        next(network.parameters()).add_(1)
-    with pytest.raises(ExportError, match="the ONNX model differs from the network by"):
-        export_onnx(network, recording, tmp_path / "net.onnx")
-    assert not list(tmp_path.iterdir())
+    recording = record(network, open_sizes=False)
+
+    def off(by: float) -> Any:
+        return lambda inputs: [network(inputs["images"]) + by]
+
+    compared(network, recording, off(0), False).check("the model")
+    with pytest.raises(ExportError, match=r"the model differs from the network by 0\.01"):
+        compared(network, recording, off(0.01), False).check("the model")
+    with pytest.raises(ExportError, match="of other sizes"):
+        compared(network, recording, lambda inputs: [inputs["images"]], False)
+
+
+def test_detections_are_compared_whatever_their_order() -> None:
+    boxes = torch.tensor([[[0.0, 0.0, 8.0, 8.0], [4.0, 4.0, 9.0, 9.0], [0.0, 0.0, 0.0, 0.0]]])
+    scores, labels = torch.tensor([[0.5, 0.5, 0.0]]), torch.tensor([[1, 2, -1]])
+    order = [1, 0, 2]
+    assert same_detections([boxes, scores, labels], [boxes[:, order], scores[:, order], labels[:, order]]) == (0, 2, 0)
+    largest, there, lost = same_detections([boxes, scores, labels], [boxes + 0.001, scores, labels])
+    assert there == 2 and lost == 0 and largest == pytest.approx(0.001 / 9, rel=0.01)
+    assert same_detections([boxes, scores, labels], [boxes, scores, torch.tensor([[1, 0, -1]])])[1:] == (2, 2)
+    agreement = Agreement(0.0, (), detections=100, lost=3)
+    with pytest.raises(ExportError, match="of 100 detections 3 differ"):
+        agreement.check("the model")
 
 
 def test_a_network_that_cannot_be_recorded_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
