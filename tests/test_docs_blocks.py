@@ -29,6 +29,8 @@ from tests.forks import LIMIT, Forks, Session
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+ALWAYS = ("README.md", "index.md", "tour.md")
+"""Pages whose blocks run each time; all others where NASDSL_DOCS=1 is set, as in CI."""
 MADE = ("_", "benchmarks/results/", "language/reference/", "spaces/")
 """Folders of pages that the build makes of what is tested elsewhere."""
 
@@ -45,7 +47,8 @@ TIMEOUT = 3600.0 if LONG else 300.0
 
 def grouped(page: str) -> Any:
     """Pages of a folder run in one process, which has the commands at hand."""
-    return pytest.param(page, id=page, marks=pytest.mark.xdist_group(f"docs_{page.rpartition('/')[0]}"))
+    marks = [pytest.mark.xdist_group(f"docs_{page.rpartition('/')[0]}")]
+    return pytest.param(page, id=page, marks=marks if page in ALWAYS else [*marks, pytest.mark.docs])
 
 
 @pytest.mark.timeout(TIMEOUT)
