@@ -16,12 +16,9 @@ from torch import nn
 
 from nasdsl.cli import main
 from nasdsl.compiler.layers.boxes import suppressed, survivors
-<<<<<<< HEAD
-from nasdsl.compiler.pipeline import elaborate
-=======
 from nasdsl.compiler.layers.dense import DetectDense
 from nasdsl.compiler.layers.regions import DetectRegions
->>>>>>> export
+from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
@@ -192,13 +189,8 @@ def test_small_spaces_that_ship(name: str, tmp_path: Path) -> None:
 def certain(network: Supernet) -> None:
     """Makes a detector find something whatever it sees."""
     for module in network.modules():
-<<<<<<< HEAD
-        if hasattr(module, "least") and hasattr(module, "nms"):
-            module.least = 1e-4  # type: ignore[assignment]
-=======
         if isinstance(module, DetectRegions | DetectDense):
             module.least = 1e-4
->>>>>>> export
 
 
 OTHERS = [pytest.param(which, marks=LONG) for which in ("cascade", "frcnn", "guided", "single")]
