@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import onnx
@@ -286,6 +287,8 @@ def test_a_program_is_read_back(tmp_path: Path) -> None:
     extra = {ABOUT: ""}
     program = torch.export.load(tmp_path / "net.pt2", extra_files=extra).module()
     assert json.loads(extra[ABOUT]) == {"space": "net"}
+    with ZipFile(tmp_path / "net.pt2") as archive:
+        assert not any(b"compiler/layers" in archive.read(name) for name in archive.namelist())  # no paths
     images = images_for(network, 7, (2, 4))
     with torch.inference_mode():
         torch.testing.assert_close(program(images)[0], network(images), rtol=0, atol=1e-6)
