@@ -26,7 +26,9 @@ PACKAGES = {
     "onnx": ("onnx", "onnx"),
     "onnxruntime": ("onnx", "onnxruntime"),
     "onnxscript": ("onnx", "onnxscript"),
+    "lsprotocol": ("editor", "lsprotocol"),
     "pygls": ("editor", "pygls"),
+    "pygments": ("editor", "pygments"),
     "psycopg": ("postgresql", "psycopg"),
 }
 """By the name that is imported, the extra that brings it, and what the package is called where it is installed from."""

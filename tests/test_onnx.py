@@ -348,10 +348,10 @@ def test_opsets_and_a_fixed_size(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--to", "python", "--opset", "20"], "--opset is for --to onnx"),
-        (["--to", "torch", "--opset", "20"], "--opset is for --to onnx"),
-        (["--fixed-size"], "--fixed-size is for --to onnx and --to torch"),
-        (["--padded"], "--padded is for --to onnx and --to torch"),
+        (["--to", "python", "--opset", "20"], "--opset is for onnx"),
+        (["--to", "torch", "--opset", "20"], "--opset is for onnx"),
+        (["--fixed-size"], "--fixed-size is for onnx and torch"),
+        (["--padded"], "--padded is for onnx and torch"),
         (["--to", "onnx", "--padded"], "for detectors"),
         (["--to", "onnx", "--opset", "17"], "opset 17 cannot be written"),
         (["--to", "onnx", "--opset", "24"], "opset 24 cannot be written"),
