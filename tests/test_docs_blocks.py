@@ -29,7 +29,7 @@ from tests.forks import LIMIT, Forks, Session
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-ALWAYS = ("README.md", "index.md", "tour.md")
+ALWAYS = ("README.md", "index.md")
 """Pages whose blocks run each time; all others where NASDSL_DOCS=1 is set, as in CI."""
 MADE = ("_", "benchmarks/results/", "language/reference/", "spaces/")
 """Folders of pages that the build makes of what is tested elsewhere."""

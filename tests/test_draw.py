@@ -545,7 +545,7 @@ def test_each_node_is_in_one_box(name):
     ("file", "name"),
     [
         ("smnas_modules", "e0"),
-        ("spinenet", "spinenet49"),
+        pytest.param("spinenet", "spinenet49", marks=pytest.mark.long),
         ("hitdetector", "found"),
         ("trionet", "resnet50"),
     ],
