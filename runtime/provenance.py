@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from pydantic import Field
+
+from nasdsl.compiler.architecture import value_to_json
+from nasdsl.compiler.decide import decide
 from nasdsl.compiler.files import quoted, unquoted, write_text
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.pipeline import elaborate
+from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.stored import Stored
 from nasdsl.runtime.errors import RunError
@@ -19,22 +25,32 @@ RESULT = "result.json"
 
 
 class Origin(Stored):
-    """The file, the name and the parameters of the space that a run searches, and the digest that it had then."""
+    """The file, the name and the parameters of the space that a run searches, and the digest that it had then.
+
+    Attributes:
+        text: of a space that was in no file.
+        decided: the decisions that were set in Python, by path, as `Architecture.to_json` writes them.
+    """
 
     file: str | None
     space: str
     defines: dict[str, str]
     digest: str
+    text: str | None = None
+    decided: dict[str, Any] = Field(default_factory=dict)
 
 
 def write_origin(run: Path, space: Space) -> None:
     """Notes the file, the name and the parameters of a space in a run's folder."""
     file = space.source.path
+    whole = space.graph if space.whole is None else space.whole
     told = Origin(
         file=None if file is None else quoted(str(file.parent.resolve() / file.name)),
         space=space.name,
         defines=dict(space.overrides),
         digest=space.digest(),
+        text=space.source.text if file is None else None,
+        decided={path: value_to_json(whole.decisions[path], index) for path, index in space.decided.items()},
     )
     write_text(run / ORIGIN, told.model_dump_json(indent=2) + "\n")
 
@@ -50,12 +66,24 @@ def read_origin(run: Path) -> Space:
     if not (run / ORIGIN).is_file():
         raise RunError(f"{run} does not say which space it searches", help)
     told = read_stored(Origin, run / ORIGIN, "what says which space a run searches", help)
-    if told.file is None:
+    if told.file is None and told.text is None:
         raise RunError(f"{run} searches a space that was in no file", help)
-    space = elaborate(read(Path(unquoted(told.file))), told.space, told.defines)
+    space = space_of(told)
     if space.digest() != told.digest:
-        raise RunError(f"{told.file} has changed since the run in {run} began", help)
+        what = "the space" if told.file is None else told.file
+        raise RunError(f"{what} has changed since the run in {run} began", help)
     return space
+
+
+def space_of(origin: Origin) -> Space:
+    """The space that a run searches, as its file, or else its text, has it now.
+
+    Raises:
+        CompileError: the file has gone or has mistakes, or no decision is there that was set.
+    """
+    source = Source(origin.text or "") if origin.file is None else read(Path(unquoted(origin.file)))
+    space = elaborate(source, origin.space, origin.defines)
+    return decide(space, origin.decided) if origin.decided else space
 
 
 class Written(Stored):

@@ -621,6 +621,19 @@ def test_the_function_in_the_help_runs(folder: Path, capsys: pytest.CaptureFixtu
     assert "0.93" in capsys.readouterr().out
 
 
+def test_a_report_finds_what_was_decided_in_python(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A training of what a search found, and of a text that is in no file."""
+    space = nasdsl.load("small.space")
+    found = nasdsl.pin(space, nasdsl.sample(space, seed=1)[0])
+    nasdsl.train(found, pair(), device="cpu", epochs=0.5, batch=16, out="t.safetensors", run="here")
+    nasdsl.train(nasdsl.loads(ARCHITECTURE.replace("8 x 8", "12 x 12")), pair(), device="cpu", epochs=0.5, run="there")
+    for run in ("here", "there"):
+        assert main(["report", run]) == 0, capsys.readouterr().err
+        assert "<svg" in (folder / run / "report.html").read_text()
+    assert nasdsl.report("here", "images.html", data=nasdsl.Data(*pair()), device="cpu").told == "6 images"
+    assert nasdsl.Data.of([*pair()]).val is not None, "a list of two sets is a pair of them"
+
+
 # --- In a notebook ----------------------------------------------------------------------------------------------------
 
 

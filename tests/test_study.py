@@ -233,6 +233,21 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         nasdsl.study(space_of(), storage=tmp_path / "no" / "folder.db")
 
 
+def test_whoever_watches_may_raise() -> None:
+    def watch(progress: nasdsl.Progress) -> None:
+        if progress.kind == "step":
+            raise KeyboardInterrupt
+
+    study = nasdsl.study(space_of(), on_progress=watch)
+    trial = study.ask()
+    assert trial is not None
+    with pytest.raises(KeyboardInterrupt):
+        study.tell(trial, 1.0)
+    assert [one.objectives for one in study.trials] == [(1.0,)] and not study.pending
+    with pytest.raises(ArgumentError, match="is complete"):
+        study.tell(trial, 1.0)
+
+
 def test_a_file_says_how(tmp_path: Path) -> None:
     section = (
         '  search evolve { function: "some:thing", method: random, trials: 3, minimise: value, maximise: macs }\n}\n'

@@ -215,7 +215,9 @@ class Study:
                 except EvaluationError as problem:
                     help = "tell an exception, such as `ValueError(...)`, where it cannot be evaluated"
                     raise ArgumentError(problem.message, help) from None
-                del self._asked[index]
+                finally:  # whoever watches may raise when it is told already
+                    if self._search.ledger.trials[index].state != "running":
+                        del self._asked[index]
             return self._search.ledger.trials[index]
 
     # --- What is known

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasdsl.compiler.diagnostics import NasdslError
-from nasdsl.compiler.files import unquoted
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.space import Space
 from nasdsl.runtime.errors import RunError
-from nasdsl.runtime.provenance import ORIGIN, Origin, read_result
+from nasdsl.runtime.provenance import ORIGIN, Origin, read_result, space_of
 from nasdsl.runtime.runs import ABOUT, About
 from nasdsl.runtime.stored import read_stored
 
@@ -75,9 +74,9 @@ def examples_of(run: Path | None, asked: Asked) -> Examples:
             network, weights = elaborate(read(Path(written.file))), weights or Path(written.weights)
         else:  # of the training of an architecture
             origin = read_stored(Origin, run / ORIGIN, "what says which architecture a run trains")
-            if origin.file is None:
+            if origin.file is None and origin.text is None:
                 raise RunError(f"the architecture of {run} was in no file", "name a file that has it with `--network`")
-            network = elaborate(read(Path(unquoted(origin.file))), origin.space, origin.defines)
+            network = space_of(origin)
             weights = weights or (None if written is None else Path(written.weights))
     data, reader, links = asked.data, asked.reader, asked.links
     if data is None and written is None:

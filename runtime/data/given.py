@@ -77,6 +77,7 @@ class Data:
             raise DataError("`classes` and `features` are lists of names")
         self.classes = tuple(classes) if isinstance(classes, Sequence) else classes
         self.features = None if features is None else tuple(features)
+        self._named: dict[str, tuple[str, ...]] = {}
         self.normalised = normalised if isinstance(normalised, bool | None) else _statistics(normalised)
 
     @classmethod
@@ -88,7 +89,8 @@ class Data:
         """
         if isinstance(value, cls):
             return value
-        if isinstance(value, tuple):
+        parts = isinstance(value, tuple) or (isinstance(value, list) and value and all(map(_is_set, value)))
+        if parts:
             if not 1 <= len(value) <= 3:
                 raise DataError(f"data is `(train, val)` or `(train, val, test)`, and these are {len(value)} parts")
             return cls(*value)
@@ -141,7 +143,9 @@ class Data:
             size, channels = (1, 1), len(vector_of(shown, train.where(0)))
             if self.features is not None and len(self.features) != channels:
                 raise DataError(f"{len(self.features)} features are named, and the samples have {channels}")
-        classes = self._classes(task, train, target)
+        if task not in self._named:  # each target may have to be read for it
+            self._named[task] = self._classes(task, train, target)
+        classes = self._named[task]
         normalised = None if vector else self._normalised(train, channels)
         sets = [kind(part, classes, size, channels, vector, normalised is not None) for part in (train, val)]
         several = "rows" if vector else "images"
@@ -209,6 +213,13 @@ class Data:
         looked = spread(len(train), LOOKED_AT) if self.normalised is None else []
         beyond = any(_is_beyond(train.sample(index)[0]) for index in looked)
         return Normalised(None, None) if beyond or self.normalised else None
+
+
+def _is_set(value: Any) -> bool:
+    """Whether something is a set of torch's, or a loader of one, and no sample."""
+    from torch.utils.data import DataLoader, Dataset
+
+    return isinstance(value, Dataset | DataLoader)
 
 
 def _is_beyond(image: Any) -> bool:
