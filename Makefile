@@ -23,7 +23,7 @@ ARGS   ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help setup demo test check lint types fix golden docs bench wheel vsix lock clean
+.PHONY: help setup demo test check lint types fix golden docs bench wheel words vsix lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 17
@@ -73,6 +73,10 @@ bench: $(STAMP)  ## measure speed; ARGS for the options of the benchmarks
 wheel: $(STAMP)  ## build the wheel into dist/
 	@rm -rf build
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+words: $(STAMP)  ## write the words of the language into the grammars for editors
+	$(BIN)/python -m nasdsl.editor.textmate
+	$(BIN)/python -m nasdsl.editor.treesitter
 
 vsix:  ## pack the extension for VS Code into editors/vscode/dist/; needs Node.js 20 or later
 	@command -v npm >/dev/null || { echo "packing the extension needs Node.js with npm: https://nodejs.org" >&2; exit 1; }

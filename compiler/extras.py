@@ -26,7 +26,9 @@ PACKAGES = {
     "onnx": ("onnx", "onnx"),
     "onnxruntime": ("onnx", "onnxruntime"),
     "onnxscript": ("onnx", "onnxscript"),
+    "lsprotocol": ("editor", "lsprotocol"),
     "pygls": ("editor", "pygls"),
+    "pygments": ("editor", "pygments"),
     "psycopg": ("postgresql", "psycopg"),
 }
 """By the name that is imported, the extra that brings it, and what the package is called where it is installed from."""
@@ -48,17 +50,20 @@ def is_there(module: str) -> bool:
         return False
 
 
-def require(*modules: str, what: str) -> None:
+def require(*modules: str, what: str, command: str = "") -> None:
     """
     Args:
         what: needs them, at the beginning of a sentence.
+        command: that it is, as `advice` takes it.
 
     Raises:
         MissingPackage: one is not installed.
     """
     missing = [module for module in modules if not is_there(module)]
     if missing:
-        raise MissingPackage(f"{what} needs the package `{missing[0]}`, which is not installed", advice(missing[0]))
+        raise MissingPackage(
+            f"{what} needs the package `{missing[0]}`, which is not installed", advice(missing[0], command)
+        )
 
 
 def advice(module: str, command: str = "") -> str:

@@ -81,11 +81,9 @@ def _drawn(name: str, text: str) -> Drawn:
     rows = re.findall(r'<TR><TD ALIGN="(?:CENTER|LEFT|RIGHT)"[^>]*>(.*?)</TD></TR>', label)
     piece = re.compile(r'<FONT POINT-SIZE="([\d.]+)"[^>]*>(<B>)?(.*?)(?:</B>)?</FONT>')
     lines = tuple(tuple((unescape(t), float(size), bool(b)) for size, b, t in piece.findall(row)) for row in rows)
-    size = (2 * height + 8) if "peripheries=2" in attributes else 0
-    grown = 8.0 if size else 0.0
-    return Drawn(
-        name, float(place[1]), float(place[2]), width + grown, height + grown, lines, shape[1] if shape else "ellipse"
-    )
+    outer = 8.0 if "peripheries=2" in attributes else 0.0  # a second line, 4 points outside
+    kind = shape[1] if shape else "ellipse"
+    return Drawn(name, float(place[1]), float(place[2]), width + outer, height + outer, lines, kind)
 
 
 @cache

@@ -558,7 +558,12 @@ def test_measures_that_are_not_the_compilers_own() -> None:
 # --- shipped spaces ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in spaces.names() if name != "spinenet_small"])  # is like `spinenet`
+WIDE = ("spinenet", "efficientdet", "autodeeplab")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in WIDE else ()) for name in spaces.names()]
+)
 def test_shipped_spaces_are_costed_and_checked_as_one_by_one(name: str) -> None:
     graph = shipped.graph(name)
     rng = random.Random(3)

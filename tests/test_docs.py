@@ -50,7 +50,9 @@ def graph_of(row: ROW) -> Graph:
 def of_its_file(row: ROW) -> Any:
     """In one process with other tests of its file."""
     name = name_of(row)
-    return pytest.param(row, id=name, marks=pytest.mark.xdist_group(defined().get(name, name).partition("_")[0]))
+    marks = [pytest.mark.xdist_group(defined().get(name, name).partition("_")[0])]
+    wide = defined().get(name) == "spinenet" and name != "spinenet"  # each takes seconds to elaborate
+    return pytest.param(row, id=name, marks=[*marks, pytest.mark.docs] if wide else marks)
 
 
 def product(text: str) -> int:

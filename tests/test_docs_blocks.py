@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,8 @@ from tests.forks import LIMIT, Forks, Session
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+ALWAYS = ("README.md", "index.md")
+"""Pages whose blocks run each time; all others where NASDSL_DOCS=1 is set, as in CI."""
 MADE = ("_", "benchmarks/results/", "language/reference/", "spaces/")
 """Folders of pages that the build makes of what is tested elsewhere."""
 
@@ -42,8 +45,14 @@ TIMEOUT = 3600.0 if LONG else 300.0
 """Seconds after which a page has hung; trainings of `long` blocks take minutes where others work, too."""
 
 
+def grouped(page: str) -> Any:
+    """Pages of a folder run in one process, which has the commands at hand."""
+    marks = [pytest.mark.xdist_group(f"docs_{page.rpartition('/')[0]}")]
+    return pytest.param(page, id=page, marks=marks if page in ALWAYS else [*marks, pytest.mark.docs])
+
+
 @pytest.mark.timeout(TIMEOUT)
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [grouped(page) for page in PAGES])
 def test_what_a_page_says_is_so(page: str, tmp_path: Path, forks: Forks, request: pytest.FixtureRequest) -> None:
     text = PAGES[page].read_text(encoding="utf-8")
     folder = tmp_path / "page"

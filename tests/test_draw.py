@@ -6,6 +6,7 @@ import re
 import shutil
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -341,7 +342,7 @@ def of_its_file(name):
     return pytest.param(name, marks=[group] if name in spaces.names() or name in NOTABLE else [group, pytest.mark.long])
 
 
-NOTABLE = ("darts_v2", "autodeeplab_s", "spinenet49", "deit_tiny", "mobilenet_v3_large", "e0")
+NOTABLE = ("darts_v2", "autodeeplab_s", "deit_tiny", "mobilenet_v3_large", "e0")
 """Architectures that are drawn each time."""
 
 
@@ -469,8 +470,13 @@ def test_copies_of_a_loop_are_no_cells():
     assert {cell.name for cell in tied_cells(shipped.graph("darts"))} == {"normal", "reduce"}
 
 
+@cache
+def autodeeplab():
+    return make_picture(shipped.space("autodeeplab"), "module")
+
+
 def test_what_one_choice_leaves_of_several_tensors_is_a_choice_of_names():
-    (detail,) = make_picture(shipped.space("autodeeplab"), "module").details
+    (detail,) = autodeeplab().details
     reads = {
         item.rows[0].name: [text for text, _ in item.rows[0].options] for item in detail.items if item.kind == "select"
     }
@@ -487,7 +493,7 @@ def test_what_one_choice_leaves_of_several_tensors_is_a_choice_of_names():
 
 def test_a_trellis_has_each_way_that_the_requirements_leave():
     """Against all combinations of levels: from one layer to the next by one at most, starting at the finest."""
-    scene = make_picture(shipped.space("autodeeplab"), "module")
+    scene = autodeeplab()
     blocks = {item.key: item for item in scene.items if item.key in scene.permuted}
     ways = {((one, a), (other, b)) for (one, a), (other, b) in scene.steps}
     expected = set()
@@ -516,7 +522,7 @@ def test_a_trellis_has_each_way_that_the_requirements_leave():
 
 
 def test_where_steps_lead_to_the_next_row_a_line_does():
-    scene = make_picture(shipped.space("autodeeplab"), "module")
+    scene = autodeeplab()
     placed = lay_out(scene, {item.key: (200.0, 16.0) for item in scene.items})
     rows = {key: placed.boxes[key].y for key in scene.permuted}
     across = [pair for pair in pairwise(scene.permuted[1:]) if abs(rows[pair[0]] - rows[pair[1]]) > 50]
@@ -539,7 +545,7 @@ def test_each_node_is_in_one_box(name):
     ("file", "name"),
     [
         ("smnas_modules", "e0"),
-        ("spinenet", "spinenet49"),
+        pytest.param("spinenet", "spinenet49", marks=pytest.mark.long),
         ("hitdetector", "found"),
         ("trionet", "resnet50"),
     ],
@@ -671,6 +677,19 @@ def test_what_differs_is_not_folded():
         found = nasdsl.pin(space, {path: kept if path == decisions[1] else [0, 1] for path in decisions})
         scene = fold(make_picture(found, "module"))
         assert [item.count for item in scene.items if item.kind == "block"] == expected
+
+
+def test_of_many_numbers_the_ends_and_what_is_taken_are_told():
+    text = CHAIN.replace("repeat oneof(1, 2)", "repeat oneof(1..12)").replace("[8, 16]", "[8]")
+
+    def depths(space):
+        (row,) = re.findall(r".*>depth<.*", to_dot(space, "block"))
+        return re.findall(r">([\d…]+)<", row)
+
+    space = nasdsl.loads(text)
+    (path,) = (path for path in space.graph.decisions if path.endswith("depth"))
+    assert depths(space) == ["1", "2", "…", "12"]
+    assert depths(nasdsl.pin(space, {path: 7})) == ["1", "…", "7", "…", "12"]
 
 
 def test_what_an_architecture_does_not_have_makes_no_difference():

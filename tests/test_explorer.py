@@ -25,6 +25,7 @@ from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.cost import cost_of
 from nasdsl.compiler.count import count
 from nasdsl.compiler.diagnostics import ArgumentError, NasdslError
+from nasdsl.compiler.engine.limits import TooWide
 from nasdsl.compiler.pin import pin
 from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.population import Population, extremes_of
@@ -215,6 +216,31 @@ def test_a_tangled_space_is_told_with_estimates() -> None:
     assert session.draw(session.read({"budgets": ["macs <= 100G"]}), 0)["costs"]["macs"] <= 100 * 10**9
     with pytest.raises(ArgumentError, match="cannot be told"):
         session.count(session.read({"budgets": ["macs <= 100G"]}))
+
+
+def test_a_space_that_cannot_be_counted_is_told_with_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "bound.space"
+    file.write_text(
+        "space bound {\n  input 3 x 8 x 8\n  let a = oneof(1, 2, 3)\n  let b = oneof(1, 2, 3)\n"
+        "  network { conv(8 * a) -> conv(8 * b) -> classify(classes: 2) }\n  require a < b\n  require macs >= 1\n}\n"
+    )
+    space = nasdsl.load(file)
+
+    def tangled(graph: Any, names: Any) -> Population:
+        if any(r.origin != "budget" for r in graph.requirements):
+            raise TooWide("the space", 10**9, 10)
+        return Population(graph, names)
+
+    monkeypatch.setattr("nasdsl.explorer.session.Population", tangled)
+    session = Session(space)
+    view = session.view(session.read({}))
+    assert "too tangled" in session.bound and view["total"] == "9" and count(space.graph).total == 3
+    assert json.loads(re.search(r'id="data">(.*?)</script>', page(session, "x"), re.S)[1])["bound"]  # type: ignore[index]
+    for seed in range(8):
+        drawn = session.read({"pins": session.draw(session.read({}), seed)["pins"]}).pins
+        assert drawn["a"] < drawn["b"]
+    with pytest.raises(NasdslError, match="none of 200"):
+        session.draw(session.read({"pins": {"a": 2}}), 0)
 
 
 QUICK = ["tiny", "trionet", "hitdetector", "nasbench201", "autoformer_small", "mobilenet", "unet", "mlp"]

@@ -243,6 +243,7 @@ def test_other_types_of_numbers(dtype: torch.dtype, tmp_path: Path) -> None:
         assert torch.equal(model(x), network(x))
 
 
+@pytest.mark.long
 def test_it_can_be_exported_and_traced_further(tmp_path: Path) -> None:
     space = space_of(branches("classify"))
     network = network_of(space, drawn(space.graph, 7))

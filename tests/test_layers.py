@@ -524,6 +524,7 @@ def test_a_class_runs_from_copies_of_its_source(target: str) -> None:
     code = ast.parse(text)
     bound = {part.id for part in ast.walk(code) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
     bound |= {part.arg for part in ast.walk(code) if isinstance(part, ast.arg)}
+    bound |= {one.name for part in ast.walk(code) if isinstance(part, ast.ImportFrom) for one in part.names}
     assert _named(code) <= known | bound
     made = scope[class_name]
     assert issubclass(made, nn.Module) if isinstance(made, type) else callable(made)

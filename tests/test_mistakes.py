@@ -46,7 +46,7 @@ from nasdsl.runtime.trials import Database, read_database
 from nasdsl.tell import tell
 from tests.test_layout import modules
 
-INSIDE = {"Absent"}  # what never reaches a user
+INSIDE = {"Absent", "_Stopped"}  # what never reaches a user
 PLACE = Span(Source("one\ntwo three\n", "file.space"), 8, 13)
 
 

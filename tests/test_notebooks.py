@@ -16,6 +16,7 @@ def test_there_are_notebooks() -> None:
     assert {path.stem for path in NOTEBOOKS} == set(SHOWN)
 
 
+@pytest.mark.docs
 @pytest.mark.filterwarnings("ignore")  # of jupyter's own
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:

@@ -150,7 +150,9 @@ space net {{
     check(model, (network.graph.input.shape,))
 
 
-@pytest.mark.parametrize("which", KINDS)
+@pytest.mark.parametrize(
+    "which", ["single", *[pytest.param(one, marks=pytest.mark.long) for one in KINDS if one != "single"]]
+)
 def test_an_exported_detector_is_recorded_for_any_batch(which: str, tmp_path: Path) -> None:
     network = detector(which)
     model = load_module(export_python(network, tmp_path)[0]).load().eval()

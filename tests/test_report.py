@@ -713,14 +713,14 @@ def test_units_are_shown_where_and_when_they_went(narrowed: Path) -> None:
     assert [what for _, what in rows[paths[1]]] == ["4 removed by epoch 1", "6 left"]
     assert [what for _, what in rows[paths[2]]] == ["16 left"]
     assert all(sum(width for width, _ in row) == pytest.approx(260, abs=0.3) for row in rows.values())
-    assert [text.text for text in svg.iter("text") if " of " in (text.text or "")] == [
+    assert [one.text for one in svg.iter("text") if " of " in (one.text or "")] == [
         "0 of 16",
         "6 of 10",
         "16 of 16",
         "1 of 10",
     ]
-    for title in ("top1", "MACs", "units left", "units removed"):
-        assert f"<h3>{title}</h3>" in text
+    for heading in ("top1", "MACs", "units left", "units removed"):
+        assert f"<h3>{heading}</h3>" in text
 
 
 @pytest.mark.parametrize("kept", [3, {"nowhere": 1}, {"a": -1}, {"a": 1.5}])

@@ -237,6 +237,13 @@ def test_a_share_of_few_samples_leaves_some_on_both_sides(amount: float, held: i
     assert (len(part.train), len(part.val)) == (44 - held, held)
 
 
+def test_vectors_are_held_back_without_classes() -> None:
+    data = small_data()
+    vars(data.train)["labels"] = torch.rand(len(data.train), 3)
+    part = held_back(data, 0.25)
+    assert (len(part.train), len(part.val)) == (33, 11)
+
+
 # --- Whole searches ---------------------------------------------------------------------------------------------------
 
 

@@ -428,7 +428,7 @@ def test_costs_of_strings_are_the_closed_forms(kind: str) -> None:
         check_costs(space, values.indices, parts)
 
 
-@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("name", ["e0", *[pytest.param(one, marks=pytest.mark.long) for one in FOUND if one != "e0"]])
 def test_the_found_networks(name: str) -> None:
     kind, base, string = FOUND[name]
     whole = graph("smnas_modules", changes=f"kind: {kind}")

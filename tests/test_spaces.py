@@ -50,7 +50,11 @@ def defined(file: str) -> list[str]:
     return names_in(read(spaces.path(file)))
 
 
-EVERY = [(file, name) for file in spaces.names() for name in defined(file)]
+EVERY = [
+    pytest.param(file, name, marks=pytest.mark.long if file == "spinenet" != name else ())  # seconds each to elaborate
+    for file in spaces.names()
+    for name in defined(file)
+]
 FIRST = [(file, defined(file)[0]) for file in spaces.names()]
 
 

@@ -87,7 +87,8 @@ CONSTRUCTS = (
             "earlier",
             "the list of the labelled tensors so far in the same body, also across `for`, `repeat` and `match`",
             Example("a: conv(8)\nb: conv(8)\nc: conv(8)\nsum(from: manyof(2, earlier))", 3),
-            "Copies come one by one. A step without a label is no candidate.",
+            "Copies come one by one. A step without a label is no candidate. The label of a loop is one more, beside "
+            "those in its body: what its last copy made comes twice then.",
         ),
     ),
     Construct(

@@ -125,7 +125,7 @@ def bind_arguments(
 
     made = each([partial(value_of, param) for param in operator.params])
     values: dict[str, Any] = {param.name: value for param, value in zip(operator.params, made, strict=True)}
-    if "share" in given:
+    if "share" in given and "share" not in values:
         values["share"] = evaluate(given["share"], frame, join(path, "share"))
         if not isinstance(values["share"], Symbol):
             message = "`share` is `weights`, `none` or a word that several steps have"

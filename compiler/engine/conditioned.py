@@ -268,7 +268,7 @@ class _Pinned:
                     layer.decisions, layer.cells, layer.source, layer.target, layer.costs,
                     Weights.of(own)[layer.cells[:, 0]], layer.before, layer.after,
                 )  # fmt: skip
-            counts.append(own)
+            counts.append([n or 1 for n in own])  # arcs of none are gone
         if any(kept is not None for kept in self._kept):
             layers = prune(layers)
         return layers, ways_behind(layers, counts)

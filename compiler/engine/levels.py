@@ -29,6 +29,10 @@ class Weights:
     @classmethod
     def of(cls, numbers: Iterable[int]) -> Weights:
         listed = list(numbers)
+        if max(listed, default=0) < 1 << 63:
+            whole = np.array(listed, np.int64)
+            mantissa, exponent = np.frexp(whole.astype(np.float64))
+            return cls(mantissa, exponent.astype(np.int64), whole.astype(np.uint64))
         split = [_frexp(number) for number in listed]
         return cls(
             np.array([mantissa for mantissa, _ in split], np.float64),

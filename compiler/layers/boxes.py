@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from nasdsl.compiler.layers.recording import numbers, operation, recorded
+from nasdsl.compiler.layers.recording import is_open, numbers, operation, recorded
 
 BACKGROUND = -1
 """The match of a box that no object belongs to."""
@@ -211,7 +211,8 @@ def anchor_sides(
 
 def cell_centres(places: torch.Tensor, width: int, stride: float, like: torch.Tensor, offset: float) -> torch.Tensor:
     """Where the anchors (... 2, as x, y) of map pixels stand that are numbered row by row: at `offset` of the pixel."""
-    return (torch.stack([places % width, places // width], -1).to(like) + offset) * stride
+    side = numbers((width,), places.device) if is_open(width) else width
+    return (torch.stack([places % side, places // side], -1).to(like) + offset) * stride
 
 
 def anchors_at(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -35,9 +36,8 @@ def always(condition: bool | torch.SymBool) -> bool:
     """Whether a condition on sizes holds whatever those are that a recording leaves open."""
     if isinstance(condition, bool):
         return condition
-    from torch.fx.experimental.symbolic_shapes import statically_known_true
-
-    return statically_known_true(condition)
+    shapes = import_module("torch.fx.experimental.symbolic_shapes")  # of torch's compiler: it takes a while
+    return bool(shapes.statically_known_true(condition))
 
 
 def operation(name: str, schema: str, run: Callable[..., torch.Tensor], like: Callable[..., torch.Tensor]) -> Any:

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from nasdsl.api.given import CallError, SpaceLike, WeightsLike, space_like
-from nasdsl.api.predicting import trained_like
+from nasdsl.api.trained import trained_like
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.checkpoint import AboutWeights

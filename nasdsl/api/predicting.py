@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nasdsl.api.given import CallError, SpaceLike, WeightsLike, space_like, weights_like
+from nasdsl.api.given import CallError, SpaceLike, WeightsLike
+from nasdsl.api.trained import trained_like
 from nasdsl.compiler import notebook
 from nasdsl.compiler.diagnostics import NasdslError, error
 from nasdsl.compiler.files import write_text
@@ -29,8 +30,6 @@ from nasdsl.runtime.found import Found, FoundBoxes, Names
 from nasdsl.runtime.predict import Photo, Predictor, Shown, photos_in, predictor_for
 from nasdsl.runtime.predict import predict as predicted
 from nasdsl.runtime.predict_rows import Given, is_for_tables, names_of, predict_rows, tables_at
-from nasdsl.runtime.results import about_result
-from nasdsl.runtime.trained import trained_space
 from nasdsl.runtime.usual import MOST_CLASSES, SCORE
 from nasdsl.runtime.watch import OnProgress, Watch, watching
 
@@ -110,16 +109,6 @@ def predict(
         watch.note(f"left out: {line}")
     found = _found(network, predictor, photos, folder, about, batch, on, watch, f"{made.name} ({made.digest()})")
     return dataclasses.replace(found, left_out=left_out)
-
-
-def trained_like(space: SpaceLike, weights: WeightsLike) -> tuple[Space, Supernet, AboutWeights]:
-    """An architecture, its network, and what is known of its weights."""
-    given, made = weights_like(space, weights), space_like(space)
-    if not isinstance(given, Supernet):
-        return trained_space(made, given)
-    task, data = getattr(space, "task", None), getattr(space, "data", None)
-    about = AboutWeights() if task is None or data is None else about_result(task, data)
-    return made, given, about
 
 
 def _found(

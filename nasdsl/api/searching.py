@@ -24,7 +24,7 @@ from nasdsl.api.given import (
 from nasdsl.compiler import notebook
 from nasdsl.compiler.architecture import Architecture
 from nasdsl.compiler.decide import decide
-from nasdsl.compiler.diagnostics import ArgumentError, suggest
+from nasdsl.compiler.diagnostics import ArgumentError, error, suggest
 from nasdsl.compiler.parse import read
 from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.source import Source
@@ -201,7 +201,8 @@ def chosen(method: str | Method | None, evaluates: bool) -> tuple[str | None, Me
         evaluates: whether an evaluator was given, of which `evolve` alone has a use.
 
     Raises:
-        ArgumentError: there is no method of that name, or it evaluates nothing one by one.
+        CompileError: there is no method of that name.
+        ArgumentError: it evaluates nothing one by one.
     """
     if method is None:
         return (EVOLVE if evaluates else None), None, None
@@ -214,7 +215,8 @@ def chosen(method: str | Method | None, evaluates: bool) -> tuple[str | None, Me
         return EVOLVE, None, method
     if method not in searches:
         known = [*searches, *methods]
-        raise ArgumentError(f"there is no method `{method}`", suggest(method, known) or "there are " + ", ".join(known))
+        help = suggest(method, known) or "there are " + ", ".join(known)
+        raise error("unknown-search", f"no search or method named `{method}`", None, help=help)
     if evaluates and method != EVOLVE:
         raise ArgumentError(
             f"`search {method}` learns from data, and was given what evaluates architectures",

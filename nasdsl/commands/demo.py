@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 from nasdsl import spaces
+from nasdsl.compiler.extras import ON_IMAGES, PACKAGES, require
 
 DESCRIPTION = """\
 Checks and compiles HR-NAS, shrinks its laptop-sized variant on scenes of handwritten digits, trains the same space
@@ -27,6 +28,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    wanted = ON_IMAGES["demo"]  # before the first minutes have gone by
+    require(*[module for module, (extra, _) in PACKAGES.items() if extra in wanted], what="the demo", command="demo")
     folder = Path(args.out)
     whole, small = str(spaces.path("hrnas")), str(spaces.path("hrnas_small"))
     found, thinned = str(folder / "found.space"), str(folder / "thinned.space")

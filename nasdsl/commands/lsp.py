@@ -6,14 +6,8 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 
-from nasdsl.compiler.diagnostics import NasdslError
+from nasdsl.compiler.extras import require
 from nasdsl.options import describe
-
-
-class NoServer(NasdslError):
-    """What the language server is made with is not installed."""
-
-    code = "not-installed"
 
 
 def options(parser: ArgumentParser) -> None:
@@ -28,11 +22,7 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    try:
-        import pygls  # noqa: F401
-    except ImportError:
-        help = 'install it with `pip install "nasdsl[editor]"`'
-        raise NoServer("the language server needs pygls, which is not installed", help) from None
+    require("pygls", what="the language server", command="lsp")
     from nasdsl.editor.server import make_server
 
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

@@ -129,8 +129,8 @@ def _row_lines(row: Row, gone: bool, upright: str) -> list[tuple[str, float]]:
     """
     cut = list(row.options)
     more = 0
-    if len(cut) > MOST_NUMBERS and all(text.isdigit() and taken is None for text, taken in cut):
-        cut = [*cut[:2], ("…", None), cut[-1]]
+    if len(cut) > MOST_NUMBERS and all(text.isdigit() for text, _ in cut):
+        cut = _thinned(cut)
     elif len(cut) > MOST_OPTIONS:
         kept = [option for option in cut if option[1]]
         cut = [option for option in cut if not option[1]][: MOST_OPTIONS - 1 - len(kept)] + kept
@@ -160,6 +160,19 @@ def _row_lines(row: Row, gone: bool, upright: str) -> list[tuple[str, float]]:
         rows = [parts]
     space, gap = font("  ", INK, SMALL_TEXT), width_of("  ", SMALL_TEXT)
     return [(space.join(t for t, _ in parts), sum(w for _, w in parts) + gap * (len(parts) - 1)) for parts in rows]
+
+
+def _thinned(numbers: Sequence[tuple[str, bool | None]]) -> list[tuple[str, bool | None]]:
+    """The first and the last of many numbers, and what is taken or still open; of those that are all open the second
+    one."""
+    last = len(numbers) - 1
+    left = {i for i, (_, is_taken) in enumerate(numbers) if is_taken is not False}
+    kept = sorted({0, last} | (left if 0 < len(left) <= last else {1}))
+    out: list[tuple[str, bool | None]] = []
+    for before, at in zip([-1, *kept], kept, strict=False):
+        out += [("…", numbers[at][1] and False)] if at > before + 1 else []
+        out.append(numbers[at])
+    return out
 
 
 def _bars(bars: Sequence[Bar], gone: bool) -> str:

@@ -528,9 +528,11 @@ class _Strip:
             return
         for scale in scales:
             found = [i for column in row for i in self.by_column[column] if i.scale == scale and not i.option]
-            if inside := [boxes[item.key] for item in found]:
-                first = min(inside, key=lambda box: (box.left, box.top))
-                yield Lane(show(scale), first.x, first.top)
+            if found:
+                first = min(found, key=lambda item: (boxes[item.key].left, boxes[item.key].top))
+                ends = first.ranging or first.scales
+                name = f"{show(ends[0])}–{show(ends[-1])}" if ends else show(scale)
+                yield Lane(name, boxes[first.key].x, boxes[first.key].top)
         for option in dict.fromkeys(i.option for column in row for i in self.by_column[column] if i.option):
             key = next(i.key for column in row for i in self.by_column[column] if i.option == option)
             yield Lane(option, boxes[key].x, boxes[key].top)

@@ -76,6 +76,7 @@ class Item:
         nodes: of the graph that it stands for.
         count: how many equal copies it stands for, where it is more than one: `× 3`, `× depth 1–4`.
         scales: that a permuted block can have, the finest first, where that is open.
+        ranging: scales that something else can have which is drawn at one of them, the finest first.
         kinds: of a permuted block: the operators that it can be.
         option: of an opened choice: the one that it belongs to.
         ends: whether others than permuted blocks read this one.
@@ -101,6 +102,7 @@ class Item:
     ends: bool = False
     stage: str = ""
     decision: str = ""
+    ranging: tuple[Fraction | int, ...] = ()
     same: Hashable = field(default=None, compare=False, repr=False)
 
 
@@ -256,8 +258,7 @@ class _Maker:
         links = self._links({target for _, (target, _) in steps})
         items = {key: self._item(key, nodes, tuple(behind[key])) for key, nodes in members.items()}
         if steps:
-            found = networkx.DiGraph(steps)
-            items = {k: replace(i, scales=tuple(s for s in i.scales if (k, s) in found)) for k, i in items.items()}
+            items = {key: self._stepping(item, steps) for key, item in items.items()}
         ordered = _topological(items, links, pairwise(self.permuted))
         titles = {item.title for item in items.values() if item.kind == "block" and item.bars}
         blocks = titles.pop() if len(titles) == 1 else ""
@@ -658,6 +659,13 @@ class _Maker:
         ahead = {node for layer in networkx.bfs_layers(ways, starts) for node in layer}
         back = {node for layer in networkx.bfs_layers(ways.reverse(copy=False), ends) for node in layer}
         return tuple(sorted(ways.subgraph(ahead & back).edges, key=lambda step: self.permuted.index(step[0][0])))
+
+    def _stepping(self, item: Item, steps: Sequence[Step]) -> Item:
+        """An item beside a trellis: a block has the scales that steps lead to, others stand at one of theirs."""
+        if item.key not in self.permuted:
+            return replace(item, scales=(), ranging=item.scales)
+        there = {place for step in steps for place in step}
+        return replace(item, scales=tuple(scale for scale in item.scales if (item.key, scale) in there))
 
     def _reads_before(self) -> list[str]:
         """How many of the blocks before it each block reads, where that is the same of all but the first ones."""

@@ -67,13 +67,10 @@ def svg(space: Space | Graph, level: str = "module") -> str:
     Raises:
         RenderError: graphviz is not installed.
     """
-    try:
-        return _paint(digraph(space, level), "svg").decode()
-    except _Missing:
-        raise RenderError("graphviz is not installed", "install graphviz (apt-get install graphviz)") from None
+    return _paint(digraph(space, level), "svg").decode()
 
 
-class _Missing(Exception):
+class _Missing(RenderError):
     """Graphviz's program is not there."""
 
 
@@ -93,7 +90,7 @@ def _paint(picture: graphviz.Digraph, form: str) -> bytes:
     try:
         painted: bytes = picture.pipe(format=form, **options)
     except graphviz.ExecutableNotFound:
-        raise _Missing from None
+        raise _Missing("graphviz is not installed", "install graphviz (apt-get install graphviz)") from None
     except graphviz.CalledProcessError as problem:
         raise RenderError(f"graphviz failed: {_said(problem)}") from None
     return painted

@@ -394,7 +394,7 @@ class _Asking:
         yield from self.operators()
         yield from self.scope()
         yield from (_call(word, "function", 6) for word in ("oneof", "manyof", "permute"))
-        yield Item("none", "word", documentation.sentence(documentation.WORDS["none"]), rank=6)
+        yield Item("none", "word", documentation.brief("none"), rank=6)
 
     def operators(self) -> Iterator[Item]:
         declared = self.document.names.declared_at(self.offset)
@@ -556,19 +556,17 @@ def _alternatives(node: syntax.Node | None) -> Iterator[Item]:
 
 
 def _keywords(inserts: Mapping[str, str]) -> Iterable[Item]:
-    told = documentation.WORDS
-    return [Item(w, "keyword", documentation.sentence(told.get(w, "")), text, 5) for w, text in inserts.items()]
+    return [Item(word, "keyword", documentation.brief(word), text, 5) for word, text in inserts.items()]
 
 
 def _sections(names: Iterable[str]) -> Iterator[Item]:
     for name in names:
         insert = "search $0" if name == "search" else f"{name} {{\n  $0\n}}"
-        yield Item(name, "section", documentation.sentence(documentation.WORDS.get(name, "")), insert, 5)
+        yield Item(name, "section", documentation.brief(name), insert, 5)
 
 
 def _word(word: str, kind: str, insert: str, rank: int) -> Item:
-    told = documentation.of_word(word)
-    return Item(word, kind, documentation.sentence(told.text) if told is not None else "", insert, rank)
+    return Item(word, kind, documentation.brief(word), insert, rank)
 
 
 def _call(word: str, kind: str, rank: int) -> Item:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -33,6 +33,13 @@ class Document:
     path: Path | None = None
     encoding: str = "utf-16"
     others: Mapping[Path, str] = field(default_factory=dict)
+
+    def beside(self, others: Mapping[Path, str]) -> Document:
+        """The same text with other texts beside it. What does not hang on them is not read again."""
+        made = replace(self, others=others)
+        kept = ("source", "lines", "tokens", "pieces", "layout", "_read")
+        made.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
+        return made
 
     @cached_property
     def source(self) -> Source:

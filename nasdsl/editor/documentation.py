@@ -10,51 +10,23 @@ from dataclasses import dataclass
 from nasdsl.compiler import measures, ops, syntax
 from nasdsl.compiler.bind import library
 from nasdsl.compiler.bound import Form
+from nasdsl.compiler.constructs import CONSTRUCTS
 from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.elaborate.vocabulary import VOCABULARY
+from nasdsl.compiler.example import Manual
 from nasdsl.compiler.ops.operator import REQUIRED, Operator, Param
 from nasdsl.compiler.source import Source
 
 WORDS: Mapping[str, str] = {
-    "space": "`space name { ... }` declares a space; `space name = base with { ... }` one that is made from another.",
-    "use": '`use "file.space"` takes what a file declares; `use "file.space" { a, b }` some of it.',
-    "param": "`param name = value` declares a parameter; `param name in [a, b]` one of these, the first by default.",
-    "input": "`input 3 x 224 x 224`: channels, height and width of what comes in.",
-    "let": "`let name = value` gives a value a name; `let name(a, b) = value` declares a function.",
-    "operator": "`operator name(out, stride = 1) = ...` or `{ ... }` declares an operator made of others.",
-    "fusion": "`fusion name { same: ..., down: ..., up: ..., from: all, merge: sum() }` declares how branches meet.",
-    "require": "`require condition`: what has to hold of every architecture.",
-    "with": "`space name = base with { path: value }` changes parameters and pins decisions of another space.",
-    "for": "`for name in list { ... }` runs its steps once for each item; `[for name in list: value]` is a list.",
-    "repeat": "`repeat count { ... }` runs its steps so many times, one after the other; `first` is the first copy.",
-    "match": "`match value { a: ..., b: ..., else: ... }` takes the alternative of a value.",
-    "if": "`a if condition else b`",
     "else": "What holds where nothing else does: in `match`, and behind `if`.",
     "step": "`1..9 step 2` is 1, 3, 5, 7, 9.",
-    "x": "`3 x 224 x 224` is a size: channels, height, width.",
     "and": "Both conditions hold.",
     "or": "One of two conditions holds, or both.",
     "not": "The condition does not hold.",
     "implies": "`a implies b`: wherever `a` holds, `b` does.",
-    "in": "The width of what comes in, in a body; `value in list` whether a list holds a value.",
-    "at": "The scale of what comes into the body, as a share of the input's resolution: `1/4`.",
-    "inputs": "What came into the operator, as a list of tensors.",
-    "branches": "The branches that come in, by scale or number; or `branches(...)`, which makes some.",
-    "earlier": "The labelled tensors of this body so far.",
-    "unused": "The labelled tensors of this body that nothing has read.",
-    "regions": "In a detector's head: what its proposals gave.",
-    "none": "No tensor, and nothing behind it. `identity()` hands on what comes in, `zero()` makes zeros of it.",
     "true": "The truth value.",
     "false": "The truth value.",
     "first": "Whether this is the first copy of a `repeat`.",
-    "width": "In a fusion: the width of the branch that is made.",
-    "scale": "In a fusion: the scale of the branch that is made.",
-    "network": "`network { ... }`: the steps of the network, from the input to its head.",
-    "detector": "`detector { backbone: ..., neck: ..., proposals: ..., head: ... }`: a network in parts.",
-    "defaults": "`defaults { act: relu }`: values of operators' parameters for the whole network.",
-    "published": "`published { ... }`: what is known of a published network.",
-    "search": "`search shrink { ... }`: settings of a search.",
-    "train": "`train { ... }`: settings of training.",
     "same": "In a fusion: from a branch to one of the same scale.",
     "down": "In a fusion: from a branch to one of half its scale.",
     "up": "In a fusion: from a branch to a finer one.",
@@ -68,7 +40,7 @@ WORDS: Mapping[str, str] = {
     "proposals": "In a detector: where objects may be; left out for heads that look everywhere.",
     "head": "In a detector: what tells classes and boxes.",
 }
-"""Keywords, and words that mean something of the place where they stand."""
+"""Words of which the record of their construct tells together with others."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +88,7 @@ def of_function(name: str) -> Told:
     manual = function.manual
     if manual is None:
         return Told(function.call.example if function.call is not None else f"{name}(...)")
-    text = [f"{manual.doc[:1].upper()}{manual.doc[1:]}.", manual.text]
-    return Told(manual.signature.replace("), ", ")\n"), "\n\n".join(part for part in text if part))
+    return _of_manual(manual)
 
 
 def of_text(node: syntax.Operator | syntax.Fusion | syntax.Let) -> Told:
@@ -156,7 +127,16 @@ def of_word(word: str) -> Told | None:
     measure = measures.lookup(word) if word in VOCABULARY.values else None
     if measure is not None:
         return Told("", f"`{word}`: {measure.label} of the whole network, for `require` and for searches.")
-    return None
+    known = [
+        *(one for one in CONSTRUCTS if word in (one.name, *one.words)),
+        *(one for one in CONSTRUCTS if word in one.also),
+    ]
+    return _of_manual(known[0].manual) if known else None
+
+
+def _of_manual(manual: Manual) -> Told:
+    text = [f"{manual.doc[:1].upper()}{manual.doc[1:]}.", manual.text]
+    return Told(manual.signature.replace("), ", ")\n"), "\n\n".join(part for part in text if part))
 
 
 def operator_of(word: str) -> Operator | None:
@@ -179,6 +159,12 @@ def of_call(word: str) -> Told | None:
     if word in library.OPERATORS:
         return of_text(library.texts()[word])
     return None
+
+
+def brief(word: str) -> str:
+    """What a word means, in one sentence."""
+    told = of_word(word)
+    return "" if told is None else sentence(told.text)
 
 
 def sentence(text: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ class SpaceServer(LanguageServer):
             own = known.document.path.resolve()
             for other, one in self.open.items():
                 if other != uri and any(home(source) == str(own) for source in one.document.names.files):
-                    one.document = replace(one.document, others=self.unsaved(other))
+                    one.document = one.document.beside(self.unsaved(other))
                     self.publish(other)
                     self.check_soon(other)
 
@@ -295,8 +295,10 @@ class SpaceServer(LanguageServer):
         if document.path is not None:
             others[document.path.resolve()] = document.text
         known = self.closed.get(path)
-        if known is None or known.text != text or known.others != others:
+        if known is None or known.text != text:
             known = self.closed[path] = Document(text, str(path), path, document.encoding, others)
+        elif known.others != others:
+            known = self.closed[path] = known.beside(others)
         return known
 
 
@@ -448,7 +450,9 @@ def _texts(server: SpaceServer) -> None:
     @server.feature(lsp.TEXT_DOCUMENT_DID_SAVE)
     def did_save(ls: SpaceServer, params: lsp.DidSaveTextDocumentParams) -> None:
         known = ls.open.get(params.text_document.uri)
-        if known is not None and not known.checked:
+        if known is not None:  # files that it uses may have changed where no editor has them
+            known.document = known.document.beside(known.document.others)
+            ls.publish(params.text_document.uri)
             ls.check(params.text_document.uri)
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)

@@ -24,7 +24,7 @@ function short(value) {
 
 const full = (value) => (Number.isInteger(value) ? value.toLocaleString("en-US") : String(+value.toPrecision(6)));
 const steps = (path) => (path.match(/\[(?:[^\[\]]|\[[^\]]*\])*\]|[^.\[\]]+/g) || [path]).reduce(
-  (found, step) => (step.startsWith("[") && found.length ? found.with(-1, found.at(-1) + step) : [...found, step]), []);
+  (found, step) => (step.startsWith("[") && found.length ? [...found.slice(0, -1), found.at(-1) + step] : [...found, step]), []);
 const percent = (share) =>
   share >= 0.9995 && share < 1 ? "over 99.9 %" : share >= 0.001 || share === 0 ? +(100 * share).toPrecision(3) + " %" : (100 * share).toExponential(1) + " %";
 
@@ -137,6 +137,7 @@ function complain(text, ...more) {
 function show() {
   const n = Object.keys(state.pins).length;
   byId("total").replaceChildren(...view.total.split(",").flatMap((part, i) => (i ? [",", element("wbr"), part] : [part])));
+  byId("most").hidden = !data.bound;
   byId("plural").textContent = view.total === "1" ? "architecture" : "architectures";
   byId("pinned").textContent = n ? `${n.toLocaleString("en-US")} of ${data.decisions.length.toLocaleString("en-US")} decisions pinned` : "nothing pinned";
   byId("undo").disabled = !before.length;
@@ -150,6 +151,8 @@ function show() {
     const cell = (value) => element("td", { title: Number.isFinite(value) ? full(value) : null }, Number.isFinite(value) ? maybe + (maybe || full(value).length > 17 ? short(value) : full(value)) : "–");
     return element("tr", {}, element("th", { scope: "row" }, one.label + (one.unit && !one.label.includes(one.unit) ? `, ${one.unit}` : "")), cell(ends[0]), cell(ends[1]));
   }));
+  byId("bound").hidden = !data.bound;
+  byId("bound").textContent = data.bound ? `What the space requires of decisions together is left out of these figures: ${data.bound}. There are at most so many architectures, and none costs less or more.` : "";
   byId("estimated").hidden = !data.why;
   byId("estimated").textContent = data.why ? `The number of architectures is exact, ${view.estimated ? "their costs are those of some drawn at random" : "and so are the ends of their costs, but how these are spread is not"}: ${data.why}. Which options a budget rules out cannot be told.` : "";
   showInside();
@@ -513,7 +516,7 @@ class Drawing {
   // A bundle as rows.
   shelved(members) {
     members.forEach((box) => this.measure(box));
-    const most = Math.max(420, ...members.map((box) => box.wide));
+    const most = Math.max(520, ...members.map((box) => box.wide));
     let x = 0, y = 0, row = 0, wide = 0;
     const items = members.map((box) => {
       if (x && x + box.wide > most) { y += row + 8; x = row = 0; }

@@ -42,6 +42,7 @@ def page(session: Session, file: str, served: bool = True) -> str:
         "space": space.name,
         "served": served,
         "why": session.population.why,
+        "bound": session.bound,
         "measures": [_measure(name) for name in session.names],
         "decisions": [_decision(decision, like[path]) for path, decision in graph.decisions.items()],
         "nodes": [_node(node, places) for node in graph.nodes.values()],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -36,6 +36,8 @@ DRAWS = 1000
 """Architectures that an estimate rests on."""
 TRIED = 256
 """Draws, of which the first inside a budget is taken; where none is, it is drawn inside directly."""
+MOST_TRIED = 200
+"""Draws of which one has to meet requirements that the figures leave out."""
 MOST_DIGITS = 40
 """Of a number that is shown in full."""
 MOST_BITS = 2000
@@ -82,17 +84,29 @@ class Session:
         space: with as many decisions as there may be.
         names: the measures that are told, base measures only.
 
+    Attributes:
+        bound: why the architectures cannot be counted, where that is so: what the space requires of decisions together
+            is then left out of all figures, which bound those of the space. Empty elsewhere.
+
     Raises:
-        Infeasible, TooWide: there are no architectures, or they cannot be counted.
+        Infeasible: there are no architectures.
+        TooWide: whether decisions are there hangs together too much for any figure.
     """
 
     space: Space
     names: Sequence[str] = measures.DEFAULT
     population: Population = field(init=False)
+    bound: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         self.names = tuple(dict.fromkeys(measures.base(name)[1] for name in self.names))
-        self.population = Population(self.space.graph, self.names)
+        graph = self.space.graph
+        try:
+            self.population = Population(graph, self.names)
+        except TooWide as problem:
+            self.bound = problem.message
+            budgets = tuple(r for r in graph.requirements if r.origin == "budget")
+            self.population = Population(replace(graph, requirements=budgets), self.names)
         self._base = Conditioned(self.population.diagram)
         self._known: dict[tuple[str, bytes], dict[str, Any]] = {}
         self._proves = not self.population.exact and self._proven({}) is not None
@@ -215,7 +229,7 @@ class Session:
         return _Ends(under)
 
     def _drawn(self, under: Under, paths: NDArray[np.int32] | None = None) -> NDArray[Any]:
-        """[DRAWS, names]: what architectures at random cost, in the measures' units."""
+        """[n, names]: what architectures at random cost, DRAWS or those of some paths, in the measures' units."""
         diagram = under.diagram
         rng = np.random.Generator(np.random.PCG64(0))
         if not self.population.exact:
@@ -328,30 +342,44 @@ class Session:
         Raises:
             Infeasible: there is none.
         """
-        under = self._base.under(asked.pins)
         window = joined(self.population.window, asked.window)
-        diagram = under.diagram
         rng = np.random.Generator(np.random.PCG64(seed))
+        for _ in range(MOST_TRIED if self.bound else 1):
+            architecture = self._one(asked, window, rng)
+            if not self.bound or all(r.origin == "budget" for r in architecture.violations(self.space.graph)):
+                return {
+                    "pins": {path: self.shown(path, value) for path, value in architecture.indices.items()},
+                    "costs": cost_of(self.space.graph, architecture.indices, names=self.names),
+                }
+        raise Infeasible(f"none of {MOST_TRIED} architectures drawn meets what the space requires")
+
+    def _one(self, asked: Asked, window: Window, rng: np.random.Generator) -> Architecture:
+        """A random architecture inside the window."""
+        under = self._base.under(asked.pins)
+        diagram = under.diagram
         matrix: Any
         if not self.population.exact:
             matrix = self.population.tried(1, rng, window, diagram) if window else None
             matrix = diagram.matrix(diagram.draw(1, rng), rng) if matrix is None else matrix
         else:
-            paths = diagram.draw(TRIED, rng)
-            costs = self._drawn(under, paths)
-            inside = inside_window(costs, [window.get(name, (None, None)) for name in self.names])
-            if inside.any():
-                chosen = paths[int(inside.argmax())][None]
-            else:
+            chosen = self._tried(under, window, TRIED, rng)
+            if chosen is None:
                 bounds(self._ends(under), window)  # tells by how much it is missed
-                chosen = Within(diagram, window).draw(1, rng)
+                try:
+                    chosen = Within(diagram, window).draw(1, rng)
+                except TooWide as problem:
+                    chosen = self._tried(under, window, TRIED * MOST_TRIED, rng)
+                    if chosen is None:
+                        raise problem
             matrix = diagram.matrix(chosen, rng)
         (row,) = diagram.encoding.decode(matrix)
-        architecture = Architecture.at(self.space.graph, row.indices)
-        return {
-            "pins": {path: self.shown(path, value) for path, value in architecture.indices.items()},
-            "costs": cost_of(self.space.graph, architecture.indices, names=self.names),
-        }
+        return Architecture.at(self.space.graph, row.indices)
+
+    def _tried(self, under: Under, window: Window, n: int, rng: np.random.Generator) -> NDArray[np.int32] | None:
+        """[1, layers]: the first path of `n` drawn ones that lies inside; None where none does."""
+        paths = under.diagram.draw(n, rng)
+        inside = inside_window(self._drawn(under, paths), [window.get(name, (None, None)) for name in self.names])
+        return paths[int(inside.argmax())][None] if inside.any() else None
 
     def sizes_alone(self) -> dict[str, list[str]]:
         """Of each choice how many architectures each of its options leaves, if nothing else is pinned."""

@@ -84,7 +84,7 @@ def kendall(a: Sequence[float], b: Sequence[float]) -> float:
     return float((x * y).sum()) / pairs if pairs else math.nan
 
 
-def _settling(training: Training, task: Task) -> str:
+def _settling(training: Training, task: type[Task]) -> str:
     """How much the order of the networks that are followed is already that of the end."""
     names = [name for name in training.numbers if name.startswith(f"{task.headline}{OF}") and "candidate" in name] or [
         name for name in training.numbers if name.startswith(f"{task.headline}{OF}")
@@ -108,7 +108,7 @@ def _settling(training: Training, task: Task) -> str:
 # --- Scores -----------------------------------------------------------------------------------------------------------
 
 
-def _scores(scored: Sequence[Candidate], task: Task) -> str:
+def _scores(scored: Sequence[Candidate], task: type[Task]) -> str:
     headline = task.headline
     values = [one.numbers[headline] for one in scored]
     costs = [name for name in scored[0].numbers if _is_base(name)]
@@ -169,13 +169,13 @@ def _by_cost(scored: Sequence[Candidate], values: Sequence[float], costs: Sequen
     )
 
 
-def _order(values: Sequence[float], task: Task) -> list[int]:
+def _order(values: Sequence[float], task: type[Task]) -> list[int]:
     """The best first."""
     sign = -1 if task.higher_is_better else 1
     return sorted(range(len(values)), key=lambda i: sign * values[i])
 
 
-def _best(space: Space, scored: Sequence[Candidate], task: Task) -> str:
+def _best(space: Space, scored: Sequence[Candidate], task: type[Task]) -> str:
     """The best candidates, and how they differ from the first."""
     order = _order([one.numbers[task.headline] for one in scored], task)[:MOST_LISTED]
     names = [task.headline, *(name for name in scored[0].numbers if _is_base(name))]

@@ -91,7 +91,7 @@ def examples_of(run: Path | None, asked: Asked) -> Examples:
     from dataclasses import replace
 
     from nasdsl.api.given import options_of, space_like
-    from nasdsl.api.predicting import trained_like
+    from nasdsl.api.trained import trained_like
     from nasdsl.runtime.device import device_named
     from nasdsl.runtime.examples import examples
     from nasdsl.runtime.fit import same_order

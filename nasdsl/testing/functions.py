@@ -44,7 +44,7 @@ def check_function(
                 found.append(numbers(called(one, given), f"`{name}`"))
             except EvaluationError as problem:
                 raise ContractError(problem.message) from None
-            except Exception as problem:  # it is the function that is checked
+            except Exception as problem:  # the user's
                 raise ContractError(f"`{name}` raised {cause(problem)} for {one!r}") from problem
         finite = all(math.isfinite(value) for value in found[0].values())
         require(finite, f"`{name}` gave {found[0]} for {one!r}, and a search needs finite numbers")

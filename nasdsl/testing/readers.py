@@ -162,6 +162,6 @@ def _check_damage(reader: Reader, place: Path, folder: Path, request: Request) -
                 told(data)
         except DataError:
             pass
-        except Exception as problem:  # it is the reader that is checked
+        except Exception as problem:  # the plug-in's
             message = f"`{reader.name}` raises a {type(problem).__name__} where {every[number]} is cut short: {problem}"
             raise ContractError(message) from problem

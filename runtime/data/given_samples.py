@@ -132,7 +132,7 @@ class Given:
         try:
             made = self.collate(found)
             images, targets = made
-        except Exception as problem:  # so here
+        except Exception as problem:  # the user's
             raise DataError(f"`collate_fn` of the {self.split} loader failed: {cause(problem)}") from problem
         parts = list(zip(list(images), _each(targets, len(images)), strict=False))
         if len(parts) != len(found):

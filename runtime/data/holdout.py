@@ -64,7 +64,7 @@ def held_back(data: DataSplits, amount: float) -> DataSplits:
             help="hold back fewer, or 0 for the validation split" if total > 1 else "there have to be more",
         )
     labels = getattr(data.train, "labels", None)
-    if labels is not None:
+    if labels is not None and np.ndim(labels) == 1:  # vectors are no classes
         chosen = set(stratified([(label,) for label in labels.tolist()], 0, held / total))
         rest = [i for i in np.random.Generator(np.random.PCG64(0)).permutation(total).tolist() if i not in chosen]
         rows = np.array([*sorted(chosen), *rest])  # few samples of many labels may not give all of the share

@@ -64,7 +64,7 @@ def compared(network: Supernet, recording: Recording, run: Run, padded: bool, wa
             given = {name: one.to(parameter) if name == IMAGES else one for name, one in inputs.items()}
             with torch.inference_mode():
                 wanted = [one.cpu() for one in whole(*given.values())]
-            found = [one.cpu() for one in run(given)]
+            found = [one.detach().cpu() for one in run(given)]
             if [one.shape for one in wanted] != [one.shape for one in found]:
                 raise ExportError(f"of batch {seed + 1} it gives tensors of other sizes than the network")
             tried.append(" x ".join(map(str, inputs[IMAGES].shape)))

@@ -12,7 +12,7 @@ from nasdsl.compiler.files import write_whole
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.export.compare import Agreement, compared
 from nasdsl.runtime.export.errors import ExportError
-from nasdsl.runtime.export.record import IMAGES, SIZES, Recording, first_line, quiet
+from nasdsl.runtime.export.record import Recording, first_line, quiet
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -65,7 +65,7 @@ def _name(model: ModelProto, recording: Recording) -> None:
     """Gives inputs, outputs and their open sizes names, and drops what the exporter noted at each node."""
     graph = model.graph
     watched = [f"watched_{number}" for number in range(len(graph.output) - len(recording.outputs))]
-    inputs, outputs = (IMAGES, SIZES)[: len(graph.input)], (*recording.outputs, *watched)
+    inputs, outputs = recording.inputs, (*recording.outputs, *watched)
     names = dict(zip((one.name for one in (*graph.input, *graph.output)), (*inputs, *outputs), strict=True))
     for node in graph.node:
         del node.metadata_props[:]

@@ -76,7 +76,7 @@ class Recording:
     """A recorded network.
 
     Attributes:
-        program: of one input, `images` (B C H W), or two.
+        inputs: `images` (B C H W) and maybe `sizes` (B 2).
         outputs: names of what it gives.
         step: heights and widths may be any multiples of it, from `least` on; 0 where the size is fixed.
         least: height and width.
@@ -84,6 +84,7 @@ class Recording:
     """
 
     program: torch.export.ExportedProgram
+    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     step: int
     least: tuple[int, int]
@@ -116,7 +117,7 @@ def record(network: Supernet, *, padded: bool = False, open_sizes: bool = True, 
     shape = network.graph.input.shape
     size = int(shape.height), int(shape.width)
     stride = stride_of(network)
-    names, reason = outputs_of(network), ""
+    names, reason = ((IMAGES, SIZES) if padded else (IMAGES,), outputs_of(network)), ""
     if not open_sizes:
         reason = "as it was asked for"
     elif max(size) == 1 or not stride:
@@ -133,13 +134,13 @@ def record(network: Supernet, *, padded: bool = False, open_sizes: bool = True, 
         else:
             least = least_of(program, int(shape.channels), size, stride)
             if least:
-                return Recording(program, names, stride, (least * stride, least * stride), "")
+                return Recording(program, *names, stride, (least * stride, least * stride), "")
             reason = "some of its steps are laid out for one size"
     try:
         program = recorded_program(network, padded, watched, size, 0)
     except Exception as problem:  # whatever torch cannot record
         raise ExportError(f"torch.export cannot record the network: {first_line(problem)}") from problem
-    return Recording(program, names, 0, size, reason)
+    return Recording(program, *names, 0, size, reason)
 
 
 def first_line(problem: BaseException) -> str:

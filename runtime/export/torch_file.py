@@ -32,6 +32,9 @@ def export_torch(
         ExportError: its numbers differ.
     """
     file = io.BytesIO()
+    recording.program.example_inputs = None  # images that a file would carry beside the weights
+    for node in recording.program.graph.nodes:  # and places in files of this machine
+        node.meta.pop("stack_trace", None)
     with quiet():
         torch.export.save(recording.program, file, extra_files={ABOUT: json.dumps(dict(facts or {}), indent=2)})
         file.seek(0)

@@ -16,7 +16,9 @@ LEAST_RANK = 0.5
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """By operation, the function that makes ONNX nodes of its arguments; made of standard operators of opset 18."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18  # to a type checker each of its values could be of any type of number
 
     def sorted_stably(
         x: Any, stable: bool | None = None, dim: int = -1, descending: bool = False

@@ -38,13 +38,6 @@ MISTAKES = (
         told=False,
     ),
     M(
-        "no-file",
-        "A search starts from a file, because its result names that file.",
-        "Save the text, and search the file.",
-        command="nasdsl search -",
-        told=False,
-    ),
-    M(
         "data",
         "Data cannot be read: no layout fits, several do, or something in it is damaged.",
         "The message names the file. The page on data has a table of all layouts; `--reader NAME` chooses one.",
@@ -188,6 +181,36 @@ MISTAKES = (
         "The root of all exceptions of nasdsl, `NasdslError`; what is raised has a code of its own.",
         "Catch it to catch them all.",
         command="except nasdsl.NasdslError",
+        told=False,
+    ),
+    M(
+        "contract",
+        "A plugin does not do what its kind is held to: a check of `nasdsl.testing` says what.",
+        "Mend the plugin; the check's docstring has the whole contract.",
+        command="nasdsl.testing.check_operator(mine)",
+        told=False,
+    ),
+    M(
+        "missing-package",
+        "A command needs a package that an extra of nasdsl brings, and it is not installed.",
+        "Install the extra that is told, such as `pip install 'nasdsl[onnx]'`.",
+        _NETWORK,
+        "nasdsl export mine.space --to onnx",
+        told=False,
+    ),
+    M(
+        "not-renamable",
+        "An editor asked for a new name of something that is not the file's to change, or for a name that would mean "
+        "something else there.",
+        "Take another name, or change it where it is declared.",
+        command="a rename in an editor",
+        told=False,
+    ),
+    M(
+        "unknown-normalisation",
+        "A network learnt from images that had been normalised by somebody else, and its weights do not say how.",
+        "Train it on `nasdsl.Data(..., normalised=(mean, std))`.",
+        command='nasdsl.predict(found, "photos/")',
         told=False,
     ),
 )

@@ -14,8 +14,8 @@ MISTAKES = (
         "unknown-search",
         "No search has that name.",
         "They are told; `nasdsl help` lists them.",
-        _SPACE,
-        "nasdsl search mine.space --out found.space --runtime shrnk",
+        _SPACE + "\nsearch shrnk { train: { epochs: 1 } }",
+        "nasdsl search mine.space --out found.space",
     ),
     M(
         "no-search",
