@@ -18,6 +18,7 @@ from torch import nn
 from nasdsl.cli import main
 from nasdsl.compiler.layers.boxes import suppressed, survivors
 from nasdsl.compiler.layers.dense import DetectDense
+from nasdsl.compiler.layers.proposals import GuidedPropose
 from nasdsl.compiler.layers.regions import DetectRegions
 from nasdsl.compiler.pipeline import elaborate
 from nasdsl.compiler.sample import sample
@@ -36,6 +37,8 @@ from tests.test_export import detector
 from tests.test_predict import data_of, trained
 
 LONG = pytest.mark.long
+FLIPPED = 0.01
+"""Of detections of equal scores another one may be the last that finds room."""
 
 
 def network_of(text: str) -> Supernet:
@@ -65,7 +68,7 @@ def same(network: Supernet, file: Path, images: torch.Tensor, sizes: torch.Tenso
     if isinstance(wanted, torch.Tensor):
         return gap_of(wanted, found[0])
     largest, there, lost = same_detections(list(wanted.values()), found)
-    assert there > 0 and lost == 0
+    assert there > 0 and lost <= FLIPPED * there
     return largest
 
 
@@ -73,7 +76,8 @@ def exported(network: Supernet, folder: Path, padded: bool = False, **options: A
     recording = record(network, padded=padded, watched=network.reads_scene, **options)
     file = folder / "net.onnx"
     agreement = export_onnx(network, recording, file, padded=padded)
-    assert agreement.largest < 1e-5 and agreement.lost == 0 and len(agreement.tried) >= 2
+    assert agreement.largest < 1e-5 and len(agreement.tried) >= 2
+    assert agreement.lost <= FLIPPED * agreement.detections
     model = onnx.load(file)
     onnx.checker.check_model(model, full_check=True)
     assert {node.domain for node in model.graph.node} == {""} and not model.functions
@@ -192,6 +196,8 @@ def certain(network: Supernet) -> None:
     for module in network.modules():
         if isinstance(module, DetectRegions | DetectDense):
             module.least = 1e-4
+        elif isinstance(module, GuidedPropose):
+            module.threshold = 0.0
 
 
 OTHERS = [pytest.param(which, marks=LONG) for which in ("cascade", "frcnn", "guided", "single")]
