@@ -221,7 +221,7 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         study.tell(trial, {"accuracy": 0.5})
     with pytest.raises(ArgumentError, match="trial 7 was not asked for"):
         study.tell(7, {"accuracy": 0.5})
-    with pytest.raises(ArgumentError, match="no method `nsga`"):
+    with pytest.raises(CompileError, match="no search or method named `nsga`"):
         nasdsl.study(space_of(), method="nsga")
     with pytest.raises(ArgumentError, match="`search shrink` learns from data"):
         nasdsl.study(space_of(), method="shrink")
