@@ -154,9 +154,7 @@ class _Reading:
         index = stopped = 0
         while index < len(self.tokens):
             token = self.tokens[index]
-            if token.leads and token.kind not in CONTINUES and self.accepts(LINE_BREAK):
-                self.feed(Token(LINE_BREAK, "", token.start, token.start, False))
-            if self.feed(token):
+            if self.take(token):
                 index += 1
                 continue
             stop = Stop(self.source, self.tokens, index, stopped, self.states.copy(), self.values.copy(), self.accepts)
@@ -176,8 +174,7 @@ class _Reading:
         brackets = open_brackets(self.values)
         braces = [place for place in brackets if self.values[place].kind == "{"]
         depth = len(brackets) if not braces else len(brackets) - brackets.index(braces[-1]) - 1
-        place = braces[-1] + 1 if braces else 0
-        del self.states[place + 1 :], self.values[place:], self.starts[place:], self.ends[place:], self.depths[place:]
+        self.cut(braces[-1] + 1 if braces else 0)
         first = index
         while self.tokens[index].kind != END:
             token = self.tokens[index]
@@ -194,6 +191,16 @@ class _Reading:
                 return index + 1
             index += 1
         return index
+
+    def cut(self, size: int) -> None:
+        """Forget all that was read but the first values."""
+        del self.states[size + 1 :], self.values[size:], self.starts[size:], self.ends[size:], self.depths[size:]
+
+    def take(self, token: Token) -> bool:
+        """As `feed`, behind the end of a line where the token is the first of its own and one may end."""
+        if token.leads and token.kind not in CONTINUES and self.accepts(LINE_BREAK):
+            self.feed(Token(LINE_BREAK, "", token.start, token.start, False))
+        return self.feed(token)
 
     def accepts(self, kind: str) -> bool:
         """Whether a terminal can stand here."""
@@ -282,9 +289,7 @@ class _ReadingPartly(_Reading):
         index, stopped = 0, -1
         while index < len(self.tokens):
             token = self.tokens[index]
-            if token.leads and token.kind not in CONTINUES and self.accepts(LINE_BREAK):
-                self.feed(Token(LINE_BREAK, "", token.start, token.start, False))
-            if self.feed(token):
+            if self.take(token):
                 index += 1
                 continue
             self.give_up(LINE_BREAK if token.kind != END else END)
@@ -307,9 +312,6 @@ class _ReadingPartly(_Reading):
         self.cut(size)
         while len(self.values) > least and not self.accepts(wanted):
             self.cut(len(self.values) - 1)
-
-    def cut(self, size: int) -> None:
-        del self.states[size + 1 :], self.values[size:], self.starts[size:], self.ends[size:], self.depths[size:]
 
     def skip(self, index: int) -> int:
         """The token that begins the next item, or closes the braces."""

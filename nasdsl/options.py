@@ -144,6 +144,13 @@ def defines(given: Sequence[str]) -> dict[str, str]:
     return out
 
 
+def space_given(args: argparse.Namespace) -> Space:
+    """The space that FILE, --space and -D name, checked as a whole."""
+    from nasdsl.compiler.pipeline import elaborate
+
+    return elaborate(source_of(args.file), args.space, defines(args.defines))
+
+
 def space_of(args: argparse.Namespace) -> Space:
     """The space that FILE, --space, -D and --budget speak of, checked as a whole, with the tables that are given.
 
@@ -151,9 +158,8 @@ def space_of(args: argparse.Namespace) -> Space:
         CompileError: the file has mistakes, or a condition has, or a table does not fit.
     """
     from nasdsl.compiler.measured import measured
-    from nasdsl.compiler.pipeline import elaborate
 
-    space = elaborate(source_of(args.file), args.space, defines(args.defines))
+    space = space_given(args)
     budgets = getattr(args, "budgets", [])
     return measured(_narrowed(space, budgets) if budgets else space, tables_of(args))
 

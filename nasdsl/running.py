@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.files import source_of
-from nasdsl.options import UsageError, defines, whole_number
+from nasdsl.options import UsageError, whole_number
 from nasdsl.runtime.launch import is_first_process
 from nasdsl.streams import as_json
 from nasdsl.terminal import printable
 
 if TYPE_CHECKING:
-    from nasdsl.compiler.space import Space
+    pass
 
 
 MOST_THREADS = 1024
@@ -85,13 +84,6 @@ def overrides_of(args: argparse.Namespace, prefix: str, **more: str | None) -> d
         if getattr(args, name) is not None:
             out[prefix + name] = getattr(args, name)
     return read_values(out | {name: text for name, text in more.items() if text is not None})
-
-
-def space_given(args: argparse.Namespace) -> Space:
-    """The space that FILE, --space and -D name, checked as a whole."""
-    from nasdsl.compiler.pipeline import elaborate
-
-    return elaborate(source_of(args.file), args.space, defines(args.defines))
 
 
 def how_to_run(args: argparse.Namespace) -> dict[str, Any]:

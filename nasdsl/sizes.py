@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasdsl.options import (
-    UsageError,
-)
+from nasdsl.options import UsageError
 from nasdsl.runtime.outputs import check_result, inputs_of
 
 if TYPE_CHECKING:

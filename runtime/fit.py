@@ -241,23 +241,6 @@ def evaluate(
     return metric.compute()
 
 
-def evaluate_file(
-    source: Source,
-    options: Options,
-    name: str | None,
-    defines: Mapping[str, str],
-    weights: Path | None,
-    batch: int,
-    watch: Watch | None = None,
-) -> dict[str, float]:
-    """The metric of an architecture with its weights. `watch` is told what was read.
-
-    Raises:
-        CompileError, DataError, TaskError: in the user's words.
-    """
-    return evaluate_space(elaborate(source, name, defines), options, weights, batch, watch)
-
-
 def evaluate_space(
     plain: Space,
     options: Options,

@@ -9,8 +9,6 @@ import torch
 
 from nasdsl.compiler.architecture import Architecture, ArchitectureError, value_of
 from nasdsl.compiler.diagnostics import CompileError, error
-from nasdsl.compiler.pipeline import elaborate
-from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.compiler.structure import Structure, structure
 from nasdsl.compiler.supernet import Supernet, key_of
@@ -37,17 +35,6 @@ def architecture(space: Space) -> Space:
             help="search it first, or pin its decisions",
         )
     return space
-
-
-def load_trained(
-    source: Source, name: str | None, defines: Mapping[str, str], weights: Path | None = None
-) -> tuple[Space, Supernet, AboutWeights]:
-    """As `trained_space`, of a file's space.
-
-    Raises:
-        CompileError: as `load_network`, and what is wrong with the file.
-    """
-    return trained_space(elaborate(source, name, defines), weights)
 
 
 def trained_space(space: Space, weights: Path | None = None) -> tuple[Space, Supernet, AboutWeights]:

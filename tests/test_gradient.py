@@ -23,7 +23,7 @@ from nasdsl.compiler.source import Source
 from nasdsl.compiler.space import Space
 from nasdsl.runtime import loop
 from nasdsl.runtime.choices import Choices, Learning, Rule
-from nasdsl.runtime.fit import evaluate_file
+from nasdsl.runtime.fit import evaluate_space
 from nasdsl.runtime.search import Options
 from nasdsl.runtime.strategies.gradient import Gradient, GradientSearch, Paid
 from tests.forks import Forks
@@ -96,7 +96,7 @@ def test_every_rule_ends_in_a_network_that_is_the_likeliest(space: Path, rule: s
     found = elaborate(read(space.parent / "found.space"))
     assert not found.graph.decisions
     assert cost_of(found.graph, {}) == {key: int(result.costs[key]) for key in ("macs", "params")}
-    again = evaluate_file(read(space.parent / "found.space"), Options(accelerator="cpu"), None, {}, None, 8)
+    again = evaluate_space(elaborate(read(space.parent / "found.space")), Options(accelerator="cpu"), None, 8)
     assert again["top1"] == result.metrics["top1"]
     rows = rows_of(space)
     assert [row["epoch"] for row in rows] == [1, 2]

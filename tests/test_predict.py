@@ -38,7 +38,7 @@ from nasdsl.runtime.results import save_result
 from nasdsl.runtime.tasks import Normalise, find_task
 from nasdsl.runtime.tasks.average_precision import to_coco
 from nasdsl.runtime.tasks.heatmaps import encode
-from nasdsl.runtime.trained import load_trained
+from nasdsl.runtime.trained import trained_space
 
 SIZE: Size = (40, 48)
 BODIES = {
@@ -238,7 +238,7 @@ def test_detections_in_the_file_are_those_of_evaluation(tmp_path: Path, capsys: 
     assert main(["predict", str(file), photos, "-o", str(out), "--score", "0", "--batch", "2", "--format", "json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     document = json.loads((out / "predictions.json").read_text())
-    space, network, _ = load_trained(read(file), None, {})
+    space, network, _ = trained_space(elaborate(read(file)))
     assert space.params["classes"] == 3  # of the weights; the file says 7
     images, targets = data.val.batch(list(range(len(SIZES))))
     with torch.inference_mode():
@@ -275,7 +275,7 @@ def test_classes_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert tables[0] == tables[1]
     rows = list(csv.DictReader(tables[0].splitlines()))
     assert [row["image"] for row in rows] == [f"trip/{i}.png" for i in range(5)]
-    _, network, _ = load_trained(read(file), None, {})
+    _, network, _ = trained_space(elaborate(read(file)))
     prepared = torch.from_numpy(np.stack([predictor("classification").prepared(image) for image in pictures()]))
     with torch.inference_mode():
         chances = network(Normalise.imagenet()(prepared / 255)).softmax(1)
@@ -295,7 +295,7 @@ def test_masks_with_names_and_colours(tmp_path: Path, capsys: pytest.CaptureFixt
     out = tmp_path / "out"
     assert main(["predict", str(file), *map(str, photos), "-o", str(out)]) == 0
     assert (out / "classes.txt").read_text().split() == ["ant", "bee", "cat"]
-    _, network, _ = load_trained(read(file), None, {})
+    _, network, _ = trained_space(elaborate(read(file)))
     prepared = torch.from_numpy(predictor("segmentation").prepared(pictures()[0]))[None]
     with torch.inference_mode():
         logits = torch.nn.functional.interpolate(network(Normalise.imagenet()(prepared / 255)), SIZE, mode="bilinear")
@@ -358,11 +358,11 @@ def test_weights_know_names(task: str, tmp_path: Path) -> None:
     """And weights that do not know them, such as those of earlier versions, give numbers."""
     data = data_of(task, tmp_path / "data")
     file = trained(task, tmp_path / "job", data)
-    _, _, about = load_trained(read(file), None, {})
+    _, _, about = trained_space(elaborate(read(file)))
     assert about.task == task and about.joints == data.layout
     assert about.classes == (("person",) if task == "keypoints" else ("ant", "bee", "cat"))
     assert about.category_ids == ((3, 8, 13) if task == "detection" else None)
-    space, _, _ = load_trained(read(file), None, {} if task == "keypoints" else {"classes": "3"})
+    space, _, _ = trained_space(elaborate(read(file), None, {} if task == "keypoints" else {"classes": "3"}))
     plain = predictor_for(space, AboutWeights())
     assert plain.normalise == Normalise.imagenet()
     if task == "keypoints":
@@ -439,8 +439,8 @@ def test_a_space_or_a_network_of_another_task(tmp_path: Path, classifier: Path) 
     file = tmp_path / "space.space"
     file.write_text("space s {\n  input 3 x 8 x 8\n  network { conv(oneof(2, 4)) -> classify(classes: 2) }\n}\n")
     with pytest.raises(CompileError, match="still has 1 decisions"):
-        load_trained(read(file), None, {})
-    space, _, about = load_trained(read(classifier), None, {})
+        trained_space(elaborate(read(file)))
+    space, _, about = trained_space(elaborate(read(classifier)))
     with pytest.raises(CompileError, match="the weights are for segmentation, and the network for classification"):
         predictor_for(space, AboutWeights(task="segmentation"))
     with pytest.raises(CompileError, match="name 2 outputs, and the network has 3"):

@@ -24,11 +24,11 @@ from nasdsl.compiler.sample import sample
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.supernet import Supernet
 from nasdsl.runtime.data import DataError, DataSplits, TableSet, open_data, told
-from nasdsl.runtime.fit import evaluate_file, train
+from nasdsl.runtime.fit import evaluate_space, train
 from nasdsl.runtime.problem import Exploration, Result
 from nasdsl.runtime.search import Options, search
 from nasdsl.runtime.tasks import Normalise, Regression, TaskError
-from nasdsl.runtime.trained import load_trained
+from nasdsl.runtime.trained import trained_space
 from tests import shipped
 from tests.datafiles import store
 from tests.networks import check_extraction, check_predictions
@@ -266,7 +266,7 @@ def run(*words: str | Path) -> int:
 
 def test_a_search_fits_the_space_to_the_table(searched: tuple[Path, Path]) -> None:
     folder, _ = searched
-    space, network, about = load_trained(read(folder / "found.space"), None, {}, None)
+    space, network, about = trained_space(elaborate(read(folder / "found.space")))
     assert space.graph.input.shape.channels == 4 and not space.graph.decisions
     assert about.features == ("w", "x", "z", "noise") and about.classes == ("y_small", "target")
     (head,) = [module for module in network.modules() if isinstance(module, Regress)]
@@ -302,8 +302,8 @@ def test_a_trained_network_is_measured_predicts_and_is_exported(
     source, data = read(folder / "found.space"), folder / "rows.csv"
     options = Options(str(data), tmp_path / "run", accelerator="cpu", overrides={**TRAIN, "epochs": 4})
     trained = train(source, tmp_path / "w.safetensors", options, None, {})
-    space, network, about = load_trained(source, None, {}, tmp_path / "w.safetensors")
-    measured = evaluate_file(source, options, None, {}, tmp_path / "w.safetensors", 64)
+    space, network, about = trained_space(elaborate(source), tmp_path / "w.safetensors")
+    measured = evaluate_space(elaborate(source), options, tmp_path / "w.safetensors", 64)
     assert measured == pytest.approx({key: trained.metrics[key] for key in measured}, rel=1e-5)
 
     # Rows that nobody has seen, their columns in another order and without the targets; and a table that is scaled
@@ -337,14 +337,14 @@ def test_a_trained_network_is_measured_predicts_and_is_exported(
         [*(float(value) * 3 for value in list(row.values())[:2]), row["z"], row["noise"], row["y_small"], row["target"]]
         for row in csv.DictReader(data.read_text(encoding="utf-8").splitlines())
     ]]))  # fmt: skip
-    worse = evaluate_file(source, Options(str(other), accelerator="cpu"), None, {}, tmp_path / "w.safetensors", 64)
+    worse = evaluate_space(elaborate(source), Options(str(other), accelerator="cpu"), tmp_path / "w.safetensors", 64)
     assert worse["RMSE"] > measured["RMSE"]
     swapped = tmp_path / "swapped.csv"
     swapped.write_bytes(
         text_of([["x", "w", "z", "noise", "y_small", "target"], *[[1, 2, 3, i, i, i] for i in range(9)]])
     )
     with pytest.raises(DataError, match="learnt from the features w, x, z, noise"):
-        evaluate_file(source, Options(str(swapped), accelerator="cpu"), None, {}, tmp_path / "w.safetensors", 64)
+        evaluate_space(elaborate(source), Options(str(swapped), accelerator="cpu"), tmp_path / "w.safetensors", 64)
     (tmp_path / "less.csv").write_bytes(b"w,x\n1,2\n")
     capsys.readouterr()
     assert run("predict", folder / "found.space", tmp_path / "less.csv", "-o", tmp_path / "none") == 1

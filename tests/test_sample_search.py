@@ -28,7 +28,7 @@ from nasdsl.runtime.checkpoint import load_weights
 from nasdsl.runtime.data import DataError
 from nasdsl.runtime.data.holdout import held_back
 from nasdsl.runtime.errors import RunError
-from nasdsl.runtime.fit import evaluate_file, train
+from nasdsl.runtime.fit import evaluate_space, train
 from nasdsl.runtime.inherit import SUPERNET, load
 from nasdsl.runtime.optim import decayed
 from nasdsl.runtime.problem import Exploration, Result
@@ -274,7 +274,7 @@ def test_a_search_gives_the_best_candidate_with_its_weights(space: Path) -> None
     found = elaborate(read(space.parent / "found.space"))
     assert not found.graph.decisions
     assert cost_of(found.graph, {}) == {key: int(result.costs[key]) for key in ("macs", "params")}
-    again = evaluate_file(read(space.parent / "found.space"), Options(accelerator="cpu"), None, {}, None, 8)
+    again = evaluate_space(elaborate(read(space.parent / "found.space")), Options(accelerator="cpu"), None, 8)
     assert again["top1"] == result.metrics["top1"]
     candidates = lines(space.parent / "found" / "candidates.jsonl")
     assert len(candidates) == 4

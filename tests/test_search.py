@@ -24,7 +24,7 @@ from nasdsl.runtime.data import DataSplits
 from nasdsl.runtime.data.datasets import ClassificationSet
 from nasdsl.runtime.data.images import Cached
 from nasdsl.runtime.errors import RunError
-from nasdsl.runtime.fit import evaluate_file, train
+from nasdsl.runtime.fit import evaluate_space, train
 from nasdsl.runtime.problem import Result, Silent
 from nasdsl.runtime.search import Options, search
 from nasdsl.runtime.settings import Settled, Train
@@ -119,7 +119,7 @@ def test_a_search_ends_at_its_target_with_a_network_that_works(space: Path) -> N
     assert sum(p.numel() for p in network.parameters()) == result.costs["params"]
     said = load_weights(space.parent / "found.safetensors")[1]
     assert about.task == "classification" and float(said["top1"]) == result.metrics["top1"]
-    measured = evaluate_file(read(space.parent / "found.space"), Options(accelerator="cpu"), None, {}, None, 8)
+    measured = evaluate_space(elaborate(read(space.parent / "found.space")), Options(accelerator="cpu"), None, 8)
     assert measured["top1"] == result.metrics["top1"]
     rows = [json.loads(line) for line in (space.parent / "found" / "history.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [5, 10, 15, 20]

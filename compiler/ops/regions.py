@@ -31,6 +31,27 @@ from nasdsl.compiler.values.expr import add, either, equal, less, multiply
 
 FINE = replace(STDS, default=(*[Fraction(1, 10)] * 2, *[Fraction(1, 5)] * 2))
 
+BOXED = Example(
+    """
+    operator boxed(classes) {
+      levels: branches()
+      boxes: regions -> sample_regions(256)
+      features: branches(levels, boxes) -> roi_align(oneof(5, 7)) -> flatten()
+      scores: features -> linear(classes + 1)
+      deltas: features -> linear(4)
+      branches(boxes, scores, deltas) -> detect_regions(classes)
+    }
+    detector {
+      backbone: branches(conv(16, stride: 8), conv(16, stride: 16))
+      proposals: rpn()
+      head: boxed(3)
+    }
+    """,
+    2,
+    input="3 x 64 x 64",
+)
+"""Heads of a detector that read boxes: an example of each step between the regions and the detections."""
+
 
 def _roi_align_conditions(inputs: Sequence[Shape], attrs: Attrs) -> Iterator[Condition]:
     *maps, boxes = inputs
@@ -53,25 +74,7 @@ def _roi_align_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 ROI_ALIGN = Operator(
     name="roi_align",
-    example=Example(
-        """
-        operator boxed(classes) {
-          levels: branches()
-          boxes: regions -> sample_regions(256)
-          features: branches(levels, boxes) -> roi_align(oneof(5, 7)) -> flatten()
-          scores: features -> linear(classes + 1)
-          deltas: features -> linear(4)
-          branches(boxes, scores, deltas) -> detect_regions(classes)
-        }
-        detector {
-          backbone: branches(conv(16, stride: 8), conv(16, stride: 16))
-          proposals: rpn()
-          head: boxed(3)
-        }
-    """,
-        2,
-        input="3 x 64 x 64",
-    ),
+    example=BOXED,
     params=(
         Param("size", "positive", 7, doc="side of a region's features, in bins"),
         Param("sampling", "positive", 2, doc="a bin is the mean of sampling x sampling points"),
@@ -115,25 +118,7 @@ def _sample_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 SAMPLE_REGIONS = Operator(
     name="sample_regions",
-    example=Example(
-        """
-        operator boxed(classes) {
-          levels: branches()
-          boxes: regions -> sample_regions(256)
-          features: branches(levels, boxes) -> roi_align(oneof(5, 7)) -> flatten()
-          scores: features -> linear(classes + 1)
-          deltas: features -> linear(4)
-          branches(boxes, scores, deltas) -> detect_regions(classes)
-        }
-        detector {
-          backbone: branches(conv(16, stride: 8), conv(16, stride: 16))
-          proposals: rpn()
-          head: boxed(3)
-        }
-    """,
-        2,
-        input="3 x 64 x 64",
-    ),
+    example=BOXED,
     params=(
         Param("count", "positive", 512, doc="regions of an image that are learnt from"),
         share("share", Fraction(1, 4), "of them at most so many with an object"),
@@ -253,25 +238,7 @@ def _detect_shape(inputs: Sequence[Shape], attrs: Attrs) -> Shape:
 
 DETECT_REGIONS = Operator(
     name="detect_regions",
-    example=Example(
-        """
-        operator boxed(classes) {
-          levels: branches()
-          boxes: regions -> sample_regions(256)
-          features: branches(levels, boxes) -> roi_align(oneof(5, 7)) -> flatten()
-          scores: features -> linear(classes + 1)
-          deltas: features -> linear(4)
-          branches(boxes, scores, deltas) -> detect_regions(classes)
-        }
-        detector {
-          backbone: branches(conv(16, stride: 8), conv(16, stride: 16))
-          proposals: rpn()
-          head: boxed(3)
-        }
-    """,
-        2,
-        input="3 x 64 x 64",
-    ),
+    example=BOXED,
     params=(
         Param("classes", "positive", doc="without the background"),
         Param("above", "list", (Fraction(1, 2),), doc="overlap from which a region is for an object, of each stage"),

@@ -21,6 +21,24 @@ const PREC = {
 
 const listOf = ($, item) => seq(item, repeat(seq($._separator, item)), optional($._separator));
 
+/** What `.` and `[ ]` may stand behind. */
+const postfix = ($) => [
+  $.call,
+  $.field,
+  $.index,
+  $.number,
+  $.string,
+  $.identifier,
+  $.incoming,
+  $.group,
+  $.list,
+  $.comprehension,
+  $.block,
+  $.match,
+  $.for,
+  $.repeat,
+];
+
 module.exports = grammar({
   name: "nasdsl",
 
@@ -115,20 +133,7 @@ module.exports = grammar({
         $.unary,
         $.range,
         $.size,
-        $.call,
-        $.field,
-        $.index,
-        $.number,
-        $.string,
-        $.identifier,
-        $.incoming,
-        $.group,
-        $.list,
-        $.comprehension,
-        $.block,
-        $.match,
-        $.for,
-        $.repeat,
+        ...postfix($),
       ),
 
     pipe: ($) => prec.left(PREC.pipe, seq($._expression, "->", $._expression)),
@@ -163,22 +168,7 @@ module.exports = grammar({
     field: ($) => seq(field("base", $._postfix), ".", field("name", $.identifier)),
     index: ($) => seq(field("base", $._postfix), "[", field("index", $._expression), "]"),
     _postfix: ($) =>
-      choice(
-        $.call,
-        $.field,
-        $.index,
-        $.number,
-        $.string,
-        $.identifier,
-        $.incoming,
-        $.group,
-        $.list,
-        $.comprehension,
-        $.block,
-        $.match,
-        $.for,
-        $.repeat,
-      ),
+      choice(...postfix($)),
 
     group: ($) => seq("(", $._expression, optional($._separator), ")"),
     list: ($) => seq("[", optional(listOf($, $._item)), "]"),

@@ -71,6 +71,14 @@ def weights_like(given: SpaceLike, weights: WeightsLike) -> Path | Supernet | No
     return weights if isinstance(weights, Supernet) else Path(weights)
 
 
+def tables_like(
+    latency: str | PathLike[str] | None, measured: Mapping[str, str | PathLike[str]] | None
+) -> dict[str, Path]:
+    """The files that measures are read from, by their names."""
+    given = {**(measured or {}), **({} if latency is None else {"latency": latency})}
+    return {name: Path(file) for name, file in given.items()}
+
+
 def data_like(given: DataLike) -> str | Data | None:
     """
     Raises:

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasdsl.api.given import CallError, DataLike, SpaceLike, WeightsLike, space_like
+from nasdsl.api.given import CallError, DataLike, SpaceLike, WeightsLike, space_like, tables_like
 from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.measured import measured as with_measures
 from nasdsl.compiler.space import Space
@@ -92,9 +92,7 @@ def report(
         raise RunError(f"there is no folder {folder}")
     asked = Asked(network, weights, data, reader, links, device, SCORE)
     _check(folder, file, space, asked)
-    tables = {
-        name: Path(path) for name, path in {**(measured or {}), **({"latency": latency} if latency else {})}.items()
-    }
+    tables = tables_like(latency, measured)
     if given is not None and network is None and getattr(given, "network", None) is not None:
         asked = Asked(given, weights, data, reader, links, device, SCORE)
     trials = _trials(given)

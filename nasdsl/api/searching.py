@@ -113,7 +113,8 @@ def search(
         trials: evaluations at most; fewer where there are not so many architectures.
         epochs, batch: of the training that is part of the search.
         train: more of its settings.
-        table: known results; `supernet`: the folder of a `search sample`. See docs/tables.md and `Evolve`.
+        table: known results; `supernet`: the folder of a `search sample`. See docs/howto/tables.md
+            and `Evolve`.
         storage: where trials are kept: `file`, `memory`, or the URL of a database.
         seed: of all that is random. The same one gives the same result.
         out: the result file, `found.space`; weights and a front go beside it.

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from nasdsl.api.given import CallError, SpaceLike, limits_of, names_of, settings_of, space_like
+from nasdsl.api.given import CallError, SpaceLike, limits_of, names_of, settings_of, space_like, tables_like
 from nasdsl.api.searching import EVOLVE, Found, chosen
 from nasdsl.compiler import notebook
 from nasdsl.compiler.diagnostics import ArgumentError, cause
@@ -80,8 +80,8 @@ def study(
         RunError: the storage cannot be used, or its study of this name was started with something else.
     """
     given = space_like(space)
-    tables = {**(measured or {}), **({} if latency is None else {"latency": latency})}
-    given = with_measures(given, {key: Path(file) for key, file in tables.items()})
+    tables = tables_like(latency, measured)
+    given = with_measures(given, tables)
     runtime, own, proposes = chosen(method, True)
     entries = settings_of(
         settings,
@@ -104,7 +104,7 @@ def study(
         "search": "study",
         "seed": seed,
         "settings": found.model_dump(mode="json", exclude=set(EvolveSearch.free(found))),
-        **{f"table of {key}": content(Path(file)) for key, file in tables.items()},
+        **{f"table of {key}": content(file) for key, file in tables.items()},
         **({} if own is None else {"proposes": by.told()["proposes"]}),
     }
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from nasdsl.options import add_format, add_space, whole_number
-from nasdsl.running import add_run, called, how_to_run, report_facts, space_given
+from nasdsl.options import add_format, add_space, space_given, whole_number
+from nasdsl.running import add_run, called, how_to_run, report_facts
 
 
 def options(parser: argparse.ArgumentParser) -> None:

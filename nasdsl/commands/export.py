@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from nasdsl.options import add_format, add_space, describe
-from nasdsl.running import called, report_facts, space_given
+from nasdsl.options import add_format, add_space, describe, space_given
+from nasdsl.running import called, report_facts
 
 DESCRIPTION = """\
 Writes an architecture with its weights as a file that does without nasdsl, and proves that it gives the same numbers.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-from nasdsl.options import add_format, add_space, describe, whole_number
-from nasdsl.running import called, space_given
+from nasdsl.options import add_format, add_space, describe, space_given, whole_number
+from nasdsl.running import called
 from nasdsl.runtime.usual import MOST_CLASSES, SCORE
 from nasdsl.streams import as_json
 

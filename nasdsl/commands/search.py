@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.options import UsageError, add_format, add_space, add_tables, tables_of
-from nasdsl.running import add_run, add_training, called, how_to_train, overrides_of, report_facts, space_given
+from nasdsl.options import UsageError, add_format, add_space, add_tables, space_given, tables_of
+from nasdsl.running import add_run, add_training, called, how_to_train, overrides_of, report_facts
 
 if TYPE_CHECKING:
     from nasdsl.api.searching import Found
