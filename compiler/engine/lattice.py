@@ -26,7 +26,7 @@ from copy import copy
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,17 @@ class Bounds(NamedTuple):
     high: tuple[int, ...]
 
 
-def bounds(diagram: Diagram, window: Window) -> Bounds:
+class CostEnds(Protocol):
+    """What knows between which ends costs lie: a diagram, or one some of whose decisions are set."""
+
+    @property
+    def scales(self) -> Mapping[str, int]: ...
+    def measure(self, name: str, /) -> int: ...
+    def least(self, measure: str, /) -> tuple[int, Any]: ...
+    def greatest(self, measure: str, /) -> tuple[int, Any]: ...
+
+
+def bounds(diagram: CostEnds, window: Window) -> Bounds:
     """A window in whole numbers; measures that it does not bound are left out.
 
     Raises:

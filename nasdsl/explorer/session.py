@@ -197,7 +197,7 @@ class Session:
     ) -> dict[str, Any]:
         """How much lies inside budgets."""
         try:
-            wanted = bounds(self._ends(under), window)
+            wanted = bounds(_Ends(under), window)
         except Infeasible as problem:
             return {"share": 0.0, "count": "0", "exact": True, "why": problem.message}
         names = [self.population.diagram.measures[column] for column in wanted.columns]
@@ -221,12 +221,12 @@ class Session:
                 return _about(share, under.total, 0.0)
         if drawn is None:
             drawn = self._drawn(under)
+        return self._share(under, window, drawn)
+
+    def _share(self, under: Under, window: Window, drawn: NDArray[Any]) -> dict[str, Any]:
+        """About how much lies inside budgets, by architectures at random."""
         share = float(inside_window(drawn, [window.get(name, (None, None)) for name in self.names]).mean())
         return _about(share, under.total, math.sqrt(max(share * (1 - share), 1 / DRAWS) / DRAWS))
-
-    def _ends(self, under: Under) -> Any:
-        """As much of a diagram as `bounds` asks of one."""
-        return _Ends(under)
 
     def _drawn(self, under: Under, paths: NDArray[np.int32] | None = None) -> NDArray[Any]:
         """[n, names]: what architectures at random cost, DRAWS or those of some paths, in the measures' units."""
@@ -251,8 +251,7 @@ class Session:
         spread = Estimate(np.sort(drawn[:, self.names.index(asked.by)]))
         out["histogram"] = self._histogram(spread, asked.by, under)
         if window:
-            share = float(inside_window(drawn, [window.get(name, (None, None)) for name in self.names]).mean())
-            out["inside"] = _about(share, under.total, math.sqrt(max(share * (1 - share), 1 / DRAWS) / DRAWS))
+            out["inside"] = self._share(under, window, drawn)
 
     def _proven(self, pins: Mapping[str, Any]) -> dict[str, list[Any]] | None:
         """The ends of costs by elimination, which may find them where a diagram is too large; None where it does
@@ -364,7 +363,7 @@ class Session:
         else:
             chosen = self._tried(under, window, TRIED, rng)
             if chosen is None:
-                bounds(self._ends(under), window)  # tells by how much it is missed
+                bounds(_Ends(under), window)  # tells by how much it is missed
                 try:
                     chosen = Within(diagram, window).draw(1, rng)
                 except TooWide as problem:
