@@ -60,6 +60,16 @@ class Span:
     def column(self) -> int:
         return self.source.position(self.start)[1]
 
+    @property
+    def comment(self) -> str:
+        """The comment on the lines right above it, as one line."""
+        lines: list[str] = []
+        number = self.line - 1
+        while number > 0 and (line := self.source.line(number).strip()).startswith("#"):
+            lines.insert(0, line.removeprefix("#").strip())
+            number -= 1
+        return " ".join(lines)
+
     def to(self, other: Span) -> Span:
         """The span from the start of this one to the end of `other`."""
         return Span(self.source, self.start, max(self.end, other.end))

@@ -12,7 +12,6 @@ from nasdsl.compiler.bind import library
 from nasdsl.compiler.parse import parse
 from nasdsl.compiler.source import Source
 from nasdsl.compiler.unparse import unparse
-from nasdsl.reference.language import comment
 
 
 def test_the_table_of_the_library_is_what_its_files_hold() -> None:
@@ -23,7 +22,7 @@ def test_the_table_of_the_library_is_what_its_files_hold() -> None:
         assert set(names) <= {item.name.name for item in items if isinstance(item, syntax.Operator)}
         for name in names:
             assert library.texts()[name].name.name == name
-            assert comment(name), name
+            assert library.texts()[name].span.comment, name
             assert name not in ops.CATALOGUE
 
 

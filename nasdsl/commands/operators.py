@@ -64,7 +64,6 @@ def _to_json(name: str) -> dict[str, object]:
     from nasdsl.compiler import ops
     from nasdsl.compiler.bind import library
     from nasdsl.compiler.elaborate.forms import FORMS
-    from nasdsl.reference.language import comment
 
     operator = ops.find(name)
     if name in FORMS:
@@ -74,7 +73,7 @@ def _to_json(name: str) -> dict[str, object]:
     if operator is None:
         item = library.texts()[name]
         formals = [{"name": f.name.name, "default": f.default.span.text if f.default else None} for f in item.formals]
-        return {"where": "library", "doc": " ".join(comment(name)), "parameters": formals, "text": item.span.text}
+        return {"where": "library", "doc": item.span.comment, "parameters": formals, "text": item.span.text}
     return {
         "where": operator.where,
         "doc": operator.doc,

@@ -15,7 +15,6 @@ from nasdsl.compiler.diagnostics import NasdslError
 from nasdsl.compiler.elaborate.vocabulary import VOCABULARY
 from nasdsl.compiler.example import Manual
 from nasdsl.compiler.ops.operator import REQUIRED, Operator, Param
-from nasdsl.compiler.source import Source
 
 WORDS: Mapping[str, str] = {
     "else": "What holds where nothing else does: in `match`, and behind `if`.",
@@ -98,7 +97,7 @@ def of_text(node: syntax.Operator | syntax.Fusion | syntax.Let) -> Told:
     signature = f"{kind} {node.name.name}{formals}"
     if isinstance(node, syntax.Let):
         signature += f" = {_short(node.value.span.text)}"
-    return Told(signature, comment_above(node.span.source, node.span.start))
+    return Told(signature, node.span.comment)
 
 
 def _formals(formals: Sequence[syntax.Formal]) -> str:
@@ -108,16 +107,6 @@ def _formals(formals: Sequence[syntax.Formal]) -> str:
 def _short(text: str, most: int = 80) -> str:
     text = " ".join(text.split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def comment_above(source: Source, start: int) -> str:
-    """The comment on the lines right above a place."""
-    lines: list[str] = []
-    number = source.position(start)[0] - 1
-    while number > 0 and (line := source.line(number).strip()).startswith("#"):
-        lines.insert(0, line.removeprefix("#").strip())
-        number -= 1
-    return " ".join(lines)
 
 
 def of_word(word: str) -> Told | None:

@@ -76,13 +76,13 @@ def _of_declaration(one: Declaration) -> str:
         return documentation.of_text(node).markdown
     if isinstance(node, syntax.Space | syntax.Derived):
         head = f"space {one.name}" + (f" = {node.base.name}" if isinstance(node, syntax.Derived) else "")
-        return documentation.Told(head, documentation.comment_above(node.span.source, node.span.start)).markdown
+        return documentation.Told(head, node.span.comment).markdown
     if node is None:
         return ""
     kind = {"label": "label", "formal": "parameter", "loop": "for", "param": ""}.get(one.kind, one.kind)
     text = " ".join(node.span.text.split())
     shown = f"{kind} {text}".strip() if len(text) <= 100 else f"{kind} {text[:99]}…".strip()
-    comment = documentation.comment_above(node.span.source, node.span.start) if one.kind == "param" else ""
+    comment = node.span.comment if one.kind == "param" else ""
     return documentation.Told(shown, comment).markdown
 
 

@@ -132,7 +132,7 @@ _EXAMPLE = re.compile(r" ?Example of (\d+) architectures: (.*)")
 
 def of_library(name: str) -> Entry:
     item = library.texts()[name]
-    text = " ".join(comment(name))
+    text = item.span.comment
     shown = _EXAMPLE.search(text)
     text = _EXAMPLE.sub("", text)
     doc = first_sentence(text)
@@ -161,17 +161,6 @@ def of_library(name: str) -> Entry:
 def _plain(text: str) -> str:
     """On one line."""
     return " ".join(text.split())
-
-
-def comment(name: str) -> list[str]:
-    """The lines that the library's text has above an operator."""
-    item = library.texts()[name]
-    lines: list[str] = []
-    number = item.span.line - 1
-    while number > 0 and (line := item.span.source.line(number)).startswith("#"):
-        lines.insert(0, line.removeprefix("#").strip())
-        number -= 1
-    return lines
 
 
 def first_sentence(text: str) -> str:
